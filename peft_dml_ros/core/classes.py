@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ten nuScenes detection classes, their attributes and the five modalities, in one fixed order each."""
+
+from typing import Final, Literal, TypeAlias
+
+CLASSES: Final = (
+    "car",
+    "truck",
+    "bus",
+    "trailer",
+    "construction_vehicle",
+    "pedestrian",
+    "motorcycle",
+    "bicycle",
+    "traffic_cone",
+    "barrier",
+)
+"""Detection classes in the nuscenes-devkit's order (`DETECTION_NAMES`)."""
+
+ATTRIBUTES: Final = (
+    "pedestrian.moving",
+    "pedestrian.sitting_lying_down",
+    "pedestrian.standing",
+    "cycle.with_rider",
+    "cycle.without_rider",
+    "vehicle.moving",
+    "vehicle.parked",
+    "vehicle.stopped",
+)
+"""nuScenes attributes in the devkit's order (`ATTRIBUTE_NAMES`)."""
+
+_VEHICLE: Final = (5, 6, 7)
+_CYCLE: Final = (3, 4)
+ATTRIBUTES_OF_CLASS: Final[dict[str, tuple[int, ...]]] = {
+    "car": _VEHICLE,
+    "truck": _VEHICLE,
+    "bus": _VEHICLE,
+    "trailer": _VEHICLE,
+    "construction_vehicle": _VEHICLE,
+    "pedestrian": (0, 1, 2),
+    "motorcycle": _CYCLE,
+    "bicycle": _CYCLE,
+    "traffic_cone": (),
+    "barrier": (),
+}
+"""Indices into `ATTRIBUTES` that a class may carry; empty for static things."""
+
+Modality: TypeAlias = Literal["lidar", "camera", "radar", "imu", "gnss"]
+MODALITIES: Final[tuple[Modality, ...]] = ("lidar", "camera", "radar", "imu", "gnss")
+"""Order of the `mask`, `age_s`, `completeness` and `gate` vectors everywhere."""
+
+DETECTING: Final[tuple[Modality, ...]] = ("lidar", "camera", "radar")
+"""Modalities that can see an object; without any of them the vehicle is blind."""
+
+CLASS_COLOURS: Final[dict[str, tuple[int, int, int]]] = {
+    "car": (255, 158, 0),
+    "truck": (255, 99, 71),
+    "bus": (255, 127, 80),
+    "trailer": (255, 140, 0),
+    "construction_vehicle": (233, 150, 70),
+    "pedestrian": (60, 120, 255),
+    "motorcycle": (255, 61, 99),
+    "bicycle": (220, 20, 60),
+    "traffic_cone": (120, 144, 170),
+    "barrier": (150, 140, 160),
+}
+"""Red, green, blue of each class in pictures, markers and reports."""

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of this library. Each message says what is wrong, where, what would be right, and the mend."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PeftDmlError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+
+class BundleError(PeftDmlError):
+    """A model bundle is missing, altered, or does not fit this software."""
+
+
+class ConfigError(PeftDmlError):
+    """A parameter, class or sensor name is unknown, or a value is outside its range."""
+
+
+class DataError(PeftDmlError):
+    """A file or message does not hold what its format promises."""
+
+
+class EngineError(PeftDmlError):
+    """An inference engine cannot be built or refuses its inputs."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Text that names the choice most like `name`, or all choices when none is near.
+
+    Args:
+        name: What the user wrote.
+        choices: What would have been right.
+    """
+    choices = sorted(choices)
+    near = get_close_matches(name, choices, n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'?" if near else f"choices: {', '.join(choices)}"

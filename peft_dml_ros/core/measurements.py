@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One container per kind of sensor measurement: a point and its attributes live, and are filtered, together."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.typing import AnyArray, Float32Array, FloatArray, UInt8Array
+
+RADAR_DTYPE: Final = np.dtype(
+    [
+        ("x", "<f4"),
+        ("y", "<f4"),
+        ("z", "<f4"),
+        ("dyn_prop", "i1"),
+        ("id", "<i2"),
+        ("rcs", "<f4"),
+        ("vx", "<f4"),
+        ("vy", "<f4"),
+        ("vx_comp", "<f4"),
+        ("vy_comp", "<f4"),
+        ("is_quality_valid", "i1"),
+        ("ambig_state", "i1"),
+        ("x_rms", "i1"),
+        ("y_rms", "i1"),
+        ("invalid_state", "i1"),
+        ("pdh0", "i1"),
+        ("vx_rms", "i1"),
+        ("vy_rms", "i1"),
+    ]
+)
+"""The 18 fields of a nuScenes (ARS408) radar point, 43 bytes packed: metres, m/s, dBsm, sensor frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class LidarSweep:
+    """One LiDAR turn.
+
+    Attributes:
+        stamp_ns: Time of the sweep (its end, as nuScenes stamps it).
+        points: (N, 5) float32: x, y, z in m (sensor frame), intensity 0-255, ring index.
+    """
+
+    stamp_ns: int
+    points: Float32Array
+
+
+@dataclass(frozen=True, slots=True)
+class RadarSweep:
+    """One radar cycle.
+
+    Attributes:
+        stamp_ns: Time of the measurement.
+        points: (N,) structured `RADAR_DTYPE`, sensor frame; velocities compensated for ego motion in vx_comp, vy_comp.
+    """
+
+    stamp_ns: int
+    points: AnyArray
+
+
+@dataclass(frozen=True, slots=True)
+class CameraImage:
+    """One image, compressed or not; exactly one of the two payloads is set.
+
+    Attributes:
+        stamp_ns: Time of exposure.
+        jpeg: Compressed bytes (JPEG or PNG).
+        pixels: (H, W, 3) uint8, RGB.
+    """
+
+    stamp_ns: int
+    jpeg: bytes | None = None
+    pixels: UInt8Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImuSample:
+    """One inertial sample in `base_link` axes.
+
+    Attributes:
+        stamp_ns: Time of the sample.
+        accel_mps2: (3,) float64 specific force; reads +9.81 on z at rest (REP-145).
+        gyro_radps: (3,) float64 angular rate.
+    """
+
+    stamp_ns: int
+    accel_mps2: FloatArray
+    gyro_radps: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class GnssFix:
+    """One satellite fix, WGS-84.
+
+    Attributes:
+        stamp_ns: Time of the fix.
+        latitude_deg: Geodetic latitude.
+        longitude_deg: Longitude.
+        altitude_m: Height above the ellipsoid.
+        sigma_m: Horizontal standard deviation.
+        has_fix: False while the receiver reports no position (NavSatStatus.STATUS_NO_FIX).
+    """
+
+    stamp_ns: int
+    latitude_deg: float
+    longitude_deg: float
+    altitude_m: float
+    sigma_m: float
+    has_fix: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OdometrySample:
+    """Pose of the vehicle in a locally continuous frame.
+
+    Attributes:
+        stamp_ns: Time of the pose.
+        odom_SE3_base: Maps `base_link` to the odometry frame.
+    """
+
+    stamp_ns: int
+    odom_SE3_base: SE3  # noqa: N815
+
+
+Measurement = LidarSweep | RadarSweep | CameraImage | ImuSample | GnssFix | OdometrySample

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sensor rig: which sensors a vehicle carries, where they sit, and how its cameras project."""
+
+from dataclasses import dataclass, field
+
+from peft_dml_ros.core.classes import Modality
+from peft_dml_ros.core.errors import ConfigError, DataError, nearest
+from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.typing import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class CameraModel:
+    """Pinhole projection of a rectified image.
+
+    Attributes:
+        intrinsics: (3, 3) float64, pixels; optical frame: z forward, x right, y down.
+        width_px: Width of the image that `intrinsics` belong to.
+        height_px: Its height.
+    """
+
+    intrinsics: FloatArray
+    width_px: int
+    height_px: int
+
+    def __post_init__(self) -> None:
+        if self.intrinsics.shape != (3, 3) or self.intrinsics[0, 0] <= 0 or self.intrinsics[1, 1] <= 0:
+            msg = f"camera intrinsics must be (3, 3) with positive focal lengths, got {self.intrinsics.tolist()}"
+            raise DataError(msg)
+        if self.width_px <= 0 or self.height_px <= 0:
+            msg = f"camera image size must be positive, got {self.width_px} x {self.height_px}"
+            raise DataError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """One sensor of the rig.
+
+    Attributes:
+        name: Channel name as in nuScenes, e.g. LIDAR_TOP, CAM_FRONT, RADAR_FRONT, IMU, GNSS, ODOM.
+        modality: One of `MODALITIES`; odometry is `None`, since the network never sees it.
+        base_SE3_sensor: Maps the sensor frame to `base_link`.
+        camera: Projection, for cameras that are calibrated.
+    """
+
+    name: str
+    modality: Modality | None
+    base_SE3_sensor: SE3  # noqa: N815
+    camera: CameraModel | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """All sensors of a vehicle by name.
+
+    Attributes:
+        sensors: name -> Sensor, in the order of the network's camera slots for cameras.
+    """
+
+    sensors: dict[str, Sensor] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Sensor:
+        """The sensor of that name.
+
+        Raises:
+            ConfigError: no such sensor.
+        """
+        try:
+            return self.sensors[name]
+        except KeyError:
+            msg = f"no sensor '{name}' in the rig; {nearest(name, self.sensors)}"
+            raise ConfigError(msg) from None
+
+    def of(self, modality: Modality) -> tuple[Sensor, ...]:
+        """Sensors of one modality."""
+        return tuple(sensor for sensor in self.sensors.values() if sensor.modality == modality)
+
+
+def modality_of_channel(name: str) -> Modality | None:
+    """Modality by a nuScenes-style channel name; `None` for odometry.
+
+    Raises:
+        ConfigError: the name starts with no known prefix.
+    """
+    prefixes: dict[str, Modality | None] = {
+        "LIDAR": "lidar",
+        "CAM": "camera",
+        "RADAR": "radar",
+        "IMU": "imu",
+        "GNSS": "gnss",
+        "ODOM": None,
+    }
+    for prefix, modality in prefixes.items():
+        if name.startswith(prefix):
+            return modality
+    msg = f"sensor name '{name}' must start with one of {', '.join(prefixes)}"
+    raise ConfigError(msg)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the detector sees at one instant: the measurements that passed the gate, and how old each modality is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from peft_dml_ros.core.classes import MODALITIES, Modality
+from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep, OdometrySample, RadarSweep
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Measurements for one frame; what is absent or gated is simply not in it.
+
+    Attributes:
+        stamp_ns: Reference time; boxes are given in `base_link` at this time.
+        reference: Name of the sensor whose measurement set the time.
+        lidar: Sweeps by LiDAR name, newest first.
+        radars: Sweeps by radar name, newest first.
+        cameras: Newest image by camera name.
+        imu: Samples of the last second, oldest first.
+        gnss: Fixes of the last seconds, oldest first.
+        odometry: Poses that cover the oldest sweep to the reference time, oldest first.
+        age_s: Age of the newest measurement per modality at `stamp_ns` (mean over its sensors); absent keys are unknown.
+        gated: Reason by sensor name for each sensor that is configured but not used in this frame.
+    """
+
+    stamp_ns: int
+    reference: str
+    lidar: dict[str, tuple[LidarSweep, ...]] = field(default_factory=dict)
+    radars: dict[str, tuple[RadarSweep, ...]] = field(default_factory=dict)
+    cameras: dict[str, CameraImage] = field(default_factory=dict)
+    imu: tuple[ImuSample, ...] = ()
+    gnss: tuple[GnssFix, ...] = ()
+    odometry: tuple[OdometrySample, ...] = ()
+    age_s: dict[Modality, float] = field(default_factory=dict)
+    gated: dict[str, str] = field(default_factory=dict)
+
+    def has(self, modality: Modality) -> bool:
+        """True when at least one measurement of that modality is in the snapshot."""
+        return bool({"lidar": self.lidar, "camera": self.cameras, "radar": self.radars}.get(modality)) or (
+            modality == "imu" and bool(self.imu)
+        ) or (modality == "gnss" and bool(self.gnss))
+
+    def without(self, *modalities: Modality) -> Snapshot:
+        """The same instant with whole modalities taken away."""
+        names = {"lidar": "lidar", "camera": "cameras", "radar": "radars", "imu": "imu", "gnss": "gnss"}
+        empty = {"lidar": {}, "camera": {}, "radar": {}, "imu": (), "gnss": ()}
+        return replace(self, **{names[m]: empty[m] for m in modalities})
+
+    @property
+    def present(self) -> tuple[Modality, ...]:
+        """Modalities with at least one measurement."""
+        return tuple(m for m in MODALITIES if self.has(m))
