@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make help` lists the commands. Each does its own set-up in .venv; what is there is used again.
+
+PYTHON ?= python3
+# More arguments for the demo: make demo ARGS="--seconds 6 --no-faults"
+ARGS ?=
+# Index of PyTorch builds, used by `make test` when given. The default one on Linux is the multi-GB CUDA build; for the
+# CPU build: make test TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/ci.txt
+INTERFACES := interfaces/build.py $(wildcard interfaces/*/package.xml interfaces/*/msg/*.msg)
+# A sourced ROS distribution provides rclpy and the messages itself.
+comma := ,
+EXTRAS := $(if $(ROS_DISTRO),sim,ros$(comma)sim)
+
+# Set by the ROS wheels in every Python they start; another environment must not inherit it.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup setup-test lint clean
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+demo: setup  ## install the runtime, then show boxes that survive sensor faults; writes demo_out/
+	$(BIN)/peft-dml demo $(ARGS)
+
+test: setup-test lint  ## install everything, then run lint, types, import contracts and all tests
+	$(BIN)/python -m pytest
+
+lint: setup-test  ## lint, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: $(VENV)/.interfaces  ## install the runtime into .venv (no torch)
+
+setup-test: $(VENV)/.everything $(VENV)/.interfaces  ## install runtime, training and checks into .venv
+
+clean:  ## remove the environment, builds, caches and demo results
+	rm -rf $(VENV) build install log demo_out *.egg-info train/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.runtime: pyproject.toml setup.py requirements/ci.txt | $(BIN)/pip
+	@echo "installing the runtime into $(VENV) (about a minute, once)"
+	@$(PIP) --editable '.[$(EXTRAS)]'
+	@touch $@
+
+$(VENV)/.interfaces: $(INTERFACES) $(VENV)/.runtime
+	@$(BIN)/python interfaces/build.py
+	@touch $@
+
+$(VENV)/.everything: train/pyproject.toml $(VENV)/.runtime
+	@echo "installing training and checks into $(VENV) (a few minutes, once)"
+	@$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch)
+	@$(PIP) --editable '.[$(EXTRAS)$(comma)dev]' --editable train
+	@touch $@
