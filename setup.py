@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What colcon and the ROS index need beyond pyproject.toml: executables and the files below share/peft_dml_ros.
 
-The version and the executables stand here, not in pyproject.toml: the setuptools of Ubuntu 22.04 does not read it.
+Version and executables stand here, not in pyproject.toml, because the setuptools of Ubuntu 22.04 does not read it;
+python_requires, because colcon cannot read back the object that setuptools makes of pyproject's requires-python.
 """
 
 import re
@@ -40,6 +41,7 @@ setup(
     name=NAME,
     version=version(),
     license="Apache-2.0",
+    python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={NAME: ["py.typed"]},
     data_files=[
