@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all tests share: an isolated ROS graph and the paths of optional real data.
+
+The ROS wheels restart Python once to set the library path. They do so from a .pth file, when the interpreter starts and
+before pytest does, so nothing is collected twice and no test has to care. The processes that a test starts with
+`sys.executable` inherit the path and do not restart.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Before any rclpy import: discovery stays on this host, in a domain of this run, whatever the shell is set to.
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ["ROS_DOMAIN_ID"] = os.environ.get("PEFT_DML_TEST_DOMAIN_ID", str(60 + os.getpid() % 40))
+os.environ.setdefault("ROS_LOG_DIR", str(Path(tempfile.gettempdir()) / "peft_dml_ros_log"))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def real_keyframe() -> Path:
+    """Folder of a real nuScenes keyframe; tests that ask for it are skipped where it is absent."""
+    named = os.environ.get("PEFT_DML_REAL_KEYFRAME")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "real" / "nuscenes_keyframe"
+    if not folder.is_dir():
+        pytest.skip("no real nuScenes keyframe; set PEFT_DML_REAL_KEYFRAME to its folder")
+    return folder

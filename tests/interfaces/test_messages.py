@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The message packages are the real ones: announced with upstream's type hash, exchanged over DDS."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="no ROS 2 here")
+
+DETECTION_3D_ARRAY_HASH = "RIHS01_793f5eab9595ac1c0da07873cc859db42eae51f0ee76056db8562515d830e018"
+WAIT_S = 10.0
+
+
+@pytest.fixture
+def node():
+    """Return a live node in a context of its own."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    made = rclpy.create_node("interface_test", context=context)
+    yield made
+    made.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def detections():
+    from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
+
+    result = ObjectHypothesisWithPose()
+    result.hypothesis.class_id, result.hypothesis.score = "car", 0.75
+    result.pose.covariance[0] = 0.25
+    box = Detection3D(results=[result], id="7")
+    box.bbox.center.position.x, box.bbox.size.x = 12.5, 4.6
+    message = Detection3DArray(detections=[box])
+    message.header.frame_id, message.header.stamp.sec = "base_link", 1_700_000_000
+    return message
+
+
+def transforms():
+    from geometry_msgs.msg import TransformStamped
+    from tf2_msgs.msg import TFMessage
+
+    one = TransformStamped(child_frame_id="lidar")
+    one.header.frame_id, one.transform.translation.z = "base_link", 1.84
+    return TFMessage(transforms=[one])
+
+
+@pytest.mark.ros
+def test_detection3darray_announces_the_upstream_type_hash(node) -> None:
+    publisher = node.create_publisher(type(detections()), "detections", 1)
+    deadline = time.monotonic() + WAIT_S
+    while not (found := node.get_publishers_info_by_topic("/detections")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [str(info.topic_type_hash) for info in found] == [DETECTION_3D_ARRAY_HASH]
+    assert found[0].topic_type == "vision_msgs/msg/Detection3DArray"
+    node.destroy_publisher(publisher)
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("make", [detections, transforms])
+def test_message_travels_over_dds_unchanged(node, make) -> None:
+    sent, received = make(), []
+    node.create_subscription(type(sent), "travel", received.append, 1)
+    publisher = node.create_publisher(type(sent), "travel", 1)
+    executor = rclpy.executors.SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    deadline = time.monotonic() + WAIT_S
+    while not received and time.monotonic() < deadline:
+        if publisher.get_subscription_count():
+            publisher.publish(sent)
+        executor.spin_once(timeout_sec=0.1)
+    assert received, f"nothing arrived in {WAIT_S} s"
+    assert received[0] == sent
+
+
+def test_every_definition_has_its_class(repository: Path) -> None:
+    import tf2_msgs.msg
+    import vision_msgs.msg
+
+    for package in (tf2_msgs, vision_msgs):
+        defined = {path.stem for path in (repository / "interfaces" / package.__name__ / "msg").glob("*.msg")}
+        assert defined <= set(dir(package.msg))
+
+
+def test_second_build_does_nothing(repository: Path) -> None:
+    command = [sys.executable, str(repository / "interfaces" / "build.py")]
+    subprocess.run(command, capture_output=True, check=True, timeout=120)
+    started = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert "built" not in done.stdout
+    assert done.stdout.count("up to date") + done.stdout.count("provided by ROS") == 2
+    assert time.monotonic() - started < 3.0
+
+
+def test_missing_compiler_is_named(repository: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(repository / "interfaces" / "build.py"), "--force"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env={"PATH": str(tmp_path)})
+    if "provided by ROS" in done.stdout:
+        pytest.skip("ROS provides the messages; nothing is compiled")
+    assert done.returncode == 1
+    assert "gcc is not installed" in done.stderr
+    assert "build-essential" in done.stderr

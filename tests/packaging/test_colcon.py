@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`colcon build`, plain and with --symlink-install: the share tree is complete and the executables start and stop."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("colcon_core", reason="colcon is not installed")
+
+NAME = "peft_dml_ros"
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=["plain", "symlink"])
+def workspace(request: pytest.FixtureRequest, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a colcon workspace in which a copy of the tracked files was built."""
+    root = tmp_path_factory.mktemp(request.param)
+    listed = subprocess.run(["git", "ls-files"], cwd=repository, capture_output=True, text=True, check=True).stdout
+    for name in listed.splitlines():
+        if (repository / name).is_file():
+            copy = root / "src" / NAME / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes((repository / name).read_bytes())
+    command = [sys.executable, "-m", "colcon", "build", *(["--symlink-install"] if request.param == "symlink" else [])]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root
+
+
+def in_workspace(workspace: Path, command: str) -> list[str]:
+    """Return the command line that runs `command` in a shell that has sourced the workspace."""
+    return ["bash", "-c", f". {shlex.quote(str(workspace / 'install' / 'setup.bash'))} && exec {command}"]
+
+
+def test_one_package_is_built(workspace: Path) -> None:
+    packages = workspace / "install" / NAME / "share" / "colcon-core" / "packages"
+    assert [path.name for path in packages.iterdir()] == [NAME]
+    assert [path.name for path in (workspace / "install").iterdir() if path.is_dir()] == [NAME]
+
+
+def test_share_tree_is_complete(workspace: Path) -> None:
+    source, share = workspace / "src" / NAME, workspace / "install" / NAME / "share"
+    assert (share / "ament_index" / "resource_index" / "packages" / NAME).is_file()
+    for folder in ("launch", "config", "models/demo"):
+        for path in (source / folder).rglob("*"):
+            if path.is_file():
+                installed = share / NAME / path.relative_to(source)
+                assert installed.read_bytes() == path.read_bytes()
+    assert (share / NAME / "package.xml").is_file()
+    assert list((share / NAME / "launch").glob("*.launch.py"))
+
+
+def test_the_installed_package_is_the_one_imported(workspace: Path) -> None:
+    command = in_workspace(workspace, f"{shlex.quote(sys.executable)} -c 'import {NAME}; print({NAME}.__file__)'")
+    done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=True, timeout=60)
+    assert str(workspace) in done.stdout
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("executable", ["perception", "replay"])
+def test_executable_starts_and_stops(workspace: Path, executable: str) -> None:
+    pytest.importorskip("rclpy", reason="no ROS 2 here")
+    path = workspace / "install" / NAME / "lib" / NAME / executable
+    log = workspace / f"{executable}.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            in_workspace(workspace, f"{shlex.quote(str(path))} --ros-args -r __ns:=/colcon_test"),
+            cwd=workspace,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        try:
+            assert wait_for(log, executable, process), log.read_text()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=20) in {0, 130, -signal.SIGINT}, log.read_text()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait(timeout=10)
+    assert "Traceback" not in log.read_text()
+
+
+def wait_for(log: Path, text: str, process: subprocess.Popen[bytes], timeout_s: float = 30.0) -> bool:
+    """Return whether `process` lives and has written `text` to `log` within `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and process.poll() is None:
+        if text in log.read_text() and "Traceback" not in log.read_text():
+            return True
+        time.sleep(0.2)
+    return False

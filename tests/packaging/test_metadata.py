@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""package.xml, pyproject.toml and the code say the same, and a wheel carries what the robot needs."""
+
+import ast
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import peft_dml_ros
+import peft_dml_train
+
+ROS_PACKAGE = re.compile(r"\w+_msgs|builtin_interfaces|rcl_interfaces|rclpy|launch|launch_ros")
+
+
+def manifest(repository: Path) -> ET.Element:
+    return ET.parse(repository / "package.xml").getroot()
+
+
+def test_one_version(repository: Path) -> None:
+    assert manifest(repository).findtext("version") == peft_dml_ros.__version__
+    assert peft_dml_train.__version__ == peft_dml_ros.__version__
+    assert f'version = "{peft_dml_ros.__version__}"' in (repository / "train" / "pyproject.toml").read_text()
+
+
+def test_package_xml_is_format_3_ament_python(repository: Path) -> None:
+    root = manifest(repository)
+    assert root.get("format") == "3"
+    assert root.findtext("export/build_type") == "ament_python"
+    assert root.findtext("license") == "Apache-2.0"
+
+
+def test_every_ros_import_is_an_exec_depend(repository: Path) -> None:
+    declared = {element.text for element in manifest(repository).iter("exec_depend")}
+    used = set()
+    for path in [*(repository / "peft_dml_ros").rglob("*.py"), *(repository / "launch").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                used |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                used.add(node.module.partition(".")[0])
+    # Adapters that import only when their message package is installed need no dependency.
+    assert {name for name in used if ROS_PACKAGE.fullmatch(name)} - {"radar_msgs"} <= declared
+
+
+@pytest.mark.slow
+def test_wheel_carries_share_tree_and_commands(repository: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "source"
+    listed = subprocess.run(["git", "ls-files"], cwd=repository, capture_output=True, text=True, check=True).stdout
+    for name in listed.splitlines():
+        if (repository / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((repository / name).read_bytes())
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, copy]
+    subprocess.run(list(map(str, command)), check=True, timeout=120, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (entry_points,) = (archive.read(name).decode() for name in names if name.endswith("entry_points.txt"))
+    data = f"peft_dml_ros-{peft_dml_ros.__version__}.data/data/share"
+    assert f"{data}/ament_index/resource_index/packages/peft_dml_ros" in names
+    shared = [n for n in listed.splitlines() if n.startswith(("launch/", "config/", "models/demo/"))]
+    for name in ("package.xml", *shared):
+        assert f"{data}/peft_dml_ros/{name}" in names
+    assert "peft_dml_ros/py.typed" in names
+    assert not [name for name in names if name.startswith(("tests/", "train/", "peft_dml_train/"))]
+    for command in ("peft-dml", "perception", "replay"):
+        assert f"{command} =" in entry_points
