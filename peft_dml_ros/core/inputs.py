@@ -1,14 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Snapshot to network inputs: the only such path, for training and for the vehicle alike."""
+
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
-from peft_dml_ros.core.classes import Modality
+import numpy as np
+
+from peft_dml_ros.core.camera_view import load_image, voxel_lookup
+from peft_dml_ros.core.classes import MODALITIES, Modality
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.motion import EgoMotion, gnss_window, imu_window
+from peft_dml_ros.core.pillars import lidar_pillars, radar_pillars
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_ros.core.typing import AnyArray, Float32Array
+from peft_dml_ros.core.typing import AnyArray, Float32Array, Int32Array, UInt8Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,21 +29,147 @@ class NetworkInputs:
         feeds: Per present modality, the inputs of its encoder (`graph_inputs`); an absent modality has no entry.
         mask: (5,) float32, 1 where a modality is present, in `MODALITIES` order.
         age_s: (5,) float32 mean age of the newest measurements, 0 where absent.
-        completeness: (5,) float32 share of what a full modality would deliver (sweeps, cameras, samples), 0 where absent.
+        completeness: (5,) float32 share of what a full modality delivers (sweeps, cameras, samples), 0 where absent.
+        drops: How many measurements were dropped here, by reason.
     """
 
     feeds: dict[Modality, dict[str, AnyArray]]
     mask: Float32Array
     age_s: Float32Array
     completeness: Float32Array
+    drops: Counter[str] = field(default_factory=Counter)
 
 
 class InputAssembler:
-    """Makes network inputs; keeps the camera look-up table between frames while calibration does not change."""
+    """Makes network inputs; keeps what depends on calibration alone between frames.
 
-    def __init__(self, spec: ModelSpec, rig: Rig) -> None:
+    Args:
+        spec: Model facts.
+        rig: Sensors with their mounting and calibration.
+        threads: Image decoders that work in parallel.
+    """
+
+    def __init__(self, spec: ModelSpec, rig: Rig, threads: int = 1) -> None:
         self.spec, self.rig = spec, rig
+        self._lookup: tuple[Int32Array, Int32Array] | None = None
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode") if threads > 1 else None
 
     def __call__(self, snapshot: Snapshot) -> NetworkInputs:
-        """All inputs of one frame. Corrupt images and NaN points are dropped and counted in `dropped`."""
-        raise NotImplementedError
+        """All inputs of one frame; what cannot be used is dropped and counted, never raised."""
+        drops: Counter[str] = Counter()
+        motion = EgoMotion(snapshot)
+        made: dict[Modality, tuple[dict[str, AnyArray], float] | None] = {
+            "lidar": self._lidar(snapshot, motion, drops),
+            "camera": self._camera(snapshot, drops),
+            "radar": self._radar(snapshot, motion, drops),
+            "imu": self._window("imu", snapshot),
+            "gnss": self._window("gnss", snapshot),
+        }
+        present = {m: entry for m, entry in made.items() if entry is not None}
+        ages = [snapshot.age_s.get(m, 0.0) if m in present else 0.0 for m in MODALITIES]
+        return NetworkInputs(
+            feeds={m: entry[0] for m, entry in present.items()},
+            mask=np.array([m in present for m in MODALITIES], dtype=np.float32),
+            age_s=np.array(ages, dtype=np.float32),
+            completeness=np.array([present[m][1] if m in present else 0.0 for m in MODALITIES], dtype=np.float32),
+            drops=drops,
+        )
+
+    def _lidar(
+        self, snapshot: Snapshot, motion: EgoMotion, drops: Counter[str]
+    ) -> tuple[dict[str, AnyArray], float] | None:
+        spec = self.spec.lidar
+        clouds: list[Float32Array] = []
+        used = 0
+        for name, sweeps in snapshot.lidar.items():
+            for sweep in sweeps[: spec.sweeps]:
+                now_SE3_then = motion.now_SE3_then(sweep.stamp_ns)  # noqa: N806
+                if now_SE3_then is None:
+                    drops["lidar: sweep without ego motion"] += 1
+                    continue
+                finite = sweep.points[np.isfinite(sweep.points[:, :3]).all(axis=1)]
+                far = finite[np.einsum("ij,ij->i", finite[:, :3], finite[:, :3]) > spec.min_range_m**2]
+                cloud = np.empty((len(far), 5), dtype=np.float32)
+                cloud[:, :3] = (now_SE3_then @ self.rig[name].base_SE3_sensor).transform(far[:, :3])
+                cloud[:, 3] = far[:, 3] / 255.0
+                cloud[:, 4] = (snapshot.stamp_ns - sweep.stamp_ns) * 1e-9
+                clouds.append(cloud)
+                used += 1
+        if not clouds:
+            return None
+        pillars, index_map = lidar_pillars(np.concatenate(clouds), self.spec.grid, spec)
+        lidars = max(len(snapshot.lidar), 1)
+        return {"pillars": pillars, "index_map": index_map}, used / (lidars * spec.sweeps)
+
+    def _radar(
+        self, snapshot: Snapshot, motion: EgoMotion, drops: Counter[str]
+    ) -> tuple[dict[str, AnyArray], float] | None:
+        spec = self.spec.radar
+        rows = list(self._radar_points(snapshot, motion, drops))
+        if not rows:
+            return None
+        # Newest first over all radars, so that a full pillar keeps its newest points.
+        points = np.concatenate(rows)
+        pillars, index_map = radar_pillars(points[np.argsort(points[:, 5], kind="stable")], self.spec.grid, spec)
+        radars = max(len(self.rig.of("radar")), 1)
+        return {"pillars": pillars, "index_map": index_map}, min(len(rows) / (radars * spec.sweeps), 1.0)
+
+    def _radar_points(self, snapshot: Snapshot, motion: EgoMotion, drops: Counter[str]) -> Iterator[Float32Array]:
+        for name, sweeps in snapshot.radars.items():
+            for sweep in sweeps[: self.spec.radar.sweeps]:
+                now_SE3_then = motion.now_SE3_then(sweep.stamp_ns)  # noqa: N806
+                if now_SE3_then is None:
+                    drops["radar: sweep without ego motion"] += 1
+                    continue
+                now_SE3_sensor = now_SE3_then @ self.rig[name].base_SE3_sensor  # noqa: N806
+                raw = sweep.points
+                age_s = (snapshot.stamp_ns - sweep.stamp_ns) * 1e-9
+                xyz = np.stack([raw["x"], raw["y"], raw["z"]], axis=1)
+                zero = np.zeros(len(raw), dtype=np.float32)
+                velocity = now_SE3_sensor.rotate(np.stack([raw["vx_comp"], raw["vy_comp"], zero], axis=1))[:, :2]
+                xy = now_SE3_sensor.transform(xyz)[:, :2] + velocity * np.float32(age_s)
+                ages = np.full((len(raw), 1), age_s, dtype=np.float32)
+                points = np.concatenate([xy, raw["rcs"][:, None], velocity, ages], axis=1).astype(np.float32)
+                yield points[np.isfinite(points).all(axis=1)]
+
+    def _camera(self, snapshot: Snapshot, drops: Counter[str]) -> tuple[dict[str, AnyArray], float] | None:
+        spec = self.spec.camera
+        slots = [s for s, n in enumerate(spec.cameras) if n in snapshot.cameras and self._calibrated(n)]
+        images = np.zeros((len(spec.cameras), spec.height_px, spec.width_px, 3), dtype=np.uint8)
+        present = np.zeros(len(spec.cameras), dtype=np.float32)
+
+        def load(slot: int) -> UInt8Array | None:
+            try:
+                return load_image(snapshot.cameras[spec.cameras[slot]], spec)
+            except DataError:
+                return None
+
+        loaded = self._pool.map(load, slots) if self._pool else map(load, slots)
+        for slot, pixels in zip(slots, loaded, strict=True):
+            if pixels is None:
+                drops[f"camera: corrupt image {spec.cameras[slot]}"] += 1
+                continue
+            images[slot] = pixels
+            present[slot] = 1.0
+        if not present.any():
+            return None
+        if self._lookup is None:
+            self._lookup = voxel_lookup(self.spec, self.rig)
+        feeds = {
+            "images": images,
+            "present": present,
+            "voxel_pixel": self._lookup[0],
+            "voxel_depth": self._lookup[1],
+        }
+        return feeds, float(present.mean())
+
+    def _calibrated(self, name: str) -> bool:
+        sensor = self.rig.sensors.get(name)
+        return sensor is not None and sensor.camera is not None
+
+    def _window(self, modality: Modality, snapshot: Snapshot) -> tuple[dict[str, AnyArray], float] | None:
+        if modality == "imu":
+            window, share = imu_window(snapshot.imu, snapshot.stamp_ns, self.spec.imu)
+        else:
+            window, share = gnss_window(snapshot.gnss, snapshot.stamp_ns, self.spec.gnss)
+        return ({"window": window}, share) if share > 0 else None

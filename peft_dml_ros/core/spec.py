@@ -149,7 +149,12 @@ REGRESSION = (
     "log_var_z",
     "log_var_yaw",
 )
-"""Columns of the head's `regression` output: cell offsets in cells, z and log sizes in m, velocity in m/s in base_link."""
+"""Columns of the head's `regression` output.
+
+dx, dy: box centre minus the centre of its cell, in cells (-0.5 to 0.5); z: height of the geometric centre in base_link, m;
+natural logarithms of the sizes in m; velocity over ground in m/s along base_link's axes; natural logarithms of the
+variances of x and y (m²), z (m²) and yaw (rad²).
+"""
 
 
 def graph_inputs(spec: ModelSpec) -> dict[str, dict[str, tuple[tuple[int, ...], str]]]:

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Robot facts: every parameter of the perception stack, with default, range and description, in this one place.
+
+`config/perception.yaml`, the ROS declarations and the table in the docs are made from these classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import PydanticUndefined
+
+from peft_dml_ros.core.errors import ConfigError, nearest
+from peft_dml_ros.core.spec import Frozen
+
+ALL_SENSORS = (
+    "LIDAR_TOP",
+    "CAM_FRONT",
+    "CAM_FRONT_RIGHT",
+    "CAM_BACK_RIGHT",
+    "CAM_BACK",
+    "CAM_BACK_LEFT",
+    "CAM_FRONT_LEFT",
+    "RADAR_FRONT",
+    "RADAR_FRONT_LEFT",
+    "RADAR_FRONT_RIGHT",
+    "RADAR_BACK_LEFT",
+    "RADAR_BACK_RIGHT",
+    "IMU",
+    "GNSS",
+    "ODOM",
+)
+
+
+class SyncParams(Frozen):
+    """When a frame is made."""
+
+    period_s: float = Field(0.1, ge=0.02, le=2.0, description="Shortest time between two frames without LiDAR; pace when blind")
+    deadline_s: float = Field(0.15, ge=0.02, le=5.0, description="LiDAR silence after which another sensor sets the time")
+    max_future_s: float = Field(0.05, ge=0.0, le=1.0, description="Stamps further than this ahead of the clock are refused")
+    max_past_s: float = Field(5.0, ge=0.1, le=60.0, description="A clock that steps back by more than this resets all buffers")
+
+
+class HealthParams(Frozen):
+    """When a sensor is gated."""
+
+    max_age_lidar_s: float = Field(0.25, gt=0.0, le=5.0, description="Oldest LiDAR sweep used")
+    max_age_camera_s: float = Field(0.22, gt=0.0, le=5.0, description="Oldest image used")
+    max_age_radar_s: float = Field(0.5, gt=0.0, le=5.0, description="Oldest radar sweep used")
+    max_age_imu_s: float = Field(0.1, gt=0.0, le=5.0, description="Oldest IMU sample that keeps the modality alive")
+    max_age_gnss_s: float = Field(2.0, gt=0.0, le=30.0, description="Oldest fix that keeps the modality alive")
+    frozen_after: int = Field(3, ge=2, le=100, description="Equal payloads in a row that count as a frozen sensor")
+    readmit_after: int = Field(2, ge=1, le=100, description="Good measurements in a row that end a frozen state")
+    min_lidar_points: int = Field(100, ge=0, le=100000, description="Fewer points than this in a sweep: degraded, gated")
+
+
+class DetectionParams(Frozen):
+    """What is published."""
+
+    score_threshold: float = Field(0.15, ge=0.0, le=1.0, description="Boxes below this confidence are not published")
+    max_boxes: int = Field(200, ge=1, le=500, description="Most boxes in one message")
+    nms_scale: float = Field(1.0, ge=0.0, le=5.0, description="Factor on the per-class distance of non-maximum suppression")
+
+
+class PerceptionParams(Frozen):
+    """All parameters of the perception node."""
+
+    bundle: str = Field("demo", description="Model bundle: a folder, or the name of an installed bundle")
+    engine: str = Field("onnxruntime", pattern="^(onnxruntime)$", description="Inference engine")
+    threads: int = Field(2, ge=0, le=64, description="Threads of the inference engine; 0 takes one per core")
+    base_frame: str = Field("base_link", min_length=1, description="Frame in which boxes are published")
+    sensors: tuple[str, ...] = Field(ALL_SENSORS, description="Sensors to listen to; none of them is required")
+    sync: SyncParams = SyncParams()
+    health: HealthParams = HealthParams()
+    detection: DetectionParams = DetectionParams()
+
+
+class ParamInfo(NamedTuple):
+    """One parameter as ROS, YAML and the docs show it."""
+
+    name: str
+    default: Any
+    description: str
+    minimum: float | None
+    maximum: float | None
+
+
+def describe(model: type[BaseModel] = PerceptionParams, prefix: str = "") -> Iterator[ParamInfo]:
+    """Every parameter with a dotted name, in order of definition."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from describe(field.annotation, f"{prefix}{name}.")
+            continue
+        bounds = {kind: getattr(m, kind) for m in field.metadata for kind in ("ge", "gt", "le", "lt") if hasattr(m, kind)}
+        default = None if field.default is PydanticUndefined else field.default
+        low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
+        yield ParamInfo(prefix + name, default, field.description or "", low, high)
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"sync.period_s": 1}` as `{"sync": {"period_s": 1}}`."""
+    tree: dict[str, Any] = {}
+    for dotted, value in flat.items():
+        *parents, leaf = dotted.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], tree: Mapping[str, Any], where: str) -> Model:
+    """Build a configuration, or raise one error that lists everything wrong in it.
+
+    Args:
+        model: Configuration class.
+        tree: Nested values.
+        where: What the user would open to mend it, e.g. a file name.
+
+    Raises:
+        ConfigError: unknown keys (with the nearest known one) and values outside their range.
+    """
+    known = [info.name for info in describe(model)]
+    problems = [f"unknown parameter '{key}': {nearest(key, known)}" for key in _flat(tree) if key not in known]
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        for item in error.errors():
+            name = ".".join(str(part) for part in item["loc"])
+            if item["type"] != "extra_forbidden":
+                problems.append(f"parameter '{name}' = {item['input']!r}: {item['msg']}")
+        msg = f"{where}: " + "; ".join(problems or [str(error)])
+        raise ConfigError(msg) from None
+
+
+def load_params(source: Path | Mapping[str, Any], node: str = "perception") -> PerceptionParams:
+    """Parameters from a ROS parameter file, or from nested values.
+
+    Args:
+        source: YAML file (`<node>: ros__parameters:` or plain), or a mapping of nested or dotted names.
+        node: Name of the node whose section is read.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds unknown keys or bad values.
+    """
+    if not isinstance(source, Path):
+        return validated(PerceptionParams, nested(source), "parameters")
+    try:
+        tree = yaml.safe_load(source.read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        msg = f"cannot read parameter file {source}: {error}"
+        raise ConfigError(msg) from error
+    for key in (node, f"/{node}", "/**"):
+        tree = tree.get(key, tree) if isinstance(tree, dict) else tree
+    tree = tree.get("ros__parameters", tree) if isinstance(tree, dict) else tree
+    if not isinstance(tree, dict):
+        msg = f"{source}: expected a mapping of parameters, got {type(tree).__name__}"
+        raise ConfigError(msg)
+    return validated(PerceptionParams, nested(tree), str(source))
