@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The JSON tables of a nuScenes folder, read when first asked for and indexed by token."""
+
+import json
+from collections import defaultdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from peft_dml_ros.core.errors import DataError
+
+Record: TypeAlias = dict[str, Any]
+
+NS_PER_US: Final = 1000
+NEEDED = ("scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor")
+"""Tables without which nothing can be read."""
+
+TRUTH = ("sample_annotation", "instance", "category", "attribute")
+"""Tables that hold the annotations; a folder may lack them, it has no truth then."""
+
+
+def find_version(root: Path, version: str | None = None) -> str:
+    """Name of the folder with the tables.
+
+    Args:
+        root: Folder that holds samples/, sweeps/ and the version folder.
+        version: e.g. v1.0-mini; None takes the only one there is.
+
+    Raises:
+        DataError: there is no such folder, or none was named and there are several.
+    """
+    if not root.is_dir():
+        msg = f"no folder {root}; a nuScenes folder holds samples/, sweeps/ and v1.0-*/"
+        raise DataError(msg)
+    found = sorted(path.parent.name for path in root.glob("*/scene.json"))
+    if version is not None and version in found:
+        return version
+    if version is None and len(found) == 1:
+        return found[0]
+    there = f"there are: {', '.join(found)}" if found else "no folder below it holds a scene.json"
+    wanted = f"version '{version}'" if version else "exactly one version folder (v1.0-mini, v1.0-trainval, ...)"
+    msg = f"{root} does not hold {wanted}; {there}"
+    raise DataError(msg)
+
+
+class Tables:
+    """Lazy access to the tables of one version.
+
+    Attributes:
+        folder: The version folder.
+    """
+
+    def __init__(self, folder: Path, *, allow_missing: bool = False) -> None:
+        """Check that the tables exist.
+
+        Raises:
+            DataError: tables are missing; all of them are named.
+        """
+        self.folder = folder
+        wanted = NEEDED if allow_missing else NEEDED + TRUTH
+        missing = [f"{name}.json" for name in wanted if not (folder / f"{name}.json").is_file()]
+        if missing:
+            msg = f"{folder} lacks the tables {', '.join(missing)}; copy them from the data set's metadata archive"
+            raise DataError(msg)
+        self._rows: dict[str, list[Record]] = {}
+        self._by_token: dict[str, dict[str, Record]] = {}
+
+    def rows(self, table: str) -> list[Record]:
+        """All records of a table in file order; empty when an optional table is missing.
+
+        Raises:
+            DataError: the file is not a JSON list of records with tokens.
+        """
+        if table not in self._rows:
+            path = self.folder / f"{table}.json"
+            if not path.is_file() and table in TRUTH:
+                self._rows[table] = []
+                return []
+            rows = read_json(path)
+            if not isinstance(rows, list) or any(not isinstance(row, dict) or "token" not in row for row in rows):
+                msg = f"{path} must be a list of records that each have a token"
+                raise DataError(msg)
+            self._rows[table] = rows
+        return self._rows[table]
+
+    def get(self, table: str, token: str) -> Record:
+        """The record of that token.
+
+        Raises:
+            DataError: no such record.
+        """
+        if table not in self._by_token:
+            self._by_token[table] = {row["token"]: row for row in self.rows(table)}
+        try:
+            return self._by_token[table][token]
+        except KeyError:
+            msg = f"{self.folder / table}.json has no record '{token}'; the tables do not belong together"
+            raise DataError(msg) from None
+
+    @cached_property
+    def samples_of_scene(self) -> dict[str, list[Record]]:
+        """Scene token -> its samples in time order."""
+        grouped: dict[str, list[Record]] = defaultdict(list)
+        for sample in self.rows("sample"):
+            grouped[sample["scene_token"]].append(sample)
+        for samples in grouped.values():
+            samples.sort(key=lambda sample: int(sample["timestamp"]))
+        return dict(grouped)
+
+    @cached_property
+    def data_of_sample(self) -> dict[str, list[Record]]:
+        """Sample token -> its sample_data, keyframes and sweeps, in file order."""
+        return self._grouped("sample_data")
+
+    @cached_property
+    def annotations_of_sample(self) -> dict[str, list[Record]]:
+        """Sample token -> its annotations in file order."""
+        return self._grouped("sample_annotation")
+
+    @cached_property
+    def channel_of_calibration(self) -> dict[str, str]:
+        """Token of a calibrated_sensor -> channel name."""
+        channels = {row["token"]: row["channel"] for row in self.rows("sensor")}
+        return {row["token"]: channels[row["sensor_token"]] for row in self.rows("calibrated_sensor")}
+
+    def channel(self, data: Record) -> str:
+        """Channel name of a sample_data record.
+
+        Raises:
+            DataError: its calibration is not in the tables.
+        """
+        try:
+            return self.channel_of_calibration[data["calibrated_sensor_token"]]
+        except KeyError:
+            msg = f"{data['filename']}: calibrated_sensor.json or sensor.json lacks its calibration"
+            raise DataError(msg) from None
+
+    def _grouped(self, table: str) -> dict[str, list[Record]]:
+        grouped: dict[str, list[Record]] = defaultdict(list)
+        for row in self.rows(table):
+            grouped[row["sample_token"]].append(row)
+        return dict(grouped)
+
+
+def read_json(path: Path) -> Any:
+    """Contents of a JSON file.
+
+    Raises:
+        DataError: it cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        msg = f"{path} cannot be read as JSON: {error}"
+        raise DataError(msg) from error
+
+
+def stamp_ns(data: Record) -> int:
+    """Time of a sample_data record."""
+    return int(data["timestamp"]) * NS_PER_US
