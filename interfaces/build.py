@@ -41,7 +41,7 @@ JOBS = 2
 WHEELS_HINT = (
     "pip install '.[ros]'"
     if platform.machine() == "x86_64"
-    else f"the index has no ROS wheels for {platform.machine()}: install ROS 2 Jazzy with ros-jazzy-vision-msgs, source it"
+    else f"the index has none for {platform.machine()}: install ROS 2 Jazzy and ros-jazzy-vision-msgs, source it"
 )
 TYPESUPPORTS = ("rosidl_typesupport_c", "rosidl_typesupport_fastrtps_c", "rosidl_typesupport_introspection_c")
 
