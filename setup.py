@@ -43,7 +43,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed"]},
+    package_data={NAME: ["py.typed", "cli/report/assets/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (str(SHARE), ["package.xml", "LICENSE"]),
@@ -55,6 +55,7 @@ setup(
         "console_scripts": [
             "peft-dml = peft_dml_ros.cli.main:app",
             "perception = peft_dml_ros.nodes.perception:main",
+            "recorder = peft_dml_ros.nodes.recorder:main",
             "replay = peft_dml_ros.nodes.replay:main",
         ],
     },

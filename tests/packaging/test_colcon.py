@@ -62,22 +62,30 @@ def test_the_installed_package_is_the_one_imported(workspace: Path) -> None:
     assert str(workspace) in done.stdout
 
 
-@pytest.mark.ros
-@pytest.mark.parametrize("executable", ["perception", "replay"])
-def test_executable_starts_and_stops(workspace: Path, executable: str) -> None:
+@pytest.mark.parametrize("executable", ["recorder", "replay"])
+def test_executable_explains_itself(workspace: Path, executable: str) -> None:
     pytest.importorskip("rclpy", reason="no ROS 2 here")
-    path = workspace / "install" / NAME / "lib" / NAME / executable
-    log = workspace / f"{executable}.log"
+    command = in_workspace(workspace, f"{shlex.quote(str(executables(workspace) / executable))} --help")
+    done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert f"usage: {executable}" in done.stdout
+
+
+@pytest.mark.ros
+def test_perception_starts_and_stops(workspace: Path) -> None:
+    pytest.importorskip("rclpy", reason="no ROS 2 here")
+    log = workspace / "perception.log"
+    path = shlex.quote(str(executables(workspace) / "perception"))
     with log.open("w") as output:
         process = subprocess.Popen(
-            in_workspace(workspace, f"{shlex.quote(str(path))} --ros-args -r __ns:=/colcon_test"),
+            in_workspace(workspace, f"{path} --ros-args -r __ns:=/colcon_test"),
             cwd=workspace,
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         try:
-            assert wait_for(log, executable, process), log.read_text()
+            assert wait_for(log, "perception", process), log.read_text()
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=20) in {0, 130, -signal.SIGINT}, log.read_text()
         finally:
@@ -85,6 +93,11 @@ def test_executable_starts_and_stops(workspace: Path, executable: str) -> None:
                 process.kill()
                 process.wait(timeout=10)
     assert "Traceback" not in log.read_text()
+
+
+def executables(workspace: Path) -> Path:
+    """Return the folder in which ROS looks for the executables of the package."""
+    return workspace / "install" / NAME / "lib" / NAME
 
 
 def wait_for(log: Path, text: str, process: subprocess.Popen[bytes], timeout_s: float = 30.0) -> bool:

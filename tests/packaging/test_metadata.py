@@ -66,7 +66,7 @@ def test_wheel_carries_share_tree_and_commands(repository: Path, tmp_path: Path)
     shared = [n for n in listed.splitlines() if n.startswith(("launch/", "config/", "models/demo/"))]
     for name in ("package.xml", *shared):
         assert f"{data}/peft_dml_ros/{name}" in names
-    assert "peft_dml_ros/py.typed" in names
+    assert {n for n in listed.splitlines() if n.startswith("peft_dml_ros/")} <= names
     assert not [name for name in names if name.startswith(("tests/", "train/", "peft_dml_train/"))]
-    for command in ("peft-dml", "perception", "replay"):
+    for command in ("peft-dml", "perception", "recorder", "replay"):
         assert f"{command} =" in entry_points
