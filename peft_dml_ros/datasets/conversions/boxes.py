@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boxes and vision_msgs/Detection3DArray, with their velocities in a parallel cloud of the same header and order."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.classes import ATTRIBUTES, CLASSES
+from peft_dml_ros.core.errors import DataError, nearest
+from peft_dml_ros.core.typing import FloatArray
+from peft_dml_ros.datasets.conversions.factory import MessageFactory, header
+from peft_dml_ros.datasets.conversions.pointcloud import DATATYPES, cloud_view, column
+
+_VARIANCES: Final = (0, 7, 14, 35)
+"""Places of the variances of x, y, z and yaw in a 6 x 6 pose covariance."""
+
+VELOCITY_DTYPE: Final = np.dtype(
+    [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("vx", "<f4"), ("vy", "<f4"), ("attribute", "i1")]
+)
+"""Points of the parallel cloud: centre in m, velocity in m/s (NaN: unknown), index into `ATTRIBUTES` (-1: none)."""
+
+
+def boxes_to_msg(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequence[str], make: MessageFactory) -> Any:
+    """vision_msgs/Detection3DArray; each detection has one result, covariance from the boxes' sigmas.
+
+    Args:
+        boxes: Boxes in `frame_id` axes.
+        stamp_ns: Reference time, for the array and for each detection.
+        frame_id: Frame of the boxes.
+        classes: Names that `boxes.labels` index.
+        make: Builds messages.
+    """
+    head = header(stamp_ns, frame_id, make)
+    half = boxes.yaws_rad / 2
+    detections = []
+    for i in range(len(boxes)):
+        pose = make(
+            "geometry_msgs/msg/Pose",
+            position=_triple("geometry_msgs/msg/Point", boxes.centers_m[i], make),
+            orientation=make(
+                "geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=float(np.sin(half[i])), w=float(np.cos(half[i]))
+            ),
+        )
+        covariance = np.zeros(36)
+        covariance[list(_VARIANCES)] = boxes.sigmas[i] ** 2
+        result = make(
+            "vision_msgs/msg/ObjectHypothesisWithPose",
+            hypothesis=make(
+                "vision_msgs/msg/ObjectHypothesis",
+                class_id=classes[int(boxes.labels[i])],
+                score=float(boxes.scores[i]),
+            ),
+            pose=make("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=make.floats(covariance)),
+        )
+        size = _triple("geometry_msgs/msg/Vector3", boxes.sizes_m[i], make)
+        detections.append(
+            make(
+                "vision_msgs/msg/Detection3D",
+                header=head,
+                results=[result],
+                bbox=make("vision_msgs/msg/BoundingBox3D", center=pose, size=size),
+                id=boxes.ids[i] if boxes.ids else "",
+            )
+        )
+    return make("vision_msgs/msg/Detection3DArray", header=head, detections=detections)
+
+
+def boxes_from_msg(msg: Any, classes: Sequence[str] = CLASSES) -> Boxes3D:
+    """vision_msgs/Detection3DArray -> boxes; velocities are NaN, since the message has none.
+
+    Raises:
+        DataError: a detection has no result, an unknown class, or numbers that make no box.
+    """
+    n = len(msg.detections)
+    centers, sizes, yaws = np.zeros((n, 3)), np.zeros((n, 3)), np.zeros(n)
+    scores, sigmas, labels = np.zeros(n), np.zeros((n, 4)), np.zeros(n, dtype=np.int64)
+    for i, detection in enumerate(msg.detections):
+        if not len(detection.results):
+            text = f"detection {i} of the Detection3DArray in frame '{msg.header.frame_id}' has no result"
+            raise DataError(text)
+        best = detection.results[0]
+        labels[i] = _label(str(best.hypothesis.class_id), classes)
+        scores[i] = best.hypothesis.score
+        q, center, size = detection.bbox.center.orientation, detection.bbox.center.position, detection.bbox.size
+        centers[i], sizes[i] = (center.x, center.y, center.z), (size.x, size.y, size.z)
+        yaws[i] = np.arctan2(2 * (q.w * q.z + q.x * q.y), 1 - 2 * (q.y**2 + q.z**2))
+        sigmas[i] = np.sqrt(np.maximum([best.pose.covariance[k] for k in _VARIANCES], 0.0))
+    if not all(np.isfinite(a).all() for a in (centers, sizes, yaws, scores, sigmas)) or (sizes < 0).any():
+        text = (
+            f"the Detection3DArray in frame '{msg.header.frame_id}' holds numbers that are not finite, or sizes below 0"
+        )
+        raise DataError(text)
+    ids = tuple(str(detection.id) for detection in msg.detections)
+    boxes = Boxes3D.make(
+        centers, sizes, yaws, labels, scores=scores, velocities_mps=np.full((n, 2), np.nan), ids=ids if any(ids) else ()
+    )
+    return replace(boxes, sigmas=sigmas)
+
+
+def velocities_to_msg(boxes: Boxes3D, stamp_ns: int, frame_id: str, make: MessageFactory) -> Any:
+    """PointCloud2 of `VELOCITY_DTYPE`, in the order of the boxes."""
+    points = np.empty(len(boxes), dtype=VELOCITY_DTYPE)
+    points["x"], points["y"], points["z"] = boxes.centers_m.T
+    points["vx"], points["vy"] = boxes.velocities_mps.T
+    points["attribute"] = boxes.attributes
+    return cloud_to_msg(points, stamp_ns, frame_id, make)
+
+
+def with_velocities(boxes: Boxes3D, msg: Any) -> Boxes3D:
+    """Boxes with velocities and attributes from the parallel cloud.
+
+    Raises:
+        DataError: the cloud is malformed or has another number of points.
+    """
+    view = cloud_view(msg, ("vx", "vy", "attribute"))
+    names = view.dtype.names or ()
+    if view.size != len(boxes) or (view.size and not {"vx", "vy"} <= set(names)):
+        text = f"velocities do not belong to the boxes: {view.size} points with {names} for {len(boxes)} boxes"
+        raise DataError(text)
+    if not len(boxes):
+        return boxes
+    velocities: FloatArray = np.stack([column(view, "vx"), column(view, "vy")], axis=1).astype(np.float64)
+    attributes = column(view, "attribute").astype(np.int64) if "attribute" in names else boxes.attributes
+    known = (attributes >= -1) & (attributes < len(ATTRIBUTES))
+    return replace(boxes, velocities_mps=velocities, attributes=np.where(known, attributes, -1))
+
+
+def cloud_to_msg(points: Any, stamp_ns: int, frame_id: str, make: MessageFactory) -> Any:
+    """sensor_msgs/PointCloud2 of a structured array (N,), one field per column."""
+    layout = points.dtype
+    fields = [
+        make(
+            "sensor_msgs/msg/PointField",
+            name=name,
+            offset=int(layout.fields[name][1]),
+            datatype=DATATYPES[layout.fields[name][0].str[1:]],
+            count=1,
+        )
+        for name in layout.names
+    ]
+    return make(
+        "sensor_msgs/msg/PointCloud2",
+        header=header(stamp_ns, frame_id, make),
+        height=1,
+        width=len(points),
+        fields=fields,
+        is_bigendian=False,
+        point_step=layout.itemsize,
+        row_step=layout.itemsize * len(points),
+        data=make.bytes(points),
+        is_dense=True,
+    )
+
+
+def _triple(msgtype: str, values: FloatArray, make: MessageFactory) -> Any:
+    x, y, z = (float(value) for value in values)
+    return make(msgtype, x=x, y=y, z=z)
+
+
+def _label(name: str, classes: Sequence[str]) -> int:
+    try:
+        return list(classes).index(name)
+    except ValueError:
+        text = f"unknown class '{name}' in a Detection3DArray; {nearest(name, classes)}"
+        raise DataError(text) from None

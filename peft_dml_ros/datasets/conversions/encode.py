@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measurements to messages, built through a `MessageFactory`: of rosbags for files, of rclpy for topics."""
+
+from typing import Any, Final
+
+import numpy as np
+
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep, OdometrySample, RadarSweep
+from peft_dml_ros.core.rig import CameraModel, Rig
+from peft_dml_ros.core.typing import FloatArray
+from peft_dml_ros.datasets.conversions.boxes import cloud_to_msg
+from peft_dml_ros.datasets.conversions.factory import MessageFactory, header
+from peft_dml_ros.datasets.topics import BASE_FRAME, ODOM_FRAME, frame_of
+
+LIDAR_DTYPE: Final = np.dtype(
+    {
+        "names": ["x", "y", "z", "intensity", "ring"],
+        "formats": ["<f4", "<f4", "<f4", "<f4", "<u2"],
+        "offsets": [0, 4, 8, 12, 16],
+        "itemsize": 20,
+    }
+)
+"""Points of LiDAR clouds; four-byte aligned, as drivers send them."""
+
+_STATUS_FIX, _STATUS_NO_FIX, _SERVICE_GPS, _COVARIANCE_APPROXIMATED = 0, -1, 1, 1
+
+
+def lidar_to_msg(sweep: LidarSweep, frame_id: str, make: MessageFactory) -> Any:
+    """sensor_msgs/PointCloud2 with x, y, z, intensity (float32) and ring (uint16)."""
+    points = np.zeros(len(sweep.points), dtype=LIDAR_DTYPE)
+    for index, name in enumerate(LIDAR_DTYPE.names or ()):
+        points[name] = sweep.points[:, index]
+    return cloud_to_msg(points, sweep.stamp_ns, frame_id, make)
+
+
+def radar_to_msg(sweep: RadarSweep, frame_id: str, make: MessageFactory) -> Any:
+    """sensor_msgs/PointCloud2 with the 18 ARS408 fields."""
+    return cloud_to_msg(np.ascontiguousarray(sweep.points), sweep.stamp_ns, frame_id, make)
+
+
+def image_to_msg(image: CameraImage, frame_id: str, make: MessageFactory) -> Any:
+    """sensor_msgs/CompressedImage of compressed bytes, sensor_msgs/Image (rgb8) of pixels.
+
+    Raises:
+        DataError: the image has neither.
+    """
+    head = header(image.stamp_ns, frame_id, make)
+    if image.jpeg is not None:
+        kind = "png" if image.jpeg.startswith(b"\x89PNG") else "jpeg"
+        return make("sensor_msgs/msg/CompressedImage", header=head, format=kind, data=make.bytes(image.jpeg))
+    if image.pixels is None:
+        msg = f"image of {image.stamp_ns} ns in frame '{frame_id}' has neither compressed bytes nor pixels"
+        raise DataError(msg)
+    height, width, _ = image.pixels.shape
+    return make(
+        "sensor_msgs/msg/Image",
+        header=head,
+        height=height,
+        width=width,
+        encoding="rgb8",
+        is_bigendian=0,
+        step=3 * width,
+        data=make.bytes(np.ascontiguousarray(image.pixels)),
+    )
+
+
+def camera_info_to_msg(camera: CameraModel, stamp_ns: int, frame_id: str, make: MessageFactory) -> Any:
+    """sensor_msgs/CameraInfo of a rectified image: no distortion, K and P agree."""
+    projection = np.zeros((3, 4))
+    projection[:, :3] = camera.intrinsics
+    region = make("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+    return make(
+        "sensor_msgs/msg/CameraInfo",
+        header=header(stamp_ns, frame_id, make),
+        height=int(camera.height_px),
+        width=int(camera.width_px),
+        distortion_model="plumb_bob",
+        d=make.floats(np.zeros(5)),
+        k=make.floats(camera.intrinsics.reshape(9)),
+        r=make.floats(np.eye(3).reshape(9)),
+        p=make.floats(projection.reshape(12)),
+        binning_x=0,
+        binning_y=0,
+        roi=region,
+    )
+
+
+def imu_to_msg(sample: ImuSample, frame_id: str, make: MessageFactory) -> Any:
+    """sensor_msgs/Imu without orientation; the sample must be in the axes of `frame_id`."""
+    absent = np.zeros(9)
+    absent[0] = -1.0
+    return make(
+        "sensor_msgs/msg/Imu",
+        header=header(sample.stamp_ns, frame_id, make),
+        orientation=make("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
+        orientation_covariance=make.floats(absent),
+        angular_velocity=_vector3(sample.gyro_radps, make),
+        angular_velocity_covariance=make.floats(np.zeros(9)),
+        linear_acceleration=_vector3(sample.accel_mps2, make),
+        linear_acceleration_covariance=make.floats(np.zeros(9)),
+    )
+
+
+def gnss_to_msg(fix: GnssFix, frame_id: str, make: MessageFactory) -> Any:
+    """sensor_msgs/NavSatFix; the vertical standard deviation is taken as twice the horizontal."""
+    variance = fix.sigma_m * fix.sigma_m
+    status = _STATUS_FIX if fix.has_fix else _STATUS_NO_FIX
+    return make(
+        "sensor_msgs/msg/NavSatFix",
+        header=header(fix.stamp_ns, frame_id, make),
+        status=make("sensor_msgs/msg/NavSatStatus", status=status, service=_SERVICE_GPS),
+        latitude=float(fix.latitude_deg),
+        longitude=float(fix.longitude_deg),
+        altitude=float(fix.altitude_m),
+        position_covariance=make.floats(np.diag([variance, variance, 4 * variance]).reshape(9)),
+        position_covariance_type=_COVARIANCE_APPROXIMATED,
+    )
+
+
+def odometry_to_msg(
+    sample: OdometrySample, make: MessageFactory, frame_id: str = ODOM_FRAME, child_frame_id: str = BASE_FRAME
+) -> Any:
+    """nav_msgs/Odometry; the twist is left at zero."""
+    x, y, z = (float(v) for v in sample.odom_SE3_base.translation)
+    pose = make(
+        "geometry_msgs/msg/Pose",
+        position=make("geometry_msgs/msg/Point", x=x, y=y, z=z),
+        orientation=_quaternion(sample.odom_SE3_base, make),
+    )
+    still = make("geometry_msgs/msg/Twist", linear=_vector3(np.zeros(3), make), angular=_vector3(np.zeros(3), make))
+    unknown = make.floats(np.zeros(36))
+    return make(
+        "nav_msgs/msg/Odometry",
+        header=header(sample.stamp_ns, frame_id, make),
+        child_frame_id=child_frame_id,
+        pose=make("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=unknown),
+        twist=make("geometry_msgs/msg/TwistWithCovariance", twist=still, covariance=unknown),
+    )
+
+
+def tf_static_to_msg(rig: Rig, make: MessageFactory, stamp_ns: int = 0) -> Any:
+    """tf2_msgs/TFMessage from `base_link` to the frame of each sensor of a rig."""
+    transforms = [
+        make(
+            "geometry_msgs/msg/TransformStamped",
+            header=header(stamp_ns, BASE_FRAME, make),
+            child_frame_id=frame_of(sensor.name),
+            transform=make(
+                "geometry_msgs/msg/Transform",
+                translation=_vector3(sensor.base_SE3_sensor.translation, make),
+                rotation=_quaternion(sensor.base_SE3_sensor, make),
+            ),
+        )
+        for sensor in rig.sensors.values()
+        if sensor.modality is not None
+    ]
+    return make("tf2_msgs/msg/TFMessage", transforms=transforms)
+
+
+def _vector3(values: FloatArray, make: MessageFactory) -> Any:
+    x, y, z = (float(v) for v in values)
+    return make("geometry_msgs/msg/Vector3", x=x, y=y, z=z)
+
+
+def _quaternion(transform: SE3, make: MessageFactory) -> Any:
+    x, y, z, w = (float(v) for v in transform.quaternion_xyzw)
+    return make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PointCloud2 as a structured numpy view, whatever its field order, padding, byte order and organisation."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.typing import AnyArray
+
+_FORMATS: Final = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
+"""PointField.datatype -> numpy type without byte order."""
+
+DATATYPES: Final = {np.dtype(name).str[1:]: code for code, name in _FORMATS.items()}
+"""The inverse, for encoding."""
+
+
+def cloud_view(msg: Any, wanted: Sequence[str]) -> AnyArray:
+    """View (height, width) of the points in a PointCloud2; nothing is copied.
+
+    Args:
+        msg: sensor_msgs/PointCloud2 of rclpy or rosbags.
+        wanted: Names of the fields to expose; those that the cloud lacks are left out.
+
+    Returns:
+        Structured array over the message's own memory; it must not be written to.
+
+    Raises:
+        DataError: sizes or fields contradict each other.
+    """
+    height, width, point_step, row_step = (int(n) for n in (msg.height, msg.width, msg.point_step, msg.row_step))
+    size = len(msg.data)
+    if min(height, width, point_step, row_step) < 0 or height * row_step != size:
+        _fail(msg, f"height {height} x row_step {row_step} must equal the {size} bytes of data")
+    if point_step * width > row_step and height:
+        _fail(msg, f"point_step {point_step} x width {width} does not fit into row_step {row_step}")
+    if height * width and not point_step:
+        _fail(msg, "point_step is 0")
+    layout = _layout(msg, wanted, max(point_step, 1))
+    if not height * width or layout is None:
+        names = (
+            [] if layout is None else [(n, layout.fields[n][0]) for n in layout.names or ()] if layout.fields else []
+        )
+        return np.zeros((0, 0), dtype=names)
+    return np.ndarray((height, width), layout, msg.data, strides=(row_step, point_step))
+
+
+def column(view: AnyArray, name: str) -> AnyArray:
+    """(N,) values of one field in row order."""
+    values: AnyArray = view[name].reshape(-1)
+    return values
+
+
+def _layout(msg: Any, wanted: Sequence[str], point_step: int) -> np.dtype[np.void] | None:
+    order = ">" if msg.is_bigendian else "<"
+    names: list[str] = []
+    formats: list[str] = []
+    offsets: list[int] = []
+    for field in msg.fields:
+        if field.name not in wanted or field.name in names:
+            continue
+        if field.datatype not in _FORMATS or field.count not in {0, 1}:
+            _fail(
+                msg, f"field '{field.name}' has datatype {field.datatype} and count {field.count}; 1-8 and 1 are known"
+            )
+        form = order + _FORMATS[field.datatype]
+        offset = int(field.offset)
+        if offset < 0 or offset + np.dtype(form).itemsize > point_step:
+            _fail(msg, f"field '{field.name}' at offset {offset} does not fit into point_step {point_step}")
+        names.append(field.name)
+        formats.append(form)
+        offsets.append(offset)
+    if not names:
+        return None
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": point_step})
+
+
+def _fail(msg: Any, reason: str) -> None:
+    text = f"malformed PointCloud2 in frame '{msg.header.frame_id}': {reason}"
+    raise DataError(text)

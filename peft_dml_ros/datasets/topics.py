@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one table between sensor names, ROS topics, message types and frames.
+
+Topics are relative, so that nodes can be remapped and put in a namespace; `bag_topic` gives the absolute name.
+"""
+
+from typing import Final
+
+from peft_dml_ros.core.errors import ConfigError, nearest
+from peft_dml_ros.core.rig import modality_of_channel
+
+BASE_FRAME: Final = "base_link"
+ODOM_FRAME: Final = "odom"
+TF_STATIC: Final = "/tf_static"
+TRUTH: Final = "truth/boxes"
+TRUTH_VELOCITIES: Final = "truth/velocities"
+
+POINT_CLOUD: Final = "sensor_msgs/msg/PointCloud2"
+COMPRESSED_IMAGE: Final = "sensor_msgs/msg/CompressedImage"
+IMAGE: Final = "sensor_msgs/msg/Image"
+CAMERA_INFO: Final = "sensor_msgs/msg/CameraInfo"
+IMU: Final = "sensor_msgs/msg/Imu"
+FIX: Final = "sensor_msgs/msg/NavSatFix"
+ODOMETRY: Final = "nav_msgs/msg/Odometry"
+TRANSFORMS: Final = "tf2_msgs/msg/TFMessage"
+DETECTIONS: Final = "vision_msgs/msg/Detection3DArray"
+
+_SINGLE: Final = {"IMU": "imu/data", "GNSS": "gnss/fix", "ODOM": "odometry"}
+_ENDINGS: Final = {"lidar": "points", "radar": "points", "camera": "image/compressed"}
+_TYPES: Final = {"lidar": POINT_CLOUD, "radar": POINT_CLOUD, "camera": COMPRESSED_IMAGE, "imu": IMU, "gnss": FIX}
+
+
+def topic_of(sensor: str) -> str:
+    """Relative topic of a sensor's measurements, e.g. LIDAR_TOP -> lidar_top/points.
+
+    Raises:
+        ConfigError: the name has no known prefix.
+    """
+    if sensor in _SINGLE:
+        return _SINGLE[sensor]
+    modality = modality_of_channel(sensor)
+    return f"{sensor.lower()}/{_ENDINGS.get(modality or '', 'data')}"
+
+
+def camera_info_topic_of(sensor: str) -> str:
+    """Relative topic of a camera's calibration."""
+    return f"{sensor.lower()}/camera_info"
+
+
+def type_of(sensor: str) -> str:
+    """Message type of a sensor's measurements.
+
+    Raises:
+        ConfigError: the name has no known prefix.
+    """
+    modality = modality_of_channel(sensor)
+    return ODOMETRY if modality is None else _TYPES[modality]
+
+
+def frame_of(sensor: str) -> str:
+    """`header.frame_id` of a sensor's measurements; a camera's is its optical frame."""
+    return ODOM_FRAME if sensor == "ODOM" else sensor.lower()
+
+
+def sensor_of_frame(frame_id: str) -> str:
+    """Sensor name of a frame, the inverse of `frame_of`."""
+    return frame_id.removeprefix("/").upper()
+
+
+def sensor_of(topic: str) -> str:
+    """Sensor name of a topic, relative or absolute, of measurements or of a camera's calibration.
+
+    Raises:
+        ConfigError: no sensor publishes on it.
+    """
+    bare = topic.removeprefix("/")
+    for sensor, name in _SINGLE.items():
+        if bare == name:
+            return sensor
+    first, _, rest = bare.partition("/")
+    sensor = first.upper()
+    try:
+        known = {topic_of(sensor), camera_info_topic_of(sensor)}
+    except ConfigError:
+        known = set()
+    if not rest or bare not in known:
+        choices = [*_SINGLE.values(), "lidar_top/points", "radar_front/points", "cam_front/image/compressed"]
+        msg = f"topic '{topic}' belongs to no sensor; {nearest(bare, choices)}"
+        raise ConfigError(msg)
+    return sensor
+
+
+def bag_topic(topic: str) -> str:
+    """Absolute name under which a relative topic is recorded."""
+    return topic if topic.startswith("/") else f"/{topic}"
