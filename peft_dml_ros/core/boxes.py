@@ -111,7 +111,7 @@ class Boxes3D:
             tuple(self.ids[i] for i in picked) if self.ids else (),
         )
 
-    def transform(self, a_SE3_b: SE3) -> Boxes3D:  # noqa: N803
+    def transform(self, a_SE3_b: SE3) -> Boxes3D:
         """The same boxes, given in frame b, in frame a; velocities turn, they are not compensated."""
         velocity = np.concatenate([self.velocities_mps, np.zeros((len(self), 1))], axis=1)
         return Boxes3D(
@@ -134,7 +134,8 @@ class Boxes3D:
         cos, sin = np.cos(self.yaws_rad)[:, None], np.sin(self.yaws_rad)[:, None]
         x = local[..., 0] * cos - local[..., 1] * sin
         y = local[..., 0] * sin + local[..., 1] * cos
-        return np.stack([x, y, local[..., 2]], axis=-1) + self.centers_m[:, None]
+        corners: FloatArray = np.stack([x, y, local[..., 2]], axis=-1) + self.centers_m[:, None]
+        return corners
 
     def contain(self, points: FloatArray, margin_m: float = 0.0) -> BoolArray:
         """(N, M) bool: which of the points (M, 3), in the boxes' frame, lie in which box grown by a margin."""

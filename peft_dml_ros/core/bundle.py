@@ -43,7 +43,7 @@ class GraphInfo(Frozen):
 class Manifest(Frozen):
     """What `manifest.json` holds."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     name: str
     version: str
     description: str = ""
@@ -169,10 +169,8 @@ def _altered(path: Path, manifest: Manifest) -> list[str]:
             problems.append(f"'{name}' is missing")
         elif sha256(file) != expected:
             problems.append(f"'{name}' was altered (sha256 differs)")
-    for graph in manifest.graphs.values():
-        if graph.file not in manifest.files:
-            problems.append(f"graph file '{graph.file}' has no sha256")
-    return problems
+    unsigned = [graph.file for graph in manifest.graphs.values() if graph.file not in manifest.files]
+    return [*problems, *(f"graph file '{file}' has no sha256" for file in unsigned)]
 
 
 def _unfit(manifest: Manifest) -> list[str]:
@@ -185,7 +183,10 @@ def _unfit(manifest: Manifest) -> list[str]:
             problems.append(f"graph '{name}' is missing")
             continue
         graph = manifest.graphs[name]
-        for kind, wanted, got in (("input", wanted_in[name], graph.inputs), ("output", wanted_out[name], graph.outputs)):
+        for kind, wanted, got in (
+            ("input", wanted_in[name], graph.inputs),
+            ("output", wanted_out[name], graph.outputs),
+        ):
             found = {key: (info.shape, info.dtype) for key, info in got.items()}
             if found != wanted:
                 problems.append(f"graph '{name}' {kind}s are {found}, expected {wanted}")

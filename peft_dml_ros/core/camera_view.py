@@ -82,7 +82,7 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
     Raises:
         DataError: neither format, or cut before the size, or a JPEG without its end marker.
     """
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:  # noqa: PLR2004
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
         return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if data[:2] != b"\xff\xd8":
         msg = f"{len(data)} bytes are neither JPEG nor PNG (first bytes {data[:4].hex()})"
@@ -91,7 +91,7 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
         msg = f"JPEG of {len(data)} bytes is cut short: no end marker"
         raise DataError(msg)
     at = 2
-    while at + 9 < len(data) and data[at] == 0xFF:  # noqa: PLR2004
+    while at + 9 < len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
             return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")

@@ -49,7 +49,8 @@ def decode_candidates(
     rows, columns = np.divmod(cells, spec.grid.size)
 
     def column(*names: str) -> FloatArray:
-        return values[:, [_COLUMN[n] for n in names]]
+        picked: FloatArray = values[:, [_COLUMN[n] for n in names]]
+        return picked
 
     corner = np.stack([columns, rows], axis=1) * spec.grid.cell_m - spec.grid.half_range_m
     xy = corner + (column("dx", "dy") + 0.5) * spec.grid.cell_m
@@ -73,7 +74,8 @@ def calibrate(scores: FloatArray, temperature: float) -> FloatArray:
     if temperature == 1.0:
         return scores
     clipped = np.clip(scores, 1e-7, 1 - 1e-7)
-    return 1.0 / (1.0 + np.exp(-np.log(clipped / (1 - clipped)) / temperature))
+    softened: FloatArray = 1.0 / (1.0 + np.exp(-np.log(clipped / (1 - clipped)) / temperature))
+    return softened
 
 
 def _attributes(logits: FloatArray, labels: IntArray, classes: tuple[str, ...]) -> IntArray:
@@ -86,7 +88,7 @@ def _attributes(logits: FloatArray, labels: IntArray, classes: tuple[str, ...]) 
     return np.where(np.isfinite(allowed[labels]).any(axis=1), best, -1).astype(np.int64)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[misc]
+@numba.njit(cache=True, nogil=True)
 def _suppress(centers: FloatArray, labels: IntArray, radii: FloatArray) -> BoolArray:
     keep = np.ones(len(centers), dtype=np.bool_)
     for i in range(len(centers)):

@@ -138,7 +138,8 @@ class Detector:
         for engine in self._engines.values():
             engine({name: np.zeros(shape, dtype=dtype) for name, (shape, dtype) in engine.inputs.items()})
         spec = self.bundle.spec
-        lidar_pillars(np.zeros((1, 5), dtype=np.float32), spec.grid, spec.lidar)
+        # One point more than there are pillars also compiles the kernel that looks for an overflow.
+        lidar_pillars(np.zeros((spec.lidar.pillars + 1, 5), dtype=np.float32), spec.grid, spec.lidar)
         radar_pillars(np.zeros((1, 6), dtype=np.float32), spec.grid, spec.radar)
         box = Boxes3D.make(np.zeros((1, 3)), np.ones((1, 3)), np.zeros(1), np.zeros(1, dtype=np.int64))
         non_maximum_suppression(box, spec.classes)

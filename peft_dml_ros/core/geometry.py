@@ -99,7 +99,7 @@ def rotation_from_quaternion_wxyz(quaternion_wxyz: npt.ArrayLike) -> FloatArray:
     """
     quaternion = np.asarray(quaternion_wxyz, dtype=np.float64)
     norm = float(np.linalg.norm(quaternion)) if quaternion.shape == (4,) else np.nan
-    if not np.isfinite(norm) or norm < 1e-9:  # noqa: PLR2004
+    if not np.isfinite(norm) or norm < 1e-9:
         msg = f"not a rotation quaternion: {quaternion.tolist()}; expected 4 finite numbers, not all zero"
         raise DataError(msg)
     w, x, y, z = quaternion / norm
@@ -137,8 +137,8 @@ def rotation_from_rotvec(rotvec_rad: FloatArray) -> FloatArray:
     angle = float(np.linalg.norm(rotvec_rad))
     x, y, z = rotvec_rad
     skew = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    if angle < 1e-8:  # noqa: PLR2004
-        return np.eye(3) + skew
+    if angle < 1e-8:
+        return np.asarray(np.eye(3) + skew)
     first, second = np.sin(angle) / angle, (1.0 - np.cos(angle)) / angle**2
     turned: FloatArray = np.eye(3) + first * skew + second * skew @ skew
     return turned

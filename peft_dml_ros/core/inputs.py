@@ -83,7 +83,7 @@ class InputAssembler:
         used = 0
         for name, sweeps in snapshot.lidar.items():
             for sweep in sweeps[: spec.sweeps]:
-                now_SE3_then = motion.now_SE3_then(sweep.stamp_ns)  # noqa: N806
+                now_SE3_then = motion.now_SE3_then(sweep.stamp_ns)
                 if now_SE3_then is None:
                     drops["lidar: sweep without ego motion"] += 1
                     continue
@@ -117,11 +117,11 @@ class InputAssembler:
     def _radar_points(self, snapshot: Snapshot, motion: EgoMotion, drops: Counter[str]) -> Iterator[Float32Array]:
         for name, sweeps in snapshot.radars.items():
             for sweep in sweeps[: self.spec.radar.sweeps]:
-                now_SE3_then = motion.now_SE3_then(sweep.stamp_ns)  # noqa: N806
+                now_SE3_then = motion.now_SE3_then(sweep.stamp_ns)
                 if now_SE3_then is None:
                     drops["radar: sweep without ego motion"] += 1
                     continue
-                now_SE3_sensor = now_SE3_then @ self.rig[name].base_SE3_sensor  # noqa: N806
+                now_SE3_sensor = now_SE3_then @ self.rig[name].base_SE3_sensor
                 raw = sweep.points
                 age_s = (snapshot.stamp_ns - sweep.stamp_ns) * 1e-9
                 xyz = np.stack([raw["x"], raw["y"], raw["z"]], axis=1)
@@ -155,7 +155,7 @@ class InputAssembler:
             return None
         if self._lookup is None:
             self._lookup = voxel_lookup(self.spec, self.rig)
-        feeds = {
+        feeds: dict[str, AnyArray] = {
             "images": images,
             "present": present,
             "voxel_pixel": self._lookup[0],

@@ -121,7 +121,7 @@ class OdometrySample:
     """
 
     stamp_ns: int
-    odom_SE3_base: SE3  # noqa: N815
+    odom_SE3_base: SE3
 
 
 Measurement = LidarSweep | RadarSweep | CameraImage | ImuSample | GnssFix | OdometrySample

@@ -7,8 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from peft_dml_ros.core.geometry import SE3, quaternion_wxyz_from_rotation, rotation_from_quaternion_wxyz, rotation_from_rotvec
-from peft_dml_ros.core.measurements import GnssFix, ImuSample, OdometrySample
+from peft_dml_ros.core.geometry import (
+    SE3,
+    quaternion_wxyz_from_rotation,
+    rotation_from_quaternion_wxyz,
+    rotation_from_rotvec,
+)
+from peft_dml_ros.core.measurements import GnssFix, ImuSample
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import GnssSpec, ImuSpec
 from peft_dml_ros.core.typing import Float32Array, FloatArray
@@ -28,7 +33,7 @@ class EgoMotion:
         self._imu, self._gnss = snapshot.imu, snapshot.gnss
         self._now = self._pose_at(snapshot.stamp_ns)
 
-    def now_SE3_then(self, then_ns: int) -> SE3 | None:  # noqa: N802
+    def now_SE3_then(self, then_ns: int) -> SE3 | None:
         """Transform from `base_link` at a past time to `base_link` at the reference time; `None` when unknown."""
         if then_ns == self._stamp_ns:
             return SE3.identity()
@@ -59,7 +64,7 @@ class EgoMotion:
     def _dead_reckoned(self, then_ns: int) -> SE3 | None:
         """Yaw rate from the IMU and ground speed from GNSS, held constant over the gap."""
         fixes = [f for f in self._gnss if f.has_fix]
-        if not self._imu or len(fixes) < 2:  # noqa: PLR2004
+        if not self._imu or len(fixes) < 2:
             return None
         first, last = fixes[0], fixes[-1]
         elapsed_s = (last.stamp_ns - first.stamp_ns) * 1e-9
@@ -80,16 +85,20 @@ def interpolate(first: SE3, second: SE3, fraction: float) -> SE3:
     axis = relative[1:]
     norm = float(np.linalg.norm(axis))
     angle = 2 * np.arctan2(norm, relative[0])
-    rotvec = axis / norm * angle * fraction if norm > 1e-12 else np.zeros(3)  # noqa: PLR2004
+    rotvec = axis / norm * angle * fraction if norm > 1e-12 else np.zeros(3)
     translation = first.translation + fraction * (second.translation - first.translation)
-    rotation = rotation_from_quaternion_wxyz(quaternion_wxyz_from_rotation(first.rotation @ rotation_from_rotvec(rotvec)))
+    rotation = rotation_from_quaternion_wxyz(
+        quaternion_wxyz_from_rotation(first.rotation @ rotation_from_rotvec(rotvec))
+    )
     return SE3(rotation, translation)
 
 
 def enu_offset_m(fix: GnssFix, origin: GnssFix) -> FloatArray:
     """(3,) east, north, up of one fix from another, in m; flat-earth, good to a millimetre over the window's metres."""
     north = np.deg2rad(fix.latitude_deg - origin.latitude_deg) * EARTH_RADIUS_M
-    east = np.deg2rad(fix.longitude_deg - origin.longitude_deg) * EARTH_RADIUS_M * np.cos(np.deg2rad(origin.latitude_deg))
+    east = (
+        np.deg2rad(fix.longitude_deg - origin.longitude_deg) * EARTH_RADIUS_M * np.cos(np.deg2rad(origin.latitude_deg))
+    )
     return np.array([east, north, fix.altitude_m - origin.altitude_m])
 
 
@@ -128,7 +137,7 @@ def gnss_window(fixes: Sequence[GnssFix], stamp_ns: int, spec: GnssSpec) -> tupl
         return window, 0.0
     offsets = np.stack([enu_offset_m(f, valid[-1]) for f in valid])
     course = -offsets[0, :2]
-    angle = np.arctan2(course[1], course[0]) if np.linalg.norm(course) > 0.1 else 0.0  # noqa: PLR2004
+    angle = np.arctan2(course[1], course[0]) if np.linalg.norm(course) > 0.1 else 0.0
     cos, sin = np.cos(angle), np.sin(angle)
     rows = window[-len(valid) :]
     rows[:, 0] = [(stamp_ns - f.stamp_ns) * 1e-9 for f in valid]

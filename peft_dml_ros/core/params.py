@@ -39,10 +39,18 @@ ALL_SENSORS = (
 class SyncParams(Frozen):
     """When a frame is made."""
 
-    period_s: float = Field(0.1, ge=0.02, le=2.0, description="Shortest time between two frames without LiDAR; pace when blind")
-    deadline_s: float = Field(0.15, ge=0.02, le=5.0, description="LiDAR silence after which another sensor sets the time")
-    max_future_s: float = Field(0.05, ge=0.0, le=1.0, description="Stamps further than this ahead of the clock are refused")
-    max_past_s: float = Field(5.0, ge=0.1, le=60.0, description="A clock that steps back by more than this resets all buffers")
+    period_s: float = Field(
+        0.1, ge=0.02, le=2.0, description="Shortest time between two frames without LiDAR; pace when blind"
+    )
+    deadline_s: float = Field(
+        0.15, ge=0.02, le=5.0, description="LiDAR silence after which another sensor sets the time"
+    )
+    max_future_s: float = Field(
+        0.05, ge=0.0, le=1.0, description="Stamps further than this ahead of the clock are refused"
+    )
+    max_past_s: float = Field(
+        5.0, ge=0.1, le=60.0, description="A clock that steps back by more than this resets all buffers"
+    )
 
 
 class HealthParams(Frozen):
@@ -55,7 +63,9 @@ class HealthParams(Frozen):
     max_age_gnss_s: float = Field(2.0, gt=0.0, le=30.0, description="Oldest fix that keeps the modality alive")
     frozen_after: int = Field(3, ge=2, le=100, description="Equal payloads in a row that count as a frozen sensor")
     readmit_after: int = Field(2, ge=1, le=100, description="Good measurements in a row that end a frozen state")
-    min_lidar_points: int = Field(100, ge=0, le=100000, description="Fewer points than this in a sweep: degraded, gated")
+    min_lidar_points: int = Field(
+        100, ge=0, le=100000, description="Fewer points than this in a sweep: degraded, gated"
+    )
 
 
 class DetectionParams(Frozen):
@@ -63,7 +73,9 @@ class DetectionParams(Frozen):
 
     score_threshold: float = Field(0.15, ge=0.0, le=1.0, description="Boxes below this confidence are not published")
     max_boxes: int = Field(200, ge=1, le=500, description="Most boxes in one message")
-    nms_scale: float = Field(1.0, ge=0.0, le=5.0, description="Factor on the per-class distance of non-maximum suppression")
+    nms_scale: float = Field(
+        1.0, ge=0.0, le=5.0, description="Factor on the per-class distance of non-maximum suppression"
+    )
 
 
 class PerceptionParams(Frozen):
@@ -95,7 +107,9 @@ def describe(model: type[BaseModel] = PerceptionParams, prefix: str = "") -> Ite
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from describe(field.annotation, f"{prefix}{name}.")
             continue
-        bounds = {kind: getattr(m, kind) for m in field.metadata for kind in ("ge", "gt", "le", "lt") if hasattr(m, kind)}
+        bounds = {
+            kind: getattr(m, kind) for m in field.metadata for kind in ("ge", "gt", "le", "lt") if hasattr(m, kind)
+        }
         default = None if field.default is PydanticUndefined else field.default
         low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
         yield ParamInfo(prefix + name, default, field.description or "", low, high)

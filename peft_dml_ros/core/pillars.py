@@ -11,7 +11,7 @@ from peft_dml_ros.core.spec import GridSpec, LidarSpec, RadarSpec
 from peft_dml_ros.core.typing import Float32Array, Int32Array
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[misc]
+@numba.njit(cache=True, nogil=True)
 def _bin_points(
     points: Float32Array, half_range_m: float, side: int, slots: Int32Array, counts: Int32Array, index_map: Int32Array
 ) -> int:
@@ -38,7 +38,7 @@ def _bin_points(
     return used
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[misc]
+@numba.njit(cache=True, nogil=True)
 def _lidar_features(
     points: Float32Array,
     slots: Int32Array,
@@ -109,7 +109,7 @@ def lidar_pillars(points: Float32Array, grid: GridSpec, spec: LidarSpec) -> tupl
     return features, index_map
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[misc]
+@numba.njit(cache=True, nogil=True)
 def _occupied(points: Float32Array, half_range_m: float, side: int) -> int:
     seen = np.zeros(side * side, dtype=np.bool_)
     scale = side / (2.0 * half_range_m)

@@ -45,7 +45,7 @@ class Sensor:
 
     name: str
     modality: Modality | None
-    base_SE3_sensor: SE3  # noqa: N815
+    base_SE3_sensor: SE3
     camera: CameraModel | None = None
 
 

@@ -4,9 +4,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from peft_dml_ros.core.classes import MODALITIES, Modality
 from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep, OdometrySample, RadarSweep
+
+_FIELD: Final[dict[Modality, str]] = {
+    "lidar": "lidar",
+    "camera": "cameras",
+    "radar": "radars",
+    "imu": "imu",
+    "gnss": "gnss",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +31,7 @@ class Snapshot:
         imu: Samples of the last second, oldest first.
         gnss: Fixes of the last seconds, oldest first.
         odometry: Poses that cover the oldest sweep to the reference time, oldest first.
-        age_s: Age of the newest measurement per modality at `stamp_ns` (mean over its sensors); absent keys are unknown.
+        age_s: Age of the newest measurement per modality at `stamp_ns`, mean over its sensors; unknown where absent.
         gated: Reason by sensor name for each sensor that is configured but not used in this frame.
     """
 
@@ -39,15 +48,12 @@ class Snapshot:
 
     def has(self, modality: Modality) -> bool:
         """True when at least one measurement of that modality is in the snapshot."""
-        return bool({"lidar": self.lidar, "camera": self.cameras, "radar": self.radars}.get(modality)) or (
-            modality == "imu" and bool(self.imu)
-        ) or (modality == "gnss" and bool(self.gnss))
+        return bool(getattr(self, _FIELD[modality]))
 
     def without(self, *modalities: Modality) -> Snapshot:
         """The same instant with whole modalities taken away."""
-        names = {"lidar": "lidar", "camera": "cameras", "radar": "radars", "imu": "imu", "gnss": "gnss"}
-        empty = {"lidar": {}, "camera": {}, "radar": {}, "imu": (), "gnss": ()}
-        return replace(self, **{names[m]: empty[m] for m in modalities})
+        empty: dict[str, Any] = {_FIELD[m]: () if m in {"imu", "gnss"} else {} for m in modalities}
+        return replace(self, **empty)
 
     @property
     def present(self) -> tuple[Modality, ...]:

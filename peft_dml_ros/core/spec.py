@@ -4,7 +4,7 @@
 These settings travel inside a bundle's manifest, never in a robot's parameter file.
 """
 
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -39,8 +39,8 @@ class GridSpec(Frozen):
 class LidarSpec(Frozen):
     """Pillars over accumulated LiDAR sweeps.
 
-    Point features: x, y, z (m, base_link), intensity (0-1), age (s), offsets from the pillar's mean x, y, z and from the
-    pillar's centre x, y. Spare rows of a pillar repeat its first point, so that a maximum over them changes nothing.
+    Point features: x, y, z (m, base_link), intensity (0-1), age (s), offsets from the pillar's mean x, y, z and from
+    the pillar's centre x, y. Spare rows of a pillar repeat its first point: a maximum over them changes nothing.
     """
 
     sweeps: Positive = Field(3, description="Sweeps accumulated, the newest included")
@@ -73,7 +73,7 @@ class CameraSpec(Frozen):
     depth_min_m: float = 2.0
     depth_max_m: float = 58.0
     depth_bins: Positive = 40
-    voxel_heights_m: tuple[float, ...] = Field((0.3, 1.0, 2.2), description="Heights of the voxel layers in base_link")
+    voxel_heights_m: tuple[float, ...] = Field((0.3, 1.0, 2.2), description="Heights of the voxels in base_link")
 
     @property
     def feature_hw(self) -> tuple[int, int]:
@@ -91,8 +91,8 @@ class CameraSpec(Frozen):
 class RadarSpec(Frozen):
     """Radar pillars on the common grid.
 
-    Point features: x, y (m, base_link, moved by v·dt), RCS / 20, compensated velocity vx, vy (m/s / 10, base_link axes),
-    age (s), offsets from the pillar's centre x, y. Spare rows repeat the pillar's first point.
+    Point features: x, y (m, base_link, moved by v·dt), RCS / 20, compensated velocity vx, vy (m/s / 10, base_link
+    axes), age (s), offsets from the pillar's centre x, y. Spare rows repeat the pillar's first point.
     """
 
     sweeps: Positive = 6
@@ -102,7 +102,7 @@ class RadarSpec(Frozen):
 
 
 class ImuSpec(Frozen):
-    """Inertial window resampled to fixed steps that end at the reference time: accel / 9.81 (3), gyro (3), valid (1)."""
+    """Inertial window in equal steps that end at the reference time: accel / 9.81 (3), gyro in rad/s (3), valid (1)."""
 
     steps: Positive = 32
     window_s: float = 0.5
@@ -110,9 +110,9 @@ class ImuSpec(Frozen):
 
 
 class GnssSpec(Frozen):
-    """Relative motion by satellite: each of the last fixes against the newest, in axes turned to the course over ground.
+    """Relative motion by satellite: each of the last fixes against the newest, in axes turned to the course.
 
-    Features: age (s), along (m / 10), across (m / 10), up (m / 10), sigma (m / 10), valid. Absolute position never enters.
+    Features: age (s), along, across, up, sigma (each m / 10), valid. Absolute position never enters.
     """
 
     steps: Positive = 8
@@ -151,16 +151,19 @@ REGRESSION = (
 )
 """Columns of the head's `regression` output.
 
-dx, dy: box centre minus the centre of its cell, in cells (-0.5 to 0.5); z: height of the geometric centre in base_link, m;
+dx, dy: box centre minus the centre of its cell, in cells (-0.5 to 0.5); z: geometric centre in base_link, m;
 natural logarithms of the sizes in m; velocity over ground in m/s along base_link's axes; natural logarithms of the
 variances of x and y (m²), z (m²) and yaw (rad²).
 """
 
 
-def graph_inputs(spec: ModelSpec) -> dict[str, dict[str, tuple[tuple[int, ...], str]]]:
+TensorTable: TypeAlias = dict[str, tuple[tuple[int, ...], str]]
+"""Shape and numpy dtype name by tensor name."""
+
+
+def graph_inputs(spec: ModelSpec) -> dict[str, TensorTable]:
     """Input names, shapes and dtypes of every exported graph: the contract between export, engines and detector."""
     cells, d = spec.grid.size, spec.latent_dim
-    rows, columns = spec.camera.feature_hw
     voxels = len(spec.camera.voxel_heights_m) * cells * cells
     n = len(spec.camera.cameras)
     lidar, radar = spec.lidar, spec.radar
@@ -194,11 +197,11 @@ def graph_inputs(spec: ModelSpec) -> dict[str, dict[str, tuple[tuple[int, ...], 
     }
 
 
-def graph_outputs(spec: ModelSpec) -> dict[str, dict[str, tuple[tuple[int, ...], str]]]:
+def graph_outputs(spec: ModelSpec) -> dict[str, TensorTable]:
     """Output names, shapes and dtypes of every exported graph."""
     cells, d, k = spec.grid.size, spec.latent_dim, spec.candidates
-    latent = {"latent": ((1, d, cells, cells), "float32")}
-    token = {"latent": ((1, d), "float32")}
+    latent: TensorTable = {"latent": ((1, d, cells, cells), "float32")}
+    token: TensorTable = {"latent": ((1, d), "float32")}
     return {
         "lidar": latent,
         "camera": latent,

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bundles: an untouched one loads, every way of spoiling one is refused by name."""
+
+import json
+
+import pytest
+
+from peft_dml_ros.core.bundle import MANIFEST, load_bundle, sha256
+from peft_dml_ros.core.errors import BundleError
+from tests.support.random_bundle import make_random_bundle
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return make_random_bundle(tmp_path / "random")
+
+
+def edit(folder, **changes):
+    file = folder / MANIFEST
+    manifest = json.loads(file.read_text())
+    manifest.update(changes)
+    file.write_text(json.dumps(manifest))
+
+
+def test_an_untouched_bundle_loads(bundle):
+    loaded = load_bundle(bundle)
+    assert loaded.manifest.name == "random"
+    assert set(loaded.manifest.graphs) == {"lidar", "camera", "radar", "imu", "gnss", "fusion"}
+    assert loaded.temperature(("lidar",)) == 1.0
+
+
+def test_an_altered_file_is_named(bundle):
+    with (bundle / "radar.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(BundleError, match=r"'radar\.onnx' was altered"):
+        load_bundle(bundle)
+
+
+def test_a_missing_file_is_named(bundle):
+    (bundle / "imu.onnx").unlink()
+    with pytest.raises(BundleError, match=r"'imu\.onnx' is missing"):
+        load_bundle(bundle)
+
+
+def test_a_path_outside_is_refused(bundle):
+    outside = bundle.parent / "outside.bin"
+    outside.write_bytes(b"1")
+    files = json.loads((bundle / MANIFEST).read_text())["files"]
+    edit(bundle, files=files | {"../outside.bin": sha256(outside)})
+    with pytest.raises(BundleError, match="leaves the bundle's folder"):
+        load_bundle(bundle)
+
+
+def test_an_unknown_class_is_refused(bundle):
+    spec = json.loads((bundle / MANIFEST).read_text())["spec"]
+    edit(bundle, spec=spec | {"classes": ["car", "motorbike"]})
+    with pytest.raises(BundleError, match="motorbike"):
+        load_bundle(bundle)
+
+
+def test_shapes_that_do_not_fit_the_spec_are_refused(bundle):
+    spec = json.loads((bundle / MANIFEST).read_text())["spec"]
+    edit(bundle, spec=spec | {"latent_dim": 64})
+    with pytest.raises(BundleError, match="graph 'fusion' inputs"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("change", [{"schema_version": 9}, {"surprise": 1}, {"trained_share": 2.0}])
+def test_another_schema_is_refused(bundle, change):
+    edit(bundle, **change)
+    with pytest.raises(BundleError, match=r"manifest\.json"):
+        load_bundle(bundle)
+
+
+def test_a_misspelt_name_lists_what_there_is(tmp_path):
+    with pytest.raises(BundleError, match="no bundle"):
+        load_bundle(tmp_path / "nothing")

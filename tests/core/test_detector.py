@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The detector: any subset of sensors, absent encoders not run, the same input the same boxes."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from peft_dml_ros.core.bundle import load_bundle
+from peft_dml_ros.core.classes import MODALITIES
+from peft_dml_ros.core.detector import Detector
+from peft_dml_ros.core.snapshot import Snapshot
+from peft_dml_ros.engines import load_engines
+from tests.core.test_inputs import full_snapshot
+from tests.support import scenes
+from tests.support.random_bundle import make_random_bundle
+
+SUBSETS = [bits for bits in product((0, 1), repeat=5) if any(bits)]
+
+
+class Counting:
+    """An engine that counts its calls."""
+
+    def __init__(self, engine):
+        self.engine, self.calls, self.inputs = engine, 0, engine.inputs
+
+    def __call__(self, feeds):
+        self.calls += 1
+        return self.engine(feeds)
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    bundle = load_bundle(make_random_bundle(tmp_path_factory.mktemp("bundles") / "random"))
+    engines = {name: Counting(engine) for name, engine in load_engines(bundle, threads=1).items()}
+    detector = Detector(bundle, scenes.rig(), engines)
+    detector.warm_up()
+    return detector
+
+
+@pytest.mark.parametrize("bits", SUBSETS)
+def test_all_subsets_run_only_what_is_there(detector, bits):
+    absent = [m for m, bit in zip(MODALITIES, bits, strict=True) if not bit]
+    before = {name: engine.calls for name, engine in detector._engines.items()}
+    found = detector(full_snapshot().without(*absent))
+    np.testing.assert_array_equal(found.mask, bits)
+    sees = any(bits[:3])
+    assert found.blind is not sees
+    assert bool(len(found.boxes)) is sees
+    for name, engine in detector._engines.items():
+        expected = int(sees) if name == "fusion" else int(sees and name not in absent)
+        assert engine.calls - before[name] == expected
+    assert found.gate.sum() == pytest.approx(1.0 if sees else 0.0, abs=1e-3)
+
+
+def test_an_empty_snapshot_gives_an_honest_nothing(detector):
+    found = detector(Snapshot(scenes.START_NS, "clock"))
+    assert found.blind
+    assert len(found.boxes) == 0
+
+
+def test_same_input_same_boxes(detector):
+    first, second = detector(full_snapshot()), detector(full_snapshot())
+    np.testing.assert_array_equal(first.boxes.scores, second.boxes.scores)
+    np.testing.assert_array_equal(first.boxes.centers_m, second.boxes.centers_m)
+    assert first.stamp_ns == scenes.START_NS
+    assert (np.diff(first.boxes.scores) <= 0).all()
+
+
+def test_every_stage_is_timed(detector):
+    assert set(detector(full_snapshot()).stages_ms) == {"inputs", *MODALITIES, "fusion", "decode"}

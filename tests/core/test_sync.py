@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The synchroniser: frames go on whichever sensor dies, and everything left out has a reason."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from peft_dml_ros.core.params import PerceptionParams
+from peft_dml_ros.core.sync import NO_REFERENCE, Synchroniser
+from tests.support import scenes
+from tests.support.scenes import MS, START_NS
+
+SENSORS = ("LIDAR_TOP", "CAM_FRONT", "CAM_BACK", "RADAR_FRONT", "IMU", "GNSS", "ODOM")
+SCHEDULE = {"LIDAR_TOP": (100, 0), "CAM_FRONT": (83, 7), "CAM_BACK": (83, 31), "RADAR_FRONT": (77, 13)}
+MAKERS = {"LIDAR_TOP": scenes.lidar, "CAM_FRONT": scenes.image, "CAM_BACK": scenes.image, "RADAR_FRONT": scenes.radar}
+MAKERS |= {"IMU": scenes.imu, "GNSS": scenes.gnss, "ODOM": scenes.odometry}
+SCHEDULE |= {"IMU": (10, 1), "GNSS": (100, 3), "ODOM": (20, 5)}
+
+
+def events(duration_ms, silent=None):
+    """(time in ms, sensor) in order; `silent` maps a sensor to its (from, to) in ms."""
+    silent = silent or {}
+    found = []
+    for name, (period, phase) in SCHEDULE.items():
+        low, high = silent.get(name, (0, 0))
+        found += [(t, name) for t in range(phase, duration_ms, period) if not low <= t < high]
+    return sorted(found)
+
+
+def play(sync, schedule):
+    frames = []
+    for t, name in schedule:
+        stamp = START_NS + t * MS
+        if (snapshot := sync.add(name, MAKERS[name](stamp), stamp)) is not None:
+            frames.append(snapshot)
+    return frames
+
+
+def stamps_ms(frames):
+    return [(f.stamp_ns - START_NS) // MS for f in frames]
+
+
+@pytest.fixture
+def sync():
+    return Synchroniser(PerceptionParams(), SENSORS)
+
+
+def test_the_lidar_sets_the_time(sync):
+    frames = play(sync, events(1000))
+    assert stamps_ms(frames) == list(range(0, 1000, 100))
+    assert {f.reference for f in frames} == {"LIDAR_TOP"}
+    last = frames[-1]
+    assert last.present == ("lidar", "camera", "radar", "imu", "gnss")
+    assert [s.stamp_ns for s in last.lidar["LIDAR_TOP"]][:2] == [last.stamp_ns, last.stamp_ns - 100 * MS]
+    assert not last.gated
+    assert all(image.stamp_ns <= last.stamp_ns for image in last.cameras.values())
+
+
+def test_cameras_take_over_when_the_lidar_dies_and_give_back_when_it_lives(sync):
+    frames = play(sync, events(6000, {"LIDAR_TOP": (2000, 4000)}))
+    silent = [f for f in frames if 2100 <= (f.stamp_ns - START_NS) // MS < 4000]
+    assert len(silent) >= 18
+    assert all(f.reference.startswith("CAM") for f in silent)
+    assert all("lidar" not in f.present for f in silent[2:])
+    assert all(f.gated.get("LIDAR_TOP") == "stale" for f in silent[2:])
+    gaps = np.diff(stamps_ms(frames))
+    assert gaps.max() <= 200
+    assert gaps.min() >= 50
+    assert frames[-1].reference == "LIDAR_TOP"
+
+
+def test_radar_takes_over_when_lidar_and_cameras_die(sync):
+    dead = dict.fromkeys(("LIDAR_TOP", "CAM_FRONT", "CAM_BACK"), (1000, 9000))
+    frames = play(sync, events(3000, dead))
+    late = [f for f in frames if (f.stamp_ns - START_NS) // MS > 1500]
+    assert len(late) >= 13
+    assert {f.reference for f in late} == {"RADAR_FRONT"}
+    assert late[-1].present == ("radar", "imu", "gnss")
+
+
+@pytest.mark.parametrize("alive", ["LIDAR_TOP", "CAM_BACK", "RADAR_FRONT"])
+def test_any_single_sensor_is_enough(alive):
+    sync = Synchroniser(PerceptionParams(), SENSORS)
+    frames = play(sync, [e for e in events(2000) if e[1] == alive])
+    assert len(frames) >= 15
+    assert frames[-1].gated.keys() == set(SENSORS) - {alive}
+    assert set(frames[-1].gated.values()) == {"missing"}
+
+
+def test_nothing_at_all_still_makes_empty_frames_by_the_clock(sync):
+    frames = [f for k in range(40) if (f := sync.tick(START_NS + k * 50 * MS))]
+    assert len(frames) >= 15
+    assert {f.reference for f in frames} == {NO_REFERENCE}
+    assert not frames[-1].present
+    assert play(sync, [(2100, "LIDAR_TOP")])[0].reference == "LIDAR_TOP"
+
+
+def test_a_living_sensor_keeps_the_clock_quiet(sync):
+    for t, name in events(2000):
+        sync.add(name, MAKERS[name](START_NS + t * MS), START_NS + t * MS)
+        assert sync.tick(START_NS + t * MS) is None
+
+
+def test_a_frozen_sensor_is_found_gated_and_readmitted(sync):
+    frozen = scenes.lidar(START_NS)
+    frames = []
+    for t, name in events(4000):
+        stamp = START_NS + t * MS
+        measurement = MAKERS[name](stamp)
+        if name == "LIDAR_TOP" and 1000 <= t < 2500:
+            measurement = replace(frozen, stamp_ns=stamp)
+        if (snapshot := sync.add(name, measurement, stamp)) is not None:
+            frames.append(snapshot)
+        if t == 2400:
+            assert sync.states(stamp)["LIDAR_TOP"].state.name == "FROZEN"
+    frozen_frames = [f for f in frames if 1550 < (f.stamp_ns - START_NS) // MS < 2500]
+    assert len(frozen_frames) >= 8
+    assert all(f.gated["LIDAR_TOP"] == "frozen" for f in frozen_frames)
+    assert "LIDAR_TOP" not in frames[-1].gated
+    assert sync.drops["LIDAR_TOP: frozen"] >= 12
+
+
+def test_bad_stamps_are_refused_by_name(sync):
+    play(sync, events(300))
+    now = START_NS + 300 * MS
+    assert sync.add("LIDAR_TOP", scenes.lidar(now + 900 * MS), now) is None
+    assert sync.states(now)["LIDAR_TOP"].state.name in {"OK", "CLOCK"}
+    sync.add("LIDAR_TOP", scenes.lidar(START_NS + 150 * MS), now)
+    sync.add("LIDAR_TOP", scenes.lidar(START_NS + 200 * MS), now)
+    sync.add("NO_SUCH", scenes.lidar(now), now)
+    assert dict(sync.drops) == {
+        "LIDAR_TOP: stamp from the future": 1,
+        "LIDAR_TOP: out of order": 1,
+        "LIDAR_TOP: duplicate stamp": 1,
+        "NO_SUCH: not configured": 1,
+    }
+    assert play(sync, [(400, "LIDAR_TOP")])
+
+
+def test_a_bag_loop_starts_over(sync):
+    play(sync, events(10000))
+    frames = play(sync, events(1000))
+    assert stamps_ms(frames)[-1] == 900
+    assert sync.drops["clock stepped back"] == 1
+
+
+def test_an_empty_sweep_is_degraded(sync):
+    play(sync, events(300))
+    sync.add("LIDAR_TOP", scenes.lidar(START_NS + 300 * MS, n=3), START_NS + 300 * MS)
+    assert sync.drops["LIDAR_TOP: too few points"] == 1
+
+
+def test_twenty_hertz_in_ten_hertz_out(sync):
+    frames = play(sync, [(t, "LIDAR_TOP") for t in range(0, 2000, 50)])
+    assert len(frames) == 20
+    assert len(frames[-1].lidar["LIDAR_TOP"]) > 2
+
+
+def test_counts_per_sensor_add_up(sync):
+    schedule = events(5000, {"CAM_FRONT": (1000, 2000)})
+    frames = play(sync, schedule)
+    state = sync.states(START_NS + 5000 * MS)["CAM_FRONT"]
+    assert state.gated == sum("CAM_FRONT" in f.gated for f in frames) > 5
+    assert state.received == sum(name == "CAM_FRONT" for _, name in schedule)
+    assert state.rate_hz == pytest.approx(12, rel=0.1)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine refuses what does not fit, by name."""
+
+import numpy as np
+import pytest
+
+from peft_dml_ros.core.bundle import load_bundle
+from peft_dml_ros.core.errors import EngineError
+from peft_dml_ros.engines import load_engines
+from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine
+from tests.support.random_bundle import make_random_bundle
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_random_bundle(tmp_path_factory.mktemp("bundles") / "random")
+
+
+def test_inputs_are_checked_by_shape_and_dtype(folder):
+    engine = OnnxRuntimeEngine(folder / "imu.onnx", threads=1)
+    good = {name: np.zeros(shape, dtype=dtype) for name, (shape, dtype) in engine.inputs.items()}
+    assert engine(good)["latent"].shape == (1, 32)
+    for bad in ({}, {"window": np.zeros((3, 7), np.float32)}, {"window": good["window"].astype(np.float64)}):
+        with pytest.raises(EngineError, match="window"):
+            engine(bad)
+
+
+def test_a_truncated_graph_is_named(folder, tmp_path):
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes((folder / "imu.onnx").read_bytes()[:200])
+    with pytest.raises(EngineError, match=r"broken\.onnx"):
+        OnnxRuntimeEngine(broken)
+
+
+def test_an_unknown_engine_is_refused_with_the_choices(folder):
+    with pytest.raises(EngineError, match="onnxruntime"):
+        load_engines(load_bundle(folder), "onnxrunttime")
