@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Still pictures of the cameras with detected boxes as coloured wires and true boxes as thin white ones."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+
+from peft_dml_ros.cli.alignment import Alignment
+from peft_dml_ros.cli.drawing import BACKGROUND, SHOWN_SCORE, TRUTH, label
+from peft_dml_ros.cli.recording import Frame, Recording
+from peft_dml_ros.cli.scene import FRESH_NS, decode_rgb, pixels_from_base
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES
+from peft_dml_ros.core.measurements import CameraImage
+from peft_dml_ros.core.rig import Rig, Sensor
+from peft_dml_ros.core.typing import FloatArray, UInt8Array
+
+ROWS: Final = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
+"""Places of the nuScenes cameras in two rows of three."""
+EDGES: Final = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
+NEAR_M: Final = 0.3
+
+
+def in_rows(rig: Rig) -> list[Sensor]:
+    """Cameras of a rig in the order in which pictures show them."""
+    return sorted(rig.of("camera"), key=lambda s: ROWS.index(s.name) if s.name in ROWS else len(ROWS))
+
+
+def draw_cameras(
+    recording: Recording, alignment: Alignment, frame: Frame, width_px: int = 800, columns: int = 3
+) -> UInt8Array | None:
+    """RGB mosaic of all cameras at one frame; None for a rig without cameras."""
+    cameras = in_rows(recording.rig)
+    tiles = [draw_camera(recording, alignment, frame, sensor, width_px) for sensor in cameras]
+    if not tiles:
+        return None
+    height = max(tile.shape[0] for tile in tiles)
+    tiles = [cv2.copyMakeBorder(t, 0, height - t.shape[0], 0, 0, cv2.BORDER_CONSTANT).astype(np.uint8) for t in tiles]
+    blank = np.full((height, width_px, 3), BACKGROUND, np.uint8)
+    tiles += [blank] * (-len(tiles) % columns)
+    rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
+    return np.concatenate(rows)
+
+
+def draw_camera(
+    recording: Recording, alignment: Alignment, frame: Frame, sensor: Sensor, width_px: int = 800
+) -> UInt8Array:
+    """RGB picture of one camera; dark with the reason when it was not used."""
+    reading = frame.sensors.get(sensor.name)
+    image = recording.nearest(sensor.name, frame.stamp_ns, FRESH_NS)
+    pixels = decode_rgb(image) if isinstance(image, CameraImage) else None
+    if image is None or pixels is None or (reading is not None and not reading.alive):
+        dark: UInt8Array = np.full((width_px * 9 // 16, width_px, 3), BACKGROUND, np.uint8)
+        label(dark, f"{sensor.name}: {reading.reason if reading and reading.reason else 'no image'}")
+        return dark
+    height = round(width_px * pixels.shape[0] / pixels.shape[1])
+    drawn: UInt8Array = cv2.resize(pixels, (width_px, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    matrix = pixels_from_base(sensor, alignment, frame.stamp_ns, image.stamp_ns, width_px)
+    if matrix is not None:
+        if frame.truth is not None:
+            draw_wires(drawn, frame.truth, matrix, truth=True)
+        draw_wires(drawn, frame.boxes[frame.boxes.scores >= SHOWN_SCORE], matrix)
+    label(drawn, sensor.name, scale=width_px / 1100)
+    return drawn
+
+
+def draw_wires(pixels: UInt8Array, boxes: Boxes3D, matrix: FloatArray, *, truth: bool = False) -> None:
+    """Draw the edges of boxes into an image, cut off where they pass behind the camera.
+
+    Args:
+        pixels: (H, W, 3) RGB, drawn into.
+        boxes: In the frame that `matrix` starts from.
+        matrix: (3, 4) to homogeneous pixels.
+        truth: Thin white lines instead of coloured ones.
+    """
+    thickness = 1 if truth else max(1, round(pixels.shape[1] / 400))
+    corners = boxes.corners_m()
+    homogeneous = np.concatenate([corners, np.ones((*corners.shape[:2], 1))], axis=2) @ matrix.T
+    for projected, name in zip(homogeneous, (CLASSES[i] for i in boxes.labels), strict=True):
+        colour = TRUTH if truth else CLASS_COLOURS[name]
+        for a, b in EDGES:
+            ends = _clip(projected[a], projected[b])
+            if ends is not None:
+                cv2.line(pixels, _pixel(ends[0]), _pixel(ends[1]), colour, thickness, cv2.LINE_AA)
+
+
+def _clip(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray] | None:
+    """The part of a segment in front of the camera; None when there is none."""
+    if max(a[2], b[2]) < NEAR_M:
+        return None
+    if a[2] < NEAR_M:
+        a = a + (b - a) * (NEAR_M - a[2]) / (b[2] - a[2])
+    if b[2] < NEAR_M:
+        b = b + (a - b) * (NEAR_M - b[2]) / (a[2] - b[2])
+    return a, b
+
+
+def _pixel(point: FloatArray) -> tuple[int, int]:
+    x, y = np.clip(point[:2] / point[2], -1e4, 1e4)
+    return round(float(x)), round(float(y))

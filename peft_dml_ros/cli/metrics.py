@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of a session: what was published, how fast, what was dropped and why, how accurate it was."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from peft_dml_ros.cli.recording import Frame, Recording
+from peft_dml_ros.cli.scoring import Score, score
+from peft_dml_ros.core.classes import MODALITIES
+
+PERCENTILES = (50, 95, 99)
+LIDAR = MODALITIES.index("lidar")
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All figures of a session.
+
+    Attributes:
+        metrics: Content of metrics.json.
+        full: Accuracy over the frames in which every sensor that ever spoke was used.
+        lidar_out: Accuracy over the frames without LiDAR.
+    """
+
+    metrics: dict[str, Any]
+    full: Score
+    lidar_out: Score
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """Content of scores.json: accuracy by class and matching distance, and what was left out."""
+        return {name: _score_tree(value) for name, value in (("full", self.full), ("lidar_out", self.lidar_out))}
+
+
+def evaluate(recording: Recording) -> Results:
+    """Compute all figures of a session."""
+    frames = recording.frames
+    without_lidar = [frame for frame in frames if not frame.mask[LIDAR]]
+    full, lidar_out = score(full_frames(recording)), score(without_lidar)
+    stages = sorted({name for frame in frames for name in frame.stages_ms})
+    metrics = {
+        "frames_expected": recording.frames_expected,
+        "frames_published": len(frames),
+        "frames_published_lidar_out": len(without_lidar),
+        "latency_ms": percentiles(frame.latency_ms for frame in frames),
+        "stages_ms": {name: percentiles(f.stages_ms[name] for f in frames if name in f.stages_ms) for name in stages},
+        "drops": dict(sorted(recording.drops.items())),
+        "sensors": _sensors(recording),
+        "map_full": _rounded(full.mean_ap),
+        "map_lidar_out": _rounded(lidar_out.mean_ap),
+    }
+    return Results(metrics, full, lidar_out)
+
+
+def full_frames(recording: Recording) -> list[Frame]:
+    """Frames in which each sensor that sent anything in this session was used."""
+    speaking = {n for frame in recording.frames[-1:] for n, r in frame.sensors.items() if r.received}
+
+    def complete(frame: Frame) -> bool:
+        return all(frame.sensors[name].alive for name in speaking if name in frame.sensors)
+
+    return [frame for frame in recording.frames if complete(frame) and frame.mask[LIDAR]]
+
+
+def percentiles(values: Iterable[float]) -> dict[str, float]:
+    """Median, 95th and 99th percentile; empty when there is no value."""
+    array = np.array([value for value in values if np.isfinite(value)])
+    return {f"p{p}": round(float(np.percentile(array, p)), 2) for p in PERCENTILES} if len(array) else {}
+
+
+def _sensors(recording: Recording) -> dict[str, dict[str, Any]]:
+    """Counts by sensor: messages received, frames without it, and those frames by reason."""
+    names = [name for name, sensor in recording.rig.sensors.items() if sensor.modality is not None]
+    table = {}
+    for name in names:
+        readings = [frame.sensors[name] for frame in recording.frames if name in frame.sensors]
+        reasons = Counter(reading.reason for reading in readings if reading.reason)
+        received = readings[-1].received if readings else len(recording.measurements.get(name, ()))
+        table[name] = {"received": received, "gated": sum(reasons.values()), "reasons": dict(reasons.most_common())}
+    return table
+
+
+def _score_tree(value: Score) -> dict[str, Any]:
+    def each(table: dict[str, Any], convert: Callable[[Any], Any]) -> dict[str, Any]:
+        return {name: convert(item) for name, item in table.items()}
+
+    return {
+        "frames": value.frames,
+        "map": _rounded(value.mean_ap),
+        "reason": value.reason,
+        "ap": each(value.ap, lambda by_distance: {f"{d:g} m": _rounded(v) for d, v in by_distance.items()}),
+        "recall_2m": each(value.recall_2m, _rounded),
+        "truth": value.truth,
+        "classes_without_truth": list(value.absent),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

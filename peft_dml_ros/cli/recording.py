@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one session leaves behind, whichever driver made it: the common input of scoring, drawing and the report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.measurements import Measurement, OdometrySample
+from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.core.typing import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class SensorReading:
+    """What the health gate said about one sensor in one frame.
+
+    Attributes:
+        state: State name, e.g. ok, stale, silent.
+        reason: Why it is not used; empty while it is.
+        received: Messages received so far.
+        gated: Frames so far in which it was not used.
+    """
+
+    state: str
+    reason: str
+    received: int
+    gated: int
+
+    @property
+    def alive(self) -> bool:
+        """True while the detector uses the sensor."""
+        return not self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One published frame.
+
+    Attributes:
+        stamp_ns: Stamp of the detection.
+        reference: Sensor that gave the stamp.
+        boxes: Detected boxes, `base_link` at the stamp.
+        mask: (5,) 1 where a modality was present, `MODALITIES` order.
+        gate: (5,) weight of each modality in the fusion, sums to 1.
+        latency_ms: From the reference stamp to publication; computing time where nothing was published.
+        stages_ms: Computing time by stage.
+        sensors: Reading by sensor name.
+        truth: True boxes, `base_link` at the stamp; None where unknown.
+    """
+
+    stamp_ns: int
+    reference: str
+    boxes: Boxes3D
+    mask: FloatArray
+    gate: FloatArray
+    latency_ms: float
+    stages_ms: dict[str, float]
+    sensors: dict[str, SensorReading]
+    truth: Boxes3D | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FaultWindow:
+    """A scripted fault in recording time; see the replay's fault script."""
+
+    sensor: str
+    fault: str
+    from_ns: int
+    to_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A session.
+
+    Attributes:
+        title: One sentence on what was driven.
+        rig: The sensors and where they sit.
+        frames: Published frames in stamp order.
+        measurements: Received measurements by sensor name, in stamp order.
+        faults: Scripted faults.
+        drops: Dropped messages and frames by reason.
+        frames_expected: Frames that a perfect run publishes.
+    """
+
+    title: str
+    rig: Rig
+    frames: tuple[Frame, ...]
+    measurements: dict[str, list[Measurement]] = field(default_factory=dict)
+    faults: tuple[FaultWindow, ...] = ()
+    drops: Counter[str] = field(default_factory=Counter)
+    frames_expected: int = 0
+
+    @property
+    def odometry(self) -> tuple[OdometrySample, ...]:
+        """All poses, oldest first."""
+        every = (m for found in self.measurements.values() for m in found)
+        return tuple(sorted((m for m in every if isinstance(m, OdometrySample)), key=lambda m: m.stamp_ns))
+
+    def nearest(self, sensor: str, stamp_ns: int, within_ns: int) -> Measurement | None:
+        """The sensor's measurement nearest to a time, or None when none is within `within_ns`."""
+        found = self.measurements.get(sensor)
+        if not found:
+            return None
+        stamps = np.fromiter((m.stamp_ns for m in found), dtype=np.int64, count=len(found))
+        best = int(np.abs(stamps - stamp_ns).argmin())
+        return found[best] if abs(int(stamps[best]) - stamp_ns) <= within_ns else None

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the page: fills the template with the session's data, figures and words; nothing is fetched when it opens."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+from peft_dml_ros.cli.metrics import Results
+from peft_dml_ros.cli.recording import Recording
+from peft_dml_ros.cli.report.payload import payload
+from peft_dml_ros.cli.report.tables import accuracy_table, drops_table, sensors_table, stages_table
+
+SCRIPTS: Final = ("data.js", "scene.js", "timeline.js", "views.js", "page.js")
+
+
+def write_report(recording: Recording, results: Results, path: Path, *, details: str = "") -> None:
+    """Write a self-contained HTML page.
+
+    Args:
+        recording: The session; at least one frame.
+        results: Its figures.
+        path: File to write.
+        details: One sentence for the page's foot, e.g. bundle and machine.
+    """
+    data = json.dumps(payload(recording), separators=(",", ":"), allow_nan=False)
+    fields = {
+        "title": "PEFT-DML session report",
+        "style": _asset("style.css"),
+        "heading": _heading(recording, results),
+        "lead": escape(recording.title),
+        "cards": _cards(recording, results),
+        "tables": _tables(results),
+        "footer": escape(details),
+        "script": "\n".join(_asset(name) for name in SCRIPTS).replace('"use strict";\n', ""),
+        "data": data.replace("</", "<\\/"),
+    }
+    html = _asset("template.html")
+    for name, value in fields.items():
+        html = html.replace("{{" + name + "}}", value, 1)
+    path.write_text(html, encoding="utf-8")
+
+
+def _asset(name: str) -> str:
+    return files("peft_dml_ros.cli.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _heading(recording: Recording, results: Results) -> str:
+    metrics = results.metrics
+    if metrics["frames_published_lidar_out"] and recording.faults:
+        return "Sensors failed. The boxes kept coming."
+    return "What the detector saw"
+
+
+def _cards(recording: Recording, results: Results) -> str:
+    metrics = results.metrics
+    latency: dict[str, float] = metrics["latency_ms"]
+    cards = [
+        (f"{metrics['frames_published']} / {metrics['frames_expected']}", "frames published / LiDAR sweeps driven"),
+        (str(metrics["frames_published_lidar_out"]), "of them without any LiDAR"),
+    ]
+    if latency:
+        cards.append((f"{latency['p50']:.0f} ms", f"median latency, 95 % within {latency['p95']:.0f} ms"))
+    for score, words in ((results.full, "all sensors in use"), (results.lidar_out, "LiDAR silent")):
+        if score.mean_ap is not None:
+            cards.append((f"{score.mean_ap:.2f}", f"mAP, {words} ({score.frames} frames)"))
+    drops = sum(recording.drops.values())
+    cards.append((str(drops), "messages or frames dropped, each with a reason"))
+    return "\n".join(f'  <div class="card"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in cards)
+
+
+def _tables(results: Results) -> str:
+    metrics: dict[str, Any] = results.metrics
+    tables = [
+        accuracy_table(results.full, "Accuracy, all sensors in use"),
+        accuracy_table(results.lidar_out, "Accuracy, LiDAR silent"),
+        sensors_table(metrics["sensors"]),
+        stages_table(metrics["stages_ms"], metrics["latency_ms"]),
+        drops_table(metrics["drops"]),
+    ]
+    return f'<div class="table-grid">{"".join(tables)}</div>'

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recording as what the page draws: small integers and floats in base64, times in seconds since the first frame."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from peft_dml_ros.cli.alignment import Alignment
+from peft_dml_ros.cli.recording import Frame, Recording
+from peft_dml_ros.cli.report.pictures import camera_views
+from peft_dml_ros.cli.scene import lidar_points_m, radar_points
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES, MODALITIES
+from peft_dml_ros.core.typing import AnyArray, Float32Array
+
+RANGE_M: Final = 52.0
+LIDAR_POINTS: Final = 4500
+"""LiDAR points per frame in the page; more would not show and would weigh."""
+BOXES: Final = 120
+MIN_SCORE: Final = 0.1
+"""Boxes below this score never reach the page; its slider starts here."""
+
+
+def payload(recording: Recording) -> dict[str, Any]:
+    """Everything the page's script needs, ready for JSON.
+
+    Args:
+        recording: The session; at least one frame.
+    """
+    frames, start_ns = recording.frames, recording.frames[0].stamp_ns
+    alignment = Alignment(recording.odometry)
+    names = [name for name, sensor in recording.rig.sensors.items() if sensor.modality is not None]
+
+    def seconds(stamp_ns: int) -> float:
+        return round((stamp_ns - start_ns) * 1e-9, 4)
+
+    return {
+        "title": recording.title,
+        "range_m": RANGE_M,
+        "min_score": MIN_SCORE,
+        "classes": CLASSES,
+        "colours": [CLASS_COLOURS[name] for name in CLASSES],
+        "modalities": MODALITIES,
+        "sensors": _sensors(recording, names),
+        "faults": [
+            {"sensor": f.sensor, "fault": f.fault, "from": seconds(f.from_ns), "to": seconds(f.to_ns)}
+            for f in recording.faults
+        ],
+        "time": [seconds(frame.stamp_ns) for frame in frames],
+        "reference": [frame.reference for frame in frames],
+        "latency": [round(frame.latency_ms, 2) for frame in frames],
+        "gate": [[round(float(v), 4) for v in frame.gate] for frame in frames],
+        "mask": [[int(v > 0) for v in frame.mask] for frame in frames],
+        "state": _states(frames, names),
+        "boxes": ragged([box_rows(_shown(frame.boxes)) for frame in frames], 11, np.float32),
+        "truth": ragged([box_rows(frame.truth or Boxes3D.empty()) for frame in frames], 11, np.float32),
+        "truth_known": [int(frame.truth is not None) for frame in frames],
+        "lidar": ragged(_lidar_rows(recording, alignment), 3, np.int16),
+        "radar": ragged(_radar_rows(recording, alignment), 4, np.int16),
+        "views": camera_views(recording, alignment, start_ns),
+    }
+
+
+def ragged(rows: Sequence[AnyArray], width: int, dtype: type[np.generic]) -> dict[str, Any]:
+    """Arrays (N_i, width) as one base64 block with the offset of each, in rows."""
+    parts = [np.asarray(part, dtype=dtype).reshape(-1, width) for part in rows]
+    offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+    block = np.concatenate(parts) if parts else np.zeros((0, width), dtype)
+    data = base64.b64encode(np.ascontiguousarray(block).tobytes()).decode()
+    return {"offsets": offsets.tolist(), "width": width, "type": np.dtype(dtype).name, "data": data}
+
+
+def box_rows(boxes: Boxes3D) -> Float32Array:
+    """(N, 11) float32: centre, size, yaw, velocity, label, score."""
+    motion = [boxes.yaws_rad[:, None], np.nan_to_num(boxes.velocities_mps)]
+    labels = boxes.labels[:, None].astype(np.float64)
+    columns = [boxes.centers_m, boxes.sizes_m, *motion, labels, boxes.scores[:, None]]
+    rows: Float32Array = np.concatenate(columns, axis=1).astype(np.float32)
+    return rows
+
+
+def _shown(boxes: Boxes3D) -> Boxes3D:
+    best = np.argsort(-boxes.scores, kind="stable")[:BOXES]
+    return boxes[best[boxes.scores[best] >= MIN_SCORE]]
+
+
+def _sensors(recording: Recording, names: list[str]) -> list[dict[str, Any]]:
+    sensors = []
+    for name in names:
+        sensor = recording.rig[name]
+        camera = sensor.camera
+        half_fov = None if camera is None else float(np.arctan2(camera.width_px / 2, camera.intrinsics[0, 0]))
+        axis = sensor.base_SE3_sensor.rotation[:2, 2 if camera is not None else 0]
+        heading = float(np.arctan2(axis[1], axis[0]))
+        sensors.append({"name": name, "modality": sensor.modality, "heading": heading, "half_fov": half_fov})
+    return sensors
+
+
+def _states(frames: Sequence[Frame], names: list[str]) -> dict[str, Any]:
+    """Reason code per frame and sensor: 0 in use, 1 unknown, else an index into `reasons`."""
+    reasons = ["in use", "not reported"]
+    rows = []
+    for frame in frames:
+        row = []
+        for name in names:
+            reading = frame.sensors.get(name)
+            text = "not reported" if reading is None else reading.reason or "in use"
+            if text not in reasons:
+                reasons.append(text)
+            row.append(reasons.index(text))
+        rows.append(row)
+    return {"reasons": reasons, "rows": rows}
+
+
+def _lidar_rows(recording: Recording, alignment: Alignment) -> list[AnyArray]:
+    """Per frame (N, 3) int16 x, y, z in cm, thinned."""
+    rows: list[AnyArray] = []
+    for frame in recording.frames:
+        points = lidar_points_m(recording, alignment, frame.stamp_ns)
+        points = points[(np.abs(points[:, :2]) < RANGE_M).all(axis=1) & (points[:, 2] < 8.0)]
+        rows.append((_thin(points) * 100).astype(np.int16))
+    return rows
+
+
+def _thin(points: Float32Array) -> Float32Array:
+    """Keeps things over ground: a ground point is eight times less likely to stay than one above it."""
+    if len(points) <= LIDAR_POINTS:
+        return points
+    weight = np.where(points[:, 2] > 0.25, 8.0, 1.0)
+    draw = np.random.default_rng(0).random(len(points)) ** (1.0 / weight)
+    kept: Float32Array = points[np.argpartition(-draw, LIDAR_POINTS)[:LIDAR_POINTS]]
+    return kept
+
+
+def _radar_rows(recording: Recording, alignment: Alignment) -> list[AnyArray]:
+    """Per frame (N, 4) int16 x, y in cm and vx, vy in cm/s."""
+    rows: list[AnyArray] = []
+    for frame in recording.frames:
+        points = radar_points(recording, alignment, frame.stamp_ns)
+        rows.append((points[(np.abs(points[:, :2]) < RANGE_M).all(axis=1)] * 100).astype(np.int16))
+    return rows

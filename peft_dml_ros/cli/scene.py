@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was around the vehicle at the time of a frame: points in `base_link`, and the way from there into each image."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+
+from peft_dml_ros.cli.alignment import Alignment
+from peft_dml_ros.cli.recording import Recording
+from peft_dml_ros.core.measurements import CameraImage, LidarSweep, RadarSweep
+from peft_dml_ros.core.rig import Sensor
+from peft_dml_ros.core.typing import AnyArray, Float32Array, FloatArray, UInt8Array
+
+FRESH_NS: Final = 120_000_000
+"""A measurement belongs to a frame when it is at most this much older or younger."""
+SELF_M: Final = 2.0
+"""Returns nearer than this are the vehicle itself."""
+
+
+def lidar_points_m(recording: Recording, alignment: Alignment, stamp_ns: int) -> Float32Array:
+    """(N, 3) float32 x, y, z in m of the sweeps nearest to a time, in `base_link` at that time."""
+    parts = [np.zeros((0, 3), np.float32)]
+    for sensor in recording.rig.of("lidar"):
+        sweep = recording.nearest(sensor.name, stamp_ns, FRESH_NS)
+        if isinstance(sweep, LidarSweep):
+            points = sensor.base_SE3_sensor.transform(sweep.points[:, :3])
+            parts.append(alignment.now_SE3_then(stamp_ns, sweep.stamp_ns).transform(points))
+    points = np.concatenate(parts)
+    far: Float32Array = points[np.isfinite(points).all(axis=1) & (np.hypot(points[:, 0], points[:, 1]) > SELF_M)]
+    return far
+
+
+def radar_points(recording: Recording, alignment: Alignment, stamp_ns: int) -> Float32Array:
+    """(N, 4) float32 x, y in m and compensated vx, vy in m/s, in `base_link` at a time."""
+    parts = [np.zeros((0, 4), np.float32)]
+    for sensor in recording.rig.of("radar"):
+        sweep = recording.nearest(sensor.name, stamp_ns, FRESH_NS)
+        if isinstance(sweep, RadarSweep):
+            parts.append(_radar_rows(sweep.points, sensor, alignment, stamp_ns, sweep.stamp_ns))
+    points = np.concatenate(parts)
+    finite: Float32Array = points[np.isfinite(points).all(axis=1)]
+    return finite
+
+
+def _radar_rows(raw: AnyArray, sensor: Sensor, alignment: Alignment, now_ns: int, then_ns: int) -> Float32Array:
+    now_SE3_sensor = alignment.now_SE3_then(now_ns, then_ns) @ sensor.base_SE3_sensor
+    position = now_SE3_sensor.transform(np.stack([raw["x"], raw["y"], raw["z"]], axis=1))
+    velocity = now_SE3_sensor.rotate(np.stack([raw["vx_comp"], raw["vy_comp"], np.zeros_like(raw["x"])], axis=1))
+    rows: Float32Array = np.concatenate([position[:, :2], velocity[:, :2]], axis=1).astype(np.float32)
+    return rows
+
+
+def pixels_from_base(
+    sensor: Sensor, alignment: Alignment, frame_ns: int, image_ns: int, width_px: int
+) -> FloatArray | None:
+    """(3, 4) matrix from `base_link` at a frame's time to homogeneous pixels of an image taken at another time.
+
+    Args:
+        sensor: The camera.
+        alignment: Ego motion.
+        frame_ns: Time of the boxes.
+        image_ns: Time of the exposure.
+        width_px: Width of the image as it is drawn; the calibration is scaled to it.
+
+    Returns:
+        None for a camera without calibration.
+    """
+    if sensor.camera is None:
+        return None
+    camera_SE3_frame = sensor.base_SE3_sensor.inverse() @ alignment.now_SE3_then(image_ns, frame_ns)
+    scale = np.diag([width_px / sensor.camera.width_px] * 2 + [1.0])
+    extrinsics = np.concatenate([camera_SE3_frame.rotation, camera_SE3_frame.translation[:, None]], axis=1)
+    matrix: FloatArray = scale @ sensor.camera.intrinsics @ extrinsics
+    return matrix
+
+
+def decode_rgb(image: CameraImage) -> UInt8Array | None:
+    """(H, W, 3) RGB pixels; None when the bytes are no image."""
+    if image.pixels is not None:
+        return image.pixels
+    pixels = cv2.imdecode(np.frombuffer(image.jpeg or b"\0", np.uint8), cv2.IMREAD_COLOR)
+    return None if pixels is None else np.ascontiguousarray(pixels[..., ::-1]).astype(np.uint8, copy=False)
