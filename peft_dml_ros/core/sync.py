@@ -32,7 +32,7 @@ NO_REFERENCE = "clock"
 """Reference of a frame that no sensor triggered."""
 
 _EARLY = 0.6
-"""A frame may follow the last one after this share of the period: a 20 Hz LiDAR gives 10 Hz, a late frame is made up."""
+"""A frame may follow the last after this share of the period: a 20 Hz LiDAR gives 10 Hz, a late frame is made up."""
 
 Kind = TypeVar("Kind", LidarSweep, RadarSweep, CameraImage, ImuSample, GnssFix, OdometrySample)
 
