@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drives the synchroniser and the detector at full speed, exactly as the perception node does on the vehicle."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from peft_dml_ros.cli.recording import Frame, SensorReading
+from peft_dml_ros.core.bundle import Bundle, load_bundle
+from peft_dml_ros.core.detector import Detections, Detector
+from peft_dml_ros.core.errors import ConfigError, nearest
+from peft_dml_ros.core.health import SensorState
+from peft_dml_ros.core.params import PerceptionParams
+from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.core.snapshot import Snapshot
+from peft_dml_ros.core.sync import Synchroniser
+from peft_dml_ros.engines import load_engines
+
+if TYPE_CHECKING:
+    from peft_dml_ros.core.measurements import Measurement
+    from peft_dml_ros.datasets.nuscenes import NuScenesReader
+
+ODOMETRY = "ODOM"
+
+
+def chosen_sensors(rig: Rig, wanted: str) -> tuple[str, ...]:
+    """Sensors of a rig that a comma-separated list of names and modalities picks; odometry always stays.
+
+    Raises:
+        ConfigError: something in the list is neither a sensor of the rig nor a modality.
+    """
+    if not wanted:
+        return tuple(rig.sensors)
+    asked = [part.strip() for part in wanted.split(",") if part.strip()]
+    modalities = {str(sensor.modality) for sensor in rig.sensors.values() if sensor.modality}
+    if unknown := [part for part in asked if part not in rig.sensors and part not in modalities]:
+        msg = f"--sensors: '{unknown[0]}' is not in this source; {nearest(unknown[0], [*rig.sensors, *modalities])}"
+        raise ConfigError(msg)
+    return tuple(n for n, s in rig.sensors.items() if n in asked or s.modality in asked or s.modality is None)
+
+
+class Offline:
+    """One detector and what it went through.
+
+    Args:
+        params: As for the node; bundle, engine and limits.
+        rig: Sensors with their mounting.
+        sensors: Names to use; all others are ignored.
+    """
+
+    def __init__(self, params: PerceptionParams, rig: Rig, sensors: tuple[str, ...]) -> None:
+        self.bundle: Bundle = load_bundle(params.bundle)
+        engines = load_engines(self.bundle, params.engine, params.threads)
+        self._detector = Detector(self.bundle, rig, engines, params.detection, max(1, params.threads))
+        self._detector.warm_up()
+        self._sync = Synchroniser(params, sensors)
+        self._rig, self._sensors = rig, frozenset(sensors)
+        self._frame_drops: Counter[str] = Counter()
+        self.received: Counter[str] = Counter()
+
+    @property
+    def drops(self) -> Counter[str]:
+        """Everything dropped so far, by reason."""
+        return self._sync.drops + self._frame_drops
+
+    def stream(self, measurements: Iterable[tuple[str, Measurement]]) -> Iterator[Frame]:
+        """Frames of measurements in stamp order, as the node would make them live."""
+        for name, measurement in measurements:
+            if name not in self._sensors:
+                continue
+            self.received[name] += 1
+            snapshot = self._sync.add(name, measurement, measurement.stamp_ns) or self._sync.tick(measurement.stamp_ns)
+            if snapshot is not None:
+                yield self._detect(snapshot, self._sync.states(snapshot.stamp_ns))
+
+    def keyframes(self, reader: NuScenesReader, tokens: Iterable[str]) -> Iterator[Frame]:
+        """Frames of nuScenes keyframes: what the data set itself groups to one sample."""
+        for token in tokens:
+            snapshot = reader.snapshot(token, self.bundle.spec)
+            unwanted = {*snapshot.lidar, *snapshot.radars, *snapshot.cameras} - self._sensors
+            yield self._detect(_without_sensors(snapshot, unwanted, self._sensors), {})
+
+    def _detect(self, snapshot: Snapshot, states: Mapping[str, SensorState]) -> Frame:
+        start = perf_counter()
+        found = self._detector(snapshot)
+        elapsed_ms = (perf_counter() - start) * 1e3
+        self._frame_drops.update(found.drops)
+        readings = _readings(states) if states else self._keyframe_readings(snapshot)
+        return _frame(found, elapsed_ms, readings)
+
+    def _keyframe_readings(self, snapshot: Snapshot) -> dict[str, SensorReading]:
+        here = {*snapshot.lidar, *snapshot.radars, *snapshot.cameras}
+        here |= {"IMU"} if snapshot.imu else set()
+        here |= {"GNSS"} if snapshot.gnss else set()
+        self.received.update(here)
+        return {
+            name: SensorReading("OK" if name in here else "MISSING", "" if name in here else "missing", n, 0)
+            for name in self._rig.sensors
+            if name in self._sensors
+            for n in (self.received[name],)
+        }
+
+
+def _without_sensors(snapshot: Snapshot, names: set[str], kept: frozenset[str]) -> Snapshot:
+    return Snapshot(
+        stamp_ns=snapshot.stamp_ns,
+        reference=snapshot.reference,
+        lidar={n: v for n, v in snapshot.lidar.items() if n not in names},
+        radars={n: v for n, v in snapshot.radars.items() if n not in names},
+        cameras={n: v for n, v in snapshot.cameras.items() if n not in names},
+        imu=snapshot.imu if "IMU" in kept else (),
+        gnss=snapshot.gnss if "GNSS" in kept else (),
+        odometry=snapshot.odometry,
+        age_s=snapshot.age_s,
+        gated=snapshot.gated,
+    )
+
+
+def _readings(states: Mapping[str, SensorState]) -> dict[str, SensorReading]:
+    return {name: SensorReading(s.state.value, s.reason, s.received, s.gated) for name, s in states.items()}
+
+
+def _frame(found: Detections, elapsed_ms: float, readings: dict[str, SensorReading]) -> Frame:
+    return Frame(
+        stamp_ns=found.stamp_ns,
+        reference=found.reference,
+        boxes=found.boxes,
+        mask=found.mask.astype(np.float64),
+        gate=found.gate.astype(np.float64),
+        latency_ms=elapsed_ms,
+        stages_ms=dict(found.stages_ms),
+        sensors=readings,
+    )

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from peft_dml_ros.cli.metrics import Results
+from peft_dml_ros.cli.scoring import Score
+
+
+def timing_table(metrics: dict[str, Any], whole: str) -> Table:
+    """Percentiles by stage.
+
+    Args:
+        metrics: Content of metrics.json.
+        whole: Name of the row that holds `latency_ms`.
+    """
+    table = _table("Time, ms", "stage", "p50", "p95", "p99")
+    for name, values in (*metrics["stages_ms"].items(), (whole, metrics["latency_ms"])):
+        if values:
+            table.add_row(name, *(f"{values[key]:.1f}" for key in ("p50", "p95", "p99")))
+    return table
+
+
+def reasons_table(drops: Mapping[str, int]) -> Table:
+    """Drops by reason."""
+    table = _table("Dropped", "reason", "count")
+    for reason, count in sorted(drops.items()):
+        table.add_row(reason, str(count))
+    return table
+
+
+def sensors_table(metrics: dict[str, Any]) -> Table:
+    """Messages and gated frames by sensor."""
+    table = _table("Sensors", "sensor", "messages", "frames without it")
+    table.add_column("why", justify="left")
+    for name, row in metrics["sensors"].items():
+        reasons = ", ".join(f"{reason} {count}" for reason, count in row["reasons"].items())
+        table.add_row(name, str(row["received"]), str(row["gated"]), reasons)
+    return table
+
+
+def accuracy_table(results: Results) -> Table:
+    """Average precision by class, with all sensors and without LiDAR."""
+    scores = {"all sensors": results.full, "LiDAR out": results.lidar_out}
+    shown = {name: score for name, score in scores.items() if score.ap}
+    table = _table("Accuracy (nuscenes-devkit)", "class")
+    if not shown:
+        table.caption = "; ".join(f"{name}: {score.reason}" for name, score in scores.items())
+        return table
+    for name in shown:
+        for head in ("boxes", "AP 2 m", "recall 2 m", "AP mean"):
+            table.add_column(f"{name}\n{head}", justify="right")
+    classes = list(dict.fromkeys(cls for score in shown.values() for cls in score.ap))
+    for cls in classes:
+        table.add_row(cls, *(cell for score in shown.values() for cell in _cells(score, cls)))
+    means = ("" if s.mean_ap is None else f"[bold]{s.mean_ap:.3f}[/]" for s in shown.values())
+    table.add_row("[bold]mean[/]", *(cell for mean in means for cell in ("", "", "", mean)))
+    absent = next(iter(shown.values())).absent
+    table.caption = f"left out, no such object there: {', '.join(absent)}" if absent else None
+    return table
+
+
+def _cells(score: Score, name: str) -> list[str]:
+    if name not in score.ap:
+        return [""] * 4
+    ap = score.ap[name]
+    mean = sum(ap.values()) / len(ap)
+    return [str(score.truth[name]), f"{ap[2.0]:.3f}", f"{score.recall_2m[name]:.3f}", f"{mean:.3f}"]
+
+
+def _table(title: str, first: str, *others: str) -> Table:
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    table.add_column(first)
+    for head in others:
+        table.add_column(head, justify="right")
+    return table
