@@ -21,11 +21,12 @@ from peft_dml_ros.core.measurements import (
 )
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
 from peft_dml_ros.core.snapshot import Snapshot
-from peft_dml_ros.core.spec import CameraSpec, ModelSpec
+from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.datasets.nuscenes_files import read_gnss, read_imu, read_lidar, read_radar
 from peft_dml_ros.datasets.nuscenes_snapshot import snapshot_of_sample
 from peft_dml_ros.datasets.nuscenes_tables import Record, Tables, find_version, read_json, stamp_ns
 from peft_dml_ros.datasets.nuscenes_truth import boxes_of_sample
+from peft_dml_ros.datasets.topics import rig_order
 
 REFERENCE: Final = "LIDAR_TOP"
 
@@ -136,7 +137,7 @@ class NuScenesReader:
         found = {
             self.tables.channel(r): r for r in self.tables.data_of_sample.get(sample_token, []) if r["is_key_frame"]
         }
-        return {name: found[name] for name in sorted(found, key=_rig_order) if self._has_channel(name)}
+        return {name: found[name] for name in sorted(found, key=rig_order) if self._has_channel(name)}
 
     @cached_property
     def _present_channels(self) -> frozenset[str]:
@@ -264,9 +265,3 @@ class NuScenesReader:
             raise DataError(msg)
         gone = {r["token"] for r in lost}
         return [r for r in records if r["token"] not in gone]
-
-
-def _rig_order(name: str) -> tuple[int, str]:
-    """Cameras in the order of the network's slots, before all others by name."""
-    cameras = CameraSpec().cameras
-    return (cameras.index(name), "") if name in cameras else (len(cameras), name)

@@ -8,6 +8,7 @@ from typing import Final
 
 from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.rig import modality_of_channel
+from peft_dml_ros.core.spec import CameraSpec
 
 BASE_FRAME: Final = "base_link"
 ODOM_FRAME: Final = "odom"
@@ -40,6 +41,11 @@ def topic_of(sensor: str) -> str:
         return _SINGLE[sensor]
     modality = modality_of_channel(sensor)
     return f"{sensor.lower()}/{_ENDINGS.get(modality or '', 'data')}"
+
+
+def raw_image_topic_of(sensor: str) -> str:
+    """Relative topic of a camera's uncompressed images."""
+    return f"{sensor.lower()}/image"
 
 
 def camera_info_topic_of(sensor: str) -> str:
@@ -80,7 +86,9 @@ def sensor_of(topic: str) -> str:
     first, _, rest = bare.partition("/")
     sensor = first.upper()
     try:
-        known = {topic_of(sensor), camera_info_topic_of(sensor)}
+        known = {topic_of(sensor)}
+        if modality_of_channel(sensor) == "camera":
+            known |= {raw_image_topic_of(sensor), camera_info_topic_of(sensor)}
     except ConfigError:
         known = set()
     if not rest or bare not in known:
@@ -93,3 +101,9 @@ def sensor_of(topic: str) -> str:
 def bag_topic(topic: str) -> str:
     """Absolute name under which a relative topic is recorded."""
     return topic if topic.startswith("/") else f"/{topic}"
+
+
+def rig_order(sensor: str) -> tuple[int, str]:
+    """Sort key of sensors in a rig: cameras in the order of the network's slots, then all others by name."""
+    cameras = CameraSpec().cameras
+    return (cameras.index(sensor), "") if sensor in cameras else (len(cameras), sensor)

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Serialised messages of a ROS 2 bag, also of one that was cut off while it was recorded."""
+
+import heapq
+import struct
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+from rosbags.rosbag2 import Reader
+
+from peft_dml_ros.core.errors import DataError
+
+NS_PER_S: Final = 1_000_000_000
+REORDER_NS: Final = NS_PER_S
+"""Messages are put into the order of their stamps as long as they were recorded within this of each other."""
+
+_MAGIC: Final = b"\x89MCAP0\r\n"
+_CHUNKED: Final = (0x03, 0x04, 0x05, 0x06)
+"""MCAP records that carry data: schema, channel, message, chunk."""
+_END: Final = b"\x0f" + struct.pack("<QI", 4, 0) + b"\x02" + struct.pack("<QQQI", 20, 0, 0, 0) + _MAGIC
+
+
+class Stamped(NamedTuple):
+    """A serialised message: its header stamp, where it stood in the bag, topic, type, CDR bytes."""
+
+    stamp_ns: int
+    order: int
+    topic: str
+    msgtype: str
+    cdr: bytes
+
+
+class BagStorage:
+    """A bag on disk: an .mcap or .db3 file, or a rosbag2 folder.
+
+    Attributes:
+        path: What was opened.
+        connections: Topic -> message type.
+        damage: What is wrong with the file, or None; what stands before the damage can be read all the same.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Look at the table of contents.
+
+        Raises:
+            DataError: nothing of it can be read.
+        """
+        self.path = path
+        self.damage: str | None = None
+        self._file = _bag_file(path)
+        with self._reader() as reader:
+            self.connections = {c.topic: c.msgtype for c in reader.connections}
+
+    def messages(self, topics: set[str]) -> Iterator[Stamped]:
+        """Messages of these topics in the order of their header stamps.
+
+        Raises:
+            DataError: after the last message that could be read, when the file is damaged.
+        """
+        waiting: list[tuple[Stamped, int]] = []
+        newest_ns = -(1 << 63)
+        for logged_ns, message in self.recorded(topics):
+            if message.stamp_ns < newest_ns - REORDER_NS:  # the recording loops, or a clock was set back
+                yield from _drained(waiting)
+                newest_ns = message.stamp_ns
+            newest_ns = max(newest_ns, message.stamp_ns)
+            heapq.heappush(waiting, (message, logged_ns))
+            while waiting[0][1] < logged_ns - REORDER_NS:
+                yield heapq.heappop(waiting)[0]
+        yield from _drained(waiting)
+        if self.damage is not None:
+            raise DataError(self._complaint(self.damage))
+
+    def recorded(self, topics: set[str]) -> Iterator[tuple[int, Stamped]]:
+        """Messages of these topics in the order of recording, with the time of recording; stops at damage."""
+        with self._reader() as reader:
+            wanted = [c for c in reader.connections if c.topic in topics]
+            if not wanted:
+                return
+            read = reader.messages(wanted)
+            for order in range(1 << 62):
+                try:
+                    connection, logged_ns, cdr = next(read)
+                    stamp_ns = cdr_stamp_ns(cdr)
+                except StopIteration:
+                    return
+                except Exception as error:  # noqa: BLE001  decompressors and parsers raise types of their own
+                    self.damage = str(error)
+                    return
+                yield logged_ns, Stamped(stamp_ns, order, connection.topic, connection.msgtype, bytes(cdr))
+
+    @contextmanager
+    def _reader(self) -> Iterator[Reader]:
+        """The bag, or a mended copy of its readable part."""
+        reader = Reader(self._file)
+        try:
+            reader.open()
+        except Exception as error:  # noqa: BLE001  rosbags lets parsing errors of any type out
+            self.damage = self.damage or str(error)
+            with self._mended() as copy:
+                yield copy
+            return
+        try:
+            yield reader
+        finally:
+            reader.close()
+
+    @contextmanager
+    def _mended(self) -> Iterator[Reader]:
+        files = sorted(self._file.glob("*.mcap")) if self._file.is_dir() else [self._file]
+        if len(files) != 1 or files[0].suffix != ".mcap":
+            raise DataError(self._complaint(self.damage or "it cannot be read"))
+        with tempfile.TemporaryDirectory(prefix="peft_dml_bag_") as folder:
+            copy = Path(folder) / "mended.mcap"
+            _copy_whole_records(files[0], copy)
+            try:
+                reader = Reader(copy)
+                reader.open()
+            except Exception as error:
+                raise DataError(self._complaint(str(error))) from error
+            try:
+                yield reader
+            finally:
+                reader.close()
+
+    def _complaint(self, reason: str) -> str:
+        return (
+            f"bag {self.path} is damaged or cut off: {reason}; what stands before was read. "
+            "Mend it with `mcap recover FILE` (.mcap) or `ros2 bag reindex FOLDER`, or record it again"
+        )
+
+
+def _drained(waiting: list[tuple[Stamped, int]]) -> Iterator[Stamped]:
+    while waiting:
+        yield heapq.heappop(waiting)[0]
+
+
+def cdr_stamp_ns(cdr: "bytes | memoryview") -> int:
+    """Stamp of a serialised message that starts with a header.
+
+    Raises:
+        struct.error: fewer than 12 bytes.
+    """
+    seconds, nanoseconds = struct.unpack_from("<iI" if cdr[1] & 1 else ">iI", cdr, 4)
+    return int(seconds) * NS_PER_S + int(nanoseconds)
+
+
+def cdr_frame_id(cdr: "bytes | memoryview") -> str:
+    """`header.frame_id` of a serialised message that starts with a header.
+
+    Raises:
+        struct.error: the bytes end before.
+    """
+    (length,) = struct.unpack_from("<I" if cdr[1] & 1 else ">I", cdr, 12)
+    return bytes(cdr[16 : 16 + max(length - 1, 0)]).decode("utf-8", errors="replace")
+
+
+def _bag_file(path: Path) -> Path:
+    """The folder with its metadata, or the single file to read.
+
+    Raises:
+        DataError: there is no bag at that place.
+    """
+    if path.is_file() and path.suffix in {".mcap", ".db3"}:
+        return path
+    if (path / "metadata.yaml").is_file():
+        return path
+    files = sorted(p for p in path.glob("*") if p.suffix in {".mcap", ".db3"}) if path.is_dir() else []
+    if len(files) == 1:
+        return files[0]
+    found = f"{len(files)} bag files but no metadata.yaml: run `ros2 bag reindex`" if files else "nothing of that kind"
+    msg = f"{path} is no bag: looked for a .mcap or .db3 file, or a folder with metadata.yaml; found {found}"
+    raise DataError(msg)
+
+
+def _copy_whole_records(source: Path, target: Path) -> None:
+    """Copy an MCAP file up to its last whole data record and close it properly."""
+    size = source.stat().st_size
+    with source.open("rb") as read, target.open("wb") as write:
+        write.write(read.read(len(_MAGIC)))
+        while _copy_record(read, write, size):
+            pass
+        write.write(_END)
+
+
+def _copy_record(read: BinaryIO, write: BinaryIO, size: int) -> bool:
+    """Copy one record; False at the end of the data or when it is cut."""
+    head = read.read(9)
+    if len(head) < 9:
+        return False
+    code, length = head[0], int.from_bytes(head[1:], "little")
+    if read.tell() + length > size or code in {0x02, 0x0F}:
+        return False
+    if code in (0x01, *_CHUNKED):
+        write.write(head + read.read(length))
+    else:
+        read.seek(length, 1)
+    return True

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Message types for bags: those of ROS 2 Jazzy plus vision_msgs, which rosbags does not bring along."""
+
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.typing import AnyArray
+
+_VISION_MSGS: Final = {
+    "ObjectHypothesis": "string class_id\nfloat64 score\n",
+    "ObjectHypothesisWithPose": "vision_msgs/ObjectHypothesis hypothesis\ngeometry_msgs/PoseWithCovariance pose\n",
+    "BoundingBox3D": "geometry_msgs/Pose center\ngeometry_msgs/Vector3 size\n",
+    "Detection3D": (
+        "std_msgs/Header header\nvision_msgs/ObjectHypothesisWithPose[] results\n"
+        "vision_msgs/BoundingBox3D bbox\nstring id\n"
+    ),
+    "Detection3DArray": "std_msgs/Header header\nvision_msgs/Detection3D[] detections\n",
+    "VisionClass": "uint16 class_id\nstring class_name\n",
+    "LabelInfo": "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n",
+    "VisionInfo": "std_msgs/Header header\nstring method\nstring database_location\nint32 database_version\n",
+}
+
+
+@cache
+def typestore() -> Typestore:
+    """All message types that bags of this package hold; shared, do not register more."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    for name, text in _VISION_MSGS.items():
+        msgtype = f"vision_msgs/msg/{name}"
+        if msgtype not in store.types:
+            store.register(get_types_from_msg(text, msgtype))
+    return store
+
+
+class RosbagsFactory:
+    """Builds rosbags messages for the encoders of `datasets.conversions`."""
+
+    def __init__(self) -> None:
+        self._types = typestore().types
+
+    def __call__(self, msgtype: str, /, **fields: Any) -> Any:
+        """A message of that type.
+
+        Raises:
+            DataError: the type is not known.
+        """
+        try:
+            kind = self._types[msgtype]
+        except KeyError:
+            msg = (
+                f"message type '{msgtype}' is not known to bags; packages known: ROS 2 Jazzy's common ones, vision_msgs"
+            )
+            raise DataError(msg) from None
+        return kind(**fields)
+
+    def bytes(self, data: "AnyArray | bytes") -> AnyArray:
+        """A uint8 view of the memory; nothing is copied."""
+        if isinstance(data, bytes):
+            return np.frombuffer(data, dtype=np.uint8)
+        return np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+
+    def floats(self, values: AnyArray) -> AnyArray:
+        """A float64 array."""
+        return np.ascontiguousarray(values, dtype=np.float64)

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ROS 2 bags as a source of measurements. `bag_writer.write_bag` makes them, `bag_types` knows their message types."""
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from rosbags.serde import SerdeError
+
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.measurements import ImuSample, Measurement
+from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
+from peft_dml_ros.datasets import topics
+from peft_dml_ros.datasets.bag_storage import BagStorage, Stamped, cdr_frame_id
+from peft_dml_ros.datasets.bag_types import RosbagsFactory, typestore
+from peft_dml_ros.datasets.bag_writer import BagFile, write_bag
+from peft_dml_ros.datasets.conversions import (
+    boxes_from_msg,
+    camera_model_from_msg,
+    gnss_from_msg,
+    image_from_msg,
+    imu_from_msg,
+    lidar_from_msg,
+    odometry_from_msg,
+    radar_from_msg,
+    transforms_from_msg,
+    with_velocities,
+)
+
+__all__ = ["BagFile", "BagSource", "RosbagsFactory", "typestore", "write_bag"]
+
+_DECODERS: Final[dict[str | None, Callable[[Any], Measurement]]] = {
+    "lidar": lidar_from_msg,
+    "radar": radar_from_msg,
+    "camera": image_from_msg,
+    "imu": imu_from_msg,
+    "gnss": gnss_from_msg,
+    None: odometry_from_msg,
+}
+
+
+class BagSource:
+    """A bag that holds the topics of `datasets.topics`; other topics are left alone.
+
+    Attributes:
+        name: Name of the file or folder.
+        dropped: Malformed messages left out of `measurements`, counted by sensor and reason.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open a bag.
+
+        Raises:
+            DataError: no bag, no known topic in it, or a known topic of another type.
+        """
+        self._storage = BagStorage(Path(path))
+        self.name = Path(path).stem
+        self.dropped: dict[tuple[str, str], int] = {}
+        self._sensors = self._known_topics()
+
+    def _known_topics(self) -> dict[str, str]:
+        """Topic -> sensor."""
+        known, wrong = {}, []
+        for topic, msgtype in self._storage.connections.items():
+            try:
+                sensor = topics.sensor_of(topic)
+            except ConfigError:
+                continue
+            if topic.endswith("/camera_info"):
+                continue
+            known[topic] = sensor
+            expected = topics.IMAGE if topic.endswith("/image") else topics.type_of(sensor)
+            if msgtype != expected:
+                wrong.append(f"{topic} is {msgtype}, not {expected}")
+        if wrong or not known:
+            there = ", ".join(sorted(self._storage.connections)) or "no topic at all"
+            reason = "; ".join(wrong) or f"it holds none of the known sensor topics, but: {there}"
+            msg = f"bag {self._storage.path} cannot be used: {reason}. Remap the topics, or convert them to these types"
+            raise DataError(msg)
+        return known
+
+    @cached_property
+    def rig(self) -> Rig:
+        """Sensors with a topic in the bag; extrinsics from /tf_static, projections from CameraInfo.
+
+        Raises:
+            DataError: a LiDAR, radar or camera frame is not connected to base_link; all are named.
+        """
+        parents, cameras, frames = self._calibration()
+        sensors, lost = {}, []
+        for sensor in sorted(self._sensors.values(), key=topics.rig_order):
+            modality = modality_of_channel(sensor)
+            base_SE3_sensor = SE3.identity() if modality is None else _chain(parents, frames.get(sensor, ""))
+            if base_SE3_sensor is None and modality in {"imu", "gnss"}:
+                base_SE3_sensor = SE3.identity()
+            if base_SE3_sensor is None:
+                lost.append(f"{sensor} (frame '{frames.get(sensor, '')}')")
+                continue
+            sensors[sensor] = Sensor(sensor, modality, base_SE3_sensor, cameras.get(sensor))
+        if lost:
+            msg = (
+                f"bag {self._storage.path}: {topics.TF_STATIC} does not connect to {topics.BASE_FRAME}: "
+                f"{', '.join(lost)}; record {topics.TF_STATIC} as well, or publish the vehicle's description"
+            )
+            raise DataError(msg)
+        return Rig(sensors)
+
+    def _calibration(self) -> tuple[dict[str, tuple[str, SE3]], dict[str, CameraModel], dict[str, str]]:
+        """Child frame -> (parent, parent_SE3_child); camera -> projection; sensor -> frame: the first of each."""
+        infos = {t: topics.sensor_of(t) for t, m in self._storage.connections.items() if m == topics.CAMERA_INFO}
+        statics = {t for t, m in self._storage.connections.items() if t == topics.TF_STATIC and m == topics.TRANSFORMS}
+        parents: dict[str, tuple[str, SE3]] = {}
+        cameras: dict[str, CameraModel] = {}
+        frames: dict[str, str] = {}
+        waiting = {*infos, *statics, *self._sensors}
+        for _, message in self._storage.recorded(set(waiting)):
+            if message.topic in statics:
+                transforms = transforms_from_msg(self._decode(message))
+                parents |= {child: (parent, pose) for parent, child, pose in transforms}
+            elif message.topic not in waiting:
+                continue
+            elif message.topic in infos:
+                cameras[infos[message.topic]] = camera_model_from_msg(self._decode(message))
+            else:
+                frames[self._sensors[message.topic]] = cdr_frame_id(message.cdr).removeprefix("/")
+            waiting.discard(message.topic)
+            if not waiting:
+                break
+        return parents, cameras, frames
+
+    def measurements(self) -> Iterator[tuple[str, Measurement]]:
+        """(sensor name, measurement) in stamp order, read as it goes; inertial samples turned to `base_link` axes.
+
+        Malformed messages are left out and counted in `dropped`.
+
+        Raises:
+            DataError: after the last readable message, when the file is damaged or cut off.
+        """
+        self.dropped.clear()
+        rig = self.rig
+        for message in self._storage.messages(set(self._sensors)):
+            sensor = self._sensors[message.topic]
+            try:
+                measurement = _DECODERS[modality_of_channel(sensor)](self._decode(message))
+            except DataError as error:
+                key = (sensor, str(error))
+                self.dropped[key] = self.dropped.get(key, 0) + 1
+                continue
+            if isinstance(measurement, ImuSample):
+                measurement = _to_base(measurement, rig[sensor].base_SE3_sensor)
+            yield sensor, measurement
+
+    @cached_property
+    def truth(self) -> dict[int, Boxes3D]:
+        """Boxes by stamp from truth/boxes, with velocities from truth/velocities; empty without such topics.
+
+        Raises:
+            DataError: the boxes are malformed or not in base_link.
+        """
+        boxes_topic, velocities_topic = (topics.bag_topic(t) for t in (topics.TRUTH, topics.TRUTH_VELOCITIES))
+        boxes: dict[int, Boxes3D] = {}
+        velocities: dict[int, Any] = {}
+        for _, message in self._storage.recorded({boxes_topic, velocities_topic}):
+            if cdr_frame_id(message.cdr) != topics.BASE_FRAME:
+                frame = cdr_frame_id(message.cdr)
+                msg = f"bag {self._storage.path}: {message.topic} is in frame '{frame}', not {topics.BASE_FRAME}"
+                raise DataError(msg)
+            if message.topic == boxes_topic:
+                boxes[message.stamp_ns] = boxes_from_msg(self._decode(message))
+            else:
+                velocities[message.stamp_ns] = self._decode(message)
+        return {s: with_velocities(b, velocities[s]) if s in velocities else b for s, b in boxes.items()}
+
+    def _decode(self, message: Stamped) -> Any:
+        try:
+            return typestore().deserialize_cdr(message.cdr, message.msgtype)
+        except (SerdeError, struct.error, ValueError, IndexError, KeyError, AssertionError, TypeError) as error:
+            msg = f"bag {self._storage.path}: a message on {message.topic} is no {message.msgtype}: {error}"
+            raise DataError(msg) from error
+
+
+def _chain(parents: dict[str, tuple[str, SE3]], frame: str) -> SE3 | None:
+    """`base_SE3_frame` along static transforms, or None when they do not lead to base_link."""
+    base_SE3_frame, seen = SE3.identity(), set()
+    while frame != topics.BASE_FRAME:
+        if frame not in parents or frame in seen:
+            return None
+        seen.add(frame)
+        frame, parent_SE3_child = parents[frame]
+        base_SE3_frame = parent_SE3_child if not len(seen) - 1 else parent_SE3_child @ base_SE3_frame
+    return base_SE3_frame
+
+
+def _to_base(sample: ImuSample, base_SE3_imu: SE3) -> ImuSample:
+    turn = base_SE3_imu.rotation
+    if np.array_equal(turn, np.eye(3)):
+        return sample
+    return replace(sample, accel_mps2=turn @ sample.accel_mps2, gyro_radps=turn @ sample.gyro_radps)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One face for everything that yields measurements: nuScenes scenes, ROS 2 bags, simulated drives."""
+
+import heapq
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.measurements import Measurement
+from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.core.snapshot import Snapshot
+from peft_dml_ros.core.spec import ModelSpec
+from peft_dml_ros.datasets.bags import BagSource
+from peft_dml_ros.datasets.nuscenes import NuScenesReader
+from peft_dml_ros.datasets.nuscenes_tables import stamp_ns
+from peft_dml_ros.datasets.topics import rig_order
+
+
+class Source(Protocol):
+    """A stretch of driving."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in reports."""
+
+    @property
+    def rig(self) -> Rig:
+        """The vehicle's sensors."""
+
+    @property
+    def truth(self) -> dict[int, Boxes3D]:
+        """Stamp in ns -> boxes in `base_link` at that stamp that some LiDAR or radar point hit; may be empty."""
+
+    def measurements(self) -> Iterator[tuple[str, Measurement]]:
+        """(sensor name, measurement) in stamp order, made as they are asked for; can be started again."""
+
+
+class NuScenesSource:
+    """A nuScenes scene as a stream: every sweep, image and motion sample, odometry from the ego poses.
+
+    Attributes:
+        name: Name of the scene.
+        reader: The folder.
+    """
+
+    def __init__(self, reader: NuScenesReader, scene: str | None = None) -> None:
+        """Pick a scene.
+
+        Args:
+            reader: The folder.
+            scene: Name; None takes the first.
+
+        Raises:
+            ConfigError: no such scene.
+            DataError: the scene has no keyframe.
+        """
+        self.reader = reader
+        self.name = scene or next(iter(reader.scenes), "")
+        self.tokens = reader.samples(self.name)
+        if not self.tokens:
+            msg = f"scene '{self.name}' of {reader.root} has no keyframe"
+            raise DataError(msg)
+
+    @cached_property
+    def rig(self) -> Rig:
+        """Sensors of the scene; those that appear in a later keyframe only are there too."""
+        sensors = {name: s for token in reversed(self.tokens) for name, s in self.reader.rig(token).sensors.items()}
+        return Rig({name: sensors[name] for name in sorted(sensors, key=rig_order)})
+
+    @cached_property
+    def truth(self) -> dict[int, Boxes3D]:
+        """Boxes of each keyframe by its reference stamp."""
+        return {self.reader.stamp_ns(token): self.reader.truth(token) for token in self.tokens}
+
+    def measurements(self) -> Iterator[tuple[str, Measurement]]:
+        """(sensor name, measurement) in stamp order; files are read one by one.
+
+        Raises:
+            DataError: files are missing (all are named, before the first is read) or damaged.
+        """
+        records = [r for r in self.reader.stream(self.name) if self.reader.tables.channel(r) in self.rig.sensors]
+        files = ((stamp_ns(r), self.reader.tables.channel(r), r) for r in records)
+        motion = (
+            ("ODOM", self.reader.odometry(records)),
+            ("IMU", self.reader.imu(self.name)),
+            ("GNSS", self.reader.gnss(self.name)),
+        )
+        streams = [_keyed(name, samples) for name, samples in motion]
+        # Motion first where stamps are equal: the pose is there when the sweep that needs it arrives.
+        for _, _, name, item in heapq.merge(
+            *streams, ((stamp, 1, name, record) for stamp, name, record in files), key=lambda entry: entry[:3]
+        ):
+            yield name, self.reader.load(item) if isinstance(item, dict) else item
+
+    def snapshots(self, spec: ModelSpec) -> Iterator[Snapshot]:
+        """The keyframes as `NuScenesReader.snapshot` gives them: with sensors that fired shortly after the LiDAR, too.
+
+        For folders that hold keyframes only, where a stream would end before the last radar arrives.
+        """
+        for token in self.tokens:
+            yield self.reader.snapshot(token, spec)
+
+
+def open_source(path: str | Path, *, scene: str | None = None, allow_missing: bool = False) -> Source:
+    """Open a nuScenes folder or a ROS 2 bag.
+
+    Args:
+        path: Folder that holds v1.0-*/ or is such a folder, an .mcap or .db3 file, or a rosbag2 folder.
+        scene: Scene of a nuScenes folder; None takes the first.
+        allow_missing: Carry on without files that a nuScenes folder lacks.
+
+    Raises:
+        DataError: it is none of these; what was looked for is listed.
+        ConfigError: no such scene.
+    """
+    path = Path(path)
+    if not path.exists():
+        msg = f"{path} does not exist; expected a nuScenes folder or a ROS 2 bag"
+        raise DataError(msg)
+    if path.is_dir() and (path / "scene.json").is_file():
+        return NuScenesSource(NuScenesReader(path.parent, path.name, allow_missing=allow_missing), scene)
+    if path.is_dir() and any(path.glob("*/scene.json")):
+        return NuScenesSource(NuScenesReader(path, allow_missing=allow_missing), scene)
+    if path.suffix in {".mcap", ".db3"} or (path / "metadata.yaml").is_file() or _holds_bag(path):
+        return BagSource(path)
+    there = (
+        ", ".join(sorted(p.name for p in path.iterdir())[:12]) if path.is_dir() else f"a {path.suffix or 'plain'} file"
+    )
+    msg = (
+        f"{path} is no source: looked for v1.0-*/scene.json or scene.json (nuScenes), an .mcap or .db3 file, "
+        f"or metadata.yaml (rosbag2 folder); found {there or 'an empty folder'}"
+    )
+    raise DataError(msg)
+
+
+def _holds_bag(path: Path) -> bool:
+    return path.is_dir() and any(p.suffix in {".mcap", ".db3"} for p in path.iterdir())
+
+
+def _keyed(name: str, samples: Iterable[Measurement]) -> Iterator[tuple[int, int, str, Measurement]]:
+    return ((sample.stamp_ns, 0, name, sample) for sample in samples)
