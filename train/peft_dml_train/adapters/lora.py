@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Low-rank adapters on the frozen encoders, by the `peft` library, and what else the fine-tuning trains.
+
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022. Adapters are stored in peft's own format and
+merge into the weights, so that an adapted network costs the vehicle nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import peft
+import torch
+from torch import nn
+
+from peft_dml_ros.core.classes import MODALITIES
+from peft_dml_ros.core.errors import ConfigError
+from peft_dml_train.config import AdapterConfig
+from peft_dml_train.network import PeftDmlNetwork
+
+TRAINED_WHOLE = (*(f"adapters.{m}" for m in MODALITIES), *(f"projections.{m}" for m in MODALITIES), "fusion", "head")
+"""Small modules that the fine-tuning trains as they are; peft stores copies of them beside the low-rank matrices."""
+
+
+def target_names(network: nn.Module, prefix: str = "encoders.") -> list[str]:
+    """Names of all 2D convolutions and linear layers of the encoders.
+
+    Raises:
+        ConfigError: a convolution cannot carry an exact low-rank adapter.
+    """
+    names = [n for n, m in network.named_modules() if n.startswith(prefix) and isinstance(m, nn.Conv2d | nn.Linear)]
+    refuse_inexact((n, network.get_submodule(n)) for n in names)
+    return names
+
+
+def refuse_inexact(modules: Iterable[tuple[str, nn.Module]]) -> None:
+    """Refuse convolutions whose adapter would not be the layer's own kind.
+
+    peft copies neither dilation nor padding mode into the adapter's convolution, and cannot merge grouped ones.
+
+    Raises:
+        ConfigError: names every such layer and the reason.
+    """
+    wrong = []
+    for name, module in modules:
+        if not isinstance(module, nn.Conv1d | nn.Conv2d):
+            continue
+        if any(d != 1 for d in module.dilation):
+            wrong.append(f"{name} has dilation {module.dilation}")
+        if module.padding_mode != "zeros":
+            wrong.append(f"{name} has padding mode '{module.padding_mode}'")
+        if module.groups > 1:
+            wrong.append(f"{name} has {module.groups} groups")
+    if wrong:
+        msg = f"no exact low-rank adapter exists for: {'; '.join(wrong)}; leave these layers out of the targets"
+        raise ConfigError(msg)
+
+
+def adapt(network: PeftDmlNetwork, config: AdapterConfig) -> peft.PeftModel:
+    """Freeze the network and give it adapters; the network is changed in place and lives on inside the result."""
+    settings = peft.LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        target_modules=target_names(network),
+        modules_to_save=list(TRAINED_WHOLE),
+    )
+    return peft.get_peft_model(network, settings)
+
+
+def train_mode(network: nn.Module) -> None:
+    """Training mode, except for the batch norms of the frozen encoders: their statistics belong to the base."""
+    network.train()
+    for name, module in network.named_modules():
+        if ".encoders." in f".{name}" and isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.eval()
+
+
+def merge(adapted: peft.PeftModel) -> PeftDmlNetwork:
+    """The network with all adapters folded into its weights; computes the same."""
+    merged = adapted.merge_and_unload()
+    return merged.requires_grad_(requires_grad=False)
+
+
+def save_adapter(adapted: peft.PeftModel, folder: Path) -> None:
+    """Write adapter_config.json and adapter_model.safetensors."""
+    adapted.save_pretrained(str(folder), safe_serialization=True)
+    # peft adds a model card template that says nothing; the bundle has a real one.
+    (folder / "README.md").unlink(missing_ok=True)
+
+
+def parameter_counts(network: nn.Module) -> dict[str, float]:
+    """Numbers of parameters, and trained shares of all, with and without the small modules trained as they are."""
+    total = trained = low_rank = 0
+    for name, parameter in network.named_parameters():
+        if "original_module" in name or ".single." in f".{name}":
+            continue
+        total += parameter.numel()
+        if parameter.requires_grad:
+            trained += parameter.numel()
+            low_rank += parameter.numel() * ("lora_" in name or ".adapters." in f".{name}")
+    return {
+        "total": total,
+        "trained": trained,
+        "trained_low_rank_and_bottleneck": low_rank,
+        "trained_projections_fusion_head": trained - low_rank,
+        "share": trained / total,
+        "share_without_projections_fusion_head": low_rank / total,
+    }
+
+
+def load_adapter(network: PeftDmlNetwork, folder: Path) -> peft.PeftModel:
+    """The base network with a stored adapter put into it."""
+    with torch.no_grad():
+        return peft.PeftModel.from_pretrained(network, str(folder))

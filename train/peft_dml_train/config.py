@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that a training run is told: read from YAML, checked, and written beside each checkpoint."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.core.spec import ModelSpec
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BevConfig(Section):
+    """Widths of a bird's-eye-view encoder."""
+
+    pillar: int = Field(32, description="Channels of a pillar's feature")
+    widths: tuple[int, ...] = Field((32, 64, 128, 176), description="Channels at 1, 1/2, 1/4, 1/8 of the grid")
+    depths: tuple[int, ...] = Field((0, 1, 1, 2), description="Residual blocks at these levels")
+    neck: int = 64
+    out: int = 48
+
+
+class CameraConfig(Section):
+    """Widths of the image backbone, the lift and the map encoder behind it."""
+
+    stem: int = 24
+    widths: tuple[int, int, int, int] = (32, 64, 128, 160)
+    depths: tuple[int, int, int, int] = (1, 2, 2, 2)
+    neck: int = 64
+    context: int = Field(32, description="Channels lifted into the voxels")
+    bev: BevConfig = BevConfig(pillar=0, widths=(32, 64, 96), depths=(0, 1, 1), neck=48, out=48)
+
+
+class NetworkConfig(Section):
+    """Sizes of the network."""
+
+    lidar: BevConfig = BevConfig()
+    camera: CameraConfig = CameraConfig()
+    radar: BevConfig = BevConfig(pillar=24, widths=(16, 32, 64), depths=(0, 1, 1), neck=32, out=32)
+    motion_width: int = 48
+    attention_heads: int = 4
+    head_width: int = 48
+
+
+class AdapterConfig(Section):
+    """Low-rank and bottleneck adapters of the fine-tuning."""
+
+    rank: int = Field(8, gt=0)
+    alpha: int = Field(16, gt=0)
+    bottleneck: int = Field(8, gt=0)
+
+
+class LossConfig(Section):
+    """Weights of the losses; the detection loss has weight 1."""
+
+    heatmap: float = 1.0
+    box: float = 0.25
+    variance: float = 0.05
+    attribute: float = 0.1
+    alignment: float = 0.1
+    alignment_margin: float = 0.3
+    consistency: float = 0.5
+    gate: float = 0.05
+    depth: float = 0.3
+    single: float = Field(0.3, description="Heat map from each modality alone")
+    code: tuple[float, ...] = Field(
+        (1, 1, 1, 1, 1, 1, 1, 1, 0.2, 0.2), description="dx, dy, z, log l, log w, log h, sin, cos, vx, vy"
+    )
+
+
+class DropoutConfig(Section):
+    """Modality dropout and corruption, drawn per sample."""
+
+    lidar: float = 0.5
+    camera: float = 0.5
+    radar: float = 0.3
+    imu: float = 0.3
+    gnss: float = 0.3
+    single_camera: float = 0.1
+    sweep: float = 0.15
+    corruption: float = 0.3
+    ramp: float = Field(0.2, description="Share of the steps over which these probabilities rise from 0")
+
+
+class StageConfig(Section):
+    """One stage of training."""
+
+    minutes: float = Field(30.0, gt=0, description="Wall-clock budget; the schedule follows whichever is first used up")
+    steps: int = Field(3000, gt=0)
+    batch: int = Field(4, gt=0)
+    rate: float = Field(2e-3, gt=0, description="Peak learning rate of the one-cycle schedule")
+    weight_decay: float = 0.01
+    clip: float = 10.0
+    ema: float = Field(0.998, ge=0, lt=1)
+    warm_up: float = Field(0.1, description="Share of the schedule in which the rate rises")
+    checkpoint_every: int = 200
+    flip: bool = True
+
+
+class SplitConfig(Section):
+    """Scenes by name prefix or exact name: training, validation (calibration) and test never share one."""
+
+    train: tuple[str, ...] = ("train",)
+    finetune: tuple[str, ...] = ("train",)
+    val: tuple[str, ...] = ("val",)
+    test: tuple[str, ...] = ("test",)
+
+
+class TrainConfig(Section):
+    """A whole recipe."""
+
+    name: str = "demo"
+    seed: int = 7
+    threads: int = 2
+    bfloat16: bool = True
+    spec: ModelSpec = ModelSpec()
+    network: NetworkConfig = NetworkConfig()
+    adapters: AdapterConfig = AdapterConfig()
+    losses: LossConfig = LossConfig()
+    dropout: DropoutConfig = DropoutConfig()
+    pretrain: StageConfig = StageConfig()
+    finetune: StageConfig = StageConfig(rate=1e-3, steps=1000)
+    splits: SplitConfig = SplitConfig()
+
+
+def _set(tree: dict[str, Any], assignment: str) -> None:
+    path, separator, value = assignment.partition("=")
+    if not separator:
+        msg = f"--set {assignment!r} is not of the form section.key=value"
+        raise ConfigError(msg)
+    *parents, key = path.strip().split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+    tree[key] = yaml.safe_load(value)
+
+
+def _known(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            break
+        model = field.annotation
+    return sorted(model.model_fields)
+
+
+def load_config(path: Path | None, overrides: tuple[str, ...] = ()) -> TrainConfig:
+    """Configuration from YAML and `section.key=value` overrides.
+
+    Raises:
+        ConfigError: All mistakes at once; an unknown key comes with the nearest one.
+    """
+    if path is not None and not path.is_file():
+        msg = f"configuration {path} does not exist; train/configs holds demo.yaml and tiny.yaml"
+        raise ConfigError(msg)
+    tree = yaml.safe_load(path.read_text()) or {} if path else {}
+    for assignment in overrides:
+        _set(tree, assignment)
+    try:
+        return TrainConfig.model_validate(tree)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            where, line = ".".join(map(str, item["loc"])), item["msg"]
+            if item["type"] == "extra_forbidden":
+                near = difflib.get_close_matches(str(item["loc"][-1]), _known(TrainConfig, item["loc"][:-1]), 1, 0)
+                line = f"unknown key, did you mean {near[0]!r}?" if near else "unknown key"
+            lines.append(f"{where}: {line}")
+        raise ConfigError("; ".join(lines)) from None

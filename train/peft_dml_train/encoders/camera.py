@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Camera encoder: image backbone, depth distribution, and a view transform that is two look-ups and a product.
+
+The look-up tables come from calibration and are inputs, so a new calibration needs no new export. Lift by depth
+distribution: Philion and Fidler, "Lift, Splat, Shoot", ECCV 2020; voxel-to-pixel tables: Huang et al., "Fast-BEV".
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from transformers import ResNetBackbone, ResNetConfig
+
+from peft_dml_ros.core.spec import ModelSpec
+from peft_dml_train.config import CameraConfig
+from peft_dml_train.encoders.blocks import BevPyramid, conv_bn, gather_rows, upsample
+
+BACKBONE_STRIDE = 8
+MEAN = 114.0
+SCALE = 1 / 58.0
+
+
+class CameraOutput(NamedTuple):
+    """Camera features and the depth estimate behind them.
+
+    Attributes:
+        features: (B, out, size, size) bird's-eye-view map in `base_link`.
+        depth_logits: (B, cameras, rows · columns, depth_bins).
+    """
+
+    features: torch.Tensor
+    depth_logits: torch.Tensor
+
+
+class CameraEncoder(nn.Module):
+    """Images of all cameras to one bird's-eye-view map."""
+
+    def __init__(self, spec: ModelSpec, config: CameraConfig) -> None:
+        super().__init__()
+        if spec.camera.stride != BACKBONE_STRIDE:
+            msg = f"camera stride is {spec.camera.stride}; the feature pyramid yields {BACKBONE_STRIDE}"
+            raise ValueError(msg)
+        self.size, self.heights = spec.grid.size, len(spec.camera.voxel_heights_m)
+        self.bins, self.context = spec.camera.depth_bins, config.context
+        self.backbone = ResNetBackbone(
+            ResNetConfig(
+                embedding_size=config.stem,
+                hidden_sizes=list(config.widths),
+                depths=list(config.depths),
+                layer_type="basic",
+                out_features=["stage2", "stage3", "stage4"],
+            )
+        )
+        self.laterals = nn.ModuleList(nn.Conv2d(width, config.neck, 1) for width in config.widths[1:])
+        self.merge = conv_bn(config.neck, config.neck)
+        self.lift = nn.Conv2d(config.neck, self.bins + config.context, 1)
+        self.flatten = conv_bn(self.heights * config.context, config.bev.widths[0], 1)
+        self.pyramid = BevPyramid(
+            config.bev.widths[0], config.bev.widths, config.bev.depths, config.bev.neck, config.bev.out
+        )
+
+    def forward(
+        self, images: torch.Tensor, present: torch.Tensor, voxel_pixel: torch.Tensor, voxel_depth: torch.Tensor
+    ) -> CameraOutput:
+        """Encode and lift.
+
+        Args:
+            images: (B, n, H, W, 3) uint8 RGB.
+            present: (B, n) float, 0 for a missing camera: its features become zero.
+            voxel_pixel: (B, heights · size²) feature pixel of each voxel, n · rows · columns where none.
+            voxel_depth: (B, heights · size²) index into [pixel, depth bin], the count of these where none.
+
+        Returns:
+            Map and depth logits.
+        """
+        batch, cameras, height, width, _ = images.shape
+        x = images.reshape(batch * cameras, height, width, 3).permute(0, 3, 1, 2).float().sub(MEAN).mul(SCALE)
+        levels = self.backbone(x).feature_maps
+        top = self.laterals[2](levels[2])
+        for lateral, level in zip((self.laterals[1], self.laterals[0]), (levels[1], levels[0]), strict=True):
+            top = upsample(top) + lateral(level)
+        lifted = self.lift(self.merge(top)).flatten(2).permute(0, 2, 1)
+        depth_logits = lifted[..., : self.bins].float()
+        context = lifted[..., self.bins :] * present.reshape(-1, 1, 1).to(lifted.dtype)
+        depth = depth_logits.softmax(-1)
+        rows = gather_rows(context.reshape(batch, -1, self.context), voxel_pixel)
+        weight = gather_rows(depth.reshape(batch, -1, 1), voxel_depth)
+        voxels = (rows * weight.to(rows.dtype)).view(batch, self.heights, self.size, self.size, self.context)
+        bev = voxels.permute(0, 1, 4, 2, 3).reshape(batch, self.heights * self.context, self.size, self.size)
+        features = self.pyramid(self.flatten(bev * self.bins**0.5))
+        return CameraOutput(features, depth_logits.view(batch, cameras, -1, self.bins))

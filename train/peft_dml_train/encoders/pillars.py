@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learned pillar features, laid out on a bird's-eye-view grid by an index map."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from peft_dml_train.encoders.blocks import EPS, MOMENTUM, gather_rows
+
+
+class PillarMap(nn.Module):
+    """Points of each pillar to one feature (linear, batch norm, maximum, ReLU), then pillars to cells.
+
+    Spare rows of a pillar repeat one of its points, so a plain maximum is right. Cells without a pillar are zero.
+    """
+
+    def __init__(self, features: int, channels: int, grid: int) -> None:
+        super().__init__()
+        self.grid = grid
+        self.linear = nn.Linear(features, channels, bias=False)
+        self.norm = nn.BatchNorm1d(channels, EPS, MOMENTUM)
+
+    def forward(self, pillars: torch.Tensor, index_map: torch.Tensor) -> torch.Tensor:
+        """Scatter by look-up.
+
+        Args:
+            pillars: (B, P, N, F) point features.
+            index_map: (B, grid²) pillar of each cell, P where empty.
+
+        Returns:
+            (B, C, grid, grid) map.
+        """
+        batch, count, points, features = pillars.shape
+        x = self.norm(self.linear(pillars.reshape(-1, features)))
+        x = functional.relu(x.view(batch, count, points, -1).amax(dim=2))
+        cells = gather_rows(x, index_map)
+        return cells.view(batch, self.grid, self.grid, -1).permute(0, 3, 1, 2)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detection losses: focal on the heat map, L1 with predicted variance on the boxes, cross-entropy on attributes."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from peft_dml_ros.core.classes import ATTRIBUTES, ATTRIBUTES_OF_CLASS, CLASSES
+from peft_dml_train.config import LossConfig
+from peft_dml_train.head.center import HeadOutput
+from peft_dml_train.losses.targets import VALUES, Targets
+
+VARIANCE_OF = ((0, 1), (2,), (6, 7))
+"""Regression columns whose errors the log variances of xy, z and yaw describe."""
+
+
+def focal(logits: torch.Tensor, heat: torch.Tensor) -> torch.Tensor:
+    """Penalty-reduced focal loss (Law and Deng, "CornerNet", ECCV 2018), per object.
+
+    Args:
+        logits: (B, classes, H, W).
+        heat: Same shape, 1 at object centres, falling off around them.
+    """
+    probability = logits.sigmoid()
+    positive = heat.eq(1).to(logits.dtype)
+    hit = functional.logsigmoid(logits) * (1 - probability).square() * positive
+    miss = functional.logsigmoid(-logits) * probability.square() * (1 - heat).pow(4) * (1 - positive)
+    return -(hit.sum() + miss.sum()) / positive.sum().clamp(min=1)
+
+
+def _pick(dense: torch.Tensor, targets: Targets) -> torch.Tensor:
+    """(B, C, H, W) to (M, C) at the target cells."""
+    return dense.flatten(2)[targets.sample, :, targets.cell]
+
+
+def box_losses(output: HeadOutput, targets: Targets, config: LossConfig) -> dict[str, torch.Tensor]:
+    """L1 on box values, Laplace likelihood for the log variances, attribute cross-entropy; each a weighted mean."""
+    if not len(targets.cell):
+        zero = output.regression.sum() * 0 + output.attributes.sum() * 0
+        return {"box": zero, "variance": zero, "attribute": zero}
+    predicted = _pick(output.regression, targets)
+    known = targets.values.isfinite()
+    error = (predicted[:, :VALUES] - targets.values.nan_to_num()).abs() * known
+    code = torch.tensor(config.code, dtype=error.dtype)
+    total = targets.weight.sum()
+    box = (error * code * targets.weight[:, None]).sum() / total
+
+    # Errors are detached: the variance describes them and must not trade them away.
+    terms = []
+    for i, columns in enumerate(VARIANCE_OF):
+        log_var = predicted[:, VALUES + i].clamp(-8, 6)
+        deviation = error[:, list(columns)].detach().mean(dim=1)
+        terms.append((deviation * 2**0.5 * torch.exp(-0.5 * log_var) + 0.5 * log_var) * targets.weight)
+    variance = torch.stack(terms).sum() / total
+
+    carries = targets.attribute >= 0
+    allowed = torch.full((len(CLASSES), len(ATTRIBUTES)), -1e4)
+    for label, name in enumerate(CLASSES):
+        allowed[label, list(ATTRIBUTES_OF_CLASS[name])] = 0.0
+    logits = _pick(output.attributes, targets)[carries] + allowed[targets.label[carries]]
+    attribute = (
+        functional.cross_entropy(logits, targets.attribute[carries]) if carries.any() else output.attributes.sum() * 0
+    )
+    return {"box": box, "variance": variance, "attribute": attribute}
