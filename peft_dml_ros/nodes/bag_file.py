@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bag of serialised messages, as they come off the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rclpy.duration import Duration
+from rclpy.qos import QoSProfile
+from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+
+from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.datasets.bags import BagFile, typestore
+
+
+class RawBagFile(BagFile):
+    """A bag whose messages need no packing; `size` counts their bytes."""
+
+    size = 0
+
+    def add_topic(self, topic: str, type_name: str, offered: Sequence[QoSProfile]) -> Connection:
+        """Open a channel.
+
+        Args:
+            topic: Absolute name.
+            type_name: E.g. `sensor_msgs/msg/Imu`.
+            offered: Profiles of its publishers, recorded for a later replay.
+
+        Raises:
+            ConfigError: the definition of the message type is not known.
+        """
+        types = typestore()
+        if type_name not in types.fielddefs:
+            raise ConfigError(f"the definition of message type '{type_name}' is not known here")
+        profiles = [_recorded(qos) for qos in offered]
+        return self._writer.add_connection(topic, type_name, typestore=types, offered_qos_profiles=profiles)
+
+    def write_cdr(self, channel: Connection, time_ns: int, cdr: bytes) -> None:
+        """Append one serialised message."""
+        self._writer.write(channel, time_ns, cdr)
+        self.size += len(cdr)
+
+
+def _recorded(qos: QoSProfile) -> Qos:
+    """An rclpy profile as rosbags writes it; discovery does not tell history and depth, they come out as 0."""
+    return Qos(
+        QosHistory(int(qos.history)),
+        int(qos.depth),
+        QosReliability(int(qos.reliability)),
+        QosDurability(int(qos.durability)),
+        _time(qos.deadline),
+        _time(qos.lifespan),
+        QosLiveliness(int(qos.liveliness)),
+        _time(qos.liveliness_lease_duration),
+        bool(qos.avoid_ros_namespace_conventions),
+    )
+
+
+def _time(duration: Duration) -> QosTime:
+    seconds, nanoseconds = divmod(duration.nanoseconds, 1_000_000_000)
+    return QosTime(seconds, nanoseconds)

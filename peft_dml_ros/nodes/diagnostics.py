@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node says of itself and of its sensors, as diagnostic messages: with every frame and once a second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import inf, isfinite
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from peft_dml_ros.core.classes import DETECTING, MODALITIES
+from peft_dml_ros.core.detector import Detections
+from peft_dml_ros.core.health import SensorState, State
+
+UNCALIBRATED = "UNCALIBRATED"
+
+_LEVELS = {State.OK.value: DiagnosticStatus.OK} | {
+    state.value: DiagnosticStatus.STALE for state in (State.STALE, State.MISSING)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SensorReport:
+    """One sensor as the node sees it.
+
+    Attributes:
+        state: Name of a `State`, or UNCALIBRATED.
+        reason: In words, empty when all is well.
+        age_s: Age of its newest usable measurement; infinite when there was none.
+        rate_hz: Rate by its stamps.
+        received: Messages that arrived, usable or not.
+        gated: Frames made without it.
+    """
+
+    state: str
+    reason: str = ""
+    age_s: float = inf
+    rate_hz: float = 0.0
+    received: int = 0
+    gated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """The node at one instant.
+
+    Attributes:
+        sensors: By name.
+        drops: Everything that was dropped since the start, by reason.
+        frames: Frames triggered, published.
+        detections: The last frame, `None` before the first.
+        latency_ms: From the stamp of that frame to its publication, by the node's clock.
+        idle_s: Time since that publication.
+    """
+
+    sensors: Mapping[str, SensorReport]
+    drops: Mapping[str, int]
+    frames: Mapping[str, int] = field(default_factory=dict)
+    detections: Detections | None = None
+    latency_ms: float = 0.0
+    idle_s: float = 0.0
+
+
+def sensor_reports(
+    states: Mapping[str, SensorState], missing: Mapping[str, str], received: Mapping[str, int]
+) -> dict[str, SensorReport]:
+    """Health as the synchroniser knows it, and what it cannot know: messages that never got that far.
+
+    Args:
+        states: By sensor.
+        missing: Why sensors are not in the rig.
+        received: Messages by sensor.
+    """
+    reports = {}
+    for name, state in states.items():
+        count = received.get(name, 0)
+        uncalibrated = name in missing and count > 0
+        reports[name] = SensorReport(
+            state=UNCALIBRATED if uncalibrated else state.state.value,
+            reason=missing[name] if uncalibrated else state.reason,
+            age_s=state.age_s,
+            rate_hz=state.rate_hz,
+            received=count,
+            gated=state.gated,
+        )
+    return reports
+
+
+def to_diagnostics(report: NodeReport, stamp: Time, hardware_id: str) -> DiagnosticArray:
+    """One status for the frame, one per sensor.
+
+    Args:
+        report: What to tell.
+        stamp: Of the message.
+        hardware_id: Name of the model bundle.
+    """
+    statuses = [_frame_status(report), *(_sensor_status(name, s) for name, s in report.sensors.items())]
+    for status in statuses:
+        status.hardware_id = hardware_id
+    message = DiagnosticArray(status=statuses)
+    message.header.stamp = stamp
+    return message
+
+
+def _frame_status(report: NodeReport) -> DiagnosticStatus:
+    values: dict[str, object] = {f"frames.{kind}": n for kind, n in report.frames.items()}
+    found = report.detections
+    if found is not None:
+        values |= {"latency_ms": report.latency_ms, "reference": found.reference, "boxes": len(found.boxes)}
+        for i, modality in enumerate(MODALITIES):
+            values[f"mask.{modality}"] = int(found.mask[i])
+            values[f"gate.{modality}"] = float(found.gate[i])
+            values[f"age_s.{modality}"] = float(found.age_s[i])
+        values |= {f"stage_ms.{stage}": ms for stage, ms in found.stages_ms.items()}
+    values |= {f"drops.{reason}": n for reason, n in report.drops.items()}
+    level, text = _judge(report)
+    return _status("perception: frame", level, text, values)
+
+
+def _judge(report: NodeReport) -> tuple[bytes, str]:
+    found = report.detections
+    if found is None:
+        return DiagnosticStatus.WARN, "no frame yet"
+    if found.blind:
+        return DiagnosticStatus.ERROR, f"BLIND: none of {', '.join(DETECTING)} delivers"
+    if report.idle_s > 1.0:
+        return DiagnosticStatus.STALE, f"no frame for {report.idle_s:.1f} s"
+    absent = [m for i, m in enumerate(MODALITIES) if not found.mask[i]]
+    if absent:
+        return DiagnosticStatus.WARN, f"without {', '.join(absent)}"
+    return DiagnosticStatus.OK, "all modalities"
+
+
+def _sensor_status(name: str, sensor: SensorReport) -> DiagnosticStatus:
+    values: dict[str, object] = {
+        "state": sensor.state,
+        "reason": sensor.reason,
+        "age_s": sensor.age_s,
+        "rate_hz": sensor.rate_hz,
+        "received": sensor.received,
+        "gated": sensor.gated,
+    }
+    level = _LEVELS.get(sensor.state, DiagnosticStatus.WARN)
+    text = f"{sensor.state}: {sensor.reason}" if sensor.reason else sensor.state
+    return _status(f"perception: sensor {name}", level, text, values)
+
+
+def _status(name: str, level: bytes, text: str, values: Mapping[str, object]) -> DiagnosticStatus:
+    pairs = [KeyValue(key=key, value=_text(value)) for key, value in values.items()]
+    return DiagnosticStatus(level=level, name=name, message=text, values=pairs)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}" if isfinite(value) else str(value)
+    return str(value)

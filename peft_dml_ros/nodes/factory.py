@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages of rclpy for the encoders of `datasets.conversions`."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+from peft_dml_ros.core.typing import AnyArray
+from peft_dml_ros.nodes.subscribing import message_class
+
+
+class RclpyFactory:
+    """Builds rclpy messages.
+
+    Arrays go into messages as `array.array`: rclpy checks a numpy array element by element, a thousand times slower.
+    """
+
+    def __call__(self, msgtype: str, /, **fields: Any) -> Any:
+        """A message, e.g. of `sensor_msgs/msg/Imu`."""
+        return message_class(msgtype)(**fields)
+
+    def bytes(self, data: AnyArray | bytes) -> array[int]:
+        """The container of a uint8[] field, copied from this memory."""
+        container = array("B")
+        container.frombytes(data if isinstance(data, bytes) else data.tobytes())
+        return container
+
+    def floats(self, values: AnyArray) -> array[float]:
+        """The container of a float64[] or float64[N] field."""
+        return array("d", values.astype("f8").tobytes())

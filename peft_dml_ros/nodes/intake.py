@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From messages to frame jobs: subscribe, decode, keep the rig up to date, feed the synchroniser. Never blocks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from rclpy.node import Node
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CameraInfo
+from tf2_msgs.msg import TFMessage
+
+from peft_dml_ros.core.classes import Modality
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.measurements import ImuSample, LidarSweep, Measurement, RadarSweep
+from peft_dml_ros.core.params import PerceptionParams
+from peft_dml_ros.core.rig import modality_of_channel
+from peft_dml_ros.core.snapshot import Snapshot
+from peft_dml_ros.core.sync import Synchroniser
+from peft_dml_ros.datasets import conversions
+from peft_dml_ros.datasets.topics import TF_STATIC, camera_info_topic_of, frame_of, topic_of, type_of
+from peft_dml_ros.nodes.diagnostics import SensorReport, sensor_reports
+from peft_dml_ros.nodes.drops import DropCounter
+from peft_dml_ros.nodes.pipeline import FrameJob
+from peft_dml_ros.nodes.stamps import HEADER_END
+from peft_dml_ros.nodes.subscribing import FittingSubscription, message_class
+from peft_dml_ros.nodes.transforms import RigBuilder
+
+DECODERS: Final[dict[Modality | None, Callable[[Any], Measurement]]] = {
+    "lidar": conversions.lidar_from_msg,
+    "radar": conversions.radar_from_msg,
+    "camera": conversions.image_from_msg,
+    "imu": conversions.imu_from_msg,
+    "gnss": conversions.gnss_from_msg,
+    None: conversions.odometry_from_msg,
+}
+QUEUE: Final[dict[Modality | None, int]] = {"lidar": 3, "radar": 5, "camera": 3, "imu": 50, "gnss": 10, None: 50}
+"""Messages the middleware keeps while the executor is busy: a quarter of a second at usual rates."""
+
+
+class Intake:
+    """Subscriptions of the node, and what they are put together to.
+
+    Args:
+        node: Owner of the subscriptions and of the clock.
+        params: Sensors, frames, limits.
+        drops: Where every measurement that is not used is counted.
+        on_job: Called in the executor's thread with every frame that is due; must return at once.
+    """
+
+    def __init__(
+        self, node: Node, params: PerceptionParams, drops: DropCounter, on_job: Callable[[FrameJob], None]
+    ) -> None:
+        self._node, self._drops, self._on_job = node, drops, on_job
+        self._synchroniser = Synchroniser(params)
+        self._builder = RigBuilder({name: frame_of(name) for name in params.sensors}, params.base_frame)
+        self._rig, self._missing = self._builder.rig(), self._builder.missing()
+        self._received: Counter[str] = Counter()
+        self._camera_infos: dict[str, bytes] = {}
+        self._subscriptions = [
+            FittingSubscription(node, TFMessage, TF_STATIC, self._on_transforms, depth=100, latched=True)
+        ]
+        for name in params.sensors:
+            self._subscribe(name)
+
+    def _subscribe(self, name: str) -> None:
+        modality = modality_of_channel(name)
+        decode = DECODERS[modality]
+        measurements = FittingSubscription(
+            self._node,
+            message_class(type_of(name)),
+            topic_of(name),
+            lambda message: self._guard(name, lambda: self._on_measurement(name, decode, message)),
+            depth=QUEUE[modality],
+        )
+        self._subscriptions.append(measurements)
+        if modality == "camera":
+            info = FittingSubscription(
+                self._node,
+                CameraInfo,
+                camera_info_topic_of(name),
+                lambda cdr: self._guard(name, lambda: self._on_camera_info(name, cdr)),
+                depth=1,
+                raw=True,
+            )
+            self._subscriptions.append(info)
+
+    def destroy(self) -> None:
+        """End all subscriptions."""
+        for subscription in self._subscriptions:
+            subscription.destroy()
+        self._subscriptions.clear()
+
+    def refresh(self) -> None:
+        """Fit subscriptions to publishers that have come since."""
+        for subscription in self._subscriptions:
+            if subscription.refresh():
+                self._node.get_logger().info(f"subscribed to {subscription.topic} anew: its publishers offer other QoS")
+
+    def tick(self) -> None:
+        """Let the clock make a frame when no sensor does."""
+        now_ns = self._now_ns()
+        if now_ns:
+            self._emit(self._synchroniser.tick(now_ns), now_ns)
+
+    def reset(self) -> None:
+        """Forget all measurements, as after a jump of the clock."""
+        self._synchroniser.reset()
+
+    def reports(self) -> dict[str, SensorReport]:
+        """Every sensor as it is now."""
+        return sensor_reports(self._synchroniser.states(self._now_ns()), self._missing, self._received)
+
+    def drops(self) -> Counter[str]:
+        """All drops before the detector, by reason."""
+        return self._drops.totals() + self._synchroniser.drops
+
+    def _now_ns(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
+
+    def _guard(self, name: str, handle: Callable[[], None]) -> None:
+        """Whatever one message does, the next one is handled."""
+        try:
+            handle()
+        except DataError as error:
+            self._drops.count(f"{name}: malformed", error)
+        except Exception as error:  # noqa: BLE001  a sensor must not be able to end the node
+            self._drops.count(f"{name}: failed", f"{type(error).__name__}: {error}")
+
+    def _on_measurement(self, name: str, decode: Callable[[Any], Measurement], message: Any) -> None:
+        self._received[name] += 1
+        if self._builder.name_frame(name, message.header.frame_id):
+            self._rebuild()
+        if name not in self._rig.sensors:
+            self._drops.count(f"{name}: uncalibrated", self._missing[name])
+            return
+        measurement = decode(message)
+        if isinstance(measurement, LidarSweep | RadarSweep) and (
+            lost := conversions.points_dropped(message, measurement)
+        ):
+            self._drops.count(f"{name}: points not finite", n=lost)
+        if isinstance(measurement, ImuSample):
+            measurement = self._in_base_axes(name, measurement)
+        now_ns = self._now_ns()
+        self._emit(self._synchroniser.add(name, measurement, now_ns), now_ns)
+
+    def _in_base_axes(self, name: str, sample: ImuSample) -> ImuSample:
+        turn = self._rig[name].base_SE3_sensor.rotation
+        return replace(sample, accel_mps2=turn @ sample.accel_mps2, gyro_radps=turn @ sample.gyro_radps)
+
+    def _emit(self, snapshot: Snapshot | None, now_ns: int) -> None:
+        if snapshot is not None:
+            sensors = sensor_reports(self._synchroniser.states(now_ns), self._missing, self._received)
+            self._on_job(FrameJob(snapshot, self._rig, sensors))
+
+    def _on_camera_info(self, name: str, cdr: bytes) -> None:
+        """Take a calibration over when it is another one than before; it comes with every image."""
+        content = cdr[HEADER_END:]
+        if self._camera_infos.get(name) == content:
+            return
+        self._camera_infos[name] = content
+        self._builder.set_camera(name, conversions.camera_model_from_msg(deserialize_message(cdr, CameraInfo)))
+        self._rebuild()
+
+    def _on_transforms(self, message: TFMessage) -> None:
+        self._guard(TF_STATIC, lambda: self._take_transforms(message))
+
+    def _take_transforms(self, message: TFMessage) -> None:
+        if self._builder.tree.update(conversions.transforms_from_msg(message)):
+            self._rebuild()
+
+    def _rebuild(self) -> None:
+        self._rig, self._missing = self._builder.rig(), self._builder.missing()

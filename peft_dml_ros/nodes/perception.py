@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The perception node: sensors in, 3D boxes out, whichever sensors live.
+
+    python -m peft_dml_ros.nodes.perception --ros-args --params-file config/perception.yaml -p bundle:=demo
+
+One thread takes messages in, one worker thread detects; a lifecycle manager may drive it when `autostart` is false.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.duration import Duration
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from peft_dml_ros.core.errors import ConfigError, PeftDmlError
+from peft_dml_ros.nodes.diagnostics import NodeReport
+from peft_dml_ros.nodes.drops import DropCounter
+from peft_dml_ros.nodes.intake import Intake
+from peft_dml_ros.nodes.parameters import declare_parameters, read_parameters
+from peft_dml_ros.nodes.pipeline import FrameJob, Pipeline
+from peft_dml_ros.nodes.publishers import Outputs
+from peft_dml_ros.nodes.runtime import POLL_S, ros_main
+from peft_dml_ros.nodes.worker import LatestWorker
+
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)
+
+
+class PerceptionNode(LifecycleNode):
+    """Wires intake, detector and outputs; configure loads and warms up, activate listens and publishes.
+
+    Raises:
+        ConfigError: a parameter is unknown or out of range.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("perception")
+        self.get_logger().info("perception starts")
+        self._params = declare_parameters(self)
+        self.autostart = self._params.autostart
+        self.problem: PeftDmlError | None = None
+        self._drops = DropCounter(self.get_logger())
+        self._frames = {"triggered": 0, "published": 0}
+        self._last = NodeReport({}, {})
+        self._undo: list[Callable[[], object]] = []
+        self._last_s = time.monotonic()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load and warm up the model."""
+        try:
+            self._params = read_parameters(self)
+            self._pipeline = Pipeline(self._params)
+        except PeftDmlError as problem:
+            self.problem = problem
+            return TransitionCallbackReturn.FAILURE
+        self._outputs = Outputs(self, self._pipeline.bundle, self._params.base_frame)
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Listen and publish."""
+        super().on_activate(state)
+        self._outputs.announce(self._params.detection.score_threshold)
+        self._worker = LatestWorker(self._detect, lambda error: self._drops.count("frame: failed", repr(error)))
+        self._undo.append(self._worker.close)
+        self._intake = Intake(self, self._params, self._drops, self._submit)
+        self._undo.append(self._intake.destroy)
+        jumps = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
+        jump = self.get_clock().create_jump_callback(jumps, post_callback=lambda _: self._intake.reset())
+        self._undo.append(jump.unregister)
+        for period_s, work in ((self._params.sync.period_s / 2, self._intake.tick), (1.0, self._every_second)):
+            timer = self.create_timer(period_s, work, clock=STEADY)
+            self._undo.append(partial(self.destroy_timer, timer))
+        manifest = self._pipeline.bundle.manifest
+        wanted = len(self._params.sensors)
+        self.get_logger().info(f"perception active: bundle {manifest.name} {manifest.version}, {wanted} sensors wanted")
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop listening; the model stays warm."""
+        self._halt()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let the model go."""
+        self._outputs.destroy()
+        del self._pipeline
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End from whatever state."""
+        self._halt()
+        return super().on_shutdown(state)
+
+    def _halt(self) -> None:
+        """Stop all that `on_activate` started, in the reverse order; harmless when nothing was."""
+        while self._undo:
+            self._undo.pop()()
+
+    def _submit(self, job: FrameJob) -> None:
+        self._frames["triggered"] += 1
+        if self._worker.submit(job) is not None:
+            self._drops.count("frame: superseded")
+
+    def _detect(self, job: FrameJob) -> None:
+        """One frame, in the worker's thread."""
+        found = self._pipeline(job)
+        for reason, n in found.drops.items():
+            self._drops.count(reason, n=n)
+        self._outputs.publish_boxes(found.boxes, found.stamp_ns)
+        latency_ms = (self.get_clock().now().nanoseconds - found.stamp_ns) / 1e6
+        self._frames["published"] += 1
+        self._last_s = time.monotonic()
+        self._last = NodeReport(job.sensors, self._intake.drops(), dict(self._frames), found, latency_ms)
+        self._outputs.publish_status(self._last)
+
+    def _every_second(self) -> None:
+        self._intake.refresh()
+        last, idle_s = self._last, time.monotonic() - self._last_s
+        report = NodeReport(
+            self._intake.reports(), self._intake.drops(), dict(self._frames), last.detections, last.latency_ms, idle_s
+        )
+        self._outputs.publish_diagnostics(report)
+
+
+def spin(node: PerceptionNode, stop: threading.Event) -> None:
+    """Handle callbacks until told to stop; an error in one of them is logged, and the node goes on."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while not stop.is_set():
+        try:
+            executor.spin_once(timeout_sec=POLL_S)
+        except Exception as error:  # noqa: BLE001, PERF203  sensors must not be able to end the node
+            node.get_logger().error(f"{type(error).__name__}: {error}", throttle_duration_sec=5.0)
+    executor.shutdown()
+
+
+def run(stop: threading.Event) -> None:
+    """Start the node and spin it until told to stop.
+
+    Raises:
+        PeftDmlError: parameters or bundle are refused.
+    """
+    node = PerceptionNode()
+    if node.autostart:
+        if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
+            raise node.problem or ConfigError("the node could not be configured, see the log")
+        node.trigger_activate()
+    spin(node, stop)
+    node.trigger_shutdown()
+    node.destroy_node()
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point; `args` as on the command line, including `--ros-args`."""
+    ros_main(run, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The detector as the node drives it: a bundle and engines that stay, a rig that may change between frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from peft_dml_ros.core.bundle import load_bundle
+from peft_dml_ros.core.detector import Detections, Detector
+from peft_dml_ros.core.params import PerceptionParams
+from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.core.snapshot import Snapshot
+from peft_dml_ros.engines import load_engines
+from peft_dml_ros.nodes.diagnostics import SensorReport
+
+
+@dataclass(frozen=True, slots=True)
+class FrameJob:
+    """One frame to be worked on.
+
+    Attributes:
+        snapshot: What the sensors saw.
+        rig: Mounting that was known at that time.
+        sensors: Health at that time.
+    """
+
+    snapshot: Snapshot
+    rig: Rig
+    sensors: Mapping[str, SensorReport]
+
+
+class Pipeline:
+    """Loads and warms up everything at construction, so that the first frame is as fast as the rest.
+
+    Args:
+        params: Bundle, engine, threads and detection settings.
+
+    Raises:
+        BundleError: the bundle is missing, altered or does not fit.
+        EngineError: the engine cannot load a graph.
+    """
+
+    def __init__(self, params: PerceptionParams) -> None:
+        self._params = params
+        self.bundle = load_bundle(params.bundle)
+        self._engines = load_engines(self.bundle, params.engine, params.threads)
+        self._detector = self._make(Rig())
+        self._detector.warm_up()
+
+    def __call__(self, job: FrameJob) -> Detections:
+        """Detect; a changed rig is taken over first."""
+        if job.rig is not self._detector.rig:
+            self._detector = self._make(job.rig)
+        return self._detector(job.snapshot)
+
+    def _make(self, rig: Rig) -> Detector:
+        return Detector(self.bundle, rig, self._engines, self._params.detection, max(1, self._params.threads))

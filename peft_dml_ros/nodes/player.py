@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publishes a recording on an absolute schedule, so that no message inherits the lateness of the one before."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from rclpy.clock import Clock
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock as ClockMessage
+
+from peft_dml_ros.core.errors import ConfigError, nearest
+from peft_dml_ros.nodes.recordings import Channel, Recorded
+from peft_dml_ros.nodes.stamps import Shift, shifter
+
+CLOCK_PERIOD_NS = 10_000_000
+GLOBAL_TOPICS = ("/tf", "/tf_static", "/clock")
+ACKNOWLEDGE_S = 2.0
+"""How long the last messages may take to reach reliable subscribers."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counts of one replay.
+
+    Attributes:
+        published: Messages by topic.
+        late_max_ms: The largest lateness of a publication against its schedule.
+        skipped: Reason by topic for each topic that cannot be published.
+        position_s: Recording time since its start.
+    """
+
+    published: Counter[str] = field(default_factory=Counter)
+    late_max_ms: float = 0.0
+    skipped: dict[str, str] = field(default_factory=dict)
+    position_s: float = 0.0
+
+
+class Player:
+    """Publishers for the channels of a recording, and the schedule.
+
+    Args:
+        node: Owner of the publishers.
+        channels: Topics of the recording.
+        rate: Recorded seconds per second.
+        clock: Publish /clock with the (shifted) time of the recording.
+    """
+
+    def __init__(self, node: Node, channels: Iterable[Channel], *, rate: float = 1.0, clock: bool = False) -> None:
+        self._node, self._rate = node, rate
+        self.progress = Progress()
+        self._publishers: dict[str, Publisher] = {}
+        self._shifters: dict[str, Shift] = {}
+        self._latched: dict[str, bool] = {}
+        for channel in channels:
+            self._open(channel)
+        self._clock = node.create_publisher(ClockMessage, "/clock", 10) if clock else None
+
+    def _open(self, channel: Channel) -> None:
+        try:
+            shift = shifter(channel.type_name)
+        except ConfigError as error:
+            self.progress.skipped[channel.topic] = str(error)
+            return
+        self._latched[channel.topic] = channel.latched
+        self._shifters[channel.topic] = shift
+        # Relative, so that a namespace holds the vehicle's topics; transforms are global by convention.
+        name = channel.topic if channel.topic in GLOBAL_TOPICS else channel.topic.lstrip("/")
+        self._publishers[channel.topic] = self._node.create_publisher(channel.type, name, channel.qos)
+
+    def subscribers(self, topic: str) -> int:
+        """How many subscriptions a topic of the recording has now.
+
+        Raises:
+            ConfigError: the recording does not hold that topic.
+        """
+        if topic not in self._publishers:
+            raise ConfigError(f"the recording has no topic '{topic}'; {nearest(topic, self._publishers)}")
+        return int(self._publishers[topic].get_subscription_count())
+
+    def publish_latched(self, messages: Iterable[Recorded]) -> None:
+        """Publish latched messages at once, with the stamps they have: they hold for the whole recording."""
+        for message in messages:
+            if self._latched.get(message.topic):
+                self._send(message.topic, message.cdr)
+
+    def play(
+        self,
+        messages: Iterable[Recorded],
+        start_ns: int,
+        shift_ns: int | None,
+        stop: threading.Event,
+        report: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Publish messages when they are due, until the last one or `stop`.
+
+        Args:
+            messages: In time order; the first is due at once.
+            start_ns: Time on the recording's clock that is now.
+            shift_ns: Added to all header stamps; `None` keeps them.
+            stop: Ends the replay early.
+            report: Called after each message; must be quick.
+        """
+        begun_ns, next_clock_ns = time.monotonic_ns(), start_ns
+        for message in messages:
+            due_ns = begun_ns + int((message.time_ns - start_ns) / self._rate)
+            while self._clock and next_clock_ns <= message.time_ns:
+                if self._wait(begun_ns + int((next_clock_ns - start_ns) / self._rate), stop):
+                    return
+                self._tell_time(next_clock_ns + (shift_ns or 0))
+                next_clock_ns += CLOCK_PERIOD_NS
+            if self._wait(due_ns, stop):
+                return
+            self.progress.late_max_ms = max(self.progress.late_max_ms, (time.monotonic_ns() - due_ns) / 1e6)
+            self.progress.position_s = (message.time_ns - start_ns) / 1e9
+            self._publish(message, shift_ns)
+            report()
+
+    def flush(self) -> bool:
+        """Wait until reliable subscribers have acknowledged everything; False when some did not in time."""
+        limit = time.monotonic() + ACKNOWLEDGE_S
+        return all(
+            publisher.wait_for_all_acked(Duration(seconds=max(0.0, limit - time.monotonic())))
+            for publisher in self._publishers.values()
+        )
+
+    def _publish(self, message: Recorded, shift_ns: int | None) -> None:
+        shift = self._shifters.get(message.topic)
+        if shift is None:
+            return
+        self._send(message.topic, message.cdr if shift_ns is None else shift(message.cdr, shift_ns))
+
+    def _send(self, topic: str, cdr: bytes) -> None:
+        self._publishers[topic].publish(cdr)
+        self.progress.published[topic] += 1
+
+    def _tell_time(self, now_ns: int) -> None:
+        if self._clock:
+            self._clock.publish(ClockMessage(clock=Time(nanoseconds=now_ns).to_msg()))
+
+    @staticmethod
+    def _wait(due_ns: int, stop: threading.Event) -> bool:
+        """Sleep until a monotonic time; True when told to stop."""
+        pause_s = (due_ns - time.monotonic_ns()) / 1e9
+        return stop.wait(pause_s) if pause_s > 0 else stop.is_set()
+
+
+def wall_clock_ns() -> int:
+    """System time, as node clocks read it without `use_sim_time`."""
+    return int(Clock().now().nanoseconds)

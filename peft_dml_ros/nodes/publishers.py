@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything the perception node publishes."""
+
+from __future__ import annotations
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.lifecycle import LifecycleNode
+from rclpy.time import Time
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Float32, Header
+from vision_msgs.msg import Detection3DArray, LabelInfo, VisionClass, VisionInfo
+from visualization_msgs.msg import MarkerArray
+
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.bundle import Bundle
+from peft_dml_ros.core.classes import MODALITIES
+from peft_dml_ros.datasets.conversions import boxes_to_msg, velocities_to_msg
+from peft_dml_ros.nodes.diagnostics import NodeReport, to_diagnostics
+from peft_dml_ros.nodes.factory import RclpyFactory
+from peft_dml_ros.nodes.markers import boxes_to_markers
+from peft_dml_ros.nodes.subscribing import LATCHED
+
+DEPTH = 10
+STAGES = ("inputs", *MODALITIES, "fusion", "decode", "total")
+
+
+class Outputs:
+    """Publishers of the node; what costs time is only made while somebody listens.
+
+    Args:
+        node: Their owner; nothing leaves them until it is active.
+        bundle: Tells class names and the model's identity.
+        base_frame: Frame of the boxes.
+    """
+
+    def __init__(self, node: LifecycleNode, bundle: Bundle, base_frame: str) -> None:
+        self._node, self._bundle, self._frame = node, bundle, base_frame
+        self._make = RclpyFactory()
+        new = node.create_lifecycle_publisher
+        self._detections = new(Detection3DArray, "~/detections", DEPTH)
+        self._velocities = new(PointCloud2, "~/velocities", DEPTH)
+        self._markers = new(MarkerArray, "~/markers", DEPTH)
+        self._status = new(DiagnosticArray, "~/status", DEPTH)
+        self._labels = new(LabelInfo, "~/label_info", LATCHED)
+        self._vision = new(VisionInfo, "~/vision_info", LATCHED)
+        self._debug = {stage: new(Float32, f"~/debug/{stage}_ms", DEPTH) for stage in STAGES}
+        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", DEPTH)
+
+    def destroy(self) -> None:
+        """End all publishers."""
+        for publisher in (self._detections, self._velocities, self._markers, self._status, self._labels, self._vision):
+            self._node.destroy_publisher(publisher)
+        for publisher in (*self._debug.values(), self._diagnostics):
+            self._node.destroy_publisher(publisher)
+
+    def announce(self, threshold: float) -> None:
+        """Publish, latched, what the class names are and which model speaks.
+
+        Args:
+            threshold: Score below which boxes are not published.
+        """
+        header = Header(stamp=self._node.get_clock().now().to_msg(), frame_id=self._frame)
+        classes = [VisionClass(class_id=i, class_name=name) for i, name in enumerate(self._bundle.spec.classes)]
+        self._labels.publish(LabelInfo(header=header, class_map=classes, threshold=threshold))
+        manifest = self._bundle.manifest
+        topic = self._node.resolve_topic_name("~/label_info")
+        self._vision.publish(
+            VisionInfo(header=header, method=f"{manifest.name} {manifest.version}", database_location=topic)
+        )
+
+    def publish_boxes(self, boxes: Boxes3D, stamp_ns: int) -> None:
+        """Publish the boxes of a frame, also when there are none: silence must mean failure."""
+        classes = self._bundle.spec.classes
+        self._detections.publish(boxes_to_msg(boxes, stamp_ns, self._frame, classes, self._make))
+        self._velocities.publish(velocities_to_msg(boxes, stamp_ns, self._frame, self._make))
+        if self._markers.get_subscription_count():
+            header = Header(stamp=Time(nanoseconds=stamp_ns).to_msg(), frame_id=self._frame)
+            self._markers.publish(boxes_to_markers(boxes, header, classes))
+
+    def publish_status(self, report: NodeReport) -> None:
+        """Publish what belongs to the frame of the report: its status, and times of stages that are listened to."""
+        found = report.detections
+        if found is None:
+            return
+        stamp = Time(nanoseconds=found.stamp_ns).to_msg()
+        self._status.publish(to_diagnostics(report, stamp, self._bundle.manifest.name))
+        stages_ms = {**found.stages_ms, "total": sum(found.stages_ms.values())}
+        for stage, publisher in self._debug.items():
+            if stage in stages_ms and publisher.get_subscription_count():
+                publisher.publish(Float32(data=stages_ms[stage]))
+
+    def publish_diagnostics(self, report: NodeReport) -> None:
+        """Publish the state of the node to /diagnostics."""
+        now = self._node.get_clock().now().to_msg()
+        self._diagnostics.publish(to_diagnostics(report, now, self._bundle.manifest.name))

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a replay plays: serialised messages in time order, from a bag or encoded on the fly from a nuScenes folder."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
+from rosbags.interfaces import ConnectionExtRosbag2, Qos, QosDurability, QosReliability
+from rosbags.rosbag2 import Reader
+from rosbags.rosbag2.errors import ReaderError
+
+from peft_dml_ros.core.classes import CLASSES
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.datasets import conversions, topics
+from peft_dml_ros.datasets.bag_writer import messages_of
+from peft_dml_ros.datasets.source import Source, open_source
+from peft_dml_ros.nodes.factory import RclpyFactory
+from peft_dml_ros.nodes.subscribing import message_class
+
+BAG_FILES = (".mcap", ".db3")
+DEPTH = 10
+"""Messages a publisher keeps for a reliable subscriber that lags behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One topic of a recording.
+
+    Attributes:
+        topic: Absolute name.
+        type_name: Message type, e.g. `sensor_msgs/msg/Imu`.
+        qos: Profile to publish with.
+    """
+
+    topic: str
+    type_name: str
+    qos: QoSProfile
+
+    @property
+    def type(self) -> type[Any]:
+        """The rclpy class.
+
+        Raises:
+            ConfigError: not installed.
+        """
+        return message_class(self.type_name)
+
+    @property
+    def latched(self) -> bool:
+        """True for what is published once and holds from then on."""
+        return bool(self.qos.durability == DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One message: time in ns on the recording's clock, topic, CDR bytes with encapsulation."""
+
+    time_ns: int
+    topic: str
+    cdr: bytes
+
+
+class Recording(Protocol):
+    """Messages in time order, readable more than once."""
+
+    channels: dict[str, Channel]
+    start_ns: int
+    end_ns: int
+
+    def latched(self) -> Iterator[Recorded]:
+        """Messages of latched topics."""
+
+    def messages(self, from_ns: int = 0) -> Iterator[Recorded]:
+        """Messages of all other topics at or after a time."""
+
+
+class BagRecording:
+    """A ROS 2 bag: an .mcap or .db3 file, or a rosbag2 folder.
+
+    Args:
+        path: The bag.
+
+    Raises:
+        DataError: the bag cannot be read or holds no message.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._reader = Reader(path)
+            self._reader.open()
+        except (ReaderError, OSError) as error:
+            raise DataError(f"cannot read bag {path}: {error}") from error
+        if not self._reader.message_count:
+            raise DataError(f"bag {path} holds no message")
+        self.start_ns: int = self._reader.start_time
+        self.end_ns: int = self._reader.end_time
+        self.channels = {
+            connection.topic: Channel(
+                connection.topic,
+                connection.msgtype,
+                publishing_qos(connection.topic, cast("ConnectionExtRosbag2", connection.ext).offered_qos_profiles),
+            )
+            for connection in self._reader.connections
+        }
+
+    def latched(self) -> Iterator[Recorded]:
+        """Messages of latched topics."""
+        return self._read(latched=True)
+
+    def messages(self, from_ns: int = 0) -> Iterator[Recorded]:
+        """Messages of all other topics at or after a time."""
+        return self._read(latched=False, from_ns=from_ns)
+
+    def _read(self, *, latched: bool, from_ns: int = 0) -> Iterator[Recorded]:
+        wanted = [c for c in self._reader.connections if self.channels[c.topic].latched == latched]
+        # rosbags takes an empty selection for everything.
+        for connection, time_ns, cdr in self._reader.messages(wanted, start=from_ns or None) if wanted else ():
+            yield Recorded(time_ns, connection.topic, bytes(cdr))
+
+
+class SourceRecording:
+    """Any source of measurements, e.g. a nuScenes folder, turned into messages as it is played.
+
+    Args:
+        source: What to play.
+
+    Raises:
+        DataError: the source holds no measurement.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source, self._make = source, RclpyFactory()
+        first = next(source.measurements(), None)
+        if first is None:
+            raise DataError(f"source '{source.name}' holds no measurement")
+        self.start_ns: int = first[1].stamp_ns
+        # Where truth ends; reading all measurements to learn the exact end would take longer than it is worth.
+        self.end_ns: int = max([self.start_ns, *source.truth]) + 1
+        types = {topics.bag_topic(topics.topic_of(name)): topics.type_of(name) for name in source.rig.sensors}
+        cameras = source.rig.of("camera")
+        types |= {topics.bag_topic(topics.camera_info_topic_of(c.name)): topics.CAMERA_INFO for c in cameras}
+        types[topics.TF_STATIC] = topics.TRANSFORMS
+        types[topics.bag_topic(topics.TRUTH)] = topics.DETECTIONS
+        self.channels = {topic: Channel(topic, kind, publishing_qos(topic, [])) for topic, kind in types.items()}
+
+    def latched(self) -> Iterator[Recorded]:
+        """The mounting of the sensors."""
+        message = conversions.tf_static_to_msg(self._source.rig, self._make, self.start_ns)
+        yield self._recorded(topics.TF_STATIC, self.start_ns, message)
+
+    def messages(self, from_ns: int = 0) -> Iterator[Recorded]:
+        """Measurements and truth at or after a time."""
+        streams = (self._truth(), self._measurements())
+        merged = heapq.merge(*streams, key=lambda message: message.time_ns)
+        return (message for message in merged if message.time_ns >= from_ns)
+
+    def _measurements(self) -> Iterator[Recorded]:
+        for sensor, measurement in self._source.measurements():
+            for topic, message in messages_of(sensor, measurement, self._source.rig, self._make):
+                yield self._recorded(topic, measurement.stamp_ns, message)
+
+    def _truth(self) -> Iterator[Recorded]:
+        for stamp_ns, boxes in sorted(self._source.truth.items()):
+            message = conversions.boxes_to_msg(boxes, stamp_ns, topics.BASE_FRAME, CLASSES, self._make)
+            yield self._recorded(topics.TRUTH, stamp_ns, message)
+
+    def _recorded(self, topic: str, time_ns: int, message: Any) -> Recorded:
+        return Recorded(time_ns, topics.bag_topic(topic), serialize_message(message))
+
+
+def open_recording(path: Path, scene: str | None = None) -> Recording:
+    """What lies at a path, ready to be played.
+
+    Raises:
+        DataError: it is neither a bag nor a nuScenes folder, or cannot be read.
+        ConfigError: no such scene.
+    """
+    if path.suffix in BAG_FILES or (path / "metadata.yaml").is_file():
+        return BagRecording(path)
+    return SourceRecording(open_source(path, scene=scene))
+
+
+def publishing_qos(topic: str, recorded: list[Qos]) -> QoSProfile:
+    """The profile to publish a recorded topic with: as strong as it was recorded, and /tf_static always latched."""
+    best_effort = any(qos.reliability == QosReliability.BEST_EFFORT for qos in recorded)
+    kept = topic.endswith("/tf_static") or any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in recorded)
+    return QoSProfile(
+        depth=max([DEPTH, *(min(qos.depth, 1000) for qos in recorded)]),
+        reliability=ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if kept else DurabilityPolicy.VOLATILE,
+    )

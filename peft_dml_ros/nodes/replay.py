@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays a bag or a nuScenes folder as a vehicle would: in real time, stamped now, with sensor faults on demand.
+
+    python -m peft_dml_ros.nodes.replay drive.mcap --faults faults.yaml --rate 1.0
+
+Stdout carries JSON lines: `waiting`, `start` (with the shift of the stamps), `progress`, `done`.
+SIGINT or SIGTERM ends it with exit code 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.utilities import remove_ros_args
+
+from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_ros.nodes.player import Player, wall_clock_ns
+from peft_dml_ros.nodes.recordings import Recording, open_recording
+from peft_dml_ros.nodes.replay_faults import check_sensors, sensors_by_topic, with_faults
+from peft_dml_ros.nodes.runtime import POLL_S, emit, ros_main
+from peft_dml_ros.sim.faults import load_faults
+
+PROGRESS_S = 0.2
+
+
+def replay(options: argparse.Namespace, stop: threading.Event) -> None:
+    """Play until the end, or until told to stop.
+
+    Raises:
+        PeftDmlError: the source, the fault script or a topic name is wrong.
+    """
+    recording = open_recording(options.source, options.scene)
+    faults = load_faults(Path(options.faults)) if options.faults else ()
+    sensors = sensors_by_topic(recording.channels)
+    check_sensors(faults, sensors.values())
+    begin_ns = recording.start_ns + int(options.start * 1e9)
+    if begin_ns >= recording.end_ns:
+        length_s = (recording.end_ns - recording.start_ns) / 1e9
+        raise ConfigError(f"--start {options.start} is past the end: {options.source} lasts {length_s:.1f} s")
+    node = Node("replay", start_parameter_services=False)
+    player = Player(node, recording.channels.values(), rate=options.rate, clock=options.clock or options.rate != 1.0)
+    player.publish_latched(recording.latched())
+    _wait_for(player, options.wait_for, options.wait_s, stop)
+    while not stop.is_set():
+        shift_ns = None if options.keep_stamps else wall_clock_ns() - begin_ns
+        _announce(options, recording, begin_ns, shift_ns, player)
+        messages = with_faults(recording.messages(begin_ns), faults, sensors, recording.start_ns)
+        player.play(messages, begin_ns, shift_ns, stop, _progress(player))
+        if not options.loop:
+            break
+    flushed = player.flush()
+    emit("done", **_facts(player), flushed=flushed, stopped=stop.is_set())
+    node.destroy_node()
+
+
+def _announce(
+    options: argparse.Namespace, recording: Recording, begin_ns: int, shift_ns: int | None, player: Player
+) -> None:
+    emit(
+        "start",
+        source=str(options.source),
+        duration_s=(recording.end_ns - begin_ns) / 1e9,
+        begin_ns=begin_ns,
+        shift_ns=shift_ns or 0,
+        rate=options.rate,
+        skipped=player.progress.skipped,
+    )
+
+
+def _wait_for(player: Player, wanted: Sequence[str], limit_s: float, stop: threading.Event) -> None:
+    """Wait until topics have their subscribers: `TOPIC` for one, `TOPIC=N` for N of them."""
+    counts = {topic: int(n or 1) for topic, _, n in (entry.partition("=") for entry in wanted)}
+    limit = time.monotonic() + limit_s
+    if counts:
+        emit("waiting", wait_for=counts)
+    while any(player.subscribers(topic) < n for topic, n in counts.items()):
+        if time.monotonic() > limit:
+            found = {topic: player.subscribers(topic) for topic in counts}
+            raise DataError(
+                f"after {limit_s} s subscribers are {found}, wanted {counts}; start them, or raise --wait-s"
+            )
+        if stop.wait(POLL_S / 4):
+            return
+
+
+def _progress(player: Player) -> Callable[[], None]:
+    """A function that writes a progress line at most every `PROGRESS_S`."""
+    last_s = time.monotonic()
+
+    def report() -> None:
+        nonlocal last_s
+        if time.monotonic() - last_s >= PROGRESS_S:
+            last_s = time.monotonic()
+            emit("progress", **_facts(player))
+
+    return report
+
+
+def _facts(player: Player) -> dict[str, Any]:
+    progress = player.progress
+    return {
+        "position_s": round(progress.position_s, 3),
+        "published": sum(progress.published.values()),
+        "late_max_ms": round(progress.late_max_ms, 2),
+    }
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="replay", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("source", type=Path, help="bag (.mcap, .db3 or folder) or nuScenes folder")
+    parser.add_argument("--faults", default="", help="fault script, a YAML list of {sensor, fault, from_s, to_s}")
+    parser.add_argument("--rate", type=float, default=1.0, help="recorded seconds per second; other than 1: --clock")
+    parser.add_argument("--start", type=float, default=0.0, help="seconds to skip at the beginning")
+    parser.add_argument("--loop", action="store_true", help="start again at the end, until stopped")
+    parser.add_argument("--clock", action="store_true", help="publish /clock, for nodes with use_sim_time")
+    parser.add_argument("--keep-stamps", action="store_true", help="do not shift header stamps to now")
+    parser.add_argument("--wait-for", nargs="*", default=[], metavar="TOPIC[=N]", help="wait for N subscribers")
+    parser.add_argument("--wait-s", type=float, default=30.0, help="longest wait for subscribers")
+    parser.add_argument("--scene", help="scene of a nuScenes folder")
+    options = parser.parse_args(arguments)
+    if not 0.0 < options.rate <= 100.0:
+        parser.error(f"--rate {options.rate}: expected more than 0, at most 100")
+    return options
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point; `args` as on the command line, including `--ros-args`."""
+    options = _options(remove_ros_args(sys.argv if args is None else ["replay", *args])[1:])
+    ros_main(partial(replay, options), args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every process here does around rclpy: one context, signals that end it in order, JSON lines on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import rclpy
+from rclpy.signals import SignalHandlerOptions
+
+from peft_dml_ros.core.errors import ConfigError, PeftDmlError
+
+POLL_S = 0.2
+"""Longest time until a signal is noticed while nothing else happens."""
+
+
+@contextmanager
+def ros_context(args: Sequence[str] | None = None) -> Iterator[threading.Event]:
+    """Start rclpy and shut it down exactly once; yields the event that SIGINT and SIGTERM set.
+
+    The process's own handlers replace rclpy's: those tear the context down at once, under the feet of a thread that is
+    still publishing and of a file that still has to be closed.
+
+    Args:
+        args: Command line with `--ros-args`, `None` for `sys.argv`.
+    """
+    stop = threading.Event()
+    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        _init(args)
+        yield stop
+    finally:
+        rclpy.try_shutdown()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def emit(event: str, **values: Any) -> None:
+    """Write one JSON line to stdout for the process that watches this one; a reader that has gone is no error."""
+    try:
+        sys.stdout.write(json.dumps({"event": event, **values}) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What else is written, also by the interpreter at its end, goes nowhere instead of raising again.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+
+
+def ros_main(run: Callable[[threading.Event], None], args: Sequence[str] | None = None) -> None:
+    """Run a process of this package; what it raises on purpose becomes one error line and exit code 2.
+
+    Args:
+        run: Does the work until its event is set.
+        args: Command line with `--ros-args`, `None` for `sys.argv`.
+    """
+    try:
+        with ros_context(args) as stop:
+            run(stop)
+    except PeftDmlError as problem:
+        sys.stderr.write(f"error: {problem}\n")
+        sys.exit(2)
+
+
+def _init(args: Sequence[str] | None) -> None:
+    try:
+        rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:
+        # rcl adds the lines of its own source; the user needs what is said before.
+        raise ConfigError(f"ROS arguments refused: {str(error).partition(', at /')[0]}") from error

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Subscriptions that fit whatever the publishers offer, also publishers that come later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+from peft_dml_ros.core.errors import ConfigError
+
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+"""For what is published once and must reach whoever subscribes later."""
+
+
+@cache
+def message_class(name: str) -> type[Any]:
+    """The rclpy class of a message type such as `sensor_msgs/msg/Imu`.
+
+    Raises:
+        ConfigError: no such type is installed.
+    """
+    package, _, rest = name.partition("/")
+    try:
+        found: type[Any] = getattr(import_module(f"{package}.msg"), rest.rpartition("/")[2])
+    except (ImportError, AttributeError):
+        raise ConfigError(f"message type '{name}' is not installed; install the package '{package}'") from None
+    return found
+
+
+def fitting_qos(offered: Iterable[QoSProfile], *, depth: int, latched: bool = False) -> QoSProfile:
+    """The strongest profile that matches every offer.
+
+    rclpy's own BEST_AVAILABLE decides once, and for reliable when nobody publishes yet: a best-effort driver that
+    starts later is then never heard.
+
+    Args:
+        offered: Profiles of the present publishers.
+        depth: Messages kept until they are taken.
+        latched: Ask for the last message of a latched topic while nobody publishes yet.
+    """
+    offers = list(offered)
+    reliable = all(offer.reliability == ReliabilityPolicy.RELIABLE for offer in offers)
+    kept = all(offer.durability == DurabilityPolicy.TRANSIENT_LOCAL for offer in offers) if offers else latched
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if kept else DurabilityPolicy.VOLATILE,
+    )
+
+
+class FittingSubscription:
+    """One subscription; `refresh` subscribes anew when the publishers of the topic offer something else by now."""
+
+    def __init__(
+        self,
+        node: Node,
+        message_type: type[Any],
+        topic: str,
+        callback: Callable[..., None],
+        *,
+        depth: int = 5,
+        raw: bool = False,
+        latched: bool = False,
+    ) -> None:
+        self._node, self._type, self._callback = node, message_type, callback
+        self._depth, self._raw, self._latched = depth, raw, latched
+        self.topic: str = node.resolve_topic_name(topic)
+        self.lost = 0
+        self.qos = self._fitting()
+        self._subscription = self._subscribe()
+
+    @property
+    def offered(self) -> list[QoSProfile]:
+        """Profiles of the topic's present publishers."""
+        return [info.qos_profile for info in self._node.get_publishers_info_by_topic(self.topic)]
+
+    def refresh(self) -> bool:
+        """Fit the publishers that are there now; True when that needed a new subscription."""
+        qos = self._fitting()
+        if qos == self.qos:
+            return False
+        self.destroy()
+        self.qos = qos
+        self._subscription = self._subscribe()
+        return True
+
+    def destroy(self) -> None:
+        """End the subscription."""
+        self._node.destroy_subscription(self._subscription)
+
+    def _fitting(self) -> QoSProfile:
+        return fitting_qos(self.offered, depth=self._depth, latched=self._latched)
+
+    def _subscribe(self) -> Any:
+        events = SubscriptionEventCallbacks(message_lost=self._on_lost, incompatible_qos=lambda _: None)
+        return self._node.create_subscription(
+            self._type, self.topic, self._callback, self.qos, event_callbacks=events, raw=self._raw
+        )
+
+    def _on_lost(self, info: Any) -> None:
+        self.lost += info.total_count_change

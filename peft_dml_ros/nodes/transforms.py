@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rig as the vehicle describes it at run time: mounting from /tf_static, projection from CameraInfo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
+
+
+class StaticTree:
+    """Fixed transforms between frames, each given to its parent."""
+
+    def __init__(self) -> None:
+        self._parents: dict[str, tuple[str, SE3]] = {}
+
+    def update(self, transforms: Iterable[tuple[str, str, SE3]]) -> bool:
+        """Take (parent, child, parent_SE3_child) in; True when that changed anything."""
+        changed = False
+        for parent, child, parent_SE3_child in transforms:
+            known = self._parents.get(child)
+            if known is None or known[0] != parent or not _equal(known[1], parent_SE3_child):
+                self._parents[child] = (parent, parent_SE3_child)
+                changed = True
+        return changed
+
+    def lookup(self, target: str, source: str) -> SE3 | None:
+        """`target_SE3_source` over any number of hops, also through a common ancestor; `None` when not connected."""
+        from_target, from_source = self._ancestors(target), self._ancestors(source)
+        for ancestor, ancestor_SE3_source in from_source.items():
+            if ancestor in from_target:
+                return from_target[ancestor].inverse() @ ancestor_SE3_source
+        return None
+
+    def _ancestors(self, frame: str) -> dict[str, SE3]:
+        """`ancestor_SE3_frame` of the frame itself and all above it; a loop in the tree ends the walk."""
+        found = {frame: SE3.identity()}
+        here = frame
+        while here in self._parents and self._parents[here][0] not in found:
+            parent, parent_SE3_here = self._parents[here]
+            found[parent] = parent_SE3_here @ found[here]
+            here = parent
+        return found
+
+
+class RigBuilder:
+    """Collects what is known of the wanted sensors; what is incomplete stays out of the rig, with a reason.
+
+    Args:
+        frames: Frame id by sensor name, in rig order, as expected until a message of the sensor names another.
+        base_frame: Frame of the boxes.
+    """
+
+    def __init__(self, frames: Mapping[str, str], base_frame: str) -> None:
+        self.tree = StaticTree()
+        self._frames, self._base = dict(frames), base_frame
+        self._cameras: dict[str, CameraModel] = {}
+
+    def name_frame(self, sensor: str, frame_id: str) -> bool:
+        """Learn in which frame a sensor measures; True when that is news. An empty frame id changes nothing."""
+        frame_id = frame_id.lstrip("/")
+        if not frame_id or self._frames[sensor] == frame_id:
+            return False
+        self._frames[sensor] = frame_id
+        return True
+
+    def set_camera(self, sensor: str, model: CameraModel) -> None:
+        """Learn how a camera projects."""
+        self._cameras[sensor] = model
+
+    def missing(self) -> dict[str, str]:
+        """Why each sensor that is not in the rig is not."""
+        reasons = {}
+        for sensor, frame in self._frames.items():
+            modality = modality_of_channel(sensor)
+            if modality is not None and self.tree.lookup(self._base, frame) is None:
+                reasons[sensor] = f"no static transform from '{self._base}' to '{frame}'"
+            elif modality == "camera" and sensor not in self._cameras:
+                reasons[sensor] = "no CameraInfo yet"
+        return reasons
+
+    def rig(self) -> Rig:
+        """All sensors that are complete. Odometry needs no mounting: it tells of the base frame itself."""
+        absent = self.missing()
+        sensors = {
+            name: Sensor(
+                name,
+                modality_of_channel(name),
+                self.tree.lookup(self._base, frame) or SE3.identity(),
+                self._cameras.get(name),
+            )
+            for name, frame in self._frames.items()
+            if name not in absent
+        }
+        return Rig(sensors)
+
+
+def _equal(first: SE3, second: SE3) -> bool:
+    return bool((first.rotation == second.rotation).all() and (first.translation == second.translation).all())
