@@ -65,7 +65,8 @@ def test_no_function_is_long() -> None:
 
 def test_every_file_names_its_licence() -> None:
     kinds = {".py", ".msg", ".toml", ".yaml", ".yml", ".xml", ".sh", ".cfg"}
-    opened = {path: path.read_text(encoding="utf-8").splitlines()[:3] for path in committed() if path.suffix in kinds}
+    kept = [path for path in committed() if path.suffix in kinds and path.stat().st_size]
+    opened = {path: path.read_text(encoding="utf-8").splitlines()[:3] for path in kept}
     bare = [
         path for path, lines in opened.items() if not any("SPDX-License-Identifier: Apache-2.0" in x for x in lines)
     ]
