@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.random_bundle import make_random_bundle
+
 pytest.importorskip("colcon_core", reason="colcon is not installed")
 
 NAME = "peft_dml_ros"
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module", params=["plain", "symlink"])
 def workspace(request: pytest.FixtureRequest, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a colcon workspace in which a copy of the tracked files was built."""
+    """Return a colcon workspace in which a copy of the tracked files, with some demo bundle, was built."""
     root = tmp_path_factory.mktemp(request.param)
     listed = subprocess.run(["git", "ls-files"], cwd=repository, capture_output=True, text=True, check=True).stdout
     for name in listed.splitlines():
@@ -27,6 +29,9 @@ def workspace(request: pytest.FixtureRequest, repository: Path, tmp_path_factory
             copy = root / "src" / NAME / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes((repository / name).read_bytes())
+    bundle = root / "src" / NAME / "models" / "demo"
+    if not (bundle / "manifest.json").is_file():
+        make_random_bundle(bundle, name="demo")
     command = [sys.executable, "-m", "colcon", "build", *(["--symlink-install"] if request.param == "symlink" else [])]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -54,6 +59,7 @@ def test_share_tree_is_complete(workspace: Path) -> None:
                 assert installed.read_bytes() == path.read_bytes()
     assert (share / NAME / "package.xml").is_file()
     assert list((share / NAME / "launch").glob("*.launch.py"))
+    assert (share / NAME / "models" / "demo" / "manifest.json").is_file()
 
 
 def test_the_installed_package_is_the_one_imported(workspace: Path) -> None:
@@ -85,7 +91,7 @@ def test_perception_starts_and_stops(workspace: Path) -> None:
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         try:
-            assert wait_for(log, "perception", process), log.read_text()
+            assert wait_for(log, "perception active: bundle demo", process), log.read_text()
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=20) in {0, 130, -signal.SIGINT}, log.read_text()
         finally:
