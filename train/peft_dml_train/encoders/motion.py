@@ -10,7 +10,7 @@ from peft_dml_ros.core.spec import ModelSpec
 
 
 class ImuEncoder(nn.Module):
-    """Inertial window (B, steps, 7) to a feature (B, width): two strided convolutions over time, then a linear layer."""
+    """Inertial window (B, steps, 7) to a feature (B, width): strided convolutions over time, then a linear layer."""
 
     def __init__(self, spec: ModelSpec, width: int) -> None:
         super().__init__()

@@ -37,7 +37,9 @@ class CenterHead(nn.Module):
         super().__init__()
         self.shared = conv_bn(dim, width)
         self.heat = nn.Sequential(conv_bn(width, width // 2), nn.Conv2d(width // 2, classes, 1))
-        self.box = nn.Sequential(conv_bn(width, width // 2), nn.Conv2d(width // 2, len(REGRESSION) + len(ATTRIBUTES), 1))
+        self.box = nn.Sequential(
+            conv_bn(width, width // 2), nn.Conv2d(width // 2, len(REGRESSION) + len(ATTRIBUTES), 1)
+        )
         nn.init.constant_(self.heat[-1].bias, PRIOR_BIAS)
 
     def forward(self, fused: torch.Tensor) -> HeadOutput:

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores by nuscenes-devkit's own detection evaluation, on any set of keyframes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nuscenes import NuScenes
+from nuscenes.eval.common.config import config_factory
+from nuscenes.eval.common.loaders import (
+    add_center_dist,
+    filter_eval_boxes,
+    load_gt_of_sample_tokens,
+    load_prediction_of_sample_tokens,
+)
+from nuscenes.eval.detection.data_classes import DetectionBox
+from nuscenes.eval.detection.evaluate import DetectionEval
+
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.classes import ATTRIBUTES, CLASSES
+from peft_dml_ros.core.geometry import SE3
+
+CONFIG = "detection_cvpr_2019"
+MOST_BOXES = 500
+
+
+class SampleEval(DetectionEval):
+    """The devkit's evaluation of given keyframes: what it does for a custom split, without a file in the data set."""
+
+    def __init__(self, nusc: NuScenes, result_path: Path, tokens: list[str], folder: Path) -> None:
+        self.nusc, self.result_path, self.eval_set, self.output_dir = nusc, str(result_path), "given", str(folder)
+        self.verbose, self.cfg = False, config_factory(CONFIG)
+        self.plot_dir = str(folder / "plots")
+        self.pred_boxes, self.meta = load_prediction_of_sample_tokens(
+            self.result_path, self.cfg.max_boxes_per_sample, DetectionBox, sample_tokens=tokens, verbose=False
+        )
+        truth = load_gt_of_sample_tokens(nusc, tokens, DetectionBox, verbose=False)
+        self.pred_boxes = filter_eval_boxes(nusc, add_center_dist(nusc, self.pred_boxes), self.cfg.class_range)
+        self.gt_boxes = filter_eval_boxes(nusc, add_center_dist(nusc, truth), self.cfg.class_range)
+        self.sample_tokens = self.gt_boxes.sample_tokens
+
+
+def result_rows(token: str, boxes: Boxes3D, global_SE3_base: SE3) -> list[dict[str, Any]]:
+    """Boxes of one keyframe as the devkit's results file wants them: global frame, (w, l, h), wxyz."""
+    turned = boxes[:MOST_BOXES].transform(global_SE3_base)
+    rows = []
+    for i in range(len(turned)):
+        length, width, height = turned.sizes_m[i]
+        half = turned.yaws_rad[i] / 2
+        attribute = int(turned.attributes[i])
+        rows.append(
+            {
+                "sample_token": token,
+                "translation": [float(v) for v in turned.centers_m[i]],
+                "size": [float(width), float(length), float(height)],
+                "rotation": [float(np.cos(half)), 0.0, 0.0, float(np.sin(half))],
+                "velocity": [float(v) for v in turned.velocities_mps[i]],
+                "detection_name": CLASSES[int(turned.labels[i])],
+                "detection_score": float(turned.scores[i]),
+                "attribute_name": ATTRIBUTES[attribute] if attribute >= 0 else "",
+            }
+        )
+    return rows
+
+
+def open_devkit(root: Path, version: str) -> NuScenes:
+    """The devkit's tables."""
+    return NuScenes(version=version, dataroot=str(root), verbose=False)
+
+
+def score(
+    nusc: NuScenes, results: dict[str, list[dict[str, Any]]], folder: Path, modalities: dict[str, bool]
+) -> dict[str, Any]:
+    """Official metrics.
+
+    Args:
+        nusc: Tables with the truth.
+        results: Rows by sample token; a keyframe without boxes has an empty list.
+        folder: Where the results file is written.
+        modalities: `use_lidar`, `use_camera` ... of the results' meta data.
+
+    Returns:
+        mean_ap, nd_score, tp_errors, ap (class -> distance -> AP), objects (class -> number of truth boxes).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "results.json"
+    path.write_text(json.dumps({"meta": modalities, "results": results}))
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = SampleEval(nusc, path, list(results), folder)
+        metrics, _ = evaluation.evaluate()
+    summary = metrics.serialize()
+    names = [box.detection_name for box in evaluation.gt_boxes.all]
+    return {
+        "mean_ap": summary["mean_ap"],
+        "nd_score": summary["nd_score"],
+        "tp_errors": summary["tp_errors"],
+        "ap": {c: {str(d): float(ap) for d, ap in by.items()} for c, by in summary["label_aps"].items()},
+        "objects": {c: names.count(c) for c in CLASSES},
+    }
