@@ -71,6 +71,14 @@ class BagStorage:
             while waiting[0][1] < logged_ns - REORDER_NS:
                 yield heapq.heappop(waiting)[0]
         yield from _drained(waiting)
+        self.check()
+
+    def check(self) -> None:
+        """Tell of damage met so far.
+
+        Raises:
+            DataError: there is some; names the file and the mend.
+        """
         if self.damage is not None:
             raise DataError(self._complaint(self.damage))
 

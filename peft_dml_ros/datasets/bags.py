@@ -78,6 +78,8 @@ class BagSource:
             expected = topics.IMAGE if topic.endswith("/image") else topics.type_of(sensor)
             if msgtype != expected:
                 wrong.append(f"{topic} is {msgtype}, not {expected}")
+        if not known:
+            self._storage.check()
         if wrong or not known:
             there = ", ".join(sorted(self._storage.connections)) or "no topic at all"
             reason = "; ".join(wrong) or f"it holds none of the known sensor topics, but: {there}"

@@ -18,7 +18,7 @@ from peft_dml_ros.core.measurements import (
     RadarSweep,
 )
 from peft_dml_ros.core.rig import CameraModel
-from peft_dml_ros.core.typing import FloatArray
+from peft_dml_ros.core.typing import Float32Array, FloatArray
 from peft_dml_ros.datasets.conversions.pointcloud import cloud_view, column
 
 NS_PER_S: Final = 1_000_000_000
@@ -29,6 +29,7 @@ _LIDAR_FIELDS: Final = ("x", "y", "z", "intensity", "ring", "channel")
 _RADAR_NEEDED: Final = ("x", "y", "vx_comp", "vy_comp")
 _RADAR_DEFAULTS: Final = {"is_quality_valid": 1, "ambig_state": 3}
 _RADAR_FINITE: Final = ("x", "y", "z", "rcs", "vx", "vy", "vx_comp", "vy_comp")
+_ONES: Final = np.ones(5, dtype=np.float32)
 _SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _TO_RGB: Final = {
     "rgb8": (3, None),
@@ -61,10 +62,10 @@ def lidar_from_msg(msg: Any) -> LidarSweep:
         for index, name in enumerate(("x", "y", "z", "intensity", ring)):
             if name in names:
                 points[:, index] = column(view, name)
-    finite = np.isfinite(points)
-    if not finite.all():
-        points[:, 3:][~finite[:, 3:]] = 0.0
-        points = points[finite[:, :3].all(axis=1)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = points @ _ONES
+    if not np.isfinite(total).all():
+        points = _without_broken(points)
     return LidarSweep(stamp_ns_from_msg(msg), points)
 
 
@@ -225,6 +226,16 @@ def _vector(msg: Any, vector: Any) -> FloatArray:
         text = f"{type(msg).__name__.split('__')[-1]} in frame '{msg.header.frame_id}' holds {values.tolist()}"
         raise DataError(text)
     return values
+
+
+def _without_broken(points: Float32Array) -> Float32Array:
+    """Points with finite coordinates; intensity and ring that are not finite become 0."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        keep = np.isfinite(points[:, 0] + points[:, 1] + points[:, 2])
+    kept = points.take(np.flatnonzero(keep), axis=0)
+    for column_values in (kept[:, 3], kept[:, 4]):
+        column_values[~np.isfinite(column_values)] = 0.0
+    return kept
 
 
 def _need(msg: Any, names: tuple[str, ...], needed: tuple[str, ...]) -> None:

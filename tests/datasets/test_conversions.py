@@ -1,0 +1,399 @@
+# SPDX-License-Identifier: Apache-2.0
+import contextlib
+import time
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.classes import CLASSES
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.measurements import (
+    RADAR_DTYPE,
+    CameraImage,
+    GnssFix,
+    ImuSample,
+    LidarSweep,
+    OdometrySample,
+    RadarSweep,
+)
+from peft_dml_ros.core.rig import CameraModel, Rig, Sensor
+from peft_dml_ros.datasets import conversions as conv
+from peft_dml_ros.datasets.bag_types import RosbagsFactory, typestore
+
+STAMP_NS = 1_532_402_927_647_951_003
+RNG = np.random.default_rng(7)
+MAKE = RosbagsFactory()
+
+
+def via_rosbags(message):
+    """The message after a trip through CDR."""
+    store = typestore()
+    return store.deserialize_cdr(store.serialize_cdr(message, message.__msgtype__), message.__msgtype__)
+
+
+def via_rclpy(message):
+    """The same bytes read by ROS itself."""
+    pytest.importorskip("rclpy")
+    from importlib import import_module
+
+    from rclpy.serialization import deserialize_message
+
+    package, _, name = message.__msgtype__.split("/")
+    try:
+        kind = getattr(import_module(f"{package}.msg"), name)
+    except ImportError:
+        pytest.skip(f"{package} is not built here")
+    return deserialize_message(bytes(typestore().serialize_cdr(message, message.__msgtype__)), kind)
+
+
+both = pytest.mark.parametrize("via", [via_rosbags, pytest.param(via_rclpy, marks=pytest.mark.ros)])
+
+
+def lidar_points(n=300):
+    points = RNG.uniform(-60, 60, (n, 5)).astype(np.float32)
+    points[:, 3], points[:, 4] = RNG.integers(0, 256, n), np.arange(n) % 32
+    return points
+
+
+def radar_points(n=40):
+    points = np.zeros(n, dtype=RADAR_DTYPE)
+    for name in RADAR_DTYPE.names:
+        kind = RADAR_DTYPE[name].kind
+        points[name] = RNG.normal(0, 20, n) if kind == "f" else RNG.integers(-100, 100, n)
+    return points
+
+
+def cloud(points, **changes):
+    message = conv.cloud_to_msg(points, STAMP_NS, "lidar_top", MAKE)
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+@both
+def test_lidar_survives_bit_for_bit(via):
+    sweep = LidarSweep(STAMP_NS, lidar_points())
+    message = via(conv.lidar_to_msg(sweep, "lidar_top", MAKE))
+    assert message.header.frame_id == "lidar_top"
+    again = conv.lidar_from_msg(message)
+    assert again.stamp_ns == STAMP_NS
+    assert again.points.dtype == np.float32
+    assert again.points.tobytes() == sweep.points.tobytes()
+
+
+@both
+def test_radar_survives_bit_for_bit(via):
+    sweep = RadarSweep(STAMP_NS, radar_points())
+    again = conv.radar_from_msg(via(conv.radar_to_msg(sweep, "radar_front", MAKE)))
+    assert again.stamp_ns == STAMP_NS
+    assert again.points.dtype == RADAR_DTYPE
+    assert again.points.tobytes() == sweep.points.tobytes()
+
+
+@both
+def test_images_survive(via):
+    pixels = RNG.integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    jpeg = cv2.imencode(".jpg", pixels)[1].tobytes()
+    assert conv.image_from_msg(via(conv.image_to_msg(CameraImage(STAMP_NS, jpeg=jpeg), "cam", MAKE))).jpeg == jpeg
+    again = conv.image_from_msg(via(conv.image_to_msg(CameraImage(STAMP_NS, pixels=pixels), "cam", MAKE)))
+    assert np.array_equal(again.pixels, pixels)
+
+
+@both
+def test_motion_sensors_survive(via):
+    imu = ImuSample(STAMP_NS, np.array([0.1, -0.2, 9.81]), np.array([1e-3, 0.2, -0.3]))
+    again = conv.imu_from_msg(via(conv.imu_to_msg(imu, "imu", MAKE)))
+    assert again.stamp_ns == STAMP_NS
+    assert np.array_equal(again.accel_mps2, imu.accel_mps2)
+    assert np.array_equal(again.gyro_radps, imu.gyro_radps)
+    for fix in (GnssFix(STAMP_NS, 1.28821, 103.7847, 14.2, 1.7), GnssFix(STAMP_NS, 0.0, 0.0, 0.0, 50.0, has_fix=False)):
+        message = via(conv.gnss_to_msg(fix, "gnss", MAKE))
+        assert message.position_covariance_type == 1
+        assert conv.gnss_from_msg(message) == fix
+    pose = OdometrySample(STAMP_NS, SE3.from_quaternion_wxyz((0.7, 0.1, -0.2, 0.6), (411.3, 1180.9, 0.1)))
+    message = via(conv.odometry_to_msg(pose, MAKE))
+    assert (message.header.frame_id, message.child_frame_id) == ("odom", "base_link")
+    again = conv.odometry_from_msg(message)
+    assert np.array_equal(again.odom_SE3_base.translation, pose.odom_SE3_base.translation)
+    assert np.allclose(again.odom_SE3_base.rotation, pose.odom_SE3_base.rotation, atol=1e-12, rtol=0)
+
+
+@both
+def test_rig_survives(via):
+    camera = CameraModel(np.array([[809.2, 0, 829.2], [0, 809.2, 481.8], [0, 0, 1]]), 1600, 900)
+    rig = Rig(
+        {
+            "CAM_FRONT": Sensor("CAM_FRONT", "camera", SE3.from_yaw(0.4, (1.0, 0.0, 1.5)), camera),
+            "ODOM": Sensor("ODOM", None, SE3.identity()),
+        }
+    )
+    again = conv.camera_model_from_msg(via(conv.camera_info_to_msg(camera, STAMP_NS, "cam_front", MAKE)))
+    assert np.array_equal(again.intrinsics, camera.intrinsics)
+    assert (again.width_px, again.height_px) == (1600, 900)
+    ((parent, child, pose),) = conv.transforms_from_msg(via(conv.tf_static_to_msg(rig, MAKE)))
+    assert (parent, child) == ("base_link", "cam_front")
+    assert np.allclose(pose.rotation, rig["CAM_FRONT"].base_SE3_sensor.rotation, atol=1e-12)
+
+
+@both
+def test_boxes_survive_with_velocities(via):
+    boxes = Boxes3D.make(
+        RNG.normal(0, 20, (4, 3)),
+        RNG.uniform(0.5, 5, (4, 3)),
+        np.array([0.0, 3.1, -3.1, 1.0]),
+        np.array([0, 5, 8, 9]),
+        velocities_mps=np.array([[1.5, -2.0], [np.nan, np.nan], [0, 0], [3, 4]]),
+        scores=np.array([1.0, 0.5, 0.25, 0.1]),
+        attributes=np.array([5, 0, -1, -1]),
+        ids=("a", "b", "c", "d"),
+    )
+    boxes = replace(boxes, sigmas=np.abs(RNG.normal(0.5, 0.1, (4, 4))))
+    message = via(conv.boxes_to_msg(boxes, STAMP_NS, "base_link", CLASSES, MAKE))
+    assert conv.stamp_ns_from_msg(message) == STAMP_NS
+    assert all(len(d.results) == 1 and d.header == message.header for d in message.detections)
+    again = conv.boxes_from_msg(message)
+    assert np.isnan(again.velocities_mps).all()
+    again = conv.with_velocities(again, via(conv.velocities_to_msg(boxes, STAMP_NS, "base_link", MAKE)))
+    for name in ("centers_m", "sizes_m", "labels", "scores", "attributes"):
+        assert np.array_equal(getattr(again, name), getattr(boxes, name)), name
+    assert np.allclose(again.velocities_mps, boxes.velocities_mps, equal_nan=True)
+    assert np.allclose(again.yaws_rad, boxes.yaws_rad, atol=1e-12)
+    assert np.allclose(again.sigmas, boxes.sigmas)
+    assert again.ids == boxes.ids
+
+
+@both
+def test_no_boxes_make_an_empty_array(via):
+    message = via(conv.boxes_to_msg(Boxes3D.empty(), STAMP_NS, "base_link", CLASSES, MAKE))
+    assert len(message.detections) == 0
+    assert len(conv.boxes_from_msg(message)) == 0
+    assert not len(conv.with_velocities(Boxes3D.empty(), via(conv.velocities_to_msg(Boxes3D.empty(), 1, "b", MAKE))))
+
+
+# ---------------------------------------------------------------- clouds of other drivers
+def test_cloud_of_another_driver_is_read():
+    """Big-endian, padded rows, float64 coordinates, uint8 intensity, `channel` for ring, an extra field."""
+    layout = np.dtype(
+        {
+            "names": ["t", "z", "intensity", "y", "channel", "x"],
+            "formats": [">u4", ">f8", "u1", ">f8", ">u2", ">f8"],
+            "offsets": [0, 8, 17, 20, 28, 32],
+            "itemsize": 44,
+        }
+    )
+    expected = lidar_points(6)
+    points = np.zeros(6, dtype=layout)
+    for index, name in enumerate(("x", "y", "z", "intensity", "channel")):
+        points[name] = expected[:, index]
+    rows = np.zeros((2, 3 * 44 + 10), dtype=np.uint8)
+    rows[:, : 3 * 44] = points.reshape(2, 3).view(np.uint8).reshape(2, -1)
+    message = cloud(np.zeros(1, dtype=[(n, layout[n].newbyteorder("<")) for n in layout.names]))
+    for field in message.fields:
+        field.offset = layout.fields[field.name][1]
+    message.is_bigendian, message.point_step, message.row_step = True, 44, rows.shape[1]
+    message.height, message.width, message.data = 2, 3, rows.reshape(-1)
+    assert np.array_equal(conv.lidar_from_msg(message).points, expected)
+
+
+def test_missing_intensity_and_ring_are_zero():
+    points = np.ones(4, dtype=[("x", "<f4"), ("y", "<f4"), ("z", "<f4")])
+    assert conv.lidar_from_msg(cloud(points)).points.tolist() == [[1, 1, 1, 0, 0]] * 4
+
+
+def test_points_that_are_not_finite_are_dropped_and_counted():
+    points = lidar_points(10)
+    points[2, 0], points[4, 2], points[5, 3] = np.nan, np.inf, np.nan
+    message = conv.lidar_to_msg(LidarSweep(1, points), "lidar_top", MAKE)
+    sweep = conv.lidar_from_msg(message)
+    assert conv.points_dropped(message, sweep) == 2
+    assert sweep.points[:, :3].tolist() == np.delete(points, [2, 4], axis=0)[:, :3].tolist()
+    assert np.isfinite(sweep.points).all()
+    radar = radar_points(10)
+    radar["vx_comp"][3] = np.nan
+    message = conv.radar_to_msg(RadarSweep(1, radar), "radar", MAKE)
+    assert conv.points_dropped(message, conv.radar_from_msg(message)) == 1
+
+
+def test_double_coordinates_too_large_for_float_are_dropped():
+    points = np.zeros(3, dtype=[("x", "<f8"), ("y", "<f8"), ("z", "<f8")])
+    points["x"][1] = 1e300
+    assert len(conv.lidar_from_msg(cloud(points)).points) == 2
+
+
+def test_radar_of_another_driver_gets_neutral_fields():
+    points = np.ones(3, dtype=[("x", "<f4"), ("y", "<f4"), ("vx_comp", "<f4"), ("vy_comp", "<f4"), ("rcs", "<f4")])
+    sweep = conv.radar_from_msg(cloud(points))
+    assert sweep.points["vx"].tolist() == [1, 1, 1]
+    assert sweep.points["z"].tolist() == [0, 0, 0]
+    assert sweep.points["ambig_state"].tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": np.zeros(100, np.uint8)},
+        {"point_step": 21},
+        {"point_step": 4},
+        {"point_step": 0},
+        {"row_step": 1},
+        {"row_step": -200},
+        {"width": 11},
+        {"height": 2},
+        {"height": 2**31, "width": 2**31},
+        {"fields": []},
+    ],
+)
+def test_contradicting_sizes_are_refused(changes):
+    message = conv.lidar_to_msg(LidarSweep(1, lidar_points(10)), "lidar_top", MAKE)
+    for name, value in changes.items():
+        setattr(message, name, value)
+    with pytest.raises(DataError, match="lidar_top"):
+        conv.lidar_from_msg(message)
+
+
+def test_empty_cloud_is_an_empty_sweep():
+    assert conv.lidar_from_msg(conv.lidar_to_msg(LidarSweep(1, lidar_points(0)), "l", MAKE)).points.shape == (0, 5)
+    assert len(conv.radar_from_msg(conv.radar_to_msg(RadarSweep(1, radar_points(0)), "r", MAKE)).points) == 0
+    assert conv.lidar_from_msg(cloud(np.zeros(0, "<f4").view([("x", "<f4")]), fields=[])).points.shape == (0, 5)
+
+
+def test_decoding_a_full_sweep_is_fast():
+    message = via_rosbags(conv.lidar_to_msg(LidarSweep(1, lidar_points(34_720)), "lidar_top", MAKE))
+    times = []
+    for _ in range(30):
+        start = time.perf_counter()
+        conv.lidar_from_msg(message)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.5e-3  # a loop over points would take 50 ms
+
+
+# ---------------------------------------------------------------- other malformed messages
+def test_images_that_contradict_themselves_are_refused():
+    pixels = RNG.integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    message = conv.image_to_msg(CameraImage(1, pixels=pixels), "cam_front", MAKE)
+    for name, value in {
+        "height": 7,
+        "width": 9,
+        "step": 23,
+        "encoding": "bayer_rggb8",
+        "data": message.data[:-1],
+    }.items():
+        with pytest.raises(DataError, match="cam_front"):
+            conv.image_from_msg(replace(message, **{name: value}))
+    with pytest.raises(DataError, match="neither JPEG nor PNG"):
+        conv.image_from_msg(conv.image_to_msg(CameraImage(1, jpeg=b"\x00garbage"), "cam_front", MAKE))
+
+
+@pytest.mark.parametrize(("encoding", "channels"), [("bgr8", 3), ("rgba8", 4), ("bgra8", 4), ("mono8", 1)])
+def test_encodings_become_rgb(encoding, channels):
+    rgb = np.full((4, 5, 3), (10, 20, 30), np.uint8) if channels > 1 else np.full((4, 5, 3), 9, np.uint8)
+    data = {"bgr8": rgb[..., ::-1], "rgba8": np.dstack([rgb, rgb[..., :1]]), "mono8": rgb[..., 0]}
+    data["bgra8"] = np.dstack([rgb[..., ::-1], rgb[..., :1]])
+    raw = np.zeros((4, 5 * channels + 3), np.uint8)
+    raw[:, : 5 * channels] = data[encoding].reshape(4, -1)
+    message = conv.image_to_msg(CameraImage(1, pixels=rgb), "cam", MAKE)
+    message = replace(message, encoding=encoding, step=raw.shape[1], data=raw.reshape(-1))
+    assert np.array_equal(conv.image_from_msg(message).pixels, rgb)
+
+
+def test_calibration_is_checked_and_scaled():
+    camera = CameraModel(np.array([[800.0, 0, 820.0], [0, 800.0, 480.0], [0, 0, 1]]), 1600, 900)
+    message = conv.camera_info_to_msg(camera, 1, "cam_front", MAKE)
+    binned = conv.camera_model_from_msg(replace(message, binning_x=2, binning_y=2))
+    assert (binned.width_px, binned.height_px) == (800, 450)
+    assert binned.intrinsics.tolist() == [[400, 0, 410], [0, 400, 240], [0, 0, 1]]
+    rectified = message.p.copy()
+    rectified[0] = 700.0
+    distorted = replace(message, d=np.array([0.1, 0, 0, 0, 0]), p=rectified)
+    assert conv.camera_model_from_msg(distorted).intrinsics[0, 0] == 700.0
+    with pytest.raises(DataError, match="not calibrated"):
+        conv.camera_model_from_msg(replace(message, k=np.zeros(9)))
+
+
+def test_motion_messages_are_checked():
+    imu = conv.imu_to_msg(ImuSample(1, np.zeros(3), np.zeros(3)), "imu", MAKE)
+    absent = np.zeros(9)
+    absent[0] = -1
+    with pytest.raises(DataError, match="linear_acceleration absent"):
+        conv.imu_from_msg(replace(imu, linear_acceleration_covariance=absent))
+    with pytest.raises(DataError, match="nan"):
+        conv.imu_from_msg(conv.imu_to_msg(ImuSample(1, np.full(3, np.nan), np.zeros(3)), "imu", MAKE))
+    with pytest.raises(DataError, match="claims a fix"):
+        conv.gnss_from_msg(conv.gnss_to_msg(GnssFix(1, 95.0, 0.0, 0.0, 1.0), "gnss", MAKE))
+    unknown = replace(conv.gnss_to_msg(GnssFix(1, 1.0, 2.0, float("nan"), 1.0), "g", MAKE), position_covariance_type=0)
+    assert conv.gnss_from_msg(unknown) == GnssFix(1, 1.0, 2.0, 0.0, conv.UNKNOWN_SIGMA_M)
+    odometry = conv.odometry_to_msg(OdometrySample(1, SE3.identity()), MAKE)
+    odometry.pose.pose.orientation.w = 0.0
+    with pytest.raises(DataError, match="quaternion"):
+        conv.odometry_from_msg(odometry)
+
+
+def test_unknown_class_and_missing_result_are_named():
+    box = Boxes3D.make(np.zeros((1, 3)), np.ones((1, 3)), np.zeros(1), np.zeros(1, dtype=np.int64))
+    message = conv.boxes_to_msg(box, 1, "base_link", ["cart"], MAKE)
+    with pytest.raises(DataError, match=r"unknown class 'cart'.*did you mean 'car'"):
+        conv.boxes_from_msg(message)
+    message.detections[0].results = []
+    with pytest.raises(DataError, match="has no result"):
+        conv.boxes_from_msg(message)
+    with pytest.raises(DataError, match="do not belong"):
+        conv.with_velocities(box, conv.velocities_to_msg(Boxes3D.empty(), 1, "base_link", MAKE))
+
+
+SMALL = st.integers(-2, 40) | st.sampled_from([2**16, 2**31, 2**32 - 1])
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    height=SMALL,
+    width=SMALL,
+    point_step=SMALL,
+    row_step=SMALL,
+    data=st.binary(max_size=200),
+    bigendian=st.booleans(),
+    fields=st.lists(
+        st.tuples(
+            st.sampled_from([*RADAR_DTYPE.names, "intensity", "ring", ""]), SMALL, st.integers(0, 9), st.integers(0, 2)
+        ),
+        max_size=8,
+    ),
+)
+def test_any_cloud_is_read_or_refused(height, width, point_step, row_step, data, bigendian, fields):
+    message = cloud(
+        np.zeros(0, dtype=[("x", "<f4")]),
+        height=height,
+        width=width,
+        point_step=point_step,
+        row_step=row_step,
+        is_bigendian=bigendian,
+        data=np.frombuffer(data, np.uint8),
+        fields=[MAKE("sensor_msgs/msg/PointField", name=n, offset=o, datatype=d, count=c) for n, o, d, c in fields],
+    )
+    for decode in (conv.lidar_from_msg, conv.radar_from_msg):
+        try:
+            sweep = decode(message)
+        except DataError:
+            continue
+        assert len(sweep.points) <= height * width
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    height=SMALL,
+    width=SMALL,
+    step=SMALL,
+    data=st.binary(max_size=200),
+    encoding=st.sampled_from(["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "mono16", ""]),
+)
+def test_any_image_is_read_or_refused(height, width, step, data, encoding):
+    message = conv.image_to_msg(CameraImage(1, pixels=np.zeros((1, 1, 3), np.uint8)), "cam", MAKE)
+    data = np.frombuffer(data, np.uint8)
+    message = replace(message, height=height, width=width, step=step, data=data, encoding=encoding)
+    with contextlib.suppress(DataError):
+        assert conv.image_from_msg(message).pixels.shape == (height, width, 3)

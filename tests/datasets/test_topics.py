@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.core.spec import CameraSpec
+from peft_dml_ros.datasets import topics
+
+SENSORS = [
+    "LIDAR_TOP", "RADAR_FRONT", "RADAR_BACK_LEFT", *CameraSpec().cameras, "IMU", "GNSS", "ODOM",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_topic_leads_back_to_its_sensor(sensor):
+    assert topics.sensor_of(topics.topic_of(sensor)) == sensor
+    assert topics.sensor_of(topics.bag_topic(topics.topic_of(sensor))) == sensor
+    if sensor != "ODOM":
+        assert topics.sensor_of_frame(topics.frame_of(sensor)) == sensor
+
+
+def test_table_is_what_the_nodes_agreed_on():
+    assert topics.topic_of("LIDAR_TOP") == "lidar_top/points"
+    assert topics.topic_of("CAM_FRONT") == "cam_front/image/compressed"
+    assert topics.camera_info_topic_of("CAM_FRONT") == "cam_front/camera_info"
+    assert topics.sensor_of("/cam_front/camera_info") == topics.sensor_of("cam_front/image") == "CAM_FRONT"
+    assert (topics.topic_of("IMU"), topics.topic_of("GNSS"), topics.topic_of("ODOM")) == (
+        "imu/data",
+        "gnss/fix",
+        "odometry",
+    )
+    assert topics.type_of("ODOM") == "nav_msgs/msg/Odometry"
+    assert topics.frame_of("CAM_FRONT") == "cam_front"
+
+
+@pytest.mark.parametrize(
+    "topic", ["points", "lidar_top", "lidar_top/camera_info", "/diagnostics", "lidr_top/points", ""]
+)
+def test_foreign_topics_are_refused(topic):
+    with pytest.raises(ConfigError, match="belongs to no sensor"):
+        topics.sensor_of(topic)
