@@ -4,8 +4,8 @@
 PYTHON ?= python3
 # More arguments for the demo: make demo ARGS="--seconds 6 --no-faults"
 ARGS ?=
-# Index of PyTorch builds, used by `make test` when given. The default one on Linux is the multi-GB CUDA build; for the
-# CPU build: make test TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# Index of PyTorch builds, used by `make test` when given. The default build on Linux brings several GB of CUDA; name
+# PyTorch's index of CPU builds here to go without: make test TORCH_INDEX=<address>
 TORCH_INDEX ?=
 
 VENV := .venv
@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 INTERFACES := interfaces/build.py $(wildcard interfaces/*/package.xml interfaces/*/msg/*.msg)
 # A sourced ROS distribution provides rclpy and the messages itself.
 comma := ,
-EXTRAS := $(if $(ROS_DISTRO),sim,ros$(comma)sim)
+EXTRAS := $(if $(ROS_DISTRO),sim$(comma)demo,ros$(comma)sim$(comma)demo)
 
 # Set by the ROS wheels in every Python they start; another environment must not inherit it.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
