@@ -26,8 +26,6 @@ from peft_dml_train.loop.stages import load_adapted, set_threads
 log = logging.getLogger(__name__)
 VERSION = "0.1.0"
 DESCRIPTION = "PEFT-DML demo on simulated data: LiDAR, camera, radar, IMU, GNSS to 3D boxes, for any subset of sensors."
-    "PEFT-DML demo: LiDAR, camera, radar, IMU and GNSS to 3D boxes, for any subset of sensors; simulated data."
-)
 
 
 def graph_infos(spec: ModelSpec) -> dict[str, GraphInfo]:

@@ -23,7 +23,7 @@ KNOWN_FAILURES = """\
 
 def _subset_table(test: dict[str, Any]) -> list[str]:
     lines = [
-        "| sensors | mAP | NDS | car AP 0.5 m | car AP 1 m | car AP 2 m | car AP 4 m | mATE | mASE | mAOE | mAVE | mAAE |",
+        "| sensors | mAP | NDS | car AP at 0.5 m | 1 m | 2 m | 4 m | mATE | mASE | mAOE | mAVE | mAAE |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, m in test.items():

@@ -53,12 +53,9 @@ def _difference(reference: dict[str, np.ndarray], found: dict[str, np.ndarray]) 
     if "cells" in reference:
         same = (reference["cells"] == found["cells"]) & (reference["labels"] == found["labels"])
         worst = 0.0 if same.mean() > 0.5 else 1.0
-    for name, value in reference.items():
-        if name in {"cells", "labels"}:
-            continue
-        other = found[name]
-        if name in {"regression", "attributes"}:
-            value, other = value[same], other[same]
+    for name in reference.keys() - {"cells", "labels"}:
+        rows = same if name in {"regression", "attributes"} else slice(None)
+        value, other = reference[name][rows], found[name][rows]
         scale = max(float(np.abs(value).max(initial=0)), 1e-6)
         worst = max(worst, float(np.abs(value - other).max(initial=0)) / scale)
     return worst
