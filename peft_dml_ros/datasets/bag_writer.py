@@ -131,8 +131,6 @@ def write_bag(source: Source, path: str | Path, *, compress: bool = False) -> Pa
         DataError: the path is taken, or the source holds no measurement.
     """
     make, rig = RosbagsFactory(), source.rig
-    truth = iter(sorted(source.truth.items()))
-    due = next(truth, None)
     with BagFile(path, compress=compress) as bag:
         started = False
         for sensor, measurement in source.measurements():
@@ -140,14 +138,11 @@ def write_bag(source: Source, path: str | Path, *, compress: bool = False) -> Pa
             if not started:
                 bag.write(topics.TF_STATIC, stamp_ns, conversions.tf_static_to_msg(rig, make, stamp_ns), latched=True)
                 started = True
-            while due is not None and due[0] <= stamp_ns:
-                _write_truth(bag, due, make)
-                due = next(truth, None)
             for topic, message in messages_of(sensor, measurement, rig, make):
                 bag.write(topic, stamp_ns, message)
-        while due is not None:
-            _write_truth(bag, due, make)
-            due = next(truth, None)
+        # Truth comes last: a simulated drive knows which objects were hit once its sensors are rendered.
+        for entry in sorted(source.truth.items()):
+            _write_truth(bag, entry, make)
     if not started:
         msg = f"source '{source.name}' holds no measurement; the bag {path} is empty"
         raise DataError(msg)

@@ -96,6 +96,14 @@ def test_real_keyframe_round_trip(real_keyframe, tmp_path):
     assert_same_source(source, open_source(write_bag(source, tmp_path / "real.mcap", compress=True)))
 
 
+def test_simulated_drive_round_trip(tmp_path):
+    pytest.importorskip("embreex")
+    from peft_dml_ros.sim.drive import Drive, DriveSpec
+
+    drive = Drive(3, 1.0, DriveSpec(image_width_px=64, lidar_hz=3, camera_hz=2, radar_hz=3))
+    assert_same_source(drive, open_source(write_bag(drive, tmp_path / "drive.mcap")))
+
+
 def test_recorded_topics_types_and_latching(source, bag):
     with Reader(bag) as reader:
         table = {c.topic: c for c in reader.connections}
