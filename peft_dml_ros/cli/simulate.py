@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`peft-dml simulate`: a data set of simulated scenes in nuScenes format."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+VERSION = "v1.0-sim"
+FIRST_SCENE = 5000
+"""Scene numbers start here, clear of the official ones."""
+
+
+def simulate(
+    out: Annotated[Path, typer.Option(help="Folder to write; a run that was cut short goes on where it was")],
+    scenes: Annotated[int, typer.Option(min=1, max=4999, help="Number of scenes")] = 10,
+    seconds: Annotated[float, typer.Option(min=1.5, max=60.0, help="Length of a scene")] = 10.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed; the same seed gives the same files")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the files do not depend on it")] = 1,
+    image_width: Annotated[int, typer.Option(min=64, max=1600, help="Width of the pictures in pixels")] = 352,
+    camera_hz: Annotated[float, typer.Option(min=0, max=30, help="Pictures a second; 2 gives keyframes only")] = 2.0,
+    lidar_hz: Annotated[float, typer.Option(min=2, max=20, help="LiDAR turns a second")] = 10.0,
+    splits: Annotated[str, typer.Option(help="Shares of sim_train, sim_val, sim_test")] = "0.8,0.1,0.1",
+) -> None:
+    """Write simulated scenes as a nuScenes folder (tables, samples, sweeps, CAN bus, maps)."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from peft_dml_ros.core.errors import PeftDmlError
+    from peft_dml_ros.datasets.nuscenes_writer_tables import finish, scene_file
+    from peft_dml_ros.sim.vehicle_rig import make_rig
+
+    console = Console()
+    try:
+        names = [f"scene-{FIRST_SCENE + i:04d}" for i in range(scenes)]
+        parts = split_names(names, splits)
+        _check_settings(out, {"seconds": seconds, "seed": seed, "image_width": image_width, "camera_hz": camera_hz, "lidar_hz": lidar_hz})
+        todo = [(i, n) for i, n in enumerate(names) if not scene_file(out, VERSION, n).is_file()]
+        jobs = [(str(out), name, seed * 100_000 + i, seconds, image_width, camera_hz, lidar_hz) for i, name in todo]
+        for _ in track(_run(jobs, workers), f"Simulating {len(jobs)} of {scenes} scenes", len(jobs), console=console):
+            pass
+        finish(out, VERSION, make_rig(image_width), parts)
+    except (PeftDmlError, OSError) as error:
+        console.print(f"[red]Error:[/red] {error}")
+        raise typer.Exit(1) from error
+    console.print(f"{scenes} scenes in {out} ({VERSION}): {', '.join(f'{k} {len(v)}' for k, v in parts.items())}")
+
+
+def split_names(names: list[str], shares: str) -> dict[str, list[str]]:
+    """Scene names by split, in order.
+
+    Raises:
+        ConfigError: `shares` are not three numbers that sum to 1.
+    """
+    from peft_dml_ros.core.errors import ConfigError
+
+    try:
+        parts = [float(share) for share in shares.split(",")]
+    except ValueError:
+        parts = []
+    if len(parts) != 3 or min(parts) < 0 or abs(sum(parts) - 1) > 1e-6:
+        msg = f"--splits '{shares}' must be three shares that sum to 1, for example 0.8,0.1,0.1"
+        raise ConfigError(msg)
+    ends = [round(len(names) * end) for end in itertools.accumulate(parts)]
+    return dict(
+        zip(("sim_train", "sim_val", "sim_test"), (names[a:b] for a, b in itertools.pairwise([0, *ends])), strict=True)
+    )
+
+
+def _check_settings(out: Path, settings: dict[str, float]) -> None:
+    """Refuses to go on in a folder that was begun with other settings; notes them in a new one."""
+    import json
+
+    from peft_dml_ros.core.errors import ConfigError
+    from peft_dml_ros.datasets.nuscenes_writer_files import write_json
+
+    note = out / VERSION / "simulate.json"
+    if note.is_file():
+        before = json.loads(note.read_text(encoding="utf-8"))
+        changed = [f"{k} {before.get(k)} -> {v}" for k, v in settings.items() if before.get(k) != v]
+        if changed:
+            msg = f"{out} was begun with other settings ({', '.join(changed)}); use them, or another --out"
+            raise ConfigError(msg)
+    write_json(note, settings)
+
+
+Job = tuple[str, str, int, float, int, float, float]
+
+
+def write_one(job: Job) -> str:
+    """Simulates and writes one scene; returns its name."""
+    from peft_dml_ros.datasets.nuscenes_writer import write_scene
+    from peft_dml_ros.sim.drive import Drive, DriveSpec
+
+    root, name, seed, seconds, image_width, camera_hz, lidar_hz = job
+    drive = Drive(seed, seconds, DriveSpec(image_width_px=image_width, camera_hz=camera_hz, lidar_hz=lidar_hz), name=name)
+    stamps: dict[str, list[int]] = {}
+    for event in drive.events:
+        stamps.setdefault(event.sensor, []).append(event.stamp_ns)
+    write_scene(Path(root), VERSION, name, drive, stamps)
+    return name
+
+
+def _run(jobs: list[Job], workers: int) -> Iterator[str] | Iterable[str]:
+    if workers == 1:
+        yield from map(write_one, jobs)
+        return
+    import multiprocessing
+
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap_unordered(write_one, jobs)
+
+
+if __name__ == "__main__":
+    typer.run(simulate)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sensor files in nuScenes' own layout: LiDAR .pcd.bin, radar .pcd, JPEG and CAN bus messages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.measurements import RADAR_DTYPE, CameraImage, LidarSweep, Measurement, RadarSweep
+from peft_dml_ros.core.typing import AnyArray
+
+PCD_PAGE: Final = 4096
+_KINDS: Final = {"f": "F", "i": "I", "u": "U"}
+
+
+def radar_pcd_bytes(points: AnyArray) -> bytes:
+    """A radar sweep in the official binary .pcd layout: text header, then 43 bytes a point.
+
+    Args:
+        points: (N,) `RADAR_DTYPE`.
+    """
+    fields = RADAR_DTYPE.fields or {}
+    types = [fields[name][0] for name in RADAR_DTYPE.names or ()]
+    header = "\n".join(
+        [
+            "# .PCD v0.7 - Point Cloud Data file format",
+            "VERSION 0.7",
+            f"FIELDS {' '.join(RADAR_DTYPE.names or ())}",
+            f"SIZE {' '.join(str(t.itemsize) for t in types)}",
+            f"TYPE {' '.join(_KINDS[t.kind] for t in types)}",
+            f"COUNT {' '.join('1' for _ in types)}",
+            f"WIDTH {len(points)}",
+            "HEIGHT 1",
+            "VIEWPOINT 0 0 0 1 0 0 0",
+            f"POINTS {len(points)}",
+            "DATA binary",
+            "",
+        ]
+    )
+    # Official files are 4096 + 43 N bytes long, and the devkit's reader insists on bytes after the last point.
+    body = header.encode("ascii") + np.ascontiguousarray(points, RADAR_DTYPE).tobytes()
+    return body.ljust(PCD_PAGE + RADAR_DTYPE.itemsize * len(points), b"\0")
+
+
+def file_of(measurement: Measurement) -> tuple[bytes, str, str]:
+    """Bytes, extension and `fileformat` of a measurement that nuScenes keeps as a file.
+
+    Raises:
+        DataError: it keeps none for this kind.
+    """
+    if isinstance(measurement, LidarSweep):
+        return np.ascontiguousarray(measurement.points, "<f4").tobytes(), ".pcd.bin", "pcd"
+    if isinstance(measurement, RadarSweep):
+        return radar_pcd_bytes(measurement.points), ".pcd", "pcd"
+    if isinstance(measurement, CameraImage) and measurement.jpeg is not None:
+        return measurement.jpeg, ".jpg", "jpg"
+    msg = f"nuScenes keeps no file for a {type(measurement).__name__}; write LiDAR, radar or JPEG measurements"
+    raise DataError(msg)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file so that it is either whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
+    partial.replace(path)

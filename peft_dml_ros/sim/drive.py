@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A synthetic drive: every sensor's measurements in stamp order, and the truth."""
+
+from __future__ import annotations
+
+import multiprocessing
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.measurements import CameraImage, Measurement
+from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.core.typing import IntArray, UInt8Array
+from peft_dml_ros.sim import camera, lidar, motion, radar
+from peft_dml_ros.sim.map_mask import drivable_mask, map_offset_m
+from peft_dml_ros.sim.raycast import Caster
+from peft_dml_ros.sim.schedule import DriveSpec, Event, schedule, start_ns
+from peft_dml_ros.sim.vehicle_rig import make_rig
+from peft_dml_ros.sim.world import World
+
+__all__ = ["Drive", "DriveSpec"]
+
+CHUNK: Final = 48
+"""Events that a worker process renders at a time."""
+
+KEYFRAME_NS: Final = 500_000_000
+
+Rendered = tuple[Measurement, IntArray | None]
+"""A measurement, and the number of returns from each actor where that is meaningful."""
+
+
+class Drive:
+    """A `Source` of simulated measurements; the same for a seed, whatever the number of workers.
+
+    Attributes:
+        name: Name of the drive.
+        seed: What everything is made from.
+        duration_s: Its length.
+        spec: Rates and sizes.
+        rig: The sensors.
+        workers: Processes that render; 1 renders in this one.
+        events: What is measured when, in stamp order.
+    """
+
+    def __init__(self, seed: int, duration_s: float, spec: DriveSpec | None = None, *, workers: int = 1, name: str = "") -> None:
+        self.seed, self.duration_s, self.spec = seed, duration_s, spec or DriveSpec()
+        self.name = name or f"sim-{seed}"
+        self.workers = workers
+        self.rig: Rig = make_rig(self.spec.image_width_px)
+        self.events: tuple[Event, ...] = schedule(self.rig, self.spec, seed, duration_s)
+        self._counts: dict[tuple[str, int], IntArray] = {}
+
+    @cached_property
+    def world(self) -> World:
+        """The street."""
+        return World.make(self.seed, self.duration_s)
+
+    @cached_property
+    def caster(self) -> Caster:
+        """The street, ready for rays."""
+        return Caster(self.world)
+
+    @property
+    def location(self) -> str:
+        """The nuScenes map whose corner the satellite fixes refer to: left-hand traffic is in Singapore."""
+        return "boston-seaport" if self.world.road.hand > 0 else "singapore-onenorth"
+
+    def time_s(self, stamp_ns: int) -> float:
+        """World time of a stamp."""
+        return (stamp_ns - start_ns(self.seed)) * 1e-9
+
+    @cached_property
+    def global_SE3_world(self) -> SE3:
+        """Shifts the world into the map's frame, where all positions are positive."""
+        return SE3(np.eye(3), np.array([*map_offset_m(self.world.road), 0.0]))
+
+    def global_SE3_base(self, stamp_ns: int) -> SE3:
+        """True pose of `base_link` in the map frame."""
+        return self.global_SE3_world @ self.world.world_SE3_base(self.time_s(stamp_ns))
+
+    @property
+    def map_mask(self) -> UInt8Array:
+        """(H, W) uint8 at 0.1 m a pixel, 255 where the map is drivable; its lower left corner is the map's origin."""
+        return drivable_mask(self.world.road)
+
+    def measurements(self) -> Iterator[tuple[str, Measurement]]:
+        """(sensor name, measurement) in stamp order, rendered as they are asked for."""
+        for event, (measurement, _) in zip(self.events, self._rendered(self.events), strict=True):
+            yield event.sensor, measurement
+
+    def _rendered(self, events: Sequence[Event]) -> Iterator[Rendered]:
+        chunks = [events[i : i + CHUNK] for i in range(0, len(events), CHUNK)]
+        if self.workers <= 1:
+            rendered = (render_events(self, chunk) for chunk in chunks)
+            yield from self._remember(chunks, rendered)
+            return
+        context = multiprocessing.get_context("spawn")
+        build = (self.seed, self.duration_s, self.spec)
+        with ProcessPoolExecutor(self.workers, context, _start_worker, build) as pool:
+            yield from self._remember(chunks, _in_order(pool, chunks, 3 * self.workers))
+
+    def _remember(self, chunks: Sequence[Sequence[Event]], rendered: Iterator[list[Rendered]]) -> Iterator[Rendered]:
+        for chunk, results in zip(chunks, rendered, strict=True):
+            for event, result in zip(chunk, results, strict=True):
+                if result[1] is not None:
+                    self._counts[event.sensor, event.stamp_ns] = result[1]
+                yield result
+
+    @property
+    def keyframes_ns(self) -> tuple[int, ...]:
+        """Stamps of the LiDAR turns that are annotated, every half second, the first with half a second before it."""
+        begin = start_ns(self.seed)
+        stamps = np.array([e.stamp_ns for e in self.events if e.sensor == "LIDAR_TOP"], dtype=np.int64)
+        wanted = np.arange(begin + KEYFRAME_NS, begin + round(self.duration_s * 1e9) + 1, KEYFRAME_NS)
+        return tuple(sorted({int(stamps[np.argmin(np.abs(stamps - w))]) for w in wanted}))
+
+    def truth_at(self, stamp_ns: int) -> Boxes3D:
+        """All objects in `base_link` at any stamp, seen or not."""
+        return self.world.boxes(self.time_s(stamp_ns))
+
+    def category_of(self, object_id: str) -> str:
+        """nuScenes category of an object."""
+        return next(a.category for a in self.world.actors if a.name == object_id)
+
+    @cached_property
+    def truth(self) -> dict[int, Boxes3D]:
+        """By LiDAR stamp: objects that a LiDAR or radar return came from. Renders these two where that was not done yet."""
+        missing = [
+            e for e in self.events if e.sensor.startswith(("LIDAR", "RADAR")) and (e.sensor, e.stamp_ns) not in self._counts
+        ]
+        deque(self._rendered(missing), maxlen=0)
+        radar_stamps = {
+            sensor.name: np.array([e.stamp_ns for e in self.events if e.sensor == sensor.name], dtype=np.int64)
+            for sensor in self.rig.of("radar")
+        }
+        out = {}
+        for stamp in (e.stamp_ns for e in self.events if e.sensor == "LIDAR_TOP"):
+            hits = self._counts["LIDAR_TOP", stamp].copy()
+            for name, stamps in radar_stamps.items():
+                if len(stamps):
+                    hits += self._counts[name, int(stamps[np.argmin(np.abs(stamps - stamp))])]
+            out[stamp] = self.world.boxes(self.time_s(stamp), hits > 0)
+        return out
+
+
+def render_event(drive: Drive, event: Event) -> Rendered:
+    """Makes one measurement."""
+    rng = np.random.default_rng([drive.seed, zlib.crc32(event.sensor.encode()), event.number])
+    time_s, stamp, sensor = drive.time_s(event.stamp_ns), event.stamp_ns, drive.rig[event.sensor]
+    if sensor.modality == "lidar":
+        return lidar.scan(drive.caster, sensor.base_SE3_sensor, time_s, stamp, rng)
+    if sensor.modality == "radar":
+        return radar.measure(drive.caster, sensor.base_SE3_sensor, time_s, stamp, rng)
+    if sensor.camera is not None:
+        pixels = camera.render(drive.caster, sensor.base_SE3_sensor, sensor.camera, time_s, rng)
+        return CameraImage(stamp, jpeg=camera.encode_jpeg(pixels, drive.spec.jpeg_quality)), None
+    if sensor.modality == "imu":
+        return motion.imu_sample(drive.world, time_s, stamp, rng), None
+    if sensor.modality == "gnss":
+        return motion.gnss_fix(drive.world, drive.global_SE3_world, drive.location, time_s, stamp, rng), None
+    return motion.odometry_sample(drive.world, time_s, stamp), None
+
+
+def render_events(drive: Drive, events: Sequence[Event]) -> list[Rendered]:
+    """Makes some measurements."""
+    return [render_event(drive, event) for event in events]
+
+
+_WORKER: dict[str, Drive] = {}
+
+
+def _start_worker(seed: int, duration_s: float, spec: DriveSpec) -> None:
+    _WORKER["drive"] = Drive(seed, duration_s, spec)
+
+
+def _work(events: Sequence[Event]) -> list[Rendered]:
+    return render_events(_WORKER["drive"], events)
+
+
+def _in_order(pool: ProcessPoolExecutor, chunks: Sequence[Sequence[Event]], ahead: int) -> Iterator[list[Rendered]]:
+    """Results in order, with only some chunks in flight, so that memory does not grow with the drive."""
+    waiting: deque[Future[list[Rendered]]] = deque()
+    for chunk in chunks:
+        waiting.append(pool.submit(_work, chunk))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

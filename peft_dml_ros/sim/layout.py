@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is on the street: traffic, parked vehicles, lots, building sites, people. One seed decides all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from peft_dml_ros.core.typing import FloatArray
+from peft_dml_ros.sim.actors import KINDS, Actor, make_actor
+from peft_dml_ros.sim.road import CROSSING_HALF_M, CYCLE_STRIP_M, KERB_M, LANE_M, PARKING_M, Road
+from peft_dml_ros.sim.scenery import Lot
+from peft_dml_ros.sim.traffic import STEP_S, Vehicle, drive_lane, queue
+
+EGO_LENGTH_M: Final = 4.1
+EGO_CENTRE_M: Final = 1.3
+"""The vehicle's middle is this far ahead of `base_link` (the rear axle)."""
+
+
+@dataclass(slots=True)
+class Street:
+    """Everything that is being placed, and the choices that belong together.
+
+    Attributes:
+        road: The road.
+        rng: Source of everything random.
+        steps: Instants of the time grid.
+        red_until_s: The main road's light at each crossing is red until then; 0 for green.
+        traffic: Density of moving traffic, 0 to 1.
+        parking: Share of the parking strip that is taken.
+        people: Pedestrians per 100 m and side.
+        actors: What was placed so far.
+    """
+
+    road: Road
+    rng: np.random.Generator
+    steps: int
+    red_until_s: float
+    traffic: float
+    parking: float
+    people: float
+    actors: list[Actor] = field(default_factory=list)
+
+    @property
+    def span_m(self) -> tuple[float, float]:
+        """Stations that are populated."""
+        return float(self.road.stations_m[0]) + 20.0, float(self.road.stations_m[-1]) - 20.0
+
+    def add(self, cls: str, track: FloatArray, **options: object) -> None:
+        """Places an actor."""
+        name = f"{cls}_{len(self.actors):04d}"
+        self.actors.append(make_actor(name, cls, track, self.rng, **options))  # type: ignore[arg-type]
+
+    def stand(self, cls: str, station_m: float, offset_m: float, turn_rad: float = 0.0, **options: object) -> None:
+        """Places an actor that does not move."""
+        position, heading = self.road.locate(station_m, offset_m)
+        pose = np.array([*position, float(heading) + turn_rad])
+        self.add(cls, np.tile(pose, (self.steps, 1)), **options)
+
+    def along(self, stations_m: FloatArray, offset_m: float, direction: int) -> FloatArray:
+        """(T, 3) track of something that follows the road."""
+        position, heading = self.road.locate(stations_m, np.full(len(stations_m), offset_m))
+        yaw = np.unwrap(heading) + (0.0 if direction > 0 else np.pi)
+        return np.concatenate([position, yaw[:, None]], axis=1)
+
+    def across(self, station_m: float, offsets_m: FloatArray, sense: int) -> FloatArray:
+        """(T, 3) track of something that crosses the road at a right angle; sense +1 grows the offset."""
+        position, heading = self.road.locate(np.full(len(offsets_m), station_m), offsets_m)
+        return np.concatenate([position, (heading + sense * np.pi / 2)[:, None]], axis=1)
+
+
+def _draw(rng: np.random.Generator, shares: dict[str, float]) -> str:
+    share = np.array(list(shares.values()))
+    return list(shares)[int(rng.choice(len(shares), p=share / share.sum()))]
+
+
+TRAFFIC: Final = {"car": 0.66, "truck": 0.12, "bus": 0.06, "convoy": 0.05, "motorcycle": 0.08, "construction_vehicle": 0.03}
+PARKED: Final = {"car": 0.74, "truck": 0.1, "motorcycle": 0.07, "trailer": 0.04, "bus": 0.03, "construction_vehicle": 0.02}
+LOT: Final = {"car": 0.72, "truck": 0.1, "trailer": 0.07, "construction_vehicle": 0.05, "bus": 0.04, "motorcycle": 0.02}
+
+
+def drive_traffic(street: Street, ego_lane: int, ego: Vehicle) -> FloatArray:
+    """Fills all lanes and drives them.
+
+    Returns:
+        (2, T) the ego's station (of its middle) and speed.
+    """
+    motion = np.zeros((2, street.steps))
+    for direction in (1, -1):
+        for lane in range(street.road.lanes):
+            is_ego = direction == 1 and lane == ego_lane
+            vehicles = _lane(street, direction, ego if is_ego else None)
+            stations, speeds = drive_lane(vehicles, street.steps)
+            offset = street.road.lane_offset_m(lane, direction)
+            for i, vehicle in enumerate(vehicles):
+                if vehicle.cls == "ego":
+                    motion = np.stack([stations[i], speeds[i]])
+                    continue
+                _place(street, vehicle, direction * stations[i], offset, direction)
+    return motion
+
+
+def _lane(street: Street, direction: int, ego: Vehicle | None) -> list[Vehicle]:
+    """Vehicles of one lane in their own direction of travel (station times direction)."""
+    rng, road = street.rng, street.road
+    low, high = sorted(direction * v for v in street.span_m)
+    vehicles: list[Vehicle] = [] if ego is None else [ego]
+    lane_wish = float(rng.uniform(5, 14))
+    s = low + float(rng.uniform(0, 30))
+    while s < high:
+        cls = _draw(rng, TRAFFIC)
+        length = {"convoy": 20.0}.get(cls) or KINDS[cls].mean_m[0] + 1.0
+        s += length / 2
+        clear = ego is None or abs(s - ego.station_m) > (length + ego.length_m) / 2 + 5.0
+        on_crossing = bool(road.near_crossing(direction * s, 6.0 + length / 2))
+        if clear and not (on_crossing and street.red_until_s > 0):
+            wish = max(1.0, lane_wish + float(rng.normal(0, 1.5)))
+            ahead = [direction * c - CROSSING_HALF_M - 4.5 for c in road.crossings_m]
+            stop = min((a for a in ahead if a > s + length / 2), default=np.inf)
+            vehicles.append(Vehicle(cls, s, wish, wish, length, stop, street.red_until_s))
+        s += length / 2 + 4.0 + float(rng.exponential(10 + 60 * (1 - street.traffic)))
+    return queue(vehicles)
+
+
+def _place(street: Street, vehicle: Vehicle, stations_m: FloatArray, offset_m: float, direction: int) -> None:
+    """One vehicle of a lane; a convoy is a truck with its trailer."""
+    wander = float(street.rng.normal(0, 0.2))
+    if vehicle.cls != "convoy":
+        ridden = vehicle.cls == "motorcycle"
+        street.add(vehicle.cls, street.along(stations_m, offset_m + wander, direction), ridden=ridden)
+        return
+    street.add("truck", street.along(stations_m + direction * 6.4, offset_m + wander, direction))
+    street.add("trailer", street.along(stations_m - direction * 3.6, offset_m + wander, direction))
+
+
+def drive_crossings(street: Street) -> None:
+    """Vehicles that wait at, or leave along, the crossing streets."""
+    rng, road = street.rng, street.road
+    for crossing in road.crossings_m:
+        for side in (-1, 1):
+            for leaving in (False, True):
+                inner = road.kerb_m + (6.0 if leaving else 3.0)
+                vehicles: list[Vehicle] = []
+                s = inner + float(rng.uniform(5, 25)) if leaving else -inner - 4.0
+                while abs(s) < 85 and rng.random() < 0.75:
+                    cls = _draw(rng, {"car": 0.75, "truck": 0.1, "bus": 0.05, "motorcycle": 0.1})
+                    length = KINDS[cls].mean_m[0] + 1.0
+                    s += (1 if leaving else -1) * (length + float(rng.exponential(14.0)) + 3.0)
+                    speed = float(rng.uniform(2, 9))
+                    stop = np.inf if leaving else -inner
+                    vehicles.append(Vehicle(cls, s, speed, speed + 2.0, length, stop, np.inf))
+                if not vehicles:
+                    continue
+                sense = side if leaving else -side
+                lateral = road.hand * sense * LANE_M / 2
+                stations, _ = drive_lane(queue(vehicles), street.steps)
+                for vehicle, row in zip(vehicles, stations, strict=True):
+                    track = street.across(crossing + lateral, sense * row, sense)
+                    street.add(vehicle.cls, track, ridden=vehicle.cls == "motorcycle")
+
+
+def drive_cycles(street: Street) -> None:
+    """Cyclists and scooters on the strip beside the lanes."""
+    rng, road = street.rng, street.road
+    for direction in (1, -1):
+        offset = -road.hand * direction * (road.carriageway_m + CYCLE_STRIP_M / 2)
+        s = street.span_m[0] + float(rng.uniform(0, 40))
+        speed = float(rng.uniform(3.0, 6.0))
+        while s < street.span_m[1]:
+            cls = "bicycle" if rng.random() < 0.72 else "motorcycle"
+            stations = s + direction * speed * STEP_S * np.arange(street.steps)
+            street.add(cls, street.along(stations, offset + float(rng.normal(0, 0.15)), direction), ridden=True)
+            s += float(rng.uniform(15, 110))
+
+
+def park(street: Street, sites: list[Lot]) -> None:
+    """Fills the parking strips, and stands cycles on the pavement."""
+    rng, road = street.rng, street.road
+    for side in (-1, 1):
+        offset = side * (road.kerb_m - PARKING_M / 2 + 0.1)
+        forward = 0.0 if side == -road.hand else np.pi
+        s = street.span_m[0]
+        while s < street.span_m[1]:
+            cls = _draw(rng, PARKED)
+            length = KINDS[cls].mean_m[0] * 1.15 + 0.4
+            middle = s + length / 2
+            blocked = any(site.side == side and site.start_m - length < middle < site.end_m + length for site in sites)
+            if blocked or road.near_crossing(middle, length / 2 + 4.0) or rng.random() > street.parking:
+                s += 4.0
+                continue
+            if cls == "motorcycle":
+                for k in range(int(rng.integers(1, 6))):
+                    lean = forward + side * np.pi / 2 + float(rng.normal(0, 0.12))
+                    street.stand("motorcycle", s + 0.5 + 0.95 * k, offset, lean)
+                s += 6.0
+                continue
+            flip = np.pi if rng.random() < 0.06 else 0.0
+            turn = forward + flip + float(rng.normal(0, 0.025))
+            street.stand(cls, middle, offset + float(rng.normal(0, 0.1)), turn, parked=True)
+            s += length + float(rng.exponential(0.8))
+        for s in np.arange(street.span_m[0], street.span_m[1], float(rng.uniform(60, 180))):
+            if not road.near_crossing(s, 6.0):
+                for k in range(int(rng.integers(1, 5))):
+                    turn = float(rng.choice([0.0, np.pi / 2])) + float(rng.normal(0, 0.2))
+                    where = side * (road.kerb_m + 0.95)
+                    street.stand("bicycle", s + 0.75 * k + 1.5, where, turn, base_z_m=KERB_M)
+
+
+def fill_lot(street: Street, lot: Lot) -> None:
+    """Rows of vehicles parked across the road's direction, or at a slant."""
+    rng, road = street.rng, street.road
+    slant = float(rng.choice([np.pi / 2, np.pi / 3, 2 * np.pi / 3, 0.9], p=[0.6, 0.15, 0.15, 0.1]))
+    for row in range(int(rng.integers(1, 3))):
+        offset = lot.side * (road.frontage_m + 4.2 + 15.0 * row)
+        s = lot.start_m + 3.0
+        while s < lot.end_m - 3.0:
+            cls = _draw(rng, LOT)
+            _, width, _ = KINDS[cls].mean_m
+            pitch = (width + 1.1) / max(np.sin(slant), 0.5)
+            if rng.random() < 0.75:
+                turn = slant + (np.pi if rng.random() < 0.4 else 0.0) + float(rng.normal(0, 0.05))
+                extra = lot.side * max(0.0, KINDS[cls].mean_m[0] - 5.0) / 2
+                street.stand(cls, s + pitch / 2, offset + extra, turn, base_z_m=KERB_M, parked=True)
+            s += pitch
+
+
+def build_site(street: Street, site: Lot) -> None:
+    """A closed parking strip: cones or barriers along the traffic, machines and workers behind."""
+    rng, road = street.rng, street.road
+    inner, middle = road.carriageway_m + CYCLE_STRIP_M - 0.35, road.kerb_m - PARKING_M / 2 + 0.35
+    fenced = rng.random() < 0.55
+    for s in np.arange(site.start_m + 4, site.end_m - 4, 2.75 if fenced else float(rng.uniform(2.2, 4.0))):
+        if fenced:
+            street.stand("barrier", s, site.side * inner, np.pi / 2 + float(rng.normal(0, 0.06)))
+        else:
+            street.stand("traffic_cone", s, site.side * (inner + float(rng.normal(0, 0.12))), float(rng.uniform(-3, 3)))
+    for end in (site.start_m, site.end_m):
+        for k in range(3):
+            shift = (1 if end == site.start_m else -1) * 1.1 * k
+            street.stand("traffic_cone", end + shift, site.side * (road.kerb_m - 0.4 - 0.8 * k), float(rng.uniform(-3, 3)))
+        if rng.random() < 0.5:
+            turn = 0.0 if end == site.end_m else np.pi
+            street.stand("barrier", end, site.side * (road.kerb_m - 1.4), turn + float(rng.normal(0, 0.1)))
+    s = site.start_m + 7.0
+    while s < site.end_m - 7.0:
+        cls = _draw(rng, {"construction_vehicle": 0.5, "truck": 0.2, "trailer": 0.2, "worker": 0.6})
+        if cls == "worker":
+            where = site.side * (middle + float(rng.uniform(-0.8, 0.8)))
+            street.stand("pedestrian", s, where, float(rng.uniform(-np.pi, np.pi)), posture="worker")
+            s += float(rng.uniform(1.5, 4.0))
+            continue
+        length = KINDS[cls].mean_m[0] * 1.2
+        turn = float(rng.choice([0.0, np.pi])) + float(rng.normal(0, 0.04))
+        if s + length < site.end_m - 3.0:
+            street.stand(cls, s + length / 2, site.side * middle, turn, parked=True)
+        s += length + float(rng.uniform(1.0, 4.0))
+
+
+def walk(street: Street) -> None:
+    """Pedestrians on the pavements, in groups or alone, and over the road where its light is red."""
+    rng, road = street.rng, street.road
+    t = STEP_S * np.arange(street.steps)
+    for side in (-1, 1):
+        s = street.span_m[0]
+        while s < street.span_m[1]:
+            s += float(rng.exponential(260.0 / max(street.people, 1.0)))
+            moving = rng.random() < 0.68
+            direction = int(rng.choice([-1, 1]))
+            speed = float(np.clip(rng.normal(1.3, 0.22), 0.6, 2.0)) if moving else 0.0
+            for k in range(int(rng.choice([1, 2, 3, 5], p=[0.5, 0.3, 0.13, 0.07]))):
+                offset = side * float(rng.uniform(road.kerb_m + 1.5, road.frontage_m - 0.2))
+                start = s + 0.9 * k + float(rng.normal(0, 0.15))
+                if moving:
+                    track = street.along(start + direction * speed * t, offset, direction)
+                    street.add("pedestrian", track, base_z_m=KERB_M)
+                else:
+                    posture = "sitting" if rng.random() < 0.12 else ""
+                    turn = float(rng.uniform(-np.pi, np.pi))
+                    street.stand("pedestrian", start, offset, turn, base_z_m=KERB_M, posture=posture)
+    if street.red_until_s < STEP_S * street.steps:
+        return
+    for crossing in road.crossings_m:
+        for _ in range(int(rng.integers(2, 8))):
+            sense = int(rng.choice([-1, 1]))
+            start = float(rng.uniform(-road.kerb_m - 6, road.kerb_m))
+            speed = float(np.clip(rng.normal(1.35, 0.2), 0.8, 2.0))
+            where = crossing + float(rng.choice([-1, 1])) * (CROSSING_HALF_M + float(rng.uniform(1.2, 3.3)))
+            street.add("pedestrian", street.across(where, sense * (start + speed * t), sense))

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When each sensor measures: own rates and phases, so that no two sensors share a stamp, as on a real car."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from peft_dml_ros.core.rig import Rig
+
+EPOCH_NS: Final = 1_735_700_000_000_000_000
+"""Start of drive 0; drives of other seeds start an hour apart."""
+
+_PHASE_S: Final = {
+    # Cameras fire when the LiDAR's beam passes their field of view, just before its turn ends.
+    "CAM_FRONT": -0.0355,
+    "CAM_FRONT_RIGHT": -0.0276,
+    "CAM_BACK_RIGHT": -0.0200,
+    "CAM_BACK": -0.0104,
+    "CAM_BACK_LEFT": -0.0006,
+    "CAM_FRONT_LEFT": -0.0431,
+    "LIDAR_TOP": 0.0,
+    "RADAR_FRONT": 0.0041,
+    "RADAR_FRONT_LEFT": 0.0193,
+    "RADAR_FRONT_RIGHT": 0.0337,
+    "RADAR_BACK_LEFT": 0.0482,
+    "RADAR_BACK_RIGHT": 0.0629,
+    "IMU": 0.0013,
+    "GNSS": 0.0637,
+    "ODOM": 0.0029,
+}
+
+
+class DriveSpec(BaseModel):
+    """Rates and sizes of a drive's sensors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_width_px: int = Field(352, ge=64, le=1600, description="Width of the pictures; height follows at 16:9")
+    jpeg_quality: int = Field(85, ge=10, le=100, description="JPEG quality of the pictures")
+    camera_hz: float = Field(12.0, ge=0, le=30, description="Pictures a second of each camera; 0 for none")
+    lidar_hz: float = Field(10.0, ge=2, le=20, description="Turns a second")
+    radar_hz: float = Field(13.0, ge=0, le=20, description="Cycles a second of each radar; 0 for none")
+    imu_hz: float = Field(100.0, ge=0, le=200, description="Inertial samples a second")
+    gnss_hz: float = Field(10.0, ge=0, le=20, description="Satellite fixes a second")
+    odometry_hz: float = Field(50.0, gt=0, le=100, description="Poses a second")
+
+    def rate_hz(self, sensor: str) -> float:
+        """Rate of a sensor by its name."""
+        prefix = sensor.split("_")[0]
+        return {
+            "CAM": self.camera_hz,
+            "LIDAR": self.lidar_hz,
+            "RADAR": self.radar_hz,
+            "IMU": self.imu_hz,
+            "GNSS": self.gnss_hz,
+            "ODOM": self.odometry_hz,
+        }[prefix]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One measurement to be made.
+
+    Attributes:
+        stamp_ns: When; whole microseconds, since nuScenes counts in these.
+        sensor: Name.
+        number: Count of this sensor's measurements before it.
+    """
+
+    stamp_ns: int
+    sensor: str
+    number: int
+
+
+def start_ns(seed: int) -> int:
+    """Stamp of a drive's time 0."""
+    return EPOCH_NS + (seed % 100_000) * 3_600_000_000_000
+
+
+def schedule(rig: Rig, spec: DriveSpec, seed: int, duration_s: float) -> tuple[Event, ...]:
+    """All measurements of a drive in stamp order."""
+    begin = start_ns(seed)
+    taken: set[int] = set()
+    events = []
+    for name in sorted(rig.sensors):
+        rate = spec.rate_hz(name)
+        if rate <= 0:
+            continue
+        times = np.arange(round(duration_s * rate) + 1) / rate + _PHASE_S[name]
+        times = times[(times >= 0) & (times <= duration_s)]
+        for number, time_s in enumerate(times):
+            stamp = begin + round(time_s * 1e6) * 1000
+            while stamp in taken:
+                stamp += 1000
+            taken.add(stamp)
+            events.append(Event(stamp, name, number))
+    return tuple(sorted(events, key=lambda e: e.stamp_ns))

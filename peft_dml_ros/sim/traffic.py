@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Traffic in lanes by the intelligent driver model (Treiber, Hennecke, Helbing 2000): nobody drives into anybody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from peft_dml_ros.core.typing import FloatArray
+
+STEP_S = 0.05
+MAX_ACCEL = 1.6
+COMFORT_BRAKE = 2.2
+HEADWAY_S = 1.4
+STANDSTILL_GAP_M = 2.5
+
+
+@dataclass(frozen=True, slots=True)
+class Vehicle:
+    """A road user in a lane.
+
+    Attributes:
+        cls: Detection class.
+        station_m: Position along its own direction of travel at the start.
+        speed_mps: Speed at the start.
+        wish_mps: Speed it wants.
+        length_m: Its length, for gaps.
+        stop_at_m: It halts before this station (its own direction) until `go_at_s`.
+        go_at_s: When the halt ends.
+    """
+
+    cls: str
+    station_m: float
+    speed_mps: float
+    wish_mps: float
+    length_m: float
+    stop_at_m: float = np.inf
+    go_at_s: float = 0.0
+
+
+def drive_lane(vehicles: list[Vehicle], steps: int) -> tuple[FloatArray, FloatArray]:
+    """Moves a lane's vehicles for some steps of `STEP_S`.
+
+    Args:
+        vehicles: Any order; the one with the largest station leads.
+        steps: Number of instants, the start included.
+
+    Returns:
+        Stations (V, steps) and speeds (V, steps) in the order given.
+    """
+    order = np.argsort([-v.station_m for v in vehicles])
+    s = np.array([vehicles[i].station_m for i in order])
+    v = np.array([vehicles[i].speed_mps for i in order])
+    wish = np.maximum(np.array([vehicles[i].wish_mps for i in order]), 0.1)
+    half = np.array([vehicles[i].length_m for i in order]) / 2
+    stop = np.array([vehicles[i].stop_at_m for i in order])
+    go = np.array([vehicles[i].go_at_s for i in order])
+    stations, speeds = np.empty((len(s), steps)), np.empty((len(s), steps))
+    for k in range(steps):
+        stations[order, k], speeds[order, k] = s, v
+        gap = np.concatenate([[np.inf], s[:-1] - s[1:] - half[:-1] - half[1:]])
+        closing = np.concatenate([[0.0], v[1:] - v[:-1]])
+        light = np.where((k * STEP_S < go) & (stop > s), stop - s - half, np.inf)
+        closing = np.where(light < gap, v, closing)
+        gap = np.maximum(np.minimum(gap, light), 0.1)
+        desired = STANDSTILL_GAP_M + np.maximum(0.0, v * HEADWAY_S + v * closing / (2 * np.sqrt(MAX_ACCEL * COMFORT_BRAKE)))
+        accel = np.clip(MAX_ACCEL * (1 - (v / wish) ** 4 - (desired / gap) ** 2), -6.0, MAX_ACCEL)
+        faster = np.maximum(v + accel * STEP_S, 0.0)
+        s = s + 0.5 * (v + faster) * STEP_S
+        v = faster
+    return stations, speeds
+
+
+def queue(vehicles: list[Vehicle]) -> list[Vehicle]:
+    """The same vehicles with starting speeds that suit their gaps, so that the first second needs no emergency."""
+    ahead: Vehicle | None = None
+    out: dict[int, Vehicle] = {}
+    for i in np.argsort([-v.station_m for v in vehicles]):
+        vehicle = vehicles[int(i)]
+        room = np.inf
+        if ahead is not None:
+            room = ahead.station_m - vehicle.station_m - (ahead.length_m + vehicle.length_m) / 2 - STANDSTILL_GAP_M
+        limit = max(0.0, room / HEADWAY_S)
+        if vehicle.go_at_s > 0 and vehicle.stop_at_m > vehicle.station_m:
+            distance = max(0.0, vehicle.stop_at_m - vehicle.station_m - vehicle.length_m / 2 - STANDSTILL_GAP_M)
+            limit = min(limit, float(np.sqrt(2 * 1.5 * distance)))
+        ahead = replace(vehicle, speed_mps=min(vehicle.speed_mps, limit))
+        out[int(i)] = ahead
+    return [out[i] for i in range(len(vehicles))]
