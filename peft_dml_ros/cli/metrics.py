@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from peft_dml_ros.cli.recording import Frame, Recording
+from peft_dml_ros.cli.recording import Frame, Recording, shown_sensors
 from peft_dml_ros.cli.scoring import Score, score
 from peft_dml_ros.core.classes import MODALITIES
 
@@ -76,9 +76,8 @@ def percentiles(values: Iterable[float]) -> dict[str, float]:
 
 def _sensors(recording: Recording) -> dict[str, dict[str, Any]]:
     """Counts by sensor: messages received, frames without it, and those frames by reason."""
-    names = [name for name, sensor in recording.rig.sensors.items() if sensor.modality is not None]
     table = {}
-    for name in names:
+    for name in shown_sensors(recording.rig):
         readings = [frame.sensors[name] for frame in recording.frames if name in frame.sensors]
         reasons = Counter(reading.reason for reading in readings if reading.reason)
         received = readings[-1].received if readings else len(recording.measurements.get(name, ()))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.measurements import Measurement, OdometrySample
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.typing import FloatArray
@@ -85,6 +86,7 @@ class Recording:
         faults: Scripted faults.
         drops: Dropped messages and frames by reason.
         frames_expected: Frames that a perfect run publishes.
+        from_ns: Beginning of the session; 0 stands for the first frame's stamp.
     """
 
     title: str
@@ -94,6 +96,12 @@ class Recording:
     faults: tuple[FaultWindow, ...] = ()
     drops: Counter[str] = field(default_factory=Counter)
     frames_expected: int = 0
+    from_ns: int = 0
+
+    @property
+    def start_ns(self) -> int:
+        """Time zero of everything that is shown."""
+        return self.from_ns or self.frames[0].stamp_ns
 
     @property
     def odometry(self) -> tuple[OdometrySample, ...]:
@@ -109,3 +117,8 @@ class Recording:
         stamps = np.fromiter((m.stamp_ns for m in found), dtype=np.int64, count=len(found))
         best = int(np.abs(stamps - stamp_ns).argmin())
         return found[best] if abs(int(stamps[best]) - stamp_ns) <= within_ns else None
+
+
+def shown_sensors(rig: Rig) -> list[str]:
+    """Names of the sensors that the network sees, by modality, in the rig's order within each."""
+    return [sensor.name for modality in MODALITIES for sensor in rig.of(modality)]

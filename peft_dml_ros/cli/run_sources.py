@@ -180,14 +180,11 @@ def open_run_source(path: Path, scene: str | None) -> RunSource:
         DataError: the path is neither, or something in it is missing.
         ConfigError: no such scene.
     """
-    folder = path.is_dir() and any(path.glob("v1.0-*"))
-    if folder:
-        from peft_dml_ros.datasets.nuscenes import NuScenesReader
+    from peft_dml_ros.datasets.source import NuScenesSource, open_source
 
-        reader = NuScenesReader(path, allow_missing=True)
-        tokens = reader.samples(scene or reader.scenes[:1])
-        if len(tokens) == 1:
-            return KeyframeSource(reader, tokens)
-    from peft_dml_ros.datasets.source import open_source
-
-    return StreamSource(open_source(path, scene=scene), folder=folder)
+    source = open_source(path, scene=scene, allow_missing=True)
+    if not isinstance(source, NuScenesSource):
+        return StreamSource(source, folder=False)
+    if len(source.tokens) == 1:
+        return KeyframeSource(source.reader, source.tokens)
+    return StreamSource(source, folder=True)

@@ -46,20 +46,20 @@ def sensors_table(metrics: dict[str, Any]) -> Table:
 
 def accuracy_table(results: Results) -> Table:
     """Average precision by class, with all sensors and without LiDAR."""
-    scores = {"all sensors": results.full, "LiDAR out": results.lidar_out}
+    scores = {"all": results.full, "no LiDAR": results.lidar_out}
     shown = {name: score for name, score in scores.items() if score.ap}
     table = _table("Accuracy (nuscenes-devkit)", "class")
     if not shown:
         table.caption = "; ".join(f"{name}: {score.reason}" for name, score in scores.items())
         return table
     for name in shown:
-        for head in ("boxes", "AP 2 m", "recall 2 m", "AP mean"):
+        for head in ("boxes", "AP 2 m", "mean AP"):
             table.add_column(f"{name}\n{head}", justify="right")
     classes = list(dict.fromkeys(cls for score in shown.values() for cls in score.ap))
     for cls in classes:
         table.add_row(cls, *(cell for score in shown.values() for cell in _cells(score, cls)))
     means = ("" if s.mean_ap is None else f"[bold]{s.mean_ap:.3f}[/]" for s in shown.values())
-    table.add_row("[bold]mean[/]", *(cell for mean in means for cell in ("", "", "", mean)))
+    table.add_row("[bold]mean[/]", *(cell for mean in means for cell in ("", "", mean)))
     absent = next(iter(shown.values())).absent
     table.caption = f"left out, no such object there: {', '.join(absent)}" if absent else None
     return table
@@ -67,10 +67,10 @@ def accuracy_table(results: Results) -> Table:
 
 def _cells(score: Score, name: str) -> list[str]:
     if name not in score.ap:
-        return [""] * 4
+        return [""] * 3
     ap = score.ap[name]
     mean = sum(ap.values()) / len(ap)
-    return [str(score.truth[name]), f"{ap[2.0]:.3f}", f"{score.recall_2m[name]:.3f}", f"{mean:.3f}"]
+    return [str(score.truth[name]), f"{ap[2.0]:.3f}", f"{mean:.3f}"]
 
 
 def _table(title: str, first: str, *others: str) -> Table:

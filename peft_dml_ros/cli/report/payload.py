@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from peft_dml_ros.cli.alignment import Alignment
-from peft_dml_ros.cli.recording import Frame, Recording
+from peft_dml_ros.cli.recording import Frame, Recording, shown_sensors
 from peft_dml_ros.cli.report.pictures import camera_views
 from peft_dml_ros.cli.scene import lidar_points_m, radar_points
 from peft_dml_ros.core.boxes import Boxes3D
@@ -31,9 +31,9 @@ def payload(recording: Recording) -> dict[str, Any]:
     Args:
         recording: The session; at least one frame.
     """
-    frames, start_ns = recording.frames, recording.frames[0].stamp_ns
+    frames, start_ns = recording.frames, recording.start_ns
     alignment = Alignment(recording.odometry)
-    names = [name for name, sensor in recording.rig.sensors.items() if sensor.modality is not None]
+    names = shown_sensors(recording.rig)
 
     def seconds(stamp_ns: int) -> float:
         return round((stamp_ns - start_ns) * 1e-9, 4)

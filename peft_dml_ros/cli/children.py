@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Child processes: their JSON lines are followed, their last words kept, and each is ended by its own id, in time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, Final
+
+LAST_LINES: Final = 15
+GRACE_S: Final = 6.0
+"""How long a process may take to end after SIGINT, and again after SIGTERM."""
+
+
+class Child:
+    """One process of this package, started with the same Python.
+
+    Args:
+        name: What to call it in messages.
+        module: Module to run.
+        arguments: Its command line.
+        environment: Added to this process's environment.
+    """
+
+    def __init__(self, name: str, module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.latest: dict[str, dict[str, Any]] = {}
+        """The last JSON line of each event."""
+        self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._process = subprocess.Popen(  # noqa: S603  our own module
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **environment},
+            text=True,
+            errors="replace",
+        )
+        streams = (self._process.stdout, self._process.stderr)
+        self._threads = [threading.Thread(target=self._follow, args=(s,), daemon=True) for s in streams]
+        for thread in self._threads:
+            thread.start()
+
+    def _follow(self, stream: IO[str]) -> None:
+        for line in stream:
+            text = line.rstrip()
+            try:
+                event = json.loads(text)
+                self.latest[event["event"]] = event
+            except (ValueError, KeyError, TypeError):
+                if text:
+                    self.last_lines.append(text)
+
+    @property
+    def code(self) -> int | None:
+        """Exit status; None while it runs."""
+        return self._process.poll()
+
+    @property
+    def last_words(self) -> str:
+        """The last lines that it wrote, JSON left out."""
+        return "\n".join(self.last_lines)
+
+    def value(self, event: str, key: str, default: Any = None) -> Any:
+        """A value of the last JSON line of an event."""
+        return self.latest.get(event, {}).get(key, default)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for its end; False when it still runs."""
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        for thread in self._threads:
+            thread.join(1.0)
+        return True
+
+    def stop(self) -> int | None:
+        """End it: ask, then terminate, then kill. Returns the exit status."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            if self.code is None:
+                self._process.send_signal(number)
+            if self.wait(GRACE_S):
+                break
+        return self.code

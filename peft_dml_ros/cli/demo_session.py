@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The processes of the demo: a drive is prepared, played into the perception node, and recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from peft_dml_ros.cli.children import Child
+from peft_dml_ros.cli.environment import ros_environment
+from peft_dml_ros.cli.readback import BOXES, Played
+from peft_dml_ros.cli.recording import FaultWindow
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.bundle import load_bundle
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.measurements import Measurement
+from peft_dml_ros.core.params import ALL_SENSORS
+from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.datasets.source import Source, open_source
+from peft_dml_ros.datasets.topics import bag_topic, topic_of
+from peft_dml_ros.sim.faults import DEMO_FAULTS, Fault, check_sensors, dump_faults, load_faults
+
+FRAME_S: Final = 0.1
+"""Pace of frames that a perfect run keeps, unless its LiDAR is slower."""
+START_S: Final = 60.0
+"""Longest wait for the nodes to load the model and to find each other."""
+SETTLE_S: Final = 1.0
+"""After the drive: the last frame is still being worked on."""
+OVERRUN_S: Final = 20.0
+DESIGNED_S: Final = 12.0
+"""Length of the drive that the built-in faults are written for; they stretch with it."""
+
+
+class Steps(Protocol):
+    """Where progress is shown."""
+
+    def begin(self, name: str, total: float | None = None, words: str = "") -> None:
+        """Start a step."""
+
+    def update(self, completed: float, words: str = "") -> None:
+        """How far it is."""
+
+    def finish(self, words: str | None = None) -> None:
+        """It is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the user asked for; see the options of `peft-dml demo`."""
+
+    source: Path | None
+    scene: str | None
+    seconds: float
+    seed: int
+    no_faults: bool
+    faults: Path | None
+    out: Path
+    bundle: str
+    domain_id: int
+    discovery: str
+
+    @property
+    def bag(self) -> Path:
+        """The recording."""
+        return self.out / "detections.mcap"
+
+    @property
+    def details(self) -> str:
+        """One sentence on how the session was made."""
+        what = f"synthetic drive, seed {self.seed}" if self.source is None else self.source.name
+        return f"Made by peft-dml demo: {what}, bundle {self.bundle}, real ROS 2 nodes over DDS."
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """What will be played.
+
+    Attributes:
+        path: Bag or nuScenes folder.
+        rig: Its sensors.
+        truth: True boxes by recorded stamp.
+        faults: What will go wrong.
+        title: One sentence on it.
+    """
+
+    path: Path
+    rig: Rig
+    truth: dict[int, Boxes3D]
+    faults: tuple[Fault, ...]
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A source whose measurements are kept in memory: rendering them once is enough."""
+
+    name: str
+    rig: Rig
+    truth: dict[int, Boxes3D]
+    held: list[tuple[str, Measurement]]
+
+    def measurements(self) -> Iterator[tuple[str, Measurement]]:
+        """In stamp order."""
+        return iter(self.held)
+
+
+def prepare(plan: Plan, scratch: Path, steps: Steps) -> Drive:
+    """Check everything that can be checked before anything starts, and make the drive.
+
+    Raises:
+        PeftDmlError: bundle, source or fault script are not usable, or the recording cannot be written.
+    """
+    load_bundle(plan.bundle)
+    plan.out.mkdir(parents=True, exist_ok=True)
+    plan.bag.unlink(missing_ok=True)
+    if plan.source is None:
+        path, source = _simulate(plan, scratch, steps)
+        what = f"A synthetic drive of {plan.seconds:.0f} s, played in real time"
+    else:
+        path, source = plan.source, open_source(plan.source, scene=plan.scene)
+        what = f"{source.name}, played in real time"
+    faults = _faults(plan, source.rig)
+    return Drive(
+        path, source.rig, source.truth, faults, f"{what} over ROS 2 into the perception node. {_script(faults)}"
+    )
+
+
+def _simulate(plan: Plan, scratch: Path, steps: Steps) -> tuple[Path, Source]:
+    import os
+
+    from peft_dml_ros.datasets.bags import write_bag
+    from peft_dml_ros.sim.drive import Drive as SimulatedDrive
+
+    workers = min(4, os.cpu_count() or 1)
+    drive = SimulatedDrive(plan.seed, plan.seconds, workers=workers)
+    total = len(drive.events)
+    steps.begin("simulate", total, "building a street")
+    held = []
+    for count, entry in enumerate(drive.measurements(), start=1):
+        held.append(entry)
+        if count % 20 == 0:
+            steps.update(count, f"{count} of {total} measurements")
+    source = Held(drive.name, drive.rig, drive.truth, held)
+    steps.finish(f"{total} measurements of {len(drive.rig.sensors)} sensors")
+    return write_bag(source, scratch / "drive.mcap"), source
+
+
+def _faults(plan: Plan, rig: Rig) -> tuple[Fault, ...]:
+    """The script, checked against the rig; the built-in one is stretched, and left out where it does not fit."""
+    if plan.no_faults:
+        return ()
+    if plan.faults is not None:
+        faults = load_faults(plan.faults)
+        check_sensors(faults, rig)
+        return faults
+    stretch = plan.seconds / DESIGNED_S
+    scaled = (f.model_copy(update={"from_s": f.from_s * stretch, "to_s": f.to_s * stretch}) for f in DEMO_FAULTS)
+    return tuple(
+        f for f in scaled if f.sensor in rig.sensors or any(f.sensor == s.modality for s in rig.sensors.values())
+    )
+
+
+def _script(faults: tuple[Fault, ...]) -> str:
+    """The faults in one sentence."""
+    if not faults:
+        return "All sensors work throughout."
+    words = {"silence": "silent", "freeze": "frozen", "delay": "late"}
+    each = (f"{f.sensor} {words[f.fault]} from {f.from_s:g} s to {f.to_s:g} s" for f in faults)
+    return f"On the way sensors fail: {', '.join(each)}."
+
+
+def play(plan: Plan, drive: Drive, scratch: Path, steps: Steps) -> tuple[Played, str | None]:
+    """Run the session.
+
+    Returns:
+        What was played, and what went wrong, if anything did.
+    """
+    script = scratch / "faults.yaml"
+    script.write_text(dump_faults(drive.faults), encoding="utf-8")
+    environment = ros_environment(plan.domain_id, plan.discovery, scratch)
+    # The recorder takes every topic, the node those of its sensors: nothing is played before both listen to all of them.
+    listeners = [f"{bag_topic(topic_of(n))}={2 if n in ALL_SENSORS else 1}" for n in drive.rig.sensors]
+    arguments = [str(drive.path), "--faults", str(script), "--wait-s", str(START_S), "--wait-for", *listeners]
+    arguments += ["--scene", plan.scene] if plan.scene else []
+    with ExitStack() as stack:
+        steps.begin("start", None, "perception node, recorder, replay")
+        nodes = "peft_dml_ros.nodes"
+        recorder = Child("recorder", f"{nodes}.recorder", ["--out", str(plan.bag)], environment)
+        stack.callback(recorder.stop)
+        bundle = ["--ros-args", "-p", f"bundle:={plan.bundle}"]
+        perception = Child("perception", f"{nodes}.perception", bundle, environment)
+        stack.callback(perception.stop)
+        problem = _await_output(perception, recorder)
+        if problem is not None:
+            return Played(drive.title, 0, 0, 0), problem
+        replay = Child("replay", f"{nodes}.replay", arguments, environment)
+        stack.callback(replay.stop)
+        problem = _follow(plan, perception, recorder, replay, steps)
+        if problem is None:
+            time.sleep(SETTLE_S)
+    return _played(drive, replay, plan), problem
+
+
+def _await_output(perception: Child, recorder: Child) -> str | None:
+    """Wait until the node's output reaches the recorder; while it is blind, it publishes empty frames."""
+    limit = time.monotonic() + START_S
+    while not recorder.value("progress", "counts", {}).get(BOXES):
+        if dead := _dead(perception, recorder):
+            return dead
+        if time.monotonic() > limit:
+            return "the perception node did not start in time; its last lines:\n" + perception.last_words
+        time.sleep(0.05)
+    return None
+
+
+def _dead(*children: Child) -> str | None:
+    """Last words of a process that ended with an error."""
+    dead = next((child for child in children if child.code not in {None, 0}), None)
+    return None if dead is None else f"{dead.name} ended with status {dead.code}; its last lines:\n" + dead.last_words
+
+
+def _follow(plan: Plan, perception: Child, recorder: Child, replay: Child, steps: Steps) -> str | None:
+    """Watch the processes until the drive is over; returns what went wrong."""
+    children, started, limit = (perception, recorder, replay), False, time.monotonic() + START_S + 5.0
+    while True:
+        if dead := _dead(*children):
+            return dead
+        if replay.code == 0 or replay.value("done", "position_s") is not None:
+            steps.finish()
+            return None
+        if time.monotonic() > limit:
+            return "the drive did not end in time; last lines of the node:\n" + perception.last_words
+        if not started and "start" in replay.latest:
+            started = True
+            length_s = min(float(replay.value("start", "duration_s")), plan.seconds)
+            limit = time.monotonic() + length_s + OVERRUN_S
+            steps.begin("drive", length_s)
+        if started:
+            position_s = float(replay.value("progress", "position_s", 0.0))
+            counts = recorder.value("progress", "counts", {})
+            steps.update(position_s, f"{position_s:4.1f} s, {counts.get(BOXES, 0)} frames with boxes published")
+            if position_s > plan.seconds:
+                replay.stop()
+        time.sleep(0.1)
+
+
+def _played(drive: Drive, replay: Child, plan: Plan) -> Played:
+    """Translate the drive to the live clock.
+
+    Raises:
+        DataError: the replay never started.
+    """
+    if "start" not in replay.latest:
+        raise DataError("the replay never started; its last lines:\n" + replay.last_words)
+    begin_ns, shift_ns = int(replay.value("start", "begin_ns")), int(replay.value("start", "shift_ns"))
+    length_s = min(float(replay.value("start", "duration_s")), plan.seconds)
+    from_ns, to_ns = begin_ns + shift_ns, begin_ns + shift_ns + int(length_s * 1e9)
+    windows = (
+        FaultWindow(f.sensor, f.fault, from_ns + int(f.from_s * 1e9), from_ns + int(f.to_s * 1e9)) for f in drive.faults
+    )
+    return Played(
+        title=drive.title,
+        from_ns=from_ns,
+        to_ns=to_ns,
+        frames_expected=round(length_s / FRAME_S),
+        truth={stamp + shift_ns: boxes for stamp, boxes in drive.truth.items()},
+        faults=tuple(windows),
+    )

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the processes of a session are told by environment variables: how far to be seen, and how to send big clouds."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from pathlib import Path
+from typing import Final
+
+PROFILE: Final = "fastdds_large_messages.xml"
+
+
+def shared_file(*parts: str) -> Path | None:
+    """A file below config/ and the like: in the repository, else in an installed share folder; None when absent."""
+    shares = [Path(prefix) / "share" for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(":") if prefix]
+    shares.append(Path(sysconfig.get_path("data")) / "share")
+    folders = [Path(__file__).resolve().parents[2], *(share / "peft_dml_ros" for share in shares)]
+    return next((path for folder in folders if (path := folder.joinpath(*parts)).is_file()), None)
+
+
+def ros_environment(domain_id: int, discovery: str, logs: Path) -> dict[str, str]:
+    """Variables for the nodes of one session.
+
+    Args:
+        domain_id: ROS domain.
+        discovery: Value of ROS_AUTOMATIC_DISCOVERY_RANGE; SYSTEM_DEFAULT leaves the user's own.
+        logs: Folder for the nodes' log files.
+    """
+    variables = {
+        "ROS_DOMAIN_ID": str(domain_id),
+        "ROS_LOG_DIR": str(logs),
+        "RCUTILS_LOGGING_BUFFERED_STREAM": "0",
+        # The engine has its own threads; more of them would only take turns.
+        "OMP_NUM_THREADS": "1",
+    }
+    if discovery != "SYSTEM_DEFAULT":
+        variables["ROS_AUTOMATIC_DISCOVERY_RANGE"] = discovery
+    profile = shared_file("config", PROFILE)
+    if profile is not None:
+        for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
+            variables[name] = os.environ.get(name, str(profile))
+    return variables
