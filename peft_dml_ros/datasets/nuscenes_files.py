@@ -11,9 +11,9 @@ from peft_dml_ros.core.measurements import RADAR_DTYPE, GnssFix, ImuSample, Lida
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.datasets.nuscenes_tables import NS_PER_US, Record, read_json
 
-VALID_STATES: Final = (0,)
-DYNAMIC_PROPERTIES: Final = tuple(range(7))
-AMBIGUITY_STATES: Final = (3,)
+VALID_STATE: Final = 0
+LAST_KNOWN_DYNAMICS: Final = 6
+UNAMBIGUOUS: Final = 3
 _PCD_TYPES: Final = {("F", 4): "<f4", ("F", 8): "<f8", ("I", 1): "i1", ("I", 2): "<i2", ("I", 4): "<i4"} | {
     ("U", 1): "u1",
     ("U", 2): "<u2",
@@ -34,7 +34,8 @@ def read_lidar(path: Path, stamp_ns: int) -> LidarSweep:
         )
         raise DataError(msg)
     points = np.frombuffer(payload, dtype="<f4").reshape(-1, 5)
-    finite = np.isfinite(points).all(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(points @ np.ones(5, dtype=np.float32))
     return LidarSweep(stamp_ns, points if finite.all() else points[finite])
 
 
@@ -70,10 +71,12 @@ def read_radar(path: Path, stamp_ns: int, *, keep_all: bool = False) -> RadarSwe
 
 def trusted(points: AnyArray) -> AnyArray:
     """(N,) bool: radar points that the devkit keeps by default: valid, known dynamics, unambiguous Doppler."""
+    dynamics = points["dyn_prop"]
     kept: AnyArray = (
-        np.isin(points["invalid_state"], VALID_STATES)
-        & np.isin(points["dyn_prop"], DYNAMIC_PROPERTIES)
-        & np.isin(points["ambig_state"], AMBIGUITY_STATES)
+        (points["invalid_state"] == VALID_STATE)
+        & (dynamics >= 0)
+        & (dynamics <= LAST_KNOWN_DYNAMICS)
+        & (points["ambig_state"] == UNAMBIGUOUS)
     )
     return kept
 

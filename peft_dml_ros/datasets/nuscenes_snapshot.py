@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 IMU_KEPT_NS: Final = 1_000_000_000
 GNSS_KEPT_NS: Final = 2_000_000_000
 STAMP_SLACK_NS: Final = 10_000_000
-"""Samples of the motion sensors may be this much younger than the reference: one period of a 100 Hz stream."""
+"""A motion sensor that starts this shortly after the reference counts as present: one period of a 100 Hz stream."""
 
 _Stamped = TypeVar("_Stamped", ImuSample, GnssFix)
 _Sensed = TypeVar("_Sensed", LidarSweep, RadarSweep, CameraImage)
@@ -32,7 +32,7 @@ def snapshot_of_sample(reader: NuScenesReader, sample_token: str, spec: ModelSpe
     """See `NuScenesReader.snapshot`."""
     reference, reference_data = reader.reference(sample_token)
     now_ns, scene = stamp_ns(reference_data), reader.scene_of(sample_token)
-    chains = _chains(reader, sample_token, spec)
+    chains = _chains(reader, sample_token, spec, now_ns)
     loaded = {name: tuple(reader.load(r) for r in chain) for name, chain in chains.items()}
     imu = _window(reader.imu(scene), now_ns, IMU_KEPT_NS)
     gnss = _window(reader.gnss(scene), now_ns, GNSS_KEPT_NS)
@@ -55,11 +55,11 @@ def snapshot_of_sample(reader: NuScenesReader, sample_token: str, spec: ModelSpe
     )
 
 
-def _chains(reader: NuScenesReader, sample_token: str, spec: ModelSpec) -> dict[str, list[Record]]:
+def _chains(reader: NuScenesReader, sample_token: str, spec: ModelSpec, now_ns: int) -> dict[str, list[Record]]:
     """Channel -> records whose files exist, newest first."""
     depth = {"lidar": spec.lidar.sweeps, "radar": spec.radar.sweeps, "camera": 1}
     chains = {
-        name: _chain(reader, record, depth[str(modality_of_channel(name))])
+        name: _chain(reader, record, depth[str(modality_of_channel(name))], now_ns)
         for name, record in reader.keyframes(sample_token).items()
     }
     existing = {r["token"] for r in reader.existing([r for chain in chains.values() for r in chain])}
@@ -67,18 +67,28 @@ def _chains(reader: NuScenesReader, sample_token: str, spec: ModelSpec) -> dict[
     return {name: chain for name, chain in kept.items() if chain}
 
 
-def _chain(reader: NuScenesReader, data: Record, length: int) -> list[Record]:
-    chain = [data]
+def _chain(reader: NuScenesReader, data: Record, length: int, now_ns: int) -> list[Record]:
+    """A record and its predecessors, newest first, from the newest that the vehicle had at the reference time.
+
+    Radars and cameras of a keyframe may have fired after the LiDAR; such a record is taken when it is all there is.
+    """
+    first = data
+    while stamp_ns(first) > now_ns and first["prev"]:
+        first = reader.tables.get("sample_data", first["prev"])
+    chain = [first if stamp_ns(first) <= now_ns else data]
     while len(chain) < length and chain[-1]["prev"]:
         chain.append(reader.tables.get("sample_data", chain[-1]["prev"]))
     return chain
 
 
 def _window(samples: tuple[_Stamped, ...], now_ns: int, kept_ns: int) -> tuple[_Stamped, ...]:
-    """Samples of the last while, oldest first."""
+    """Samples of the last while, oldest first; when there is none, the first one within the slack after it."""
     by_stamp = attrgetter("stamp_ns")
-    end = bisect_right(samples, now_ns + STAMP_SLACK_NS, key=by_stamp)
-    return samples[bisect_right(samples, now_ns - kept_ns, hi=end, key=by_stamp) : end]
+    end = bisect_right(samples, now_ns, key=by_stamp)
+    begin = bisect_right(samples, now_ns - kept_ns, hi=end, key=by_stamp)
+    if begin == end and end < len(samples) and samples[end].stamp_ns <= now_ns + STAMP_SLACK_NS:
+        end += 1
+    return samples[begin:end]
 
 
 def _of_kind(

@@ -50,13 +50,15 @@ def test_snapshot_holds_sweeps_newest_first(reader):
     assert [now - s.stamp_ns for s in snapshot.radars["RADAR_FRONT"]] == [7_001_000 + k * 100_000_000 for k in range(6)]
     assert snapshot.cameras["CAM_FRONT"].jpeg.startswith(b"\xff\xd8")
     assert snapshot.imu[0].stamp_ns == now - 990_000_000
-    assert snapshot.imu[-1].stamp_ns - now == 10_000_000
+    assert snapshot.imu[-1].stamp_ns == now
+    # The keyframe's own record was made 3 ms after the LiDAR's: the vehicle would not have it yet.
+    assert now - snapshot.radars["RADAR_BACK_LEFT"][0].stamp_ns == 100_000_000 - 3_003_000
     assert [f.has_fix for f in snapshot.gnss][:2] == [False, True]
     stamps = [o.stamp_ns for o in snapshot.odometry]
     assert stamps == sorted(set(stamps))
     assert {s.stamp_ns for s in snapshot.radars["RADAR_FRONT"]} | {now} <= set(stamps)
     assert snapshot.age_s["lidar"] == 0
-    assert snapshot.age_s["radar"] == pytest.approx((0.007001 - 0.003003) / 2)
+    assert snapshot.age_s["radar"] == pytest.approx((0.007001 + 0.096997) / 2)
     assert snapshot.age_s["camera"] == pytest.approx(0.02)
 
 
