@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -101,6 +102,8 @@ class Drive:
             rendered = (render_events(self, chunk) for chunk in chunks)
             yield from self._remember(chunks, rendered)
             return
+        # Workers read this at their start; threads of theirs would only wait for each other.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         context = multiprocessing.get_context("spawn")
         build = (self.seed, self.duration_s, self.spec)
         with ProcessPoolExecutor(self.workers, context, _start_worker, build) as pool:
