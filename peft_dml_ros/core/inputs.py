@@ -13,6 +13,7 @@ import numpy as np
 from peft_dml_ros.core.camera_view import load_image, voxel_lookup
 from peft_dml_ros.core.classes import MODALITIES, Modality
 from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.measurements import trusted_radar_points
 from peft_dml_ros.core.motion import EgoMotion, gnss_window, imu_window
 from peft_dml_ros.core.pillars import lidar_pillars, radar_pillars
 from peft_dml_ros.core.rig import Rig
@@ -122,7 +123,7 @@ class InputAssembler:
                     drops["radar: sweep without ego motion"] += 1
                     continue
                 now_SE3_sensor = now_SE3_then @ self.rig[name].base_SE3_sensor
-                raw = sweep.points
+                raw = sweep.points[trusted_radar_points(sweep.points)]
                 age_s = (snapshot.stamp_ns - sweep.stamp_ns) * 1e-9
                 xyz = np.stack([raw["x"], raw["y"], raw["z"]], axis=1)
                 zero = np.zeros(len(raw), dtype=np.float32)

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from peft_dml_ros.core.geometry import SE3
-from peft_dml_ros.core.typing import AnyArray, Float32Array, FloatArray, UInt8Array
+from peft_dml_ros.core.typing import AnyArray, BoolArray, Float32Array, FloatArray, UInt8Array
 
 RADAR_DTYPE: Final = np.dtype(
     [
@@ -32,6 +32,9 @@ RADAR_DTYPE: Final = np.dtype(
     ]
 )
 """The 18 fields of a nuScenes (ARS408) radar point, 43 bytes packed: metres, m/s, dBsm, sensor frame."""
+
+_LAST_KNOWN: Final = 6
+_CLEAR: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,22 @@ class OdometrySample:
 
     stamp_ns: int
     odom_SE3_base: SE3
+
+
+def trusted_radar_points(points: AnyArray) -> BoolArray:
+    """Radar points that the nuscenes-devkit keeps by default: valid, of known dynamics, unambiguous in Doppler.
+
+    Args:
+        points: (N,) structured `RADAR_DTYPE`.
+
+    Returns:
+        (N,) bool.
+    """
+    dynamics = points["dyn_prop"]
+    kept: BoolArray = (
+        (points["invalid_state"] == 0) & (dynamics >= 0) & (dynamics <= _LAST_KNOWN) & (points["ambig_state"] == _CLEAR)
+    )
+    return kept
 
 
 Measurement = LidarSweep | RadarSweep | CameraImage | ImuSample | GnssFix | OdometrySample

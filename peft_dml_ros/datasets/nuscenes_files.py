@@ -7,13 +7,17 @@ from typing import Final
 import numpy as np
 
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.core.measurements import RADAR_DTYPE, GnssFix, ImuSample, LidarSweep, RadarSweep
+from peft_dml_ros.core.measurements import (
+    RADAR_DTYPE,
+    GnssFix,
+    ImuSample,
+    LidarSweep,
+    RadarSweep,
+    trusted_radar_points,
+)
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.datasets.nuscenes_tables import NS_PER_US, Record, read_json
 
-VALID_STATE: Final = 0
-LAST_KNOWN_DYNAMICS: Final = 6
-UNAMBIGUOUS: Final = 3
 _PCD_TYPES: Final = {("F", 4): "<f4", ("F", 8): "<f8", ("I", 1): "i1", ("I", 2): "<i2", ("I", 4): "<i4"} | {
     ("U", 1): "u1",
     ("U", 2): "<u2",
@@ -66,19 +70,7 @@ def read_radar(path: Path, stamp_ns: int, *, keep_all: bool = False) -> RadarSwe
     for name in RADAR_DTYPE.names or ():
         points[name] = raw[name]
     keep = np.isfinite(points["x"]) & np.isfinite(points["y"]) & np.isfinite(points["z"])
-    return RadarSweep(stamp_ns, points[keep] if keep_all else points[keep & trusted(points)])
-
-
-def trusted(points: AnyArray) -> AnyArray:
-    """(N,) bool: radar points that the devkit keeps by default: valid, known dynamics, unambiguous Doppler."""
-    dynamics = points["dyn_prop"]
-    kept: AnyArray = (
-        (points["invalid_state"] == VALID_STATE)
-        & (dynamics >= 0)
-        & (dynamics <= LAST_KNOWN_DYNAMICS)
-        & (points["ambig_state"] == UNAMBIGUOUS)
-    )
-    return kept
+    return RadarSweep(stamp_ns, points[keep] if keep_all else points[keep & trusted_radar_points(points)])
 
 
 def read_imu(path: Path) -> tuple[ImuSample, ...]:

@@ -54,12 +54,20 @@ def test_sweeps_are_moved_by_ego_motion_and_turned_by_mounting():
 
 def test_radar_points_move_with_their_own_velocity():
     raw = np.zeros(1, dtype=RADAR_DTYPE)
-    raw["x"], raw["y"], raw["vx_comp"] = 20.0, 1.0, 10.0
+    raw["x"], raw["y"], raw["vx_comp"], raw["ambig_state"] = 20.0, 1.0, 10.0, 3
     rig = Rig({"RADAR_FRONT": Sensor("RADAR_FRONT", "radar", SE3.identity())})
     snapshot = full_snapshot(radars={"RADAR_FRONT": (RadarSweep(START_NS - 100 * MS, raw),)}, lidar={}, cameras={})
     pillar = InputAssembler(SPEC, rig)(snapshot).feeds["radar"]["pillars"][0, 0]
     np.testing.assert_allclose(pillar[:2], [20.0 - 1.0 + 1.0, 1.0], atol=1e-5)
     np.testing.assert_allclose(pillar[3:5], [1.0, 0.0], atol=1e-6)
+
+
+def test_doubtful_radar_points_are_left_out():
+    sweep = scenes.radar(START_NS, n=4)
+    sweep.points["invalid_state"][0], sweep.points["ambig_state"][1], sweep.points["dyn_prop"][2] = 4, 1, 7
+    sweep.points["x"] = (10, 20, 30, 40)
+    feeds = InputAssembler(SPEC, scenes.rig())(full_snapshot(radars={"RADAR_FRONT": (sweep,)})).feeds["radar"]
+    assert (feeds["index_map"] < SPEC.radar.pillars).sum() == 1
 
 
 def test_bad_content_is_dropped_and_counted():

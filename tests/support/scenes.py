@@ -52,6 +52,7 @@ def radar(stamp_ns: int, n: int = 20) -> RadarSweep:
     points = np.zeros(n, dtype=RADAR_DTYPE)
     points["x"], points["y"] = rng.uniform(5, 40, n), rng.uniform(-10, 10, n)
     points["rcs"] = rng.normal(5, 3, n)
+    points["ambig_state"] = 3
     return RadarSweep(stamp_ns, points)
 
 
