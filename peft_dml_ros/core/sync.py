@@ -142,11 +142,15 @@ class Synchroniser:
         return any(s.modality == modality and s.gate(stamp_ns) is None for s in self._sensors.values())
 
     def _frame(self, reference: str, stamp_ns: int, now_ns: int) -> Snapshot:
+        self._last_emit_ns, self._last_reference = now_ns, reference
+        if reference == NO_REFERENCE:
+            # Stamped by the clock, it is ahead of every measurement still on its way, and must not shut them out.
+            return self._snapshot(reference, stamp_ns)
         period_ns = int(self._params.sync.period_s * 1e9)
         # Frames keep to a grid of periods, so that cameras out of step with it still give one frame a period.
         by_lidar = reference in self._sensors and self._sensors[reference].modality == "lidar"
         self._due_ns = stamp_ns + period_ns if by_lidar else max(self._due_ns, stamp_ns - period_ns) + period_ns
-        self._last_frame_ns, self._last_emit_ns, self._last_reference = stamp_ns, now_ns, reference
+        self._last_frame_ns = stamp_ns
         return self._snapshot(reference, stamp_ns)
 
     def _snapshot(self, reference: str, stamp_ns: int) -> Snapshot:

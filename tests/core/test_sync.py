@@ -164,3 +164,19 @@ def test_counts_per_sensor_add_up(sync):
     assert state.gated == sum("CAM_FRONT" in f.gated for f in frames) > 5
     assert state.received == sum(name == "CAM_FRONT" for _, name in schedule)
     assert state.rate_hz == pytest.approx(12, rel=0.1)
+
+
+@pytest.mark.parametrize("sensor", ["LIDAR_TOP", "CAM_FRONT", "RADAR_FRONT"])
+def test_a_sensor_whose_data_arrive_late_ends_a_blind_stretch(sensor):
+    sync = Synchroniser(PerceptionParams(), [sensor])
+    references = []
+    for t in range(0, 4000, 10):
+        now = START_NS + t * MS
+        if (frame := sync.tick(now)) is not None:
+            references.append(frame.reference)
+        # From 2 s on a measurement every 100 ms, each 120 ms on its way: older than the last frame by the clock.
+        if t >= 2000 and t % 100 == 0:
+            frame = sync.add(sensor, MAKERS[sensor](now - 120 * MS), now)
+            references += [frame.reference] if frame is not None else []
+    assert references[0] == NO_REFERENCE
+    assert references[-15:] == [sensor] * 15
