@@ -29,6 +29,7 @@ from peft_dml_ros.nodes.runtime import POLL_S, emit, ros_main
 from peft_dml_ros.sim.faults import load_faults
 
 PROGRESS_S = 0.2
+SETTLE_S = 0.5
 
 
 def replay(options: argparse.Namespace, stop: threading.Event) -> None:
@@ -56,8 +57,8 @@ def replay(options: argparse.Namespace, stop: threading.Event) -> None:
         player.play(messages, begin_ns, shift_ns, stop, _progress(player))
         if not options.loop:
             break
-    flushed = player.flush()
-    emit("done", **_facts(player), flushed=flushed, stopped=stop.is_set())
+    unacknowledged = player.flush()
+    emit("done", **_facts(player), unacknowledged=unacknowledged, stopped=stop.is_set())
     node.destroy_node()
 
 
@@ -89,6 +90,15 @@ def _wait_for(player: Player, wanted: Sequence[str], limit_s: float, stop: threa
             )
         if stop.wait(POLL_S / 4):
             return
+    if counts:
+        _settle(player, stop)
+
+
+def _settle(player: Player, stop: threading.Event) -> None:
+    """Wait until no further topic finds a subscriber: a node's subscriptions are found one after the other."""
+    before = -1
+    while (now := player.connections()) != before and not stop.wait(SETTLE_S):
+        before = now
 
 
 def _progress(player: Player) -> Callable[[], None]:

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`peft-dml replay`: play a bag or nuScenes folder into ROS, with scripted sensor faults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+def replay(
+    source: Annotated[Path, typer.Argument(help="A bag (.mcap, .db3 or rosbag2 folder) or a nuScenes folder.")],
+    faults: Annotated[
+        Optional[Path], typer.Option(help="Fault script: a YAML list of {sensor, fault, from_s, to_s}.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Recorded seconds per second; other than 1 publishes /clock.")] = 1.0,
+    start: Annotated[float, typer.Option(min=0.0, help="Seconds to skip at the beginning.")] = 0.0,
+    loop: Annotated[bool, typer.Option("--loop", help="Start again at the end, until Ctrl-C.")] = False,
+    clock: Annotated[bool, typer.Option("--clock", help="Publish /clock, for nodes with use_sim_time.")] = False,
+    keep_stamps: Annotated[bool, typer.Option("--keep-stamps", help="Do not shift header stamps to now.")] = False,
+    wait_for: Annotated[
+        Optional[list[str]], typer.Option(metavar="TOPIC[=N]", help="Wait for N subscribers; may be repeated.")
+    ] = None,
+    wait_s: Annotated[float, typer.Option(min=0.0, help="Longest wait for subscribers.")] = 30.0,
+    scene: Annotated[Optional[str], typer.Option(help="Scene of a nuScenes folder; the first otherwise.")] = None,
+) -> None:
+    """Publish a bag's sensors live, with scripted faults; JSON lines tell how far it is.
+
+    Examples:
+      peft-dml replay drive.mcap --faults faults.yaml
+      peft-dml replay /data/nuscenes --scene scene-0061 --loop
+    """
+    arguments = [str(source), "--rate", str(rate), "--start", str(start), "--wait-s", str(wait_s)]
+    arguments += ["--faults", str(faults)] if faults else []
+    arguments += ["--scene", scene] if scene else []
+    switches = {"--loop": loop, "--clock": clock, "--keep-stamps": keep_stamps}
+    arguments += [name for name, on in switches.items() if on]
+    arguments += ["--wait-for", *wait_for] if wait_for else []
+
+    from peft_dml_ros.nodes.replay import main
+
+    main(arguments)

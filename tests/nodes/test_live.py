@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole stack over DDS in processes of its own: replay, perception, recorder; then bad input, then the end."""
+
+import signal
+import time
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
+from rosbags.highlevel import AnyReader
+from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2
+from tf2_msgs.msg import TFMessage
+
+from peft_dml_ros.datasets.bags import typestore
+from peft_dml_ros.datasets.conversions import (
+    boxes_from_msg,
+    camera_info_to_msg,
+    image_to_msg,
+    lidar_to_msg,
+    stamp_ns_from_msg,
+    tf_static_to_msg,
+)
+from peft_dml_ros.nodes.factory import RclpyFactory
+from peft_dml_ros.nodes.subscribing import LATCHED
+from peft_dml_ros.sim.faults import Fault, dump_faults
+from tests.support import scenes
+from tests.support.drive_bag import make_drive_bag
+from tests.support.random_bundle import make_random_bundle
+from tests.support.ros_processes import ros_process
+
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
+
+NODES = "peft_dml_ros.nodes"
+SILENT_S = (1.5, 2.7)
+WAIT_FOR = ("/lidar_top/points=2", "/perception/velocities", "/perception/status", "/perception/markers")
+MAKE = RclpyFactory()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return make_random_bundle(tmp_path_factory.mktemp("bundle") / "random")
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory, bundle):
+    """One drive of four seconds, LiDAR silent in between, recorded; every process ended by a signal."""
+    folder = tmp_path_factory.mktemp("session")
+    drive = make_drive_bag(folder / "drive.mcap", 4000, lidar_points=3000)
+    script = folder / "faults.yaml"
+    silence = Fault(sensor="LIDAR_TOP", fault="silence", from_s=SILENT_S[0], to_s=SILENT_S[1])
+    script.write_text(dump_faults([silence]), encoding="utf-8")
+    out = folder / "recorded.mcap"
+    with (
+        ros_process(f"{NODES}.perception", "--ros-args", "-p", f"bundle:={bundle}", log=folder / "node.log") as node,
+        ros_process(f"{NODES}.recorder", "--out", out, log=folder / "recorder.log") as recorder,
+        ros_process(
+            f"{NODES}.replay", drive, "--faults", script, "--wait-for", *WAIT_FOR, log=folder / "replay.log"
+        ) as replay,
+    ):
+        codes = {"replay": replay.wait(30)}
+        time.sleep(0.3)
+        codes["recorder"] = recorder.stop(signal.SIGINT)
+        codes["perception"] = node.stop(signal.SIGTERM)
+        logs = SimpleNamespace(node=node.text, replay=replay.events, recorder=recorder.events)
+    messages = read(out)
+    return SimpleNamespace(codes=codes, logs=logs, messages=messages, start=logs.replay[1])
+
+
+def read(path):
+    """Messages by topic, in order of recording."""
+    found: dict[str, list] = {}
+    with AnyReader([path], default_typestore=typestore()) as reader:
+        for connection, _, cdr in reader.messages():
+            found.setdefault(connection.topic, []).append(reader.deserialize(cdr, connection.msgtype))
+    return found
+
+
+def stamps(messages):
+    return [stamp_ns_from_msg(m) for m in messages]
+
+
+def values(status):
+    return {pair.key: pair.value for pair in status.values}
+
+
+def test_all_processes_end_in_order(session):
+    assert session.codes == {"replay": 0, "recorder": 0, "perception": 0}, session.logs.node
+    assert "Traceback" not in session.logs.node
+    assert "perception starts" in session.logs.node
+    assert "bundle random" in session.logs.node
+
+
+def frames(session):
+    """Values of the frame's status by stamp."""
+    messages = session.messages["/perception/status"]
+    return dict(zip(stamps(messages), (values(m.status[0]) for m in messages), strict=True))
+
+
+def skipped(frame):
+    """Frames that a slow machine had no time for, as the node counts them."""
+    return int(frame.get("drops.frame: superseded", 0))
+
+
+def test_every_lidar_sweep_has_its_boxes_or_is_counted(session):
+    sent = stamps(session.messages["/lidar_top/points"])
+    boxes = stamps(session.messages["/perception/detections"])
+    assert len(sent) == 28
+    assert len(set(boxes)) == len(boxes)
+    last = list(frames(session).values())[-1]
+    assert len(set(sent) - set(boxes)) <= skipped(last) + 1
+    assert len(set(sent) & set(boxes)) >= 10
+
+
+def test_boxes_go_on_while_the_lidar_is_silent(session):
+    begin_ns = session.start["begin_ns"] + session.start["shift_ns"]
+    low_ns, high_ns = (begin_ns + int(s * 1e9) for s in SILENT_S)
+    silent = {s: v for s, v in frames(session).items() if low_ns + 150_000_000 <= s < high_ns}
+    assert {v["reference"] for v in silent.values()} <= {"CAM_FRONT", "CAM_BACK"}
+    triggered = [int(v["frames.triggered"]) for v in silent.values()]
+    assert triggered[-1] - triggered[0] >= 7
+    late = [v for s, v in silent.items() if s > low_ns + 300_000_000]
+    assert late
+    assert all(v["mask.lidar"] == "0" and v["mask.camera"] == "1" for v in late)
+    after = [v for s, v in frames(session).items() if s >= high_ns + 200_000_000]
+    assert "LIDAR_TOP" in {v["reference"] for v in after}
+
+
+def test_outputs_agree_with_each_other(session):
+    detections, velocities = (session.messages[f"/perception/{n}"] for n in ("detections", "velocities"))
+    # The recorder is stopped while the node goes on: it may miss the end of the last frame.
+    n = len(session.messages["/perception/status"])
+    assert 0 <= len(detections) - n <= 1
+    assert stamps(detections)[:n] == stamps(velocities)[:n] == stamps(session.messages["/perception/status"])
+    assert all(m.header.frame_id == "base_link" for m in detections)
+    assert [len(m.detections) for m in detections[:n]] == [m.width for m in velocities[:n]]
+    assert max(len(boxes_from_msg(m)) for m in detections) > 0
+    assert all(m.markers[0].action == 3 for m in session.messages["/perception/markers"])
+    (labels,), (vision,) = session.messages["/perception/label_info"], session.messages["/perception/vision_info"]
+    assert [c.class_name for c in labels.class_map][:2] == ["car", "truck"]
+    assert vision.method == "random 0.0"
+
+
+def test_the_books_balance(session):
+    for frame in frames(session).values():
+        # Later frames may be triggered while this one is worked on: one waits in the slot at most.
+        waiting = int(frame["frames.triggered"]) - int(frame["frames.published"]) - skipped(frame)
+        assert 0 <= waiting <= 2, frame
+        assert not any("failed" in key or "malformed" in key for key in frame), frame
+    names = {s.name for m in session.messages["/diagnostics"] for s in m.status}
+    assert "perception: sensor LIDAR_TOP" in names
+    done = session.logs.recorder[-1]
+    assert done["event"] == "done"
+    assert done["lost"] == 0
+    assert done["counts"]["/imu/data"] == 400
+
+
+@pytest.fixture
+def perception(tmp_path, bundle):
+    with ros_process(f"{NODES}.perception", "--ros-args", "-p", f"bundle:={bundle}", log=tmp_path / "log") as node:
+        node.wait_for("perception active")
+        yield node
+
+
+class Vehicle:
+    """Publishers of a test, and the status that comes back."""
+
+    def __init__(self, node):
+        self.node, self.status, self.seen = node, {}, 0
+        self.executor = SingleThreadedExecutor(context=node.context)
+        self.executor.add_node(node)
+        node.create_subscription(DiagnosticArray, "/perception/status", self._on_status, 10)
+        self.cloud = node.create_publisher(PointCloud2, "/lidar_top/points", 10)
+        self.info = node.create_publisher(CameraInfo, "/cam_front/camera_info", 10)
+        node.create_publisher(TFMessage, "/tf_static", LATCHED).publish(tf_static_to_msg(scenes.rig(), MAKE))
+        self.image = node.create_publisher(CompressedImage, "/cam_front/image/compressed", 10)
+
+    def _on_status(self, message):
+        self.seen += 1
+        self.status = {s.name: values(s) for s in message.status}
+
+    def drops(self):
+        frame = self.status.get("perception: frame", {})
+        return Counter({k.removeprefix("drops."): int(v) for k, v in frame.items() if k.startswith("drops.")})
+
+    def now_ns(self):
+        return self.node.get_clock().now().nanoseconds
+
+    def spin_until(self, condition, timeout_s=8.0):
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, f"{self.status}"
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def send_calibration(self):
+        """Repeated, as drivers do with every image."""
+        camera = scenes.rig()["CAM_FRONT"].camera
+        self.info.publish(camera_info_to_msg(camera, self.now_ns(), "cam_front", MAKE))
+
+
+def test_bad_input_is_counted_by_name_and_the_node_lives_on(perception, ros_node):
+    vehicle = Vehicle(ros_node)
+    vehicle.spin_until(lambda: vehicle.cloud.get_subscription_count() and vehicle.image.get_subscription_count())
+
+    def good_cloud():
+        vehicle.cloud.publish(lidar_to_msg(scenes.lidar(vehicle.now_ns()), "lidar_top", MAKE))
+
+    def good_frames(n):
+        """Publish until frames with LiDAR have come out."""
+        begun = vehicle.seen
+        while vehicle.seen < begun + n or vehicle.status["perception: frame"].get("mask.lidar") != "1":
+            assert perception.alive, perception.text
+            good_cloud()
+            vehicle.send_calibration()
+            vehicle.executor.spin_once(timeout_sec=0.05)
+            time.sleep(0.05)
+
+    good_frames(3)
+    truncated = lidar_to_msg(scenes.lidar(vehicle.now_ns()), "lidar_top", MAKE)
+    truncated.data = truncated.data[: len(truncated.data) // 2]
+    vehicle.cloud.publish(truncated)
+    sweep = scenes.lidar(vehicle.now_ns() + 1)
+    sweep.points[:7, 0] = np.nan
+    vehicle.cloud.publish(lidar_to_msg(sweep, "lidar_top", MAKE))
+    vehicle.cloud.publish(lidar_to_msg(scenes.lidar(vehicle.now_ns() + 10**9), "lidar_top", MAKE))
+    text = CompressedImage(data=b"this is no image", format="jpeg")
+    text.header.frame_id = "cam_front"
+    vehicle.image.publish(text)
+    image = scenes.image(vehicle.now_ns())
+    corrupt = image_to_msg(image, "cam_front", MAKE)
+    corrupt.data = corrupt.data[:200]
+    vehicle.image.publish(corrupt)
+    good_frames(5)
+
+    drops = vehicle.drops()
+    assert drops["LIDAR_TOP: malformed"] == 1, drops
+    assert drops["LIDAR_TOP: points not finite"] == 7, drops
+    assert drops["LIDAR_TOP: stamp from the future"] == 1, drops
+    assert drops["CAM_FRONT: malformed"] == 1, drops
+    assert any("corrupt" in reason for reason in drops), drops
+    assert perception.stop() == 0
+    assert "Traceback" not in perception.text
+
+
+def test_an_unknown_parameter_is_one_line_and_exit_code_2(tmp_path, bundle):
+    arguments = ("--ros-args", "-p", f"bundle:={bundle}", "-p", "detection.score_treshold:=0.3")
+    with ros_process(f"{NODES}.perception", *arguments, log=tmp_path / "log") as node:
+        assert node.wait(20) == 2
+        (line,) = [row for row in node.text.splitlines() if row.startswith("error: ")]
+        assert "did you mean 'detection.score_threshold'?" in line
+        assert "Traceback" not in node.text
+
+
+def test_a_missing_bundle_is_one_line_and_exit_code_2(tmp_path):
+    with ros_process(f"{NODES}.perception", "--ros-args", "-p", "bundle:=/no/such", log=tmp_path / "log") as node:
+        assert node.wait(20) == 2
+        assert "error: no bundle '/no/such'" in node.text
+        assert "Traceback" not in node.text

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a replay puts on the wire: the recording, shifted, with its faults, on schedule."""
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import PointCloud2
+from tf2_msgs.msg import TFMessage
+
+from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_ros.datasets.bags import BagSource
+from peft_dml_ros.datasets.conversions import lidar_from_msg
+from peft_dml_ros.nodes.player import Player
+from peft_dml_ros.nodes.recordings import Recorded, SourceRecording, open_recording
+from peft_dml_ros.nodes.replay_faults import check_sensors, sensors_by_topic, with_faults
+from peft_dml_ros.nodes.stamps import leading_stamp_ns
+from peft_dml_ros.sim.faults import Fault
+from tests.support.drive_bag import MadeUpDrive, make_drive_bag
+
+LIDAR = "/lidar_top/points"
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    return make_drive_bag(tmp_path_factory.mktemp("bag") / "drive.mcap", 1000)
+
+
+def faulty(bag, *faults):
+    recording = open_recording(bag)
+    sensors = sensors_by_topic(recording.channels)
+    check_sensors(faults, sensors.values())
+    return list(with_faults(recording.messages(), faults, sensors, recording.start_ns)), recording
+
+
+def offsets_ms(messages, recording, topic):
+    return [round((m.time_ns - recording.start_ns) / 1e6) for m in messages if m.topic == topic]
+
+
+def test_a_bag_keeps_its_latched_topics_apart(bag):
+    recording = open_recording(bag)
+    assert [m.topic for m in recording.latched()] == ["/tf_static"]
+    assert recording.channels["/tf_static"].qos.durability == DurabilityPolicy.TRANSIENT_LOCAL
+    assert recording.channels[LIDAR].qos.reliability == ReliabilityPolicy.RELIABLE
+    times = [m.time_ns for m in recording.messages()]
+    assert times == sorted(times)
+    assert len(offsets_ms(recording.messages(recording.start_ns + 500_000_000), recording, LIDAR)) == 5
+
+
+def test_a_source_is_encoded_as_the_bag_of_it_would_be(bag):
+    from_bag, from_source = open_recording(bag), SourceRecording(MadeUpDrive(1000))
+    mountings = [deserialize_message(next(r.latched()).cdr, TFMessage) for r in (from_bag, from_source)]
+    assert mountings[0] == mountings[1]
+    encoded = [(m.time_ns, m.topic) for m in from_source.messages()]
+    assert encoded == [(m.time_ns, m.topic) for m in from_bag.messages()]
+    first = next(m for m in from_source.messages() if m.topic == LIDAR)
+    sweep = lidar_from_msg(deserialize_message(first.cdr, PointCloud2))
+    expected = next(m for name, m in BagSource(bag).measurements() if name == "LIDAR_TOP")
+    np.testing.assert_array_equal(sweep.points, expected.points)
+
+
+def test_silence_takes_a_modality_with_its_calibration(bag):
+    messages, recording = faulty(bag, Fault(sensor="camera", fault="silence", from_s=0.2, to_s=0.6))
+    for topic in ("/cam_front/image/compressed", "/cam_back/camera_info"):
+        times = offsets_ms(messages, recording, topic)
+        assert times
+        assert not [t for t in times if 200 <= t < 600]
+    assert len(offsets_ms(messages, recording, LIDAR)) == 10
+
+
+def test_a_frozen_sensor_repeats_its_payload_with_new_stamps(bag):
+    messages, _ = faulty(bag, Fault(sensor="LIDAR_TOP", fault="freeze", from_s=0.3, to_s=0.7))
+    sweeps = [m for m in messages if m.topic == LIDAR]
+    stamps = [leading_stamp_ns(m.cdr) for m in sweeps]
+    assert np.diff(stamps).tolist() == [100_000_000] * 9
+    payloads = [m.cdr[12:] for m in sweeps]
+    assert len(set(payloads[3:7])) == 1
+    assert len(set(payloads)) == 7
+
+
+def test_delayed_messages_come_late_but_in_order(bag):
+    messages, recording = faulty(bag, Fault(sensor="RADAR_FRONT", fault="delay", from_s=0.0, to_s=0.5, delay_s=0.25))
+    times = [m.time_ns for m in messages]
+    assert times == sorted(times)
+    assert min(offsets_ms(messages, recording, "/radar_front/points")) >= 250
+    assert len(messages) == len(list(recording.messages()))
+
+
+def test_a_fault_of_a_sensor_that_is_not_there_is_refused(bag):
+    with pytest.raises(ConfigError, match="did you mean 'RADAR_FRONT'"):
+        faulty(bag, Fault(sensor="RADAR_FRONT_LEFT", fault="silence", from_s=0, to_s=1))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a bag at all", b"\x89MCAP0\r\n" + bytes(40)])
+def test_a_broken_bag_is_one_clear_error(tmp_path, content):
+    path = tmp_path / "broken.mcap"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"broken\.mcap"):
+        open_recording(path)
+
+
+def test_a_missing_source_is_named():
+    with pytest.raises(DataError, match="does not exist"):
+        open_recording(Path("/no/such/drive"))
+
+
+@pytest.mark.ros
+def test_the_schedule_is_absolute_and_stamps_are_shifted(bag, ros_node: Node):
+    recording = open_recording(bag)
+    player = Player(ros_node, recording.channels.values(), rate=4.0)
+    sent: list[tuple[float, Recorded]] = []
+    player._send = lambda topic, cdr: sent.append((time.monotonic(), Recorded(0, topic, cdr)))
+    shift_ns = 12_345_678_900
+    player.play(recording.messages(), recording.start_ns, shift_ns, threading.Event())
+    sweeps = [(at, m) for at, m in sent if m.topic == LIDAR]
+    assert [leading_stamp_ns(m.cdr) for _, m in sweeps] == [
+        recording.start_ns + shift_ns + i * 100_000_000 for i in range(10)
+    ]
+    # Nine sweeps of 100 ms at four times the speed; no drift, whatever single messages were late by.
+    assert sweeps[-1][0] - sweeps[0][0] == pytest.approx(0.225, abs=0.05)
+
+
+@pytest.mark.ros
+def test_a_stop_ends_a_replay_at_once(bag, ros_node: Node):
+    recording, stop = open_recording(bag), threading.Event()
+    player = Player(ros_node, recording.channels.values(), rate=0.01)
+    threading.Timer(0.2, stop.set).start()
+    begun_s = time.monotonic()
+    player.play(recording.messages(), recording.start_ns, 0, stop)
+    assert time.monotonic() - begun_s < 1.0
+    assert player.subscribers(LIDAR) == player.subscribers("/no/such/topic") == 0

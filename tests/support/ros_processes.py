@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes of the package as tests run them: own log, bounded waits, never left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+PROFILE = Path(__file__).resolve().parents[2] / "config" / "fastdds_large_messages.xml"
+
+
+class RosProcess:
+    """One `python -m` process whose output goes to a file."""
+
+    def __init__(self, module, *arguments, log):
+        profile = str(PROFILE)
+        environment = os.environ | {"FASTDDS_DEFAULT_PROFILES_FILE": profile, "FASTRTPS_DEFAULT_PROFILES_FILE": profile}
+        self.log = log
+        with log.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, *map(str, arguments)],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            )
+
+    @property
+    def text(self):
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def events(self):
+        return [json.loads(line) for line in self.text.splitlines() if line.startswith("{") and line.endswith("}")]
+
+    @property
+    def alive(self):
+        return self.process.poll() is None
+
+    def wait_for(self, text, timeout_s=20.0):
+        deadline = time.monotonic() + timeout_s
+        while text not in self.text:
+            assert time.monotonic() < deadline, f"'{text}' did not come within {timeout_s} s:\n{self.text}"
+            assert self.alive or text in self.text, f"ended with {self.process.returncode}:\n{self.text}"
+            time.sleep(0.02)
+
+    def wait(self, timeout_s=30.0):
+        return self.process.wait(timeout_s)
+
+    def stop(self, number=signal.SIGTERM, timeout_s=10.0):
+        self.process.send_signal(number)
+        return self.process.wait(timeout_s)
+
+
+@contextmanager
+def ros_process(module, *arguments, log):
+    """A process that is killed at the end if it still runs."""
+    started = RosProcess(module, *arguments, log=log)
+    try:
+        yield started
+    finally:
+        if started.alive:
+            started.process.kill()
+            started.process.wait(10)
