@@ -182,7 +182,7 @@ def play(plan: Plan, drive: Drive, scratch: Path, steps: Steps) -> tuple[Played,
     script = scratch / "faults.yaml"
     script.write_text(dump_faults(drive.faults), encoding="utf-8")
     environment = ros_environment(plan.domain_id, plan.discovery, scratch)
-    # The recorder takes every topic, the node those of its sensors: nothing is played before both listen to all of them.
+    # The recorder takes every topic, the node those of its sensors: nothing is played before both listen to all.
     listeners = [f"{bag_topic(topic_of(n))}={2 if n in ALL_SENSORS else 1}" for n in drive.rig.sensors]
     arguments = [str(drive.path), "--faults", str(script), "--wait-s", str(START_S), "--wait-for", *listeners]
     arguments += ["--scene", plan.scene] if plan.scene else []

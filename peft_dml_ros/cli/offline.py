@@ -135,4 +135,5 @@ def _frame(found: Detections, elapsed_ms: float, readings: dict[str, SensorReadi
         latency_ms=elapsed_ms,
         stages_ms=dict(found.stages_ms),
         sensors=readings,
+        age_s=found.age_s.astype(np.float64),
     )

@@ -127,6 +127,7 @@ class _Outputs:
                 for name, values in statuses.items()
                 if name.startswith(SENSOR_STATUS)
             },
+            age_s=_vector(whole, "age_s"),
             truth=truth,
         )
 

@@ -50,6 +50,7 @@ class Frame:
         latency_ms: From the reference stamp to publication; computing time where nothing was published.
         stages_ms: Computing time by stage.
         sensors: Reading by sensor name.
+        age_s: (5,) mean age of each modality; 0 where absent.
         truth: True boxes, `base_link` at the stamp; None where unknown.
     """
 
@@ -61,6 +62,7 @@ class Frame:
     latency_ms: float
     stages_ms: dict[str, float]
     sensors: dict[str, SensorReading]
+    age_s: FloatArray = field(default_factory=lambda: np.zeros(len(MODALITIES)))
     truth: Boxes3D | None = None
 
 

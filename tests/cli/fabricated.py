@@ -72,7 +72,17 @@ def session(frames: int = 20, lidar_out: range = range(8, 13)) -> Recording:
         mask = np.array([0.0 if silent else 1.0, 1, 1, 1, 1])
         reference = "CAM_FRONT" if silent else "LIDAR_TOP"
         made.append(
-            Frame(stamp_ns, reference, jittered, mask, gate, 70.0 + i, {"fusion": 30.0, "lidar": 20.0}, readings, true)
+            Frame(
+                stamp_ns,
+                reference,
+                jittered,
+                mask,
+                gate,
+                70.0 + i,
+                {"fusion": 30.0, "lidar": 20.0},
+                readings,
+                truth=true,
+            )
         )
     begin_ns, end_ns = (START_NS + i * PERIOD_NS for i in (lidar_out.start, lidar_out.stop))
     fault = FaultWindow("LIDAR_TOP", "silence", begin_ns, end_ns)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import os
+
+import pytest
+from rosbags.rosbag2 import Reader
+from typer.testing import CliRunner
+
+from peft_dml_ros.cli.children import Child
+from peft_dml_ros.cli.environment import PROFILE, ros_environment, shared_file
+from peft_dml_ros.cli.main import app
+from tests.cli.conftest import DRIVE_S
+
+
+@pytest.mark.ros
+def test_demo_over_dds(bag, bundle, tmp_path):
+    out = tmp_path / "demo_out"
+    options = ["--source", bag, "--bundle", bundle, "--out", out, "--seconds", DRIVE_S]
+    done = CliRunner().invoke(app, ["demo", *map(str, options), "--domain-id", os.environ["ROS_DOMAIN_ID"]])
+    assert done.exit_code == 0, done.output
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["frames_expected"] == round(DRIVE_S * 10)
+    # The frame rate on a shared machine is no matter of this test; that frames survive the faults is.
+    assert metrics["frames_published"] >= 0.5 * metrics["frames_expected"]
+    assert metrics["frames_published_lidar_out"] >= 1
+    assert metrics["latency_ms"]["p50"] > 0
+    assert metrics["sensors"]["LIDAR_TOP"]["gated"] >= 1
+    assert metrics["sensors"]["RADAR_FRONT_LEFT"]["reasons"].get("frozen", 0) >= 1
+    assert (out / "report.html").stat().st_size < 15e6
+    with Reader(out / "detections.mcap") as reader:
+        counts = {connection.topic: connection.msgcount for connection in reader.connections}
+    assert counts["/tf_static"] >= 1
+    for topic in ("/perception/detections", "/perception/markers", "/diagnostics", "/lidar_top/points", "/imu/data"):
+        assert counts[topic] >= 1, topic
+    assert counts["/cam_front/image/compressed"] >= 5
+
+
+def test_a_missing_bundle_is_told_before_anything_starts(tmp_path):
+    done = CliRunner().invoke(app, ["demo", "--bundle", "no-such-bundle", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert "no-such-bundle" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_last_words_of_a_child_are_kept():
+    child = Child("x", "json.tool", ["no-such-file.json"], {})
+    assert child.wait(20)
+    assert child.code != 0
+    assert "no-such-file.json" in child.last_words
+
+
+def test_json_lines_of_a_child_are_followed(tmp_path):
+    module = tmp_path / "talker.py"
+    module.write_text(
+        "import json, signal, sys\n"
+        "print(json.dumps({'event': 'ready', 'n': 3}), flush=True)\n"
+        "print('plain words', flush=True)\n"
+        "signal.sigwait([signal.SIGINT])\n"
+        "print(json.dumps({'event': 'done', 'n': 4}), flush=True)\n"
+    )
+    # Blocked here, so that the child is not ended by the signal before it waits for it.
+    code = "import runpy, signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]); runpy.run_path(r'%s')"
+    (tmp_path / "wrapped.py").write_text(code % module)
+    child = Child("talker", "wrapped", [], {"PYTHONPATH": str(tmp_path)})
+    assert not child.wait(1.0)
+    assert child.stop() == 0
+    assert child.value("ready", "n") == 3
+    assert child.value("done", "n") == 4
+    assert child.last_words == "plain words"
+
+
+def test_nodes_stay_on_this_host_unless_told_otherwise(tmp_path):
+    closed = ros_environment(77, "LOCALHOST", tmp_path)
+    assert closed["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+    assert closed["ROS_DOMAIN_ID"] == "77"
+    assert "ROS_AUTOMATIC_DISCOVERY_RANGE" not in ros_environment(77, "SYSTEM_DEFAULT", tmp_path)
+
+
+def test_the_transport_profile_is_found():
+    path = shared_file("config", PROFILE)
+    assert path is not None
+    assert "segment_size" in path.read_text()

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from peft_dml_ros import __version__
+from peft_dml_ros.cli.main import COMMANDS, app
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "peft_dml_ros.cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_help_lists_all_commands_fast():
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        text = command("--help").stdout
+        times.append(time.perf_counter() - start)
+    assert all(name in text for name in (*COMMANDS, "version"))
+    # 0.3 s on a quiet machine; the suite may share its cores.
+    assert min(times) < 0.6
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from typer.testing import CliRunner; from peft_dml_ros.cli.main import app;"
+        "CliRunner().invoke(app, ['--help']);"
+        "print(sorted({'numpy', 'cv2', 'onnxruntime', 'pydantic', 'rclpy', 'numba'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help_of_its_own(name):
+    done = CliRunner().invoke(app, [name, "--help"])
+    assert done.exit_code == 0, done.output
+    assert "--help" in done.output
+
+
+def test_version():
+    assert CliRunner().invoke(app, ["version"]).stdout.strip() == __version__
+
+
+def test_unknown_command_names_the_nearest():
+    done = command("dmeo")
+    assert done.returncode == 2
+    assert "demo" in done.stderr
+
+
+def test_expected_errors_are_one_line_without_a_traceback():
+    done = command("run", "no-such-bag.mcap")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "no-such-bag.mcap" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    def load(name: str) -> None:
+        raise ModuleNotFoundError(name="trimesh.ray")
+
+    monkeypatch.setattr("peft_dml_ros.cli.main._load", load)
+    done = CliRunner().invoke(app, ["simulate"])
+    assert done.exit_code == 2
+    assert "pip install 'peft_dml_ros[sim]'" in done.output

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from peft_dml_ros.cli.alignment import Alignment
+from peft_dml_ros.cli.metrics import evaluate, full_frames, percentiles
+from peft_dml_ros.cli.scoring import score
+from peft_dml_ros.core.boxes import Boxes3D
+from tests.cli.fabricated import PERIOD_NS, START_NS, truth
+
+KEYS = (
+    "frames_expected", "frames_published", "frames_published_lidar_out", "latency_ms", "stages_ms", "drops", "sensors",
+    "map_full", "map_lidar_out",
+)  # fmt: skip
+
+
+def test_metrics_hold_what_was_promised(recording):
+    metrics = evaluate(recording).metrics
+    assert tuple(metrics) == KEYS
+    assert metrics["frames_expected"] == metrics["frames_published"] == 20
+    assert metrics["frames_published_lidar_out"] == 5
+    assert metrics["latency_ms"] == percentiles(range(70, 90))
+    assert metrics["stages_ms"]["fusion"] == {"p50": 30.0, "p95": 30.0, "p99": 30.0}
+    assert metrics["drops"] == {"CAM_FRONT: duplicate stamp": 2}
+    assert metrics["sensors"]["LIDAR_TOP"] == {"received": 20, "gated": 5, "reasons": {"stale": 5}}
+    # All three objects are found with LiDAR, two of three classes without.
+    assert metrics["map_full"] == pytest.approx(1.0)
+    assert metrics["map_lidar_out"] == pytest.approx(2 / 3, abs=1e-3)
+
+
+def test_full_frames_are_those_with_every_sensor_that_ever_spoke(recording):
+    assert len(full_frames(recording)) == 15
+
+
+def test_scores_name_what_they_leave_out(recording):
+    full = evaluate(recording).full
+    assert set(full.ap) == {"car", "pedestrian", "truck"}
+    assert "bus" in full.absent
+    assert full.truth == {"car": 15, "truck": 15, "pedestrian": 15}
+    assert full.recall_2m["car"] == 1.0
+
+
+def test_boxes_out_of_place_score_less(recording):
+    def moved(boxes: Boxes3D, metres: float) -> Boxes3D:
+        return replace(boxes, centers_m=boxes.centers_m + np.array([metres, 0, 0]))
+
+    def mean_ap(metres: float) -> float:
+        return score([replace(f, boxes=moved(f.boxes, metres)) for f in full_frames(recording)]).mean_ap
+
+    assert mean_ap(0.0) > mean_ap(1.5) > mean_ap(5.0) == 0.0
+
+
+def test_truth_beyond_the_range_of_its_class_does_not_count(recording):
+    far = Boxes3D.make(np.array([[45.0, 0, 1.0]]), np.ones((1, 3)), np.zeros(1), np.array([5]))
+    assert score([replace(recording.frames[0], truth=far, boxes=far)]).mean_ap is None
+
+
+def test_without_devkit_the_reason_is_told(recording, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nuscenes.eval.detection.algo", None)
+    found = score(recording.frames)
+    assert found.mean_ap is None
+    assert "peft_dml_ros[demo]" in found.reason
+
+
+def test_truth_follows_the_vehicle_and_the_objects(recording):
+    alignment = Alignment(recording.odometry)
+    known = {START_NS + 5 * PERIOD_NS: truth(0.5)}
+    later_ns = START_NS + 5 * PERIOD_NS + 50_000_000
+    boxes = alignment.truth_at(known, later_ns)
+    # The car gains 3 m/s, the vehicle drives 5 m/s: in 50 ms the car comes 0.1 m nearer.
+    assert boxes.centers_m[0, 0] - truth(0.5).centers_m[0, 0] == pytest.approx(-0.1, abs=1e-6)
+    assert boxes.centers_m[1, 1] - truth(0.5).centers_m[1, 1] == pytest.approx(0.05, abs=1e-6)
+    assert alignment.truth_at(known, later_ns + 20_000_000) is None
+    assert alignment.truth_at({}, later_ns) is None

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+import csv
+import json
+from itertools import pairwise
+
+import cv2
+import pytest
+from typer.testing import CliRunner
+
+from peft_dml_ros.cli.main import app
+from peft_dml_ros.cli.run_sources import count_points
+from peft_dml_ros.datasets.nuscenes import NuScenesReader
+
+
+def run(*arguments) -> str:
+    done = CliRunner().invoke(app, ["run", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def real_out(real_keyframe, bundle, tmp_path_factory):
+    out = tmp_path_factory.mktemp("real")
+    return out, run(real_keyframe, "--out", out, "--bundle", bundle)
+
+
+def test_real_keyframe_goes_all_the_way(real_out):
+    out, text = real_out
+    frame = json.loads((out / "boxes.jsonl").read_text())
+    assert frame["reference"] == "LIDAR_TOP"
+    assert frame["mask"] == {"lidar": 1.0, "camera": 1.0, "radar": 1.0, "imu": 1.0, "gnss": 0.0}
+    assert frame["boxes"]
+    assert "num_lidar_pts" in text
+    for name in ("above_000.png", "cameras_000.png"):
+        pixels = cv2.imread(str(out / name))
+        assert pixels.shape[1] > 1000
+        assert pixels.std() > 10
+
+
+def test_real_keyframe_has_a_figure_and_a_reading_check(real_out):
+    summary = json.loads((real_out[0] / "run.json").read_text())
+    accuracy = summary["accuracy"]["full"]
+    assert accuracy["frames"] == 1
+    assert accuracy["truth"]["pedestrian"] >= 10
+    assert "2 m" in accuracy["ap"]["car"]
+    assert summary["reading_check"]["boxes"] == 68
+    assert summary["reading_check"]["equal"] >= 60
+
+
+def test_points_in_boxes_equal_the_annotation_for_nearly_all(real_keyframe):
+    reader = NuScenesReader(real_keyframe, allow_missing=True)
+    counted, annotated = count_points(reader, reader.samples()[0])
+    assert (counted == annotated).mean() > 0.88
+    assert abs(int(counted.sum() - annotated.sum())) <= 0.03 * annotated.sum()
+
+
+def test_sensors_can_be_chosen(real_keyframe, bundle, tmp_path):
+    run(real_keyframe, "--out", tmp_path, "--bundle", bundle, "--sensors", "camera,RADAR_FRONT")
+    frame = json.loads((tmp_path / "boxes.jsonl").read_text())
+    assert frame["mask"] == {"lidar": 0.0, "camera": 1.0, "radar": 1.0, "imu": 0.0, "gnss": 0.0}
+
+
+def test_unknown_sensor_is_refused_with_the_nearest(real_keyframe, bundle, tmp_path):
+    done = CliRunner().invoke(
+        app, ["run", str(real_keyframe), "--out", str(tmp_path), "--bundle", str(bundle), "--sensors", "CAM_FRNT"]
+    )
+    assert done.exit_code == 2
+    assert "CAM_FRONT" in done.output
+
+
+def test_bag_at_full_speed(bag, bundle, tmp_path):
+    text = run(bag, "--out", tmp_path, "--bundle", bundle, "--seconds", 1.5)
+    lines = [json.loads(line) for line in (tmp_path / "boxes.jsonl").read_text().splitlines()]
+    assert 13 <= len(lines) <= 16
+    assert {line["reference"] for line in lines} == {"LIDAR_TOP"}
+    assert all(line["stamp_ns"] < after["stamp_ns"] for line, after in pairwise(lines))
+    rows = list(csv.DictReader((tmp_path / "timing.csv").open()))
+    assert len(rows) == len(lines)
+    assert all(float(row["total_ms"]) > float(row["fusion_ms"]) > 0 for row in rows)
+    assert "/lidar_top/points" in text
+    assert (tmp_path / "report.html").stat().st_size > 100_000
+
+
+def test_unknown_bundle_is_refused(bag, tmp_path):
+    done = CliRunner().invoke(app, ["run", str(bag), "--out", str(tmp_path), "--bundle", "no-such-bundle"])
+    assert done.exit_code == 2
+    assert "no-such-bundle" in done.output
