@@ -43,7 +43,8 @@ def simulate(
     try:
         names = [f"scene-{FIRST_SCENE + i:04d}" for i in range(scenes)]
         parts = split_names(names, splits)
-        _check_settings(out, {"seconds": seconds, "seed": seed, "image_width": image_width, "camera_hz": camera_hz, "lidar_hz": lidar_hz})
+        rates = {"image_width": image_width, "camera_hz": camera_hz, "lidar_hz": lidar_hz}
+        _check_settings(out, {"seconds": seconds, "seed": seed, **rates})
         todo = [(i, n) for i, n in enumerate(names) if not scene_file(out, VERSION, n).is_file()]
         jobs = [(str(out), name, seed * 100_000 + i, seconds, image_width, camera_hz, lidar_hz) for i, name in todo]
         for _ in track(_run(jobs, workers), f"Simulating {len(jobs)} of {scenes} scenes", len(jobs), console=console):
@@ -102,7 +103,9 @@ def write_one(job: Job) -> str:
     from peft_dml_ros.sim.drive import Drive, DriveSpec
 
     root, name, seed, seconds, image_width, camera_hz, lidar_hz = job
-    drive = Drive(seed, seconds, DriveSpec(image_width_px=image_width, camera_hz=camera_hz, lidar_hz=lidar_hz), name=name)
+    drive = Drive(
+        seed, seconds, DriveSpec(image_width_px=image_width, camera_hz=camera_hz, lidar_hz=lidar_hz), name=name
+    )
     stamps: dict[str, list[int]] = {}
     for event in drive.events:
         stamps.setdefault(event.sensor, []).append(event.stamp_ns)

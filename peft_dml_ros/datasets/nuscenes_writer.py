@@ -287,7 +287,12 @@ def _scene_tables(work: _Scene, map_file: str) -> None:
             for name in channels(rig)
         ],
     }
-    seen = [
+    work.tables |= annotate(work.name, _seen(work, samples), work.recording.category_of)
+
+
+def _seen(work: _Scene, samples: list[str]) -> list[SeenBoxes]:
+    """All objects at each keyframe, with what was counted in them."""
+    return [
         SeenBoxes(
             key,
             own,
@@ -296,6 +301,5 @@ def _scene_tables(work: _Scene, map_file: str) -> None:
             work.points.get(key, {}).get("lidar"),
             work.points.get(key, {}).get("radar"),
         )
-        for key, own in zip(keyframes, samples, strict=True)
+        for key, own in zip(work.recording.keyframes_ns, samples, strict=True)
     ]
-    work.tables |= annotate(work.name, seen, work.recording.category_of)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -87,7 +88,7 @@ def annotate(scene: str, frames: Sequence[SeenBoxes], category_of: Callable[[str
                 chains.setdefault(name, []).append(record)
     tables: Tables = {"sample_annotation": [], "instance": []}
     for name, chain in chains.items():
-        for earlier, later in zip(chain[:-1], chain[1:], strict=True):
+        for earlier, later in itertools.pairwise(chain):
             earlier["next"], later["prev"] = later["token"], earlier["token"]
         tables["sample_annotation"] += chain
         tables["instance"].append(

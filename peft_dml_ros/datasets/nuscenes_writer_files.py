@@ -23,8 +23,7 @@ def radar_pcd_bytes(points: AnyArray) -> bytes:
     Args:
         points: (N,) `RADAR_DTYPE`.
     """
-    fields = RADAR_DTYPE.fields or {}
-    types = [fields[name][0] for name in RADAR_DTYPE.names or ()]
+    types = [RADAR_DTYPE[name] for name in RADAR_DTYPE.names or ()]
     header = "\n".join(
         [
             "# .PCD v0.7 - Point Cloud Data file format",

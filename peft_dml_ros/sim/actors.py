@@ -95,7 +95,8 @@ def draw_size(cls: str, rng: np.random.Generator, *, ridden: bool = False) -> Fl
     size = np.array(kind.mean_m) + np.array(kind.std_m) * (0.6 * common + 0.8 * own).clip(-2, 2)
     if ridden:
         size[2] = float(rng.uniform(1.6, 1.82))
-    return np.round(size, 3)
+    rounded: FloatArray = np.round(size, 3)
+    return rounded
 
 
 def _shape(cls: str, size_m: FloatArray, rng: np.random.Generator, *, ridden: bool, moving: bool, posture: str) -> Mesh:

@@ -26,7 +26,8 @@ def _rays(fx: float, fy: float, cx: float, cy: float, width: int, height: int) -
     """(H * W, 3) float32 unit directions of pixel centres in the optical frame."""
     u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     rays = np.stack([(u - cx) / fx, (v - cy) / fy, np.ones_like(u)], axis=-1).reshape(-1, 3)
-    return (rays / np.linalg.norm(rays, axis=1, keepdims=True)).astype(np.float32)
+    unit: Float32Array = (rays / np.linalg.norm(rays, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def render(
@@ -77,7 +78,8 @@ def _shade(caster: Caster, instant: Instant, hits: Hits, origin: Float32Array, r
     facing[lit] *= 1.0 - instant.blocked(start, sun, origin)
     light = np.float32(0.95) * facing + np.float32(0.38) + np.float32(0.10) * normal[:, 2]
     surface = caster.mesh.surface[face]
-    albedo = _textured(caster.mesh.albedo[face] ** np.float32(1.6), surface, points, normal, hits.uv[solid], caster.world.road)
+    plain = caster.mesh.albedo[face] ** np.float32(1.6)
+    albedo = _textured(plain, surface, points, normal, hits.uv[solid], caster.world.road)
     shaded = albedo * light[:, None]
     glass = surface == int(Surface.GLASS)
     shaded[glass] += np.float32(0.12) * HORIZON

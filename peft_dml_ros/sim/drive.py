@@ -50,7 +50,9 @@ class Drive:
         events: What is measured when, in stamp order.
     """
 
-    def __init__(self, seed: int, duration_s: float, spec: DriveSpec | None = None, *, workers: int = 1, name: str = "") -> None:
+    def __init__(
+        self, seed: int, duration_s: float, spec: DriveSpec | None = None, *, workers: int = 1, name: str = ""
+    ) -> None:
         self.seed, self.duration_s, self.spec = seed, duration_s, spec or DriveSpec()
         self.name = name or f"sim-{seed}"
         self.workers = workers
@@ -129,15 +131,17 @@ class Drive:
         return self.world.boxes(self.time_s(stamp_ns))
 
     def category_of(self, object_id: str) -> str:
-        """nuScenes category of an object."""
+        """Category of an object, as nuScenes names it."""
         return next(a.category for a in self.world.actors if a.name == object_id)
 
     @cached_property
     def truth(self) -> dict[int, Boxes3D]:
-        """By LiDAR stamp: objects that a LiDAR or radar return came from. Renders these two where that was not done yet."""
-        missing = [
-            e for e in self.events if e.sensor.startswith(("LIDAR", "RADAR")) and (e.sensor, e.stamp_ns) not in self._counts
-        ]
+        """By LiDAR stamp: objects that a LiDAR or radar return came from.
+
+        Renders these two sensors where that was not done yet.
+        """
+        points = [e for e in self.events if e.sensor.startswith(("LIDAR", "RADAR"))]
+        missing = [e for e in points if (e.sensor, e.stamp_ns) not in self._counts]
         deque(self._rendered(missing), maxlen=0)
         radar_stamps = {
             sensor.name: np.array([e.stamp_ns for e in self.events if e.sensor == sensor.name], dtype=np.int64)

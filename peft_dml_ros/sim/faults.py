@@ -24,7 +24,7 @@ class Fault(BaseModel):
 
     sensor: str = Field(description="Sensor name (LIDAR_TOP), or a modality (camera) for all of its sensors")
     fault: FaultKind = Field(
-        description="silence: nothing arrives; freeze: the last payload is repeated with new stamps; delay: it arrives late"
+        description="silence: nothing arrives; freeze: the last payload again with new stamps; delay: it arrives late"
     )
     from_s: float = Field(0.0, ge=0, description="Start, seconds from the beginning of the drive")
     to_s: float = Field(description="End, seconds from the beginning of the drive")
@@ -92,7 +92,7 @@ def load_faults(path: Path) -> tuple[Fault, ...]:
     for number, entry in enumerate(entries, start=1):
         try:
             faults.append(Fault.model_validate(entry))
-        except ValidationError as error:
+        except ValidationError as error:  # noqa: PERF203 - all wrong entries are told at once
             details = ", ".join(f"{'.'.join(map(str, e['loc'])) or 'entry'}: {e['msg']}" for e in error.errors())
             problems.append(f"entry {number}: {details}")
         except ConfigError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is on the street: traffic, parked vehicles, lots, building sites, people. One seed decides all of it."""
+"""The street while it is being filled, and the traffic on it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 
 from peft_dml_ros.core.typing import FloatArray
 from peft_dml_ros.sim.actors import KINDS, Actor, make_actor
-from peft_dml_ros.sim.road import CROSSING_HALF_M, CYCLE_STRIP_M, KERB_M, LANE_M, PARKING_M, Road
-from peft_dml_ros.sim.scenery import Lot
+from peft_dml_ros.sim.road import CROSSING_HALF_M, CYCLE_STRIP_M, LANE_M, Road
 from peft_dml_ros.sim.traffic import STEP_S, Vehicle, drive_lane, queue
 
 EGO_LENGTH_M: Final = 4.1
@@ -71,14 +70,20 @@ class Street:
         return np.concatenate([position, (heading + sense * np.pi / 2)[:, None]], axis=1)
 
 
-def _draw(rng: np.random.Generator, shares: dict[str, float]) -> str:
+def draw(rng: np.random.Generator, shares: dict[str, float]) -> str:
+    """One of the keys, as often as its share."""
     share = np.array(list(shares.values()))
     return list(shares)[int(rng.choice(len(shares), p=share / share.sum()))]
 
 
-TRAFFIC: Final = {"car": 0.66, "truck": 0.12, "bus": 0.06, "convoy": 0.05, "motorcycle": 0.08, "construction_vehicle": 0.03}
-PARKED: Final = {"car": 0.74, "truck": 0.1, "motorcycle": 0.07, "trailer": 0.04, "bus": 0.03, "construction_vehicle": 0.02}
-LOT: Final = {"car": 0.72, "truck": 0.1, "trailer": 0.07, "construction_vehicle": 0.05, "bus": 0.04, "motorcycle": 0.02}
+TRAFFIC: Final = {
+    "car": 0.66,
+    "truck": 0.12,
+    "bus": 0.06,
+    "convoy": 0.05,
+    "motorcycle": 0.08,
+    "construction_vehicle": 0.03,
+}
 
 
 def drive_traffic(street: Street, ego_lane: int, ego: Vehicle) -> FloatArray:
@@ -110,7 +115,7 @@ def _lane(street: Street, direction: int, ego: Vehicle | None) -> list[Vehicle]:
     lane_wish = float(rng.uniform(5, 14))
     s = low + float(rng.uniform(0, 30))
     while s < high:
-        cls = _draw(rng, TRAFFIC)
+        cls = draw(rng, TRAFFIC)
         length = {"convoy": 20.0}.get(cls) or KINDS[cls].mean_m[0] + 1.0
         s += length / 2
         clear = ego is None or abs(s - ego.station_m) > (length + ego.length_m) / 2 + 5.0
@@ -145,7 +150,7 @@ def drive_crossings(street: Street) -> None:
                 vehicles: list[Vehicle] = []
                 s = inner + float(rng.uniform(5, 25)) if leaving else -inner - 4.0
                 while abs(s) < 85 and rng.random() < 0.75:
-                    cls = _draw(rng, {"car": 0.75, "truck": 0.1, "bus": 0.05, "motorcycle": 0.1})
+                    cls = draw(rng, {"car": 0.75, "truck": 0.1, "bus": 0.05, "motorcycle": 0.1})
                     length = KINDS[cls].mean_m[0] + 1.0
                     s += (1 if leaving else -1) * (length + float(rng.exponential(14.0)) + 3.0)
                     speed = float(rng.uniform(2, 9))
@@ -173,118 +178,3 @@ def drive_cycles(street: Street) -> None:
             stations = s + direction * speed * STEP_S * np.arange(street.steps)
             street.add(cls, street.along(stations, offset + float(rng.normal(0, 0.15)), direction), ridden=True)
             s += float(rng.uniform(15, 110))
-
-
-def park(street: Street, sites: list[Lot]) -> None:
-    """Fills the parking strips, and stands cycles on the pavement."""
-    rng, road = street.rng, street.road
-    for side in (-1, 1):
-        offset = side * (road.kerb_m - PARKING_M / 2 + 0.1)
-        forward = 0.0 if side == -road.hand else np.pi
-        s = street.span_m[0]
-        while s < street.span_m[1]:
-            cls = _draw(rng, PARKED)
-            length = KINDS[cls].mean_m[0] * 1.15 + 0.4
-            middle = s + length / 2
-            blocked = any(site.side == side and site.start_m - length < middle < site.end_m + length for site in sites)
-            if blocked or road.near_crossing(middle, length / 2 + 4.0) or rng.random() > street.parking:
-                s += 4.0
-                continue
-            if cls == "motorcycle":
-                for k in range(int(rng.integers(1, 6))):
-                    lean = forward + side * np.pi / 2 + float(rng.normal(0, 0.12))
-                    street.stand("motorcycle", s + 0.5 + 0.95 * k, offset, lean)
-                s += 6.0
-                continue
-            flip = np.pi if rng.random() < 0.06 else 0.0
-            turn = forward + flip + float(rng.normal(0, 0.025))
-            street.stand(cls, middle, offset + float(rng.normal(0, 0.1)), turn, parked=True)
-            s += length + float(rng.exponential(0.8))
-        for s in np.arange(street.span_m[0], street.span_m[1], float(rng.uniform(60, 180))):
-            if not road.near_crossing(s, 6.0):
-                for k in range(int(rng.integers(1, 5))):
-                    turn = float(rng.choice([0.0, np.pi / 2])) + float(rng.normal(0, 0.2))
-                    where = side * (road.kerb_m + 0.95)
-                    street.stand("bicycle", s + 0.75 * k + 1.5, where, turn, base_z_m=KERB_M)
-
-
-def fill_lot(street: Street, lot: Lot) -> None:
-    """Rows of vehicles parked across the road's direction, or at a slant."""
-    rng, road = street.rng, street.road
-    slant = float(rng.choice([np.pi / 2, np.pi / 3, 2 * np.pi / 3, 0.9], p=[0.6, 0.15, 0.15, 0.1]))
-    for row in range(int(rng.integers(1, 3))):
-        offset = lot.side * (road.frontage_m + 4.2 + 15.0 * row)
-        s = lot.start_m + 3.0
-        while s < lot.end_m - 3.0:
-            cls = _draw(rng, LOT)
-            _, width, _ = KINDS[cls].mean_m
-            pitch = (width + 1.1) / max(np.sin(slant), 0.5)
-            if rng.random() < 0.75:
-                turn = slant + (np.pi if rng.random() < 0.4 else 0.0) + float(rng.normal(0, 0.05))
-                extra = lot.side * max(0.0, KINDS[cls].mean_m[0] - 5.0) / 2
-                street.stand(cls, s + pitch / 2, offset + extra, turn, base_z_m=KERB_M, parked=True)
-            s += pitch
-
-
-def build_site(street: Street, site: Lot) -> None:
-    """A closed parking strip: cones or barriers along the traffic, machines and workers behind."""
-    rng, road = street.rng, street.road
-    inner, middle = road.carriageway_m + CYCLE_STRIP_M - 0.35, road.kerb_m - PARKING_M / 2 + 0.35
-    fenced = rng.random() < 0.55
-    for s in np.arange(site.start_m + 4, site.end_m - 4, 2.75 if fenced else float(rng.uniform(2.2, 4.0))):
-        if fenced:
-            street.stand("barrier", s, site.side * inner, np.pi / 2 + float(rng.normal(0, 0.06)))
-        else:
-            street.stand("traffic_cone", s, site.side * (inner + float(rng.normal(0, 0.12))), float(rng.uniform(-3, 3)))
-    for end in (site.start_m, site.end_m):
-        for k in range(3):
-            shift = (1 if end == site.start_m else -1) * 1.1 * k
-            street.stand("traffic_cone", end + shift, site.side * (road.kerb_m - 0.4 - 0.8 * k), float(rng.uniform(-3, 3)))
-        if rng.random() < 0.5:
-            turn = 0.0 if end == site.end_m else np.pi
-            street.stand("barrier", end, site.side * (road.kerb_m - 1.4), turn + float(rng.normal(0, 0.1)))
-    s = site.start_m + 7.0
-    while s < site.end_m - 7.0:
-        cls = _draw(rng, {"construction_vehicle": 0.5, "truck": 0.2, "trailer": 0.2, "worker": 0.6})
-        if cls == "worker":
-            where = site.side * (middle + float(rng.uniform(-0.8, 0.8)))
-            street.stand("pedestrian", s, where, float(rng.uniform(-np.pi, np.pi)), posture="worker")
-            s += float(rng.uniform(1.5, 4.0))
-            continue
-        length = KINDS[cls].mean_m[0] * 1.2
-        turn = float(rng.choice([0.0, np.pi])) + float(rng.normal(0, 0.04))
-        if s + length < site.end_m - 3.0:
-            street.stand(cls, s + length / 2, site.side * middle, turn, parked=True)
-        s += length + float(rng.uniform(1.0, 4.0))
-
-
-def walk(street: Street) -> None:
-    """Pedestrians on the pavements, in groups or alone, and over the road where its light is red."""
-    rng, road = street.rng, street.road
-    t = STEP_S * np.arange(street.steps)
-    for side in (-1, 1):
-        s = street.span_m[0]
-        while s < street.span_m[1]:
-            s += float(rng.exponential(260.0 / max(street.people, 1.0)))
-            moving = rng.random() < 0.68
-            direction = int(rng.choice([-1, 1]))
-            speed = float(np.clip(rng.normal(1.3, 0.22), 0.6, 2.0)) if moving else 0.0
-            for k in range(int(rng.choice([1, 2, 3, 5], p=[0.5, 0.3, 0.13, 0.07]))):
-                offset = side * float(rng.uniform(road.kerb_m + 1.5, road.frontage_m - 0.2))
-                start = s + 0.9 * k + float(rng.normal(0, 0.15))
-                if moving:
-                    track = street.along(start + direction * speed * t, offset, direction)
-                    street.add("pedestrian", track, base_z_m=KERB_M)
-                else:
-                    posture = "sitting" if rng.random() < 0.12 else ""
-                    turn = float(rng.uniform(-np.pi, np.pi))
-                    street.stand("pedestrian", start, offset, turn, base_z_m=KERB_M, posture=posture)
-    if street.red_until_s < STEP_S * street.steps:
-        return
-    for crossing in road.crossings_m:
-        for _ in range(int(rng.integers(2, 8))):
-            sense = int(rng.choice([-1, 1]))
-            start = float(rng.uniform(-road.kerb_m - 6, road.kerb_m))
-            speed = float(np.clip(rng.normal(1.35, 0.2), 0.8, 2.0))
-            where = crossing + float(rng.choice([-1, 1])) * (CROSSING_HALF_M + float(rng.uniform(1.2, 3.3)))
-            street.add("pedestrian", street.across(where, sense * (start + speed * t), sense))

@@ -16,7 +16,8 @@ PIXEL_M: Final = 0.1
 
 def map_offset_m(road: Road) -> FloatArray:
     """(2,) what to add to world positions so that the map's lower left corner is its origin."""
-    return MARGIN_M - np.floor(road.points_m.min(axis=0))
+    corner: FloatArray = np.floor(road.points_m.min(axis=0))
+    return MARGIN_M - corner
 
 
 def drivable_mask(road: Road) -> UInt8Array:
@@ -31,7 +32,12 @@ def drivable_mask(road: Road) -> UInt8Array:
     right, _ = road.locate(s, np.full(len(s), -road.kerb_m))
     outlines = [np.concatenate([left, right[::-1]])]
     for crossing in road.crossings_m:
-        corners = [(-CROSSING_HALF_M, -95.0), (CROSSING_HALF_M, -95.0), (CROSSING_HALF_M, 95.0), (-CROSSING_HALF_M, 95.0)]
+        corners = [
+            (-CROSSING_HALF_M, -95.0),
+            (CROSSING_HALF_M, -95.0),
+            (CROSSING_HALF_M, 95.0),
+            (-CROSSING_HALF_M, 95.0),
+        ]
         outlines.append(np.stack([road.locate(crossing + a, d)[0] for a, d in corners]))
     for outline in outlines:
         pixels = (outline + offset) / PIXEL_M

@@ -160,7 +160,9 @@ def column(
     """
     angle = (np.arange(sides) + 0.5) * 2 * np.pi / sides
     circle = np.stack([np.cos(angle), np.sin(angle) * lean], axis=1)
-    rings = [np.concatenate([circle * r, np.full((sides, 1), z)], axis=1) for r, z in zip(radii_m, heights_m, strict=True)]
+    rings = [
+        np.concatenate([circle * r, np.full((sides, 1), z)], axis=1) for r, z in zip(radii_m, heights_m, strict=True)
+    ]
     ends = np.array([[0.0, 0.0, heights_m[0]], [0.0, 0.0, heights_m[-1]]])
     i = np.arange(sides)
     j = (i + 1) % sides

@@ -96,12 +96,23 @@ def truck(size_m: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
     cab_length = min(2.1, 0.36 * length)
     cab_height = min(height, 2.6)
     cab = prism(
-        [(a - cab_length, 0.45), (a, 0.45), (a, 0.52 * cab_height), (a - 0.35, cab_height), (a - cab_length, cab_height)],
+        [
+            (a - cab_length, 0.45),
+            (a, 0.45),
+            (a, 0.52 * cab_height),
+            (a - 0.35, cab_height),
+            (a - cab_length, cab_height),
+        ],
         half * 0.95,
         body,
     )
     screen = prism(
-        [(a + 0.01, 0.55 * cab_height), (a - 0.33, 0.95 * cab_height), (a - 0.4, 0.95 * cab_height), (a - 0.07, 0.55 * cab_height)],
+        [
+            (a + 0.01, 0.55 * cab_height),
+            (a - 0.33, 0.95 * cab_height),
+            (a - 0.4, 0.95 * cab_height),
+            (a - 0.07, 0.55 * cab_height),
+        ],
         half * 0.85,
         GLASS,
     )
@@ -111,7 +122,12 @@ def truck(size_m: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
     if rng.random() < 0.75:
         load = box((hold, width, height - 0.85), cargo, (x, 0, 0.85))
     else:
-        load = merge([box((hold, width, 0.5), cargo, (x, 0, 0.8)), box((hold * 0.5, width * 0.8, height - 1.3), DARK, (x, 0, 1.3))])
+        load = merge(
+            [
+                box((hold, width, 0.5), cargo, (x, 0, 0.8)),
+                box((hold * 0.5, width * 0.8, height - 1.3), DARK, (x, 0, 1.3)),
+            ]
+        )
     chassis = box((length - 0.3, width * 0.5, 0.3), DARK, (0, 0, 0.5))
     wheels = _wheels((a - 0.9, -a + 1.1), width * 0.98, 0.45, 0.3)
     return merge([cab, screen, sides, load, chassis, *wheels, *_lamps(length, width, 0.6)])
@@ -126,7 +142,9 @@ def bus(size_m: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
     band = box((length - 0.06, width - 0.04, 0.36 * height), GLASS, (0, 0, 0.32 * height))
     roof = box((length, width, 0.32 * height), body, (0, 0, 0.68 * height))
     posts = [box((0.25, width, 0.36 * height), body, (x, 0, 0.32 * height)) for x in np.linspace(-a + 0.13, a - 1.2, 7)]
-    return merge([lower, band, roof, *posts, *_wheels((a - 2.4, -a + 3.0), width, 0.48, 0.3), *_lamps(length, width, 0.6)])
+    return merge(
+        [lower, band, roof, *posts, *_wheels((a - 2.4, -a + 3.0), width, 0.48, 0.3), *_lamps(length, width, 0.6)]
+    )
 
 
 def trailer(size_m: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
@@ -136,7 +154,9 @@ def trailer(size_m: tuple[float, float, float], rng: np.random.Generator) -> Mes
     hold = box((length, width, height - 1.1), paint(rng), (0, 0, 1.1))
     frame = box((length - 0.6, width * 0.4, 0.3), DARK, (0, 0, 0.8))
     legs = [box((0.12, 0.12, 0.9), METAL, (a - 2.4, side * width * 0.35, 0)) for side in (-1, 1)]
-    return merge([hold, frame, *legs, *_wheels((-a + 1.2, -a + 2.4), width, 0.5, 0.45), *_lamps(length, width, 0.8)[1::2]])
+    return merge(
+        [hold, frame, *legs, *_wheels((-a + 1.2, -a + 2.4), width, 0.5, 0.45), *_lamps(length, width, 0.8)[1::2]]
+    )
 
 
 def construction_vehicle(size_m: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
@@ -152,7 +172,9 @@ def construction_vehicle(size_m: tuple[float, float, float], rng: np.random.Gene
         ]
     )
     arm = prism([(0.0, 0.45 * height), (a * 0.55, 0.9 * height), (a * 0.55, height), (0.0, 0.6 * height)], 0.18, body)
-    boom = prism([(a * 0.5, height), (a * 0.5, 0.85 * height), (a - 0.3, 0.25 * height), (a - 0.1, 0.3 * height)], 0.15, body)
+    boom = prism(
+        [(a * 0.5, height), (a * 0.5, 0.85 * height), (a - 0.3, 0.25 * height), (a - 0.1, 0.3 * height)], 0.15, body
+    )
     bucket = box((0.6, width * 0.6, 0.3 * height), DARK, (a - 0.3, 0, 0.0))
     if rng.random() < 0.5:
         under = [box((0.75 * length, 0.5, 0.3 * height), DARK, (-a * 0.25, s * (width / 2 - 0.25), 0)) for s in (-1, 1)]
@@ -182,7 +204,16 @@ def barrier(size_m: tuple[float, float, float], rng: np.random.Generator) -> Mes
         rails = [box((0.06, width, 0.18), material, (0, 0, z * height)) for z in (0.45, 0.8)]
         return merge([*rails, *[box((0.4, 0.08, height), METAL, (0, s * width * 0.4, 0)) for s in (-1, 1)]])
     material = Material((0.6, 0.6, 0.58), 0.35) if kind == "concrete" else Material((0.88, 0.3, 0.08), 0.55)
-    profile = [(-0.3, 0.0), (0.3, 0.0), (0.28, 0.2), (0.11, 0.45), (0.09, 1.0), (-0.09, 1.0), (-0.11, 0.45), (-0.28, 0.2)]
+    profile = [
+        (-0.3, 0.0),
+        (0.3, 0.0),
+        (0.28, 0.2),
+        (0.11, 0.45),
+        (0.09, 1.0),
+        (-0.09, 1.0),
+        (-0.11, 0.45),
+        (-0.28, 0.2),
+    ]
     corners = np.array(profile)
     lower = prism(corners[[0, 1, 2, 7]], width / 2, material)
     middle = prism(corners[[7, 2, 3, 6]], width / 2, material)

@@ -26,7 +26,9 @@ def _cloth(rng: np.random.Generator) -> Material:
     return Material(CLOTHES[int(rng.integers(len(CLOTHES)))], float(rng.uniform(0.1, 0.5)))
 
 
-def _limb(start_m: tuple[float, float, float], end_m: tuple[float, float, float], radius_m: float, of: Material) -> Mesh:
+def _limb(
+    start_m: tuple[float, float, float], end_m: tuple[float, float, float], radius_m: float, of: Material
+) -> Mesh:
     """A round limb between two points."""
     a, b = np.array(start_m), np.array(end_m)
     along = b - a
@@ -75,7 +77,9 @@ def seated(rng: np.random.Generator) -> Mesh:
     return merge([*parts, ellipsoid((0.1, 0.085, 0.13), (-0.05, 0.0, 1.24), skin)])
 
 
-def _rider(rng: np.random.Generator, hips_m: tuple[float, float], hands_m: tuple[float, float], feet_z_m: float) -> list[Mesh]:
+def _rider(
+    rng: np.random.Generator, hips_m: tuple[float, float], hands_m: tuple[float, float], feet_z_m: float
+) -> list[Mesh]:
     """Legs, back, arms and helmeted head of someone on a cycle."""
     trousers, jacket, helmet = _cloth(rng), _cloth(rng), paint(rng)
     hip_x, hip_z = hips_m

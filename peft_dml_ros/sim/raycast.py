@@ -54,7 +54,9 @@ class Caster:
         actors = world.actors
         still = [i for i, a in enumerate(actors) if not a.moves]
         self.movers: IntArray = np.array([i for i, a in enumerate(actors) if a.moves], dtype=np.int64)
-        placed = [actors[i].mesh.moved((*world.poses[i, 0, :2], actors[i].base_z_m), world.poses[i, 0, 2]) for i in still]
+        placed = [
+            actors[i].mesh.moved((*world.poses[i, 0, :2], actors[i].base_z_m), world.poses[i, 0, 2]) for i in still
+        ]
         static = merge([world.background, *placed])
         moving = [actors[i].mesh for i in self.movers]
         self.mesh: Mesh = merge([static, *moving])
@@ -136,10 +138,12 @@ class Instant:
     def _cast_one(
         self, mover: int, origin: Float32Array, rays: Float32Array, ranges: Float32Array
     ) -> tuple[IntArray, dict[str, AnyArray], AnyArray]:
-        """Rays against one mover: which come nearer than before, the raw result, and their normals in the world frame."""
+        """Rays against one mover: which come nearer than before, the raw result, their normals in the world frame."""
         rotation, own_origin = self._into(mover, origin[None])
         own = np.ascontiguousarray(rays @ rotation)
-        found = self.caster.tree(mover).run(np.ascontiguousarray(np.broadcast_to(own_origin, own.shape)), own, output=True)
+        found = self.caster.tree(mover).run(
+            np.ascontiguousarray(np.broadcast_to(own_origin, own.shape)), own, output=True
+        )
         hit = np.flatnonzero(found["tfar"] < ranges)
         return hit, found, found["Ng"][hit] @ rotation.T
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from peft_dml_ros.core.typing import BoolArray, FloatArray
 from peft_dml_ros.sim.mesh import Material, Mesh, Surface, box, column, ellipsoid, merge
 from peft_dml_ros.sim.road import KERB_M, Road
 
@@ -45,7 +46,12 @@ def ground(road: Road) -> Mesh:
 
 
 def _strip(
-    road: Road, edges: np.ndarray, take: np.ndarray, low: tuple[float, float], high: tuple[float, float], material: Material
+    road: Road,
+    edges: FloatArray,
+    take: BoolArray,
+    low: tuple[float, float],
+    high: tuple[float, float],
+    material: Material,
 ) -> Mesh:
     """Quads between two (offset, height) lines over the taken cells."""
     cells = np.flatnonzero(take)
@@ -55,7 +61,7 @@ def _strip(
     position, _ = road.locate(s, d)
     vertices = np.concatenate([position, z[..., None]], axis=-1).reshape(-1, 3)
     start = 4 * np.arange(len(cells))[:, None]
-    faces = np.concatenate([start + [0, 1, 2], start + [0, 2, 3]])
+    faces = np.concatenate([start + np.array([0, 1, 2]), start + np.array([0, 2, 3])])
     return Mesh.make(vertices, faces, material, np.stack([s, d], axis=-1).reshape(-1, 2))
 
 

@@ -50,7 +50,7 @@ class DriveSpec(BaseModel):
 
     def rate_hz(self, sensor: str) -> float:
         """Rate of a sensor by its name."""
-        prefix = sensor.split("_")[0]
+        prefix = sensor.split("_", maxsplit=1)[0]
         return {
             "CAM": self.camera_hz,
             "LIDAR": self.lidar_hz,

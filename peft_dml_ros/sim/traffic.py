@@ -64,7 +64,9 @@ def drive_lane(vehicles: list[Vehicle], steps: int) -> tuple[FloatArray, FloatAr
         light = np.where((k * STEP_S < go) & (stop > s), stop - s - half, np.inf)
         closing = np.where(light < gap, v, closing)
         gap = np.maximum(np.minimum(gap, light), 0.1)
-        desired = STANDSTILL_GAP_M + np.maximum(0.0, v * HEADWAY_S + v * closing / (2 * np.sqrt(MAX_ACCEL * COMFORT_BRAKE)))
+        desired = STANDSTILL_GAP_M + np.maximum(
+            0.0, v * HEADWAY_S + v * closing / (2 * np.sqrt(MAX_ACCEL * COMFORT_BRAKE))
+        )
         accel = np.clip(MAX_ACCEL * (1 - (v / wish) ** 4 - (desired / gap) ** 2), -6.0, MAX_ACCEL)
         faster = np.maximum(v + accel * STEP_S, 0.0)
         s = s + 0.5 * (v + faster) * STEP_S

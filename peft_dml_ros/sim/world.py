@@ -11,10 +11,10 @@ import numpy as np
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.typing import BoolArray, FloatArray, IntArray
-from peft_dml_ros.sim import layout
+from peft_dml_ros.sim import layout, roadside
 from peft_dml_ros.sim.actors import Actor
 from peft_dml_ros.sim.mesh import Mesh
-from peft_dml_ros.sim.road import Road
+from peft_dml_ros.sim.road import CROSSING_HALF_M, Road
 from peft_dml_ros.sim.scenery import Lot, scenery
 from peft_dml_ros.sim.traffic import STEP_S, Vehicle
 
@@ -73,7 +73,8 @@ class World:
         wish = float(rng.choice([rng.uniform(0, 3), rng.uniform(4, 9), rng.uniform(9, 16)], p=[0.12, 0.48, 0.4]))
         times = np.arange(0.0, duration_s + MARGIN_S, STEP_S)
         road = Road.make(wish * duration_s + 30.0, rng)
-        red = float(rng.choice([0.0, rng.uniform(1, duration_s), np.inf], p=[0.5, 0.25, 0.25])) if road.crossings_m else 0.0
+        lights = [0.0, rng.uniform(1, duration_s), np.inf]
+        red = float(rng.choice(lights, p=[0.5, 0.25, 0.25])) if road.crossings_m else 0.0
         street = layout.Street(
             road,
             rng,
@@ -89,11 +90,11 @@ class World:
         layout.drive_crossings(street)
         layout.drive_cycles(street)
         for site in sites:
-            layout.build_site(street, site)
-        layout.park(street, sites)
+            roadside.build_site(street, site)
+        roadside.park(street, sites)
         for lot in lots:
-            layout.fill_lot(street, lot)
-        layout.walk(street)
+            roadside.fill_lot(street, lot)
+        roadside.walk(street)
         background = scenery(road, rng, float(rng.uniform(0.1, 0.5)), lots)
         poses = np.stack([a.track for a in street.actors])
         velocities = np.gradient(poses[..., :2], STEP_S, axis=1)
@@ -123,7 +124,8 @@ class World:
         """(2,) ground velocity of `base_link`, world frame."""
         i, part = self._bracket(time_s)
         speed = self.ego.speed_mps[i] * (1 - part) + self.ego.speed_mps[i + 1] * part
-        return speed * self.world_SE3_base(time_s).rotation[:2, 0]
+        velocity: FloatArray = speed * self.world_SE3_base(time_s).rotation[:2, 0]
+        return velocity
 
     def boxes(self, time_s: float, keep: BoolArray | IntArray | None = None) -> Boxes3D:
         """Boxes of the actors in `base_link` at a time; velocities over ground, in `base_link` axes."""
@@ -148,7 +150,8 @@ class World:
 
 def _lots(road: Road, rng: np.random.Generator, span_m: tuple[float, float]) -> tuple[list[Lot], list[Lot]]:
     """Parking lots beside the road, and building sites on the parking strips; both clear of crossings."""
-    lots, sites = [], []
+    lots: list[Lot] = []
+    sites: list[Lot] = []
     for side in (-1, 1):
         for _ in range(int(rng.choice([0, 1, 2], p=[0.45, 0.4, 0.15]))):
             start = float(rng.uniform(span_m[0] + 60, span_m[1] - 80))
@@ -165,7 +168,7 @@ def _lots(road: Road, rng: np.random.Generator, span_m: tuple[float, float]) -> 
 
 
 def _ego_vehicle(road: Road, rng: np.random.Generator, wish: float, red_until_s: float) -> Vehicle:
-    ahead = [c - layout.CROSSING_HALF_M - 4.5 for c in road.crossings_m]
+    ahead = [c - CROSSING_HALF_M - 4.5 for c in road.crossings_m]
     stop = min((a for a in ahead if a > layout.EGO_LENGTH_M), default=np.inf)
     start = wish * float(rng.uniform(0.3, 1.1))
     return Vehicle("ego", layout.EGO_CENTRE_M, start, max(wish, 0.2), layout.EGO_LENGTH_M, stop, red_until_s)

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The devkit itself judges what the writer wrote."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer import Typer
+from typer.testing import CliRunner
+
+from peft_dml_ros.cli.simulate import VERSION, simulate, split_names
+from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.core.measurements import RADAR_DTYPE
+from peft_dml_ros.datasets.nuscenes_writer_files import radar_pcd_bytes
+
+app = Typer()
+app.command()(simulate)
+ARGUMENTS = ["--scenes", "2", "--seconds", "2.5", "--seed", "4", "--image-width", "96", "--splits", "0,1,0"]
+
+
+def _simulate(out: Path, *more: str):
+    return CliRunner().invoke(app, ["--out", str(out), *ARGUMENTS, *more])
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("sim")
+    result = _simulate(out)
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def nusc(root):
+    nuscenes = pytest.importorskip("nuscenes")
+    return nuscenes.NuScenes(VERSION, str(root), verbose=False)
+
+
+def _detections(nusc, change=lambda record: record):
+    from nuscenes.eval.detection.utils import category_to_detection_name
+
+    results = {}
+    for sample in nusc.sample:
+        found = []
+        for own in sample["anns"]:
+            a = nusc.get("sample_annotation", own)
+            if a["num_lidar_pts"] + a["num_radar_pts"] == 0:
+                continue
+            attribute = nusc.get("attribute", a["attribute_tokens"][0])["name"] if a["attribute_tokens"] else ""
+            record = {
+                "sample_token": sample["token"],
+                "translation": a["translation"],
+                "size": a["size"],
+                "rotation": a["rotation"],
+                "velocity": np.nan_to_num(nusc.box_velocity(own)[:2]).tolist(),
+                "detection_name": category_to_detection_name(a["category_name"]),
+                "detection_score": 0.9,
+                "attribute_name": attribute,
+            }
+            found.append(change(record))
+        results[sample["token"]] = found
+    return results
+
+
+def _evaluate(nusc, results, folder: Path):
+    from nuscenes.eval.common.config import config_factory
+    from nuscenes.eval.detection.evaluate import DetectionEval
+
+    path = folder / "results.json"
+    meta = dict.fromkeys(("use_camera", "use_lidar", "use_radar", "use_map", "use_external"), False)
+    path.write_text(json.dumps({"meta": meta, "results": results}))
+    config = config_factory("detection_cvpr_2019")
+    evaluation = DetectionEval(nusc, config, str(path), "sim_val", str(folder), verbose=False)
+    return evaluation.evaluate()[0], {b.detection_name for b in evaluation.gt_boxes.all}
+
+
+def test_devkit_loads_and_counts_the_same_points(nusc):
+    from nuscenes.utils.data_classes import LidarPointCloud
+    from nuscenes.utils.geometry_utils import points_in_box
+
+    assert len(nusc.scene) == 2
+    assert len(nusc.sample) == 10
+    for sample in nusc.sample[::3]:
+        path, boxes, _ = nusc.get_sample_data(sample["data"]["LIDAR_TOP"])
+        points = LidarPointCloud.from_file(path).points[:3]
+        counts = [nusc.get("sample_annotation", box.token)["num_lidar_pts"] for box in boxes]
+        np.testing.assert_allclose([points_in_box(box, points).sum() for box in boxes], counts, atol=1)
+        assert np.sum(counts) > 200
+
+
+def test_devkit_accumulates_sweeps_of_lidar_and_radar(nusc):
+    from nuscenes.utils.data_classes import LidarPointCloud, RadarPointCloud
+
+    sample = nusc.sample[3]
+    _, ages = LidarPointCloud.from_file_multisweep(nusc, sample, "LIDAR_TOP", "LIDAR_TOP", nsweeps=5)
+    np.testing.assert_allclose(np.unique(ages), [0.0, 0.1, 0.2, 0.3, 0.4], atol=1e-5)
+    points, _ = RadarPointCloud.from_file_multisweep(nusc, sample, "RADAR_FRONT", "LIDAR_TOP", nsweeps=5)
+    assert points.points.shape[0] == 18
+    assert points.points.shape[1] > 20
+
+
+def test_velocity_of_the_devkit_is_the_truth(nusc):
+    from peft_dml_ros.sim.drive import Drive, DriveSpec
+
+    drive = Drive(400_000, 2.5, DriveSpec(image_width_px=96, camera_hz=2.0), name="scene-5000")
+    for sample, stamp in zip(nusc.sample[1:4], drive.keyframes_ns[1:4], strict=True):
+        assert sample["timestamp"] == stamp // 1000
+        truth = drive.truth_at(stamp).transform(drive.global_SE3_base(stamp))
+        annotations = [nusc.get("sample_annotation", a) for a in sample["anns"]]
+        for a in annotations:
+            near = np.linalg.norm(truth.centers_m - a["translation"], axis=1)
+            i = int(np.argmin(near))
+            assert near[i] < 1e-6
+            if a["prev"] and a["next"]:
+                np.testing.assert_allclose(nusc.box_velocity(a["token"])[:2], truth.velocities_mps[i], atol=0.45)
+
+
+def test_truth_scores_one_and_shuffled_boxes_nothing(nusc, tmp_path):
+    metrics, present = _evaluate(nusc, _detections(nusc), tmp_path)
+    aps = metrics.serialize()["mean_dist_aps"]
+    assert len(present) >= 5
+    for name in present:
+        assert aps[name] == pytest.approx(1.0), name
+    rng = np.random.default_rng(0)
+
+    def shuffle(record):
+        x, y, z = record["translation"]
+        return record | {"translation": [x + rng.uniform(8, 20), y - rng.uniform(8, 20), z]}
+
+    wrong, _ = _evaluate(nusc, _detections(nusc, shuffle), tmp_path)
+    assert wrong.mean_ap < 0.1
+
+
+def test_files_are_as_nuscenes_lays_them_out(nusc, root):
+    for name in ("category", "attribute", "visibility", "sensor", "calibrated_sensor", "ego_pose", "log", "map"):
+        assert (root / VERSION / f"{name}.json").is_file()
+    for record in nusc.sample_data:
+        assert (root / record["filename"]).is_file()
+        assert record["filename"].startswith("samples" if record["is_key_frame"] else "sweeps")
+    for scene in nusc.scene:
+        for message in ("ms_imu", "pose", "vehicle_monitor", "gnss"):
+            rows = json.loads((root / "can_bus" / f"{scene['name']}_{message}.json").read_text())
+            assert [r["utime"] for r in rows] == sorted(r["utime"] for r in rows)
+    points = np.zeros(7, RADAR_DTYPE)
+    assert len(radar_pcd_bytes(points)) == 4096 + 43 * 7
+
+
+def test_devkit_draws_it(nusc, tmp_path):
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    sample = nusc.sample[2]
+    for channel in ("LIDAR_TOP", "CAM_FRONT", "RADAR_FRONT"):
+        picture = tmp_path / f"{channel}.png"
+        nusc.render_sample_data(sample["data"][channel], out_path=str(picture), verbose=False)
+        assert picture.stat().st_size > 1000
+
+
+def test_an_interrupted_run_goes_on_and_ends_the_same(root, tmp_path):
+    out = tmp_path / "again"
+    assert CliRunner().invoke(app, ["--out", str(out), *ARGUMENTS, "--workers", "2"]).exit_code == 0
+    finished = out / VERSION / "scenes" / "scene-5001.json"
+    finished.unlink()
+    kept = (out / VERSION / "scenes" / "scene-5000.json").stat().st_mtime_ns
+    assert _simulate(out).exit_code == 0
+    assert (out / VERSION / "scenes" / "scene-5000.json").stat().st_mtime_ns == kept
+    files = sorted(p.relative_to(root) for p in root.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(out) for p in out.rglob("*") if p.is_file())
+    for path in files:
+        assert (root / path).read_bytes() == (out / path).read_bytes(), path
+
+
+def test_other_settings_in_the_same_folder_are_refused(root):
+    result = CliRunner().invoke(app, ["--out", str(root), *ARGUMENTS, "--seed", "9"])
+    assert result.exit_code == 1
+    assert "seed 4 -> 9" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("shares", ["1,2,3", "0.5,0.5", "a,b,c", "-0.5,1,0.5"])
+def test_wrong_shares_are_refused(shares):
+    with pytest.raises(ConfigError, match="sum to 1"):
+        split_names(["a"], shares)
+
+
+def test_split_takes_every_scene_once():
+    parts = split_names([str(i) for i in range(17)], "0.7,0.2,0.1")
+    assert [name for part in parts.values() for name in part] == [str(i) for i in range(17)]

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+import itertools
+
+import numpy as np
+import pymap3d
+import pytest
+
+from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep, OdometrySample, RadarSweep
+from peft_dml_ros.sim.drive import Drive, DriveSpec
+from peft_dml_ros.sim.motion import MAP_ORIGINS_DEG
+
+KINDS = {
+    "CAM": CameraImage,
+    "LIDAR": LidarSweep,
+    "RADAR": RadarSweep,
+    "IMU": ImuSample,
+    "GNSS": GnssFix,
+    "ODOM": OdometrySample,
+}
+
+
+def _payload(measurement) -> bytes:
+    if isinstance(measurement, CameraImage):
+        return measurement.jpeg
+    if isinstance(measurement, (LidarSweep, RadarSweep)):
+        return measurement.points.tobytes()
+    return repr(measurement).encode()
+
+
+@pytest.fixture(scope="module")
+def measurements(drive):
+    return list(drive.measurements())
+
+
+def test_every_sensor_speaks_in_stamp_order_and_never_at_once(drive, measurements):
+    stamps = [m.stamp_ns for _, m in measurements]
+    assert all(a < b for a, b in itertools.pairwise(stamps))
+    assert {name for name, _ in measurements} == set(drive.rig.sensors)
+    for name, measurement in measurements:
+        assert isinstance(measurement, KINDS[name.split("_")[0]])
+        assert measurement.stamp_ns % 1000 == 0
+
+
+def test_any_number_of_workers_gives_the_same_bytes(drive, measurements):
+    other = Drive(drive.seed, drive.duration_s, drive.spec, workers=2)
+    assert [(n, _payload(m)) for n, m in other.measurements()] == [(n, _payload(m)) for n, m in measurements]
+
+
+def test_truth_holds_only_what_was_met(drive, measurements):
+    sweeps = {m.stamp_ns: m for _, m in measurements if isinstance(m, LidarSweep)}
+    assert set(drive.truth) == set(sweeps)
+    pose = drive.rig["LIDAR_TOP"].base_SE3_sensor
+    stamp, boxes = list(drive.truth.items())[5]
+    points = pose.transform(sweeps[stamp].points[:, :3].astype(np.float64))
+    assert len(boxes.ids) == len(boxes) > 5
+    assert (boxes.contain(points, 0.05).any(axis=1)).mean() > 0.85
+    assert len(boxes) < len(drive.truth_at(stamp))
+
+
+def test_truth_can_be_had_before_the_measurements(drive, measurements):
+    fresh = Drive(drive.seed, drive.duration_s, drive.spec)
+    stamp = list(drive.truth)[3]
+    assert fresh.truth[stamp].ids == drive.truth[stamp].ids
+
+
+def test_imu_feels_gravity_and_the_turn(drive, measurements):
+    samples = [m for n, m in measurements if n == "IMU"]
+    accel = np.mean([m.accel_mps2 for m in samples], axis=0)
+    gyro = np.mean([m.gyro_radps for m in samples], axis=0)
+    assert accel[2] == pytest.approx(9.81, abs=0.4)
+    ego = drive.world.ego
+    grid = drive.world.times_s <= drive.duration_s
+    turn = np.interp(drive.duration_s, drive.world.times_s, ego.pose[:, 2]) - ego.pose[0, 2]
+    assert gyro[2] == pytest.approx(turn / drive.duration_s, abs=0.02)
+    assert accel[1] == pytest.approx(np.mean(ego.speed_mps[grid] * ego.yaw_rate_radps[grid]), abs=0.4)
+
+
+def test_gnss_agrees_with_the_path(drive, measurements):
+    fixes = [m for n, m in measurements if n == "GNSS"]
+    latitude, longitude = MAP_ORIGINS_DEG[drive.location]
+    error = []
+    for fix in fixes:
+        east, north, _ = pymap3d.geodetic2enu(fix.latitude_deg, fix.longitude_deg, 0.0, latitude, longitude, 0.0)
+        error.append(np.array([east, north]) - drive.global_SE3_base(fix.stamp_ns).translation[:2])
+    # Spherical, as the devkit maps positions: up to 0.7 % off the ellipsoid.
+    away = np.linalg.norm(drive.global_SE3_base(fixes[0].stamp_ns).translation[:2])
+    assert np.abs(np.mean(error, axis=0)).max() < 0.7 + 0.007 * away
+
+
+def test_odometry_is_the_path(drive, measurements):
+    poses = [m for n, m in measurements if n == "ODOM"]
+    last = poses[-1]
+    wanted = drive.world.world_SE3_base(0.0).inverse() @ drive.world.world_SE3_base(drive.time_s(last.stamp_ns))
+    np.testing.assert_allclose(last.odom_SE3_base.translation, wanted.translation, atol=1e-9)
+
+
+def test_keyframes_come_every_half_second():
+    drive = Drive(1, 2.0, DriveSpec(lidar_hz=20.0))
+    assert np.diff(drive.keyframes_ns).tolist() == [500_000_000] * 3
+    assert drive.keyframes_ns[0] == drive.events[0].stamp_ns + 500_000_000

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.sim.faults import DEMO_FAULTS, apply, check_sensors, dump_faults, load_faults
+from peft_dml_ros.sim.vehicle_rig import make_rig
+
+
+def test_a_modality_means_all_of_its_sensors():
+    assert apply(DEMO_FAULTS, "CAM_BACK", 9.0).fault == "silence"
+    assert apply(DEMO_FAULTS, "CAM_BACK", 10.0) is None
+    assert apply(DEMO_FAULTS, "LIDAR_TOP", 3.99) is None
+    assert apply(DEMO_FAULTS, "LIDAR_TOP", 4.0).fault == "silence"
+    assert apply(DEMO_FAULTS, "RADAR_FRONT_LEFT", 5.0).fault == "freeze"
+    assert apply(DEMO_FAULTS, "RADAR_FRONT", 5.0) is None
+    assert apply(DEMO_FAULTS, "ODOM", 5.0) is None
+
+
+def test_silence_wins(tmp_path):
+    path = tmp_path / "f.yaml"
+    path.write_text(
+        "- {sensor: radar, fault: freeze, from_s: 0, to_s: 9}\n"
+        "- {sensor: RADAR_FRONT, fault: silence, from_s: 1, to_s: 2}\n"
+    )
+    faults = load_faults(path)
+    assert apply(faults, "RADAR_FRONT", 1.5).fault == "silence"
+    assert apply(faults, "RADAR_FRONT", 2.5).fault == "freeze"
+
+
+def test_round_trip(tmp_path):
+    path = tmp_path / "f.yaml"
+    path.write_text(dump_faults(DEMO_FAULTS))
+    assert load_faults(path) == DEMO_FAULTS
+    check_sensors(DEMO_FAULTS, make_rig())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- {sensor: LIDAR_TOP, fault: silense, from_s: 1, to_s: 2}", "entry 1: fault"),
+        ("- {sensor: LIDAR_TOP, fault: silence, from_s: 3, to_s: 2}", "greater than from_s"),
+        ("- {sensor: SONAR, fault: silence, from_s: 1, to_s: 2}", "SONAR"),
+        ("- {sensor: camera, fault: silence, from_s: 1, to_s: 2, colour: red}", "colour"),
+        ("sensor: camera", "YAML list"),
+        ("- [", "cannot read"),
+    ],
+)
+def test_wrong_scripts_are_refused_with_a_reason(tmp_path, text, said):
+    path = tmp_path / "f.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        load_faults(path)
+
+
+def test_unknown_sensor_is_named_with_the_nearest(tmp_path):
+    path = tmp_path / "f.yaml"
+    path.write_text("- {sensor: RADAR_FRONT_LEFTT, fault: silence, from_s: 1, to_s: 2}")
+    with pytest.raises(ConfigError, match="did you mean 'RADAR_FRONT_LEFT'"):
+        check_sensors(load_faults(path), make_rig())
+
+
+def test_missing_script_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="nowhere"):
+        load_faults(tmp_path / "nowhere.yaml")

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+
+from peft_dml_ros.core.classes import CLASSES
+from peft_dml_ros.sim import camera, lidar, radar
+from peft_dml_ros.sim.actors import KINDS
+from peft_dml_ros.sim.raycast import Caster
+from peft_dml_ros.sim.vehicle_rig import make_rig
+
+RIG = make_rig(352)
+
+
+def _scan(world, time_s=1.0):
+    pose = RIG["LIDAR_TOP"].base_SE3_sensor
+    sweep, counts = lidar.scan(Caster(world), pose, time_s, 0, np.random.default_rng(0))
+    return sweep.points, pose.transform(sweep.points[:, :3].astype(np.float64)), counts
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_lidar_points_lie_in_the_box_and_near_its_surface(bare_world, cls):
+    world = bare_world(cls, at=(9.0, -4.0), yaw=0.7)
+    _, points, counts = _scan(world)
+    box = world.boxes(1.0)
+    raised = points[points[:, 2] > 0.1]
+    assert counts[0] > 10
+    # Noise of 2 cm against 3 cm of air between object and box.
+    assert box.contain(raised)[0].sum() >= 0.93 * len(raised)
+    assert box.contain(raised, 0.05)[0].sum() >= 0.99 * len(raised)
+    assert box.contain(points, 0.05)[0].sum() >= 0.99 * counts[0]
+
+
+def test_lidar_axes_are_right_and_forward(bare_world):
+    points, _, _ = _scan(bare_world("bus", at=(25.0, 0.0), yaw=0.0))
+    raised = points[points[:, 2] > -1.0]
+    assert np.median(raised[:, 1]) > 15.0
+    assert abs(np.median(raised[:, 0])) < 2.0
+
+
+def test_ground_is_where_it_should_be_with_two_centimetres_of_noise(bare_world):
+    _, points, _ = _scan(bare_world(at=(80.0, 60.0)))
+    ground = points[np.hypot(points[:, 0], points[:, 1]) < 10]
+    assert abs(ground[:, 2].mean()) < 0.005
+    assert 0.003 < ground[:, 2].std() < 0.03
+
+
+def test_rings_follow_the_elevation_table(bare_world):
+    points, _, _ = _scan(bare_world("bus", at=(8.0, 0.0), yaw=1.57))
+    elevation = np.rad2deg(np.arcsin(points[:, 2] / np.linalg.norm(points[:, :3], axis=1)))
+    np.testing.assert_allclose(elevation, np.array(lidar.ELEVATIONS_DEG)[points[:, 4].astype(int)], atol=1e-3)
+
+
+def test_no_return_is_lost_between_neighbouring_movers_and_the_rest(bare_world):
+    still, moving = bare_world(velocity=(0.0, 0.0)), bare_world(velocity=(1e-3, 0.0))
+    ranges = []
+    for world in (still, moving):
+        rays = np.random.default_rng(1).normal(size=(20000, 3))
+        rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+        ranges.append(Caster(world).at(0.0).cast(np.array([0, 0, 1.5]), rays).range_m)
+    np.testing.assert_allclose(ranges[0], ranges[1], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("ego_speed", [0.0, 8.0])
+@pytest.mark.parametrize(("speed", "state"), [(6.0, 0), (-6.0, 2)])
+def test_radar_doppler_is_positive_for_what_goes_away(bare_world, ego_speed, speed, state):
+    world = bare_world(at=(30.0, 0.0), yaw=0.0, velocity=(speed, 0.0), ego_speed=ego_speed)
+    found = []
+    for seed in range(8):
+        sweep, counts = radar.measure(
+            Caster(world), RIG["RADAR_FRONT"].base_SE3_sensor, 0.5, 0, np.random.default_rng(seed)
+        )
+        found.append(sweep.points[: counts[0]])
+    points = np.concatenate(found)
+    assert len(points) > 5
+    assert np.median(points["vx_comp"]) == pytest.approx(speed, abs=0.4)
+    assert np.median(points["vx"]) == pytest.approx(speed - ego_speed, abs=0.4)
+    assert (points["dyn_prop"] == state).mean() > 0.9
+
+
+def test_radar_compensates_a_turn(bare_world):
+    world = bare_world("bus", at=(6.0, 9.0), yaw=0.0, ego_speed=8.0, yaw_rate=0.4)
+    speeds = []
+    for seed in range(8):
+        sweep, counts = radar.measure(
+            Caster(world), RIG["RADAR_FRONT_LEFT"].base_SE3_sensor, 0.3, 0, np.random.default_rng(seed)
+        )
+        speeds.append(np.hypot(sweep.points["vx_comp"], sweep.points["vy_comp"])[: counts[0]])
+    assert np.median(np.concatenate(speeds)) < 0.3
+
+
+def test_radar_keeps_to_its_field_of_view(drive):
+    points = radar.measure(drive.caster, RIG["RADAR_FRONT"].base_SE3_sensor, 0.5, 0, np.random.default_rng(0))[0].points
+    bearing = np.arctan2(points["y"], points["x"])
+    assert np.abs(bearing).max() < radar.HALF_FOV_RAD + 0.05
+    assert len(points) <= radar.MAX_POINTS + 20
+    assert (points["z"] == 0).all()
+
+
+@pytest.mark.parametrize("name", [s.name for s in RIG.of("camera")])
+def test_camera_draws_a_car_where_its_box_projects(bare_world, name):
+    sensor = RIG[name]
+    ahead = sensor.base_SE3_sensor.rotation[:, 2]
+    at = sensor.base_SE3_sensor.translation[:2] + 12.0 * ahead[:2]
+    pictures = [
+        camera.render(
+            Caster(bare_world(at=where)), sensor.base_SE3_sensor, sensor.camera, 1.0, np.random.default_rng(0)
+        )
+        for where in (at, (-200.0, -200.0))
+    ]
+    # Shadows fall along +y here; what differs above the ground is the car.
+    differs = np.abs(pictures[0].astype(int) - pictures[1].astype(int)).max(axis=2) > 12
+    box = bare_world(at=at).boxes(1.0)
+    corners = sensor.base_SE3_sensor.inverse().transform(box.corners_m()[0])
+    pixels = corners @ sensor.camera.intrinsics.T
+    pixels = pixels[:, :2] / pixels[:, 2:]
+    rows, columns = np.nonzero(differs)
+    assert rows.min() == pytest.approx(pixels[:, 1].min(), abs=4)
+    assert np.quantile(columns, 0.02) >= pixels[:, 0].min() - 12
+    low, high = pixels.min(axis=0), pixels.max(axis=0)
+    inside = (columns >= low[0] - 2) & (columns <= high[0] + 2) & (rows >= low[1] - 2) & (rows <= high[1] + 2)
+    assert inside.mean() > 0.6
+    assert inside.sum() > 0.35 * np.prod(high - low)
+
+
+def test_every_class_has_statistics():
+    assert set(KINDS) == set(CLASSES)
