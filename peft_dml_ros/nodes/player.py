@@ -76,7 +76,7 @@ class Player:
         self._publishers[channel.topic] = self._node.create_publisher(channel.type, name, channel.qos)
 
     def subscribers(self, topic: str) -> int:
-        """How many subscriptions a topic has now: matched ones of a topic of the recording, others as the graph shows."""
+        """How many subscriptions a topic has: matched ones if the recording holds it, else as the graph shows."""
         if topic in self._publishers:
             return int(self._publishers[topic].get_subscription_count())
         return int(self._node.count_subscribers(topic))

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode
 from rclpy.time import Time
 from sensor_msgs.msg import PointCloud2
@@ -36,7 +39,8 @@ class Outputs:
     def __init__(self, node: LifecycleNode, bundle: Bundle, base_frame: str) -> None:
         self._node, self._bundle, self._frame = node, bundle, base_frame
         self._make = RclpyFactory()
-        new = node.create_lifecycle_publisher
+        silent = PublisherEventCallbacks(use_default_callbacks=False)
+        new = partial(node.create_lifecycle_publisher, event_callbacks=silent)
         self._detections = new(Detection3DArray, "~/detections", DEPTH)
         self._velocities = new(PointCloud2, "~/velocities", DEPTH)
         self._markers = new(MarkerArray, "~/markers", DEPTH)
@@ -44,7 +48,7 @@ class Outputs:
         self._labels = new(LabelInfo, "~/label_info", LATCHED)
         self._vision = new(VisionInfo, "~/vision_info", LATCHED)
         self._debug = {stage: new(Float32, f"~/debug/{stage}_ms", DEPTH) for stage in STAGES}
-        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", DEPTH)
+        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", DEPTH, event_callbacks=silent)
 
     def destroy(self) -> None:
         """End all publishers."""

@@ -75,7 +75,7 @@ class Recorder(Node):
             self.counts[topic] += 1
 
         self._subscriptions_by_topic[topic] = FittingSubscription(
-            self, message_class(type_name), topic, on_bytes, depth=QUEUE, raw=True
+            self, message_class(type_name), topic, on_bytes, depth=QUEUE, raw=True, count_lost=True
         )
 
 

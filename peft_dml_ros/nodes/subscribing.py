@@ -68,9 +68,13 @@ class FittingSubscription:
         depth: int = 5,
         raw: bool = False,
         latched: bool = False,
+        count_lost: bool = False,
     ) -> None:
         self._node, self._type, self._callback = node, message_type, callback
         self._depth, self._raw, self._latched = depth, raw, latched
+        # An executor looks at every event of every subscription each time it waits: half of its work, when left on.
+        on_lost = self._on_lost if count_lost else None
+        self._events = SubscriptionEventCallbacks(message_lost=on_lost, use_default_callbacks=False)
         self.topic: str = node.resolve_topic_name(topic)
         self.lost = 0
         self.qos = self._fitting()
@@ -99,9 +103,8 @@ class FittingSubscription:
         return fitting_qos(self.offered, depth=self._depth, latched=self._latched)
 
     def _subscribe(self) -> Any:
-        events = SubscriptionEventCallbacks(message_lost=self._on_lost, incompatible_qos=lambda _: None)
         return self._node.create_subscription(
-            self._type, self.topic, self._callback, self.qos, event_callbacks=events, raw=self._raw
+            self._type, self.topic, self._callback, self.qos, event_callbacks=self._events, raw=self._raw
         )
 
     def _on_lost(self, info: Any) -> None:

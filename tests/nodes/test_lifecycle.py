@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A lifecycle manager drives the node: it waits, starts, pauses, starts again, and ends; with QoS of all kinds."""
+
+import time
+
+import pytest
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import PointCloud2
+from tf2_msgs.msg import TFMessage
+from vision_msgs.msg import Detection3DArray
+
+from peft_dml_ros.datasets.conversions import lidar_to_msg, stamp_ns_from_msg, tf_static_to_msg
+from peft_dml_ros.nodes.factory import RclpyFactory
+from peft_dml_ros.nodes.subscribing import LATCHED, FittingSubscription, fitting_qos
+from tests.support import scenes
+from tests.support.random_bundle import make_random_bundle
+from tests.support.ros_processes import ros_process
+
+pytestmark = pytest.mark.ros
+MAKE = RclpyFactory()
+BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+RELIABLE = QoSProfile(depth=5)
+
+
+def spin_until(executor, condition, timeout_s=10.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        executor.spin_once(timeout_sec=0.02)
+
+
+@pytest.fixture
+def executor(ros_node):
+    made = SingleThreadedExecutor(context=ros_node.context)
+    made.add_node(ros_node)
+    return made
+
+
+@pytest.mark.slow
+def test_states_are_obeyed(tmp_path, ros_node, executor):
+    bundle = make_random_bundle(tmp_path / "bundle")
+    arguments = ("--ros-args", "-p", f"bundle:={bundle}", "-p", "autostart:=false", "-r", "__ns:=/v1")
+    with ros_process("peft_dml_ros.nodes.perception", *arguments, log=tmp_path / "log") as node:
+        boxes = []
+        ros_node.create_subscription(Detection3DArray, "/v1/perception/detections", boxes.append, 10)
+        # A driver as many are: best effort, and there before the node listens or after, as it comes.
+        cloud = ros_node.create_publisher(PointCloud2, "/v1/lidar_top/points", BEST_EFFORT)
+        ros_node.create_publisher(TFMessage, "/tf_static", LATCHED).publish(tf_static_to_msg(scenes.rig(), MAKE))
+        manager = ros_node.create_client(ChangeState, "/v1/perception/change_state")
+        assert manager.wait_for_service(15)
+
+        def change(transition):
+            request = ChangeState.Request(transition=Transition(id=transition))
+            answer = manager.call_async(request)
+            spin_until(executor, answer.done)
+            assert answer.result().success
+
+        def frames_of_lidar(seconds):
+            """Publish for a while; returns how many of the sweeps came back as boxes."""
+            boxes.clear()
+            sent = set()
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                now_ns = ros_node.get_clock().now().nanoseconds
+                sent.add(now_ns)
+                cloud.publish(lidar_to_msg(scenes.lidar(now_ns), "lidar_top", MAKE))
+                pause = time.monotonic() + 0.1
+                while time.monotonic() < pause:
+                    executor.spin_once(timeout_sec=0.02)
+            return len(sent & {stamp_ns_from_msg(m) for m in boxes})
+
+        assert frames_of_lidar(0.5) == 0
+        change(Transition.TRANSITION_CONFIGURE)
+        assert frames_of_lidar(0.5) == 0
+        change(Transition.TRANSITION_ACTIVATE)
+        assert frames_of_lidar(3.0) >= 5
+        change(Transition.TRANSITION_DEACTIVATE)
+        assert frames_of_lidar(0.5) <= 1
+        change(Transition.TRANSITION_ACTIVATE)
+        assert frames_of_lidar(3.0) >= 5
+        change(Transition.TRANSITION_DEACTIVATE)
+        change(Transition.TRANSITION_CLEANUP)
+        assert node.stop() == 0
+        assert "Traceback" not in node.text
+
+
+def test_the_profile_fits_every_publisher():
+    assert fitting_qos([], depth=3).reliability == ReliabilityPolicy.RELIABLE
+    assert fitting_qos([RELIABLE], depth=3).reliability == ReliabilityPolicy.RELIABLE
+    assert fitting_qos([RELIABLE, BEST_EFFORT], depth=3).reliability == ReliabilityPolicy.BEST_EFFORT
+    assert fitting_qos([LATCHED], depth=3).durability == LATCHED.durability
+    assert fitting_qos([LATCHED, RELIABLE], depth=3).durability == RELIABLE.durability
+    assert fitting_qos([], depth=3, latched=True).durability == LATCHED.durability
+
+
+def test_a_best_effort_driver_that_comes_later_is_heard(ros_node, executor):
+    heard = []
+    subscription = FittingSubscription(ros_node, PointCloud2, "late/points", heard.append)
+    assert not subscription.refresh()
+    driver = ros_node.create_publisher(PointCloud2, "late/points", BEST_EFFORT)
+    spin_until(executor, lambda: subscription.refresh() or subscription.qos.reliability == BEST_EFFORT.reliability)
+    spin_until(executor, driver.get_subscription_count)
+
+    def heard_something():
+        driver.publish(PointCloud2())
+        return bool(heard)
+
+    spin_until(executor, heard_something)
