@@ -48,8 +48,11 @@ def demo(
       peft-dml demo
       peft-dml demo --source drive.mcap --no-faults
     """
+    import os
     from tempfile import TemporaryDirectory
 
+    # The simulator's matrices are thin: threads that wait for each other would cost more than they bring.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from rich.console import Console
 
     from peft_dml_ros.cli.demo_session import Plan, play, prepare

@@ -169,7 +169,8 @@ def _script(faults: tuple[Fault, ...]) -> str:
     if not faults:
         return "All sensors work throughout."
     words = {"silence": "silent", "freeze": "frozen", "delay": "late"}
-    each = (f"{f.sensor} {words[f.fault]} from {f.from_s:g} s to {f.to_s:g} s" for f in faults)
+    names = ("all cameras" if f.sensor == "camera" else f.sensor for f in faults)
+    each = (f"{n} {words[f.fault]} from {f.from_s:g} s to {f.to_s:g} s" for n, f in zip(names, faults, strict=True))
     return f"On the way sensors fail: {', '.join(each)}."
 
 

@@ -14,7 +14,7 @@ from peft_dml_ros.core.errors import PeftDmlError
 COMMANDS: Final[dict[str, str]] = {
     "demo": "Drive, break sensors, watch the boxes: a whole ROS 2 session with a report, in one command.",
     "run": "Detect in a bag or nuScenes folder at full CPU speed; draws boxes and measures time and accuracy.",
-    "simulate": "Write a synthetic drive as a ROS 2 bag or a nuScenes folder.",
+    "simulate": "Write simulated scenes as a nuScenes folder.",
     "node": "Start the perception node of this robot.",
     "replay": "Publish a bag's sensors live, with scripted faults.",
 }

@@ -15,6 +15,7 @@ from peft_dml_ros.cli.scoring import Score, score
 from peft_dml_ros.core.classes import MODALITIES
 
 PERCENTILES = (50, 95, 99)
+STAGES = ("inputs", *MODALITIES, "fusion", "decode")
 LIDAR = MODALITIES.index("lidar")
 
 
@@ -43,7 +44,7 @@ def evaluate(recording: Recording) -> Results:
     frames = recording.frames
     without_lidar = [frame for frame in frames if not frame.mask[LIDAR]]
     full, lidar_out = score(full_frames(recording)), score(without_lidar)
-    stages = sorted({name for frame in frames for name in frame.stages_ms})
+    stages = in_order({name for frame in frames for name in frame.stages_ms})
     metrics = {
         "frames_expected": recording.frames_expected,
         "frames_published": len(frames),
@@ -56,6 +57,11 @@ def evaluate(recording: Recording) -> Results:
         "map_lidar_out": _rounded(lidar_out.mean_ap),
     }
     return Results(metrics, full, lidar_out)
+
+
+def in_order(stages: Iterable[str]) -> list[str]:
+    """Stage names as a frame passes through them; unknown ones last."""
+    return sorted(stages, key=lambda name: (STAGES.index(name) if name in STAGES else len(STAGES), name))
 
 
 def full_frames(recording: Recording) -> list[Frame]:

@@ -11,6 +11,7 @@ import numpy as np
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.measurements import Measurement, OdometrySample
+from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.typing import FloatArray
 
@@ -122,5 +123,6 @@ class Recording:
 
 
 def shown_sensors(rig: Rig) -> list[str]:
-    """Names of the sensors that the network sees, by modality, in the rig's order within each."""
-    return [sensor.name for modality in MODALITIES for sensor in rig.of(modality)]
+    """Names of the sensors that the network sees, by modality; well-known ones in their usual order within each."""
+    place = {name: i for i, name in enumerate(ALL_SENSORS)}
+    return [s.name for m in MODALITIES for s in sorted(rig.of(m), key=lambda s: place.get(s.name, len(place)))]

@@ -15,6 +15,7 @@ import numpy as np
 from peft_dml_ros.cli.alignment import Alignment
 from peft_dml_ros.cli.drawing import draw_from_above, label
 from peft_dml_ros.cli.drawing_cameras import draw_cameras
+from peft_dml_ros.cli.metrics import in_order
 from peft_dml_ros.cli.recording import Frame, Recording
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import ATTRIBUTES, CLASSES, MODALITIES
@@ -54,7 +55,7 @@ def box_trees(boxes: Boxes3D) -> list[dict[str, Any]]:
 
 def write_timing(path: Path, frames: Sequence[Frame]) -> None:
     """Write stage times in ms, one row per frame; an empty cell is a stage that did not run."""
-    stages = sorted({name for frame in frames for name in frame.stages_ms})
+    stages = in_order({name for frame in frames for name in frame.stages_ms})
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["stamp_ns", "total_ms", *(f"{name}_ms" for name in stages)])

@@ -75,8 +75,7 @@ function buildMarks() {
   by("slider").max = D.time.length - 1;
   by("marks").innerHTML = D.faults.filter((f) => !/^RADAR_/.test(f.sensor)).map((f) => {
     const left = (100 * (f.from - START)) / (END - START), right = (100 * (Math.min(f.to, END) - START)) / (END - START);
-    const text = `${esc(f.sensor.replaceAll("_", " "))} ${FAULT_WORDS[f.fault] || esc(f.fault)}`;
-    return `<span style="left:${left}%;width:${right - left}%">${text}</span>`;
+    return `<span style="left:${left}%;width:${right - left}%">${esc(faultText(f))}</span>`;
   }).join("");
 }
 

@@ -173,7 +173,7 @@ function drawBadge(frame) {
   PEN.fillStyle = "#dfe8f2";
   PEN.fillText(`${now.toFixed(1)} s`, 22, 42);
   D.faults.filter((f) => f.from <= now && now < f.to).forEach((fault, line) => {
-    const text = `${fault.sensor.replaceAll("_", " ")} ${FAULT_WORDS[fault.fault] || fault.fault}`;
+    const text = faultText(fault);
     const width = PEN.measureText(text).width + 28;
     PEN.fillStyle = "#d64045";
     PEN.beginPath();

@@ -4,6 +4,7 @@
 
 const CHART = { width: 1300, left: 150, right: 16, row: 15, gap: 46 };
 const FAULT_WORDS = { silence: "silent", freeze: "frozen", delay: "late" };
+const faultText = (f) => `${f.sensor === "camera" ? "all cameras" : f.sensor.replaceAll("_", " ")} ${FAULT_WORDS[f.fault] || f.fault}`;
 const END = Math.max(D.time[D.time.length - 1], 0.1);
 const START = Math.min(D.time[0], 0);
 const atX = (t) => CHART.left + ((t - START) / (END - START)) * (CHART.width - CHART.left - CHART.right);

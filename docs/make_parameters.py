@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes docs/parameters.md from the one place where parameters are defined: `python docs/make_parameters.py`."""
+
+from pathlib import Path
+
+from peft_dml_ros.core.params import describe
+
+HEAD = """# Parameters
+
+Made by `python docs/make_parameters.py` from `peft_dml_ros/core/params.py`; do not edit by hand.
+The same definitions give `config/perception.yaml` and what `ros2 param describe` shows.
+
+An unknown name or a value outside its range is refused at start, with the nearest known name; all mistakes at once.
+"""
+
+
+def table() -> str:
+    """The whole page."""
+    rows = ["", "| parameter | default | range | meaning |", "|---|---|---|---|"]
+    for info in describe():
+        low, high = ("" if bound is None else f"{bound:g}" for bound in (info.minimum, info.maximum))
+        span = f"{low} to {high}" if low or high else ""
+        default = "all of the nuScenes names" if isinstance(info.default, tuple) else f"`{info.default}`"
+        rows.append(f"| `{info.name}` | {default} | {span} | {info.description} |")
+    return HEAD + "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("parameters.md").write_text(table(), encoding="utf-8")
