@@ -105,7 +105,9 @@ class _Steps:
 
 
 def _tell(console: Any, problem: str, out: Path) -> None:
-    console.print(f"[bold red]error:[/] [red]{problem}[/]", markup=True, soft_wrap=True)
+    from rich.text import Text
+
+    console.print(Text.assemble(("error: ", "bold red"), (problem, "red")), soft_wrap=True)
     console.print(f"What was recorded until then is kept in [bold]{out}/[/].")
     raise typer.Exit(1)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from peft_dml_ros.cli.children import Child
-from peft_dml_ros.cli.environment import ros_environment
+from peft_dml_ros.cli.environment import require_ros, ros_environment
 from peft_dml_ros.cli.readback import BOXES, Played
 from peft_dml_ros.cli.recording import FaultWindow
 from peft_dml_ros.core.boxes import Boxes3D
@@ -114,9 +115,12 @@ def prepare(plan: Plan, scratch: Path, steps: Steps) -> Drive:
     Raises:
         PeftDmlError: bundle, source or fault script are not usable, or the recording cannot be written.
     """
+    require_ros()
     load_bundle(plan.bundle)
     plan.out.mkdir(parents=True, exist_ok=True)
     plan.bag.unlink(missing_ok=True)
+    # What a recorder that was killed leaves behind.
+    shutil.rmtree(plan.bag.with_suffix(".part"), ignore_errors=True)
     if plan.source is None:
         path, source = _simulate(plan, scratch, steps)
         what = f"A synthetic drive of {plan.seconds:.0f} s, played in real time"

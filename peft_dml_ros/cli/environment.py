@@ -5,10 +5,32 @@ from __future__ import annotations
 
 import os
 import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from peft_dml_ros.core.errors import ConfigError
+
 PROFILE: Final = "fastdds_large_messages.xml"
+
+
+def require_ros() -> None:
+    """Check that the nodes can start at all, before anything long is begun.
+
+    Raises:
+        ConfigError: ROS 2 or a message package is missing.
+    """
+    if find_spec("rclpy") is None:
+        raise ConfigError(
+            "ROS 2 for Python is missing; source a ROS installation (source /opt/ros/$ROS_DISTRO/setup.bash), "
+            "or install it from the package index: pip install 'peft_dml_ros[ros]'"
+        )
+    if missing := [name for name in ("vision_msgs", "tf2_msgs") if find_spec(name) is None]:
+        packages = " ".join(f"ros-$ROS_DISTRO-{name.replace('_', '-')}" for name in missing)
+        raise ConfigError(
+            f"message packages are missing: {', '.join(missing)}; install them (apt install {packages}), "
+            "or build them in the repository: python interfaces/build.py"
+        )
 
 
 def shared_file(*parts: str) -> Path | None:

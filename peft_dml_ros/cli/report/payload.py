@@ -18,7 +18,7 @@ from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES, MODALITIES
 from peft_dml_ros.core.typing import AnyArray, Float32Array
 
 RANGE_M: Final = 52.0
-LIDAR_POINTS: Final = 4500
+LIDAR_POINTS: Final = 6000
 """LiDAR points per frame in the page; more would not show and would weigh."""
 BOXES: Final = 120
 MIN_SCORE: Final = 0.1

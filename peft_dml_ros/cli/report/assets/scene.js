@@ -72,8 +72,8 @@ function drawLidar(frame) {
   for (let i = offsets[frame]; i < offsets[frame + 1]; i++) {
     const z = values[3 * i + 2] / 100;
     const level = Math.max(0, Math.min(1, (z + 0.3) / 3));
-    PEN.fillStyle = z < 0.25 ? "rgba(84,108,138,.75)" : `hsl(${205 - 40 * level}, 75%, ${52 + 26 * level}%)`;
-    PEN.fillRect(px(values[3 * i + 1] / 100) - 1.2, py(values[3 * i] / 100) - 1.2, 2.6, 2.6);
+    PEN.fillStyle = z < 0.25 ? "rgb(88,114,147)" : `hsl(${205 - 40 * level}, 80%, ${55 + 27 * level}%)`;
+    PEN.fillRect(px(values[3 * i + 1] / 100) - 1.5, py(values[3 * i] / 100) - 1.5, 3, 3);
   }
 }
 
