@@ -21,7 +21,7 @@ from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.sync import Synchroniser
 from peft_dml_ros.datasets import conversions
-from peft_dml_ros.datasets.topics import TF_STATIC, camera_info_topic_of, frame_of, topic_of, type_of
+from peft_dml_ros.datasets.topics import IMAGE, TF_STATIC, camera_info_topic_of, frame_of, topic_of, type_of
 from peft_dml_ros.nodes.diagnostics import SensorReport, sensor_reports
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.pipeline import FrameJob
@@ -64,29 +64,35 @@ class Intake:
             FittingSubscription(node, TFMessage, TF_STATIC, self._on_transforms, depth=100, latched=True)
         ]
         for name in params.sensors:
-            self._subscribe(name)
+            self._listen(name, topic_of(name), type_of(name))
+        cameras = [name for name in params.sensors if modality_of_channel(name) == "camera"]
+        for name in cameras:
+            self._listen_to_calibration(name)
+        self._raw_images = {name: topic_of(name).removesuffix("/compressed") for name in cameras}
+        self.refresh()
 
-    def _subscribe(self, name: str) -> None:
+    def _listen(self, name: str, topic: str, type_name: str) -> None:
         modality = modality_of_channel(name)
         decode = DECODERS[modality]
         measurements = FittingSubscription(
             self._node,
-            message_class(type_of(name)),
-            topic_of(name),
+            message_class(type_name),
+            topic,
             lambda message: self._guard(name, lambda: self._on_measurement(name, decode, message)),
             depth=QUEUE[modality],
         )
         self._subscriptions.append(measurements)
-        if modality == "camera":
-            info = FittingSubscription(
-                self._node,
-                CameraInfo,
-                camera_info_topic_of(name),
-                lambda cdr: self._guard(name, lambda: self._on_camera_info(name, cdr)),
-                depth=1,
-                raw=True,
-            )
-            self._subscriptions.append(info)
+
+    def _listen_to_calibration(self, camera: str) -> None:
+        info = FittingSubscription(
+            self._node,
+            CameraInfo,
+            camera_info_topic_of(camera),
+            lambda cdr: self._guard(camera, lambda: self._on_camera_info(camera, cdr)),
+            depth=1,
+            raw=True,
+        )
+        self._subscriptions.append(info)
 
     def destroy(self) -> None:
         """End all subscriptions."""
@@ -95,7 +101,11 @@ class Intake:
         self._subscriptions.clear()
 
     def refresh(self) -> None:
-        """Fit subscriptions to publishers that have come since."""
+        """Fit subscriptions to publishers that have come since; raw images are taken where somebody publishes them."""
+        for camera, topic in list(self._raw_images.items()):
+            if self._node.count_publishers(self._node.resolve_topic_name(topic)):
+                self._listen(camera, topic, IMAGE)
+                del self._raw_images[camera]
         for subscription in self._subscriptions:
             if subscription.refresh():
                 self._node.get_logger().info(f"subscribed to {subscription.topic} anew: its publishers offer other QoS")
@@ -116,7 +126,7 @@ class Intake:
 
     def drops(self) -> Counter[str]:
         """All drops before the detector, by reason."""
-        return self._drops.totals() + self._synchroniser.drops
+        return self._drops.totals() + Counter(self._synchroniser.drops)
 
     def _now_ns(self) -> int:
         return int(self._node.get_clock().now().nanoseconds)

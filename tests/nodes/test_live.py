@@ -11,9 +11,10 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rosbags.highlevel import AnyReader
-from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
+from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.datasets.bags import typestore
 from peft_dml_ros.datasets.conversions import (
     boxes_from_msg,
@@ -36,6 +37,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.slow]
 NODES = "peft_dml_ros.nodes"
 SILENT_S = (1.5, 2.7)
 WAIT_FOR = ("/lidar_top/points=2", "/perception/velocities", "/perception/status", "/perception/markers")
+PIXELS = np.full((198, 352, 3), 90, dtype=np.uint8)
 MAKE = RclpyFactory()
 
 
@@ -240,6 +242,15 @@ def test_bad_input_is_counted_by_name_and_the_node_lives_on(perception, ros_node
     assert drops["LIDAR_TOP: stamp from the future"] == 1, drops
     assert drops["CAM_FRONT: malformed"] == 1, drops
     assert any("corrupt" in reason for reason in drops), drops
+
+    raw = vehicle.node.create_publisher(Image, "/cam_front/image", 10)
+
+    def camera_is_used():
+        raw.publish(image_to_msg(CameraImage(vehicle.now_ns(), pixels=PIXELS), "cam_front", MAKE))
+        return vehicle.status["perception: frame"].get("mask.camera") == "1"
+
+    vehicle.spin_until(camera_is_used)
+    assert vehicle.drops()["CAM_FRONT: malformed"] == 1
     assert perception.stop() == 0
     assert "Traceback" not in perception.text
 
