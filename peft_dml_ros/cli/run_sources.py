@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
@@ -20,6 +20,10 @@ from peft_dml_ros.core.typing import IntArray
 if TYPE_CHECKING:
     from peft_dml_ros.datasets.nuscenes import NuScenesReader
     from peft_dml_ros.datasets.source import Source
+
+
+CHECKED: Final = 20
+"""Keyframes whose reading is checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +87,8 @@ class Kept:
 class StreamSource:
     """Any source of measurements in stamp order: a bag, a drive, a nuScenes scene with its sweeps."""
 
-    def __init__(self, source: Source, *, folder: bool) -> None:
-        self._source, self._folder = source, folder
+    def __init__(self, source: Source, reader: NuScenesReader | None = None, tokens: Sequence[str] = ()) -> None:
+        self._source, self._reader, self._tokens = source, reader, tokens
         self.rig, self.truth = source.rig, source.truth
         self.words = f"{source.name}, every measurement in stamp order"
 
@@ -92,7 +96,7 @@ class StreamSource:
         """Topic, or folder below samples/ and sweeps/."""
         from peft_dml_ros.datasets.topics import bag_topic, topic_of
 
-        return f"samples/{sensor.name}" if self._folder else bag_topic(topic_of(sensor.name))
+        return f"samples/{sensor.name}" if self._reader else bag_topic(topic_of(sensor.name))
 
     def frames(self, offline: Offline, kept: Kept, seconds: float) -> Iterator[Frame]:
         """Frames as the live node makes them."""
@@ -108,8 +112,8 @@ class StreamSource:
             yield name, measurement
 
     def check(self) -> ReadingCheck | None:
-        """Nothing to compare with."""
-        return None
+        """Compare points with annotations, for a nuScenes folder."""
+        return None if self._reader is None else check_reading(self._reader, self._tokens)
 
 
 class KeyframeSource:
@@ -141,13 +145,18 @@ class KeyframeSource:
 
     def check(self) -> ReadingCheck | None:
         """Count LiDAR points in every annotated box and compare with `num_lidar_pts`."""
-        equal = total = off_by = 0
-        for token in self._tokens:
-            counted, annotated = count_points(self._reader, token)
-            difference = np.abs(counted - annotated)
-            equal, total = equal + int((difference == 0).sum()), total + len(annotated)
-            off_by += int(difference.sum())
-        return ReadingCheck(equal, total, off_by) if total else None
+        return check_reading(self._reader, self._tokens)
+
+
+def check_reading(reader: NuScenesReader, tokens: Sequence[str]) -> ReadingCheck | None:
+    """Compare points with annotations in the first keyframes; None when nothing is annotated."""
+    equal = total = off_by = 0
+    for token in tokens[:CHECKED]:
+        counted, annotated = count_points(reader, token)
+        difference = np.abs(counted - annotated)
+        equal, total = equal + int((difference == 0).sum()), total + len(annotated)
+        off_by += int(difference.sum())
+    return ReadingCheck(equal, total, off_by) if total else None
 
 
 def count_points(reader: NuScenesReader, token: str) -> tuple[IntArray, IntArray]:
@@ -184,7 +193,7 @@ def open_run_source(path: Path, scene: str | None) -> RunSource:
 
     source = open_source(path, scene=scene, allow_missing=True)
     if not isinstance(source, NuScenesSource):
-        return StreamSource(source, folder=False)
+        return StreamSource(source)
     if len(source.tokens) == 1:
         return KeyframeSource(source.reader, source.tokens)
-    return StreamSource(source, folder=True)
+    return StreamSource(source, source.reader, source.tokens)
