@@ -102,6 +102,11 @@ class Recording:
     from_ns: int = 0
 
     @property
+    def live(self) -> bool:
+        """True for a session over ROS, false for a run at full speed."""
+        return bool(self.from_ns)
+
+    @property
     def start_ns(self) -> int:
         """Time zero of everything that is shown."""
         return self.from_ns or self.frames[0].stamp_ns

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from peft_dml_ros.cli.main import COMMANDS
+from peft_dml_ros.cli.metrics import evaluate
 
 PAGES = ("README.md", "docs/index.md", "docs/quickstart.md", "docs/concepts.md", "CONTRIBUTING.md")
 
@@ -39,3 +40,14 @@ def test_commands_in_the_docs_exist(repository, page):
 
 def test_readme_is_short(repository):
     assert len((repository / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_results_of_a_demo_fit_into_the_readme(repository, recording):
+    results = evaluate(recording)
+    script = runpy.run_path(str(repository / "docs" / "make_results.py"))
+    text = script["section"](results.metrics, results.scores, 2)
+    assert "20 of 20, 5 of them without LiDAR" in text
+    readme = script["fill"]((repository / "README.md").read_text(encoding="utf-8"), text)
+    assert readme.count(text) == 1
+    assert script["fill"](readme, text) == readme
+    assert len(readme.splitlines()) <= 120

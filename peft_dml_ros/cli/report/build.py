@@ -33,7 +33,7 @@ def write_report(recording: Recording, results: Results, path: Path, *, details:
         "heading": _heading(recording, results),
         "lead": escape(recording.title),
         "cards": _cards(recording, results),
-        "tables": _tables(results),
+        "tables": _tables(results, live=recording.live),
         "footer": escape(details),
         "script": "\n".join(_asset(name) for name in SCRIPTS).replace('"use strict";\n', ""),
         "data": data.replace("</", "<\\/"),
@@ -58,12 +58,14 @@ def _heading(recording: Recording, results: Results) -> str:
 def _cards(recording: Recording, results: Results) -> str:
     metrics = results.metrics
     latency: dict[str, float] = metrics["latency_ms"]
+    waiting = "latency, stamp to boxes" if recording.live else "computing time"
+    published, due = metrics["frames_published"], metrics["frames_expected"]
     cards = [
-        (f"{metrics['frames_published']} / {metrics['frames_expected']}", "frames published / LiDAR sweeps driven"),
+        (f"{published} / {due}", "frames published / due") if recording.live else (str(published), "frames"),
         (str(metrics["frames_published_lidar_out"]), "of them without any LiDAR"),
     ]
     if latency:
-        cards.append((f"{latency['p50']:.0f} ms", f"median latency, 95 % within {latency['p95']:.0f} ms"))
+        cards.append((f"{latency['p50']:.0f} ms", f"median {waiting}, 95 % within {latency['p95']:.0f} ms"))
     for score, words in ((results.full, "all sensors in use"), (results.lidar_out, "LiDAR silent")):
         if score.mean_ap is not None:
             cards.append((f"{score.mean_ap:.2f}", f"mAP, {words} ({score.frames} frames)"))
@@ -72,13 +74,13 @@ def _cards(recording: Recording, results: Results) -> str:
     return "\n".join(f'  <div class="card"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in cards)
 
 
-def _tables(results: Results) -> str:
+def _tables(results: Results, *, live: bool) -> str:
     metrics: dict[str, Any] = results.metrics
     tables = [
         accuracy_table(results.full, "Accuracy, all sensors in use"),
         accuracy_table(results.lidar_out, "Accuracy, LiDAR silent"),
         sensors_table(metrics["sensors"]),
-        stages_table(metrics["stages_ms"], metrics["latency_ms"]),
+        stages_table(metrics["stages_ms"], metrics["latency_ms"], live=live),
         drops_table(metrics["drops"]),
     ]
     return f'<div class="table-grid">{"".join(tables)}</div>'

@@ -40,6 +40,7 @@ def payload(recording: Recording) -> dict[str, Any]:
 
     return {
         "title": recording.title,
+        "live": recording.live,
         "range_m": RANGE_M,
         "min_score": MIN_SCORE,
         "classes": CLASSES,

@@ -37,9 +37,9 @@ def sensors_table(sensors: dict[str, dict[str, Any]]) -> str:
     return table("Sensors", note, ["sensor", "messages", "gated", "reasons"], rows, numbers=(1, 2))
 
 
-def stages_table(stages: dict[str, dict[str, float]], latency: dict[str, float]) -> str:
+def stages_table(stages: dict[str, dict[str, float]], latency: dict[str, float], *, live: bool) -> str:
     """Time by stage, the whole way last."""
-    named = [*stages.items(), ("stamp to publication", latency)]
+    named = [*stages.items(), ("stamp to publication" if live else "whole frame", latency)]
     rows = [
         [_words(name), *(f"{p.get(key, float('nan')):.1f}" for key in ("p50", "p95", "p99"))] for name, p in named if p
     ]

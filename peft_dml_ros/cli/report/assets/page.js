@@ -25,7 +25,7 @@ function narrate(frame, threshold) {
   const alarm = names.length ? `<span class="alarm">Not used: ${names.map((n) => n.replaceAll("_", " ")).join(", ")}.</span> ` : "All sensors are in use. ";
   const truth = D.truth_known[frame] ? ` of ${rowsOf(D.truth, frame).length} true objects` : "";
   return `<b>${D.time[frame].toFixed(1)} s</b> · ${alarm}${boxes} boxes${truth}, timed by ${D.reference[frame] || "the timer"}, ` +
-    `published after ${D.latency[frame].toFixed(0)} ms.`;
+    `${D.live ? "published after" : "computed in"} ${D.latency[frame].toFixed(0)} ms.`;
 }
 
 function show(frame) {

@@ -113,7 +113,9 @@ function latencyChart(y) {
   const high = sorted[Math.min(sorted.length - 1, Math.floor(0.99 * sorted.length))];
   const top = Math.max(50, Math.ceil((high * 1.15) / 50) * 50);
   const at = (v) => y + height * (1 - Math.min(v, top) / top);
-  let svg = title(y, "Latency", "from the sensor's stamp to the published boxes, ms; dot colour: the sensor that set the time");
+  let svg = title(y, D.live ? "Latency" : "Computing time", D.live
+    ? "from the sensor's stamp to the published boxes; dot colour: the sensor that set the time"
+    : "per frame; dot colour: the sensor that set the time");
   svg += axis(y, height, top, (v) => `${v.toFixed(0)} ms`);
   D.time.forEach((t, i) => {
     const sensor = D.sensors.find((s) => s.name === D.reference[i]);

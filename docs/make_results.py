@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts a run of the demo into the README: its figures and its picture.
+
+peft-dml demo && python docs/make_results.py demo_out
+"""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+
+
+def section(metrics: dict[str, Any], scores: dict[str, Any], cores: int) -> str:
+    """Markdown of the README's results."""
+    latency, full, out = metrics["latency_ms"], scores["full"], scores["lidar_out"]
+    published, due = metrics["frames_published"], metrics["frames_expected"]
+    lines = [
+        f"12 s of simulated driving on {cores} CPU cores; LiDAR silent for 3 s, cameras for 2 s, a radar frozen for 9 s:",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| frames published | {published} of {due}, {metrics['frames_published_lidar_out']} of them without LiDAR |",
+        f"| stamp to publication | median {latency['p50']:.0f} ms, 95 % within {latency['p95']:.0f} ms |",
+        f"| mAP (nuscenes-devkit), all sensors | {_number(full['map'])} |",
+        f"| mAP (nuscenes-devkit), LiDAR silent | {_number(out['map'])} |",
+    ]
+    for name in ("car", "pedestrian"):
+        pair = (_number(score["ap"].get(name, {}).get("2 m")) for score in (full, out))
+        lines.append(f"| AP at 2 m, {name}: all sensors / LiDAR silent | {' / '.join(pair)} |")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "none there" if value is None else f"{value:.2f}"
+
+
+def fill(readme: str, text: str) -> str:
+    """The README with its results replaced."""
+    pattern = f"{re.escape(BEGIN)}.*?{re.escape(END)}"
+    return re.sub(pattern, lambda _: f"{BEGIN}\n{text}\n{END}", readme, flags=re.DOTALL)
+
+
+def main(folder: Path) -> None:
+    """Update README.md and docs/images/demo.png from a folder that the demo wrote."""
+    metrics, scores = (json.loads((folder / name).read_text()) for name in ("metrics.json", "scores.json"))
+    path = ROOT / "README.md"
+    path.write_text(
+        fill(path.read_text(encoding="utf-8"), section(metrics, scores, os.cpu_count() or 1)), encoding="utf-8"
+    )
+    from PIL import Image  # noqa: PLC0415  comes with matplotlib
+
+    picture = Image.open(folder / "picture.png").convert("RGB")
+    picture.quantize(160, dither=Image.Dither.NONE).save(ROOT / "docs" / "images" / "demo.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "demo_out"))
