@@ -20,7 +20,7 @@ def section(metrics: dict[str, Any], scores: dict[str, Any], cores: int) -> str:
     latency, full, out = metrics["latency_ms"], scores["full"], scores["lidar_out"]
     published, due = metrics["frames_published"], metrics["frames_expected"]
     lines = [
-        f"12 s of simulated driving on {cores} CPU cores; LiDAR silent for 3 s, cameras for 2 s, a radar frozen for 9 s:",
+        f"12 s of simulated driving on {cores} cores; LiDAR silent for 3 s, cameras for 2 s, a radar frozen for 9 s:",
         "",
         "| | |",
         "|---|---|",
