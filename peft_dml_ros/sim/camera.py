@@ -18,6 +18,9 @@ from peft_dml_ros.sim.road import CROSSING_HALF_M, CYCLE_STRIP_M, LANE_M, Road
 ZENITH = np.array([0.30, 0.48, 0.78], np.float32)
 HORIZON = np.array([0.74, 0.80, 0.86], np.float32)
 HAZE_M = 260.0
+SHADED_BELOW_M = 4.0
+SHADED_WITHIN_M = 90.0
+GRAIN_WITHIN_M = 45.0
 GAMMA_LEVELS = 4096
 
 
@@ -66,20 +69,25 @@ def _gamma() -> Float32Array:
 
 def _shade(caster: Caster, instant: Instant, hits: Hits, origin: Float32Array, rays: Float32Array) -> Float32Array:
     """(N, 3) float32 linear light."""
-    sky = np.clip(rays[:, 2:3] * 2.2, 0, 1)
-    colour = HORIZON + (ZENITH - HORIZON) * sky
-    solid = np.flatnonzero(hits.face >= 0)
+    colour = np.empty_like(rays)
+    sky, solid = np.flatnonzero(hits.face < 0), np.flatnonzero(hits.face >= 0)
+    colour[sky] = HORIZON + (ZENITH - HORIZON) * np.clip(rays[sky, 2:3] * np.float32(2.2), 0, 1)
     face, ranges, normal = hits.face[solid], hits.range_m[solid], hits.normal[solid]
     points = origin + rays[solid] * ranges[:, None]
     sun = caster.world.sun.astype(np.float32)
     facing = np.clip(normal @ sun, 0, None)
-    lit = np.flatnonzero(facing > 0)
+    # What is high is nearly always in the sun, and tells a detector nothing.
+    lit = np.flatnonzero((facing > 0) & (points[:, 2] < SHADED_BELOW_M) & (ranges < SHADED_WITHIN_M))
     start = points[lit] + normal[lit] * np.float32(0.02)
     facing[lit] *= 1.0 - instant.blocked(start, sun, origin)
     light = np.float32(0.95) * facing + np.float32(0.38) + np.float32(0.10) * normal[:, 2]
     surface = caster.mesh.surface[face]
-    plain = caster.mesh.albedo[face] ** np.float32(1.6)
-    albedo = _textured(plain, surface, points, normal, hits.uv[solid], caster.world.road)
+    road = np.flatnonzero((surface == int(Surface.ROAD)) | (surface == int(Surface.PAVEMENT)))
+    uv = np.zeros((len(solid), 2), np.float32)
+    uv[road] = hits.uv(caster, solid[road])
+    albedo = caster.light_albedo[face]
+    _grain(albedo, np.where(ranges < GRAIN_WITHIN_M, surface, np.uint8(Surface.PLAIN)), points)
+    _paint(albedo, surface, points, normal, uv, caster.world.road)
     shaded = albedo * light[:, None]
     glass = surface == int(Surface.GLASS)
     shaded[glass] += np.float32(0.12) * HORIZON
@@ -95,14 +103,18 @@ def _noise(cells: npt.NDArray[np.int64]) -> Float32Array:
     return ((mixed & 0xFFFF) / np.float32(65536.0)).astype(np.float32)
 
 
-def _textured(
-    albedo: Float32Array, surface: UInt8Array, points: Float32Array, normal: Float32Array, uv: Float32Array, road: Road
-) -> Float32Array:
-    """Albedo with road markings, paving, grass, foliage and windows."""
+def _grain(albedo: Float32Array, surface: UInt8Array, points: Float32Array) -> None:
+    """Makes asphalt, grass and leaves uneven, in place."""
     for kind, cell_m, depth in ((Surface.ROAD, 0.35, 0.12), (Surface.GRASS, 0.5, 0.3), (Surface.FOLIAGE, 0.3, 0.5)):
         at = np.flatnonzero(surface == int(kind))
         grain = _noise(np.floor(points[at, :2] / cell_m + points[at, 2:] * (kind == Surface.FOLIAGE)).astype(np.int64))
         albedo[at] *= (1 - depth / 2 + depth * grain)[:, None]
+
+
+def _paint(
+    albedo: Float32Array, surface: UInt8Array, points: Float32Array, normal: Float32Array, uv: Float32Array, road: Road
+) -> None:
+    """Road markings, paving joints and windows, in place."""
     paving = np.flatnonzero(surface == int(Surface.PAVEMENT))
     joints = (np.mod(uv[paving], 1.5) < 0.06).any(axis=1)
     albedo[paving] *= np.where(joints, 0.75, 1.0).astype(np.float32)[:, None]
@@ -115,7 +127,6 @@ def _textured(
     level = np.mod(points[walls, 2], 3.2)
     window = (np.mod(along, 2.6) > 0.9) & (level > 1.0) & (level < 2.5) & (np.abs(normal[walls, 2]) < 0.5)
     albedo[walls[window]] = np.array([0.06, 0.08, 0.10], np.float32)
-    return albedo
 
 
 def _markings(uv: Float32Array, road: Road) -> tuple[AnyArray, AnyArray]:

@@ -31,7 +31,7 @@ def _rays(rng: np.random.Generator) -> FloatArray:
     """(N, 3) unit directions in the sensor frame: denser ahead, a little up and down."""
     wide = rng.uniform(-HALF_FOV_RAD, HALF_FOV_RAD, RAYS * 3 // 4)
     narrow = rng.uniform(-NARROW_HALF_RAD, NARROW_HALF_RAD, RAYS - len(wide))
-    azimuth = np.concatenate([wide, narrow])
+    azimuth = np.sort(np.concatenate([wide, narrow]))
     elevation = np.deg2rad(rng.uniform(-1.5, 5.0, RAYS))
     cos = np.cos(elevation)
     return np.stack([cos * np.cos(azimuth), cos * np.sin(azimuth), np.sin(elevation)], axis=1)

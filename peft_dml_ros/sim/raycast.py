@@ -6,6 +6,7 @@ Rays are taken into a mover's own frame, so that no tree is ever built twice.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -13,11 +14,13 @@ from typing import Any, Final
 import numpy as np
 
 from peft_dml_ros.core.typing import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
-from peft_dml_ros.sim.mesh import Mesh, merge
+from peft_dml_ros.sim.mesh import Mesh, merge, normals_of
 from peft_dml_ros.sim.world import World
 
 MISS_M: Final = 1e9
 SHADOW_REACH_M: Final = 60.0
+BLOCK: Final = 8
+"""Rays that are taken or left together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +30,22 @@ class Hits:
     Attributes:
         range_m: (N,) float32 along the unit direction; infinite for a miss.
         face: (N,) int64 index into `Caster.mesh`'s faces, -1 for a miss.
-        normal: (N, 3) float32 unit, turned towards the ray's origin; 0 for a miss.
-        uv: (N, 2) float32 texture coordinates.
+        normal: (N, 3) float32 unit, turned towards the ray's origin; anything for a miss.
+        barycentric: (N, 2) float32 position inside the face.
     """
 
     range_m: Float32Array
     face: IntArray
     normal: Float32Array
-    uv: Float32Array
+    barycentric: Float32Array
+
+    def uv(self, caster: Caster, index: IntArray) -> Float32Array:
+        """(K, 2) float32 texture coordinates of some hits."""
+        corner = caster.corner_uv[self.face[index]]
+        weight = self.barycentric[index]
+        along, across = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
+        mixed: Float32Array = corner[:, 0] + weight[:, :1] * along + weight[:, 1:] * across
+        return mixed
 
 
 class Caster:
@@ -47,6 +58,8 @@ class Caster:
         movers: (M,) indices of the actors that move.
         first_face: (M,) first face of each mover in `mesh`.
         radius_m: (M,) radius of a sphere around each mover's box.
+        bead_m: (M,) radius of each of three spheres in a row that hold it too.
+        length_m: (M,) length of each mover.
     """
 
     def __init__(self, world: World) -> None:
@@ -64,10 +77,23 @@ class Caster:
         self.owner: Int32Array = np.concatenate([np.full(len(world.background.faces), -1, np.int32), *owners])
         self.first_face = len(static.faces) + np.cumsum([0, *[len(m.faces) for m in moving]])[:-1]
         self.radius_m: FloatArray = np.array([np.linalg.norm(actors[i].size_m) / 2 for i in self.movers])
+        sizes = np.array([actors[i].size_m for i in self.movers]).reshape(-1, 3)
+        self.length_m: FloatArray = sizes[:, 0]
+        self.bead_m: FloatArray = np.linalg.norm(sizes / [3.0, 1.0, 1.0], axis=1) / 2
         self.base_z_m: FloatArray = np.array([actors[i].base_z_m for i in self.movers])
         self.half_height_m: FloatArray = np.array([actors[i].size_m[2] / 2 for i in self.movers])
         self.still = _tree(static.vertices, static.faces)
         self._trees: dict[int, Any] = {}
+
+    @cached_property
+    def normals(self) -> Float32Array:
+        """(F, 3) unit normals; of movers in their own frame."""
+        return normals_of(self.mesh).astype(np.float32)
+
+    @cached_property
+    def light_albedo(self) -> Float32Array:
+        """(F, 3) albedo in linear light."""
+        return self.mesh.albedo ** np.float32(1.6)
 
     @cached_property
     def corner_uv(self) -> Float32Array:
@@ -102,50 +128,67 @@ class Instant:
     def _centres(self) -> FloatArray:
         return np.column_stack([self.poses[:, :2], self.caster.base_z_m + self.caster.half_height_m])
 
+    def _beads(self, movers: IntArray) -> FloatArray:
+        """(3, K, 3) centres of three spheres, of radius `Caster.bead_m`, that hold each mover's box."""
+        yaw = self.poses[movers, 2]
+        ahead = np.stack([np.cos(yaw), np.sin(yaw), 0 * yaw], axis=1) * (self.caster.length_m[movers] / 3)[:, None]
+        beads: FloatArray = self._centres()[movers] + np.array([-1.0, 0.0, 1.0])[:, None, None] * ahead
+        return beads
+
     def cast(self, origin_m: AnyArray, directions: AnyArray, max_range_m: float = 150.0) -> Hits:
         """First hits of rays from one point.
 
         Args:
             origin_m: (3,) world frame.
-            directions: (N, 3) unit vectors, world frame.
+            directions: (N, 3) unit vectors, world frame; fastest where neighbours in the array are neighbours in space.
             max_range_m: Movers beyond this are left out.
         """
         origin = np.asarray(origin_m, dtype=np.float32)
         rays = np.ascontiguousarray(directions, dtype=np.float32)
         out = self.caster.still.run(np.ascontiguousarray(np.broadcast_to(origin, rays.shape)), rays, output=True)
-        ranges, face, normal = out["tfar"], out["primID"].astype(np.int64), out["Ng"]
-        bary_u, bary_v = out["u"], out["v"]
-        offset = self._centres() - origin
-        distance = np.linalg.norm(offset, axis=1)
-        near = np.flatnonzero(distance - self.caster.radius_m < max_range_m)
-        if len(near):
-            towards = (offset[near] / np.maximum(distance[near], 1e-6)[:, None]).astype(np.float32)
-            sine = np.minimum(self.caster.radius_m[near] / np.maximum(distance[near], 1e-6), 1.0)
-            bound = np.where(sine < 1.0, np.sqrt(1.0 - sine**2), -1.0).astype(np.float32)
-            inside = towards @ rays.T > bound[:, None]
-            for k, mover in enumerate(near):
-                chosen = np.flatnonzero(inside[k])
-                if len(chosen) == 0:
-                    continue
-                hit, found, turned = self._cast_one(int(mover), origin, rays[chosen], ranges[chosen])
-                if len(hit):
-                    at = chosen[hit]
-                    ranges[at], bary_u[at], bary_v[at] = found["tfar"][hit], found["u"][hit], found["v"][hit]
-                    face[at] = self.caster.first_face[mover] + found["primID"][hit]
-                    normal[at] = turned
-        return self._finish(rays, ranges, face, normal, bary_u, bary_v)
+        ranges, face = out["tfar"], out["primID"].astype(np.int64)
+        normal = self.caster.normals[face]
+        barycentric = np.stack([out["u"], out["v"]], axis=1)
+        for mover, chosen in self._candidates(origin, rays, max_range_m):
+            rotation, own_origin = self._into(mover, origin[None])
+            own = np.ascontiguousarray(rays[chosen] @ rotation)
+            start = np.ascontiguousarray(np.broadcast_to(own_origin, own.shape))
+            found = self.caster.tree(mover).run(start, own, output=True)
+            hit = np.flatnonzero(found["tfar"] < ranges[chosen])
+            if len(hit):
+                at = chosen[hit]
+                ranges[at] = found["tfar"][hit]
+                face[at] = self.caster.first_face[mover] + found["primID"][hit]
+                barycentric[at] = np.stack([found["u"][hit], found["v"][hit]], axis=1)
+                normal[at] = self.caster.normals[face[at]] @ rotation.T
+        miss = ranges > MISS_M
+        ranges[miss] = np.inf
+        face[miss] = -1
+        normal[np.einsum("ij,ij->i", normal, rays) > 0] *= -1
+        return Hits(ranges, face, normal, barycentric)
 
-    def _cast_one(
-        self, mover: int, origin: Float32Array, rays: Float32Array, ranges: Float32Array
-    ) -> tuple[IntArray, dict[str, AnyArray], AnyArray]:
-        """Rays against one mover: which come nearer than before, the raw result, their normals in the world frame."""
-        rotation, own_origin = self._into(mover, origin[None])
-        own = np.ascontiguousarray(rays @ rotation)
-        found = self.caster.tree(mover).run(
-            np.ascontiguousarray(np.broadcast_to(own_origin, own.shape)), own, output=True
-        )
-        hit = np.flatnonzero(found["tfar"] < ranges)
-        return hit, found, found["Ng"][hit] @ rotation.T
+    def _candidates(
+        self, origin: Float32Array, rays: Float32Array, max_range_m: float
+    ) -> Iterator[tuple[int, IntArray]]:
+        """Movers in reach, and the rays that may meet each: those whose block comes near it."""
+        near = np.flatnonzero(np.linalg.norm(self._centres() - origin, axis=1) - self.caster.radius_m < max_range_m)
+        whole = len(rays) // BLOCK * BLOCK
+        blocks = rays[:whole].reshape(-1, BLOCK, 3)
+        middle = blocks[:, BLOCK // 2]
+        spread = float(np.arccos(np.clip(np.einsum("nbk,nk->nb", blocks, middle).min(initial=1.0), -1, 1)))
+        inside = np.zeros((len(near), len(blocks)), np.bool_)
+        for offset in self._beads(near) - origin:
+            distance = np.maximum(np.linalg.norm(offset, axis=1), 1e-6)
+            sine = self.caster.bead_m[near] / distance
+            reach = np.where(sine < 1, np.arcsin(np.minimum(sine, 1.0)) + spread + 1e-3, np.pi)
+            bound = np.cos(np.minimum(reach, np.pi)).astype(np.float32)
+            inside |= (offset / distance[:, None]).astype(np.float32) @ middle.T >= bound[:, None]
+        rest = np.arange(whole, len(rays))
+        for k, mover in enumerate(near):
+            chosen = (np.flatnonzero(inside[k])[:, None] * BLOCK + np.arange(BLOCK)).ravel()
+            chosen = np.concatenate([chosen, rest])
+            if len(chosen):
+                yield int(mover), chosen
 
     def _into(self, mover: int, points: Float32Array) -> tuple[Float32Array, Float32Array]:
         """World_R_mover (3, 3), and points (N, 3) in the mover's frame."""
@@ -154,19 +197,6 @@ class Instant:
         rotation = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]], np.float32)
         shifted = points - np.array([x, y, self.caster.base_z_m[mover]], np.float32)
         return rotation, np.ascontiguousarray(shifted @ rotation, dtype=np.float32)
-
-    def _finish(
-        self, rays: Float32Array, ranges: AnyArray, face: IntArray, normal: AnyArray, u: AnyArray, v: AnyArray
-    ) -> Hits:
-        miss = ranges > MISS_M
-        ranges[miss] = np.inf
-        face[miss] = -1
-        length = np.sqrt(np.einsum("ij,ij->i", normal, normal))
-        sign = np.where(np.einsum("ij,ij->i", normal, rays) > 0, np.float32(-1.0), np.float32(1.0))
-        normal *= (sign / np.maximum(length, np.float32(1e-20)))[:, None]
-        corner = self.caster.corner_uv[np.maximum(face, 0)]
-        uv = corner[:, 0] + u[:, None] * (corner[:, 1] - corner[:, 0]) + v[:, None] * (corner[:, 2] - corner[:, 0])
-        return Hits(ranges, face, normal, uv)
 
     def blocked(self, origins_m: Float32Array, direction: Float32Array, viewer_m: Float32Array) -> BoolArray:
         """Whether anything lies between points (N, 3) and a far light in one direction (3,).
@@ -177,16 +207,23 @@ class Instant:
         rays = np.ascontiguousarray(np.broadcast_to(direction, starts.shape), dtype=np.float32)
         hit: BoolArray = self.caster.still.run(starts, rays, query="OCCLUDED") >= 0
         centres = self._centres()
-        for mover in np.flatnonzero(np.linalg.norm(centres - viewer_m, axis=1) < SHADOW_REACH_M):
-            offset = starts - centres[mover].astype(np.float32)
-            along = offset @ direction
-            radius = self.caster.radius_m[mover]
-            aside = np.einsum("ij,ij->i", offset, offset) - along**2
-            chosen = np.flatnonzero((aside < radius**2) & (along < radius) & ~hit)
+        # Seen along the light, a shadow is as wide as what casts it: compare in the plane that the light falls on.
+        side = np.cross(direction, [0.0, 0.0, 1.0])
+        plane = np.stack([side, np.cross(direction, side)], axis=1) / max(float(np.linalg.norm(side)), 1e-6)
+        middle = (centres - viewer_m) @ plane
+        spot = np.ascontiguousarray(((starts - viewer_m) @ plane.astype(np.float32)).T)
+        radius = self.caster.radius_m
+        low, high = spot.min(axis=1, initial=np.inf), spot.max(axis=1, initial=-np.inf)
+        meets = (middle > low - radius[:, None]).all(axis=1) & (middle < high + radius[:, None]).all(axis=1)
+        meets &= np.linalg.norm(centres - viewer_m, axis=1) < SHADOW_REACH_M
+        for mover in np.flatnonzero(meets):
+            x, y = (np.float32(v) for v in middle[mover])
+            chosen = np.flatnonzero(np.abs(spot[0] - x) < np.float32(radius[mover]))
+            chosen = chosen[np.abs(spot[1, chosen] - y) < radius[mover]]
             if len(chosen):
                 rotation, own = self._into(int(mover), starts[chosen])
                 turned = np.ascontiguousarray(np.broadcast_to(direction @ rotation, own.shape))
-                hit[chosen] = self.caster.tree(int(mover)).run(own, turned, query="OCCLUDED") >= 0
+                hit[chosen] |= self.caster.tree(int(mover)).run(own, turned, query="OCCLUDED") >= 0
         return hit
 
 
