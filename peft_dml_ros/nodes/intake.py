@@ -164,7 +164,7 @@ class Intake:
     def _emit(self, snapshot: Snapshot | None, now_ns: int) -> None:
         if snapshot is not None:
             sensors = sensor_reports(self._synchroniser.states(now_ns), self._missing, self._received)
-            self._on_job(FrameJob(snapshot, self._rig, sensors))
+            self._on_job(FrameJob(snapshot, self._rig, sensors, now_ns))
 
     def _on_camera_info(self, name: str, cdr: bytes) -> None:
         """Take a calibration over when it is another one than before; it comes with every image."""

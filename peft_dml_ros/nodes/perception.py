@@ -11,11 +11,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from peft_dml_ros.core.errors import ConfigError, PeftDmlError
@@ -25,7 +25,7 @@ from peft_dml_ros.nodes.intake import Intake
 from peft_dml_ros.nodes.parameters import declare_parameters, read_parameters
 from peft_dml_ros.nodes.pipeline import FrameJob, Pipeline
 from peft_dml_ros.nodes.publishers import Outputs
-from peft_dml_ros.nodes.runtime import POLL_S, ros_main
+from peft_dml_ros.nodes.runtime import ros_main, spin
 from peft_dml_ros.nodes.worker import LatestWorker
 
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
@@ -96,6 +96,11 @@ class PerceptionNode(LifecycleNode):
         self._halt()
         return super().on_shutdown(state)
 
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop whatever a failed transition left running; the node can be configured again."""
+        self._halt()
+        return super().on_error(state)
+
     def _halt(self) -> None:
         """Stop all that `on_activate` started, in the reverse order; harmless when nothing was."""
         while self._undo:
@@ -108,15 +113,24 @@ class PerceptionNode(LifecycleNode):
 
     def _detect(self, job: FrameJob) -> None:
         """One frame, in the worker's thread."""
+        begun_ns = self._now_ns()
         found = self._pipeline(job)
         for reason, n in found.drops.items():
             self._drops.count(reason, n=n)
+        found_ns = self._now_ns()
         self._outputs.publish_boxes(found.boxes, found.stamp_ns)
-        latency_ms = (self.get_clock().now().nanoseconds - found.stamp_ns) / 1e6
+        out_ns = self._now_ns()
         self._frames["published"] += 1
         self._last_s = time.monotonic()
+        times_ns = {"arrival": job.due_ns - found.stamp_ns, "wait": begun_ns - job.due_ns, "publish": out_ns - found_ns}
+        found = replace(found, stages_ms={**found.stages_ms, **{k: ns / 1e6 for k, ns in times_ns.items()}})
+        latency_ms = (out_ns - found.stamp_ns) / 1e6
         self._last = NodeReport(job.sensors, self._intake.drops(), dict(self._frames), found, latency_ms)
         self._outputs.publish_status(self._last)
+        self._outputs.publish_markers(found.boxes, found.stamp_ns)
+
+    def _now_ns(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
 
     def _every_second(self) -> None:
         self._intake.refresh()
@@ -127,18 +141,6 @@ class PerceptionNode(LifecycleNode):
         self._outputs.publish_diagnostics(report)
 
 
-def spin(node: PerceptionNode, stop: threading.Event) -> None:
-    """Handle callbacks until told to stop; an error in one of them is logged, and the node goes on."""
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    while not stop.is_set():
-        try:
-            executor.spin_once(timeout_sec=POLL_S)
-        except Exception as error:  # noqa: BLE001, PERF203  sensors must not be able to end the node
-            node.get_logger().error(f"{type(error).__name__}: {error}", throttle_duration_sec=5.0)
-    executor.shutdown()
-
-
 def run(stop: threading.Event) -> None:
     """Start the node and spin it until told to stop.
 
@@ -147,9 +149,9 @@ def run(stop: threading.Event) -> None:
     """
     node = PerceptionNode()
     if node.autostart:
-        if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
-            raise node.problem or ConfigError("the node could not be configured, see the log")
-        node.trigger_activate()
+        for transition in (node.trigger_configure, node.trigger_activate):
+            if transition() != TransitionCallbackReturn.SUCCESS:
+                raise node.problem or ConfigError("the node could not be started, see the log")
     spin(node, stop)
     node.trigger_shutdown()
     node.destroy_node()

@@ -23,11 +23,13 @@ class FrameJob:
         snapshot: What the sensors saw.
         rig: Mounting that was known at that time.
         sensors: Health at that time.
+        due_ns: That time, by the node's clock.
     """
 
     snapshot: Snapshot
     rig: Rig
     sensors: Mapping[str, SensorReport]
+    due_ns: int
 
 
 class Pipeline:

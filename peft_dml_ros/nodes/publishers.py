@@ -24,7 +24,8 @@ from peft_dml_ros.nodes.markers import boxes_to_markers
 from peft_dml_ros.nodes.subscribing import LATCHED
 
 DEPTH = 10
-STAGES = ("inputs", *MODALITIES, "fusion", "decode", "total")
+STAGES = ("arrival", "wait", "inputs", *MODALITIES, "fusion", "decode", "publish", "total")
+"""From the stamp to the boxes' publication, in order; `total` is all of it."""
 
 
 class Outputs:
@@ -77,9 +78,12 @@ class Outputs:
         classes = self._bundle.spec.classes
         self._detections.publish(boxes_to_msg(boxes, stamp_ns, self._frame, classes, self._make))
         self._velocities.publish(velocities_to_msg(boxes, stamp_ns, self._frame, self._make))
+
+    def publish_markers(self, boxes: Boxes3D, stamp_ns: int) -> None:
+        """Publish the boxes of a frame for viewers, if there are any."""
         if self._markers.get_subscription_count():
             header = Header(stamp=Time(nanoseconds=stamp_ns).to_msg(), frame_id=self._frame)
-            self._markers.publish(boxes_to_markers(boxes, header, classes))
+            self._markers.publish(boxes_to_markers(boxes, header, self._bundle.spec.classes))
 
     def publish_status(self, report: NodeReport) -> None:
         """Publish what belongs to the frame of the report: its status, and times of stages that are listened to."""
@@ -88,10 +92,10 @@ class Outputs:
             return
         stamp = Time(nanoseconds=found.stamp_ns).to_msg()
         self._status.publish(to_diagnostics(report, stamp, self._bundle.manifest.name))
-        stages_ms = {**found.stages_ms, "total": sum(found.stages_ms.values())}
+        times_ms = {**found.stages_ms, "total": report.latency_ms}
         for stage, publisher in self._debug.items():
-            if stage in stages_ms and publisher.get_subscription_count():
-                publisher.publish(Float32(data=stages_ms[stage]))
+            if stage in times_ms and publisher.get_subscription_count():
+                publisher.publish(Float32(data=times_ms[stage]))
 
     def publish_diagnostics(self, report: NodeReport) -> None:
         """Publish the state of the node to /diagnostics."""

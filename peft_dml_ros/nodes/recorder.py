@@ -20,13 +20,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.nodes.bag_file import RawBagFile
-from peft_dml_ros.nodes.runtime import POLL_S, emit, ros_main
+from peft_dml_ros.nodes.runtime import POLL_S, emit, ros_main, spin
 from peft_dml_ros.nodes.subscribing import FittingSubscription, message_class
 
 NOT_RECORDED = r"^/(parameter_events|rosout)$"
@@ -89,8 +88,6 @@ def record(options: argparse.Namespace, stop: threading.Event) -> None:
     bag = RawBagFile(options.out)
     with bag:
         recorder = Recorder(bag, options.topics, options.exclude)
-        executor = SingleThreadedExecutor()
-        executor.add_node(recorder)
 
         def facts() -> dict[str, Any]:
             elapsed_s = round(time.monotonic() - begun_s, 3)
@@ -98,9 +95,7 @@ def record(options: argparse.Namespace, stop: threading.Event) -> None:
 
         recorder.create_timer(options.period_s, lambda: emit("progress", **facts()))
         emit("ready", path=str(options.out))
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=POLL_S)
-        executor.shutdown()
+        spin(recorder, stop)
         recorder.destroy_node()
     emit("done", path=str(options.out), skipped=recorder.skipped, **facts())
 

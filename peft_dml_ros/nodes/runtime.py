@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from peft_dml_ros.core.errors import ConfigError, PeftDmlError
@@ -40,6 +42,18 @@ def ros_context(args: Sequence[str] | None = None) -> Iterator[threading.Event]:
         rclpy.try_shutdown()
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def spin(node: Node, stop: threading.Event) -> None:
+    """Handle callbacks one by one until told to stop; an error in one of them is logged, and the node goes on."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while not stop.is_set():
+        try:
+            executor.spin_once(timeout_sec=POLL_S)
+        except Exception as error:  # noqa: BLE001, PERF203  no message may end a node
+            node.get_logger().error(f"{type(error).__name__}: {error}", throttle_duration_sec=5.0)
+    executor.shutdown()
 
 
 def emit(event: str, **values: Any) -> None:

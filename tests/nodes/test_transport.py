@@ -37,6 +37,8 @@ else:
         rclpy.spin_once(node, timeout_sec=0.1)
         last = min(last, time.monotonic() + 2.0) if len(heard) > count // 2 else last
     print(len(heard))
+node.destroy_node()
+rclpy.shutdown()
 """
 
 
@@ -50,6 +52,7 @@ def test_large_best_effort_clouds_arrive():
     ]
     try:
         heard = int(processes[0].communicate(timeout=30)[0])
+        assert processes[1].wait(10) == 0
     finally:
         for process in processes:
             process.kill()
