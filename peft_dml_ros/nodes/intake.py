@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from rclpy.node import Node
@@ -60,6 +61,7 @@ class Intake:
         self._rig, self._missing = self._builder.rig(), self._builder.missing()
         self._received: Counter[str] = Counter()
         self._camera_infos: dict[str, bytes] = {}
+        self._uncalibrated: dict[str, Callable[[], None]] = {}
         self._subscriptions = [
             FittingSubscription(node, TFMessage, TF_STATIC, self._on_transforms, depth=100, latched=True)
         ]
@@ -144,9 +146,14 @@ class Intake:
         self._received[name] += 1
         if self._builder.name_frame(name, message.header.frame_id):
             self._rebuild()
-        if name not in self._rig.sensors:
-            self._drops.count(f"{name}: uncalibrated", self._missing[name])
+        if name in self._rig.sensors:
+            self._take(name, decode, message)
             return
+        if name in self._uncalibrated:
+            self._drops.count(f"{name}: uncalibrated", self._missing[name])
+        self._uncalibrated[name] = partial(self._take, name, decode, message)
+
+    def _take(self, name: str, decode: Callable[[Any], Measurement], message: Any) -> None:
         measurement = decode(message)
         if isinstance(measurement, LidarSweep | RadarSweep) and (
             lost := conversions.points_dropped(message, measurement)
@@ -183,4 +190,7 @@ class Intake:
             self._rebuild()
 
     def _rebuild(self) -> None:
+        """Take a rig over, with the newest measurement of each sensor that had to wait for its calibration."""
         self._rig, self._missing = self._builder.rig(), self._builder.missing()
+        for name in [name for name in self._uncalibrated if name in self._rig.sensors]:
+            self._guard(name, self._uncalibrated.pop(name))
