@@ -47,7 +47,7 @@ class Fault(BaseModel):
 DEMO_FAULTS = (
     Fault(sensor="LIDAR_TOP", fault="silence", from_s=4.0, to_s=7.0),
     Fault(sensor="camera", fault="silence", from_s=8.0, to_s=10.0),
-    Fault(sensor="RADAR_FRONT_LEFT", fault="freeze", from_s=2.0, to_s=11.0),
+    Fault(sensor="RADAR_FRONT_LEFT", fault="freeze", from_s=5.0, to_s=9.0),
 )
 """What happens in the demo."""
 

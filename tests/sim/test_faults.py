@@ -11,7 +11,7 @@ def test_a_modality_means_all_of_its_sensors():
     assert apply(DEMO_FAULTS, "CAM_BACK", 10.0) is None
     assert apply(DEMO_FAULTS, "LIDAR_TOP", 3.99) is None
     assert apply(DEMO_FAULTS, "LIDAR_TOP", 4.0).fault == "silence"
-    assert apply(DEMO_FAULTS, "RADAR_FRONT_LEFT", 5.0).fault == "freeze"
+    assert apply(DEMO_FAULTS, "RADAR_FRONT_LEFT", 6.0).fault == "freeze"
     assert apply(DEMO_FAULTS, "RADAR_FRONT", 5.0) is None
     assert apply(DEMO_FAULTS, "ODOM", 5.0) is None
 
