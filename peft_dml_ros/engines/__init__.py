@@ -31,5 +31,6 @@ def load_engines(bundle: Bundle, engine: str = "onnxruntime", threads: int = 2) 
     from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: PLC0415 (heavy, and only now needed)
 
     return {
-        name: OnnxRuntimeEngine(bundle.path / graph.file, threads=threads) for name, graph in bundle.manifest.graphs.items()
+        name: OnnxRuntimeEngine(bundle.path / graph.file, threads=threads)
+        for name, graph in bundle.manifest.graphs.items()
     }
