@@ -33,11 +33,10 @@ DeviceOption = Annotated[Device, typer.Option("--device", help="cpu or cuda")]
 @contextmanager
 def _told() -> Iterator[None]:
     """Show errors of this library as one line."""
-    import logging
-
     from peft_dml_ros.core.errors import PeftDmlError
+    from peft_dml_train.loop.stages import start_logging
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    start_logging()
     try:
         yield
     except PeftDmlError as error:

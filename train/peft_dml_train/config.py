@@ -89,7 +89,7 @@ class DropoutConfig(Section):
     single_camera: float = 0.1
     sweep: float = 0.15
     corruption: float = 0.3
-    ramp: float = Field(0.2, description="Share of the steps over which these probabilities rise from 0")
+    late_s: float = Field(0.08, description="Ages are raised by up to this: live streams are older than keyframes")
 
 
 class StageConfig(Section):
@@ -97,23 +97,24 @@ class StageConfig(Section):
 
     minutes: float = Field(30.0, gt=0, description="Wall-clock budget; the schedule follows whichever is first used up")
     steps: int = Field(3000, gt=0)
-    batch: int = Field(4, gt=0)
+    batch: int = Field(4, gt=0, description="Samples of one step in each process")
     rate: float = Field(2e-3, gt=0, description="Peak learning rate of the one-cycle schedule")
     weight_decay: float = 0.01
     clip: float = 10.0
     ema: float = Field(0.998, ge=0, lt=1)
     warm_up: float = Field(0.1, description="Share of the schedule in which the rate rises")
     checkpoint_every: int = 200
+    ramp: float = Field(0.2, ge=0, description="Share of the steps over which dropout and corruption rise from 0")
     flip: bool = True
 
 
 class SplitConfig(Section):
     """Scenes by name prefix or exact name: training, validation (calibration) and test never share one."""
 
-    train: tuple[str, ...] = ("train",)
-    finetune: tuple[str, ...] = ("train",)
-    val: tuple[str, ...] = ("val",)
-    test: tuple[str, ...] = ("test",)
+    train: tuple[str, ...] = ("sim_train",)
+    finetune: tuple[str, ...] = ("sim_train",)
+    val: tuple[str, ...] = ("sim_val",)
+    test: tuple[str, ...] = ("sim_test",)
 
 
 class TrainConfig(Section):
@@ -121,7 +122,8 @@ class TrainConfig(Section):
 
     name: str = "demo"
     seed: int = 7
-    threads: int = 2
+    threads: int = Field(1, gt=0, description="Threads of one operator")
+    processes: int = Field(1, gt=0, description="Processes that train together, each on its share of the scenes")
     bfloat16: bool = True
     spec: ModelSpec = ModelSpec()
     network: NetworkConfig = NetworkConfig()
@@ -129,7 +131,7 @@ class TrainConfig(Section):
     losses: LossConfig = LossConfig()
     dropout: DropoutConfig = DropoutConfig()
     pretrain: StageConfig = StageConfig()
-    finetune: StageConfig = StageConfig(rate=1e-3, steps=1000)
+    finetune: StageConfig = StageConfig(rate=1e-3, steps=1000, minutes=20, ramp=0)
     splits: SplitConfig = SplitConfig()
 
 

@@ -46,7 +46,7 @@ class Fusion(nn.Module):
         self.query = nn.Conv2d(dim, heads * len(MODALITIES), 1)
         self.state = nn.Sequential(nn.Linear(3, 16), nn.ReLU(inplace=True), nn.Linear(16, 1))
         self.reliability = nn.Parameter(torch.tensor([1.0, 0.5, 0.5, -1.5, -1.5]))
-        self.mix = conv_bn(2 * dim, dim, 1)
+        self.mix = conv_bn(dim, dim, 1)
         self.context = conv_bn(dim, dim, 3)
 
     def forward(
@@ -73,20 +73,19 @@ class Fusion(nn.Module):
         # The query is the sum of what is present; its product with the modalities' keys is folded into one projection.
         query = self.query(sum(maps.values()))
         batch, _, rows, columns = query.shape
-        attended, gated = 0.0, 0.0
-        logits = query.view(batch, self.heads, len(MODALITIES), rows, columns) + torch.stack(
-            [s[:, : self.heads].expand(-1, -1, rows, columns) for s in scores], dim=2
-        )
-        attention = (logits.float() + absent[:, None]).softmax(2)
         quality = torch.cat([s[:, self.heads :].expand(-1, -1, rows, columns) for s in scores], dim=1)
         state = self.state(torch.stack([mask, age_s * 5, completeness], dim=-1))[..., 0] + self.reliability
-        gates = (quality.float() + state[:, :, None, None] + absent).softmax(1)
+        trust = quality.float() + state[:, :, None, None] + absent
+        # The gate's logits enter each head's attention: what is not trusted is not attended to either.
+        keys = torch.stack([s[:, : self.heads].expand(-1, -1, rows, columns) for s in scores], dim=2)
+        logits = query.view(batch, self.heads, len(MODALITIES), rows, columns) + keys
+        attention = (logits.float() + trust[:, None]).softmax(2)
+        fused = 0.0
         for i, value in enumerate(values):
             weight = attention[:, :, i, None].to(value.dtype)
             per_head = value.view(batch, self.heads, -1, *value.shape[2:])
-            attended = attended + (weight * per_head).reshape(batch, self.dim, rows, columns)
-            gated = gated + gates[:, i, None].to(value.dtype) * value
-        return Fused(self.context(self.mix(torch.cat([attended, gated], dim=1))), gates)
+            fused = fused + (weight * per_head).reshape(batch, self.dim, rows, columns)
+        return Fused(self.context(self.mix(fused)), trust.softmax(1))
 
     def _tokens(
         self, maps: dict[str, torch.Tensor], tokens: dict[str, torch.Tensor]

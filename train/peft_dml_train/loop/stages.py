@@ -15,7 +15,9 @@ from peft_dml_train.adapters.lora import adapt, load_adapter, parameter_counts, 
 from peft_dml_train.config import TrainConfig
 from peft_dml_train.data.batch import BatchStream
 from peft_dml_train.data.dataset import load_frames
+from peft_dml_train.data.frame import Frame
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
+from peft_dml_train.loop.parallel import rank, run_parallel, world_size
 from peft_dml_train.loop.trainer import Trainer
 from peft_dml_train.network import PeftDmlNetwork
 
@@ -29,6 +31,11 @@ def new_network(config: TrainConfig) -> PeftDmlNetwork:
     return PeftDmlNetwork(config.spec, config.network, config.adapters)
 
 
+def start_logging() -> None:
+    """Progress on the error stream; each process of a parallel run starts with none."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+
+
 def set_threads(config: TrainConfig) -> None:
     """Threads of one operator."""
     torch.set_num_threads(config.threads)
@@ -40,6 +47,17 @@ def pretrain(config: TrainConfig, data: Path, out: Path, *, resume: bool, device
     Returns:
         Weights file of the base network.
     """
+    run_parallel(_pretrain, config.processes, config, data, out, resume, device)
+    return out / "base.pt"
+
+
+def _share(config: TrainConfig, splits: tuple[str, ...], data: Path) -> list[Frame]:
+    """Every process holds its own part of the frames."""
+    return load_frames(data, splits, config.spec, slice(rank(), None, world_size()))
+
+
+def _pretrain(config: TrainConfig, data: Path, out: Path, resume: bool, device: str) -> None:  # noqa: FBT001
+    start_logging()
     set_threads(config)
     network = new_network(config)
     for parameter in network.adapters.parameters():
@@ -47,11 +65,10 @@ def pretrain(config: TrainConfig, data: Path, out: Path, *, resume: bool, device
     trainer = Trainer(config, config.pretrain, network, out / "pretrain", device=device)
     if resume:
         trainer.resume()
-    frames = load_frames(data, config.splits.train, config.spec)
-    trainer.run(BatchStream(frames, config, config.pretrain.batch, flip=config.pretrain.flip, seed=config.seed))
-    path = out / "base.pt"
-    save_checkpoint(path, network.state_dict())
-    return path
+    frames, stage = _share(config, config.splits.train, data), config.pretrain
+    trainer.run(BatchStream(frames, config, stage.batch, flip=stage.flip, seed=config.seed + 1000 * rank()))
+    if not rank():
+        save_checkpoint(out / "base.pt", network.state_dict())
 
 
 def load_base(config: TrainConfig, out: Path) -> PeftDmlNetwork:
@@ -70,24 +87,28 @@ def finetune(config: TrainConfig, data: Path, out: Path, *, resume: bool, device
     Raises:
         ConfigError: the adapters would train a tenth of the parameters or more.
     """
-    set_threads(config)
-    adapted = adapt(load_base(config, out), config.adapters)
-    network = adapted.get_base_model()
-    counts = parameter_counts(network)
+    counts = parameter_counts(adapt(new_network(config), config.adapters).get_base_model())
     log.info("parameters: %s", json.dumps(counts))
     if counts["share"] >= MOST_TRAINED:
         msg = f"the fine-tuning would train {counts['share']:.1%} of all parameters; lower adapters.rank"
         raise ConfigError(msg)
+    run_parallel(_finetune, config.processes, config, data, out, resume, device)
+    (out / "parameters.json").write_text(json.dumps(counts, indent=1) + "\n")
+    return out / "adapter"
+
+
+def _finetune(config: TrainConfig, data: Path, out: Path, resume: bool, device: str) -> None:  # noqa: FBT001
+    start_logging()
+    set_threads(config)
+    adapted = adapt(load_base(config, out), config.adapters)
+    network = adapted.get_base_model()
     trainer = Trainer(config, config.finetune, network, out / "finetune", train_mode, device)
     if resume:
         trainer.resume()
-    frames = load_frames(data, config.splits.finetune, config.spec)
-    stage = config.finetune
-    trainer.run(BatchStream(frames, config, stage.batch, flip=stage.flip, seed=config.seed + 1))
-    folder = out / "adapter"
-    save_adapter(adapted, folder)
-    (out / "parameters.json").write_text(json.dumps(counts, indent=1) + "\n")
-    return folder
+    frames, stage = _share(config, config.splits.finetune, data), config.finetune
+    trainer.run(BatchStream(frames, config, stage.batch, flip=stage.flip, seed=config.seed + 1 + 1000 * rank()))
+    if not rank():
+        save_adapter(adapted, out / "adapter")
 
 
 def load_adapted(config: TrainConfig, out: Path) -> peft.PeftModel:

@@ -19,6 +19,7 @@ from peft_dml_train.config import StageConfig, TrainConfig
 from peft_dml_train.data.batch import Batch, BatchStream
 from peft_dml_train.loop.average import WeightAverage
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
+from peft_dml_train.loop.parallel import agree, rank
 from peft_dml_train.loop.schedule import one_cycle
 from peft_dml_train.losses.total import TotalLoss
 from peft_dml_train.network import PeftDmlNetwork
@@ -79,7 +80,9 @@ class Trainer:
             log.info("resumed at step %d", self.step)
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; the first process does."""
+        if rank():
+            return
         save_checkpoint(
             self.out / "last.pt",
             {
@@ -97,15 +100,15 @@ class Trainer:
         torch.manual_seed(self.config.seed + self.step)
         self.set_mode(self.network)
         self.out.mkdir(parents=True, exist_ok=True)
-        ramp = int(self.config.dropout.ramp * self.stage.steps)
-        with (self.out / "log.jsonl").open("a") as journal:
+        ramp = int(self.stage.ramp * self.stage.steps)
+        with (self.out / f"log{rank() or ''}.jsonl").open("a") as journal:
             start = time.monotonic() - self.elapsed_s
             for _, batch in stream.run(self.step, self.stage.steps, ramp):
                 if self.progress >= 1:
                     break
                 record = self._step(batch)
                 self.step += 1
-                self.elapsed_s = time.monotonic() - start
+                self.elapsed_s = agree(time.monotonic() - start)
                 if self.step % LOG_EVERY == 0:
                     journal.write(json.dumps({**record, "elapsed_s": round(self.elapsed_s, 1)}) + "\n")
                     journal.flush()
@@ -126,7 +129,8 @@ class Trainer:
         value = float(loss.detach())
         if torch.isfinite(norm):
             self.optimizer.step()
-            self.average.update(self.network)
+            if not rank():
+                self.average.update(self.network)
         else:
             log.warning("step %d skipped: gradient norm %s", self.step, norm)
         self.optimizer.zero_grad(set_to_none=True)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.nn import functional
 
@@ -15,6 +17,31 @@ VARIANCE_OF = ((0, 1), (2,), (6, 7))
 """Regression columns whose errors the log variances of xy, z and yaw describe."""
 
 
+class _EmptyCells(torch.autograd.Function):
+    """Sum of w · softplus(x) · sigmoid(x)², with its gradient made in the same pass.
+
+    The heat maps of five passes make this the largest elementwise computation of a step; composed of single operations
+    it takes four times as long.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Loss, and its derivative for later."""
+        probability = logits.sigmoid()
+        penalty = functional.softplus(logits)
+        weighted = probability.square().mul_(weight)
+        loss = torch.dot(penalty.flatten(), weighted.flatten())
+        slope = penalty.mul_(2).mul_(1 - probability).add_(probability).mul_(weighted)
+        ctx.save_for_backward(slope)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Gradient of the logits."""
+        (slope,) = ctx.saved_tensors
+        return slope * gradient, None
+
+
 def focal(logits: torch.Tensor, heat: torch.Tensor) -> torch.Tensor:
     """Penalty-reduced focal loss (Law and Deng, "CornerNet", ECCV 2018), per object.
 
@@ -22,11 +49,12 @@ def focal(logits: torch.Tensor, heat: torch.Tensor) -> torch.Tensor:
         logits: (B, classes, H, W).
         heat: Same shape, 1 at object centres, falling off around them.
     """
-    probability = logits.sigmoid()
-    positive = heat.eq(1).to(logits.dtype)
-    hit = functional.logsigmoid(logits) * (1 - probability).square() * positive
-    miss = functional.logsigmoid(-logits) * probability.square() * (1 - heat).pow(4) * (1 - positive)
-    return -(hit.sum() + miss.sum()) / positive.sum().clamp(min=1)
+    logits = logits.contiguous()
+    centres = heat.eq(1)
+    weight = (1 - heat).square_().square_()
+    at = logits[centres]
+    hit = functional.softplus(-at) * (1 - at.sigmoid()).square()
+    return (hit.sum() + _EmptyCells.apply(logits, weight)) / centres.sum().clamp(min=1)
 
 
 def _pick(dense: torch.Tensor, targets: Targets) -> torch.Tensor:

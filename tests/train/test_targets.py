@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Targets are what the vehicle decodes: a head that says exactly the target yields the truth."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from peft_dml_ros.core.decode import decode_candidates
+from peft_dml_ros.core.spec import REGRESSION, ModelSpec
+from peft_dml_train.head.candidates import top_candidates
+from peft_dml_train.head.center import HeadOutput
+from peft_dml_train.losses.detection import focal
+from peft_dml_train.losses.targets import VALUES, gaussian_radius, make_targets
+
+
+@pytest.mark.parametrize("central_only", [True, False])
+def test_perfect_head_decodes_to_the_truth(central_only, make_boxes):
+    spec = ModelSpec()
+    truth = make_boxes(20, 5)
+    targets = make_targets([truth], spec)
+    regression = torch.zeros(1, len(REGRESSION), spec.grid.size**2)
+    # Written in reverse, so that the centre's value is not simply the last one.
+    order = targets.central.nonzero()[:, 0] if central_only else torch.arange(len(targets.cell)).flip(0)
+    regression[0, :VALUES, targets.cell[order]] = targets.values[order].T
+    size = spec.grid.size
+    output = HeadOutput(
+        torch.logit(targets.heat.clamp(1e-6, 1 - 1e-6)),
+        regression.view(1, -1, size, size),
+        torch.zeros(1, 8, size, size),
+    )
+    found = top_candidates(output, spec.candidates)
+    outputs = {k: v.numpy() for k, v in found._asdict().items()}
+    boxes = decode_candidates(outputs, spec, 0.99)
+    assert len(boxes) == len(truth)
+    distance = np.linalg.norm(boxes.centers_m[:, None] - truth.centers_m[None], axis=2)
+    match = distance.argmin(axis=1)
+    assert distance.min(axis=1).max() < 1e-3
+    assert (boxes.labels == truth.labels[match]).all()
+    np.testing.assert_allclose(boxes.sizes_m, truth.sizes_m[match], rtol=1e-4)
+    np.testing.assert_allclose(np.cos(boxes.yaws_rad - truth.yaws_rad[match]), 1, atol=1e-5)
+    np.testing.assert_allclose(boxes.velocities_mps, truth.velocities_mps[match], atol=1e-4)
+
+
+def test_boxes_outside_the_grid_make_no_targets(make_boxes):
+    boxes = make_boxes(3, 1)
+    boxes.centers_m[:, 0] = 60.0
+    targets = make_targets([boxes], ModelSpec())
+    assert targets.heat.max() == 0
+    assert len(targets.cell) == 0
+
+
+def test_gaussian_radius_grows_with_the_box():
+    assert gaussian_radius(2, 2) < gaussian_radius(6, 3) < gaussian_radius(15, 4)
+
+
+def test_focal_loss_equals_its_formula():
+    logits = torch.randn(2, 3, 8, 8, dtype=torch.float64, requires_grad=True)
+    heat = torch.rand(2, 3, 8, 8, dtype=torch.float64) * 0.9
+    heat[0, 0, 3, 3] = heat[1, 2, 2, 2] = 1
+    p = logits.sigmoid()
+    hit = (functional.logsigmoid(logits) * (1 - p) ** 2)[heat == 1].sum()
+    miss = (functional.logsigmoid(-logits) * p**2 * (1 - heat) ** 4)[heat < 1].sum()
+    formula = -(hit + miss) / 2
+    loss = focal(logits, heat)
+    torch.testing.assert_close(loss, formula)
+    ours, wanted = (torch.autograd.grad(x, logits, retain_graph=True)[0] for x in (loss, formula))
+    torch.testing.assert_close(ours, wanted)

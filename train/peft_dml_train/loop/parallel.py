@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data-parallel training on a CPU: one single-threaded process per core, gradients averaged after each step.
+
+On cores that other programs share, operators that split over threads wait for their slowest part dozens of times a
+step; processes wait once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import distributed, multiprocessing
+
+
+def rank() -> int:
+    """Number of this process, 0 for the one that writes."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes that train together."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def agree(value: float) -> float:
+    """The first process's value, in all processes."""
+    if world_size() == 1:
+        return value
+    shared = torch.tensor([value], dtype=torch.float64)
+    distributed.broadcast(shared, 0)
+    return float(shared)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _enter(number: int, function: Callable[..., Any], count: int, port: int, arguments: tuple[Any, ...]) -> None:
+    # What accelerate reads to find its peers.
+    os.environ.update(
+        {
+            "RANK": str(number),
+            "LOCAL_RANK": str(number),
+            "WORLD_SIZE": str(count),
+            "LOCAL_WORLD_SIZE": str(count),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "ACCELERATE_USE_CPU": "true",
+        }
+    )
+    distributed.init_process_group("gloo", rank=number, world_size=count)
+    try:
+        function(*arguments)
+    finally:
+        distributed.destroy_process_group()
+
+
+def run_parallel(function: Callable[..., Any], count: int, *arguments: Any) -> None:
+    """Call a module-level function in so many processes at once; one runs here.
+
+    Args:
+        function: Called with the arguments; `rank()` and `world_size()` tell it its share.
+        count: Processes.
+        arguments: Must be picklable when there is more than one process.
+    """
+    if count <= 1:
+        function(*arguments)
+    else:
+        multiprocessing.spawn(_enter, (function, count, _free_port(), arguments), nprocs=count)
