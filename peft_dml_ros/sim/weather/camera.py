@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fog, rain and snow on pictures: Koschmieder's law with depth, streaks of drops, flakes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from peft_dml_ros.core.typing import AnyArray, Float32Array, UInt8Array
+from peft_dml_ros.sim.weather.precipitation import Particles
+
+EXPOSURE_S: Final = 8e-3
+NEAREST_M: Final = 0.7
+FARTHEST_M: Final = 5.0
+MOST_STREAKS: Final = 2500
+LEAST_DROP_MM: Final = 0.8
+FLAKE_GROWTH: Final = 2.15
+"""Diameter of a flake of a tenth of water's density over that of the drop it melts to."""
+
+GLINT: Final = 4.0
+"""Drops gather light of the whole sky, and are brighter than their share of the exposure (tuned by eye)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fall:
+    """How particles show in pictures.
+
+    Attributes:
+        growth: Diameter seen over melted diameter.
+        slant: Sideways over downward speed, by wind.
+        tone: Brightness over that of the air light.
+        glint: Factor on the opacity.
+    """
+
+    growth: float
+    slant: float
+    tone: float
+    glint: float
+
+
+RAIN: Final = Fall(1.0, 0.12, 0.98, GLINT)
+SNOW: Final = Fall(FLAKE_GROWTH, 0.5, 1.08, 2.0)
+
+
+def air_light(pixels: UInt8Array) -> Float32Array:
+    """(3,) colour of the light that the air scatters: what is bright in the upper half, without most of its hue.
+
+    So fog is grey by day and dark by night.
+    """
+    upper = pixels[: max(pixels.shape[0] // 2, 1) : 4, ::4].reshape(-1, 3).astype(np.float32)
+    bright = np.percentile(upper, 85, axis=0)
+    light: Float32Array = np.clip(0.75 * bright.mean() + 0.25 * bright, 5, 240).astype(np.float32)
+    return light
+
+
+def koschmieder(pixels: UInt8Array, depth_m: Float32Array, alpha_per_m: float, light: Float32Array) -> UInt8Array:
+    """I t + A (1 - t) with t = exp(-α d).
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        depth_m: (h, w) float32 range of the same field of view, of any resolution.
+        alpha_per_m: Extinction.
+        light: (3,) air light A, 0-255.
+    """
+    import cv2  # noqa: PLC0415
+
+    height, width = pixels.shape[:2]
+    clear = np.exp(-np.float32(alpha_per_m) * depth_m)
+    if clear.shape != (height, width):
+        clear = cv2.resize(clear, (width, height), interpolation=cv2.INTER_LINEAR)
+    return blend(pixels, 1.0 - clear, light)
+
+
+def blend(pixels: UInt8Array, opacity: AnyArray, colour: Float32Array) -> UInt8Array:
+    """Pixels (H, W, 3) behind a veil of a colour (3,) with an opacity (H, W) in 0-1."""
+    veil = opacity.astype(np.float32)[..., None]
+    mixed: UInt8Array = np.clip(pixels + (colour - pixels) * veil + 0.5, 0, 255).astype(np.uint8)
+    return mixed
+
+
+def falling(
+    shape: tuple[int, int], focal_px: float, particles: Particles, fall: Fall, rng: np.random.Generator
+) -> Float32Array:
+    """Opacity of drops or flakes near the camera, each smeared over its fall during the exposure.
+
+    Drops fill the field of view between `NEAREST_M` and `FARTHEST_M` evenly; those too small to be seen, and all
+    beyond, are part of the extinction.
+
+    Args:
+        shape: (H, W) of the picture.
+        focal_px: Focal length at that size.
+        particles: What falls.
+        fall: How it shows.
+        rng: Where.
+
+    Returns:
+        (H, W) float32 in 0-1.
+    """
+    import cv2  # noqa: PLC0415
+
+    height, width = shape
+    volume_m3 = width * height / focal_px**2 * (FARTHEST_M**3 - NEAREST_M**3) / 3
+    large = particles.intercept_per_m3_mm / particles.slope_per_mm * np.exp(-particles.slope_per_mm * LEAST_DROP_MM)
+    count = min(int(rng.poisson(large * volume_m3)), MOST_STREAKS)
+    depth_m = np.cbrt(NEAREST_M**3 + (FARTHEST_M**3 - NEAREST_M**3) * rng.random(count))
+    melted_mm = LEAST_DROP_MM + rng.exponential(1 / particles.slope_per_mm, count)
+    # Atlas' fit for drops; flakes sink at about 1.2 m/s whatever their size.
+    speed_mps = 9.65 - 10.3 * np.exp(-0.6 * melted_mm) if fall.growth == 1.0 else np.full(count, 1.2)
+    size_px = fall.growth * melted_mm * 1e-3 * focal_px / depth_m
+    length_px = np.hypot(1.0, fall.slant) * speed_mps * EXPOSURE_S * focal_px / depth_m
+    opacity = np.minimum(fall.glint * np.minimum(size_px, 1.0) * size_px / (size_px + length_px), 0.9)
+    centre = rng.random((count, 2)) * (width, height)
+    direction = np.array([fall.slant, 1.0]) / np.hypot(1.0, fall.slant)
+    ends = np.stack([centre - direction * length_px[:, None] / 2, centre + direction * length_px[:, None] / 2], axis=1)
+    canvas = np.zeros(shape, np.uint8)
+    fixed = np.round(ends * 16).astype(np.int32)
+    for i in np.argsort(opacity):
+        start, end = (tuple(map(int, p)) for p in fixed[i])
+        cv2.line(canvas, start, end, int(255 * opacity[i]), max(round(float(size_px[i])), 1), cv2.LINE_AA, 4)
+    veil: Float32Array = cv2.GaussianBlur(canvas, (3, 3), 0.6).astype(np.float32) / np.float32(255)
+    return veil

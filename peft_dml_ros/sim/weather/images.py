@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pixels of a camera image, compressed or not, changed and put back in the same form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from peft_dml_ros.core.camera_view import jpeg_size
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.measurements import CameraImage
+from peft_dml_ros.core.typing import UInt8Array
+
+JPEG_QUALITY: Final = 90
+PNG_MAGIC: Final = b"\x89PNG"
+
+
+def decode(image: CameraImage) -> UInt8Array:
+    """(H, W, 3) uint8 RGB pixels, not to be written to.
+
+    Raises:
+        DataError: neither payload is set, or the bytes are no JPEG or PNG.
+    """
+    import cv2  # noqa: PLC0415 - keeps weather on points free of it
+
+    if image.pixels is not None:
+        return image.pixels
+    data = image.jpeg or b""
+    jpeg_size(data)
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if decoded is None:
+        msg = f"cannot decode {len(data)} bytes as an image; is it a JPEG or PNG?"
+        raise DataError(msg)
+    pixels: UInt8Array = decoded[..., ::-1]
+    return pixels
+
+
+def edit(image: CameraImage, change: Callable[[UInt8Array], UInt8Array], quality: int = JPEG_QUALITY) -> CameraImage:
+    """The image with its pixels changed.
+
+    Args:
+        image: Compressed or raw.
+        change: Takes and returns (H, W, 3) uint8 RGB; must not write into its argument.
+        quality: Of the JPEG, where it was one; a PNG stays a PNG.
+
+    Raises:
+        DataError: the bytes are no image.
+    """
+    import cv2  # noqa: PLC0415
+
+    changed = change(decode(image))
+    if image.pixels is not None:
+        return replace(image, pixels=changed)
+    is_png = (image.jpeg or b"").startswith(PNG_MAGIC)
+    options = [] if is_png else [cv2.IMWRITE_JPEG_QUALITY, quality]
+    _, data = cv2.imencode(".png" if is_png else ".jpg", changed[..., ::-1], options)
+    return replace(image, jpeg=bytes(data))
