@@ -16,9 +16,11 @@ COMMANDS: Final[dict[str, str]] = {
     "run": "Detect in a bag or nuScenes folder at full CPU speed; draws boxes and measures time and accuracy.",
     "simulate": "Write simulated scenes as a nuScenes folder.",
     "node": "Start the perception node of this robot.",
+    "dataset": "Check a nuScenes folder: tables, references, times, geometry and files.",
+    "bag": "Write a nuScenes scene as a ROS 2 bag, or a bag as a nuScenes folder.",
     "replay": "Publish a bag's sensors live, with scripted faults.",
 }
-"""Help line by command name. Command `x` is the function `x` of `peft_dml_ros.cli.x`."""
+"""Help line by command name. Command `x` is the function, or the group of commands, `x` of `peft_dml_ros.cli.x`."""
 
 EXTRA_OF_MODULE: Final[dict[str, str]] = {
     "embreex": "sim",
@@ -43,11 +45,15 @@ class _Commands(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; an expected error becomes one line and exit status 2."""
+        """Run the command; an expected error, also of the file system, becomes one line and exit status 2."""
         try:
             return super().invoke(ctx)
         except PeftDmlError as error:
             _refuse(str(error))
+        except OSError as error:
+            if error.filename is None:
+                raise
+            _refuse(f"{error.filename}: {error.strerror}; check the path, its permissions and the free space")
         except ModuleNotFoundError as error:
             module = (error.name or "").partition(".")[0]
             if module not in EXTRA_OF_MODULE:
@@ -58,6 +64,8 @@ class _Commands(TyperGroup):
 
 def _load(name: str) -> Any:
     module = import_module(f"peft_dml_ros.cli.{name}")
+    if isinstance(group := getattr(module, name), typer.Typer):
+        return typer.main.get_group(group)
     single = typer.Typer(add_completion=False)
     settings: dict[str, Any] = getattr(module, "CONTEXT_SETTINGS", {})
     single.command(name, context_settings=settings)(getattr(module, name))

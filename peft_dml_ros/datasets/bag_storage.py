@@ -89,6 +89,7 @@ class BagStorage:
             if not wanted:
                 return
             read = reader.messages(wanted)
+            last = "before the first message"
             for order in range(1 << 62):
                 try:
                     connection, logged_ns, cdr = next(read)
@@ -96,8 +97,9 @@ class BagStorage:
                 except StopIteration:
                     return
                 except Exception as error:  # noqa: BLE001  decompressors and parsers raise types of their own
-                    self.damage = str(error)
+                    self.damage = self.damage or f"{str(error) or type(error).__name__} ({last})"
                     return
+                last = f"after message {order + 1} of the topics read, {connection.topic} of {stamp_ns} ns"
                 yield logged_ns, Stamped(stamp_ns, order, connection.topic, connection.msgtype, bytes(cdr))
 
     @contextmanager
@@ -123,7 +125,9 @@ class BagStorage:
             raise DataError(self._complaint(self.damage or "it cannot be read"))
         with tempfile.TemporaryDirectory(prefix="peft_dml_bag_") as folder:
             copy = Path(folder) / "mended.mcap"
-            _copy_whole_records(files[0], copy)
+            whole = _copy_whole_records(files[0], copy)
+            if self.damage is not None and "byte" not in self.damage:
+                self.damage += f" (whole records end at byte {whole} of {files[0].stat().st_size})"
             try:
                 reader = Reader(copy)
                 reader.open()
@@ -157,11 +161,9 @@ def cdr_stamp_ns(cdr: "bytes | memoryview") -> int:
 
 
 def cdr_frame_id(cdr: "bytes | memoryview") -> str:
-    """`header.frame_id` of a serialised message that starts with a header.
-
-    Raises:
-        struct.error: the bytes end before.
-    """
+    """`header.frame_id` of a serialised message that starts with a header; empty when the bytes end before."""
+    if len(cdr) < 16:
+        return ""
     (length,) = struct.unpack_from("<I" if cdr[1] & 1 else ">I", cdr, 12)
     return bytes(cdr[16 : 16 + max(length - 1, 0)]).decode("utf-8", errors="replace")
 
@@ -184,14 +186,16 @@ def _bag_file(path: Path) -> Path:
     raise DataError(msg)
 
 
-def _copy_whole_records(source: Path, target: Path) -> None:
-    """Copy an MCAP file up to its last whole data record and close it properly."""
+def _copy_whole_records(source: Path, target: Path) -> int:
+    """Copy an MCAP file up to its last whole data record and close it properly; returns the byte where that ends."""
     size = source.stat().st_size
     with source.open("rb") as read, target.open("wb") as write:
         write.write(read.read(len(_MAGIC)))
+        end = read.tell()
         while _copy_record(read, write, size):
-            pass
+            end = read.tell()
         write.write(_END)
+    return end
 
 
 def _copy_record(read: BinaryIO, write: BinaryIO, size: int) -> bool:

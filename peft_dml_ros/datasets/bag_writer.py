@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from sqlite3 import Error as SqliteError
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,7 +30,7 @@ from peft_dml_ros.core.measurements import (
     RadarSweep,
 )
 from peft_dml_ros.core.rig import Rig
-from peft_dml_ros.datasets import conversions, topics
+from peft_dml_ros.datasets import conversions, presets, topics
 from peft_dml_ros.datasets.bag_types import RosbagsFactory, typestore
 
 if TYPE_CHECKING:
@@ -54,36 +56,53 @@ def qos(*, latched: bool = False) -> Qos:
 
 
 class BagFile:
-    """A bag being written: `NAME.mcap` gives one file, any other name a rosbag2 folder with metadata.yaml.
+    """A bag being written: `NAME.mcap` and `NAME.db3` give one file, any other name a rosbag2 folder.
 
     As a context manager it closes the bag also after an error, so that what was written stays readable.
     """
 
-    def __init__(self, path: str | Path, *, compress: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, *, compress: bool = False, sqlite3: bool = False, whole_or_nothing: bool = False
+    ) -> None:
         """Create the file.
 
         Args:
-            path: NAME.mcap or a folder; must not exist.
-            compress: Compress chunks with zstd.
+            path: NAME.mcap, NAME.db3 or a folder; must not exist.
+            compress: Compress with zstd: chunks in MCAP, messages in SQLite.
+            sqlite3: Write a folder with SQLite storage instead of MCAP; NAME.db3 always has it.
+            whole_or_nothing: After an error nothing stays behind, and the path may exist: it is replaced when the new
+                bag is whole.
 
         Raises:
             DataError: it exists already, or cannot be created.
         """
         self.path = Path(path)
-        self._single = self.path.suffix == ".mcap"
-        self._folder = self.path.with_suffix(".part") if self._single else self.path
-        for taken in (self.path, self._folder):
+        self._whole = whole_or_nothing
+        self._single = self.path.suffix in {".mcap", ".db3"}
+        plugin = StoragePlugin.SQLITE3 if sqlite3 or self.path.suffix == ".db3" else StoragePlugin.MCAP
+        if self._single and (plugin is StoragePlugin.MCAP) != (self.path.suffix == ".mcap"):
+            msg = f"{self.path} has SQLite storage: call it {self.path.with_suffix('.db3').name}, or name a folder"
+            raise DataError(msg)
+        if self.path.suffix == ".db3" and compress:
+            msg = f"{self.path}: a single .db3 file does not tell that it is compressed; name a folder instead"
+            raise DataError(msg)
+        self._part = self.path.with_suffix(".part") if self._single else self.path.with_name(f"{self.path.name}.part")
+        direct = not (self._single or whole_or_nothing)
+        self._folder = self.path if direct else self._part / self.path.stem
+        if whole_or_nothing and _is_part(self._part):
+            shutil.rmtree(self._part)  # of a run that was killed
+        for taken in (self._part,) if whole_or_nothing else (self.path, self._part):
             if taken.exists():
                 msg = f"{taken} exists already and is not overwritten; remove it or choose another name"
                 raise DataError(msg)
-        self._writer = Writer(self._folder, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
+        self._writer = Writer(self._folder, version=BAG_VERSION, storage_plugin=plugin)
         if compress:
-            self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+            mode = CompressionMode.STORAGE if plugin is StoragePlugin.MCAP else CompressionMode.MESSAGE
+            self._writer.set_compression(mode, CompressionFormat.ZSTD)
         try:
             self._writer.open()
-        except OSError as error:
-            msg = f"cannot write {self._folder}: {error.strerror}"
-            raise DataError(msg) from error
+        except (OSError, SqliteError) as error:
+            raise self._failure(error, "create") from error
         self._channels: dict[str, Connection] = {}
 
     def __enter__(self) -> BagFile:  # noqa: PYI034  typing.Self needs Python 3.11
@@ -93,11 +112,23 @@ class BagFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write the index, and give a single file its final name."""
-        self._writer.close()
-        if self._single:
-            next(self._folder.glob("*.mcap")).replace(self.path)
-            shutil.rmtree(self._folder)
+        """Write the index, and give the bag its final name.
+
+        Raises:
+            DataError: the index cannot be written; what there is stays under the name of the part.
+        """
+        if error is not None and self._whole:
+            self._discard()
+            return
+        try:
+            self._writer.close()
+            if self._folder != self.path:
+                self._rename()
+        except (OSError, SqliteError) as failure:
+            if self._whole:
+                self._discard()
+            if error is None:
+                raise self._failure(failure, "finish") from failure
 
     def write(self, topic: str, time_ns: int, message: Any, *, latched: bool = False) -> None:
         """Append a rosbags message; its topic is created when first used.
@@ -107,31 +138,83 @@ class BagFile:
             time_ns: Time of recording.
             message: Built by `RosbagsFactory`.
             latched: Kept for late subscribers; counts for the first message of a topic.
+
+        Raises:
+            DataError: the file cannot be written, the disk is full for example.
         """
         name, msgtype, types = topics.bag_topic(topic), message.__msgtype__, typestore()
-        if name not in self._channels:
-            self._channels[name] = self._writer.add_connection(
-                name, msgtype, typestore=types, offered_qos_profiles=[qos(latched=latched)]
-            )
-        self._writer.write(self._channels[name], time_ns, types.serialize_cdr(message, msgtype))
+        try:
+            if name not in self._channels:
+                self._channels[name] = self._writer.add_connection(
+                    name, msgtype, typestore=types, offered_qos_profiles=[qos(latched=latched)]
+                )
+            self._writer.write(self._channels[name], time_ns, types.serialize_cdr(message, msgtype))
+        except (OSError, SqliteError) as error:
+            raise self._failure(error, f"write {name} of {time_ns} ns to") from error
+
+    def _rename(self) -> None:
+        made = next(self._folder.glob(f"*{self.path.suffix}")) if self._single else self._folder
+        if self._whole and self.path.is_dir():
+            shutil.rmtree(self.path)
+        made.replace(self.path)
+        shutil.rmtree(self._part)
+
+    def _discard(self) -> None:
+        with suppress(Exception):
+            self._writer.abort()
+        shutil.rmtree(self._part, ignore_errors=True)
+
+    def _failure(self, error: Exception, what: str) -> DataError:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        size = sum(p.stat().st_size for p in self._folder.glob("*")) if self._folder.is_dir() else 0
+        left = "nothing stays behind" if self._whole else f"what was written stays in {self._folder}"
+        return DataError(
+            f"cannot {what} {self.path} after {size} bytes: {reason}; {left}. Free space there and run it again"
+        )
 
 
-def write_bag(source: Source, path: str | Path, *, compress: bool = False) -> Path:
-    """Write a source as a ROS 2 bag (MCAP): sensors, calibration, /tf_static and truth, recorded at their stamps.
+def _is_part(folder: Path) -> bool:
+    """A folder that holds nothing but pieces of a bag."""
+    files = [path for path in folder.rglob("*") if not path.is_dir()] if folder.is_dir() else [folder]
+    return all(path.name.startswith(("metadata.yaml", f"{path.parent.name}.")) for path in files)
+
+
+def write_bag(
+    source: Source,
+    path: str | Path,
+    *,
+    compress: bool = False,
+    sqlite3: bool = False,
+    preset: str = presets.OURS,
+    display: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Write a source as a ROS 2 bag: sensors, calibration, /tf_static and truth, recorded at their stamps.
+
+    A bag is either written whole or not at all; a run that was cut short can be repeated.
 
     Args:
         source: What to write; it is read once, measurement by measurement.
-        path: NAME.mcap for one file, any other name for a rosbag2 folder; must not exist.
-        compress: Compress chunks with zstd.
+        path: NAME.mcap or NAME.db3 for one file, any other name for a rosbag2 folder.
+        compress: Compress with zstd.
+        sqlite3: SQLite storage in a folder, instead of MCAP.
+        preset: Topic names: "ours", or one of `presets.PRESETS`.
+        display: Add what viewers want: /tf of the odometry, and the truth as markers.
+        overwrite: Replace a bag of that name, once the new one is whole.
 
     Returns:
         The path.
 
     Raises:
-        DataError: the path is taken, or the source holds no measurement.
+        DataError: the path is taken, the source holds no measurement or damaged ones, or the disk is full.
+        ConfigError: no such preset.
     """
-    make, rig = RosbagsFactory(), source.rig
-    with BagFile(path, compress=compress) as bag:
+    path = Path(path)
+    if path.exists() and not overwrite:
+        msg = f"{path} exists already and is not overwritten; remove it or choose another name"
+        raise DataError(msg)
+    make, rig, named = RosbagsFactory(), source.rig, presets.renamer(preset)
+    with BagFile(path, compress=compress, sqlite3=sqlite3, whole_or_nothing=True) as bag:
         started = False
         for sensor, measurement in source.measurements():
             stamp_ns = measurement.stamp_ns
@@ -139,14 +222,16 @@ def write_bag(source: Source, path: str | Path, *, compress: bool = False) -> Pa
                 bag.write(topics.TF_STATIC, stamp_ns, conversions.tf_static_to_msg(rig, make, stamp_ns), latched=True)
                 started = True
             for topic, message in messages_of(sensor, measurement, rig, make):
-                bag.write(topic, stamp_ns, message)
+                bag.write(named(topic), stamp_ns, message)
+            if display and isinstance(measurement, OdometrySample):
+                bag.write(topics.TF, stamp_ns, conversions.tf_to_msg(measurement, make))
+        if not started:
+            msg = f"source '{source.name}' holds no measurement; no bag {path} is written"
+            raise DataError(msg)
         # Truth comes last: a simulated drive knows which objects were hit once its sensors are rendered.
         for entry in sorted(source.truth.items()):
-            _write_truth(bag, entry, make)
-    if not started:
-        msg = f"source '{source.name}' holds no measurement; the bag {path} is empty"
-        raise DataError(msg)
-    return Path(path)
+            _write_truth(bag, entry, make, display=display)
+    return path
 
 
 def messages_of(
@@ -188,9 +273,11 @@ def _to_sensor(sample: ImuSample, base_SE3_imu: SE3) -> ImuSample:
     return replace(sample, accel_mps2=turn @ sample.accel_mps2, gyro_radps=turn @ sample.gyro_radps)
 
 
-def _write_truth(bag: BagFile, entry: tuple[int, Boxes3D], make: RosbagsFactory) -> None:
+def _write_truth(bag: BagFile, entry: tuple[int, Boxes3D], make: RosbagsFactory, *, display: bool) -> None:
     stamp_ns, boxes = entry
     message = conversions.boxes_to_msg(boxes, stamp_ns, topics.BASE_FRAME, CLASSES, make)
     bag.write(topics.TRUTH, stamp_ns, message)
     message = conversions.velocities_to_msg(boxes, stamp_ns, topics.BASE_FRAME, make)
     bag.write(topics.TRUTH_VELOCITIES, stamp_ns, message)
+    if display:
+        bag.write(topics.TRUTH_MARKERS, stamp_ns, conversions.markers_to_msg(boxes, stamp_ns, topics.BASE_FRAME, make))

@@ -16,7 +16,7 @@ from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import ImuSample, Measurement
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
-from peft_dml_ros.datasets import topics
+from peft_dml_ros.datasets import presets, topics
 from peft_dml_ros.datasets.bag_storage import BagStorage, Stamped, cdr_frame_id
 from peft_dml_ros.datasets.bag_types import RosbagsFactory, typestore
 from peft_dml_ros.datasets.bag_writer import BagFile, write_bag
@@ -45,47 +45,74 @@ _DECODERS: Final[dict[str | None, Callable[[Any], Measurement]]] = {
 }
 
 
+_TREE_MESSAGES: Final = 500
+"""Messages of /tf to look at for the sensors' mounting, in bags without /tf_static."""
+
+
 class BagSource:
-    """A bag that holds the topics of `datasets.topics`; other topics are left alone.
+    """A bag that holds the topics of `datasets.topics` or of one of `datasets.presets`; others are left alone.
 
     Attributes:
         name: Name of the file or folder.
         dropped: Malformed messages left out of `measurements`, counted by sensor and reason.
+        preset: Name of the preset that its topics follow.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, preset: str | None = None) -> None:
         """Open a bag.
+
+        Args:
+            path: An .mcap or .db3 file, or a rosbag2 folder.
+            preset: Name of the topic preset (`presets.PRESETS` or "ours"); None finds out.
 
         Raises:
             DataError: no bag, no known topic in it, or a known topic of another type.
+            ConfigError: no such preset.
         """
         self._storage = BagStorage(Path(path))
         self.name = Path(path).stem
         self.dropped: dict[tuple[str, str], int] = {}
-        self._sensors = self._known_topics()
+        table = self._known_topics(preset)
+        self.preset, self._sensors, self._infos = table.preset, table.sensors, table.infos
 
-    def _known_topics(self) -> dict[str, str]:
-        """Topic -> sensor."""
-        known, wrong = {}, []
+    def _known_topics(self, preset: str | None) -> presets.BagTopics:
+        """By the names of this package where there are any, else by those of others."""
+        known, wrong = presets.BagTopics(presets.OURS), list[str]()
+        if preset not in {None, presets.OURS}:
+            known = presets.recognise(self._storage.connections, self._first_frame, preset) or known
+            return self._accepted(known, wrong)
         for topic, msgtype in self._storage.connections.items():
             try:
                 sensor = topics.sensor_of(topic)
             except ConfigError:
                 continue
             if topic.endswith("/camera_info"):
+                if msgtype == topics.CAMERA_INFO:
+                    known.infos[topic] = sensor
                 continue
-            known[topic] = sensor
+            known.sensors[topic] = sensor
             expected = topics.IMAGE if topic.endswith("/image") else topics.type_of(sensor)
             if msgtype != expected:
                 wrong.append(f"{topic} is {msgtype}, not {expected}")
-        if not known:
+        if not wrong and preset is None and not presets.detects(known):
+            known = presets.recognise(self._storage.connections, self._first_frame) or known
+        return self._accepted(known, wrong)
+
+    def _accepted(self, known: presets.BagTopics, wrong: list[str]) -> presets.BagTopics:
+        if not known.sensors:
             self._storage.check()
-        if wrong or not known:
+        if wrong or not known.sensors:
             there = ", ".join(sorted(self._storage.connections)) or "no topic at all"
             reason = "; ".join(wrong) or f"it holds none of the known sensor topics, but: {there}"
             msg = f"bag {self._storage.path} cannot be used: {reason}. Remap the topics, or convert them to these types"
             raise DataError(msg)
         return known
+
+    def _first_frame(self, topic: str) -> str:
+        """`header.frame_id` of the first message of a topic; empty when there is none."""
+        for _, message in self._storage.recorded({topic}):
+            return cdr_frame_id(message.cdr).removeprefix("/")
+        return ""
 
     @cached_property
     def rig(self) -> Rig:
@@ -115,26 +142,33 @@ class BagSource:
 
     def _calibration(self) -> tuple[dict[str, tuple[str, SE3]], dict[str, CameraModel], dict[str, str]]:
         """Child frame -> (parent, parent_SE3_child); camera -> projection; sensor -> frame: the first of each."""
-        infos = {t: topics.sensor_of(t) for t, m in self._storage.connections.items() if m == topics.CAMERA_INFO}
-        statics = {t for t, m in self._storage.connections.items() if t == topics.TF_STATIC and m == topics.TRANSFORMS}
-        parents: dict[str, tuple[str, SE3]] = {}
+        infos = self._infos
         cameras: dict[str, CameraModel] = {}
         frames: dict[str, str] = {}
-        waiting = {*infos, *statics, *self._sensors}
+        waiting = {*infos, *self._sensors}
         for _, message in self._storage.recorded(set(waiting)):
-            if message.topic in statics:
-                transforms = transforms_from_msg(self._decode(message))
-                parents |= {child: (parent, pose) for parent, child, pose in transforms}
-            elif message.topic not in waiting:
+            if message.topic not in waiting:
                 continue
-            elif message.topic in infos:
+            if message.topic in infos:
                 cameras[infos[message.topic]] = camera_model_from_msg(self._decode(message))
             else:
                 frames[self._sensors[message.topic]] = cdr_frame_id(message.cdr).removeprefix("/")
             waiting.discard(message.topic)
             if not waiting:
                 break
-        return parents, cameras, frames
+        return self._tree(), cameras, frames
+
+    def _tree(self) -> dict[str, tuple[str, SE3]]:
+        """Child frame -> (parent, parent_SE3_child): all of /tf_static, without that the beginning of /tf."""
+        kinds = self._storage.connections
+        topic = next((t for t in (topics.TF_STATIC, topics.TF) if kinds.get(t) == topics.TRANSFORMS), None)
+        parents: dict[str, tuple[str, SE3]] = {}
+        for number, (_, message) in enumerate(self._storage.recorded({topic} if topic else set())):
+            if topic == topics.TF and number >= _TREE_MESSAGES:
+                break
+            for parent, child, pose in transforms_from_msg(self._decode(message)):
+                parents.setdefault(child, (parent, pose))
+        return parents
 
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
         """(sensor name, measurement) in stamp order, read as it goes; inertial samples turned to `base_link` axes.

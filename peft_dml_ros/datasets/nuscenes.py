@@ -23,6 +23,7 @@ from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.datasets.nuscenes_files import read_gnss, read_imu, read_lidar, read_radar
+from peft_dml_ros.datasets.nuscenes_images import read_image
 from peft_dml_ros.datasets.nuscenes_snapshot import snapshot_of_sample
 from peft_dml_ros.datasets.nuscenes_tables import Record, Tables, find_version, read_json, stamp_ns
 from peft_dml_ros.datasets.nuscenes_truth import boxes_of_sample
@@ -225,11 +226,7 @@ class NuScenesReader:
             return read_lidar(path, stamp_ns(data))
         if modality == "radar":
             return read_radar(path, stamp_ns(data), keep_all=not self.filter_radar)
-        try:
-            return CameraImage(stamp_ns(data), jpeg=path.read_bytes())
-        except OSError as error:
-            msg = f"cannot read {path}: {error.strerror}"
-            raise DataError(msg) from error
+        return CameraImage(stamp_ns(data), jpeg=read_image(path))
 
     def odometry(self, records: Iterable[Record]) -> tuple[OdometrySample, ...]:
         """Poses of the vehicle at the stamps of these records, oldest first, each stamp once."""

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sensor files of nuScenes: LiDAR sweeps (.pcd.bin), radar sweeps (.pcd) and CAN bus messages (.json)."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -33,7 +34,8 @@ def read_lidar(path: Path, stamp_ns: int) -> LidarSweep:
     payload = _read(path)
     if len(payload) % 20:
         msg = (
-            f"{path} has {len(payload)} bytes, no multiple of 20 (5 float32 per point); it is truncated: copy it again"
+            f"{path} has {len(payload)} bytes, no multiple of 20 (5 float32 per point): it is cut off within the point "
+            f"that starts at byte {len(payload) // 20 * 20}; copy it again"
         )
         raise DataError(msg)
     points = np.frombuffer(payload, dtype="<f4").reshape(-1, 5)
@@ -62,7 +64,10 @@ def read_radar(path: Path, stamp_ns: int, *, keep_all: bool = False) -> RadarSwe
         msg = f"{path}: the header has no number of POINTS"
         raise DataError(msg) from None
     if count < 0 or len(payload) - start < count * layout.itemsize:
-        msg = f"{path} promises {count} points of {layout.itemsize} bytes but holds {len(payload) - start} bytes"
+        msg = (
+            f"{path} promises {count} points of {layout.itemsize} bytes from byte {start} on, but ends at byte "
+            f"{len(payload)}; copy it again"
+        )
         raise DataError(msg)
     raw = np.frombuffer(payload, dtype=layout, count=count, offset=start)
     points = np.empty(count, dtype=RADAR_DTYPE)
@@ -76,43 +81,51 @@ def read_imu(path: Path) -> tuple[ImuSample, ...]:
     """CAN bus message `ms_imu`: specific force and angular rate in vehicle axes, in time order.
 
     Raises:
-        DataError: the file is not a list of such messages.
+        DataError: the file is not a list of such messages; the first that is none is named.
     """
-    return tuple(
-        ImuSample(
-            int(row["utime"]) * NS_PER_US,
-            np.asarray(row["linear_accel"], dtype=np.float64).reshape(3),
-            np.asarray(row["rotation_rate"], dtype=np.float64).reshape(3),
-        )
-        for row in _messages(path, ("utime", "linear_accel", "rotation_rate"))
-    )
+    return _messages(path, _imu_sample)
 
 
 def read_gnss(path: Path) -> tuple[GnssFix, ...]:
     """Satellite fixes of a simulated scene, in time order; real nuScenes has none.
 
     Raises:
-        DataError: the file is not a list of such messages.
+        DataError: the file is not a list of such messages; the first that is none is named.
     """
-    return tuple(
-        GnssFix(
-            int(row["utime"]) * NS_PER_US,
-            float(row["latitude_deg"]),
-            float(row["longitude_deg"]),
-            float(row["altitude_m"]),
-            float(row["sigma_m"]),
-            bool(row.get("has_fix", True)),
-        )
-        for row in _messages(path, ("utime", "latitude_deg", "longitude_deg", "altitude_m", "sigma_m"))
+    return _messages(path, _gnss_fix)
+
+
+def _imu_sample(row: Record) -> ImuSample:
+    accel_mps2, gyro_radps = (np.array(row[key], dtype=np.float64) for key in ("linear_accel", "rotation_rate"))
+    return ImuSample(int(row["utime"]) * NS_PER_US, accel_mps2.reshape(3), gyro_radps.reshape(3))
+
+
+def _gnss_fix(row: Record) -> GnssFix:
+    latitude, longitude, altitude, sigma = (
+        float(row[key]) for key in ("latitude_deg", "longitude_deg", "altitude_m", "sigma_m")
     )
+    has_fix = bool(row.get("has_fix", True))
+    return GnssFix(int(row["utime"]) * NS_PER_US, latitude, longitude, altitude, sigma, has_fix)
 
 
-def _messages(path: Path, keys: tuple[str, ...]) -> list[Record]:
+_Sample = TypeVar("_Sample", ImuSample, GnssFix)
+
+
+def _messages(path: Path, convert: Callable[[Record], _Sample]) -> tuple[_Sample, ...]:
     rows = read_json(path)
-    if not isinstance(rows, list) or any(not isinstance(row, dict) or any(k not in row for k in keys) for row in rows):
-        msg = f"{path} must be a list of records with {', '.join(keys)}"
+    if not isinstance(rows, list):
+        msg = f"{path} must be a list of messages"
         raise DataError(msg)
-    return sorted(rows, key=lambda row: int(row["utime"]))
+    samples = (_converted(path, number, row, convert) for number, row in enumerate(rows))
+    return tuple(sorted(samples, key=lambda sample: sample.stamp_ns))
+
+
+def _converted(path: Path, number: int, row: Record, convert: Callable[[Record], _Sample]) -> _Sample:
+    try:
+        return convert(row)
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        msg = f"{path}: message {number} is not as it must be ({type(error).__name__}: {error})"
+        raise DataError(msg) from error
 
 
 def _read(path: Path) -> bytes:

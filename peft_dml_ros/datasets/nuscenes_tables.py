@@ -19,6 +19,26 @@ NEEDED = ("scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "se
 TRUTH = ("sample_annotation", "instance", "category", "attribute")
 """Tables that hold the annotations; a folder may lack them, it has no truth then."""
 
+_FIELDS: Final[dict[str, frozenset[str]]] = {
+    "scene": frozenset({"token", "name"}),
+    "sample": frozenset({"token", "timestamp", "scene_token"}),
+    "sample_data": frozenset(
+        {"token", "sample_token", "ego_pose_token", "calibrated_sensor_token", "timestamp", "filename"}
+        | {"is_key_frame", "prev", "next"}
+    ),
+    "ego_pose": frozenset({"token", "rotation", "translation"}),
+    "calibrated_sensor": frozenset({"token", "sensor_token", "translation", "rotation", "camera_intrinsic"}),
+    "sensor": frozenset({"token", "channel"}),
+    "sample_annotation": frozenset(
+        {"token", "sample_token", "instance_token", "attribute_tokens", "translation", "size", "rotation"}
+        | {"prev", "next", "num_lidar_pts", "num_radar_pts"}
+    ),
+    "instance": frozenset({"token", "category_token"}),
+    "category": frozenset({"token", "name"}),
+    "attribute": frozenset({"token", "name"}),
+}
+"""What the reader takes from the records of a table."""
+
 
 def find_version(root: Path, version: str | None = None) -> str:
     """Name of the folder with the tables.
@@ -78,9 +98,15 @@ class Tables:
                 self._rows[table] = []
                 return []
             rows = read_json(path)
-            if not isinstance(rows, list) or any(not isinstance(row, dict) or "token" not in row for row in rows):
-                msg = f"{path} must be a list of records that each have a token"
+            if not isinstance(rows, list):
+                msg = f"{path} must be a list of records"
                 raise DataError(msg)
+            needed = _FIELDS.get(table, frozenset({"token"}))
+            for number, row in enumerate(rows):
+                if not isinstance(row, dict) or not needed <= row.keys():
+                    lost = ", ".join(sorted(needed - row.keys())) if isinstance(row, dict) else "everything"
+                    msg = f"{path}: record {number} lacks {lost}; `peft-dml dataset check` tells all such records"
+                    raise DataError(msg)
             self._rows[table] = rows
         return self._rows[table]
 
@@ -121,8 +147,9 @@ class Tables:
     @cached_property
     def channel_of_calibration(self) -> dict[str, str]:
         """Token of a calibrated_sensor -> channel name."""
-        channels = {row["token"]: row["channel"] for row in self.rows("sensor")}
-        return {row["token"]: channels[row["sensor_token"]] for row in self.rows("calibrated_sensor")}
+        return {
+            row["token"]: self.get("sensor", row["sensor_token"])["channel"] for row in self.rows("calibrated_sensor")
+        }
 
     def channel(self, data: Record) -> str:
         """Channel name of a sample_data record.
@@ -153,12 +180,26 @@ def read_json(path: Path) -> Any:
     gc.disable()  # a table of 10^6 records triggers full collections over and over: twice the time
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        msg = f"{path} cannot be read as JSON: {error}"
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}"
+        raise DataError(msg) from error
+    except (ValueError, RecursionError) as error:
+        msg = f"{path} cannot be read as JSON{_place(path, error)}: {error}; it was cut off or damaged, copy it again"
         raise DataError(msg) from error
     finally:
         if collecting:
             gc.enable()
+
+
+def _place(path: Path, error: Exception) -> str:
+    """Where the text stops being JSON, as far as the error tells."""
+    if isinstance(error, json.JSONDecodeError):
+        byte = len(error.doc[: error.pos].encode("utf-8", errors="surrogatepass"))
+    elif isinstance(error, UnicodeDecodeError):
+        byte = error.start
+    else:
+        return ""
+    return f" at byte {byte} of {path.stat().st_size}"
 
 
 def stamp_ns(data: Record) -> int:

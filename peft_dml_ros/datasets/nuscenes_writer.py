@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -20,10 +20,34 @@ from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, Lida
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.typing import IntArray, UInt8Array
 from peft_dml_ros.datasets.nuscenes_writer_annotations import SeenBoxes, annotate, count_lidar, count_radar
-from peft_dml_ros.datasets.nuscenes_writer_files import file_of, write_json
+from peft_dml_ros.datasets.nuscenes_writer_files import file_of, write_file, write_json
 from peft_dml_ros.datasets.nuscenes_writer_tables import Tables, channels, scene_file, token
 
 _US = 1000
+_KEYFRAME_SPREAD_NS: Final = 250_000_000
+"""A measurement further away than this from a keyframe is none of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a recording is from, as the tables tell it.
+
+    Attributes:
+        prefix: Log names and file names begin with it.
+        vehicle: Name of the vehicle.
+        date_captured: YYYY-MM-DD.
+        description: Of the scene.
+        annotated: The truth was annotated by somebody: objects without a single point are kept.
+    """
+
+    prefix: str = "sim"
+    vehicle: str = "sim"
+    date_captured: str = "2025-01-01"
+    description: str = "Simulated street"
+    annotated: bool = False
+
+
+SIMULATED: Final = Origin()
 
 
 class Recording(Protocol):
@@ -65,15 +89,23 @@ class _Scene:
     recording: Recording
     stamps: dict[str, list[int]]
     tables: Tables
+    origin: Origin
     can: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"ms_imu": [], "pose": [], "gnss": []})
     points: dict[int, dict[str, IntArray]] = field(default_factory=dict)
 
     @property
     def log_name(self) -> str:
-        return f"sim-{self.name}"
+        return f"{self.origin.prefix}-{self.name}"
 
 
-def write_scene(root: Path, version: str, scene: str, recording: Recording, stamps: Mapping[str, list[int]]) -> None:
+def write_scene(
+    root: Path,
+    version: str,
+    scene: str,
+    recording: Recording,
+    stamps: Mapping[str, list[int]],
+    origin: Origin = SIMULATED,
+) -> None:
     """Writes a scene's files, and its part of the tables last, so that a scene is either finished or done again.
 
     Args:
@@ -82,11 +114,15 @@ def write_scene(root: Path, version: str, scene: str, recording: Recording, stam
         scene: Name of the scene, `scene-` and four digits as the devkit's CAN bus reader wants.
         recording: The drive.
         stamps: All stamps by sensor, in order, known before the first measurement is made.
+        origin: Where the recording is from.
+
+    Raises:
+        DataError: a file cannot be written; the same call again completes the scene.
     """
     import cv2  # noqa: PLC0415 - keeps importing this module fast
 
     tables: Tables = {"sample_data": [], "ego_pose": []}
-    work = _Scene(root, scene, recording, {k: list(v) for k, v in stamps.items()}, tables)
+    work = _Scene(root, scene, recording, {k: list(v) for k, v in stamps.items()}, tables, origin)
     keys = _key_stamps(work)
     for channel in channels(recording.rig):
         for folder in ("samples", "sweeps"):
@@ -98,7 +134,7 @@ def write_scene(root: Path, version: str, scene: str, recording: Recording, stam
             _note_motion(work, measurement)
     map_file = f"maps/{token('map', scene)}.png"
     (root / "maps").mkdir(exist_ok=True)
-    cv2.imwrite(str(root / map_file), recording.map_mask)
+    write_file(root / map_file, cv2.imencode(".png", recording.map_mask)[1].tobytes())
     for message, rows in work.can.items():
         write_json(root / "can_bus" / f"{scene}_{message}.json", rows)
     write_json(root / "can_bus" / f"{scene}_vehicle_monitor.json", _vehicle_monitor(work))
@@ -112,7 +148,8 @@ def _key_stamps(work: _Scene) -> dict[str, dict[int, int]]:
     for channel in channels(work.recording.rig):
         stamps = np.array(work.stamps.get(channel, []), dtype=np.int64)
         keyframes = work.recording.keyframes_ns if len(stamps) else ()
-        out[channel] = {int(stamps[np.argmin(np.abs(stamps - key))]): key for key in keyframes}
+        nearest = {key: int(stamps[np.argmin(np.abs(stamps - key))]) for key in keyframes}
+        out[channel] = {at: key for key, at in nearest.items() if abs(at - key) <= _KEYFRAME_SPREAD_NS}
     return out
 
 
@@ -129,7 +166,7 @@ def _write_file(work: _Scene, channel: str, measurement: Measurement, keys: Mapp
     key = keys.get(stamp)
     folder = "sweeps" if key is None else "samples"
     filename = f"{folder}/{channel}/{work.log_name}__{channel}__{stamp // _US}{extension}"
-    (work.root / filename).write_bytes(payload)
+    write_file(work.root / filename, payload)
     stamps = work.stamps[channel]
     at = stamps.index(stamp)
     own = token(work.name, channel, stamp)
@@ -247,8 +284,8 @@ def _scene_tables(work: _Scene, map_file: str) -> None:
             {
                 "token": log,
                 "logfile": work.log_name,
-                "vehicle": "sim",
-                "date_captured": "2025-01-01",
+                "vehicle": work.origin.vehicle,
+                "date_captured": work.origin.date_captured,
                 "location": work.recording.location,
             }
         ],
@@ -263,7 +300,7 @@ def _scene_tables(work: _Scene, map_file: str) -> None:
                 "first_sample_token": samples[0],
                 "last_sample_token": samples[-1],
                 "name": work.name,
-                "description": "Simulated street",
+                "description": work.origin.description,
             }
         ],
         "sample": [
@@ -287,7 +324,8 @@ def _scene_tables(work: _Scene, map_file: str) -> None:
             for name in channels(rig)
         ],
     }
-    work.tables |= annotate(work.name, _seen(work, samples), work.recording.category_of)
+    seen = _seen(work, samples)
+    work.tables |= annotate(work.name, seen, work.recording.category_of, keep_unmet=work.origin.annotated)
 
 
 def _seen(work: _Scene, samples: list[str]) -> list[SeenBoxes]:

@@ -67,15 +67,23 @@ def count_radar(boxes: Boxes3D, points_m: FloatArray) -> IntArray:
     return np.asarray(tall.contain(points_m).sum(axis=1), dtype=np.int64)
 
 
-def annotate(scene: str, frames: Sequence[SeenBoxes], category_of: Callable[[str], str]) -> Tables:
+def annotate(
+    scene: str, frames: Sequence[SeenBoxes], category_of: Callable[[str], str], *, keep_unmet: bool = False
+) -> Tables:
     """Tables sample_annotation and instance: objects near the vehicle that any sensor met in the scene.
 
     An object's annotations form one chain without holes while it stays near, so that velocities can be had from it.
+
+    Args:
+        scene: Name of the scene.
+        frames: Objects at each keyframe.
+        category_of: Category of an object.
+        keep_unmet: Keep objects without a single point: somebody annotated them.
     """
     met: set[str] = set()
     for frame in frames:
         lidar, radar = frame.counts()
-        met |= {frame.boxes.ids[i] for i in np.flatnonzero(lidar + radar > 0)}
+        met |= {frame.boxes.ids[i] for i in np.flatnonzero((lidar + radar > 0) | keep_unmet)}
     chains: dict[str, list[dict[str, Any]]] = {}
     for frame in frames:
         in_map = frame.boxes.transform(frame.global_SE3_base)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,14 +57,37 @@ def file_of(measurement: Measurement) -> tuple[bytes, str, str]:
     if isinstance(measurement, RadarSweep):
         return radar_pcd_bytes(measurement.points), ".pcd", "pcd"
     if isinstance(measurement, CameraImage) and measurement.jpeg is not None:
-        return measurement.jpeg, ".jpg", "jpg"
+        kind = "png" if measurement.jpeg.startswith(b"\x89PNG") else "jpg"
+        return measurement.jpeg, f".{kind}", kind
     msg = f"nuScenes keeps no file for a {type(measurement).__name__}; write LiDAR, radar or JPEG measurements"
     raise DataError(msg)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file so that it is either whole or absent."""
+    """Writes a JSON file so that it is either whole or absent.
+
+    Raises:
+        DataError: it cannot be written, the disk is full for example.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, json.dumps(content, separators=(",", ":")).encode("utf-8"))
+
+
+def write_file(path: Path, payload: bytes) -> None:
+    """Writes a file so that it is either whole or as it was before.
+
+    Raises:
+        DataError: it cannot be written, the disk is full for example; the file is named.
+    """
     partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_bytes(payload)
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        msg = (
+            f"cannot write {path} ({len(payload)} bytes): {error.strerror}; what was written before is whole. "
+            "Mend that, then run the same command again: it completes the data set"
+        )
+        raise DataError(msg) from error

@@ -118,6 +118,7 @@ def finish(root: Path, version: str, rig: Rig, splits: Mapping[str, Sequence[str
         for table in SCENE_TABLES:
             tables[table] += part[table]
     tables |= fixed_tables(rig)
-    for table, records in tables.items():
-        write_json(root / version / f"{table}.json", records)
     write_json(root / version / "splits.json", {split: list(scenes) for split, scenes in splits.items()})
+    # The scenes come last: a scene that is listed there is in all tables.
+    for table in sorted(tables, key=lambda table: table == "scene"):
+        write_json(root / version / f"{table}.json", tables[table])

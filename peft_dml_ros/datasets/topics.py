@@ -12,8 +12,10 @@ from peft_dml_ros.core.spec import CameraSpec
 
 BASE_FRAME: Final = "base_link"
 ODOM_FRAME: Final = "odom"
+TF: Final = "/tf"
 TF_STATIC: Final = "/tf_static"
 TRUTH: Final = "truth/boxes"
+TRUTH_MARKERS: Final = "truth/markers"
 TRUTH_VELOCITIES: Final = "truth/velocities"
 
 POINT_CLOUD: Final = "sensor_msgs/msg/PointCloud2"

@@ -33,8 +33,10 @@ from peft_dml_ros.datasets.conversions.encode import (
     odometry_to_msg,
     radar_to_msg,
     tf_static_to_msg,
+    tf_to_msg,
 )
 from peft_dml_ros.datasets.conversions.factory import MessageFactory, header, stamp
+from peft_dml_ros.datasets.conversions.markers import markers_to_msg
 from peft_dml_ros.datasets.conversions.pointcloud import cloud_view
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "imu_to_msg",
     "lidar_from_msg",
     "lidar_to_msg",
+    "markers_to_msg",
     "odometry_from_msg",
     "odometry_to_msg",
     "points_dropped",
@@ -66,6 +69,7 @@ __all__ = [
     "stamp",
     "stamp_ns_from_msg",
     "tf_static_to_msg",
+    "tf_to_msg",
     "transforms_from_msg",
     "velocities_to_msg",
     "with_velocities",

@@ -143,20 +143,30 @@ def odometry_to_msg(
 def tf_static_to_msg(rig: Rig, make: MessageFactory, stamp_ns: int = 0) -> Any:
     """tf2_msgs/TFMessage from `base_link` to the frame of each sensor of a rig."""
     transforms = [
-        make(
-            "geometry_msgs/msg/TransformStamped",
-            header=header(stamp_ns, BASE_FRAME, make),
-            child_frame_id=frame_of(sensor.name),
-            transform=make(
-                "geometry_msgs/msg/Transform",
-                translation=_vector3(sensor.base_SE3_sensor.translation, make),
-                rotation=_quaternion(sensor.base_SE3_sensor, make),
-            ),
-        )
+        _transform(header(stamp_ns, BASE_FRAME, make), frame_of(sensor.name), sensor.base_SE3_sensor, make)
         for sensor in rig.sensors.values()
         if sensor.modality is not None
     ]
     return make("tf2_msgs/msg/TFMessage", transforms=transforms)
+
+
+def tf_to_msg(sample: OdometrySample, make: MessageFactory) -> Any:
+    """tf2_msgs/TFMessage from `odom` to `base_link` at the time of a pose."""
+    moved = _transform(header(sample.stamp_ns, ODOM_FRAME, make), BASE_FRAME, sample.odom_SE3_base, make)
+    return make("tf2_msgs/msg/TFMessage", transforms=[moved])
+
+
+def _transform(head: Any, child_frame_id: str, parent_SE3_child: SE3, make: MessageFactory) -> Any:
+    return make(
+        "geometry_msgs/msg/TransformStamped",
+        header=head,
+        child_frame_id=child_frame_id,
+        transform=make(
+            "geometry_msgs/msg/Transform",
+            translation=_vector3(parent_SE3_child.translation, make),
+            rotation=_quaternion(parent_SE3_child, make),
+        ),
+    )
 
 
 def _vector3(values: FloatArray, make: MessageFactory) -> Any:

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`peft-dml bag`: a nuScenes scene as a ROS 2 bag, and a bag as a nuScenes scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from peft_dml_ros.core.boxes import Boxes3D
+    from peft_dml_ros.core.measurements import Measurement
+    from peft_dml_ros.core.rig import Rig
+    from peft_dml_ros.datasets.source import NuScenesSource
+
+bag = typer.Typer(name="bag", help="ROS 2 bags to and from nuScenes.", no_args_is_help=True, add_completion=False)
+
+
+@bag.command("export")
+def export_(
+    dataroot: Annotated[Path, typer.Argument(metavar="DATAROOT", help="nuScenes folder")],
+    out: Annotated[Path, typer.Option(help="NAME.mcap or NAME.db3 for one file, any other name for a rosbag2 folder")],
+    scene: Annotated[Optional[str], typer.Option(help="Name of the scene; the first by default")] = None,
+    version: Annotated[Optional[str], typer.Option(help="Version folder, where there are several")] = None,
+    sqlite3: Annotated[bool, typer.Option("--sqlite3", help="SQLite storage in a folder, instead of MCAP")] = False,
+    zstd: Annotated[bool, typer.Option("--zstd", help="Compress")] = False,
+    topics: Annotated[str, typer.Option(help="Topic names: ours, nuscenes2bag or autoware")] = "ours",
+    display: Annotated[bool, typer.Option(help="Add /tf and the truth as markers, for viewers")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bag, once the new one is whole")] = False,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Carry on without missing files")] = False,
+) -> None:
+    """Write a scene as a ROS 2 bag: all sweeps and images, calibration, motion and truth.
+
+    A bag is written whole or not at all; after an error, run the same command again.
+    """
+    from rich.console import Console
+
+    from peft_dml_ros.datasets.bags import write_bag
+    from peft_dml_ros.datasets.nuscenes import NuScenesReader
+    from peft_dml_ros.datasets.source import NuScenesSource
+
+    reader = NuScenesReader(dataroot, version, allow_missing=allow_missing, filter_radar=False)
+    source = NuScenesSource(reader, scene)
+    with _Progress(f"Writing {source.name}") as advance:
+        path = write_bag(
+            _Watched(source, advance),
+            out,
+            compress=zstd,
+            sqlite3=sqlite3,
+            preset=topics,
+            display=display,
+            overwrite=overwrite,
+        )
+    size = sum(p.stat().st_size for p in path.rglob("*")) if path.is_dir() else path.stat().st_size
+    counts = f"{len(source.tokens)} keyframes, {len(source.rig.sensors)} sensors, {size / 1e6:.1f} MB"
+    Console().print(f"{path}: {source.name}, {counts}", soft_wrap=True)
+
+
+@bag.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="BAG", help=".mcap or .db3 file, or rosbag2 folder")],
+    out: Annotated[Path, typer.Option(help="nuScenes folder; scenes that were imported into it before stay")],
+    scene: Annotated[Optional[str], typer.Option(help="scene-NNNN; by default the bag's name, or one free")] = None,
+    version: Annotated[str, typer.Option(help="Version folder")] = "v1.0-bag",
+    topics: Annotated[Optional[str], typer.Option(help="ours, nuscenes2bag or autoware; found out by default")] = None,
+    location: Annotated[str, typer.Option(help="Name of the map, for the log table")] = "unknown",
+    allow_damaged: Annotated[bool, typer.Option("--allow-damaged", help="Take what a damaged bag still holds")] = False,
+    assume_still: Annotated[bool, typer.Option("--assume-still", help="Without odometry: the vehicle stood")] = False,
+) -> None:
+    """Write a bag as a scene in nuScenes format: 2 keyframes a second, with truth where the bag has it.
+
+    Needs /tf_static, CameraInfo and odometry. An import that was cut short is completed by the same command.
+    """
+    from rich.console import Console
+
+    from peft_dml_ros.datasets.bag_import import import_bag
+    from peft_dml_ros.datasets.bags import BagSource
+
+    opened = BagSource(source, preset=topics)
+    console = Console(stderr=True)
+    with console.status(f"Reading {source} ({opened.preset} topics)"):
+        made = import_bag(
+            opened,
+            out,
+            scene=scene,
+            version=version,
+            location=location,
+            allow_damaged=allow_damaged,
+            assume_still=assume_still,
+        )
+    for reason, times in made.left_out.items():
+        console.print(f"left out: {times} x {reason}", style="yellow", markup=False, soft_wrap=True)
+    if made.damage:
+        console.print(made.damage, style="yellow", markup=False, soft_wrap=True)
+    Console().print(
+        f"{out} ({version}): {made.scene}, {made.keyframes} keyframes, {made.files} files, "
+        f"{made.annotations} annotations",
+        soft_wrap=True,
+    )
+
+
+class _Progress:
+    """A progress bar on stderr; entering it gives the function to call with the share that is done."""
+
+    def __init__(self, title: str) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._bar = Progress(console=Console(stderr=True), transient=True)
+        self._title = title
+
+    def __enter__(self) -> Callable[[float], None]:
+        self._bar.start()
+        task = self._bar.add_task(self._title, total=1.0)
+        return lambda share: self._bar.update(task, completed=share)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+class _Watched:
+    """A scene that tells how much of it was read."""
+
+    def __init__(self, source: NuScenesSource, advance: Callable[[float], None]) -> None:
+        self._source, self._advance = source, advance
+        self.name = source.name
+
+    @property
+    def rig(self) -> Rig:
+        """The scene's."""
+        return self._source.rig
+
+    @property
+    def truth(self) -> dict[int, Boxes3D]:
+        """The scene's."""
+        return self._source.truth
+
+    def measurements(self) -> Iterator[tuple[str, Measurement]]:
+        """The scene's; progress is measured by stamps."""
+        stamps = [self._source.reader.stamp_ns(token) for token in self._source.tokens]
+        begin, length = stamps[0], max(stamps[-1] - stamps[0], 1)
+        for count, (name, measurement) in enumerate(self._source.measurements()):
+            if count % 50 == 0:
+                self._advance(min(max((measurement.stamp_ns - begin) / length, 0.0), 1.0))
+            yield name, measurement

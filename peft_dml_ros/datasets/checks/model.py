@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a rule is, what it finds, and the report of all rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from peft_dml_ros.core.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from peft_dml_ros.datasets.checks.folder import Folder
+
+
+class Severity(str, Enum):
+    """How bad a finding is."""
+
+    ERROR = "error"
+    """The data set is broken: it cannot be read, or reads wrong."""
+    WARNING = "warning"
+    """It can be read, but something is missing or hardly plausible."""
+    INFO = "info"
+    """Worth knowing."""
+
+
+class Found(NamedTuple):
+    """One place where a rule does not hold.
+
+    Attributes:
+        where: File or record, relative to the data set.
+        what: What is wrong there, with the numbers.
+    """
+
+    where: str
+    what: str
+
+
+Check = Callable[["Folder"], Iterator[Found]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule with a stable id.
+
+    Attributes:
+        id: STR (structure), REF (references), REC (records), GEO (geometry) or FMT (files), and three digits.
+        title: What holds in a good data set.
+        severity: Of each finding.
+        mend: What to do about a finding.
+        check: Yields the findings.
+    """
+
+    id: str
+    title: str
+    severity: Severity
+    mend: str
+    check: Check
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a rule found.
+
+    Attributes:
+        rule: The rule.
+        count: Number of findings.
+        examples: The first of them.
+    """
+
+    rule: Rule
+    count: int
+    examples: tuple[Found, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "id": self.rule.id,
+            "severity": self.rule.severity.value,
+            "title": self.rule.title,
+            "mend": self.rule.mend,
+            "count": self.count,
+            "examples": [found._asdict() for found in self.examples],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Outcomes of all rules that ran, in the order of their ids.
+
+    Attributes:
+        root: The data set.
+        version: Its version folder.
+        outcomes: One per rule that ran.
+        excluded: Ids of rules that did not run.
+        records: Number of records by table.
+    """
+
+    root: str
+    version: str
+    outcomes: tuple[Outcome, ...]
+    excluded: tuple[str, ...] = ()
+    records: dict[str, int] = field(default_factory=dict)
+
+    def count(self, severity: Severity) -> int:
+        """Number of findings of a severity."""
+        return sum(outcome.count for outcome in self.outcomes if outcome.rule.severity is severity)
+
+    @property
+    def broken(self) -> tuple[Outcome, ...]:
+        """Outcomes with findings."""
+        return tuple(outcome for outcome in self.outcomes if outcome.count)
+
+    def passed(self, *, strict: bool = False) -> bool:
+        """No error was found; with `strict`, no warning either."""
+        return not self.count(Severity.ERROR) and not (strict and self.count(Severity.WARNING))
+
+    def as_dict(self, *, strict: bool = False) -> dict[str, Any]:
+        """For JSON: everything in the report."""
+        return {
+            "root": self.root,
+            "version": self.version,
+            "passed": self.passed(strict=strict),
+            "strict": strict,
+            "counts": {severity.value: self.count(severity) for severity in Severity},
+            "records": self.records,
+            "rules": len(self.outcomes),
+            "excluded": list(self.excluded),
+            "findings": [outcome.as_dict() for outcome in self.broken],
+        }
+
+
+RULES: Final[dict[str, Rule]] = {}
+"""Every rule by id; filled as the modules of rules are imported."""
+
+_ID: Final = re.compile(r"(STR|REF|REC|GEO|FMT)\d{3}")
+
+
+def rule(rule_id: str, severity: Severity, title: str, mend: str) -> Callable[[Check], Check]:
+    """Make a function a rule.
+
+    Raises:
+        ValueError: the id is malformed or taken.
+    """
+
+    def register(check: Check) -> Check:
+        if not _ID.fullmatch(rule_id) or rule_id in RULES:
+            msg = f"rule id '{rule_id}' must be STR, REF, REC, GEO or FMT and three digits, and given once"
+            raise ValueError(msg)
+        RULES[rule_id] = Rule(rule_id, title, severity, mend, check)
+        return check
+
+    return register
+
+
+def excluded_ids(names: tuple[str, ...]) -> frozenset[str]:
+    """Ids of the rules that ids (GEO004) and groups (GEO) name.
+
+    Raises:
+        ConfigError: a name is no id and no group.
+    """
+    groups = {rule_id[:3] for rule_id in RULES}
+    unknown = [name for name in names if name not in RULES and name not in groups]
+    if unknown:
+        msg = f"no rule '{unknown[0]}'; {nearest(unknown[0], [*RULES, *groups])}"
+        raise ConfigError(msg)
+    return frozenset(rule_id for rule_id in RULES if rule_id in names or rule_id[:3] in names)

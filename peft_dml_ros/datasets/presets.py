@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Topic names of other makers: nuscenes2bag's, Autoware's, and a guess by type and frame for all others.
+
+The names of this package are in `datasets.topics`; a bag is looked at with these here when it holds none of those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Final
+
+from peft_dml_ros.core.errors import ConfigError, nearest
+from peft_dml_ros.core.rig import modality_of_channel
+from peft_dml_ros.core.spec import CameraSpec
+from peft_dml_ros.datasets import topics
+
+OURS: Final = "ours"
+GUESSED: Final = "guessed"
+
+_CAMERAS: Final = CameraSpec().cameras
+_RADARS: Final = ("RADAR_FRONT", "RADAR_FRONT_LEFT", "RADAR_FRONT_RIGHT", "RADAR_BACK_LEFT", "RADAR_BACK_RIGHT")
+_AUTOWARE_CAMERAS: Final = (
+    "CAM_FRONT",
+    "CAM_BACK",
+    "CAM_FRONT_LEFT",
+    "CAM_BACK_LEFT",
+    "CAM_FRONT_RIGHT",
+    "CAM_BACK_RIGHT",
+)
+"""By the number in Autoware's camera topics, as data sets in its format have it."""
+_LIDAR_WORDS: Final = ("lidar", "velodyne", "laser", "pandar", "hesai", "ouster", "livox", "rslidar", "robosense")
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Topic names of one maker.
+
+    Attributes:
+        name: What to call it.
+        sensors: Sensor -> topics that may carry it; the first is written, the first that is there is read.
+        infos: Camera -> topic of its calibration.
+        raw_images: Camera -> topic of its uncompressed images.
+    """
+
+    name: str
+    sensors: dict[str, tuple[str, ...]]
+    infos: dict[str, str]
+    raw_images: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class BagTopics:
+    """Which topics of a bag are which sensors.
+
+    Attributes:
+        preset: Name of the preset that fits, `OURS` or `GUESSED`.
+        sensors: Topic -> sensor.
+        infos: Topic of a camera's calibration -> camera.
+    """
+
+    preset: str
+    sensors: dict[str, str] = field(default_factory=dict)
+    infos: dict[str, str] = field(default_factory=dict)
+
+
+def _nuscenes2bag() -> Preset:
+    """Lower-case channel names; it writes no IMU, GNSS and CameraInfo itself, the names are those of its offspring."""
+    points: dict[str, tuple[str, ...]] = {name: (f"/{name.lower()}",) for name in ("LIDAR_TOP", *_RADARS)}
+    images = {name: (f"/{name.lower()}/compressed", f"/{name.lower()}/raw") for name in _CAMERAS}
+    return Preset(
+        "nuscenes2bag",
+        {**points, **images, "IMU": ("/imu",), "GNSS": ("/gps",), "ODOM": ("/odom",)},
+        {name: f"/{name.lower()}/camera_info" for name in _CAMERAS},
+        {name: f"/{name.lower()}/raw" for name in _CAMERAS},
+    )
+
+
+def _autoware() -> Preset:
+    """The sample sensor kit's names; Autoware's radars send tracks, clouds of detections are named beside them."""
+    lidar = ("top/pointcloud_raw_ex", "top/pointcloud_raw", "top/pointcloud", "concatenated/pointcloud")
+    sensors: dict[str, tuple[str, ...]] = {"LIDAR_TOP": tuple(f"/sensing/lidar/{name}" for name in lidar)}
+    places = ("front_center", "front_left", "front_right", "rear_left", "rear_right")
+    for radar, place in zip(_RADARS, places, strict=True):
+        sensors[radar] = (f"/sensing/radar/{place}/pointcloud", f"/sensing/radar/{place}/detections")
+    folders = {camera: f"/sensing/camera/camera{i}" for i, camera in enumerate(_AUTOWARE_CAMERAS)}
+    kinds = ("image_rect_color/compressed", "image_raw/compressed", "image_rect_color", "image_raw")
+    for camera in _CAMERAS:
+        sensors[camera] = tuple(f"{folders[camera]}/{kind}" for kind in kinds)
+    sensors["IMU"] = ("/sensing/imu/imu_data", "/sensing/imu/tamagawa/imu_raw")
+    receivers = ("ublox/", "septentrio/", "")
+    sensors["GNSS"] = tuple(f"/sensing/gnss/{receiver}nav_sat_fix" for receiver in receivers)
+    sensors["ODOM"] = ("/localization/kinematic_state",)
+    infos = {camera: f"{folders[camera]}/camera_info" for camera in _CAMERAS}
+    return Preset("autoware", sensors, infos, {camera: f"{folders[camera]}/image_raw" for camera in _CAMERAS})
+
+
+PRESETS: Final[dict[str, Preset]] = {preset.name: preset for preset in (_nuscenes2bag(), _autoware())}
+"""Presets by name, beside `OURS`."""
+
+
+def renamer(preset: str) -> Callable[[str], str]:
+    """Function from a relative topic of `datasets.topics` to the absolute topic of a preset.
+
+    Topics that the preset does not know, the truth for example, keep their names.
+
+    Raises:
+        ConfigError: no such preset.
+    """
+    if preset == OURS:
+        return topics.bag_topic
+    if preset not in PRESETS:
+        msg = f"no topic preset '{preset}'; {nearest(preset, [OURS, *PRESETS])}"
+        raise ConfigError(msg)
+    table = PRESETS[preset]
+    names = {topics.topic_of(sensor): candidates[0] for sensor, candidates in table.sensors.items()}
+    names |= {topics.camera_info_topic_of(camera): topic for camera, topic in table.infos.items()}
+    names |= {topics.raw_image_topic_of(camera): topic for camera, topic in table.raw_images.items()}
+    return lambda topic: names.get(topic, topics.bag_topic(topic))
+
+
+def recognise(
+    connections: Mapping[str, str], frame_of: Callable[[str], str], preset: str | None = None
+) -> BagTopics | None:
+    """Which topics are which sensors, by the preset that explains most of them, else by type and frame.
+
+    Args:
+        connections: Topic -> message type.
+        frame_of: `header.frame_id` of the first message of a topic; asked only when names tell nothing.
+        preset: The only preset to try; None tries all.
+
+    Returns:
+        None when no LiDAR, radar or camera is found.
+
+    Raises:
+        ConfigError: no such preset.
+    """
+    if preset is not None:
+        renamer(preset)
+    tried = [_by_name(connections, table) for name, table in PRESETS.items() if preset in {None, name}]
+    found = [(len(table.sensors), i, table) for i, table in enumerate(tried) if detects(table)]
+    if found:
+        return max(found, key=lambda entry: (entry[0], -entry[1]))[2]
+    guess = _guessed(connections, frame_of) if preset is None else BagTopics(GUESSED)
+    return guess if detects(guess) else None
+
+
+def _by_name(connections: Mapping[str, str], preset: Preset) -> BagTopics:
+    out = BagTopics(preset.name)
+    for sensor, candidates in preset.sensors.items():
+        fitting = (topic for topic in candidates if connections.get(topic) in _types(sensor))
+        if topic := next(fitting, ""):
+            out.sensors[topic] = sensor
+    for camera, topic in preset.infos.items():
+        if connections.get(topic) == topics.CAMERA_INFO:
+            out.infos[topic] = camera
+    return out
+
+
+def _guessed(connections: Mapping[str, str], frame_of: Callable[[str], str]) -> BagTopics:
+    """By frames that are channel names, else by words in topic and frame; the only one of its kind is taken as such."""
+    known = {topics.POINT_CLOUD, topics.COMPRESSED_IMAGE, topics.IMAGE}
+    out, taken = BagTopics(GUESSED), set()
+    for topic in sorted(connections, key=lambda name: (connections[name] == topics.IMAGE, name)):
+        sensor = _sensor_by_words(connections[topic], topic, frame_of(topic)) if connections[topic] in known else ""
+        if sensor and sensor not in taken:
+            out.sensors[topic] = sensor
+            taken.add(sensor)
+    for sensor, msgtype in (("IMU", topics.IMU), ("GNSS", topics.FIX), ("ODOM", topics.ODOMETRY)):
+        alike = sorted(topic for topic, kind in connections.items() if kind == msgtype)
+        if alike:
+            out.sensors[min(alike, key=len)] = sensor
+    infos = sorted(topic for topic, kind in connections.items() if kind == topics.CAMERA_INFO)
+    cameras = {topic: sensor for topic, sensor in out.sensors.items() if sensor.startswith("CAM_")}
+    for info in infos:
+        parent = info.rpartition("/")[0] + "/"
+        if camera := next((sensor for topic, sensor in cameras.items() if topic.startswith(parent)), ""):
+            out.infos[info] = camera
+    return out
+
+
+def _sensor_by_words(msgtype: str, topic: str, frame: str) -> str:
+    """Sensor that topic and frame speak of; empty when they do not tell."""
+    channel = topics.sensor_of_frame(frame)
+    cloud = msgtype == topics.POINT_CLOUD
+    if channel in (("LIDAR_TOP", *_RADARS) if cloud else _CAMERAS):
+        return channel
+    text = f"{topic} {frame}".lower()
+    sides = [side for side in ("left", "right") if side in text]
+    ends = [end for end, words in (("front", ("front",)), ("back", ("back", "rear"))) if any(w in text for w in words)]
+    place = "_".join(chain(ends[:1] or ["front"], sides[:1])).upper()
+    if not cloud:
+        return name if (name := f"CAM_{place}") in _CAMERAS else ""
+    if "radar" in text:
+        return name if (name := f"RADAR_{place}") in _RADARS else ""
+    return "LIDAR_TOP" if any(word in text for word in _LIDAR_WORDS) or "points" in text else ""
+
+
+def _types(sensor: str) -> tuple[str, ...]:
+    return (topics.type_of(sensor), *((topics.IMAGE,) if sensor.startswith("CAM") else ()))
+
+
+def detects(table: BagTopics) -> bool:
+    """A LiDAR, a radar or a camera is among the sensors."""
+    try:
+        modalities = {modality_of_channel(sensor) for sensor in table.sensors.values()}
+    except ConfigError:
+        return False
+    return bool(modalities & {"lidar", "radar", "camera"})
