@@ -35,24 +35,19 @@ def simulate(
     from rich.console import Console
     from rich.progress import track
 
-    from peft_dml_ros.core.errors import PeftDmlError
     from peft_dml_ros.datasets.nuscenes_writer_tables import finish, scene_file
     from peft_dml_ros.sim.vehicle_rig import make_rig
 
     console = Console()
-    try:
-        names = [f"scene-{FIRST_SCENE + i:04d}" for i in range(scenes)]
-        parts = split_names(names, splits)
-        rates = {"image_width": image_width, "camera_hz": camera_hz, "lidar_hz": lidar_hz}
-        _check_settings(out, {"seconds": seconds, "seed": seed, **rates})
-        todo = [(i, n) for i, n in enumerate(names) if not scene_file(out, VERSION, n).is_file()]
-        jobs = [(str(out), name, seed * 100_000 + i, seconds, image_width, camera_hz, lidar_hz) for i, name in todo]
-        for _ in track(_run(jobs, workers), f"Simulating {len(jobs)} of {scenes} scenes", len(jobs), console=console):
-            pass
-        finish(out, VERSION, make_rig(image_width), parts)
-    except (PeftDmlError, OSError) as error:
-        console.print(f"[red]Error:[/red] {error}")
-        raise typer.Exit(1) from error
+    names = [f"scene-{FIRST_SCENE + i:04d}" for i in range(scenes)]
+    parts = split_names(names, splits)
+    rates = {"image_width": image_width, "camera_hz": camera_hz, "lidar_hz": lidar_hz}
+    _check_settings(out, {"seconds": seconds, "seed": seed, **rates})
+    todo = [(i, n) for i, n in enumerate(names) if not scene_file(out, VERSION, n).is_file()]
+    jobs = [(str(out), name, seed * 100_000 + i, seconds, image_width, camera_hz, lidar_hz) for i, name in todo]
+    for _ in track(_run(jobs, workers), f"Simulating {len(jobs)} of {scenes} scenes", len(jobs), console=console):
+        pass
+    finish(out, VERSION, make_rig(image_width), parts)
     console.print(f"{scenes} scenes in {out} ({VERSION}): {', '.join(f'{k} {len(v)}' for k, v in parts.items())}")
 
 

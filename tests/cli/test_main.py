@@ -67,6 +67,15 @@ def test_expected_errors_are_one_line_without_a_traceback():
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_a_folder_that_cannot_be_written_is_named_without_a_traceback(tmp_path):
+    taken = tmp_path / "taken"
+    taken.write_text("")
+    done = command("simulate", "--scenes", "1", "--seconds", "1.5", "--out", str(taken / "data"))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert str(taken) in done.stderr
+
+
 def test_a_missing_extra_is_named(monkeypatch):
     def load(name: str) -> None:
         raise ModuleNotFoundError(name="trimesh.ray")

@@ -9,6 +9,7 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
+from peft_dml_ros.cli.main import app as commands
 from peft_dml_ros.cli.simulate import VERSION, simulate, split_names
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.measurements import RADAR_DTYPE
@@ -172,8 +173,8 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(root, tmp_path):
 
 
 def test_other_settings_in_the_same_folder_are_refused(root):
-    result = CliRunner().invoke(app, ["--out", str(root), *ARGUMENTS, "--seed", "9"])
-    assert result.exit_code == 1
+    result = CliRunner().invoke(commands, ["simulate", "--out", str(root), *ARGUMENTS, "--seed", "9"])
+    assert result.exit_code == 2
     assert "seed 4 -> 9" in " ".join(result.output.split())
 
 
