@@ -33,7 +33,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(frames, config, tmp_
     whole = Trainer(config, config.pretrain, new_network(config), tmp_path / "whole")
     whole.run(stream(frames, config))
 
-    class InterruptedError_(Exception):
+    class StopHereError(Exception):
         pass
 
     cut = Trainer(config, config.pretrain, new_network(config), tmp_path / "cut")
@@ -41,11 +41,11 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(frames, config, tmp_
 
     def failing(batch):
         if cut.step == 2:
-            raise InterruptedError_
+            raise StopHereError
         return step(batch)
 
     cut._step = failing
-    with pytest.raises(InterruptedError_):
+    with pytest.raises(StopHereError):
         cut.run(stream(frames, config))
     again = Trainer(config, config.pretrain, new_network(config), tmp_path / "cut")
     again.resume()

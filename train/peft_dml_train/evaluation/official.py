@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from nuscenes import NuScenes
 from nuscenes.eval.common.config import config_factory
+from nuscenes.eval.common.data_classes import EvalBoxes
 from nuscenes.eval.common.loaders import (
     add_center_dist,
     filter_eval_boxes,
@@ -40,9 +41,16 @@ class SampleEval(DetectionEval):
             self.result_path, self.cfg.max_boxes_per_sample, DetectionBox, sample_tokens=tokens, verbose=False
         )
         truth = load_gt_of_sample_tokens(nusc, tokens, DetectionBox, verbose=False)
-        self.pred_boxes = filter_eval_boxes(nusc, add_center_dist(nusc, self.pred_boxes), self.cfg.class_range)
-        self.gt_boxes = filter_eval_boxes(nusc, add_center_dist(nusc, truth), self.cfg.class_range)
+        self.pred_boxes, self.gt_boxes = self._filtered(self.pred_boxes), self._filtered(truth)
         self.sample_tokens = self.gt_boxes.sample_tokens
+
+    def _filtered(self, boxes: EvalBoxes) -> EvalBoxes:
+        # The devkit cannot filter an empty set.
+        return (
+            filter_eval_boxes(self.nusc, add_center_dist(self.nusc, boxes), self.cfg.class_range)
+            if boxes.all
+            else boxes
+        )
 
 
 def result_rows(token: str, boxes: Boxes3D, global_SE3_base: SE3) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from peft_dml_train.evaluation.calibration import calibrate_bundle
 from peft_dml_train.export.card import write_card
 from peft_dml_train.export.graphs import export_graphs
 from peft_dml_train.export.parity import parity
+from peft_dml_train.loop.checkpoint import load_checkpoint
 from peft_dml_train.loop.stages import load_adapted, set_threads
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def export_bundle(config: TrainConfig, data: Path, run: Path, folder: Path) -> P
     """
     set_threads(config)
     adapted = load_adapted(config, run)
-    base = weights_digest(torch.load(run / "base.pt", map_location="cpu", weights_only=True))
+    base = weights_digest(load_checkpoint(run / "base.pt"))
     network = merge(adapted.eval()).eval()
     counts = json.loads((run / "parameters.json").read_text())
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -108,10 +109,8 @@ def export_bundle(config: TrainConfig, data: Path, run: Path, folder: Path) -> P
 def _provenance(config: TrainConfig, data: Path, run: Path) -> dict[str, Any]:
     stages = {}
     for stage in ("pretrain", "finetune"):
-        journal = run / stage / "log.jsonl"
-        rows = [json.loads(line) for line in journal.read_text().splitlines()] if journal.is_file() else []
-        if rows:
-            stages[stage] = {"steps": rows[-1]["step"], "minutes": round(rows[-1]["elapsed_s"] / 60, 1)}
+        last = load_checkpoint(run / stage / "last.pt")
+        stages[stage] = {"steps": last["step"], "minutes": round(last["elapsed_s"] / 60, 1)}
     about = data / "simulation.json"
     return {
         "data": json.loads(about.read_text()) if about.is_file() else {"folder": data.name},
