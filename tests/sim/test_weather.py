@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from peft_dml_ros.core.errors import ConfigError, DataError
-from peft_dml_ros.core.measurements import CameraImage, ImuSample, LidarSweep, RadarSweep
+from peft_dml_ros.core.measurements import RADAR_DTYPE, CameraImage, ImuSample, LidarSweep, RadarSweep
 from peft_dml_ros.core.rig import Sensor
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.sim.weather import Weather, apply, apply_to_snapshot, weather_rng
@@ -203,3 +203,14 @@ def test_pictures_keep_their_form(frame, drive):
 def test_what_is_no_picture_is_named(drive):
     with pytest.raises(DataError, match="neither JPEG nor PNG"):
         apply(CameraImage(0, jpeg=b"no"), drive.rig["CAM_FRONT"], Weather.parse("fog=50"), weather_rng(0, "C", 0))
+
+
+@pytest.mark.parametrize("text", WEATHERS)
+def test_empty_measurements_stay_harmless(drive, text):
+    weather, rng = Weather.parse(text), weather_rng(0, "LIDAR_TOP", 0)
+    sweep = apply(LidarSweep(0, np.zeros((0, 5), np.float32)), drive.rig["LIDAR_TOP"], weather, rng)
+    assert isinstance(sweep, LidarSweep)
+    assert sweep.points.shape == (0, 5)
+    cycle = apply(RadarSweep(0, np.zeros(0, RADAR_DTYPE)), drive.rig["RADAR_FRONT"], weather, rng)
+    assert isinstance(cycle, RadarSweep)
+    assert cycle.points.dtype == RADAR_DTYPE
