@@ -111,10 +111,13 @@ def _provenance(config: TrainConfig, data: Path, run: Path) -> dict[str, Any]:
     for stage in ("pretrain", "finetune"):
         last = load_checkpoint(run / stage / "last.pt")
         stages[stage] = {"steps": last["step"], "minutes": round(last["elapsed_s"] / 60, 1)}
-    about = data / "simulation.json"
+    about = next(iter(sorted(data.glob("*/simulate.json"))), data / "simulate.json")
+    simulated = about.is_file()
     return {
-        "data": json.loads(about.read_text()) if about.is_file() else {"folder": data.name},
-        "simulated": True,
+        "data": {"simulator": "peft-dml simulate", **json.loads(about.read_text())}
+        if simulated
+        else {"folder": data.name},
+        "simulated": simulated,
         "seed": config.seed,
         "splits": config.splits.model_dump(),
         "stages": stages,
