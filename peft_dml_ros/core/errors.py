@@ -33,5 +33,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
         choices: What would have been right.
     """
     choices = sorted(choices)
+    if not choices:
+        return "there is none to choose from"
     near = get_close_matches(name, choices, n=1, cutoff=0.5)
     return f"did you mean '{near[0]}'?" if near else f"choices: {', '.join(choices)}"

@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_core import PydanticUndefined
 
 from peft_dml_ros.core.errors import ConfigError, nearest
+from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.core.spec import Frozen
 
 ALL_SENSORS = (
@@ -90,6 +92,20 @@ class PerceptionParams(Frozen):
     health: HealthParams = HealthParams()
     detection: DetectionParams = DetectionParams()
 
+    @field_validator("sensors")
+    @classmethod
+    def _known_sensors(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse names of no known kind, and those that make no topic."""
+        for name in names:
+            if not re.fullmatch("[A-Z][A-Z0-9_]*", name):
+                msg = f"sensor name '{name}' must consist of capital letters, digits and _, e.g. {ALL_SENSORS[0]}"
+                raise ValueError(msg)
+            try:
+                modality_of_channel(name)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        return names
+
 
 class ParamInfo(NamedTuple):
     """One parameter as ROS, YAML and the docs show it."""
@@ -116,13 +132,20 @@ def describe(model: type[BaseModel] = PerceptionParams, prefix: str = "") -> Ite
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"sync.period_s": 1}` as `{"sync": {"period_s": 1}}`."""
+    """`{"sync.period_s": 1}` as `{"sync": {"period_s": 1}}`.
+
+    Raises:
+        ConfigError: a name is both a value and a group of values.
+    """
     tree: dict[str, Any] = {}
     for dotted, value in flat.items():
-        *parents, leaf = dotted.split(".")
+        *parents, leaf = str(dotted).split(".")
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                msg = f"parameter '{dotted}': '{parent}' has a value of its own ({node!r}); leave one of the two out"
+                raise ConfigError(msg)
         node[leaf] = value
     return tree
 
@@ -162,21 +185,24 @@ def validated(model: type[Model], tree: Mapping[str, Any], where: str) -> Model:
         raise ConfigError(msg) from None
 
 
-def load_params(source: Path | Mapping[str, Any], node: str = "perception") -> PerceptionParams:
+def load_params(
+    source: Path | Mapping[str, Any], node: str = "perception", model: type[PerceptionParams] = PerceptionParams
+) -> PerceptionParams:
     """Parameters from a ROS parameter file, or from nested values.
 
     Args:
         source: YAML file (`<node>: ros__parameters:` or plain), or a mapping of nested or dotted names.
         node: Name of the node whose section is read.
+        model: What may stand in it.
 
     Raises:
         ConfigError: the file cannot be read, or holds unknown keys or bad values.
     """
     if not isinstance(source, Path):
-        return validated(PerceptionParams, nested(source), "parameters")
+        return validated(model, nested(source), "parameters")
     try:
-        tree = yaml.safe_load(source.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+        tree = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         msg = f"cannot read parameter file {source}: {error}"
         raise ConfigError(msg) from error
     for key in (node, f"/{node}", "/**"):
@@ -185,4 +211,4 @@ def load_params(source: Path | Mapping[str, Any], node: str = "perception") -> P
     if not isinstance(tree, dict):
         msg = f"{source}: expected a mapping of parameters, got {type(tree).__name__}"
         raise ConfigError(msg)
-    return validated(PerceptionParams, nested(tree), str(source))
+    return validated(model, nested(tree), str(source))

@@ -80,7 +80,7 @@ def load_faults(path: Path) -> tuple[Fault, ...]:
     """
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         msg = f"cannot read the fault script {path}: {error}"
         raise ConfigError(msg) from error
     if entries is None:

@@ -43,12 +43,23 @@ def test_a_ros_parameter_file_is_read(tmp_path):
     assert params.sync == PerceptionParams().sync
 
 
-@pytest.mark.parametrize("text", ["{", "- 1\n- 2\n", "threads: [1"])
+@pytest.mark.parametrize("text", [b"{", b"- 1\n- 2\n", b"threads: [1", b"\x89MCAP0\xff", b"1: 2\n"])
 def test_a_broken_file_is_named(tmp_path, text):
     file = tmp_path / "broken.yaml"
-    file.write_text(text)
+    file.write_bytes(text)
     with pytest.raises(ConfigError, match=r"broken\.yaml"):
         load_params(file)
+
+
+def test_a_name_that_is_value_and_group_is_refused():
+    with pytest.raises(ConfigError, match=r"sync\.period_s"):
+        load_params({"sync": 1, "sync.period_s": 0.2})
+
+
+@pytest.mark.parametrize("name", ["FOO", "lidar_top", "LIDAR TOP"])
+def test_a_sensor_of_no_known_kind_is_refused(name):
+    with pytest.raises(ConfigError, match=f"sensors.*{name}"):
+        load_params({"sensors": ["LIDAR_TOP", name]})
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -59,6 +59,13 @@ def test_unknown_sensor_is_named_with_the_nearest(tmp_path):
         check_sensors(load_faults(path), make_rig())
 
 
+def test_a_script_that_is_no_text_is_named(tmp_path):
+    path = tmp_path / "drive.mcap"
+    path.write_bytes(b"\x89MCAP0\r\n\xff\xfe")
+    with pytest.raises(ConfigError, match=r"drive\.mcap"):
+        load_faults(path)
+
+
 def test_missing_script_is_named(tmp_path):
     with pytest.raises(ConfigError, match="nowhere"):
         load_faults(tmp_path / "nowhere.yaml")
