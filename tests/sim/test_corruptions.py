@@ -199,6 +199,13 @@ def test_failing_objects_lose_all_their_points_and_nothing_else(frame, rig):
         assert stays[~member.any(axis=0)].all()
 
 
+def test_other_objects_fail_in_the_next_frame(rig):
+    spots = np.random.default_rng(0).uniform(-50, 50, (40, 3)) * (1, 1, 0) + (0, 0, 1.8)
+    boxes = Boxes3D.make(spots, np.full((40, 3), 4.0), np.zeros(40), np.zeros(40, int))
+    left = [corrupt(make_frame(stamp), "object_failure", 2, rig, boxes=boxes) for stamp in (1_000, 2_000)]
+    assert {row.tobytes() for row in lidar_of(left[0])} != {row.tobytes() for row in lidar_of(left[1])}
+
+
 # ---------------------------------------------------------------- time
 @pytest.mark.parametrize(("severity", "chance"), [(1, 0.2), (2, 0.4), (3, 0.6)])
 def test_late_and_missing_sensors_have_the_published_chance(rig, severity, chance):

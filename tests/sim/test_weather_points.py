@@ -159,6 +159,18 @@ def test_beam_holds_as_many_drops_as_lisa_counts():
     assert lisa.rain(10).per_m3 * lisa.beam_volume_m3(np.array(10.0)) == pytest.approx(6.57, rel=5e-3)
 
 
+@pytest.mark.parametrize("particles", [lisa.rain(50), lisa.flakes(1.5, 0.4)])
+def test_no_drop_is_seen_beyond_the_search(particles):
+    (reach_m,) = lisa.search_range_m(particles, np.array([lisa.DETECTABLE]))
+    largest_mm = particles.diameters_mm(200_000, np.random.default_rng(0)).max()
+
+    def power(d_mm, r_m):
+        return particles.reflectance * min((d_mm / (3.0 * r_m)) ** 2, 1.0) / r_m**2
+
+    assert power(largest_mm, reach_m) < lisa.DETECTABLE
+    assert power(1.5 * largest_mm, 0.9 * reach_m) > lisa.DETECTABLE
+
+
 def test_drop_returns_equal_an_exhaustive_search():
     particles, beams, end_m = lisa.rain(50), 3000, 12.0
     threshold = np.full(beams, lisa.DETECTABLE)

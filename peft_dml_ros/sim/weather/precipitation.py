@@ -133,6 +133,16 @@ def precipitate(points: Float32Array, particles: Particles, rng: np.random.Gener
     return survivors
 
 
+def search_range_m(particles: Particles, threshold: FloatArray) -> FloatArray:
+    """Range (N,) up to which any particle but a `RARE` one could exceed a threshold (N,), were the air clear.
+
+    It is where ρ (D / b r)² / r² with b = 1e3 tan(divergence) equals the threshold.
+    """
+    largest_mm = LEAST_MM - float(np.log(RARE)) / particles.slope_per_mm
+    reach_m: FloatArray = (particles.reflectance * (largest_mm / (1e3 * SPREAD)) ** 2 / threshold) ** 0.25
+    return reach_m
+
+
 def strongest_particle(
     range_m: FloatArray, threshold: FloatArray, particles: Particles, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
@@ -150,10 +160,7 @@ def strongest_particle(
     Returns:
         (N,) power, 0 where no particle exceeds the threshold, and (N,) its range in m.
     """
-    largest_mm = LEAST_MM - float(np.log(RARE)) / particles.slope_per_mm
-    # Power ρ (D / b r)² / r² with b = 1e3 tan(divergence) reaches the threshold up to this range.
-    reach_m = (particles.reflectance * (largest_mm / (1e3 * SPREAD)) ** 2 / threshold) ** 0.25
-    end_m = np.minimum(range_m, reach_m)
+    end_m = np.minimum(range_m, search_range_m(particles, threshold))
     searched_m3 = np.maximum(beam_volume_m3(end_m) - beam_volume_m3(np.array(MIN_RANGE_M)), 0.0)
     counts = rng.poisson(particles.per_m3 * searched_m3)
     power, at_m = np.zeros(len(range_m)), np.zeros(len(range_m))
