@@ -218,7 +218,7 @@ def choose_keyframes(reference_ns: list[int], truth_ns: list[int]) -> tuple[int,
     if annotated and (len(annotated) == 1 or float(np.median(np.diff(annotated))) >= _SPARSE * PERIOD_NS):
         return tuple(annotated)
     candidates: IntArray = np.array(annotated or reference_ns, dtype=np.int64)
-    wanted = np.arange(candidates[0], candidates[-1] + PERIOD_NS // 2, PERIOD_NS)
+    wanted = np.arange(candidates[0], candidates[-1] + PERIOD_NS // 10, PERIOD_NS)
     nearest = candidates[[int(np.argmin(np.abs(candidates - stamp))) for stamp in wanted]]
     close = np.abs(nearest - wanted) <= PERIOD_NS // 2
     return tuple(int(stamp) for stamp in np.unique(nearest[close]))

@@ -14,7 +14,7 @@ from rosbags.serde import SerdeError
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.geometry import SE3
-from peft_dml_ros.core.measurements import ImuSample, Measurement
+from peft_dml_ros.core.measurements import ImuSample, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
 from peft_dml_ros.datasets import presets, topics
 from peft_dml_ros.datasets.bag_storage import BagStorage, Stamped, cdr_frame_id
@@ -28,12 +28,16 @@ from peft_dml_ros.datasets.conversions import (
     imu_from_msg,
     lidar_from_msg,
     odometry_from_msg,
+    points_dropped,
     radar_from_msg,
     transforms_from_msg,
     with_velocities,
 )
 
-__all__ = ["BagFile", "BagSource", "RosbagsFactory", "typestore", "write_bag"]
+NOT_FINITE: Final = "points not finite"
+"""Reason for points of an otherwise good cloud."""
+
+__all__ = ["NOT_FINITE", "BagFile", "BagSource", "RosbagsFactory", "typestore", "write_bag"]
 
 _DECODERS: Final[dict[str | None, Callable[[Any], Measurement]]] = {
     "lidar": lidar_from_msg,
@@ -54,7 +58,8 @@ class BagSource:
 
     Attributes:
         name: Name of the file or folder.
-        dropped: Malformed messages left out of `measurements`, counted by sensor and reason.
+        dropped: Left out of `measurements`, counted by sensor and reason: malformed messages, and points that are not
+            finite (`NOT_FINITE`).
         preset: Name of the preset that its topics follow.
     """
 
@@ -173,7 +178,7 @@ class BagSource:
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
         """(sensor name, measurement) in stamp order, read as it goes; inertial samples turned to `base_link` axes.
 
-        Malformed messages are left out and counted in `dropped`.
+        Malformed messages and points that are not finite are left out and counted in `dropped`.
 
         Raises:
             DataError: after the last readable message, when the file is damaged or cut off.
@@ -183,14 +188,20 @@ class BagSource:
         for message in self._storage.messages(set(self._sensors)):
             sensor = self._sensors[message.topic]
             try:
-                measurement = _DECODERS[modality_of_channel(sensor)](self._decode(message))
+                decoded = self._decode(message)
+                measurement = _DECODERS[modality_of_channel(sensor)](decoded)
             except DataError as error:
-                key = (sensor, str(error))
-                self.dropped[key] = self.dropped.get(key, 0) + 1
+                self._drop(sensor, str(error))
                 continue
+            if isinstance(measurement, LidarSweep | RadarSweep):
+                self._drop(sensor, NOT_FINITE, points_dropped(decoded, measurement))
             if isinstance(measurement, ImuSample):
                 measurement = _to_base(measurement, rig[sensor].base_SE3_sensor)
             yield sensor, measurement
+
+    def _drop(self, sensor: str, reason: str, count: int = 1) -> None:
+        if count:
+            self.dropped[sensor, reason] = self.dropped.get((sensor, reason), 0) + count
 
     @cached_property
     def truth(self) -> dict[int, Boxes3D]:

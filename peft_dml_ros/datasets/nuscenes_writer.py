@@ -37,7 +37,7 @@ class Origin:
         vehicle: Name of the vehicle.
         date_captured: YYYY-MM-DD.
         description: Of the scene.
-        annotated: The truth was annotated by somebody: objects without a single point are kept.
+        annotated: The truth was annotated by somebody: objects far away and without a single point are kept, too.
     """
 
     prefix: str = "sim"
@@ -325,7 +325,7 @@ def _scene_tables(work: _Scene, map_file: str) -> None:
         ],
     }
     seen = _seen(work, samples)
-    work.tables |= annotate(work.name, seen, work.recording.category_of, keep_unmet=work.origin.annotated)
+    work.tables |= annotate(work.name, seen, work.recording.category_of, keep_all=work.origin.annotated)
 
 
 def _seen(work: _Scene, samples: list[str]) -> list[SeenBoxes]:

@@ -68,7 +68,7 @@ def count_radar(boxes: Boxes3D, points_m: FloatArray) -> IntArray:
 
 
 def annotate(
-    scene: str, frames: Sequence[SeenBoxes], category_of: Callable[[str], str], *, keep_unmet: bool = False
+    scene: str, frames: Sequence[SeenBoxes], category_of: Callable[[str], str], *, keep_all: bool = False
 ) -> Tables:
     """Tables sample_annotation and instance: objects near the vehicle that any sensor met in the scene.
 
@@ -78,18 +78,18 @@ def annotate(
         scene: Name of the scene.
         frames: Objects at each keyframe.
         category_of: Category of an object.
-        keep_unmet: Keep objects without a single point: somebody annotated them.
+        keep_all: Keep objects far away and without a single point, too: somebody annotated them.
     """
     met: set[str] = set()
     for frame in frames:
         lidar, radar = frame.counts()
-        met |= {frame.boxes.ids[i] for i in np.flatnonzero((lidar + radar > 0) | keep_unmet)}
+        met |= {frame.boxes.ids[i] for i in np.flatnonzero((lidar + radar > 0) | keep_all)}
     chains: dict[str, list[dict[str, Any]]] = {}
     for frame in frames:
         in_map = frame.boxes.transform(frame.global_SE3_base)
         lidar, radar = frame.counts()
         distance = np.linalg.norm(frame.boxes.centers_m[:, :2], axis=1)
-        for i in np.flatnonzero(distance < ANNOTATED_M):
+        for i in np.flatnonzero((distance < ANNOTATED_M) | keep_all):
             name = frame.boxes.ids[i]
             if name in met:
                 record = _record(scene, frame, in_map, int(i), (int(lidar[i]), int(radar[i])))
