@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from peft_dml_ros.cli.offline import Offline
     from peft_dml_ros.cli.recording import Frame, Recording
     from peft_dml_ros.cli.run_sources import Kept, ReadingCheck, RunSource
+    from peft_dml_ros.core.errors import DataError
 
 REPORT_S: Final = 30.0
 """Only the first seconds of a long source are drawn: their measurements have to be kept in memory."""
@@ -22,7 +23,9 @@ REPORT_S: Final = 30.0
 def run(
     source: Annotated[Path, typer.Argument(help="A bag (.mcap file or rosbag2 folder) or a nuScenes folder.")],
     out: Annotated[Path, typer.Option(help="Folder for boxes, timing, pictures and the report.")] = Path("run_out"),
-    bundle: Annotated[str, typer.Option(help="Model bundle: a folder or the name of an installed one.")] = "demo",
+    bundle: Annotated[
+        Optional[str], typer.Option(help="Model bundle: a folder or the name of an installed one; demo otherwise.")
+    ] = None,
     sensors: Annotated[str, typer.Option(help="Only these: names and modalities, e.g. camera,RADAR_FRONT.")] = "",
     seconds: Annotated[
         float, typer.Option(min=0.0, help="Stop after so many seconds of the source; 0 takes all.")
@@ -40,21 +43,27 @@ def run(
 
     from peft_dml_ros.cli.offline import Offline, chosen_sensors
     from peft_dml_ros.cli.run_sources import Kept, open_run_source
-    from peft_dml_ros.core.params import PerceptionParams, load_params
+    from peft_dml_ros.core.params import load_params
+    from peft_dml_ros.nodes.parameter_file import NodeParams
 
     console = Console()
-    params = (load_params(config) if config else PerceptionParams()).model_copy(update={"bundle": bundle})
+    params = load_params(config, model=NodeParams) if config else NodeParams()
+    params = params.model_copy(update={"bundle": bundle} if bundle else {})
     opened = open_run_source(source, scene)
     chosen = chosen_sensors(opened.rig, sensors)
+    if config and not sensors:
+        chosen = tuple(name for name in chosen if name in params.sensors)
     _show_wiring(console, opened, chosen)
     offline, kept = Offline(params, opened.rig, chosen), Kept(REPORT_S)
     out.mkdir(parents=True, exist_ok=True)
-    frames, wall_s = _detect(console, opened, offline, kept, seconds, out)
+    frames, wall_s, problem = _detect(console, opened, offline, kept, seconds, out)
     recording, results = _evaluate(opened, offline, kept, frames)
     check = opened.check()
     _write(out, opened, recording, results, offline, kept, check, wall_s)
     _show_results(console, recording, results, check, wall_s)
     console.print(f"\nEverything is in [bold]{out}/[/]: report.html, boxes.jsonl, timing.csv, run.json and pictures.")
+    if problem is not None:
+        raise problem
 
 
 def _show_wiring(console: Any, source: RunSource, chosen: tuple[str, ...]) -> None:
@@ -72,24 +81,34 @@ def _show_wiring(console: Any, source: RunSource, chosen: tuple[str, ...]) -> No
 
 def _detect(
     console: Any, source: RunSource, offline: Offline, kept: Kept, seconds: float, out: Path
-) -> tuple[list[Frame], float]:
-    """Frames and the seconds they took, written line by line so that an interrupt loses nothing."""
+) -> tuple[list[Frame], float, DataError | None]:
+    """Frames, the seconds they took, and what ended them early.
+
+    Written line by line, so that an interrupt loses nothing; a source that breaks in the middle counts up to there.
+    """
     from time import perf_counter
 
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from peft_dml_ros.cli.run_files import frame_line
+    from peft_dml_ros.core.errors import DataError
 
     frames: list[Frame] = []
+    problem: DataError | None = None
     start = perf_counter()
     columns = (SpinnerColumn(), TextColumn("detecting: {task.completed} frames"), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress, (out / "boxes.jsonl").open("w", encoding="utf-8") as lines:
         task = progress.add_task("", total=None)
-        for frame in source.frames(offline, kept, seconds):
-            lines.write(frame_line(frame))
-            frames.append(frame)
-            progress.advance(task)
-    return frames, perf_counter() - start
+        try:
+            for frame in source.frames(offline, kept, seconds):
+                lines.write(frame_line(frame))
+                frames.append(frame)
+                progress.advance(task)
+        except DataError as error:
+            if not frames:
+                raise
+            problem = error
+    return frames, perf_counter() - start, problem
 
 
 def _evaluate(source: RunSource, offline: Offline, kept: Kept, frames: list[Frame]) -> tuple[Recording, Results]:
@@ -104,7 +123,7 @@ def _evaluate(source: RunSource, offline: Offline, kept: Kept, frames: list[Fram
     whole = Recording(source.words, source.rig, (), kept.measurements)
     alignment = Alignment(whole.odometry)
     known = tuple(replace(frame, truth=alignment.truth_at(source.truth, frame.stamp_ns)) for frame in frames)
-    recording = replace(whole, frames=known, drops=offline.drops, frames_expected=len(known))
+    recording = replace(whole, frames=known, drops=offline.drops + source.drops, frames_expected=len(known))
     return recording, evaluate(recording)
 
 

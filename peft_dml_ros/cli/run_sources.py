@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,10 @@ class RunSource(Protocol):
     rig: Rig
     truth: dict[int, Boxes3D]
 
+    @property
+    def drops(self) -> Counter[str]:
+        """What could not be read so far, by reason, in the words of the node."""
+
     def where(self, sensor: Sensor) -> str:
         """Topic or folder that a sensor is read from."""
 
@@ -92,6 +97,17 @@ class StreamSource:
         self.rig, self.truth = source.rig, source.truth
         self.words = f"{source.name}, every measurement in stamp order"
 
+    @property
+    def drops(self) -> Counter[str]:
+        """Messages and points of a bag that were left out."""
+        from peft_dml_ros.datasets.bags import NOT_FINITE, BagSource
+
+        found: Counter[str] = Counter()
+        if isinstance(self._source, BagSource):
+            for (sensor, reason), count in self._source.dropped.items():
+                found[f"{sensor}: {reason if reason == NOT_FINITE else 'malformed'}"] += count
+        return found
+
     def where(self, sensor: Sensor) -> str:
         """Topic, or folder below samples/ and sweeps/."""
         from peft_dml_ros.datasets.topics import bag_topic, topic_of
@@ -124,6 +140,11 @@ class KeyframeSource:
         self.rig = reader.rig(tokens[0])
         self.truth = {reader.stamp_ns(token): reader.truth(token) for token in tokens}
         self.words = f"{reader.root.name}: {len(tokens)} keyframe{'s' if len(tokens) > 1 else ''} of nuScenes"
+
+    @property
+    def drops(self) -> Counter[str]:
+        """Nothing: a file that cannot be read is an error."""
+        return Counter()
 
     def where(self, sensor: Sensor) -> str:
         """Folder of a sensor."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import csv
 import json
+import re
 from itertools import pairwise
 
 import cv2
@@ -8,8 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from peft_dml_ros.cli.main import app
-from peft_dml_ros.cli.run_sources import count_points
+from peft_dml_ros.cli.run_sources import StreamSource, count_points
+from peft_dml_ros.datasets.bags import NOT_FINITE
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
+from peft_dml_ros.datasets.source import open_source
 
 
 def run(*arguments) -> str:
@@ -79,6 +82,33 @@ def test_bag_at_full_speed(bag, bundle, tmp_path):
     assert all(float(row["total_ms"]) > float(row["fusion_ms"]) > 0 for row in rows)
     assert "/lidar_top/points" in text
     assert (tmp_path / "report.html").stat().st_size > 100_000
+
+
+def test_the_node_s_parameter_file_is_taken(bag, bundle, repository, tmp_path):
+    text = (repository / "config" / "perception.yaml").read_text().replace("bundle: demo", f"bundle: {bundle}")
+    config = tmp_path / "perception.yaml"
+    config.write_text(re.sub(r"sensors: \[.*?\]", "sensors: [LIDAR_TOP]", text, flags=re.DOTALL))
+    run(bag, "--out", tmp_path / "out", "--seconds", 0.5, "--config", config)
+    line = json.loads((tmp_path / "out" / "boxes.jsonl").read_text().splitlines()[-1])
+    assert line["mask"] == {"lidar": 1.0, "camera": 0.0, "radar": 0.0, "imu": 0.0, "gnss": 0.0}
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["bundle"]["name"] == "random"
+
+
+def test_a_bag_that_is_cut_off_counts_up_to_there(bag, bundle, tmp_path):
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(bag.read_bytes()[: int(bag.stat().st_size * 0.7)])
+    done = CliRunner().invoke(app, ["run", str(cut), "--out", str(tmp_path / "out"), "--bundle", str(bundle)])
+    assert done.exit_code == 2
+    assert "mcap recover" in done.output
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["frames_published"] >= 3
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_what_a_bag_holds_of_broken_messages_is_counted(bag, bundle, tmp_path):
+    source = open_source(bag)
+    dropped = {("LIDAR_TOP", NOT_FINITE): 7, ("CAM_BACK", "3 bytes"): 1, ("CAM_BACK", "4 bytes"): 1}
+    source.dropped.update(dropped)
+    assert StreamSource(source).drops == {"LIDAR_TOP: points not finite": 7, "CAM_BACK: malformed": 2}
 
 
 def test_unknown_bundle_is_refused(bag, tmp_path):

@@ -21,7 +21,7 @@ from peft_dml_ros.core.measurements import (
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.datasets import topics
 from peft_dml_ros.datasets.bag_writer import messages_of
-from peft_dml_ros.datasets.bags import BagFile, BagSource, RosbagsFactory, typestore, write_bag
+from peft_dml_ros.datasets.bags import NOT_FINITE, BagFile, BagSource, RosbagsFactory, typestore, write_bag
 from peft_dml_ros.datasets.conversions import imu_to_msg, lidar_to_msg
 from peft_dml_ros.datasets.source import open_source
 
@@ -226,6 +226,18 @@ def test_malformed_messages_are_left_out_and_counted(source, tmp_path):
     ((sensor, reason),) = again.dropped
     assert sensor == "LIDAR_TOP"
     assert "point_step" in reason
+
+
+def test_points_that_are_not_finite_are_counted(source, tmp_path):
+    sweep = next(m for name, m in source.measurements() if name == "LIDAR_TOP")
+    points = sweep.points.copy()
+    points[:7, 0] = np.nan
+    with BagFile(tmp_path / "nan.mcap") as bag:
+        bag.write("lidar_top/points", 1, lidar_to_msg(replace(sweep, points=points), "base_link", MAKE))
+    again = BagSource(tmp_path / "nan.mcap")
+    ((_, read),) = again.measurements()
+    assert len(read.points) == len(points) - 7
+    assert again.dropped == {("LIDAR_TOP", NOT_FINITE): 7}
 
 
 def test_wrong_and_unknown_topics_are_named(tmp_path):
