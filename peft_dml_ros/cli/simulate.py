@@ -6,14 +6,17 @@ from __future__ import annotations
 import itertools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from peft_dml_ros.sim.drive import DriveSpec
+
 VERSION = "v1.0-sim"
+Settings: TypeAlias = dict[str, float | str]
 FIRST_SCENE = 5000
 """Scene numbers start here, clear of the official ones."""
 
@@ -27,6 +30,7 @@ def simulate(
     image_width: Annotated[int, typer.Option(min=64, max=1600, help="Width of the pictures in pixels")] = 352,
     camera_hz: Annotated[float, typer.Option(min=0, max=30, help="Pictures a second; 2 gives keyframes only")] = 2.0,
     lidar_hz: Annotated[float, typer.Option(min=2, max=20, help="LiDAR turns a second")] = 10.0,
+    weather: Annotated[str, typer.Option(help="clear, fog=50 (visibility in m), rain=25 or snow=5 (mm/h)")] = "clear",
     splits: Annotated[str, typer.Option(help="Shares of sim_train, sim_val, sim_test")] = "0.8,0.1,0.1",
 ) -> None:
     """Write simulated scenes as a nuScenes folder (tables, samples, sweeps, CAN bus, maps)."""
@@ -36,15 +40,18 @@ def simulate(
     from rich.progress import track
 
     from peft_dml_ros.datasets.nuscenes_writer_tables import finish, scene_file
+    from peft_dml_ros.sim.drive import DriveSpec
     from peft_dml_ros.sim.vehicle_rig import make_rig
+    from peft_dml_ros.sim.weather import Weather
 
     console = Console()
     names = [f"scene-{FIRST_SCENE + i:04d}" for i in range(scenes)]
     parts = split_names(names, splits)
-    rates = {"image_width": image_width, "camera_hz": camera_hz, "lidar_hz": lidar_hz}
+    spec = DriveSpec(image_width_px=image_width, camera_hz=camera_hz, lidar_hz=lidar_hz, weather=Weather.parse(weather))
+    rates: Settings = {"image_width": image_width, "camera_hz": camera_hz, "lidar_hz": lidar_hz, "weather": weather}
     _check_settings(out, {"seconds": seconds, "seed": seed, **rates})
     todo = [(i, n) for i, n in enumerate(names) if not scene_file(out, VERSION, n).is_file()]
-    jobs = [(str(out), name, seed * 100_000 + i, seconds, image_width, camera_hz, lidar_hz) for i, name in todo]
+    jobs = [(str(out), name, seed * 100_000 + i, seconds, spec) for i, name in todo]
     for _ in track(_run(jobs, workers), f"Simulating {len(jobs)} of {scenes} scenes", len(jobs), console=console):
         pass
     finish(out, VERSION, make_rig(image_width), parts)
@@ -72,7 +79,7 @@ def split_names(names: list[str], shares: str) -> dict[str, list[str]]:
     )
 
 
-def _check_settings(out: Path, settings: dict[str, float]) -> None:
+def _check_settings(out: Path, settings: Settings) -> None:
     """Refuses to go on in a folder that was begun with other settings; notes them in a new one."""
     import json
 
@@ -89,18 +96,17 @@ def _check_settings(out: Path, settings: dict[str, float]) -> None:
     write_json(note, settings)
 
 
-Job = tuple[str, str, int, float, int, float, float]
+Job: TypeAlias = "tuple[str, str, int, float, DriveSpec]"
+"""Folder, scene, seed, seconds, and what the sensors are."""
 
 
 def write_one(job: Job) -> str:
     """Simulates and writes one scene; returns its name."""
     from peft_dml_ros.datasets.nuscenes_writer import write_scene
-    from peft_dml_ros.sim.drive import Drive, DriveSpec
+    from peft_dml_ros.sim.drive import Drive
 
-    root, name, seed, seconds, image_width, camera_hz, lidar_hz = job
-    drive = Drive(
-        seed, seconds, DriveSpec(image_width_px=image_width, camera_hz=camera_hz, lidar_hz=lidar_hz), name=name
-    )
+    root, name, seed, seconds, spec = job
+    drive = Drive(seed, seconds, spec, name=name)
     stamps: dict[str, list[int]] = {}
     for event in drive.events:
         stamps.setdefault(event.sensor, []).append(event.stamp_ns)

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Final
 
@@ -24,6 +26,7 @@ from peft_dml_ros.sim.map_mask import drivable_mask, map_offset_m
 from peft_dml_ros.sim.raycast import Caster
 from peft_dml_ros.sim.schedule import DriveSpec, Event, schedule, start_ns
 from peft_dml_ros.sim.vehicle_rig import make_rig
+from peft_dml_ros.sim.weather import apply, weather_rng
 from peft_dml_ros.sim.world import World
 
 __all__ = ["Drive", "DriveSpec"]
@@ -109,7 +112,11 @@ class Drive:
         context = multiprocessing.get_context("spawn")
         build = (self.seed, self.duration_s, self.spec)
         with ProcessPoolExecutor(self.workers, context, _start_worker, build) as pool:
-            yield from self._remember(chunks, _in_order(pool, chunks, 3 * self.workers))
+            try:
+                yield from self._remember(chunks, _in_order(pool, chunks, 3 * self.workers))
+            finally:
+                # After an interrupt nobody asks for what still waits.
+                pool.shutdown(cancel_futures=True)
 
     def _remember(self, chunks: Sequence[Sequence[Event]], rendered: Iterator[list[Rendered]]) -> Iterator[Rendered]:
         for chunk, results in zip(chunks, rendered, strict=True):
@@ -158,7 +165,13 @@ class Drive:
 
 
 def render_event(drive: Drive, event: Event) -> Rendered:
-    """Makes one measurement."""
+    """Makes one measurement in the drive's weather; hits are counted in clear air, since truth does not depend on it."""
+    measurement, hits = _in_clear_air(drive, event)
+    rng = weather_rng(drive.seed, event.sensor, event.stamp_ns)
+    return apply(measurement, drive.rig[event.sensor], drive.spec.weather, rng), hits
+
+
+def _in_clear_air(drive: Drive, event: Event) -> Rendered:
     rng = np.random.default_rng([drive.seed, zlib.crc32(event.sensor.encode()), event.number])
     time_s, stamp, sensor = drive.time_s(event.stamp_ns), event.stamp_ns, drive.rig[event.sensor]
     if sensor.modality == "lidar":
@@ -191,11 +204,22 @@ def _work(events: Sequence[Event]) -> list[Rendered]:
     return render_events(_WORKER["drive"], events)
 
 
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Processes started in here never see Ctrl-C, which a terminal sends to all: the one that started them ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _in_order(pool: ProcessPoolExecutor, chunks: Sequence[Sequence[Event]], ahead: int) -> Iterator[list[Rendered]]:
     """Results in order, with only some chunks in flight, so that memory does not grow with the drive."""
     waiting: deque[Future[list[Rendered]]] = deque()
     for chunk in chunks:
-        waiting.append(pool.submit(_work, chunk))
+        with _no_interrupts():
+            waiting.append(pool.submit(_work, chunk))
         if len(waiting) >= ahead:
             yield waiting.popleft().result()
     while waiting:

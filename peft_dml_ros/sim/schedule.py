@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.sim.weather import Weather
 
 EPOCH_NS: Final = 1_735_700_000_000_000_000
 """Start of drive 0; drives of other seeds start an hour apart."""
@@ -47,6 +48,7 @@ class DriveSpec(BaseModel):
     imu_hz: float = Field(100.0, ge=0, le=200, description="Inertial samples a second")
     gnss_hz: float = Field(10.0, ge=0, le=20, description="Satellite fixes a second")
     odometry_hz: float = Field(50.0, gt=0, le=100, description="Poses a second")
+    weather: Weather = Field(Weather(), description="Fog, rain or snow; clear air by default")
 
     def rate_hz(self, sensor: str) -> float:
         """Rate of a sensor by its name."""

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import itertools
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pymap3d
@@ -8,6 +12,7 @@ import pytest
 from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep, OdometrySample, RadarSweep
 from peft_dml_ros.sim.drive import Drive, DriveSpec
 from peft_dml_ros.sim.motion import MAP_ORIGINS_DEG
+from peft_dml_ros.sim.weather import Weather
 
 KINDS = {
     "CAM": CameraImage,
@@ -94,7 +99,52 @@ def test_odometry_is_the_path(drive, measurements):
     np.testing.assert_allclose(last.odom_SE3_base.translation, wanted.translation, atol=1e-9)
 
 
+def test_an_interrupt_is_told_once_not_by_every_worker():
+    code = (
+        "import sys; from peft_dml_ros.sim.drive import Drive\n"
+        "if __name__ == '__main__':\n"
+        "    found = Drive(1, 30.0, workers=2).measurements(); next(found); print('going', flush=True)\n"
+        "    try:\n"
+        "        list(found)\n"
+        "    except KeyboardInterrupt:\n"
+        "        sys.exit(130)\n"
+    )
+    # As a terminal does it: the signal goes to the whole group, and nobody ignores it to begin with.
+    begin = (
+        "import signal, os, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.executable, sys.argv[1:])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", begin, sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout.readline() == "going\n"
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said == ""
+
+
 def test_keyframes_come_every_half_second():
     drive = Drive(1, 2.0, DriveSpec(lidar_hz=20.0))
     assert np.diff(drive.keyframes_ns).tolist() == [500_000_000] * 3
     assert drive.keyframes_ns[0] == drive.events[0].stamp_ns + 500_000_000
+
+
+def test_weather_of_the_drive_reaches_its_sensors_and_leaves_the_truth():
+    clear = Drive(11, 1.0, DriveSpec(camera_hz=2))
+    foggy = Drive(11, 1.0, DriveSpec(camera_hz=2, weather=Weather.parse("fog=40")))
+    sees = {"clear": [], "foggy": []}
+    for (name, before), (_, after) in zip(clear.measurements(), foggy.measurements(), strict=True):
+        if name == "LIDAR_TOP":
+            for key, sweep in (("clear", before), ("foggy", after)):
+                sees[key].append((np.linalg.norm(sweep.points[:, :3], axis=1) > 40).sum())
+        elif name == "CAM_FRONT":
+            assert before.jpeg != after.jpeg
+        elif name == "IMU":
+            np.testing.assert_array_equal(before.accel_mps2, after.accel_mps2)
+    assert sum(sees["foggy"]) < 0.2 * sum(sees["clear"])
+    for stamp, boxes in clear.truth.items():
+        assert boxes.ids == foggy.truth[stamp].ids
