@@ -165,7 +165,7 @@ class Drive:
 
 
 def render_event(drive: Drive, event: Event) -> Rendered:
-    """Makes one measurement in the drive's weather; hits are counted in clear air, since truth does not depend on it."""
+    """Makes one measurement in the drive's weather; hits are counted in clear air: truth does not depend on it."""
     measurement, hits = _in_clear_air(drive, event)
     rng = weather_rng(drive.seed, event.sensor, event.stamp_ns)
     return apply(measurement, drive.rig[event.sensor], drive.spec.weather, rng), hits
