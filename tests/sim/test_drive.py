@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pymap3d
@@ -103,9 +105,9 @@ def test_an_interrupt_is_told_once_not_by_every_worker():
     code = (
         "import sys; from peft_dml_ros.sim.drive import Drive\n"
         "if __name__ == '__main__':\n"
-        "    found = Drive(1, 30.0, workers=2).measurements(); next(found); print('going', flush=True)\n"
         "    try:\n"
-        "        list(found)\n"
+        "        drive = Drive(1, 30.0, workers=2); drive.events; print('going', flush=True)\n"
+        "        list(drive.measurements())\n"
         "    except KeyboardInterrupt:\n"
         "        sys.exit(130)\n"
     )
@@ -121,6 +123,11 @@ def test_an_interrupt_is_told_once_not_by_every_worker():
         start_new_session=True,
     )
     assert process.stdout.readline() == "going\n"
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    limit_s = time.monotonic() + 20
+    while len(children.read_text().split()) < 3 and time.monotonic() < limit_s:  # one of them tracks resources
+        time.sleep(0.02)
+    time.sleep(0.3)  # the workers are still importing, when a signal hits hardest
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
