@@ -56,10 +56,11 @@ def demo(
     from rich.console import Console
 
     from peft_dml_ros.cli.demo_session import Plan, play, prepare
+    from peft_dml_ros.cli.environment import alone_in
 
     console = Console()
     plan = Plan(source, scene, seconds, seed, no_faults, faults, out, bundle, domain_id, discovery.value)
-    with TemporaryDirectory(prefix="peft_dml_") as scratch, _Steps(console) as steps:
+    with alone_in(domain_id), TemporaryDirectory(prefix="peft_dml_") as scratch, _Steps(console) as steps:
         drive = prepare(plan, Path(scratch), steps)
         played, problem = play(plan, drive, Path(scratch), steps)
         if problem is not None:

@@ -17,7 +17,7 @@ from peft_dml_ros.cli.readback import BOXES, Played
 from peft_dml_ros.cli.recording import FaultWindow
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import load_bundle
-from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.measurements import Measurement
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import Rig
@@ -26,7 +26,9 @@ from peft_dml_ros.datasets.topics import bag_topic, topic_of
 from peft_dml_ros.sim.faults import DEMO_FAULTS, Fault, check_sensors, dump_faults, load_faults
 
 FRAME_S: Final = 0.1
-"""Pace of frames that a perfect run keeps, unless its LiDAR is slower."""
+"""Pace of frames that a perfect run keeps."""
+RESULTS: Final = ("detections.mcap", "report.html", "metrics.json", "scores.json", "picture.png")
+"""What a session writes; what an earlier one left is taken away, so that nothing in the folder is of another run."""
 START_S: Final = 60.0
 """Longest wait for the nodes to load the model and to find each other."""
 SETTLE_S: Final = 1.0
@@ -67,7 +69,7 @@ class Plan:
     @property
     def bag(self) -> Path:
         """The recording."""
-        return self.out / "detections.mcap"
+        return self.out / RESULTS[0]
 
     @property
     def details(self) -> str:
@@ -117,8 +119,12 @@ def prepare(plan: Plan, scratch: Path, steps: Steps) -> Drive:
     """
     require_ros()
     load_bundle(plan.bundle)
+    if plan.source is not None and plan.source.resolve() in {plan.bag.resolve(), plan.out.resolve()}:
+        msg = f"--source {plan.source} is where this session would be written to; name another folder with --out"
+        raise ConfigError(msg)
     plan.out.mkdir(parents=True, exist_ok=True)
-    plan.bag.unlink(missing_ok=True)
+    for name in RESULTS:
+        (plan.out / name).unlink(missing_ok=True)
     # What a recorder that was killed leaves behind.
     shutil.rmtree(plan.bag.with_suffix(".part"), ignore_errors=True)
     if plan.source is None:
@@ -271,7 +277,8 @@ def _played(drive: Drive, replay: Child, plan: Plan) -> Played:
         title=drive.title,
         from_ns=from_ns,
         to_ns=to_ns,
-        frames_expected=round(length_s / FRAME_S),
+        # Of 1 s at 10 Hz, both ends counted, there are 11.
+        frames_expected=int(length_s / FRAME_S + 1e-6) + 1,
         truth={stamp + shift_ns: boxes for stamp, boxes in drive.truth.items()},
         faults=tuple(windows),
     )

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -31,6 +34,23 @@ def require_ros() -> None:
             f"message packages are missing: {', '.join(missing)}; install them (apt install {packages}), "
             "or build them in the repository: python interfaces/build.py"
         )
+
+
+@contextmanager
+def alone_in(domain_id: int) -> Iterator[None]:
+    """Hold a ROS domain against other sessions on this host: they would hear, and record, each other's sensors.
+
+    Raises:
+        ConfigError: another session is in that domain.
+    """
+    with socket.socket(socket.AF_UNIX) as claim:
+        try:
+            # A name without a file: the kernel lets it go with the process, however that ends.
+            claim.bind(f"\0peft_dml_domain_{domain_id}")
+        except OSError:
+            msg = f"another demo runs in ROS domain {domain_id}; wait for its end, or take another one: --domain-id"
+            raise ConfigError(msg) from None
+        yield
 
 
 def shared_file(*parts: str) -> Path | None:
