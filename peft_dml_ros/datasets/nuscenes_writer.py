@@ -7,95 +7,24 @@ Beside the official files, `can_bus/<scene>_gnss.json` holds satellite fixes (`u
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 import numpy as np
 
-from peft_dml_ros.core.boxes import Boxes3D
-from peft_dml_ros.core.geometry import SE3
-from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep, Measurement, RadarSweep
-from peft_dml_ros.core.rig import Rig
-from peft_dml_ros.core.typing import IntArray, UInt8Array
+from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, RadarSweep
+from peft_dml_ros.datasets.nuscenes_tables import NS_PER_US
 from peft_dml_ros.datasets.nuscenes_writer_annotations import SeenBoxes, annotate, count_lidar, count_radar
 from peft_dml_ros.datasets.nuscenes_writer_files import file_of, write_file, write_json
+from peft_dml_ros.datasets.nuscenes_writer_motion import note_motion, vehicle_monitor
+from peft_dml_ros.datasets.nuscenes_writer_recording import SIMULATED, Origin, Recording, SceneWork
 from peft_dml_ros.datasets.nuscenes_writer_tables import Tables, channels, scene_file, token
 
-_US = 1000
+__all__ = ["SIMULATED", "Origin", "Recording", "write_scene"]
+
 _KEYFRAME_SPREAD_NS: Final = 250_000_000
 """A measurement further away than this from a keyframe is none of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a recording is from, as the tables tell it.
-
-    Attributes:
-        prefix: Log names and file names begin with it.
-        vehicle: Name of the vehicle.
-        date_captured: YYYY-MM-DD.
-        description: Of the scene.
-        annotated: The truth was annotated by somebody: objects far away and without a single point are kept, too.
-    """
-
-    prefix: str = "sim"
-    vehicle: str = "sim"
-    date_captured: str = "2025-01-01"
-    description: str = "Simulated street"
-    annotated: bool = False
-
-
-SIMULATED: Final = Origin()
-
-
-class Recording(Protocol):
-    """What the writer needs to know of a drive; `sim.drive.Drive` is one."""
-
-    rig: Rig
-
-    @property
-    def location(self) -> str:
-        """Name of the map."""
-
-    @property
-    def keyframes_ns(self) -> tuple[int, ...]:
-        """Stamps of LiDAR sweeps that become samples."""
-
-    @property
-    def map_mask(self) -> UInt8Array:
-        """(H, W) uint8, 0.1 m a pixel, 255 where drivable."""
-
-    def measurements(self) -> Iterator[tuple[str, Measurement]]:
-        """(sensor name, measurement) in stamp order."""
-
-    def global_SE3_base(self, stamp_ns: int) -> SE3:
-        """Pose of `base_link` in the map frame."""
-
-    def truth_at(self, stamp_ns: int) -> Boxes3D:
-        """All objects in `base_link`."""
-
-    def category_of(self, object_id: str) -> str:
-        """NuScenes category of an object."""
-
-
-@dataclass(slots=True)
-class _Scene:
-    """A scene under way."""
-
-    root: Path
-    name: str
-    recording: Recording
-    stamps: dict[str, list[int]]
-    tables: Tables
-    origin: Origin
-    can: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"ms_imu": [], "pose": [], "gnss": []})
-    points: dict[int, dict[str, IntArray]] = field(default_factory=dict)
-
-    @property
-    def log_name(self) -> str:
-        return f"{self.origin.prefix}-{self.name}"
 
 
 def write_scene(
@@ -122,7 +51,7 @@ def write_scene(
     import cv2  # noqa: PLC0415 - keeps importing this module fast
 
     tables: Tables = {"sample_data": [], "ego_pose": []}
-    work = _Scene(root, scene, recording, {k: list(v) for k, v in stamps.items()}, tables, origin)
+    work = SceneWork(root, scene, recording, {k: list(v) for k, v in stamps.items()}, tables, origin)
     keys = _key_stamps(work)
     for channel in channels(recording.rig):
         for folder in ("samples", "sweeps"):
@@ -131,18 +60,18 @@ def write_scene(
         if isinstance(measurement, (LidarSweep, RadarSweep, CameraImage)):
             _write_file(work, name, measurement, keys[name])
         else:
-            _note_motion(work, measurement)
+            note_motion(work, measurement)
     map_file = f"maps/{token('map', scene)}.png"
     (root / "maps").mkdir(exist_ok=True)
     write_file(root / map_file, cv2.imencode(".png", recording.map_mask)[1].tobytes())
     for message, rows in work.can.items():
         write_json(root / "can_bus" / f"{scene}_{message}.json", rows)
-    write_json(root / "can_bus" / f"{scene}_vehicle_monitor.json", _vehicle_monitor(work))
+    write_json(root / "can_bus" / f"{scene}_vehicle_monitor.json", vehicle_monitor(work))
     _scene_tables(work, map_file)
     write_json(scene_file(root, version, scene), work.tables)
 
 
-def _key_stamps(work: _Scene) -> dict[str, dict[int, int]]:
+def _key_stamps(work: SceneWork) -> dict[str, dict[int, int]]:
     """By channel: stamp of the measurement nearest to each keyframe -> the keyframe."""
     out: dict[str, dict[int, int]] = {}
     for channel in channels(work.recording.rig):
@@ -153,19 +82,19 @@ def _key_stamps(work: _Scene) -> dict[str, dict[int, int]]:
     return out
 
 
-def _sample_of(work: _Scene, stamp_ns: int) -> int:
+def _sample_of(work: SceneWork, stamp_ns: int) -> int:
     """Keyframe that a sweep belongs to: the next one, as in nuScenes."""
     keyframes = work.recording.keyframes_ns
     return next((key for key in keyframes if key >= stamp_ns), keyframes[-1])
 
 
-def _write_file(work: _Scene, channel: str, measurement: Measurement, keys: Mapping[int, int]) -> None:
+def _write_file(work: SceneWork, channel: str, measurement: Measurement, keys: Mapping[int, int]) -> None:
     """One file, its sample_data and its ego_pose."""
     stamp = measurement.stamp_ns
     payload, extension, fileformat = file_of(measurement)
     key = keys.get(stamp)
     folder = "sweeps" if key is None else "samples"
-    filename = f"{folder}/{channel}/{work.log_name}__{channel}__{stamp // _US}{extension}"
+    filename = f"{folder}/{channel}/{work.log_name}__{channel}__{stamp // NS_PER_US}{extension}"
     write_file(work.root / filename, payload)
     stamps = work.stamps[channel]
     at = stamps.index(stamp)
@@ -178,7 +107,7 @@ def _write_file(work: _Scene, channel: str, measurement: Measurement, keys: Mapp
             "sample_token": token(work.name, "sample", sample),
             "ego_pose_token": own,
             "calibrated_sensor_token": token(work.name, "calibrated", channel),
-            "timestamp": stamp // _US,
+            "timestamp": stamp // NS_PER_US,
             "fileformat": fileformat,
             "is_key_frame": key is not None,
             "height": camera.height_px if camera else 0,
@@ -192,7 +121,7 @@ def _write_file(work: _Scene, channel: str, measurement: Measurement, keys: Mapp
     work.tables["ego_pose"].append(
         {
             "token": own,
-            "timestamp": stamp // _US,
+            "timestamp": stamp // NS_PER_US,
             "rotation": pose.quaternion_wxyz.tolist(),
             "translation": pose.translation.tolist(),
         }
@@ -201,7 +130,7 @@ def _write_file(work: _Scene, channel: str, measurement: Measurement, keys: Mapp
         _count(work, channel, measurement, key)
 
 
-def _count(work: _Scene, channel: str, measurement: Measurement, key: int) -> None:
+def _count(work: SceneWork, channel: str, measurement: Measurement, key: int) -> None:
     """Counts returns inside each box at a keyframe."""
     boxes = work.recording.truth_at(key)
     base_SE3_sensor = work.recording.rig[channel].base_SE3_sensor
@@ -220,61 +149,7 @@ def _count(work: _Scene, channel: str, measurement: Measurement, key: int) -> No
         )
 
 
-def _note_motion(work: _Scene, measurement: Measurement) -> None:
-    """CAN bus rows of an inertial sample, a fix or a pose."""
-    utime = measurement.stamp_ns // _US
-    pose = work.recording.global_SE3_base(measurement.stamp_ns)
-    if isinstance(measurement, ImuSample):
-        work.can["ms_imu"].append(
-            {
-                "linear_accel": measurement.accel_mps2.tolist(),
-                "q": pose.quaternion_wxyz.tolist(),
-                "rotation_rate": measurement.gyro_radps.tolist(),
-                "utime": utime,
-            }
-        )
-    elif isinstance(measurement, GnssFix):
-        work.can["gnss"].append(
-            {
-                "utime": utime,
-                "latitude_deg": measurement.latitude_deg,
-                "longitude_deg": measurement.longitude_deg,
-                "altitude_m": measurement.altitude_m,
-                "sigma_m": measurement.sigma_m,
-                "has_fix": measurement.has_fix,
-            }
-        )
-    else:
-        inertial = work.can["ms_imu"][-1] if work.can["ms_imu"] else {}
-        work.can["pose"].append(
-            {
-                "accel": inertial.get("linear_accel", [0.0, 0.0, 0.0]),
-                "orientation": pose.quaternion_wxyz.tolist(),
-                "pos": pose.translation.tolist(),
-                "rotation_rate": inertial.get("rotation_rate", [0.0, 0.0, 0.0]),
-                "utime": utime,
-                "vel": [_speed_mps(work, measurement.stamp_ns), 0.0, 0.0],
-            }
-        )
-
-
-def _speed_mps(work: _Scene, stamp_ns: int, step_ns: int = 50_000_000) -> float:
-    """Forward speed by the pose a little later."""
-    now, later = (work.recording.global_SE3_base(stamp_ns + d) for d in (0, step_ns))
-    return float((now.inverse() @ later).translation[0] / (step_ns * 1e-9))
-
-
-def _vehicle_monitor(work: _Scene) -> list[dict[str, Any]]:
-    """Two rows a second: speed in km/h, yaw rate in degrees/s."""
-    rows = []
-    for key in work.recording.keyframes_ns:
-        now, later = (work.recording.global_SE3_base(key + d) for d in (0, 50_000_000))
-        turn = float(np.rad2deg((now.inverse() @ later).yaw_rad) / 0.05)
-        rows.append({"utime": key // _US, "vehicle_speed": 3.6 * _speed_mps(work, key), "yaw_rate": turn})
-    return rows
-
-
-def _scene_tables(work: _Scene, map_file: str) -> None:
+def _scene_tables(work: SceneWork, map_file: str) -> None:
     """log, map, scene, sample, calibrated_sensor, and the annotations."""
     keyframes, rig = work.recording.keyframes_ns, work.recording.rig
     samples = [token(work.name, "sample", key) for key in keyframes]
@@ -306,7 +181,7 @@ def _scene_tables(work: _Scene, map_file: str) -> None:
         "sample": [
             {
                 "token": own,
-                "timestamp": key // _US,
+                "timestamp": key // NS_PER_US,
                 "prev": samples[i - 1] if i > 0 else "",
                 "next": samples[i + 1] if i + 1 < len(samples) else "",
                 "scene_token": scene,
@@ -328,7 +203,7 @@ def _scene_tables(work: _Scene, map_file: str) -> None:
     work.tables |= annotate(work.name, seen, work.recording.category_of, keep_all=work.origin.annotated)
 
 
-def _seen(work: _Scene, samples: list[str]) -> list[SeenBoxes]:
+def _seen(work: SceneWork, samples: list[str]) -> list[SeenBoxes]:
     """All objects at each keyframe, with what was counted in them."""
     return [
         SeenBoxes(

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the nuScenes writer needs to know of a recording, and a scene while it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.measurements import Measurement
+from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.core.typing import IntArray, UInt8Array
+from peft_dml_ros.datasets.nuscenes_writer_tables import Tables
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a recording is from, as the tables tell it.
+
+    Attributes:
+        prefix: Log names and file names begin with it.
+        vehicle: Name of the vehicle.
+        date_captured: YYYY-MM-DD.
+        description: Of the scene.
+        annotated: The truth was annotated by somebody: objects far away and without a single point are kept, too.
+    """
+
+    prefix: str = "sim"
+    vehicle: str = "sim"
+    date_captured: str = "2025-01-01"
+    description: str = "Simulated street"
+    annotated: bool = False
+
+
+SIMULATED: Final = Origin()
+
+
+class Recording(Protocol):
+    """What the writer needs to know of a drive; `sim.drive.Drive` is one."""
+
+    rig: Rig
+
+    @property
+    def location(self) -> str:
+        """Name of the map."""
+
+    @property
+    def keyframes_ns(self) -> tuple[int, ...]:
+        """Stamps of LiDAR sweeps that become samples."""
+
+    @property
+    def map_mask(self) -> UInt8Array:
+        """(H, W) uint8, 0.1 m a pixel, 255 where drivable."""
+
+    def measurements(self) -> Iterator[tuple[str, Measurement]]:
+        """(sensor name, measurement) in stamp order."""
+
+    def global_SE3_base(self, stamp_ns: int) -> SE3:
+        """Pose of `base_link` in the map frame."""
+
+    def truth_at(self, stamp_ns: int) -> Boxes3D:
+        """All objects in `base_link`."""
+
+    def category_of(self, object_id: str) -> str:
+        """NuScenes category of an object."""
+
+
+@dataclass(slots=True)
+class SceneWork:
+    """A scene under way.
+
+    Attributes:
+        root: The data set's folder.
+        name: Name of the scene.
+        recording: What is written.
+        stamps: All stamps by sensor.
+        tables: Its part of the tables, as far as it is written.
+        origin: Where the recording is from.
+        can: CAN bus messages by kind.
+        points: Returns inside each box, by keyframe and modality.
+    """
+
+    root: Path
+    name: str
+    recording: Recording
+    stamps: dict[str, list[int]]
+    tables: Tables
+    origin: Origin
+    can: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"ms_imu": [], "pose": [], "gnss": []})
+    points: dict[int, dict[str, IntArray]] = field(default_factory=dict)
+
+    @property
+    def log_name(self) -> str:
+        """Name of the log, with which file names begin."""
+        return f"{self.origin.prefix}-{self.name}"
