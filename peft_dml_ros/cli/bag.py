@@ -29,6 +29,7 @@ def export_(
     topics: Annotated[str, typer.Option(help="Topic names: ours, nuscenes2bag or autoware")] = "ours",
     display: Annotated[bool, typer.Option(help="Add /tf and the truth as markers, for viewers")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bag, once the new one is whole")] = False,
+    derive_gnss: Annotated[bool, typer.Option("--derive-gnss", help="Make satellite fixes of the map poses")] = False,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Carry on without missing files")] = False,
 ) -> None:
     """Write a scene as a ROS 2 bag: all sweeps and images, calibration, motion and truth.
@@ -38,15 +39,18 @@ def export_(
     from rich.console import Console
 
     from peft_dml_ros.datasets.bags import write_bag
+    from peft_dml_ros.datasets.derived_gnss import FRAME, WithDerivedGnss
     from peft_dml_ros.datasets.nuscenes import NuScenesReader
     from peft_dml_ros.datasets.source import NuScenesSource
 
     reader = NuScenesReader(dataroot, version, allow_missing=allow_missing, filter_radar=False)
     source = NuScenesSource(reader, scene)
     with _Progress(f"Writing {source.name}") as advance:
+        watched = _Watched(source, advance)
         path = write_bag(
-            _Watched(source, advance),
+            WithDerivedGnss(watched, reader.location(source.name)) if derive_gnss else watched,
             out,
+            frames={"GNSS": FRAME} if derive_gnss else None,
             compress=zstd,
             sqlite3=sqlite3,
             preset=topics,

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -188,6 +188,7 @@ def write_bag(
     preset: str = presets.OURS,
     display: bool = False,
     overwrite: bool = False,
+    frames: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a source as a ROS 2 bag: sensors, calibration, /tf_static and truth, recorded at their stamps.
 
@@ -201,6 +202,7 @@ def write_bag(
         preset: Topic names: "ours", or one of `presets.PRESETS`.
         display: Add what viewers want: /tf of the odometry, and the truth as markers.
         overwrite: Replace a bag of that name, once the new one is whole.
+        frames: Sensor -> `header.frame_id` where it is not that of `topics.frame_of`.
 
     Returns:
         The path.
@@ -221,7 +223,7 @@ def write_bag(
             if not started:
                 bag.write(topics.TF_STATIC, stamp_ns, conversions.tf_static_to_msg(rig, make, stamp_ns), latched=True)
                 started = True
-            for topic, message in messages_of(sensor, measurement, rig, make):
+            for topic, message in messages_of(sensor, measurement, rig, make, (frames or {}).get(sensor)):
                 bag.write(named(topic), stamp_ns, message)
             if display and isinstance(measurement, OdometrySample):
                 bag.write(topics.TF, stamp_ns, conversions.tf_to_msg(measurement, make))
@@ -235,7 +237,7 @@ def write_bag(
 
 
 def messages_of(
-    sensor: str, measurement: Measurement, rig: Rig, make: conversions.MessageFactory
+    sensor: str, measurement: Measurement, rig: Rig, make: conversions.MessageFactory, frame_id: str | None = None
 ) -> Iterator[tuple[str, Any]]:
     """(relative topic, message) of a measurement; a camera's calibration comes before its image.
 
@@ -244,8 +246,9 @@ def messages_of(
         measurement: Its measurement; inertial samples are turned from `base_link` to the sensor's axes.
         rig: The vehicle's sensors.
         make: Builds messages.
+        frame_id: Of the messages; None takes that of `topics.frame_of`.
     """
-    topic, frame = topics.topic_of(sensor), topics.frame_of(sensor)
+    topic, frame = topics.topic_of(sensor), frame_id or topics.frame_of(sensor)
     if isinstance(measurement, CameraImage):
         camera = rig[sensor].camera
         if camera is not None:

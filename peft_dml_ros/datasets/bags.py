@@ -121,7 +121,7 @@ class BagSource:
 
     @cached_property
     def rig(self) -> Rig:
-        """Sensors with a topic in the bag; extrinsics from /tf_static, projections from CameraInfo.
+        """Sensors with a message in the bag; extrinsics from /tf_static, projections from CameraInfo.
 
         Raises:
             DataError: a LiDAR, radar or camera frame is not connected to base_link; all are named.
@@ -130,6 +130,8 @@ class BagSource:
         sensors, lost = {}, []
         for sensor in sorted(self._sensors.values(), key=topics.rig_order):
             modality = modality_of_channel(sensor)
+            if modality is not None and sensor not in frames:
+                continue  # a topic on which nobody said anything
             base_SE3_sensor = SE3.identity() if modality is None else _chain(parents, frames.get(sensor, ""))
             if base_SE3_sensor is None and modality in {"imu", "gnss"}:
                 base_SE3_sensor = SE3.identity()

@@ -127,6 +127,16 @@ class NuScenesReader:
         name: str = self.tables.get("scene", self.tables.get("sample", sample_token)["scene_token"])["name"]
         return name
 
+    def location(self, scene: str) -> str:
+        """Name of the map that a scene was recorded on.
+
+        Raises:
+            ConfigError: no such scene.
+            DataError: the tables do not tell.
+        """
+        log_token = self.tables.get("scene", self._scene(scene)).get("log_token", "")
+        return str(self.tables.get("log", log_token).get("location", ""))
+
     def stream(self, scene: str) -> list[Record]:
         """All sample_data of a scene whose files exist, keyframes and sweeps, in stamp order."""
         samples = self.tables.samples_of_scene.get(self._scene(scene), [])

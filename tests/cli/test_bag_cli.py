@@ -79,6 +79,14 @@ def test_mistakes_are_one_line(mini, tmp_path, arguments, told):
     assert not list(tmp_path.iterdir())
 
 
+def test_real_scenes_get_fixes_on_demand(real_keyframe, tmp_path):
+    assert run("export", real_keyframe, "--out", tmp_path / "a.mcap").exit_code == 0
+    assert run("export", real_keyframe, "--out", tmp_path / "b.mcap", "--derive-gnss").exit_code == 0
+    for name, there in (("a.mcap", False), ("b.mcap", True)):
+        with Reader(tmp_path / name) as reader:
+            assert ("/gnss/fix" in {connection.topic for connection in reader.connections}) == there
+
+
 def test_missing_files_are_named_or_left_out(mini, tmp_path):
     import shutil
 

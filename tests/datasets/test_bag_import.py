@@ -19,7 +19,8 @@ from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep, OdometrySample, RadarSweep
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
 from peft_dml_ros.datasets import presets, topics
-from peft_dml_ros.datasets.bag_import import BagRecording, choose_keyframes, import_bag
+from peft_dml_ros.datasets.bag_import import import_bag
+from peft_dml_ros.datasets.bag_recording import BagRecording, choose_keyframes
 from peft_dml_ros.datasets.bag_writer import messages_of
 from peft_dml_ros.datasets.bags import BagFile, BagSource, RosbagsFactory, write_bag
 from peft_dml_ros.datasets.checks import check_dataset
@@ -310,6 +311,28 @@ def test_viewers_get_a_tree_and_markers(mini, tmp_path):
     boxes = next(iter(scene_of(mini).truth.values()))
     assert [m.action for m in markers] == [3, *([0] * len(boxes))]
     assert [m.scale.x for m in markers[1:]] == boxes.sizes_m[:, 0].tolist()
+
+
+def test_derived_fixes_are_marked_and_lie_where_the_map_is(mini, tmp_path):
+    from peft_dml_ros.datasets import derived_gnss
+    from peft_dml_ros.sim import motion
+
+    assert motion.MAP_ORIGINS_DEG.items() <= derived_gnss.MAP_ORIGINS_DEG.items()
+    ms = 1_000_000
+    source = _Made([_sweep(k * 50 * ms) for k in range(20)] + [_pose(k * 50 * ms, 10.0 * k) for k in range(20)])
+    derived = derived_gnss.WithDerivedGnss(source, "singapore-onenorth")
+    bag = write_bag(derived, tmp_path / "d.mcap", frames={"GNSS": derived_gnss.FRAME})
+    again = BagSource(bag)
+    assert again._calibration()[2]["GNSS"] == "gnss_derived"
+    fixes = [m for name, m in again.measurements() if name == "GNSS"]
+    assert [fix.stamp_ns for fix in fixes] == [k * 100 * ms for k in range(10)]
+    assert {fix.sigma_m for fix in fixes} == {derived_gnss.SIGMA_M}
+    east_m = np.deg2rad(fixes[-1].longitude_deg - 103.78475189208984) * 6378137.0 * np.cos(np.deg2rad(1.2882))
+    assert east_m == pytest.approx(180.0, rel=1e-6)
+    with pytest.raises(ConfigError, match="fixes of its own"):
+        derived_gnss.WithDerivedGnss(scene_of(mini), "singapore-onenorth")
+    with pytest.raises(ConfigError, match="'x' lies is not known"):
+        derived_gnss.WithDerivedGnss(source, "x")
 
 
 # ---------------------------------------------------------------- damage, full disks, second runs
