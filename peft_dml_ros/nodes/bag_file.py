@@ -17,6 +17,7 @@ class RawBagFile(BagFile):
     """A bag whose messages need no packing; `size` counts their bytes."""
 
     size = 0
+    _newest_ns = 0
 
     def add_topic(self, topic: str, type_name: str, offered: Sequence[QoSProfile]) -> Connection:
         """Open a channel.
@@ -36,8 +37,10 @@ class RawBagFile(BagFile):
         return self._writer.add_connection(topic, type_name, typestore=types, offered_qos_profiles=profiles)
 
     def write_cdr(self, channel: Connection, time_ns: int, cdr: bytes) -> None:
-        """Append one serialised message."""
-        self._writer.write(channel, time_ns, cdr)
+        """Append one serialised message; one that was received before the last is given the last's time."""
+        # A file that was cut off has no index, and without it only one that is in order can be read.
+        self._newest_ns = max(self._newest_ns, time_ns)
+        self._writer.write(channel, self._newest_ns, cdr)
         self.size += len(cdr)
 
 

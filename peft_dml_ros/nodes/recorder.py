@@ -25,7 +25,7 @@ from rclpy.utilities import remove_ros_args
 
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.nodes.bag_file import RawBagFile
-from peft_dml_ros.nodes.runtime import POLL_S, emit, ros_main, spin
+from peft_dml_ros.nodes.runtime import POLL_S, emit, pattern, ros_main, spin
 from peft_dml_ros.nodes.subscribing import FittingSubscription, message_class
 
 NOT_RECORDED = r"^/(parameter_events|rosout)$"
@@ -36,9 +36,9 @@ QUEUE = 100
 class Recorder(Node):
     """Finds topics by the graph, subscribes to their bytes, and writes them as they come."""
 
-    def __init__(self, bag: RawBagFile, topics: Sequence[str] = (), exclude: str = NOT_RECORDED) -> None:
+    def __init__(self, bag: RawBagFile, topics: Sequence[str], exclude: re.Pattern[str]) -> None:
         super().__init__("recorder", start_parameter_services=False)
-        self._bag, self._topics, self._exclude = bag, frozenset(topics), re.compile(exclude)
+        self._bag, self._topics, self._exclude = bag, frozenset(topics), exclude
         self._subscriptions_by_topic: dict[str, FittingSubscription] = {}
         self.counts: Counter[str] = Counter()
         self.skipped: dict[str, str] = {}
@@ -104,7 +104,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="recorder", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="FILE.mcap, or a folder for a rosbag2 bag")
     parser.add_argument("--topics", nargs="*", default=[], help="topics to record; all when none is given")
-    parser.add_argument("--exclude", default=NOT_RECORDED, help="topics not to record, a regular expression")
+    parser.add_argument(
+        "--exclude", type=pattern, default=NOT_RECORDED, help="topics not to record: a regular expression"
+    )
     parser.add_argument("--period-s", type=float, default=0.2, help="seconds between progress lines")
     return parser.parse_args(arguments)
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -54,6 +56,19 @@ def spin(node: Node, stop: threading.Event) -> None:
         except Exception as error:  # noqa: BLE001, PERF203  no message may end a node
             node.get_logger().error(f"{type(error).__name__}: {error}", throttle_duration_sec=5.0)
     executor.shutdown()
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """A regular expression given on a command line.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        return re.compile(text)
+    except re.error as error:
+        msg = f"'{text}' is no regular expression: {error}"
+        raise argparse.ArgumentTypeError(msg) from None
 
 
 def emit(event: str, **values: Any) -> None:

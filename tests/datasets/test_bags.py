@@ -228,6 +228,14 @@ def test_malformed_messages_are_left_out_and_counted(source, tmp_path):
     assert "point_step" in reason
 
 
+def test_a_topic_without_messages_is_no_sensor(source, tmp_path):
+    sweep = next(m for name, m in source.measurements() if name == "LIDAR_TOP")
+    with BagFile(tmp_path / "quiet.mcap") as bag:
+        bag.write("lidar_top/points", 1, lidar_to_msg(sweep, "base_link", MAKE))
+        bag._writer.add_connection("/radar_front/points", topics.POINT_CLOUD, typestore=typestore())
+    assert list(BagSource(tmp_path / "quiet.mcap").rig.sensors) == ["LIDAR_TOP"]
+
+
 def test_points_that_are_not_finite_are_counted(source, tmp_path):
     sweep = next(m for name, m in source.measurements() if name == "LIDAR_TOP")
     points = sweep.points.copy()

@@ -5,9 +5,11 @@ import signal
 import time
 
 import pytest
+from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import Reader
 from std_msgs.msg import Float32
 
+from peft_dml_ros.nodes.bag_file import RawBagFile
 from tests.support.ros_processes import ros_process
 
 pytestmark = pytest.mark.ros
@@ -23,6 +25,22 @@ def test_an_existing_file_is_not_overwritten(tmp_path):
         assert "old.mcap exists already" in recorder.text
         assert "Traceback" not in recorder.text
     assert out.read_bytes() == b"precious"
+
+
+def test_a_wrong_pattern_is_told_without_a_traceback(tmp_path):
+    with ros_process(RECORDER, "--out", tmp_path / "x.mcap", "--exclude", "(", log=tmp_path / "log") as recorder:
+        assert recorder.wait(20) == 2
+        assert "no regular expression" in recorder.text
+        assert "Traceback" not in recorder.text
+
+
+def test_times_never_go_back(tmp_path):
+    with RawBagFile(tmp_path / "values.mcap") as bag:
+        channel = bag.add_topic("/value", "std_msgs/msg/Float32", [])
+        for time_ns in (1000, 3000, 2000, 4000):
+            bag.write_cdr(channel, time_ns, serialize_message(Float32(data=1.0)))
+    with Reader(tmp_path / "values.mcap") as reader:
+        assert [time_ns for _, time_ns, _ in reader.messages()] == [1000, 3000, 3000, 4000]
 
 
 @pytest.mark.parametrize("name", ["values.mcap", "values"])
