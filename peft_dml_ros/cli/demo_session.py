@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from peft_dml_ros.cli.children import Child
 from peft_dml_ros.cli.environment import require_ros, ros_environment
-from peft_dml_ros.cli.readback import BOXES, Played
+from peft_dml_ros.cli.readback import BOXES, NODE, Played
 from peft_dml_ros.cli.recording import FaultWindow
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import load_bundle
@@ -196,6 +196,8 @@ def play(plan: Plan, drive: Drive, scratch: Path, steps: Steps) -> tuple[Played,
     # The recorder takes every topic, the node those of its sensors: nothing is played before both listen to all.
     listeners = [f"{bag_topic(topic_of(n))}={2 if n in ALL_SENSORS else 1}" for n in drive.rig.sensors]
     arguments = [str(drive.path), "--faults", str(script), "--wait-s", str(START_S), "--wait-for", *listeners]
+    # In a recording of an earlier session, its boxes would mix with those of this one.
+    arguments += ["--exclude", f"^({NODE}/|/diagnostics$)"]
     arguments += ["--scene", plan.scene] if plan.scene else []
     with ExitStack() as stack:
         steps.begin("start", None, "perception node, recorder, replay")

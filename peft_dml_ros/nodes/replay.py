@@ -25,7 +25,7 @@ from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.nodes.player import Player, wall_clock_ns
 from peft_dml_ros.nodes.recordings import Recording, open_recording
 from peft_dml_ros.nodes.replay_faults import check_sensors, sensors_by_topic, with_faults
-from peft_dml_ros.nodes.runtime import POLL_S, emit, ros_main
+from peft_dml_ros.nodes.runtime import POLL_S, emit, pattern, ros_main
 from peft_dml_ros.sim.faults import load_faults
 
 PROGRESS_S = 0.2
@@ -47,7 +47,8 @@ def replay(options: argparse.Namespace, stop: threading.Event) -> None:
         length_s = (recording.end_ns - recording.start_ns) / 1e9
         raise ConfigError(f"--start {options.start} is past the end: {options.source} lasts {length_s:.1f} s")
     node = Node("replay", start_parameter_services=False)
-    player = Player(node, recording.channels.values(), rate=options.rate, clock=options.clock or options.rate != 1.0)
+    channels = [c for c in recording.channels.values() if not (options.exclude and options.exclude.search(c.topic))]
+    player = Player(node, channels, rate=options.rate, clock=options.clock or options.rate != 1.0)
     player.publish_latched(recording.latched())
     _wait_for(player, options.wait_for, options.wait_s, stop)
     while not stop.is_set():
@@ -78,7 +79,10 @@ def _announce(
 
 def _wait_for(player: Player, wanted: Sequence[str], limit_s: float, stop: threading.Event) -> None:
     """Wait until topics have their subscribers: `TOPIC` for one, `TOPIC=N` for N of them."""
-    counts = {topic: int(n or 1) for topic, _, n in (entry.partition("=") for entry in wanted)}
+    split = [entry.partition("=") for entry in wanted]
+    if wrong := [entry for entry, (_, _, n) in zip(wanted, split, strict=True) if n and not n.isdecimal()]:
+        raise ConfigError(f"--wait-for {wrong[0]}: expected TOPIC or TOPIC=N, e.g. /lidar_top/points=2")
+    counts = {topic: int(n or 1) for topic, _, n in split}
     limit = time.monotonic() + limit_s
     if counts:
         emit("waiting", wait_for=counts)
@@ -134,6 +138,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--keep-stamps", action="store_true", help="do not shift header stamps to now")
     parser.add_argument("--wait-for", nargs="*", default=[], metavar="TOPIC[=N]", help="wait for N subscribers")
     parser.add_argument("--wait-s", type=float, default=30.0, help="longest wait for subscribers")
+    parser.add_argument("--exclude", type=pattern, help="topics not to play: a regular expression")
     parser.add_argument("--scene", help="scene of a nuScenes folder")
     options = parser.parse_args(arguments)
     if not 0.0 < options.rate <= 100.0:

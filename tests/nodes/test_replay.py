@@ -22,6 +22,7 @@ from peft_dml_ros.nodes.replay_faults import check_sensors, sensors_by_topic, wi
 from peft_dml_ros.nodes.stamps import leading_stamp_ns
 from peft_dml_ros.sim.faults import Fault
 from tests.support.drive_bag import MadeUpDrive, make_drive_bag
+from tests.support.ros_processes import ros_process
 
 LIDAR = "/lidar_top/points"
 
@@ -102,6 +103,22 @@ def test_a_broken_bag_is_one_clear_error(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"broken\.mcap"):
         open_recording(path)
+
+
+def test_a_wrong_number_of_subscribers_is_told_in_one_line(bag, tmp_path):
+    with ros_process("peft_dml_ros.nodes.replay", bag, "--wait-for", f"{LIDAR}=two", log=tmp_path / "log") as process:
+        assert process.wait(20) == 2
+        assert "error: --wait-for" in process.text
+        assert "Traceback" not in process.text
+
+
+def test_excluded_topics_are_not_played(bag, tmp_path):
+    arguments = (bag, "--exclude", "^/(lidar|radar|cam)", "--rate", "20")
+    with ros_process("peft_dml_ros.nodes.replay", *arguments, log=tmp_path / "log") as process:
+        assert process.wait(30) == 0
+        published = process.events[-1]["published"]
+    kept = [m for r in (open_recording(bag),) for m in (*r.latched(), *r.messages())]
+    assert published == sum(not m.topic.startswith(("/lidar", "/radar", "/cam")) for m in kept)
 
 
 def test_a_missing_source_is_named():
