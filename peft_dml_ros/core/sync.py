@@ -34,6 +34,9 @@ NO_REFERENCE = "clock"
 _EARLY = 0.6
 """A frame may follow the last after this share of the period: a 20 Hz LiDAR gives 10 Hz, a late frame is made up."""
 
+_STEPS = 3
+"""Stamps in a row far in the past that make one sensor's glitch a clock that was set back; of two sensors, one each."""
+
 Kind = TypeVar("Kind", LidarSweep, RadarSweep, CameraImage, ImuSample, GnssFix, OdometrySample)
 
 
@@ -60,6 +63,7 @@ class Synchroniser:
         self._last_emit_ns: int | None = None
         self._last_reference = ""
         self._due_ns = 0
+        self._steps: Counter[str] = Counter()
 
     def add(self, name: str, measurement: Measurement, now_ns: int) -> Snapshot | None:
         """Take in one measurement.
@@ -78,7 +82,12 @@ class Synchroniser:
                 self.drops[f"{name}: not configured"] += 1
                 return None
             if self._stepped_back(sensor, measurement.stamp_ns):
+                self._steps[name] += 1
+                if len(self._steps) == 1 and self._steps[name] < _STEPS:
+                    self.drops[f"{name}: stamp stepped back"] += 1
+                    return None
                 self._reset("clock stepped back")
+            self._steps.pop(name, None)
             reason = sensor.admit(measurement, now_ns)
             if reason is not None:
                 self.drops[f"{name}: {reason}"] += 1

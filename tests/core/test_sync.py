@@ -145,6 +145,24 @@ def test_a_bag_loop_starts_over(sync):
     assert sync.drops["clock stepped back"] == 1
 
 
+@pytest.mark.parametrize("name", ["LIDAR_TOP", "IMU"])
+def test_a_glitch_of_one_clock_takes_nothing_from_the_others(sync, name):
+    play(sync, events(1000))
+    now = START_NS + 1000 * MS
+    assert sync.add(name, MAKERS[name](0), now) is None
+    frames = play(sync, [(t + 1000, n) for t, n in events(200)])
+    assert dict(sync.drops) == {f"{name}: stamp stepped back": 1}
+    assert stamps_ms(frames) == [1000, 1100]
+    assert len(frames[0].lidar["LIDAR_TOP"]) > 5
+
+
+def test_a_single_sensor_may_start_over_as_well():
+    sync = Synchroniser(PerceptionParams(), ["LIDAR_TOP"])
+    play(sync, [(t, "LIDAR_TOP") for t in range(0, 10000, 100)])
+    frames = play(sync, [(t, "LIDAR_TOP") for t in range(0, 1000, 100)])
+    assert stamps_ms(frames) == list(range(200, 1000, 100))
+
+
 def test_an_empty_sweep_is_degraded(sync):
     play(sync, events(300))
     sync.add("LIDAR_TOP", scenes.lidar(START_NS + 300 * MS, n=3), START_NS + 300 * MS)
