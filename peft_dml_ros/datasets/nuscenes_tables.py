@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.datasets.nuscenes_schema import TABLES, faults, fit
 
 Record: TypeAlias = dict[str, Any]
 
@@ -19,23 +20,23 @@ NEEDED = ("scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "se
 TRUTH = ("sample_annotation", "instance", "category", "attribute")
 """Tables that hold the annotations; a folder may lack them, it has no truth then."""
 
-_FIELDS: Final[dict[str, frozenset[str]]] = {
-    "scene": frozenset({"token", "name"}),
-    "sample": frozenset({"token", "timestamp", "scene_token"}),
-    "sample_data": frozenset(
-        {"token", "sample_token", "ego_pose_token", "calibrated_sensor_token", "timestamp", "filename"}
-        | {"is_key_frame", "prev", "next"}
+_FIELDS: Final[dict[str, tuple[str, ...]]] = {
+    "scene": ("token", "name"),
+    "sample": ("token", "timestamp", "scene_token"),
+    "sample_data": (
+        *("token", "sample_token", "ego_pose_token", "calibrated_sensor_token", "timestamp", "filename"),
+        *("is_key_frame", "width", "height", "prev", "next"),
     ),
-    "ego_pose": frozenset({"token", "rotation", "translation"}),
-    "calibrated_sensor": frozenset({"token", "sensor_token", "translation", "rotation", "camera_intrinsic"}),
-    "sensor": frozenset({"token", "channel"}),
-    "sample_annotation": frozenset(
-        {"token", "sample_token", "instance_token", "attribute_tokens", "translation", "size", "rotation"}
-        | {"prev", "next", "num_lidar_pts", "num_radar_pts"}
+    "ego_pose": ("token", "rotation", "translation"),
+    "calibrated_sensor": ("token", "sensor_token", "translation", "rotation", "camera_intrinsic"),
+    "sensor": ("token", "channel"),
+    "sample_annotation": (
+        *("token", "sample_token", "instance_token", "attribute_tokens", "translation", "size", "rotation"),
+        *("prev", "next", "num_lidar_pts", "num_radar_pts"),
     ),
-    "instance": frozenset({"token", "category_token"}),
-    "category": frozenset({"token", "name"}),
-    "attribute": frozenset({"token", "name"}),
+    "instance": ("token", "category_token"),
+    "category": ("token", "name"),
+    "attribute": ("token", "name"),
 }
 """What the reader takes from the records of a table."""
 
@@ -101,12 +102,7 @@ class Tables:
             if not isinstance(rows, list):
                 msg = f"{path} must be a list of records"
                 raise DataError(msg)
-            needed = _FIELDS.get(table, frozenset({"token"}))
-            for number, row in enumerate(rows):
-                if not isinstance(row, dict) or not needed <= row.keys():
-                    lost = ", ".join(sorted(needed - row.keys())) if isinstance(row, dict) else "everything"
-                    msg = f"{path}: record {number} lacks {lost}; `peft-dml dataset check` tells all such records"
-                    raise DataError(msg)
+            _require(path, table, rows)
             self._rows[table] = rows
         return self._rows[table]
 
@@ -189,6 +185,18 @@ def read_json(path: Path) -> Any:
     finally:
         if collecting:
             gc.enable()
+
+
+def _require(path: Path, table: str, rows: list[Any]) -> None:
+    """Refuse a table whose records lack what the reader takes from them."""
+    fields = _FIELDS.get(table, ("token",))
+    if table not in TABLES or fit(table, rows, fields):
+        return
+    broken = ((number, wrong) for number, row in enumerate(rows) if (wrong := faults(table, row, fields)))
+    number, wrong = next(broken, (-1, []))
+    if wrong:
+        msg = f"{path}: record {number}: {'; '.join(wrong)}; `peft-dml dataset check` tells all such records"
+        raise DataError(msg)
 
 
 def _place(path: Path, error: Exception) -> str:

@@ -3,6 +3,7 @@
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_ros.core.errors import ConfigError, DataError, PeftDmlError
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.datasets.checks import MODULES, RULES, Severity, check_dataset
 from peft_dml_ros.datasets.checks.model import rule
@@ -117,7 +118,8 @@ DAMAGE = [
     ("REF004", lambda root: edit(root, "sample_data", _no_keyframes_of_camera)),
     ("REF005", lambda root: edit(root, "sample_data", _second_keyframe)),
     ("REC001", lambda root: edit(root, "sample", _backwards)),
-    ("REC002", setting("sample", 0, timestamp=1_600_000_000_000_000_000)),
+    ("REC002", setting("sample", 0, timestamp=1_600_000_000)),
+    ("STR003", setting("sample", 0, timestamp=1_600_000_000_000_000_000)),
     ("REC003", lambda root: edit(root, "sample_data", _late_keyframe)),
     ("REC004", setting("ego_pose", 7, timestamp=1_600_000_000_000_007)),
     ("REC005", setting("sample_annotation", 2, num_lidar_pts=-1)),
@@ -253,7 +255,7 @@ def test_image_headers_tell_the_size(mini, tmp_path):
         ),
         (
             lambda root: edit(root, "sample_data", lambda rows: rows[6].pop("prev")),
-            r"sample_data\.json: record 6 lacks prev",
+            r"sample_data\.json: record 6: lacks 'prev'",
         ),
         (
             (lambda root: (root / "can_bus" / "scene-0001_ms_imu.json").write_text('[{"utime": null}]')),
@@ -294,8 +296,8 @@ def test_damaged_sensor_files_raise_nothing_else(mini_copy, data):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_checks_survive_any_table(mini_copy, data):
-    """Tables cut anywhere, or with any value in a field: findings, or the reader's error, but nothing else."""
+def test_checks_and_reader_survive_any_table(mini_copy, data):
+    """Tables cut anywhere, or with any value in a field: findings and this package's errors, but nothing else."""
     path = data.draw(st.sampled_from(sorted((mini_copy / VERSION).glob("*.json"))))
     original = path.read_text()
     rows = json.loads(original)
@@ -308,6 +310,11 @@ def test_checks_survive_any_table(mini_copy, data):
         record[key] = data.draw(scalar | st.lists(scalar, max_size=4) | st.dictionaries(st.text(max_size=2), scalar))
         changed = json.dumps(rows)
     path.write_text(changed)
+    with suppress(PeftDmlError):
+        reader = NuScenesReader(mini_copy)
+        for token in reader.samples()[:2]:
+            reader.snapshot(token, SPEC)
+            reader.truth(token)
     try:
         report = check_dataset(mini_copy)
         json.dumps(report.as_dict())

@@ -9,7 +9,7 @@ from typing import Final
 from peft_dml_ros.datasets.checks import files, geometry, records, references, structure
 from peft_dml_ros.datasets.checks.folder import Folder
 from peft_dml_ros.datasets.checks.model import RULES, Found, Outcome, Report, Rule, Severity, excluded_ids
-from peft_dml_ros.datasets.checks.schema import TABLES
+from peft_dml_ros.datasets.nuscenes_schema import TABLES
 
 __all__ = ["MODULES", "RULES", "Found", "Outcome", "Report", "Rule", "Severity", "check_dataset"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.datasets.checks.schema import TABLES, faults
+from peft_dml_ros.datasets.nuscenes_schema import TABLES, faults, fit
 from peft_dml_ros.datasets.nuscenes_tables import Record, read_json
 
 _MODALITIES: Final = ("lidar", "radar", "camera")
@@ -94,8 +94,12 @@ class Folder:
         """By table: records without faults, and positions and faults of the others."""
         out: dict[str, tuple[list[Record], list[tuple[int, list[str]]]]] = {}
         for table in TABLES:
+            content = self._content(table)[0]
+            if fit(table, content, TABLES[table]):
+                out[table] = (content, [])
+                continue
             whole, broken = out.setdefault(table, ([], []))
-            for position, record in enumerate(self._content(table)[0]):
+            for position, record in enumerate(content):
                 if wrong := faults(table, record):
                     broken.append((position, wrong))
                 else:

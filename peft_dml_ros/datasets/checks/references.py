@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from peft_dml_ros.datasets.checks.folder import Folder
 from peft_dml_ros.datasets.checks.model import Found, Severity, rule
-from peft_dml_ros.datasets.checks.schema import CHAINED, REFERENCES
+from peft_dml_ros.datasets.nuscenes_schema import CHAINED, REFERENCES
 
 
 @rule(

@@ -15,6 +15,9 @@ _FORMATS: Final = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4"
 DATATYPES: Final = {np.dtype(name).str[1:]: code for code, name in _FORMATS.items()}
 """The inverse, for encoding."""
 
+_LARGEST_STEP: Final = 1 << 20
+"""No point is larger than this; numpy's types are, at 2 GiB, limited as well."""
+
 
 def cloud_view(msg: Any, wanted: Sequence[str]) -> AnyArray:
     """View (height, width) of the points in a PointCloud2; nothing is copied.
@@ -35,8 +38,8 @@ def cloud_view(msg: Any, wanted: Sequence[str]) -> AnyArray:
         _fail(msg, f"height {height} x row_step {row_step} must equal the {size} bytes of data")
     if point_step * width > row_step and height:
         _fail(msg, f"point_step {point_step} x width {width} does not fit into row_step {row_step}")
-    if height * width and not point_step:
-        _fail(msg, "point_step is 0")
+    if (height * width and not point_step) or point_step > _LARGEST_STEP:
+        _fail(msg, f"point_step is {point_step}")
     layout = _layout(msg, wanted, max(point_step, 1))
     if not height * width or layout is None:
         names = (

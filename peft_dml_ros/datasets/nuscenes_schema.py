@@ -4,12 +4,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+_LARGEST: Final = 9_000_000_000_000_000
+"""Whole numbers stay below this, so that microseconds fit into 64 bits as nanoseconds."""
 
 
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
+class Kind(NamedTuple):
+    """What a field must hold.
+
+    Attributes:
+        name: What to call it.
+        holds: Whether a value is of this kind.
+        all_hold: Whether all values of a column surely are; quick, for tables of millions of records.
+    """
+
+    name: str
+    holds: Callable[[Any], bool]
+    all_hold: Callable[[Sequence[Any]], bool]
+
+
+def _types(values: Iterable[Any]) -> set[type]:
+    return set(map(type, values))
 
 
 def _token(value: Any) -> bool:
@@ -17,19 +37,29 @@ def _token(value: Any) -> bool:
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
-def _flag(value: Any) -> bool:
-    return isinstance(value, bool)
+def _all_whole(column: Sequence[Any]) -> bool:
+    return not _types(column) - {int} and max(map(abs, column), default=0) < _LARGEST
 
 
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _numbers(length: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and len(value) == length and all(map(_number, value))
+def _numbers(length: int) -> Kind:
+    def holds(value: Any) -> bool:
+        return isinstance(value, list) and len(value) == length and all(map(_number, value))
+
+    def all_hold(column: Sequence[Any]) -> bool:
+        if _types(column) - {list} or set(map(len, column)) - {length}:
+            return False
+        if _types(chain.from_iterable(column)) - {int, float}:
+            return False
+        return bool(np.isfinite(np.fromiter(chain.from_iterable(column), np.float64)).all())
+
+    return Kind(f"{length} finite numbers", holds, all_hold)
 
 
 def _tokens(value: Any) -> bool:
@@ -37,18 +67,18 @@ def _tokens(value: Any) -> bool:
 
 
 def _intrinsics(value: Any) -> bool:
-    return value == [] or (isinstance(value, list) and len(value) == 3 and all(map(_numbers(3), value)))
+    return value == [] or (isinstance(value, list) and len(value) == 3 and all(map(VECTOR.holds, value)))
 
 
-Kind = tuple[str, Callable[[Any], bool]]
-TEXT: Final[Kind] = ("a string", _text)
-TOKEN: Final[Kind] = ("a token", _token)
-WHOLE: Final[Kind] = ("a whole number", _whole)
-FLAG: Final[Kind] = ("true or false", _flag)
-VECTOR: Final[Kind] = ("3 finite numbers", _numbers(3))
-QUATERNION: Final[Kind] = ("4 finite numbers", _numbers(4))
-TOKENS: Final[Kind] = ("a list of tokens", _tokens)
-INTRINSICS: Final[Kind] = ("[] or 3 x 3 finite numbers", _intrinsics)
+TEXT: Final = Kind("a string", lambda v: isinstance(v, str), lambda column: not _types(column) - {str})
+TOKEN: Final = Kind("a token", _token, lambda column: not _types(column) - {str} and all(column))
+WHOLE: Final = Kind("a whole number", _whole, _all_whole)
+STAMP: Final = Kind("microseconds since 1970 as a whole number below 9e15 (nanoseconds?)", _whole, _all_whole)
+FLAG: Final = Kind("true or false", lambda v: isinstance(v, bool), lambda column: not _types(column) - {bool})
+VECTOR: Final = _numbers(3)
+QUATERNION: Final = _numbers(4)
+TOKENS: Final = Kind("a list of tokens", _tokens, lambda column: all(map(_tokens, column)))
+INTRINSICS: Final = Kind("[] or 3 x 3 finite numbers", _intrinsics, lambda column: all(map(_intrinsics, column)))
 
 _LINKS: Final = {"prev": TEXT, "next": TEXT}
 
@@ -62,7 +92,7 @@ TABLES: Final[dict[str, dict[str, Kind]]] = {
         "camera_intrinsic": INTRINSICS,
     },
     "category": {"token": TOKEN, "name": TEXT},
-    "ego_pose": {"token": TOKEN, "timestamp": WHOLE, "rotation": QUATERNION, "translation": VECTOR},
+    "ego_pose": {"token": TOKEN, "timestamp": STAMP, "rotation": QUATERNION, "translation": VECTOR},
     "instance": {
         "token": TOKEN,
         "category_token": TOKEN,
@@ -72,7 +102,7 @@ TABLES: Final[dict[str, dict[str, Kind]]] = {
     },
     "log": {"token": TOKEN, "logfile": TEXT, "vehicle": TEXT, "date_captured": TEXT, "location": TEXT},
     "map": {"token": TOKEN, "log_tokens": TOKENS, "category": TEXT, "filename": TEXT},
-    "sample": {"token": TOKEN, "timestamp": WHOLE, "scene_token": TOKEN, **_LINKS},
+    "sample": {"token": TOKEN, "timestamp": STAMP, "scene_token": TOKEN, **_LINKS},
     "sample_annotation": {
         "token": TOKEN,
         "sample_token": TOKEN,
@@ -95,7 +125,7 @@ TABLES: Final[dict[str, dict[str, Kind]]] = {
         "fileformat": TEXT,
         "width": WHOLE,
         "height": WHOLE,
-        "timestamp": WHOLE,
+        "timestamp": STAMP,
         "is_key_frame": FLAG,
         **_LINKS,
     },
@@ -146,17 +176,33 @@ CHAINED: Final = {
 """Table whose records are linked by prev and next -> field that is the same all along a chain."""
 
 
-def faults(table: str, record: Any) -> list[str]:
-    """What is wrong with the fields of a record; empty when nothing is."""
+def faults(table: str, record: Any, fields: Iterable[str] | None = None) -> list[str]:
+    """What is wrong with the fields of a record; empty when nothing is.
+
+    Args:
+        table: Its table.
+        record: Anything.
+        fields: The fields to look at; None for all.
+    """
     if not isinstance(record, dict):
         return [f"is {type(record).__name__}, not a record"]
     out = []
-    for name, (kind, holds) in TABLES[table].items():
+    for name in TABLES[table] if fields is None else fields:
         if name not in record:
             out.append(f"lacks '{name}'")
-        elif not holds(record[name]):
-            out.append(f"'{name}' is {_short(record[name])}, not {kind}")
+        elif not TABLES[table][name].holds(record[name]):
+            out.append(f"'{name}' is {_short(record[name])}, not {TABLES[table][name].name}")
     return out
+
+
+def fit(table: str, records: list[Any], fields: Iterable[str]) -> bool:
+    """Whether these fields of all records surely are as they must be: `faults` of each in a hundredth of the time."""
+    if _types(records) - {dict}:
+        return False
+    try:
+        return all(TABLES[table][name].all_hold([record[name] for record in records]) for name in fields)
+    except (KeyError, OverflowError):
+        return False
 
 
 def _short(value: Any) -> str:
