@@ -55,14 +55,21 @@ class PerceptionNode(LifecycleNode):
         try:
             self._params = read_parameters(self)
             self._pipeline = Pipeline(self._params)
-        except PeftDmlError as problem:
-            self.problem = problem
-            return TransitionCallbackReturn.FAILURE
+        except Exception as problem:  # noqa: BLE001  rclpy swallows what a transition raises
+            return self._fail(problem)
         self._outputs = Outputs(self, self._pipeline.bundle, self._params.base_frame)
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen and publish."""
+        try:
+            return self._start(state)
+        except Exception as problem:  # noqa: BLE001  rclpy swallows what a transition raises
+            self._halt()
+            super().on_deactivate(state)
+            return self._fail(problem)
+
+    def _start(self, state: LifecycleState) -> TransitionCallbackReturn:
         super().on_activate(state)
         self._outputs.announce(self._params.detection.score_threshold)
         self._worker = LatestWorker(self._detect, lambda error: self._drops.count("frame: failed", repr(error)))
@@ -100,6 +107,14 @@ class PerceptionNode(LifecycleNode):
         """Stop whatever a failed transition left running; the node can be configured again."""
         self._halt()
         return super().on_error(state)
+
+    def _fail(self, problem: Exception) -> TransitionCallbackReturn:
+        """Keep a problem for whoever started the node; a lifecycle manager reads it in the log."""
+        unexpected = ConfigError(f"cannot start: {type(problem).__name__}: {problem}")
+        self.problem = problem if isinstance(problem, PeftDmlError) else unexpected
+        if not self.autostart:
+            self.get_logger().error(str(self.problem))
+        return TransitionCallbackReturn.FAILURE
 
     def _halt(self) -> None:
         """Stop all that `on_activate` started, in the reverse order; harmless when nothing was."""

@@ -87,6 +87,19 @@ def test_states_are_obeyed(tmp_path, ros_node, executor):
         assert "Traceback" not in node.text
 
 
+def test_a_transition_that_fails_says_why(tmp_path, ros_node, executor):
+    arguments = ("--ros-args", "-p", "bundle:=/no/such", "-p", "autostart:=false", "-r", "__ns:=/v2")
+    with ros_process("peft_dml_ros.nodes.perception", *arguments, log=tmp_path / "log") as node:
+        manager = ros_node.create_client(ChangeState, "/v2/perception/change_state")
+        assert manager.wait_for_service(15)
+        request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+        answer = manager.call_async(request)
+        spin_until(executor, answer.done)
+        assert not answer.result().success
+        node.wait_for("no bundle '/no/such'")
+        assert node.stop() == 0
+
+
 def test_the_profile_fits_every_publisher():
     assert fitting_qos([], depth=3).reliability == ReliabilityPolicy.RELIABLE
     assert fitting_qos([RELIABLE], depth=3).reliability == ReliabilityPolicy.RELIABLE
