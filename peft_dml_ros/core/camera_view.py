@@ -87,7 +87,8 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
     if data[:2] != b"\xff\xd8":
         msg = f"{len(data)} bytes are neither JPEG nor PNG (first bytes {data[:4].hex()})"
         raise DataError(msg)
-    if b"\xff\xd9" not in data[-64:]:
+    # Cameras that send through a buffer of fixed size pad it with zeros.
+    if b"\xff\xd9" not in data.rstrip(b"\0")[-64:]:
         msg = f"JPEG of {len(data)} bytes is cut short: no end marker"
         raise DataError(msg)
     at = 2

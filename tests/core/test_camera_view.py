@@ -57,6 +57,10 @@ def test_size_is_read_without_decoding_and_limits_memory():
     ok, png = cv2.imencode(".png", np.zeros((20, 30, 3), np.uint8))
     assert ok
     assert jpeg_size(png.tobytes()) == (30, 20)
+    # Buffers of fixed size end in zeros.
+    assert jpeg_size(jpeg(1600, 900) + bytes(5000)) == (1600, 900)
+    with pytest.raises(DataError, match="cut short"):
+        jpeg_size(jpeg(1600, 900)[:-70] + bytes(5000))
     bomb = b"\x89PNG\r\n\x1a\n" + b"\0" * 8 + (60000).to_bytes(4, "big") * 2
     with pytest.raises(DataError, match="larger than"):
         load_image(CameraImage(0, bomb), CameraSpec())
