@@ -125,7 +125,12 @@ class BagStorage:
             raise DataError(self._complaint(self.damage or "it cannot be read"))
         with tempfile.TemporaryDirectory(prefix="peft_dml_bag_") as folder:
             copy = Path(folder) / "mended.mcap"
-            whole = _copy_whole_records(files[0], copy)
+            try:
+                whole = _copy_whole_records(files[0], copy)
+            except OSError as error:
+                reason = f"{self.damage} (no mended copy in {folder}: {error.strerror}; set TMPDIR)"
+                msg = self._complaint(reason)
+                raise DataError(msg) from error
             if self.damage is not None and "byte" not in self.damage:
                 self.damage += f" (whole records end at byte {whole} of {files[0].stat().st_size})"
             try:

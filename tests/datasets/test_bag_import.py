@@ -297,6 +297,30 @@ def test_presets_name_every_sensor_once(preset):
     assert named("truth/boxes") == "/truth/boxes"
 
 
+WORDS = st.sampled_from(
+    ["lidar", "front", "left", "rear", "radar", "camera", "image", "points", "raw", "cam_back", "x"]
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    connections=st.dictionaries(
+        st.lists(WORDS, min_size=1, max_size=4).map(lambda words: "/" + "/".join(words)),
+        st.sampled_from([topics.POINT_CLOUD, topics.IMAGE, topics.COMPRESSED_IMAGE, topics.IMU, topics.CAMERA_INFO]),
+        max_size=8,
+    ),
+    frame=WORDS,
+)
+def test_a_guess_gives_each_sensor_to_one_topic_of_its_type(connections, frame):
+    found = presets.recognise(connections, lambda _: frame)
+    if found is None:
+        return
+    assert len(set(found.sensors.values())) == len(found.sensors)
+    for topic, sensor in found.sensors.items():
+        assert connections[topic] in {topics.type_of(sensor), topics.IMAGE}
+    assert set(found.infos.values()) <= set(found.sensors.values())
+
+
 def test_viewers_get_a_tree_and_markers(mini, tmp_path):
     from rosbags.rosbag2 import Reader
 
