@@ -47,6 +47,17 @@ def test_every_ros_import_is_an_exec_depend(repository: Path) -> None:
     assert {name for name in used if ROS_PACKAGE.fullmatch(name)} - {"radar_msgs"} <= declared
 
 
+@pytest.mark.parametrize("guide", ["README.md", "docs/quickstart.md"])
+def test_what_rosdep_does_not_bring_is_named_where_it_is_used(repository: Path, guide: str) -> None:
+    declared = {(element.text or "").removeprefix("python3-") for element in manifest(repository).iter("exec_depend")}
+    listed = re.search(
+        r"^dependencies = \[(.*?)^\]", (repository / "pyproject.toml").read_text(), re.DOTALL | re.MULTILINE
+    )
+    wanted = set(re.findall(r'"([a-z0-9-]+)', listed[1])) - declared - {"pyyaml", "opencv-python-headless"}
+    (line,) = [row for row in (repository / guide).read_text().splitlines() if "rosdep did not bring" in row]
+    assert {name for name in wanted if name not in line} == set()
+
+
 @pytest.mark.slow
 def test_wheel_carries_share_tree_and_commands(repository: Path, tmp_path: Path) -> None:
     copy = tmp_path / "source"
