@@ -55,12 +55,18 @@ def demo(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from rich.console import Console
 
+    from peft_dml_ros.cli.children import ended_in_order
     from peft_dml_ros.cli.demo_session import Plan, play, prepare
     from peft_dml_ros.cli.environment import alone_in
 
     console = Console()
     plan = Plan(source, scene, seconds, seed, no_faults, faults, out, bundle, domain_id, discovery.value)
-    with alone_in(domain_id), TemporaryDirectory(prefix="peft_dml_") as scratch, _Steps(console) as steps:
+    with (
+        ended_in_order(),
+        alone_in(domain_id),
+        TemporaryDirectory(prefix="peft_dml_") as scratch,
+        _Steps(console) as steps,
+    ):
         drive = prepare(plan, Path(scratch), steps)
         played, problem = play(plan, drive, Path(scratch), steps)
         if problem is not None:

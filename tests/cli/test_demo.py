@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from rosbags.rosbag2 import Reader
@@ -63,6 +67,33 @@ def test_two_sessions_do_not_share_a_domain(bundle, tmp_path):
     assert "--domain-id" in done.output
     with alone_in(231):
         pass
+
+
+@pytest.mark.ros
+def test_a_terminated_demo_leaves_no_process_behind(bag, bundle, tmp_path):
+    options = [
+        "--source",
+        bag,
+        "--bundle",
+        bundle,
+        "--out",
+        tmp_path / "out",
+        "--domain-id",
+        os.environ["ROS_DOMAIN_ID"],
+    ]
+    command = [sys.executable, "-m", "peft_dml_ros.cli.main", "demo", *map(str, options)]
+    demo = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children")
+    limit_s = time.monotonic() + 30
+    while len(nodes := children.read_text().split()) < 2:
+        assert time.monotonic() < limit_s
+        time.sleep(0.05)
+    time.sleep(1.0)
+    demo.terminate()
+    _, said = demo.communicate(timeout=40)
+    assert demo.returncode == 143, said
+    assert "Traceback" not in said
+    assert not [pid for pid in nodes if Path(f"/proc/{pid}").exists()]
 
 
 def test_the_last_words_of_a_child_are_kept():
