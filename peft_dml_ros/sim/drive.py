@@ -206,7 +206,7 @@ def _work(events: Sequence[Event]) -> list[Rendered]:
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Processes started in here never see Ctrl-C, which a terminal sends to all: the one that started them ends them."""
+    """Processes started in here never see Ctrl-C, which a terminal sends to all; who started them ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
