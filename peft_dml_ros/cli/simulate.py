@@ -120,7 +120,11 @@ def _run(jobs: list[Job], workers: int) -> Iterator[str] | Iterable[str]:
         return
     import multiprocessing
 
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    from peft_dml_ros.sim.drive import no_interrupts
+
+    with no_interrupts():
+        started = multiprocessing.get_context("spawn").Pool(workers)
+    with started as pool:
         yield from pool.imap_unordered(write_one, jobs)
 
 

@@ -205,7 +205,7 @@ def _work(events: Sequence[Event]) -> list[Rendered]:
 
 
 @contextmanager
-def _no_interrupts() -> Iterator[None]:
+def no_interrupts() -> Iterator[None]:
     """Processes started in here never see Ctrl-C, which a terminal sends to all; who started them ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -218,7 +218,7 @@ def _in_order(pool: ProcessPoolExecutor, chunks: Sequence[Sequence[Event]], ahea
     """Results in order, with only some chunks in flight, so that memory does not grow with the drive."""
     waiting: deque[Future[list[Rendered]]] = deque()
     for chunk in chunks:
-        with _no_interrupts():
+        with no_interrupts():
             waiting.append(pool.submit(_work, chunk))
         if len(waiting) >= ahead:
             yield waiting.popleft().result()

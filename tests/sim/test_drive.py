@@ -101,13 +101,17 @@ def test_odometry_is_the_path(drive, measurements):
     np.testing.assert_allclose(last.odom_SE3_base.translation, wanted.translation, atol=1e-9)
 
 
-def test_an_interrupt_is_told_once_not_by_every_worker():
+DRIVE = "drive = Drive(1, 30.0, workers=2); drive.events; print('going', flush=True); list(drive.measurements())"
+SCENES = "print('going', flush=True); app(['simulate', '--scenes', '2', '--workers', '2', '--out', sys.argv[1]])"
+
+
+@pytest.mark.parametrize("work", [DRIVE, SCENES])
+def test_an_interrupt_is_told_once_not_by_every_worker(work, tmp_path):
     code = (
-        "import sys; from peft_dml_ros.sim.drive import Drive\n"
+        "import sys; from peft_dml_ros.sim.drive import Drive; from peft_dml_ros.cli.main import app\n"
         "if __name__ == '__main__':\n"
         "    try:\n"
-        "        drive = Drive(1, 30.0, workers=2); drive.events; print('going', flush=True)\n"
-        "        list(drive.measurements())\n"
+        f"        {work}\n"
         "    except KeyboardInterrupt:\n"
         "        sys.exit(130)\n"
     )
@@ -116,7 +120,7 @@ def test_an_interrupt_is_told_once_not_by_every_worker():
         "import signal, os, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.executable, sys.argv[1:])"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", begin, sys.executable, "-c", code],
+        [sys.executable, "-c", begin, sys.executable, "-c", code, tmp_path],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
