@@ -96,8 +96,8 @@ class BagRecording:
             self._reader.open()
         except (ReaderError, OSError) as error:
             raise DataError(
-                f"cannot read bag {path}: {str(error).rstrip('.')}; if it was cut off, mend it with `mcap recover FILE` (.mcap) "
-                "or `ros2 bag reindex FOLDER`"
+                f"cannot read bag {path}: {str(error).rstrip('.')}; if it was cut off, mend it with "
+                "`mcap recover FILE` (.mcap) or `ros2 bag reindex FOLDER`"
             ) from error
         if not self._reader.message_count:
             raise DataError(f"bag {path} holds no message")
