@@ -102,6 +102,8 @@ class Detector:
                 outputs = self._fuse(inputs, latents)
             with clock("decode"):
                 boxes, gate = self._decode(inputs, outputs), outputs["gate"]
+            if broken := int((~np.isfinite(outputs["regression"]).all(axis=1) | ~np.isfinite(outputs["scores"])).sum()):
+                inputs.drops["network: candidate not finite"] += broken
         return Detections(
             stamp_ns=snapshot.stamp_ns,
             reference=snapshot.reference,

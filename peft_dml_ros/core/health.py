@@ -86,29 +86,33 @@ class SensorHealth:
         """Stamp of the newest measurement received, usable or not."""
         return self._last_stamp_ns
 
-    def admit(self, measurement: Measurement, now_ns: int) -> str | None:
+    def admit(self, measurement: Measurement, now_ns: int, *, clock_holds: bool = False) -> str | None:
         """Take in a measurement.
 
         Args:
             measurement: With its stamp.
             now_ns: Time by the node's clock.
+            clock_holds: Whether other sensors' stamps agree with that clock, so that one far behind it is wrong.
 
         Returns:
             `None` when it is usable, else the reason why not.
         """
         self.received += 1
-        reason = self._refusal(measurement, now_ns)
+        reason = self._refusal(measurement, now_ns, clock_holds)
         if reason is None:
             self.buffer.append(measurement)
         else:
             self.reasons[reason] += 1
         return reason
 
-    def _refusal(self, measurement: Measurement, now_ns: int) -> str | None:
+    def _refusal(self, measurement: Measurement, now_ns: int, clock_holds: bool) -> str | None:  # noqa: FBT001
         stamp_ns = measurement.stamp_ns
         if stamp_ns - now_ns > self._sync.max_future_s * 1e9:
             self._fault = State.CLOCK
             return "stamp from the future"
+        if clock_holds and now_ns - stamp_ns > self._sync.max_past_s * 1e9:
+            self._fault = State.CLOCK
+            return "stamp from the past"
         if self._last_stamp_ns is not None:
             if stamp_ns == self._last_stamp_ns:
                 return "duplicate stamp"

@@ -61,6 +61,7 @@ class Synchroniser:
         self._last_lidar_ns: int | None = None
         self._last_frame_ns: int | None = None
         self._last_emit_ns: int | None = None
+        self._agreed_ns: int | None = None
         self._last_reference = ""
         self._due_ns = 0
         self._steps: Counter[str] = Counter()
@@ -88,7 +89,7 @@ class Synchroniser:
                     return None
                 self._reset("clock stepped back")
             self._steps.pop(name, None)
-            reason = sensor.admit(measurement, now_ns)
+            reason = sensor.admit(measurement, now_ns, clock_holds=self._clock_holds(measurement.stamp_ns, now_ns))
             if reason is not None:
                 self.drops[f"{name}: {reason}"] += 1
                 return None
@@ -126,6 +127,13 @@ class Synchroniser:
         for sensor in self._sensors.values():
             sensor.reset()
         self._clear()
+
+    def _clock_holds(self, stamp_ns: int, now_ns: int) -> bool:
+        """Whether some sensor has lately been stamped by this clock: a bag played without its clock never is."""
+        limit_ns = int(self._params.sync.max_past_s * 1e9)
+        if abs(now_ns - stamp_ns) <= limit_ns:
+            self._agreed_ns = now_ns
+        return self._agreed_ns is not None and abs(now_ns - self._agreed_ns) <= limit_ns
 
     def _stepped_back(self, sensor: SensorHealth, stamp_ns: int) -> bool:
         last = sensor.last_stamp_ns
@@ -181,9 +189,9 @@ class Synchroniser:
             lidar={n: tuple(reversed(s)) for n, s in _of(LidarSweep, usable).items()},
             radars={n: tuple(reversed(s)) for n, s in _of(RadarSweep, usable).items()},
             cameras={n: s[-1] for n, s in _of(CameraImage, usable).items()},
-            imu=tuple(m for s in _of(ImuSample, usable).values() for m in s),
-            gnss=tuple(m for s in _of(GnssFix, usable).values() for m in s),
-            odometry=tuple(m for s in _of(OdometrySample, usable).values() for m in s),
+            imu=_merged(_of(ImuSample, usable)),
+            gnss=_merged(_of(GnssFix, usable)),
+            odometry=_merged(_of(OdometrySample, usable)),
             age_s={m: sum(a) / len(a) for m, a in ages.items() if a},
             gated=gated,
         )
@@ -193,3 +201,8 @@ def _of(kind: type[Kind], usable: dict[str, list[Measurement]]) -> dict[str, lis
     """The sensors whose measurements are of one kind."""
     picked = {name: [m for m in found if isinstance(m, kind)] for name, found in usable.items()}
     return {name: found for name, found in picked.items() if found}
+
+
+def _merged(found: dict[str, list[Kind]]) -> tuple[Kind, ...]:
+    """Measurements of several sensors of one kind as one stream, oldest first."""
+    return tuple(sorted((m for stream in found.values() for m in stream), key=lambda m: m.stamp_ns))

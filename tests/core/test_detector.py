@@ -69,3 +69,17 @@ def test_same_input_same_boxes(detector):
 
 def test_every_stage_is_timed(detector):
     assert set(detector(full_snapshot()).stages_ms) == {"inputs", *MODALITIES, "fusion", "decode"}
+
+
+def test_a_network_gone_wrong_is_counted(detector, monkeypatch):
+    fusion = detector._engines["fusion"].engine
+
+    def broken(feeds):
+        outputs = dict(fusion(feeds))
+        outputs["regression"] = np.full_like(outputs["regression"], np.nan)
+        return outputs
+
+    monkeypatch.setattr(detector._engines["fusion"], "engine", broken)
+    found = detector(full_snapshot())
+    assert len(found.boxes) == 0
+    assert found.drops == {"network: candidate not finite": 200}

@@ -198,3 +198,33 @@ def test_a_sensor_whose_data_arrive_late_ends_a_blind_stretch(sensor):
             references += [frame.reference] if frame is not None else []
     assert references[0] == NO_REFERENCE
     assert references[-15:] == [sensor] * 15
+
+
+def test_a_sensor_far_behind_the_others_clock_is_refused_and_a_bag_without_clock_is_not(sync):
+    hour = 3_600_000 * MS
+    frames = []
+    for t, name in events(1500):
+        now = START_NS + t * MS
+        stamp = now - hour if name == "LIDAR_TOP" else now
+        if (snapshot := sync.add(name, MAKERS[name](stamp), now)) is not None:
+            frames.append(snapshot)
+    assert sync.states(START_NS + 1500 * MS)["LIDAR_TOP"].state.name == "CLOCK"
+    assert all(f.reference.startswith("CAM") for f in frames[1:])
+    assert len(frames) >= 10
+
+    old = Synchroniser(PerceptionParams(), SENSORS)
+    found = [old.add(n, MAKERS[n](START_NS + t * MS), START_NS + t * MS + hour) for t, n in events(1000)]
+    assert sum(f is not None for f in found) == 10
+    assert not old.drops
+
+
+def test_two_inertial_units_make_one_stream_in_time_order():
+    sync = Synchroniser(PerceptionParams(), ("LIDAR_TOP", "IMU", "IMU_2"))
+    for k in range(10):
+        for name, late in (("IMU", 0), ("IMU_2", 5)):
+            stamp = START_NS + (10 * k + late) * MS
+            sync.add(name, scenes.imu(stamp), stamp)
+    (frame,) = play(sync, [(100, "LIDAR_TOP")])
+    stamps = [m.stamp_ns for m in frame.imu]
+    assert len(stamps) == 20
+    assert stamps == sorted(stamps)
