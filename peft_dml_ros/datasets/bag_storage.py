@@ -2,14 +2,17 @@
 """Serialised messages of a ROS 2 bag, also of one that was cut off while it was recorded."""
 
 import heapq
+import itertools
 import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple, cast
 
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, Qos
 from rosbags.rosbag2 import Reader
+from rosbags.rosbag2.storage_mcap import McapReader
 
 from peft_dml_ros.core.errors import DataError
 
@@ -33,12 +36,25 @@ class Stamped(NamedTuple):
     cdr: bytes
 
 
+class Logged(NamedTuple):
+    """A serialised message of any type: when it was recorded, topic, type, CDR bytes."""
+
+    logged_ns: int
+    topic: str
+    msgtype: str
+    cdr: bytes
+
+
 class BagStorage:
     """A bag on disk: an .mcap or .db3 file, or a rosbag2 folder.
 
     Attributes:
         path: What was opened.
         connections: Topic -> message type.
+        offered: Topic -> profiles of its publishers.
+        count: Number of messages.
+        begin_ns: When the first message was recorded.
+        end_ns: Right after the last message was recorded.
         damage: What is wrong with the file, or None; what stands before the damage can be read all the same.
     """
 
@@ -53,6 +69,8 @@ class BagStorage:
         self._file = _bag_file(path)
         with self._reader() as reader:
             self.connections = {c.topic: c.msgtype for c in reader.connections}
+            self.offered = {c.topic: _profiles(c) for c in reader.connections}
+            self.count, self.begin_ns, self.end_ns = reader.message_count, reader.start_time, reader.end_time
 
     def messages(self, topics: set[str]) -> Iterator[Stamped]:
         """Messages of these topics in the order of their header stamps.
@@ -79,28 +97,45 @@ class BagStorage:
         Raises:
             DataError: there is some; names the file and the mend.
         """
-        if self.damage is not None:
-            raise DataError(self._complaint(self.damage))
+        if self.complaint:
+            raise DataError(self.complaint)
+
+    @property
+    def complaint(self) -> str:
+        """What is wrong with the bag so far, and the mend; empty when nothing is."""
+        return "" if self.damage is None else self._complaint(self.damage)
 
     def recorded(self, topics: set[str]) -> Iterator[tuple[int, Stamped]]:
-        """Messages of these topics in the order of recording, with the time of recording; stops at damage."""
+        """Messages of these topics in the order of recording, with the time of recording; stops at damage.
+
+        For topics whose messages start with a header.
+        """
+        for order, (logged_ns, topic, msgtype, cdr) in enumerate(self.logged(topics)):
+            try:
+                stamp_ns = cdr_stamp_ns(cdr)
+            except (struct.error, IndexError) as error:
+                self.damage = self.damage or f"{error} (message {order + 1} of the topics read, {topic})"
+                return
+            yield logged_ns, Stamped(stamp_ns, order, topic, msgtype, cdr)
+
+    def logged(self, topics: set[str], from_ns: int = 0) -> Iterator[Logged]:
+        """Messages of these topics, of whatever type, recorded at or after a time; stops at damage."""
         with self._reader() as reader:
             wanted = [c for c in reader.connections if c.topic in topics]
             if not wanted:
                 return
-            read = reader.messages(wanted)
+            read = _in_log_order(reader, wanted, from_ns)
             last = "before the first message"
-            for order in range(1 << 62):
+            for number in itertools.count(1):
                 try:
                     connection, logged_ns, cdr = next(read)
-                    stamp_ns = cdr_stamp_ns(cdr)
                 except StopIteration:
                     return
                 except Exception as error:  # noqa: BLE001  decompressors and parsers raise types of their own
                     self.damage = self.damage or f"{str(error) or type(error).__name__} ({last})"
                     return
-                last = f"after message {order + 1} of the topics read, {connection.topic} of {stamp_ns} ns"
-                yield logged_ns, Stamped(stamp_ns, order, connection.topic, connection.msgtype, bytes(cdr))
+                last = f"after message {number} of the topics read, {connection.topic} recorded at {logged_ns} ns"
+                yield Logged(logged_ns, connection.topic, connection.msgtype, bytes(cdr))
 
     @contextmanager
     def _reader(self) -> Iterator[Reader]:
@@ -148,6 +183,42 @@ class BagStorage:
             f"bag {self.path} is damaged or cut off: {reason}; what stands before was read. "
             "Mend it with `mcap recover FILE` (.mcap) or `ros2 bag reindex FOLDER`, or record it again"
         )
+
+
+def _in_log_order(
+    reader: Reader, wanted: list[Connection], from_ns: int
+) -> Iterator[tuple[Connection, int, "bytes | memoryview"]]:
+    """Messages by the time of recording, also of a file without index, which rosbags reads only if it is in order."""
+    storage, start_ns = reader.storage, from_ns or None
+    if not isinstance(storage, McapReader) or storage.chunks:
+        yield from reader.messages(wanted, start=start_ns)
+        return
+    waiting: list[tuple[int, int, Connection, bytes]] = []
+    newest_ns = 0
+    scan = enumerate(storage.messages_scan(wanted, start_ns))
+    while True:
+        try:
+            order, (connection, logged_ns, cdr) = next(scan)
+        except Exception as error:  # noqa: BLE001  decompressors and parsers raise types of their own
+            problem = error
+            break
+        newest_ns = max(newest_ns, logged_ns)
+        heapq.heappush(waiting, (logged_ns, order, connection, cdr))
+        while waiting[0][0] < newest_ns - REORDER_NS:
+            yield _first(waiting)
+    while waiting:
+        yield _first(waiting)
+    if not isinstance(problem, StopIteration):
+        raise problem
+
+
+def _first(waiting: list[tuple[int, int, Connection, bytes]]) -> tuple[Connection, int, bytes]:
+    logged_ns, _, connection, cdr = heapq.heappop(waiting)
+    return connection, logged_ns, cdr
+
+
+def _profiles(connection: Connection) -> list[Qos]:
+    return list(cast("ConnectionExtRosbag2", connection.ext).offered_qos_profiles)
 
 
 def _drained(waiting: list[tuple[Stamped, int]]) -> Iterator[Stamped]:

@@ -177,6 +177,23 @@ class BagSource:
                 parents.setdefault(child, (parent, pose))
         return parents
 
+    @property
+    def raw_cameras(self) -> frozenset[str]:
+        """Cameras with uncompressed images only."""
+        kinds = self._storage.connections
+        images = {(sensor, kinds[topic]) for topic, sensor in self._sensors.items()}
+        return frozenset(s for s, kind in images if kind == topics.IMAGE and (s, topics.COMPRESSED_IMAGE) not in images)
+
+    @property
+    def last_stamp_ns(self) -> int:
+        """Stamp of the last measurement; 0 when there is none."""
+        return max((message.stamp_ns for _, message in self._storage.recorded(set(self._sensors))), default=0)
+
+    @property
+    def damage(self) -> str:
+        """What was found to be wrong with the file by now, and the mend; empty when nothing was."""
+        return self._storage.complaint
+
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
         """(sensor name, measurement) in stamp order, read as it goes; inertial samples turned to `base_link` axes.
 

@@ -75,6 +75,11 @@ class NuScenesSource:
         """Boxes of each keyframe by its reference stamp."""
         return {self.reader.stamp_ns(token): self.reader.truth(token) for token in self.tokens}
 
+    @property
+    def last_stamp_ns(self) -> int:
+        """Stamp of the last sweep, image or keyframe."""
+        return max([*self.truth, *(stamp_ns(record) for record in self.reader.stream(self.name))])
+
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
         """(sensor name, measurement) in stamp order; files are read one by one.
 
@@ -124,7 +129,7 @@ def open_source(path: str | Path, *, scene: str | None = None, allow_missing: bo
         return NuScenesSource(NuScenesReader(path.parent, path.name, allow_missing=allow_missing), scene)
     if path.is_dir() and any(path.glob("*/scene.json")):
         return NuScenesSource(NuScenesReader(path, allow_missing=allow_missing), scene)
-    if path.suffix in {".mcap", ".db3"} or (path / "metadata.yaml").is_file() or _holds_bag(path):
+    if is_bag(path):
         return BagSource(path)
     there = (
         ", ".join(sorted(p.name for p in path.iterdir())[:12]) if path.is_dir() else f"a {path.suffix or 'plain'} file"
@@ -134,6 +139,26 @@ def open_source(path: str | Path, *, scene: str | None = None, allow_missing: bo
         f"or metadata.yaml (rosbag2 folder); found {there or 'an empty folder'}"
     )
     raise DataError(msg)
+
+
+def is_bag(path: Path) -> bool:
+    """An .mcap or .db3 file, or a folder that holds such or its metadata."""
+    return path.suffix in {".mcap", ".db3"} or (path / "metadata.yaml").is_file() or _holds_bag(path)
+
+
+def last_stamp_ns(source: Source) -> int:
+    """Stamp of a source's last measurement; files are only opened where nothing else tells.
+
+    Raises:
+        DataError: it holds none.
+    """
+    if isinstance(source, NuScenesSource | BagSource):
+        return source.last_stamp_ns
+    stamps = [measurement.stamp_ns for _, measurement in source.measurements()]
+    if not stamps:
+        msg = f"source '{source.name}' holds no measurement"
+        raise DataError(msg)
+    return max(stamps)
 
 
 def _holds_bag(path: Path) -> bool:

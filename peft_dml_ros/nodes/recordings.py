@@ -7,23 +7,22 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
-from rosbags.interfaces import ConnectionExtRosbag2, Qos, QosDurability, QosReliability
-from rosbags.rosbag2 import Reader
-from rosbags.rosbag2.errors import ReaderError
+from rosbags.interfaces import Qos, QosDurability, QosReliability
 
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.datasets import conversions, topics
+from peft_dml_ros.datasets import conversions, presets, topics
+from peft_dml_ros.datasets.bag_storage import BagStorage
 from peft_dml_ros.datasets.bag_writer import messages_of
-from peft_dml_ros.datasets.source import Source, open_source
+from peft_dml_ros.datasets.bags import BagSource
+from peft_dml_ros.datasets.source import Source, is_bag, last_stamp_ns, open_source
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.subscribing import message_class
 
-BAG_FILES = (".mcap", ".db3")
 DEPTH = 10
 """Messages a publisher keeps for a reliable subscriber that lags behind."""
 
@@ -67,11 +66,21 @@ class Recorded:
 
 
 class Recording(Protocol):
-    """Messages in time order, readable more than once."""
+    """Messages in time order, readable more than once.
+
+    Attributes:
+        channels: Its topics.
+        start_ns: Time of the first message.
+        end_ns: Right after the last message.
+    """
 
     channels: dict[str, Channel]
     start_ns: int
     end_ns: int
+
+    @property
+    def damage(self) -> str:
+        """What was found to be wrong with it by now, and the mend; empty when nothing was."""
 
     def latched(self) -> Iterator[Recorded]:
         """Messages of latched topics."""
@@ -81,7 +90,7 @@ class Recording(Protocol):
 
 
 class BagRecording:
-    """A ROS 2 bag: an .mcap or .db3 file, or a rosbag2 folder.
+    """A ROS 2 bag as it was recorded: an .mcap or .db3 file, or a rosbag2 folder; of a cut one what can be read.
 
     Args:
         path: The bag.
@@ -91,26 +100,20 @@ class BagRecording:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._reader = Reader(path)
-            self._reader.open()
-        except (ReaderError, OSError) as error:
-            raise DataError(
-                f"cannot read bag {path}: {str(error).rstrip('.')}; if it was cut off, mend it with "
-                "`mcap recover FILE` (.mcap) or `ros2 bag reindex FOLDER`"
-            ) from error
-        if not self._reader.message_count:
+        self._storage = BagStorage(path)
+        if not self._storage.count:
+            self._storage.check()
             raise DataError(f"bag {path} holds no message")
-        self.start_ns: int = self._reader.start_time
-        self.end_ns: int = self._reader.end_time
+        self.start_ns, self.end_ns = self._storage.begin_ns, self._storage.end_ns
         self.channels = {
-            connection.topic: Channel(
-                connection.topic,
-                connection.msgtype,
-                publishing_qos(connection.topic, cast("ConnectionExtRosbag2", connection.ext).offered_qos_profiles),
-            )
-            for connection in self._reader.connections
+            topic: Channel(topic, kind, publishing_qos(topic, self._storage.offered[topic]))
+            for topic, kind in self._storage.connections.items()
         }
+
+    @property
+    def damage(self) -> str:
+        """What was found to be wrong with the file by now."""
+        return self._storage.complaint
 
     def latched(self) -> Iterator[Recorded]:
         """Messages of latched topics."""
@@ -121,14 +124,13 @@ class BagRecording:
         return self._read(latched=False, from_ns=from_ns)
 
     def _read(self, *, latched: bool, from_ns: int = 0) -> Iterator[Recorded]:
-        wanted = [c for c in self._reader.connections if self.channels[c.topic].latched == latched]
-        # rosbags takes an empty selection for everything.
-        for connection, time_ns, cdr in self._reader.messages(wanted, start=from_ns or None) if wanted else ():
-            yield Recorded(time_ns, connection.topic, bytes(cdr))
+        wanted = {topic for topic, channel in self.channels.items() if channel.latched == latched}
+        for time_ns, topic, _, cdr in self._storage.logged(wanted, from_ns):
+            yield Recorded(time_ns, topic, cdr)
 
 
 class SourceRecording:
-    """Any source of measurements, e.g. a nuScenes folder, turned into messages as it is played.
+    """Any source of measurements, e.g. a nuScenes folder or a bag with foreign topics, as messages of this package.
 
     Args:
         source: What to play.
@@ -143,14 +145,21 @@ class SourceRecording:
         if first is None:
             raise DataError(f"source '{source.name}' holds no measurement")
         self.start_ns: int = first[1].stamp_ns
-        # Where truth ends; reading all measurements to learn the exact end would take longer than it is worth.
-        self.end_ns: int = max([self.start_ns, *source.truth]) + 1
+        self.end_ns: int = max([last_stamp_ns(source), *source.truth]) + 1
         types = {topics.bag_topic(topics.topic_of(name)): topics.type_of(name) for name in source.rig.sensors}
+        for camera in source.raw_cameras if isinstance(source, BagSource) else ():
+            del types[topics.bag_topic(topics.topic_of(camera))]
+            types[topics.bag_topic(topics.raw_image_topic_of(camera))] = topics.IMAGE
         cameras = source.rig.of("camera")
         types |= {topics.bag_topic(topics.camera_info_topic_of(c.name)): topics.CAMERA_INFO for c in cameras}
         types[topics.TF_STATIC] = topics.TRANSFORMS
         types[topics.bag_topic(topics.TRUTH)] = topics.DETECTIONS
         self.channels = {topic: Channel(topic, kind, publishing_qos(topic, [])) for topic, kind in types.items()}
+
+    @property
+    def damage(self) -> str:
+        """What was found to be wrong with the bag by now."""
+        return self._source.damage if isinstance(self._source, BagSource) else ""
 
     def latched(self) -> Iterator[Recorded]:
         """The mounting of the sensors."""
@@ -164,9 +173,14 @@ class SourceRecording:
         return (message for message in merged if message.time_ns >= from_ns)
 
     def _measurements(self) -> Iterator[Recorded]:
-        for sensor, measurement in self._source.measurements():
-            for topic, message in messages_of(sensor, measurement, self._source.rig, self._make):
-                yield self._recorded(topic, measurement.stamp_ns, message)
+        try:
+            for sensor, measurement in self._source.measurements():
+                for topic, message in messages_of(sensor, measurement, self._source.rig, self._make):
+                    yield self._recorded(topic, measurement.stamp_ns, message)
+        except DataError:
+            # A bag tells of its damage at its end; what stands before was played.
+            if not self.damage:
+                raise
 
     def _truth(self) -> Iterator[Recorded]:
         for stamp_ns, boxes in sorted(self._source.truth.items()):
@@ -177,16 +191,34 @@ class SourceRecording:
         return Recorded(time_ns, topics.bag_topic(topic), serialize_message(message))
 
 
-def open_recording(path: Path, scene: str | None = None) -> Recording:
-    """What lies at a path, ready to be played.
+def open_recording(path: Path, scene: str | None = None, *, as_recorded: bool = False) -> Recording:
+    """What lies at a path, ready to be played on the topics of this package.
+
+    Args:
+        path: Bag or nuScenes folder.
+        scene: Scene of a nuScenes folder; None takes the first.
+        as_recorded: Leave topics alone also in bags whose names for the sensors are foreign.
 
     Raises:
         DataError: it is neither a bag nor a nuScenes folder, or cannot be read.
         ConfigError: no such scene.
     """
-    if path.suffix in BAG_FILES or (path / "metadata.yaml").is_file():
-        return BagRecording(path)
-    return SourceRecording(open_source(path, scene=scene))
+    if not (path.exists() and is_bag(path)):
+        return SourceRecording(open_source(path, scene=scene))
+    foreign = None if as_recorded else _foreign(path)
+    return BagRecording(path) if foreign is None else SourceRecording(foreign)
+
+
+def _foreign(path: Path) -> BagSource | None:
+    """A bag whose sensors have foreign topics; None where they have this package's, or nothing is a sensor."""
+    storage = BagStorage(path)
+    if not storage.count:
+        return None
+    try:
+        source = BagSource(path)
+    except DataError:
+        return None
+    return None if source.preset == presets.OURS else source
 
 
 def publishing_qos(topic: str, recorded: list[Qos]) -> QoSProfile:

@@ -38,7 +38,7 @@ def replay(options: argparse.Namespace, stop: threading.Event) -> None:
     Raises:
         PeftDmlError: the source, the fault script or a topic name is wrong.
     """
-    recording = open_recording(options.source, options.scene)
+    recording = open_recording(options.source, options.scene, as_recorded=options.as_recorded)
     faults = load_faults(Path(options.faults)) if options.faults else ()
     sensors = sensors_by_topic(recording.channels)
     check_sensors(faults, sensors.values())
@@ -59,7 +59,9 @@ def replay(options: argparse.Namespace, stop: threading.Event) -> None:
         if not options.loop:
             break
     unacknowledged = player.flush()
-    emit("done", **_facts(player), unacknowledged=unacknowledged, stopped=stop.is_set())
+    if recording.damage:
+        sys.stderr.write(f"warning: {recording.damage}\n")
+    emit("done", **_facts(player), unacknowledged=unacknowledged, stopped=stop.is_set(), damage=recording.damage)
     node.destroy_node()
 
 
@@ -139,6 +141,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--wait-for", nargs="*", default=[], metavar="TOPIC[=N]", help="wait for N subscribers")
     parser.add_argument("--wait-s", type=float, default=30.0, help="longest wait for subscribers")
     parser.add_argument("--exclude", type=pattern, help="topics not to play: a regular expression")
+    parser.add_argument("--as-recorded", action="store_true", help="keep the topics of a bag with foreign names")
     parser.add_argument("--scene", help="scene of a nuScenes folder")
     options = parser.parse_args(arguments)
     if not 0.0 < options.rate <= 100.0:

@@ -20,6 +20,7 @@ from peft_dml_ros.core.measurements import (
 )
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.datasets import topics
+from peft_dml_ros.datasets.bag_storage import BagStorage
 from peft_dml_ros.datasets.bag_writer import messages_of
 from peft_dml_ros.datasets.bags import NOT_FINITE, BagFile, BagSource, RosbagsFactory, typestore, write_bag
 from peft_dml_ros.datasets.conversions import imu_to_msg, lidar_to_msg
@@ -175,6 +176,21 @@ def test_what_stands_before_a_cut_is_yielded(long_source, tmp_path, compress):
     assert 14 <= len(seen) < 22
     assert [m.stamp_ns for _, m in seen] == [k * 50_000_000 for k in range(len(seen))]
     assert all((m.points[:, 0] == k).all() for k, (_, m) in enumerate(seen))
+
+
+def test_a_cut_bag_whose_messages_were_not_recorded_in_order_is_put_in_order(long_source, tmp_path):
+    """Drivers that write from several threads are some milliseconds out of order; without its index that must do."""
+    rows = [(m.stamp_ns + 200_000_000 * (k % 2), m) for k, (_, m) in enumerate(long_source.measurements())]
+    with BagFile(tmp_path / "mixed.mcap") as bag:
+        for logged_ns, sweep in rows:
+            bag.write("lidar_top/points", logged_ns, lidar_to_msg(sweep, "base_link", MAKE))
+    data = (tmp_path / "mixed.mcap").read_bytes()
+    (tmp_path / "mixed.mcap").write_bytes(data[:-1_000_000])
+    storage = BagStorage(tmp_path / "mixed.mcap")
+    logged = [message.logged_ns for message in storage.logged({"/lidar_top/points"})]
+    assert logged == sorted(logged)
+    assert len(logged) >= 27
+    assert set(logged) <= {logged_ns for logged_ns, _ in rows}
 
 
 def test_cut_folder_without_metadata_is_read_as_well(long_source, tmp_path):

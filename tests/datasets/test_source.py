@@ -7,7 +7,7 @@ import pytest
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.datasets.source import NuScenesSource, open_source
+from peft_dml_ros.datasets.source import NuScenesSource, last_stamp_ns, open_source
 
 
 def test_scene_streams_every_measurement_in_stamp_order(mini):
@@ -41,6 +41,12 @@ def test_truth_stands_at_the_stamps_of_keyframes(mini):
     lidar = {m.stamp_ns for name, m in source.measurements() if name == "LIDAR_TOP"}
     assert set(source.truth) <= lidar
     assert all(np.isfinite(boxes.centers_m).all() and boxes.ids for boxes in source.truth.values())
+
+
+def test_the_last_stamp_is_known_without_opening_files(mini):
+    source = open_source(mini)
+    last = max(m.stamp_ns for name, m in source.measurements() if name not in {"IMU", "GNSS", "ODOM"})
+    assert source.last_stamp_ns == last_stamp_ns(source) == last
 
 
 def test_version_folder_and_snapshots(mini):

@@ -14,7 +14,8 @@ from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from peft_dml_ros.core.errors import ConfigError, DataError
-from peft_dml_ros.datasets.bags import BagSource
+from peft_dml_ros.core.measurements import CameraImage
+from peft_dml_ros.datasets.bags import BagSource, write_bag
 from peft_dml_ros.datasets.conversions import lidar_from_msg
 from peft_dml_ros.nodes.player import Player
 from peft_dml_ros.nodes.recordings import Recorded, SourceRecording, open_recording
@@ -23,6 +24,7 @@ from peft_dml_ros.nodes.stamps import leading_stamp_ns
 from peft_dml_ros.sim.faults import Fault
 from tests.support.drive_bag import MadeUpDrive, make_drive_bag
 from tests.support.ros_processes import ros_process
+from tests.support.scenes import START_NS
 
 LIDAR = "/lidar_top/points"
 
@@ -63,6 +65,54 @@ def test_a_source_is_encoded_as_the_bag_of_it_would_be(bag):
     sweep = lidar_from_msg(deserialize_message(first.cdr, PointCloud2))
     expected = next(m for name, m in BagSource(bag).measurements() if name == "LIDAR_TOP")
     np.testing.assert_array_equal(sweep.points, expected.points)
+
+
+def test_a_bag_with_foreign_topics_is_played_on_those_of_this_package(bag, tmp_path):
+    foreign = write_bag(MadeUpDrive(1000), tmp_path / "foreign.mcap", preset="autoware")
+    recording = open_recording(foreign)
+    ours = open_recording(bag)
+    assert set(recording.channels) - {"/truth/boxes"} == set(ours.channels)
+    assert [(m.time_ns, m.topic) for m in recording.messages()] == [(m.time_ns, m.topic) for m in ours.messages()]
+    assert "/sensing/lidar/top/pointcloud_raw_ex" in open_recording(foreign, as_recorded=True).channels
+
+
+def test_raw_images_of_a_foreign_bag_are_played_as_such(tmp_path):
+    class Raw(MadeUpDrive):
+        def measurements(self):
+            for name, measurement in super().measurements():
+                raw = CameraImage(measurement.stamp_ns, pixels=np.zeros((198, 352, 3), np.uint8))
+                yield name, raw if name == "CAM_FRONT" else measurement
+
+    recording = open_recording(write_bag(Raw(300), tmp_path / "raw.mcap", preset="nuscenes2bag"))
+    assert {t for t in recording.channels if t.startswith("/cam_")} == {
+        "/cam_front/image", "/cam_front/camera_info", "/cam_back/image/compressed", "/cam_back/camera_info"
+    }  # fmt: skip
+    assert offsets_ms(recording.messages(), recording, "/cam_front/image") == [7, 90, 173, 256]
+
+
+@pytest.mark.parametrize("preset", ["ours", "autoware"])
+def test_a_bag_that_was_cut_off_is_played_as_far_as_it_goes(tmp_path, preset):
+    path = write_bag(MadeUpDrive(3000, 20_000), tmp_path / "cut.mcap", preset=preset)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
+    recording = open_recording(path)
+    sweeps = offsets_ms(recording.messages(), recording, LIDAR)
+    assert sweeps == [100 * k for k in range(len(sweeps))]
+    assert 10 <= len(sweeps) <= 20
+    assert "cut.mcap is damaged" in recording.damage
+    assert (recording.end_ns - recording.start_ns) / 1e9 == pytest.approx(len(sweeps) / 10, abs=0.2)
+
+
+def test_damage_is_told_at_the_end_of_a_replay(bag, tmp_path):
+    path = tmp_path / "cut.mcap"
+    path.write_bytes(bag.read_bytes()[:-2000])
+    with ros_process("peft_dml_ros.nodes.replay", path, "--rate", "20", log=tmp_path / "log") as process:
+        assert process.wait(30) == 0
+        assert "mcap recover" in process.events[-1]["damage"]
+        assert "warning: bag" in process.text
+
+
+def test_a_source_without_truth_lasts_until_its_last_measurement():
+    assert SourceRecording(MadeUpDrive(1000)).end_ns == START_NS + 991_000_001
 
 
 def test_silence_takes_a_modality_with_its_calibration(bag):
