@@ -11,7 +11,7 @@ import numpy as np
 from peft_dml_ros.cli.alignment import Alignment
 from peft_dml_ros.cli.drawing import BACKGROUND, SHOWN_SCORE, draw_from_above, label
 from peft_dml_ros.cli.drawing_cameras import draw_camera
-from peft_dml_ros.cli.metrics import LIDAR, full_frames
+from peft_dml_ros.cli.metrics import full_frames, lidar_out_frames
 from peft_dml_ros.cli.recording import Frame, Recording
 from peft_dml_ros.core.typing import UInt8Array
 
@@ -25,13 +25,15 @@ def write_picture(recording: Recording, path: Path) -> None:
     """Draw the best full frame and, where there is one, the best frame without LiDAR."""
     alignment = Alignment(recording.odometry)
     full = full_frames(recording) or list(recording.frames)
-    blind = [frame for frame in recording.frames if not frame.mask[LIDAR]]
+    blind = lidar_out_frames(recording.frames)
     panels = [_panel(recording, alignment, _telling(full), "all sensors in use")]
     if blind:
         panels.append(_panel(recording, alignment, _telling(blind), "LiDAR silent: cameras and radars carry on"))
     height = max(panel.shape[0] for panel in panels)
     gap = np.full((height, GAP_PX, 3), 255, np.uint8)
-    row = panels[0] if len(panels) == 1 else np.concatenate([panels[0], gap, panels[1]], axis=1)
+    # A camera without image is drawn at 16:9, whatever the others are.
+    tall = [cv2.copyMakeBorder(p, 0, height - p.shape[0], 0, 0, cv2.BORDER_CONSTANT, value=BACKGROUND) for p in panels]
+    row = tall[0] if len(tall) == 1 else np.concatenate([tall[0], gap, tall[1]], axis=1)
     cv2.imwrite(str(path), row[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from peft_dml_ros.cli.children import Child
 from peft_dml_ros.cli.environment import require_ros, ros_environment
@@ -18,12 +17,16 @@ from peft_dml_ros.cli.recording import FaultWindow
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import ConfigError, DataError
-from peft_dml_ros.core.measurements import Measurement
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import Rig
-from peft_dml_ros.datasets.source import Source, open_source
-from peft_dml_ros.datasets.topics import bag_topic, topic_of
+from peft_dml_ros.datasets.bags import BagSource
+from peft_dml_ros.datasets.source import open_source
+from peft_dml_ros.datasets.topics import bag_topic, raw_image_topic_of, topic_of
 from peft_dml_ros.sim.faults import DEMO_FAULTS, Fault, check_sensors, dump_faults, load_faults
+
+if TYPE_CHECKING:
+    from peft_dml_ros.cli.demo_drive import Steps
+    from peft_dml_ros.datasets.source import Source
 
 FRAME_S: Final = 0.1
 """Pace of frames that a perfect run keeps."""
@@ -36,19 +39,6 @@ SETTLE_S: Final = 1.0
 OVERRUN_S: Final = 20.0
 DESIGNED_S: Final = 12.0
 """Length of the drive that the built-in faults are written for; they stretch with it."""
-
-
-class Steps(Protocol):
-    """Where progress is shown."""
-
-    def begin(self, name: str, total: float | None = None, words: str = "") -> None:
-        """Start a step."""
-
-    def update(self, completed: float, words: str = "") -> None:
-        """How far it is."""
-
-    def finish(self, words: str | None = None) -> None:
-        """It is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +78,7 @@ class Drive:
         truth: True boxes by recorded stamp.
         faults: What will go wrong.
         title: One sentence on it.
+        raw_cameras: Cameras whose images come uncompressed.
     """
 
     path: Path
@@ -95,20 +86,13 @@ class Drive:
     truth: dict[int, Boxes3D]
     faults: tuple[Fault, ...]
     title: str
+    raw_cameras: frozenset[str] = frozenset()
 
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A source whose measurements are kept in memory: rendering them once is enough."""
-
-    name: str
-    rig: Rig
-    truth: dict[int, Boxes3D]
-    held: list[tuple[str, Measurement]]
-
-    def measurements(self) -> Iterator[tuple[str, Measurement]]:
-        """In stamp order."""
-        return iter(self.held)
+    @property
+    def listeners(self) -> list[str]:
+        """Topics with the number of nodes that listen: the recorder takes each, the node those of its sensors."""
+        raw = {name: raw_image_topic_of(name) for name in self.raw_cameras}
+        return [f"{bag_topic(raw.get(n, topic_of(n)))}={2 if n in ALL_SENSORS else 1}" for n in self.rig.sensors]
 
 
 def prepare(plan: Plan, scratch: Path, steps: Steps) -> Drive:
@@ -127,36 +111,20 @@ def prepare(plan: Plan, scratch: Path, steps: Steps) -> Drive:
         (plan.out / name).unlink(missing_ok=True)
     # What a recorder that was killed leaves behind.
     shutil.rmtree(plan.bag.with_suffix(".part"), ignore_errors=True)
+    source: Source
     if plan.source is None:
-        path, source = _simulate(plan, scratch, steps)
+        # The simulator's libraries are only needed here.
+        from peft_dml_ros.cli.demo_drive import simulate
+
+        path, source = simulate(plan.seed, plan.seconds, scratch, steps)
         what = f"A synthetic drive of {plan.seconds:.0f} s, played in real time"
     else:
         path, source = plan.source, open_source(plan.source, scene=plan.scene)
         what = f"{source.name}, played in real time"
     faults = _faults(plan, source.rig)
-    return Drive(
-        path, source.rig, source.truth, faults, f"{what} over ROS 2 into the perception node. {_script(faults)}"
-    )
-
-
-def _simulate(plan: Plan, scratch: Path, steps: Steps) -> tuple[Path, Source]:
-    import os
-
-    from peft_dml_ros.datasets.bags import write_bag
-    from peft_dml_ros.sim.drive import Drive as SimulatedDrive
-
-    workers = min(4, os.cpu_count() or 1)
-    drive = SimulatedDrive(plan.seed, plan.seconds, workers=workers)
-    total = len(drive.events)
-    steps.begin("simulate", total, "building a street")
-    held = []
-    for count, entry in enumerate(drive.measurements(), start=1):
-        held.append(entry)
-        if count % 20 == 0:
-            steps.update(count, f"{count} of {total} measurements")
-    source = Held(drive.name, drive.rig, drive.truth, held)
-    steps.finish(f"{total} measurements of {len(drive.rig.sensors)} sensors")
-    return write_bag(source, scratch / "drive.mcap"), source
+    title = f"{what} over ROS 2 into the perception node. {_script(faults)}"
+    raw = source.raw_cameras if isinstance(source, BagSource) else frozenset[str]()
+    return Drive(path, source.rig, source.truth, faults, title, raw)
 
 
 def _faults(plan: Plan, rig: Rig) -> tuple[Fault, ...]:
@@ -193,9 +161,8 @@ def play(plan: Plan, drive: Drive, scratch: Path, steps: Steps) -> tuple[Played,
     script = scratch / "faults.yaml"
     script.write_text(dump_faults(drive.faults), encoding="utf-8")
     environment = ros_environment(plan.domain_id, plan.discovery, scratch)
-    # The recorder takes every topic, the node those of its sensors: nothing is played before both listen to all.
-    listeners = [f"{bag_topic(topic_of(n))}={2 if n in ALL_SENSORS else 1}" for n in drive.rig.sensors]
-    arguments = [str(drive.path), "--faults", str(script), "--wait-s", str(START_S), "--wait-for", *listeners]
+    # Nothing is played before all listen to everything.
+    arguments = [str(drive.path), "--faults", str(script), "--wait-s", str(START_S), "--wait-for", *drive.listeners]
     # In a recording of an earlier session, its boxes would mix with those of this one.
     arguments += ["--exclude", f"^({NODE}/|/diagnostics$)"]
     arguments += ["--scene", plan.scene] if plan.scene else []

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from peft_dml_ros.cli.recording import Frame, Recording, shown_sensors
 from peft_dml_ros.cli.scoring import Score, score
 from peft_dml_ros.core.classes import MODALITIES
+from peft_dml_ros.core.sync import NO_REFERENCE
 
 PERCENTILES = (50, 95, 99)
 STAGES = ("inputs", *MODALITIES, "fusion", "decode")
@@ -42,7 +44,7 @@ class Results:
 def evaluate(recording: Recording) -> Results:
     """Compute all figures of a session."""
     frames = recording.frames
-    without_lidar = [frame for frame in frames if not frame.mask[LIDAR]]
+    without_lidar = lidar_out_frames(frames)
     full, lidar_out = score(full_frames(recording)), score(without_lidar)
     stages = in_order({name for frame in frames for name in frame.stages_ms})
     metrics = {
@@ -72,6 +74,12 @@ def full_frames(recording: Recording) -> list[Frame]:
         return all(frame.sensors[name].alive for name in speaking if name in frame.sensors)
 
     return [frame for frame in recording.frames if complete(frame) and frame.mask[LIDAR]]
+
+
+def lidar_out_frames(frames: Sequence[Frame]) -> list[Frame]:
+    """Frames without LiDAR; not those by the clock before the first measurement, when nothing had failed yet."""
+    started = dropwhile(lambda frame: frame.reference == NO_REFERENCE, frames)
+    return [frame for frame in started if not frame.mask[LIDAR]]
 
 
 def percentiles(values: Iterable[float]) -> dict[str, float]:

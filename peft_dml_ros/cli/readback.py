@@ -17,6 +17,7 @@ from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import Measurement, OdometrySample
+from peft_dml_ros.datasets.bag_recording import compressed
 from peft_dml_ros.datasets.bag_storage import BagStorage
 from peft_dml_ros.datasets.bag_types import typestore
 from peft_dml_ros.datasets.bags import BagSource
@@ -28,8 +29,8 @@ VELOCITIES: Final = f"{NODE}/velocities"
 STATUS: Final = f"{NODE}/status"
 FRAME_STATUS: Final = "perception: frame"
 SENSOR_STATUS: Final = "perception: sensor "
-SLACK_NS: Final = 200_000_000
-"""A frame may be stamped this much after the last measurement of the drive."""
+SLACK_NS: Final = 1_000_000
+"""A frame may be stamped this much after the end of the drive: stamps in seconds are rounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def read_session(bag: Path, played: Played) -> Recording:
     source = BagSource(bag)
     measurements: dict[str, list[Measurement]] = {}
     for name, measurement in source.measurements():
-        measurements.setdefault(name, []).append(measurement)
+        measurements.setdefault(name, []).append(compressed(measurement))
     outputs = _Outputs.read(bag)
     stamps = [stamp for stamp in outputs.boxes if played.from_ns <= stamp <= played.to_ns + SLACK_NS]
     if not stamps:

@@ -110,7 +110,7 @@ class BagRecording:
             key = (name, measurement.stamp_ns)
             if key in wanted and key not in done:
                 done.add(key)
-                yield name, _compressed(measurement)
+                yield name, compressed(measurement)
 
     def global_SE3_base(self, stamp_ns: int) -> SE3:
         """Pose of the vehicle: the odometry's at its stamps, interpolated between and a little beyond them."""
@@ -189,7 +189,7 @@ def choose_keyframes(reference_ns: list[int], truth_ns: list[int]) -> tuple[int,
     return tuple(int(stamp) for stamp in np.unique(nearest[close]))
 
 
-def _compressed(measurement: Measurement) -> Measurement:
+def compressed(measurement: Measurement) -> Measurement:
     """The same, with raw pixels as JPEG."""
     if not isinstance(measurement, CameraImage) or measurement.pixels is None:
         return measurement

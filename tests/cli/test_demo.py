@@ -1,19 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
+import gc
 import json
 import os
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
 from typer.testing import CliRunner
 
+from peft_dml_ros.cli import demo_drive
 from peft_dml_ros.cli.children import Child
 from peft_dml_ros.cli.environment import PROFILE, alone_in, ros_environment, shared_file
 from peft_dml_ros.cli.main import app
+from peft_dml_ros.core.measurements import CameraImage
+from peft_dml_ros.datasets.bags import BagSource, write_bag
+from peft_dml_ros.sim.drive import Drive, DriveSpec
 from tests.cli.conftest import DRIVE_S
+from tests.support.drive_bag import MadeUpDrive
 
 
 @pytest.mark.ros
@@ -38,6 +46,74 @@ def test_demo_over_dds(bag, bundle, tmp_path):
     for topic in ("/perception/detections", "/perception/markers", "/diagnostics", "/lidar_top/points", "/imu/data"):
         assert counts[topic] >= 1, topic
     assert counts["/cam_front/image/compressed"] >= 5
+
+
+@pytest.mark.ros
+def test_demo_of_a_foreign_bag_with_raw_images(bundle, tmp_path):
+    """Topics of another maker, images uncompressed, cut off at the end: the session is as of any other source."""
+
+    class Raw(MadeUpDrive):
+        def measurements(self):
+            for name, measurement in super().measurements():
+                raw = CameraImage(measurement.stamp_ns, pixels=np.zeros((198, 352, 3), np.uint8))
+                yield name, raw if name == "CAM_FRONT" else measurement
+
+    bag = write_bag(Raw(2500, 20_000), tmp_path / "foreign.mcap", preset="autoware")
+    bag.write_bytes(bag.read_bytes()[:-1_500_000])
+    out = tmp_path / "out"
+    options = ["--source", bag, "--bundle", bundle, "--out", out, "--seconds", 2, "--no-faults"]
+    done = CliRunner().invoke(app, ["demo", *map(str, options), "--domain-id", os.environ["ROS_DOMAIN_ID"]])
+    assert done.exit_code == 0, done.output
+    sensors = json.loads((out / "metrics.json").read_text())["sensors"]
+    assert sensors["LIDAR_TOP"]["received"] >= 10
+    assert sensors["CAM_FRONT"]["received"] >= 10
+
+
+def test_a_longer_drive_than_memory_is_sure_to_hold_is_refused():
+    done = CliRunner().invoke(app, ["demo", "--seconds", "61"])
+    assert done.exit_code == 2
+    assert "60" in done.output
+
+
+class Steps:
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.counts = []
+
+    def begin(self, name, total=None, words=""):
+        assert total
+
+    def update(self, completed, words=""):
+        self.counts.append(completed)
+
+    def finish(self, words=None):
+        assert "measurements" in words
+
+
+def test_a_drive_is_written_as_it_is_rendered(tmp_path, monkeypatch):
+    """Only the sweeps of the last events are alive: memory does not grow with the drive."""
+    alive: list[weakref.ref] = []
+
+    class Thin(Drive):
+        def __init__(self, seed, duration_s, *, workers):
+            super().__init__(seed, duration_s, DriveSpec(camera_hz=2.0, image_width_px=64), workers=1)
+
+        def measurements(self):
+            for name, measurement in super().measurements():
+                if name == "LIDAR_TOP":
+                    gc.collect()
+                    assert sum(reference() is not None for reference in alive) <= 8
+                    alive.append(weakref.ref(measurement.points))
+                yield name, measurement
+
+    monkeypatch.setattr(demo_drive, "Drive", Thin)
+    steps = Steps()
+    path, source = demo_drive.simulate(3, 1.5, tmp_path, steps)
+    assert len(alive) >= 15
+    assert BagSource(path).truth.keys() == source.truth.keys()
+    assert steps.counts == sorted(steps.counts)
+    assert len(steps.counts) >= 5
 
 
 def test_a_missing_bundle_is_told_before_anything_starts(tmp_path):

@@ -35,6 +35,19 @@ def test_full_frames_are_those_with_every_sensor_that_ever_spoke(recording):
     assert len(full_frames(recording)) == 15
 
 
+def test_frames_before_the_first_measurement_are_not_frames_without_lidar(recording):
+    nothing = np.zeros(5)
+    blind = [
+        replace(recording.frames[8], stamp_ns=START_NS - k * PERIOD_NS, reference="clock", mask=nothing, gate=nothing)
+        for k in (2, 1)
+    ]
+    lost = replace(recording.frames[-1], stamp_ns=START_NS + 30 * PERIOD_NS, reference="clock", mask=nothing)
+    longer = evaluate(replace(recording, frames=(*blind, *recording.frames, lost)))
+    # Blind after the start means that all sensors were lost: that counts.
+    assert longer.metrics["frames_published_lidar_out"] == 6
+    assert longer.lidar_out.frames == 6
+
+
 def test_scores_name_what_they_leave_out(recording):
     full = evaluate(recording).full
     assert set(full.ap) == {"car", "pedestrian", "truck"}
