@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, CompressedImage
 from tf2_msgs.msg import TFMessage
 
 from peft_dml_ros.core.classes import Modality
@@ -26,6 +26,7 @@ from peft_dml_ros.datasets.topics import IMAGE, TF_STATIC, camera_info_topic_of,
 from peft_dml_ros.nodes.diagnostics import SensorReport, sensor_reports
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.pipeline import FrameJob
+from peft_dml_ros.nodes.raw_images import RawImages
 from peft_dml_ros.nodes.stamps import HEADER_END
 from peft_dml_ros.nodes.subscribing import FittingSubscription, message_class
 from peft_dml_ros.nodes.transforms import RigBuilder
@@ -66,24 +67,23 @@ class Intake:
             FittingSubscription(node, TFMessage, TF_STATIC, self._on_transforms, depth=100, latched=True)
         ]
         for name in params.sensors:
-            self._listen(name, topic_of(name), type_of(name))
+            self._subscriptions.append(self._listen(name, topic_of(name), type_of(name)))
         cameras = [name for name in params.sensors if modality_of_channel(name) == "camera"]
         for name in cameras:
             self._listen_to_calibration(name)
-        self._raw_images = {name: topic_of(name).removesuffix("/compressed") for name in cameras}
+        self._raw_images = RawImages(node, cameras, lambda name, topic: self._listen(name, topic, IMAGE))
         self.refresh()
 
-    def _listen(self, name: str, topic: str, type_name: str) -> None:
+    def _listen(self, name: str, topic: str, type_name: str) -> FittingSubscription:
         modality = modality_of_channel(name)
         decode = DECODERS[modality]
-        measurements = FittingSubscription(
+        return FittingSubscription(
             self._node,
             message_class(type_name),
             topic,
             lambda message: self._guard(name, lambda: self._on_measurement(name, decode, message)),
             depth=QUEUE[modality],
         )
-        self._subscriptions.append(measurements)
 
     def _listen_to_calibration(self, camera: str) -> None:
         info = FittingSubscription(
@@ -101,13 +101,11 @@ class Intake:
         for subscription in self._subscriptions:
             subscription.destroy()
         self._subscriptions.clear()
+        self._raw_images.destroy()
 
     def refresh(self) -> None:
-        """Fit subscriptions to publishers that have come since; raw images are taken where somebody publishes them."""
-        for camera, topic in list(self._raw_images.items()):
-            if self._node.count_publishers(self._node.resolve_topic_name(topic)):
-                self._listen(camera, topic, IMAGE)
-                del self._raw_images[camera]
+        """Fit subscriptions to publishers that have come or gone since."""
+        self._raw_images.refresh()
         for subscription in self._subscriptions:
             if subscription.refresh():
                 self._node.get_logger().info(f"subscribed to {subscription.topic} anew: its publishers offer other QoS")
@@ -148,10 +146,12 @@ class Intake:
             self._rebuild()
         if name in self._rig.sensors:
             self._take(name, decode, message)
-            return
-        if name in self._uncalibrated:
-            self._drops.count(f"{name}: uncalibrated", self._missing[name])
-        self._uncalibrated[name] = partial(self._take, name, decode, message)
+        else:
+            if name in self._uncalibrated:
+                self._drops.count(f"{name}: uncalibrated", self._missing[name])
+            self._uncalibrated[name] = partial(self._take, name, decode, message)
+        if isinstance(message, CompressedImage):
+            self._raw_images.compressed_came(name)
 
     def _take(self, name: str, decode: Callable[[Any], Measurement], message: Any) -> None:
         measurement = decode(message)

@@ -202,40 +202,44 @@ class Vehicle:
         self.info.publish(camera_info_to_msg(camera, self.now_ns(), "cam_front", MAKE))
 
 
+def good_frames(vehicle, perception, n):
+    """Publish good clouds until frames with LiDAR have come out."""
+    begun = vehicle.seen
+    while vehicle.seen < begun + n or vehicle.status["perception: frame"].get("mask.lidar") != "1":
+        assert perception.alive, perception.text
+        vehicle.cloud.publish(lidar_to_msg(scenes.lidar(vehicle.now_ns()), "lidar_top", MAKE))
+        vehicle.send_calibration()
+        vehicle.executor.spin_once(timeout_sec=0.05)
+        time.sleep(0.05)
+
+
+def send_bad_input(vehicle):
+    """A truncated cloud, one with points that are not finite, one from the future, a text and half a JPEG."""
+    truncated = lidar_to_msg(scenes.lidar(vehicle.now_ns()), "lidar_top", MAKE)
+    truncated.data = truncated.data[: len(truncated.data) // 2]
+    sweep = scenes.lidar(vehicle.now_ns() + 1)
+    sweep.points[:7, 0] = np.nan
+    future = scenes.lidar(vehicle.now_ns() + 10**9)
+    for cloud in (truncated, lidar_to_msg(sweep, "lidar_top", MAKE), lidar_to_msg(future, "lidar_top", MAKE)):
+        vehicle.cloud.publish(cloud)
+    text = CompressedImage(data=b"this is no image", format="jpeg")
+    text.header.frame_id = "cam_front"
+    corrupt = image_to_msg(scenes.image(vehicle.now_ns()), "cam_front", MAKE)
+    corrupt.data = corrupt.data[:200]
+    for image in (text, corrupt):
+        vehicle.image.publish(image)
+
+
+def raw_image(vehicle):
+    return image_to_msg(CameraImage(vehicle.now_ns(), pixels=PIXELS), "cam_front", MAKE)
+
+
 def test_bad_input_is_counted_by_name_and_the_node_lives_on(perception, ros_node):
     vehicle = Vehicle(ros_node)
     vehicle.spin_until(lambda: vehicle.cloud.get_subscription_count() and vehicle.image.get_subscription_count())
-
-    def good_cloud():
-        vehicle.cloud.publish(lidar_to_msg(scenes.lidar(vehicle.now_ns()), "lidar_top", MAKE))
-
-    def good_frames(n):
-        """Publish until frames with LiDAR have come out."""
-        begun = vehicle.seen
-        while vehicle.seen < begun + n or vehicle.status["perception: frame"].get("mask.lidar") != "1":
-            assert perception.alive, perception.text
-            good_cloud()
-            vehicle.send_calibration()
-            vehicle.executor.spin_once(timeout_sec=0.05)
-            time.sleep(0.05)
-
-    good_frames(3)
-    truncated = lidar_to_msg(scenes.lidar(vehicle.now_ns()), "lidar_top", MAKE)
-    truncated.data = truncated.data[: len(truncated.data) // 2]
-    vehicle.cloud.publish(truncated)
-    sweep = scenes.lidar(vehicle.now_ns() + 1)
-    sweep.points[:7, 0] = np.nan
-    vehicle.cloud.publish(lidar_to_msg(sweep, "lidar_top", MAKE))
-    vehicle.cloud.publish(lidar_to_msg(scenes.lidar(vehicle.now_ns() + 10**9), "lidar_top", MAKE))
-    text = CompressedImage(data=b"this is no image", format="jpeg")
-    text.header.frame_id = "cam_front"
-    vehicle.image.publish(text)
-    image = scenes.image(vehicle.now_ns())
-    corrupt = image_to_msg(image, "cam_front", MAKE)
-    corrupt.data = corrupt.data[:200]
-    vehicle.image.publish(corrupt)
-    good_frames(5)
-
+    good_frames(vehicle, perception, 3)
+    send_bad_input(vehicle)
+    good_frames(vehicle, perception, 5)
     drops = vehicle.drops()
     assert drops["LIDAR_TOP: malformed"] == 1, drops
     assert drops["LIDAR_TOP: points not finite"] == 7, drops
@@ -243,16 +247,38 @@ def test_bad_input_is_counted_by_name_and_the_node_lives_on(perception, ros_node
     assert drops["CAM_FRONT: malformed"] == 1, drops
     assert any("corrupt" in reason for reason in drops), drops
 
+    # Nothing usable comes compressed any more: after a while the raw images are taken.
     raw = vehicle.node.create_publisher(Image, "/cam_front/image", 10)
 
     def camera_is_used():
-        raw.publish(image_to_msg(CameraImage(vehicle.now_ns(), pixels=PIXELS), "cam_front", MAKE))
+        raw.publish(raw_image(vehicle))
         return vehicle.status["perception: frame"].get("mask.camera") == "1"
 
     vehicle.spin_until(camera_is_used)
     assert vehicle.drops()["CAM_FRONT: malformed"] == 1
     assert perception.stop() == 0
     assert "Traceback" not in perception.text
+
+
+def test_raw_images_beside_compressed_ones_are_left_alone_until_these_end(perception, ros_node):
+    vehicle = Vehicle(ros_node)
+    raw = vehicle.node.create_publisher(Image, "/cam_front/image", 10)
+    vehicle.spin_until(vehicle.image.get_subscription_count)
+
+    def send():
+        good_frames(vehicle, perception, 1)
+        vehicle.image.publish(image_to_msg(scenes.image(vehicle.now_ns()), "cam_front", MAKE))
+        raw.publish(raw_image(vehicle))
+
+    vehicle.spin_until(lambda: send() or vehicle.status["perception: frame"].get("mask.camera") == "1")
+    # Who saw the raw publisher first lets go of it within a second.
+    vehicle.spin_until(lambda: send() or not raw.get_subscription_count())
+    end_s = time.monotonic() + 4.0
+    while time.monotonic() < end_s:
+        send()
+        assert raw.get_subscription_count() == 0
+    vehicle.node.destroy_publisher(vehicle.image)
+    vehicle.spin_until(raw.get_subscription_count)
 
 
 def test_an_unknown_parameter_is_one_line_and_exit_code_2(tmp_path, bundle):
