@@ -70,7 +70,7 @@ class LossConfig(Section):
     alignment: float = 0.1
     alignment_margin: float = 0.3
     consistency: float = 0.5
-    gate: float = 0.05
+    gate: float = 0.2
     depth: float = 0.3
     single: float = Field(0.3, description="Heat map from each modality alone")
     code: tuple[float, ...] = Field(

@@ -6,7 +6,11 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from peft_dml_ros.core.classes import DETECTING
 from peft_dml_train.data.frame import NO_DEPTH
+
+MOTION_SHARE = 0.15
+"""IMU and GNSS may take this much of the gate together."""
 
 
 def consistency(student: torch.Tensor, teacher: torch.Tensor, heat: torch.Tensor) -> torch.Tensor:
@@ -27,7 +31,10 @@ def consistency(student: torch.Tensor, teacher: torch.Tensor, heat: torch.Tensor
 
 
 def gate_loss(gates: torch.Tensor, mask: torch.Tensor, quality: torch.Tensor, heat: torch.Tensor) -> torch.Tensor:
-    """The gate's weight belongs on modalities that are present and not corrupted.
+    """The gate's weight belongs on modalities that see, are present and are not corrupted.
+
+    IMU and GNSS are hardly ever corrupted and see nothing: if they counted as clean, the gate could do right by leaning
+    on them alone. Clean is judged among LiDAR, camera and radar, and more than `MOTION_SHARE` on the other two costs.
 
     Args:
         gates: (B, 5, H, W) weights.
@@ -36,15 +43,20 @@ def gate_loss(gates: torch.Tensor, mask: torch.Tensor, quality: torch.Tensor, he
         heat: (B, classes, H, W) truth: the gate matters where objects are.
 
     Returns:
-        Mean of -log(weight on clean modalities) over samples with a corrupted and a clean modality present.
+        Mean of -log(clean share of the weight on what sees) over samples with a corrupted and a clean modality present,
+        plus the excess on IMU and GNSS.
     """
-    clean = mask * quality
-    judged = ((mask - clean).sum(dim=1) > 0) & (clean.sum(dim=1) > 0)
-    if not judged.any():
-        return gates.sum() * 0
     where = heat.amax(dim=1, keepdim=True) + 1e-2
     pooled = (gates * where).sum(dim=(2, 3)) / where.sum(dim=(2, 3))
-    return -(pooled * clean).sum(dim=1)[judged].clamp(min=1e-4).log().mean()
+    sees = len(DETECTING)
+    excess = (pooled[:, sees:].sum(dim=1) - MOTION_SHARE).clamp(min=0).mean()
+    present, clean = mask[:, :sees], mask[:, :sees] * quality[:, :sees]
+    judged = ((present - clean).sum(dim=1) > 0) & (clean.sum(dim=1) > 0)
+    if not judged.any():
+        return excess
+    weight = pooled[:, :sees] * present
+    share = (weight * clean).sum(dim=1)[judged] / weight.sum(dim=1)[judged].clamp(min=1e-4)
+    return excess - share.clamp(min=1e-4).log().mean()
 
 
 def depth_loss(logits: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
