@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.middleware import require_middleware
 
 PROFILE: Final = "fastdds_large_messages.xml"
 
@@ -21,7 +22,7 @@ def require_ros() -> None:
     """Check that the nodes can start at all, before anything long is begun.
 
     Raises:
-        ConfigError: ROS 2 or a message package is missing.
+        ConfigError: ROS 2 or a message package is missing, or the middleware asked for is not installed.
     """
     if find_spec("rclpy") is None:
         raise ConfigError(
@@ -34,6 +35,7 @@ def require_ros() -> None:
             f"message packages are missing: {', '.join(missing)}; install them (apt install {packages}), "
             "or build them in the repository: python interfaces/build.py"
         )
+    require_middleware()
 
 
 @contextmanager

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import subprocess
+import sys
+
+import pytest
+
+from peft_dml_ros.cli.environment import require_ros
+from peft_dml_ros.core.errors import ConfigError
+
+
+@pytest.mark.parametrize("module", ["perception", "replay", "recorder"])
+def test_a_middleware_that_is_not_installed_is_one_line_with_the_mend(module):
+    command = [sys.executable, "-m", f"peft_dml_ros.nodes.{module}"]
+    environment = os.environ | {"RMW_IMPLEMENTATION": "rmw_nobodys_cpp"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: RMW_IMPLEMENTATION is 'rmw_nobodys_cpp'")
+    assert "installed: rmw_" in line
+    assert "unset RMW_IMPLEMENTATION" in line
+
+
+def test_the_demo_tells_it_before_it_begins(monkeypatch):
+    monkeypatch.setenv("RMW_IMPLEMENTATION", "rmw_nobodys_cpp")
+    with pytest.raises(ConfigError, match="rmw-nobodys-cpp"):
+        require_ros()
+    for installed in ("rmw_fastrtps_cpp", ""):
+        monkeypatch.setenv("RMW_IMPLEMENTATION", installed)
+        require_ros()
+
+
+def test_without_an_index_of_packages_rcl_has_to_find_out(monkeypatch, tmp_path):
+    monkeypatch.setenv("RMW_IMPLEMENTATION", "rmw_nobodys_cpp")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    require_ros()
