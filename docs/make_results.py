@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from peft_dml_ros.sim.faults import DEMO_FAULTS
+
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
@@ -18,9 +20,11 @@ BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 def section(metrics: dict[str, Any], scores: dict[str, Any], cores: int) -> str:
     """Markdown of the README's results."""
     latency, full, out = metrics["latency_ms"], scores["full"], scores["lidar_out"]
+    words = {"silence": "silent", "freeze": "frozen", "delay": "late"}
+    faults = ", ".join(f"{f.sensor} {words[f.fault]} for {f.to_s - f.from_s:g} s" for f in DEMO_FAULTS)
     published, due = metrics["frames_published"], metrics["frames_expected"]
     lines = [
-        f"12 s of simulated driving on {cores} cores; LiDAR silent for 3 s, cameras for 2 s, a radar frozen for 9 s:",
+        f"12 s of simulated driving on {cores} cores; {faults}:",
         "",
         "| | |",
         "|---|---|",
