@@ -28,9 +28,7 @@ def demo(
         Optional[Path], typer.Option(help="Play this bag or nuScenes folder instead of a synthetic drive.")
     ] = None,
     scene: Annotated[Optional[str], typer.Option(help="Scene of a nuScenes folder; the first otherwise.")] = None,
-    seconds: Annotated[
-        float, typer.Option(min=2.0, max=60.0, help="Length of the drive; the report holds all of it in memory.")
-    ] = 12.0,
+    seconds: Annotated[float, typer.Option(min=2.0, max=60.0, help="Length; memory holds all of it.")] = 12.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the synthetic drive.")] = 3,
     no_faults: Annotated[bool, typer.Option("--no-faults", help="Leave all sensors alone.")] = False,
     faults: Annotated[Optional[Path], typer.Option(help="Fault script (YAML) instead of the built-in one.")] = None,

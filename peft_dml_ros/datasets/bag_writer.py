@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -215,25 +215,32 @@ def write_bag(
     if path.exists() and not overwrite:
         msg = f"{path} exists already and is not overwritten; remove it or choose another name"
         raise DataError(msg)
-    make, rig, named = RosbagsFactory(), source.rig, presets.renamer(preset)
+    named = presets.renamer(preset)
     with BagFile(path, compress=compress, sqlite3=sqlite3, whole_or_nothing=True) as bag:
-        started = False
-        for sensor, measurement in source.measurements():
-            stamp_ns = measurement.stamp_ns
-            if not started:
-                bag.write(topics.TF_STATIC, stamp_ns, conversions.tf_static_to_msg(rig, make, stamp_ns), latched=True)
-                started = True
-            for topic, message in messages_of(sensor, measurement, rig, make, (frames or {}).get(sensor)):
-                bag.write(named(topic), stamp_ns, message)
-            if display and isinstance(measurement, OdometrySample):
-                bag.write(topics.TF, stamp_ns, conversions.tf_to_msg(measurement, make))
-        if not started:
+        if not _write_measurements(bag, source, named, frames or {}, display=display):
             msg = f"source '{source.name}' holds no measurement; no bag {path} is written"
             raise DataError(msg)
         # Truth comes last: a simulated drive knows which objects were hit once its sensors are rendered.
         for entry in sorted(source.truth.items()):
-            _write_truth(bag, entry, make, display=display)
+            _write_truth(bag, entry, display=display)
     return path
+
+
+def _write_measurements(
+    bag: BagFile, source: Source, named: Callable[[str], str], frames: Mapping[str, str], *, display: bool
+) -> bool:
+    """The mounting of the sensors, then what they measured; False when that is nothing."""
+    make, rig, started = RosbagsFactory(), source.rig, False
+    for sensor, measurement in source.measurements():
+        stamp_ns = measurement.stamp_ns
+        if not started:
+            bag.write(topics.TF_STATIC, stamp_ns, conversions.tf_static_to_msg(rig, make, stamp_ns), latched=True)
+            started = True
+        for topic, message in messages_of(sensor, measurement, rig, make, frames.get(sensor)):
+            bag.write(named(topic), stamp_ns, message)
+        if display and isinstance(measurement, OdometrySample):
+            bag.write(topics.TF, stamp_ns, conversions.tf_to_msg(measurement, make))
+    return started
 
 
 def messages_of(
@@ -276,8 +283,8 @@ def _to_sensor(sample: ImuSample, base_SE3_imu: SE3) -> ImuSample:
     return replace(sample, accel_mps2=turn @ sample.accel_mps2, gyro_radps=turn @ sample.gyro_radps)
 
 
-def _write_truth(bag: BagFile, entry: tuple[int, Boxes3D], make: RosbagsFactory, *, display: bool) -> None:
-    stamp_ns, boxes = entry
+def _write_truth(bag: BagFile, entry: tuple[int, Boxes3D], *, display: bool) -> None:
+    (stamp_ns, boxes), make = entry, RosbagsFactory()
     message = conversions.boxes_to_msg(boxes, stamp_ns, topics.BASE_FRAME, CLASSES, make)
     bag.write(topics.TRUTH, stamp_ns, message)
     message = conversions.velocities_to_msg(boxes, stamp_ns, topics.BASE_FRAME, make)
