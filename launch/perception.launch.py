@@ -4,7 +4,9 @@
 ros2 launch peft_dml_ros perception.launch.py bag:=drive.mcap rviz:=true
 """
 
-from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+import inspect
+
+from launch.actions import DeclareLaunchArgument, ExecuteLocal, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, NotEqualsSubstitution, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -20,7 +22,7 @@ ARGUMENTS = (
     ("bundle", "demo", "Model bundle: a folder, or the name of an installed one"),
     ("engine", "onnxruntime", "Inference engine"),
     ("use_sim_time", "false", "Take the time from /clock, as played bags and simulators publish it"),
-    ("respawn", "true", "Start the node again when it ends unexpectedly"),
+    ("respawn", "true", "Start the node again when it ends unexpectedly, 2 s later and at most 5 times"),
     ("bag", "", "Bag or nuScenes folder to play into the node; none when empty"),
     ("rviz", "false", "Show clouds, images and boxes in RViz"),
     (
@@ -29,6 +31,9 @@ ARGUMENTS = (
         "Fast DDS profile; the default one has room for LiDAR sweeps in shared memory",
     ),
 )
+# A wrong parameter ends the node each time. Older versions of launch cannot count: there it is tried for ever.
+COUNTS_RETRIES = "respawn_max_retries" in inspect.signature(ExecuteLocal.__init__).parameters
+RETRIES = {"respawn_max_retries": 5} if COUNTS_RETRIES else {}
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -56,6 +61,7 @@ def generate_launch_description() -> LaunchDescription:
                 ],
                 respawn=LaunchConfiguration("respawn"),
                 respawn_delay=2.0,
+                **RETRIES,
                 output="screen",
             ),
             Node(

@@ -2,6 +2,9 @@
 """Launch files, read as source: `launch` is no Python package of its own, so they only run where ROS is installed."""
 
 import ast
+import runpy
+import sys
+from types import ModuleType
 
 import pytest
 
@@ -48,3 +51,42 @@ def test_executables_and_files_exist(tree, repository):
     for name in strings:
         if name.endswith((".yaml", ".rviz", ".xml")) and " " not in name:
             assert (repository / "config" / name).is_file()
+
+
+@pytest.fixture
+def stub_launch(monkeypatch):
+    """Gives a function that runs the launch file on stand-ins that take what `launch` takes, or its older version."""
+
+    def run(repository, execute_local):
+        made = []
+
+        class Stub:
+            def __init__(self, *args, **kwargs):
+                self.kwargs = kwargs
+                made.append(self)
+
+        names = "launch launch.actions launch.conditions launch.substitutions launch_ros.actions"
+        for name in (*names.split(), "launch_ros.parameter_descriptions", "launch_ros.substitutions", "launch_ros"):
+            module = ModuleType(name)
+            module.__getattr__ = lambda _: Stub
+            monkeypatch.setitem(sys.modules, name, module)
+        sys.modules["launch.actions"].ExecuteLocal = execute_local
+        runpy.run_path(str(repository / "launch" / "perception.launch.py"))["generate_launch_description"]()
+        (node,) = (m.kwargs for m in made if m.kwargs.get("executable") == "perception")
+        return node
+
+    return run
+
+
+class Counting:
+    def __init__(self, *, respawn=False, respawn_delay=None, respawn_max_retries=-1, **kwargs): ...
+
+
+class NotCounting:
+    def __init__(self, *, respawn=False, respawn_delay=None, **kwargs): ...
+
+
+def test_a_node_that_cannot_start_is_not_started_for_ever(stub_launch, repository):
+    node = stub_launch(repository, Counting)
+    assert (node["respawn_delay"], node["respawn_max_retries"]) == (2.0, 5)
+    assert "respawn_max_retries" not in stub_launch(repository, NotCounting)
