@@ -23,6 +23,9 @@ def replay(
         Optional[list[str]], typer.Option(metavar="TOPIC[=N]", help="Wait for N subscribers; may be repeated.")
     ] = None,
     wait_s: Annotated[float, typer.Option(min=0.0, help="Longest wait for subscribers.")] = 30.0,
+    as_recorded: Annotated[
+        bool, typer.Option("--as-recorded", help="Keep the topics of a bag whose names are another maker's.")
+    ] = False,
     scene: Annotated[Optional[str], typer.Option(help="Scene of a nuScenes folder; the first otherwise.")] = None,
 ) -> None:
     """Publish a bag's sensors live, with scripted faults; JSON lines tell how far it is.
@@ -34,7 +37,7 @@ def replay(
     arguments = [str(source), "--rate", str(rate), "--start", str(start), "--wait-s", str(wait_s)]
     arguments += ["--faults", str(faults)] if faults else []
     arguments += ["--scene", scene] if scene else []
-    switches = {"--loop": loop, "--clock": clock, "--keep-stamps": keep_stamps}
+    switches = {"--loop": loop, "--clock": clock, "--keep-stamps": keep_stamps, "--as-recorded": as_recorded}
     arguments += [name for name, on in switches.items() if on]
     arguments += ["--wait-for", *wait_for] if wait_for else []
 

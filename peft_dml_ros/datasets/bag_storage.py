@@ -3,8 +3,10 @@
 
 import heapq
 import itertools
+import shutil
 import struct
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +68,7 @@ class BagStorage:
         """
         self.path = path
         self.damage: str | None = None
+        self._copy: Path | None = None
         self._file = _bag_file(path)
         with self._reader() as reader:
             self.connections = {c.topic: c.msgtype for c in reader.connections}
@@ -158,25 +161,31 @@ class BagStorage:
         files = sorted(self._file.glob("*.mcap")) if self._file.is_dir() else [self._file]
         if len(files) != 1 or files[0].suffix != ".mcap":
             raise DataError(self._complaint(self.damage or "it cannot be read"))
-        with tempfile.TemporaryDirectory(prefix="peft_dml_bag_") as folder:
-            copy = Path(folder) / "mended.mcap"
-            try:
-                whole = _copy_whole_records(files[0], copy)
-            except OSError as error:
-                reason = f"{self.damage} (no mended copy in {folder}: {error.strerror}; set TMPDIR)"
-                msg = self._complaint(reason)
-                raise DataError(msg) from error
-            if self.damage is not None and "byte" not in self.damage:
-                self.damage += f" (whole records end at byte {whole} of {files[0].stat().st_size})"
-            try:
-                reader = Reader(copy)
-                reader.open()
-            except Exception as error:
-                raise DataError(self._complaint(str(error))) from error
-            try:
-                yield reader
-            finally:
-                reader.close()
+        if self._copy is None:
+            self._copy = self._mend(files[0])
+        try:
+            reader = Reader(self._copy)
+            reader.open()
+        except Exception as error:
+            raise DataError(self._complaint(str(error))) from error
+        try:
+            yield reader
+        finally:
+            reader.close()
+
+    def _mend(self, file: Path) -> Path:
+        """Copy what is whole of a file; the copy lasts as long as this object."""
+        folder = tempfile.mkdtemp(prefix="peft_dml_bag_")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        copy = Path(folder, "mended.mcap")
+        try:
+            whole = _copy_whole_records(file, copy)
+        except OSError as error:
+            reason = f"{self.damage} (no mended copy in {folder}: {error.strerror}; set TMPDIR)"
+            raise DataError(self._complaint(reason)) from error
+        if self.damage is not None and "byte" not in self.damage:
+            self.damage += f" (whole records end at byte {whole} of {file.stat().st_size})"
+        return copy
 
     def _complaint(self, reason: str) -> str:
         return (

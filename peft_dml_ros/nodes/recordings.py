@@ -211,9 +211,6 @@ def open_recording(path: Path, scene: str | None = None, *, as_recorded: bool = 
 
 def _foreign(path: Path) -> BagSource | None:
     """A bag whose sensors have foreign topics; None where they have this package's, or nothing is a sensor."""
-    storage = BagStorage(path)
-    if not storage.count:
-        return None
     try:
         source = BagSource(path)
     except DataError:

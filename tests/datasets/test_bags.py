@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import gc
 import struct
+import tempfile
 import tracemalloc
 from dataclasses import replace
 
@@ -191,6 +193,21 @@ def test_a_cut_bag_whose_messages_were_not_recorded_in_order_is_put_in_order(lon
     assert logged == sorted(logged)
     assert len(logged) >= 27
     assert set(logged) <= {logged_ns for logged_ns, _ in rows}
+
+
+def test_a_mended_copy_lasts_as_long_as_it_is_used(long_source, tmp_path, monkeypatch):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    bag = write_bag(long_source, tmp_path / "cut.mcap")
+    bag.write_bytes(bag.read_bytes()[:-1_000_000])
+    storage = BagStorage(bag)
+    first, second = (len(list(storage.logged({"/lidar_top/points"}))) for _ in range(2))
+    assert first == second >= 27
+    assert len(list(temporary.iterdir())) == 1
+    del storage
+    gc.collect()
+    assert not list(temporary.iterdir())
 
 
 def test_cut_folder_without_metadata_is_read_as_well(long_source, tmp_path):
