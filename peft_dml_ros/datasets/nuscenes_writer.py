@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, RadarSweep
+from peft_dml_ros.core.rig import Sensor
 from peft_dml_ros.datasets.nuscenes_tables import NS_PER_US
 from peft_dml_ros.datasets.nuscenes_writer_annotations import SeenBoxes, annotate, count_lidar, count_radar
 from peft_dml_ros.datasets.nuscenes_writer_files import file_of, write_file, write_json
@@ -151,7 +152,7 @@ def _count(work: SceneWork, channel: str, measurement: Measurement, key: int) ->
 
 def _scene_tables(work: SceneWork, map_file: str) -> None:
     """log, map, scene, sample, calibrated_sensor, and the annotations."""
-    keyframes, rig = work.recording.keyframes_ns, work.recording.rig
+    keyframes = work.recording.keyframes_ns
     samples = [token(work.name, "sample", key) for key in keyframes]
     log, scene = token(work.name, "log"), token(work.name, "scene")
     work.tables |= {
@@ -188,19 +189,20 @@ def _scene_tables(work: SceneWork, map_file: str) -> None:
             }
             for i, (own, key) in enumerate(zip(samples, keyframes, strict=True))
         ],
-        "calibrated_sensor": [
-            {
-                "token": token(work.name, "calibrated", name),
-                "sensor_token": token("sensor", name),
-                "translation": rig[name].base_SE3_sensor.translation.tolist(),
-                "rotation": rig[name].base_SE3_sensor.quaternion_wxyz.tolist(),
-                "camera_intrinsic": camera.intrinsics.tolist() if (camera := rig[name].camera) else [],
-            }
-            for name in channels(rig)
-        ],
+        "calibrated_sensor": [_calibrated(work.name, work.recording.rig[n]) for n in channels(work.recording.rig)],
     }
     seen = _seen(work, samples)
     work.tables |= annotate(work.name, seen, work.recording.category_of, keep_all=work.origin.annotated)
+
+
+def _calibrated(scene: str, sensor: Sensor) -> dict[str, Any]:
+    return {
+        "token": token(scene, "calibrated", sensor.name),
+        "sensor_token": token("sensor", sensor.name),
+        "translation": sensor.base_SE3_sensor.translation.tolist(),
+        "rotation": sensor.base_SE3_sensor.quaternion_wxyz.tolist(),
+        "camera_intrinsic": [] if sensor.camera is None else sensor.camera.intrinsics.tolist(),
+    }
 
 
 def _seen(work: SceneWork, samples: list[str]) -> list[SeenBoxes]:
