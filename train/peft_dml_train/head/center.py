@@ -15,6 +15,9 @@ from peft_dml_train.encoders.blocks import conv_bn
 PRIOR_BIAS = -3.5
 """Logit of the heat map before training: objects are rare."""
 
+VELOCITY_SCALE = 8.0
+"""Speeds are some 8 m/s where all other columns are about 1: with equal steps of the weights they would learn last."""
+
 
 class HeadOutput(NamedTuple):
     """Dense predictions.
@@ -40,10 +43,12 @@ class CenterHead(nn.Module):
         self.box = nn.Sequential(
             conv_bn(width, width // 2), nn.Conv2d(width // 2, len(REGRESSION) + len(ATTRIBUTES), 1)
         )
+        scales = [VELOCITY_SCALE if name in {"vx", "vy"} else 1.0 for name in REGRESSION] + [1.0] * len(ATTRIBUTES)
+        self.register_buffer("scales", torch.tensor(scales).view(1, -1, 1, 1), persistent=False)
         nn.init.constant_(self.heat[-1].bias, PRIOR_BIAS)
 
     def forward(self, fused: torch.Tensor) -> HeadOutput:
         """(B, d, H, W) to float32 predictions."""
         x = self.shared(fused)
-        box = self.box(x).float()
+        box = self.box(x).float() * self.scales
         return HeadOutput(self.heat(x).float(), box[:, : len(REGRESSION)], box[:, len(REGRESSION) :])
