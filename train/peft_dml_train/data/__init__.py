@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From nuScenes folders to batches: cache, targets, augmentation, modality dropout."""

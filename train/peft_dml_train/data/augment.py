@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Augmentation: the mirrored world, lost sweeps and cameras, and corruptions that the gate has to notice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.classes import MODALITIES
+from peft_dml_ros.core.spec import ModelSpec
+from peft_dml_train.config import DropoutConfig
+from peft_dml_train.data.frame import CameraFrame, Frame, Pillars
+
+LIDAR_Y, LIDAR_OFFSETS_Y = 1, (6, 9)
+RADAR_MIRRORED = (1, 4, 7)
+IMU_MIRRORED = (1, 3, 5)
+GNSS_ACROSS = 2
+AGE = 4
+CAMERA, LIDAR = MODALITIES.index("camera"), MODALITIES.index("lidar")
+
+
+def mirror(frame: Frame, spec: ModelSpec) -> Frame:
+    """The world mirrored in the x-z plane: y becomes -y for points, cells, voxels, images, motion and boxes alike."""
+    pillars = {}
+    for modality, entry in frame.pillars.items():
+        points = entry.points.copy()
+        points[..., list(RADAR_MIRRORED if modality == "radar" else (LIDAR_Y, *LIDAR_OFFSETS_Y))] *= -1
+        side = spec.lidar.pillar_grid if modality == "lidar" else spec.grid.size
+        pillars[modality] = Pillars(points, (side - 1 - entry.cells // side) * side + entry.cells % side)
+    windows = {m: w.copy() for m, w in frame.windows.items()}
+    if "imu" in windows:
+        windows["imu"][:, list(IMU_MIRRORED)] *= -1
+    if "gnss" in windows:
+        windows["gnss"][:, GNSS_ACROSS] *= -1
+    b = frame.boxes
+    flip = np.array([1.0, -1.0, 1.0])
+    boxes = Boxes3D(
+        b.centers_m * flip, b.sizes_m, -b.yaws_rad, b.velocities_mps * flip[:2], b.labels, b.scores, b.attributes,
+        b.sigmas, b.ids,
+    )  # fmt: skip
+    camera = None if frame.camera is None else _mirror_camera(frame.camera, spec)
+    return replace(frame, pillars=pillars, windows=windows, camera=camera, boxes=boxes)
+
+
+def _mirror_camera(camera: CameraFrame, spec: ModelSpec) -> CameraFrame:
+    """Mirror each image in place and point the mirrored voxels at the mirrored pixels; no camera changes its slot."""
+    rows, columns = spec.camera.feature_hw
+    size, bins, cameras = spec.grid.size, spec.camera.depth_bins, len(spec.camera.cameras)
+    nothing = cameras * rows * columns
+
+    def turn(table: np.ndarray) -> np.ndarray:
+        return table.reshape(-1, size, size)[:, ::-1].reshape(-1)
+
+    pixel, depth = turn(camera.voxel_pixel), turn(camera.voxel_depth)
+    seen = pixel < nothing
+    column = pixel % columns
+    turned = np.where(seen, pixel - column + (columns - 1 - column), pixel).astype(np.int32)
+    return CameraFrame(
+        camera.images[:, :, ::-1],
+        camera.present,
+        turned,
+        np.where(seen, turned * bins + depth % bins, nothing * bins).astype(np.int32),
+        camera.depth_bins.reshape(cameras, rows, columns)[..., ::-1].reshape(cameras, -1),
+    )
+
+
+def degrade(frame: Frame, config: DropoutConfig, strength: float, draw: np.random.Generator) -> Frame:
+    """Lose sweeps and single cameras, and corrupt modalities, each with its probability times the strength."""
+    late = (frame.age_s + draw.uniform(0, config.late_s, len(MODALITIES)) * frame.mask).astype(np.float32)
+    frame = replace(frame, age_s=late)
+    if "lidar" in frame.pillars and draw.random() < config.sweep * strength:
+        frame = _lose_sweeps(frame, draw)
+    if frame.camera is not None:
+        frame = _lose_cameras(frame, config.single_camera * strength, draw)
+    if draw.random() >= config.corruption * strength:
+        return frame
+    victim = str(draw.choice(MODALITIES, p=(0.3, 0.4, 0.2, 0.05, 0.05)))
+    return _corrupt(frame, victim, draw)
+
+
+def _lose_sweeps(frame: Frame, draw: np.random.Generator) -> Frame:
+    """Keep the newest sweeps only; a pillar's lost points are replaced by its first kept one."""
+    entry = frame.pillars["lidar"]
+    ages = entry.points[..., AGE]
+    distinct = np.unique(np.round(ages, 2))
+    if len(distinct) < 2:
+        return frame
+    kept_sweeps = int(draw.integers(1, len(distinct)))
+    kept = ages < distinct[kept_sweeps] - 0.005
+    alive = kept.any(axis=1)
+    first = np.take_along_axis(entry.points, kept.argmax(axis=1)[:, None, None], axis=1)
+    pillars = Pillars(np.where(kept[..., None], entry.points, first)[alive], entry.cells[alive])
+    completeness = frame.completeness.copy()
+    completeness[LIDAR] *= kept_sweeps / len(distinct)
+    return replace(frame, pillars={**frame.pillars, "lidar": pillars}, completeness=completeness)
+
+
+def _lose_cameras(frame: Frame, probability: float, draw: np.random.Generator) -> Frame:
+    camera = frame.camera
+    if camera is None:
+        return frame
+    kept = camera.present * (draw.random(len(camera.present)) >= probability)
+    if not kept.any() or (kept == camera.present).all():
+        return frame
+    images = camera.images * kept.astype(np.uint8)[:, None, None, None]
+    completeness = frame.completeness.copy()
+    completeness[CAMERA] = kept.mean()
+    return replace(frame, camera=replace(camera, images=images, present=kept.astype(np.float32)), completeness=completeness)
+
+
+def _corrupt(frame: Frame, victim: str, draw: np.random.Generator) -> Frame:
+    quality = frame.quality.copy()
+    quality[MODALITIES.index(victim)] = 0
+    if victim in frame.pillars:
+        entry = frame.pillars[victim]
+        if victim == "lidar" and draw.random() < 0.5:
+            reach_m = draw.uniform(6, 20)
+            kept = np.hypot(entry.points[:, 0, 0], entry.points[:, 0, 1]) < reach_m
+        else:
+            kept = draw.random(len(entry.cells)) > draw.uniform(0.5, 0.9)
+        pillars = entry.take(kept)
+        if victim == "radar" and len(pillars.cells):
+            pillars.points[..., 3:5] += draw.normal(0, 0.3, 2).astype(np.float32)
+        return replace(frame, pillars={**frame.pillars, victim: pillars}, quality=quality)
+    if victim == "camera" and frame.camera is not None:
+        return replace(frame, camera=replace(frame.camera, images=_spoil(frame.camera.images, draw)), quality=quality)
+    if victim in frame.windows:
+        window = frame.windows[victim]
+        noisy = (window + draw.normal(0, 0.5, window.shape)).astype(np.float32)
+        return replace(frame, windows={**frame.windows, victim: noisy}, quality=quality)
+    return frame
+
+
+def _spoil(images: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """Dark and noisy, foggy, or out of focus."""
+    kind = draw.integers(3)
+    if kind == 0:
+        noise = draw.normal(0, 10, images.shape[1:]).astype(np.float32)
+        return np.clip(images * np.float32(draw.uniform(0.05, 0.3)) + noise, 0, 255).astype(np.uint8)
+    if kind == 1:
+        clear = np.float32(draw.uniform(0.1, 0.4))
+        return (images * clear + 190 * (1 - clear)).astype(np.uint8)
+    width = int(draw.integers(4, 10))
+    return np.stack([cv2.blur(np.ascontiguousarray(image), (width, width)) for image in images])
+
+
+def tone(frame: Frame, draw: np.random.Generator) -> Frame:
+    """Exposure and contrast of each frame vary a little; not a corruption."""
+    if frame.camera is None:
+        return frame
+    table = np.arange(256, dtype=np.float32)
+    table = ((table - 128) * draw.uniform(0.8, 1.2) + 128) * draw.uniform(0.8, 1.2) + draw.uniform(-10, 10)
+    curve = np.clip(table, 0, 255).astype(np.uint8)
+    return replace(frame, camera=replace(frame.camera, images=curve[frame.camera.images]))

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One keyframe as training holds it in memory: the vehicle's own inputs without their padding, and the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.camera_view import network_intrinsics
+from peft_dml_ros.core.classes import DETECTING
+from peft_dml_ros.core.inputs import NetworkInputs
+from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.core.spec import ModelSpec
+from peft_dml_ros.core.typing import AnyArray, Float32Array, Int32Array
+
+NO_DEPTH = 255
+"""Depth bin of a feature pixel into which no LiDAR point falls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pillars:
+    """Pillars that hold points.
+
+    Attributes:
+        points: (n, N, F) float32 features, as the assembler makes them.
+        cells: (n,) int32 flat cell of each pillar.
+    """
+
+    points: Float32Array
+    cells: Int32Array
+
+    def take(self, index: AnyArray) -> Pillars:
+        """The pillars that an index array or mask selects."""
+        return Pillars(self.points[index], self.cells[index])
+
+
+@dataclass(frozen=True, slots=True)
+class CameraFrame:
+    """Images and look-up tables; the tables are shared between frames of one calibration.
+
+    Attributes:
+        images: (n, H, W, 3) uint8.
+        present: (n,) float32.
+        voxel_pixel: (V,) int32.
+        voxel_depth: (V,) int32.
+        depth_bins: (n, rows · columns) uint8 depth bin by projected LiDAR points, `NO_DEPTH` where none.
+    """
+
+    images: AnyArray
+    present: Float32Array
+    voxel_pixel: Int32Array
+    voxel_depth: Int32Array
+    depth_bins: AnyArray
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Inputs and truth of a keyframe.
+
+    Attributes:
+        token: Sample token.
+        pillars: Of LiDAR and radar, where present.
+        camera: Where present.
+        windows: (steps, features) of IMU and GNSS, where present.
+        mask, age_s, completeness: (5,) float32.
+        quality: (5,) float32, 0 for a modality that was corrupted on purpose.
+        boxes: Truth in `base_link`.
+    """
+
+    token: str
+    pillars: dict[str, Pillars]
+    camera: CameraFrame | None
+    windows: dict[str, Float32Array]
+    mask: Float32Array
+    age_s: Float32Array
+    completeness: Float32Array
+    quality: Float32Array
+    boxes: Boxes3D
+
+
+def make_frame(token: str, inputs: NetworkInputs, boxes: Boxes3D, rig: Rig, spec: ModelSpec) -> Frame:
+    """Compact form of one keyframe."""
+    pillars = {}
+    for modality in ("lidar", "radar"):
+        if modality in inputs.feeds:
+            feed = inputs.feeds[modality]
+            capacity = len(feed["pillars"])
+            cells = np.flatnonzero(feed["index_map"] < capacity).astype(np.int32)
+            pillars[modality] = Pillars(feed["pillars"][feed["index_map"][cells]].copy(), cells)
+    camera = None
+    if "camera" in inputs.feeds:
+        feed = inputs.feeds["camera"]
+        points = pillars["lidar"].points[..., :3].reshape(-1, 3) if "lidar" in pillars else np.zeros((0, 3))
+        camera = CameraFrame(
+            feed["images"],
+            feed["present"],
+            feed["voxel_pixel"],
+            feed["voxel_depth"],
+            project_depth(points, rig, spec),
+        )
+    windows = {m: inputs.feeds[m]["window"] for m in ("imu", "gnss") if m in inputs.feeds}
+    ones = np.ones(5, dtype=np.float32)
+    return Frame(token, pillars, camera, windows, inputs.mask, inputs.age_s, inputs.completeness, ones, boxes)
+
+
+def project_depth(points_m: AnyArray, rig: Rig, spec: ModelSpec) -> AnyArray:
+    """Depth bin that the nearest LiDAR point gives each feature pixel.
+
+    Args:
+        points_m: (N, 3) in `base_link`.
+        rig: Calibrated cameras.
+        spec: Image size, stride, bins.
+
+    Returns:
+        (cameras, rows · columns) uint8.
+    """
+    camera = spec.camera
+    rows, columns = camera.feature_hw
+    out = np.full((len(camera.cameras), rows * columns), NO_DEPTH, dtype=np.uint8)
+    for slot, name in enumerate(camera.cameras):
+        sensor = rig.sensors.get(name)
+        if sensor is None or sensor.camera is None or not len(points_m):
+            continue
+        optical = sensor.base_SE3_sensor.inverse().transform(points_m)
+        k = network_intrinsics(sensor.camera, camera)
+        z = optical[:, 2]
+        ahead = (z > camera.depth_min_m) & (z < camera.depth_max_m)
+        safe = np.where(ahead, z, 1.0)
+        u = np.floor((k[0, 0] * optical[:, 0] / safe + k[0, 2] + 0.5) / camera.stride)
+        v = np.floor((k[1, 1] * optical[:, 1] / safe + k[1, 2] + 0.5) / camera.stride)
+        seen = ahead & (u >= 0) & (u < columns) & (v >= 0) & (v < rows)
+        pixel = (v[seen] * columns + u[seen]).astype(np.int64)
+        bins = (np.searchsorted(camera.depth_edges_m, z[seen], side="right") - 1).astype(np.uint8)
+        np.minimum.at(out[slot], pixel, bins)
+    return out
+
+
+def detecting(mask: Float32Array) -> bool:
+    """True when at least one modality that sees objects is there."""
+    return bool(mask[: len(DETECTING)].any())
