@@ -108,7 +108,9 @@ def _lose_cameras(frame: Frame, probability: float, draw: np.random.Generator) -
     images = camera.images * kept.astype(np.uint8)[:, None, None, None]
     completeness = frame.completeness.copy()
     completeness[CAMERA] = kept.mean()
-    return replace(frame, camera=replace(camera, images=images, present=kept.astype(np.float32)), completeness=completeness)
+    return replace(
+        frame, camera=replace(camera, images=images, present=kept.astype(np.float32)), completeness=completeness
+    )
 
 
 def _corrupt(frame: Frame, victim: str, draw: np.random.Generator) -> Frame:

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,5 +162,3 @@ class BatchStream:
                 if step + 1 < last:
                     ahead = pool.submit(make, step + 1)
                 yield step, batch
-
-
