@@ -16,6 +16,8 @@ KNOWN_FAILURES = """\
   on a real keyframe as it is.
 - One simulated rig. Other mountings work in principle, since calibration is an input, but were never trained on.
 - Without LiDAR, heights and distances of far objects are guesses: see the distances in the table by threshold.
+- Headings and velocities are hardly learnt in so short a training (mAOE and mAVE above): a box may point backwards or
+  sideways, and moving objects may be given as standing.
 - Radar alone sees moving and metallic things; pedestrians and cones are mostly missed.
 - Classes with few test objects (the table gives the numbers) have figures that say little.
 - It is a demonstration, not a safety component."""
@@ -74,6 +76,7 @@ def write_card(folder: Path, manifest: Manifest, calibration: dict[str, Any]) ->
         f"One command makes it again: `{origin.get('command')}` (simulate, pretrain, finetune, export, evaluate).",
         f"Stages: {stages or 'none recorded'}. Scenes: {origin.get('splits')}.",
         f"Data: {origin.get('data')}.",
+        *([origin["note"]] if "note" in origin else []),
         "",
         "The encoders are pretrained from scratch on the training scenes, then frozen; the fine-tuning trains LoRA",
         f"(rank {manifest.adapter.get('rank')}) on their convolutions and linear layers, bottleneck adapters,",
@@ -90,7 +93,7 @@ def write_card(folder: Path, manifest: Manifest, calibration: dict[str, Any]) ->
         "",
     ]
     if test:
-        lines += ["nuscenes-devkit's own detection evaluation on test scenes that no training or choice has seen.", ""]
+        lines += ["nuscenes-devkit's own detection evaluation on test scenes that no training has seen.", ""]
         lines += [*_subset_table(test), "", "AP at 2 m by class:", "", *_class_table(test), ""]
         lines += ["Not one of these figures compares with published nuScenes results: the data are simulated.", ""]
     else:
