@@ -28,7 +28,7 @@ def section(metrics: dict[str, Any], scores: dict[str, Any], cores: int) -> str:
         "",
         "| | |",
         "|---|---|",
-        f"| frames published | {published} of {due}, {metrics['frames_published_lidar_out']} of them without LiDAR |",
+        f"| frames published | {published} ({due} due), {metrics['frames_published_lidar_out']} of them without LiDAR |",
         f"| stamp to publication | median {latency['p50']:.0f} ms, 95 % within {latency['p95']:.0f} ms |",
         f"| mAP (nuscenes-devkit), all sensors | {_number(full['map'])} |",
         f"| mAP (nuscenes-devkit), LiDAR silent | {_number(out['map'])} |",

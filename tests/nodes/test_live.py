@@ -222,6 +222,7 @@ def send_bad_input(vehicle):
     future = scenes.lidar(vehicle.now_ns() + 10**9)
     for cloud in (truncated, lidar_to_msg(sweep, "lidar_top", MAKE), lidar_to_msg(future, "lidar_top", MAKE)):
         vehicle.cloud.publish(cloud)
+        time.sleep(0.15)  # a subscription keeps the last few sweeps only: in one burst the first would be lost
     text = CompressedImage(data=b"this is no image", format="jpeg")
     text.header.frame_id = "cam_front"
     corrupt = image_to_msg(scenes.image(vehicle.now_ns()), "cam_front", MAKE)
