@@ -23,12 +23,13 @@ def section(metrics: dict[str, Any], scores: dict[str, Any], cores: int) -> str:
     words = {"silence": "silent", "freeze": "frozen", "delay": "late"}
     faults = ", ".join(f"{f.sensor} {words[f.fault]} for {f.to_s - f.from_s:g} s" for f in DEMO_FAULTS)
     published, due = metrics["frames_published"], metrics["frames_expected"]
+    out_n = metrics["frames_published_lidar_out"]
     lines = [
         f"12 s of simulated driving on {cores} cores; {faults}:",
         "",
         "| | |",
         "|---|---|",
-        f"| frames published | {published} ({due} due), {metrics['frames_published_lidar_out']} of them without LiDAR |",
+        f"| frames published | {published} ({due} due), {out_n} of them without LiDAR |",
         f"| stamp to publication | median {latency['p50']:.0f} ms, 95 % within {latency['p95']:.0f} ms |",
         f"| mAP (nuscenes-devkit), all sensors | {_number(full['map'])} |",
         f"| mAP (nuscenes-devkit), LiDAR silent | {_number(out['map'])} |",
