@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -153,11 +153,8 @@ class _StageClock:
     def __init__(self) -> None:
         self.stages_ms: dict[str, float] = {}
 
-    def __call__(self, stage: str) -> AbstractContextManager[None]:
-        return self._time(stage)
-
     @contextmanager
-    def _time(self, stage: str) -> Iterator[None]:
+    def __call__(self, stage: str) -> Iterator[None]:
         start = perf_counter()
         try:
             yield

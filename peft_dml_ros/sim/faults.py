@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.rig import Rig, modality_of_channel
+from peft_dml_ros.core.spec import Frozen
 
 FaultKind: TypeAlias = Literal["silence", "freeze", "delay"]
 
 
-class Fault(BaseModel):
+class Fault(Frozen):
     """One fault of one sensor, or of all sensors of a modality."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sensor: str = Field(description="Sensor name (LIDAR_TOP), or a modality (camera) for all of its sensors")
     fault: FaultKind = Field(

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.core.spec import Frozen
 from peft_dml_ros.sim.weather import Weather
 
 EPOCH_NS: Final = 1_735_700_000_000_000_000
@@ -35,10 +36,8 @@ _PHASE_S: Final = {
 }
 
 
-class DriveSpec(BaseModel):
+class DriveSpec(Frozen):
     """Rates and sizes of a drive's sensors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     image_width_px: int = Field(352, ge=64, le=1600, description="Width of the pictures; height follows at 16:9")
     jpeg_quality: int = Field(85, ge=10, le=100, description="JPEG quality of the pictures")
