@@ -1,32 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One sensor's health: which of its measurements are usable, and why the others are not."""
+"""One sensor's health as a state machine: which of its measurements are usable, and why the others are not.
+
+    MISSING ──first measurement──▶ OK ◀──▶ LATE ──older than its limit──▶ STALE ──next measurement──▶ OK
+                                   │
+                `fault_after` bad measurements in a row ▼          ▲ `readmit_after` good ones in a row
+                                   FROZEN · DEGRADED · CLOCK ──────┘
+
+A single bad measurement is left out and counted, and changes no state: the sensor ages until the next good one.
+"""
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter, deque
 from dataclasses import dataclass
 from enum import Enum
-
-import numpy as np
+from typing import NamedTuple
 
 from peft_dml_ros.core.classes import Modality
-from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, RadarSweep
-from peft_dml_ros.core.params import HealthParams, SyncParams
+from peft_dml_ros.core.content import fingerprint, poor_picture, poor_points
+from peft_dml_ros.core.measurements import CameraImage, Measurement
+from peft_dml_ros.core.params import HealthParams, SyncParams, seconds_by_sensor
 
 HISTORY = {"lidar": 12, "camera": 3, "radar": 12, "imu": 120, "gnss": 20, "odometry": 120}
 """Measurements kept per sensor: a second of each, and as many sweeps as a network accumulates."""
 
+_OVERDUE_PERIODS = 1.5
+_LONGEST_PERIOD_S = 1.0
+"""A camera's limit of age follows its period up to this: the first gap after a pause is no period."""
+
 
 class State(Enum):
-    """State of a sensor; only `OK` is used for detection."""
+    """State of a sensor; `OK` and `LATE` are used for detection."""
 
     OK = "OK"
+    LATE = "LATE"
     STALE = "STALE"
     MISSING = "MISSING"
     FROZEN = "FROZEN"
     DEGRADED = "DEGRADED"
     CLOCK = "CLOCK"
+    UNCALIBRATED = "UNCALIBRATED"
+
+
+class Refusal(NamedTuple):
+    """Why a measurement is left out.
+
+    Attributes:
+        reason: In words, as counted.
+        fault: State that such measurements in a row lead to; `None` for what says nothing of the sensor.
+    """
+
+    reason: str
+    fault: State | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +91,8 @@ class SensorHealth:
         self.name, self.modality = name, modality
         self._health, self._sync = health, sync
         kind = modality or "odometry"
-        self.max_age_s: float = getattr(health, f"max_age_{kind}_s", health.max_age_imu_s)
+        self._own_limit_s = seconds_by_sensor(health.max_ages).get(name)
+        self._limit_s: float = getattr(health, f"max_age_{kind}_s", health.max_age_imu_s)
         self.buffer: deque[Measurement] = deque(maxlen=HISTORY[kind])
         self.received, self.gated = 0, 0
         self.reasons: Counter[str] = Counter()
@@ -76,9 +102,11 @@ class SensorHealth:
         """Forget all measurements; the counters stay."""
         self.buffer.clear()
         self._last_stamp_ns: int | None = None
+        self._last_arrival_ns: int | None = None
+        self._looked_ns: int | None = None
         self._period_s = 0.0
-        self._repeats, self._fresh = 0, self._health.readmit_after
-        self._fingerprint = -1
+        self._bad, self._good, self._repeats = 0, 0, 0
+        self._fingerprint: int | None = None
         self._fault: State | None = None
 
     @property
@@ -86,60 +114,90 @@ class SensorHealth:
         """Stamp of the newest measurement received, usable or not."""
         return self._last_stamp_ns
 
-    def admit(self, measurement: Measurement, now_ns: int, *, clock_holds: bool = False) -> str | None:
+    @property
+    def max_age_s(self) -> float:
+        """Oldest measurement that is used; of a camera, beyond its period: it may be slow by choice."""
+        if self._own_limit_s is not None:
+            return self._own_limit_s
+        return self._limit_s + (min(self._period_s, _LONGEST_PERIOD_S) if self.modality == "camera" else 0.0)
+
+    def admit(
+        self, measurement: Measurement, now_ns: int, *, clock_holds: bool = False, invalid_share: float = 0.0
+    ) -> str | None:
         """Take in a measurement.
 
         Args:
             measurement: With its stamp.
             now_ns: Time by the node's clock.
             clock_holds: Whether other sensors' stamps agree with that clock, so that one far behind it is wrong.
+            invalid_share: Share of its points that were not finite and are left out already.
 
         Returns:
             `None` when it is usable, else the reason why not.
         """
         self.received += 1
-        reason = self._refusal(measurement, now_ns, clock_holds)
-        if reason is None:
+        self._last_arrival_ns = now_ns
+        refusal = self._stamp_refusal(measurement.stamp_ns, now_ns, clock_holds)
+        if refusal is None:
+            refusal = self._content_refusal(measurement, invalid_share)
+        refusal = self._settle(refusal)
+        if refusal is None:
             self.buffer.append(measurement)
-        else:
-            self.reasons[reason] += 1
-        return reason
+            return None
+        self.reasons[refusal.reason] += 1
+        return refusal.reason
 
-    def _refusal(self, measurement: Measurement, now_ns: int, clock_holds: bool) -> str | None:  # noqa: FBT001
-        stamp_ns = measurement.stamp_ns
+    def _settle(self, refusal: Refusal | None) -> Refusal | None:
+        """Let a judgement move the state; a good measurement may still be refused while the sensor is on probation."""
+        if refusal is not None and refusal.fault is None:
+            return refusal
+        if refusal is not None:
+            self._bad, self._good = self._bad + 1, 0
+            # A payload is known to be frozen only after some repetitions: these were the bad ones in a row.
+            if refusal.fault is State.FROZEN or self._bad >= self._health.fault_after:
+                self._fault = refusal.fault
+            return refusal
+        self._bad, self._good = 0, self._good + 1
+        if self._fault is not None and self._good < self._health.readmit_after:
+            return Refusal(f"on probation after {self._fault.value}")
+        self._fault = None
+        return None
+
+    def _stamp_refusal(self, stamp_ns: int, now_ns: int, clock_holds: bool) -> Refusal | None:  # noqa: FBT001
         if stamp_ns - now_ns > self._sync.max_future_s * 1e9:
-            self._fault = State.CLOCK
-            return "stamp from the future"
+            return Refusal("stamp from the future", State.CLOCK)
         if clock_holds and now_ns - stamp_ns > self._sync.max_past_s * 1e9:
-            self._fault = State.CLOCK
-            return "stamp from the past"
+            return Refusal("stamp from the past", State.CLOCK)
         if self._last_stamp_ns is not None:
             if stamp_ns == self._last_stamp_ns:
-                return "duplicate stamp"
+                return Refusal("duplicate stamp")
             if stamp_ns < self._last_stamp_ns:
-                return "out of order"
+                return Refusal("out of order")
             step_s = (stamp_ns - self._last_stamp_ns) * 1e-9
             self._period_s += (step_s - self._period_s) * (0.2 if self._period_s else 1.0)
         self._last_stamp_ns = stamp_ns
-        return self._content_fault(measurement)
+        return None
 
-    def _content_fault(self, measurement: Measurement) -> str | None:
-        fingerprint = _fingerprint(measurement)
-        repeated = fingerprint is not None and fingerprint == self._fingerprint
-        self._fingerprint = -1 if fingerprint is None else fingerprint
-        self._repeats = self._repeats + 1 if repeated else 0
-        self._fresh = 0 if repeated else self._fresh + 1
+    def _content_refusal(self, measurement: Measurement, invalid_share: float) -> Refusal | None:
+        mark = fingerprint(measurement)
+        self._repeats = self._repeats + 1 if mark is not None and mark == self._fingerprint else 0
+        self._fingerprint = mark
         if self._repeats + 1 >= self._health.frozen_after:
             if self._fault is not State.FROZEN:
                 self._forget_repeats()
-            self._fault = State.FROZEN
-        if self._fault is State.FROZEN and self._fresh < self._health.readmit_after:
-            return "frozen"
-        if isinstance(measurement, LidarSweep) and len(measurement.points) < self._health.min_lidar_points:
-            self._fault = State.DEGRADED
-            return "too few points"
-        self._fault = None
-        return None
+            return Refusal("frozen", State.FROZEN)
+        if self._repeats and self._fault is State.FROZEN:
+            return Refusal("frozen", State.FROZEN)
+        poor = poor_points(measurement, invalid_share, self._health)
+        if poor is None and isinstance(measurement, CameraImage) and self._look_at(measurement.stamp_ns):
+            poor = poor_picture(measurement, self._health)
+            # Once something is wrong, every picture is looked at, so that the end of it is seen as well.
+            self._looked_ns = measurement.stamp_ns if poor is None else None
+        return None if poor is None else Refusal(poor, State.DEGRADED)
+
+    def _look_at(self, stamp_ns: int) -> bool:
+        """Whether a picture's turn has come: decoding each would cost more than all else at the intake."""
+        return self._looked_ns is None or stamp_ns - self._looked_ns >= self._health.image_check_s * 1e9
 
     def _forget_repeats(self) -> None:
         """The first copies of a frozen payload came in before it was known to be frozen: take them back."""
@@ -153,7 +211,9 @@ class SensorHealth:
     def gate(self, stamp_ns: int) -> str | None:
         """Why the sensor cannot be used for a frame at a time; `None` when it can."""
         usable = self.upto(stamp_ns)
-        if usable and (stamp_ns - usable[-1].stamp_ns) * 1e-9 <= self.max_age_s:
+        fresh = usable and (stamp_ns - usable[-1].stamp_ns) * 1e-9 <= self.max_age_s
+        # A picture is looked at now and then only: those before the one that was found dark are no better.
+        if fresh and not (self._fault is State.DEGRADED and self.modality == "camera"):
             return None
         if self._fault is not None:
             return self._fault.value.lower()
@@ -169,18 +229,19 @@ class SensorHealth:
         newest = self.buffer[-1].stamp_ns if self.buffer else None
         age_s = (now_ns - newest) * 1e-9 if newest is not None else float("inf")
         reason = self.gate(now_ns)
-        state = State.OK if reason is None else self._fault or (State.STALE if self.received else State.MISSING)
+        if reason is None:
+            overdue = self._overdue(now_ns)
+            state, reason = (State.LATE, overdue) if overdue else (State.OK, None)
+        else:
+            state = self._fault or (State.STALE if self.received else State.MISSING)
         rate_hz = 1.0 / self._period_s if self._period_s else 0.0
         counts = dict(self.reasons)
         return SensorState(state, reason or "", age_s, rate_hz, self.received, self.gated, counts)
 
-
-def _fingerprint(measurement: Measurement) -> int | None:
-    """Checksum of a payload that differs between any two honest measurements; `None` where equality proves nothing."""
-    if isinstance(measurement, LidarSweep | RadarSweep):
-        return zlib.crc32(np.ascontiguousarray(measurement.points).data.cast("B")) if len(measurement.points) else None
-    if isinstance(measurement, CameraImage):
-        if measurement.jpeg is not None:
-            return zlib.crc32(measurement.jpeg)
-        return None if measurement.pixels is None else zlib.crc32(np.ascontiguousarray(measurement.pixels).data)
-    return None
+    def _overdue(self, now_ns: int) -> str:
+        """In words, for how long the next measurement has been due; empty while it is not."""
+        if self._last_arrival_ns is None or not self._period_s:
+            return ""
+        silent_s = (now_ns - self._last_arrival_ns) * 1e-9
+        limit_s = _OVERDUE_PERIODS * self._period_s + self._health.late_s
+        return f"nothing for {silent_s:.2f} s" if silent_s > limit_s else ""

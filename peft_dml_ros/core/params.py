@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticUndefined
 
 from peft_dml_ros.core.errors import ConfigError, nearest
@@ -38,6 +38,23 @@ ALL_SENSORS = (
 )
 
 
+def seconds_by_sensor(entries: tuple[str, ...]) -> dict[str, float]:
+    """`("CAM_FRONT=-0.03",)` as `{"CAM_FRONT": -0.03}`: ROS parameters know lists, but no mappings.
+
+    Raises:
+        ValueError: an entry is not of that form.
+    """
+    found = {}
+    for entry in entries:
+        name, _, value = entry.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            msg = f"'{entry}' is not of the form SENSOR=SECONDS, e.g. {ALL_SENSORS[1]}=-0.03"
+            raise ValueError(msg) from None
+    return found
+
+
 class SyncParams(Frozen):
     """When a frame is made."""
 
@@ -53,20 +70,46 @@ class SyncParams(Frozen):
     max_past_s: float = Field(
         5.0, ge=0.1, le=60.0, description="A clock that steps back by more than this resets all buffers"
     )
+    offsets: tuple[str, ...] = Field(
+        (), description="Seconds to add to a sensor's stamps, e.g. CAM_FRONT=-0.031 for a driver that stamps late"
+    )
 
 
 class HealthParams(Frozen):
     """When a sensor is gated."""
 
     max_age_lidar_s: float = Field(0.25, gt=0.0, le=5.0, description="Oldest LiDAR sweep used")
-    max_age_camera_s: float = Field(0.22, gt=0.0, le=5.0, description="Oldest image used")
+    max_age_camera_s: float = Field(
+        0.12, gt=0.0, le=5.0, description="Oldest image used, beyond the camera's own period"
+    )
     max_age_radar_s: float = Field(0.5, gt=0.0, le=5.0, description="Oldest radar sweep used")
     max_age_imu_s: float = Field(0.1, gt=0.0, le=5.0, description="Oldest IMU sample that keeps the modality alive")
     max_age_gnss_s: float = Field(2.0, gt=0.0, le=30.0, description="Oldest fix that keeps the modality alive")
+    max_ages: tuple[str, ...] = Field(
+        (), description="Oldest measurement used of single sensors, in seconds, e.g. RADAR_FRONT=0.2"
+    )
+    late_s: float = Field(
+        0.03, ge=0.0, le=5.0, description="Beyond one and a half periods without a measurement, this late: LATE"
+    )
     frozen_after: int = Field(3, ge=2, le=100, description="Equal payloads in a row that count as a frozen sensor")
-    readmit_after: int = Field(2, ge=1, le=100, description="Good measurements in a row that end a frozen state")
+    fault_after: int = Field(
+        2, ge=1, le=100, description="Bad measurements in a row that shut a sensor out; single ones are only left out"
+    )
+    readmit_after: int = Field(2, ge=1, le=100, description="Good measurements in a row that let it in again")
     min_lidar_points: int = Field(
-        100, ge=0, le=100000, description="Fewer points than this in a sweep: degraded, gated"
+        100, ge=0, le=100000, description="Fewer points than this beyond 1 m in a sweep: degraded, gated"
+    )
+    max_invalid_share: float = Field(
+        0.5, ge=0.0, le=1.0, description="Larger share of points that are not finite in a sweep: degraded, gated"
+    )
+    min_image_brightness: float = Field(
+        6.0, ge=0.0, le=255.0, description="Mean grey level below which an image is dark: degraded, gated"
+    )
+    min_image_contrast: float = Field(
+        3.0, ge=0.0, le=127.0, description="Deviation of grey levels below which it is blank: degraded, gated"
+    )
+    image_check_s: float = Field(
+        0.5, ge=0.0, le=60.0, description="Every so often an image of each camera is looked at for that"
     )
 
 
@@ -91,6 +134,16 @@ class PerceptionParams(Frozen):
     sync: SyncParams = SyncParams()
     health: HealthParams = HealthParams()
     detection: DetectionParams = DetectionParams()
+
+    @model_validator(mode="after")
+    def _sensors_with_seconds(self) -> PerceptionParams:
+        """Refuse offsets and ages of sensors that nobody listens to."""
+        for where, entries in (("sync.offsets", self.sync.offsets), ("health.max_ages", self.health.max_ages)):
+            for name in seconds_by_sensor(entries):
+                if name not in self.sensors:
+                    msg = f"{where}: sensor '{name}': {nearest(name, self.sensors)}"
+                    raise ValueError(msg)
+        return self
 
     @field_validator("sensors")
     @classmethod

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import TypeVar
 
@@ -24,7 +25,7 @@ from peft_dml_ros.core.measurements import (
     OdometrySample,
     RadarSweep,
 )
-from peft_dml_ros.core.params import PerceptionParams
+from peft_dml_ros.core.params import PerceptionParams, seconds_by_sensor
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.core.snapshot import Snapshot
 
@@ -52,6 +53,7 @@ class Synchroniser:
         self._params = params
         names = params.sensors if sensors is None else sensors
         self._sensors = {n: SensorHealth(n, modality_of_channel(n), params.health, params.sync) for n in names}
+        self._offsets_ns = {n: round(s * 1e9) for n, s in seconds_by_sensor(params.sync.offsets).items()}
         self._lock = Lock()
         self.drops: Counter[str] = Counter()
         self._clear()
@@ -66,17 +68,20 @@ class Synchroniser:
         self._due_ns = 0
         self._steps: Counter[str] = Counter()
 
-    def add(self, name: str, measurement: Measurement, now_ns: int) -> Snapshot | None:
+    def add(self, name: str, measurement: Measurement, now_ns: int, *, invalid_share: float = 0.0) -> Snapshot | None:
         """Take in one measurement.
 
         Args:
             name: Sensor.
             measurement: What it measured.
             now_ns: Time by the node's clock; offline the measurement's own stamp.
+            invalid_share: Share of its points that were not finite and are left out already.
 
         Returns:
             A snapshot when this measurement makes a frame due.
         """
+        if name in self._offsets_ns:
+            measurement = replace(measurement, stamp_ns=measurement.stamp_ns + self._offsets_ns[name])
         with self._lock:
             sensor = self._sensors.get(name)
             if sensor is None:
@@ -89,7 +94,8 @@ class Synchroniser:
                     return None
                 self._reset("clock stepped back")
             self._steps.pop(name, None)
-            reason = sensor.admit(measurement, now_ns, clock_holds=self._clock_holds(measurement.stamp_ns, now_ns))
+            holds = self._clock_holds(measurement.stamp_ns, now_ns)
+            reason = sensor.admit(measurement, now_ns, clock_holds=holds, invalid_share=invalid_share)
             if reason is not None:
                 self.drops[f"{name}: {reason}"] += 1
                 return None

@@ -14,8 +14,6 @@ from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.detector import Detections
 from peft_dml_ros.core.health import SensorState, State
 
-UNCALIBRATED = "UNCALIBRATED"
-
 _LEVELS = {State.OK.value: DiagnosticStatus.OK} | {
     state.value: DiagnosticStatus.STALE for state in (State.STALE, State.MISSING)
 }
@@ -26,7 +24,7 @@ class SensorReport:
     """One sensor as the node sees it.
 
     Attributes:
-        state: Name of a `State`, or UNCALIBRATED.
+        state: Name of a `State`.
         reason: In words, empty when all is well.
         age_s: Age of its newest usable measurement; infinite when there was none.
         rate_hz: Rate by its stamps.
@@ -78,7 +76,7 @@ def sensor_reports(
         count = received.get(name, 0)
         uncalibrated = name in missing and count > 0
         reports[name] = SensorReport(
-            state=UNCALIBRATED if uncalibrated else state.state.value,
+            state=State.UNCALIBRATED.value if uncalibrated else state.state.value,
             reason=missing[name] if uncalibrated else state.reason,
             age_s=state.age_s,
             rate_hz=state.rate_hz,

@@ -155,14 +155,16 @@ class Intake:
 
     def _take(self, name: str, decode: Callable[[Any], Measurement], message: Any) -> None:
         measurement = decode(message)
+        invalid_share = 0.0
         if isinstance(measurement, LidarSweep | RadarSweep) and (
             lost := conversions.points_dropped(message, measurement)
         ):
             self._drops.count(f"{name}: points not finite", n=lost)
+            invalid_share = lost / (lost + len(measurement.points))
         if isinstance(measurement, ImuSample):
             measurement = self._in_base_axes(name, measurement)
         now_ns = self._now_ns()
-        self._emit(self._synchroniser.add(name, measurement, now_ns), now_ns)
+        self._emit(self._synchroniser.add(name, measurement, now_ns, invalid_share=invalid_share), now_ns)
 
     def _in_base_axes(self, name: str, sample: ImuSample) -> ImuSample:
         turn = self._rig[name].base_SE3_sensor.rotation

@@ -28,7 +28,8 @@ def declare_parameters(node: Node) -> NodeParams:
     given = {
         name: override.value
         for name, override in node._parameter_overrides.items()  # noqa: SLF001  rclpy has no public view of them
-        if not name.startswith(OWNED_BY_RCLPY)
+        # An empty list in a file reaches a node as no value at all.
+        if not name.startswith(OWNED_BY_RCLPY) and override.value is not None
     }
     params = validated(NodeParams, nested(given), "parameters")
     values = params.model_dump()
@@ -61,7 +62,8 @@ def _judge(node: Node, changes: Sequence[Parameter]) -> SetParametersResult:
 
 
 def _descriptor(info: ParamInfo) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(description=info.description)
+    # ROS gives an empty list no type, or that of bytes; what it may hold is checked with everything else.
+    descriptor = ParameterDescriptor(description=info.description, dynamic_typing=isinstance(info.default, tuple))
     if info.minimum is None or info.maximum is None:
         return descriptor
     if isinstance(info.default, int):

@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from peft_dml_ros.core.params import PerceptionParams
+from peft_dml_ros.core.health import State
+from peft_dml_ros.core.measurements import CameraImage
+from peft_dml_ros.core.params import HealthParams, PerceptionParams, SyncParams
 from peft_dml_ros.core.sync import NO_REFERENCE, Synchroniser
 from tests.support import scenes
 from tests.support.scenes import MS, START_NS
@@ -228,3 +230,81 @@ def test_two_inertial_units_make_one_stream_in_time_order():
     stamps = [m.stamp_ns for m in frame.imu]
     assert len(stamps) == 20
     assert stamps == sorted(stamps)
+
+
+def blank(stamp_ns, shade):
+    """A picture that is the same everywhere, but for a mark of its stamp that keeps it from being frozen."""
+    pixels = np.full((198, 352, 3), shade, np.uint8)
+    pixels[1:3, 1:3] = stamp_ns // MS % 200
+    return CameraImage(stamp_ns, pixels=pixels)
+
+
+@pytest.mark.parametrize(("shade", "reason"), [(0, "dark image"), (128, "blank image")])
+def test_a_covered_camera_is_degraded_within_the_time_of_a_look_and_readmitted(sync, shade, reason):
+    gated = {}
+    for t, name in events(4000):
+        stamp = START_NS + t * MS
+        covered = name == "CAM_FRONT" and 1000 <= t < 2500
+        measurement = blank(stamp, shade) if covered else MAKERS[name](stamp)
+        if (snapshot := sync.add(name, measurement, stamp)) is not None:
+            gated[t] = snapshot.gated.get("CAM_FRONT")
+        if t == 2400:
+            assert sync.states(stamp)["CAM_FRONT"].state is State.DEGRADED
+    assert all(gated[t] is None for t in gated if 0 < t < 1000 or t > 2800)
+    assert all(gated[t] == "degraded" for t in gated if 1700 <= t < 2500)
+    assert sync.drops[f"CAM_FRONT: {reason}"] >= 10
+    assert sync.drops["CAM_FRONT: on probation after DEGRADED"] == 1
+
+
+def test_a_sensor_is_late_before_it_is_stale_and_used_meanwhile(sync):
+    play(sync, events(1000))
+    seen = [sync.states(START_NS + t * MS)["LIDAR_TOP"].state for t in range(900, 1400, 10)]
+    order = list(dict.fromkeys(seen))
+    assert order == [State.OK, State.LATE, State.STALE]
+    assert "nothing for" in sync.states(START_NS + 1100 * MS)["LIDAR_TOP"].reason
+
+
+def test_points_that_are_mostly_invalid_shut_a_sensor_out_after_two_sweeps_and_two_good_ones_let_it_in(sync):
+    refused = []
+    for t, name in events(1500):
+        if name != "LIDAR_TOP":
+            continue
+        stamp, before = START_NS + t * MS, sum(sync.drops.values())
+        sync.add(name, scenes.lidar(stamp), stamp, invalid_share=0.8 if 500 <= t < 900 else 0.0)
+        refused += [t] if sum(sync.drops.values()) > before else []
+    assert refused == [500, 600, 700, 800, 900]
+
+
+def test_a_blocked_lidar_whose_firings_all_end_at_once_is_degraded(sync):
+    for t in range(0, 500, 100):
+        stamp = START_NS + t * MS
+        sweep = scenes.lidar(stamp)
+        sync.add("LIDAR_TOP", replace(sweep, points=sweep.points * np.float32(0.001)), stamp)
+    assert sync.states(START_NS + 400 * MS)["LIDAR_TOP"].state is State.DEGRADED
+
+
+def test_offsets_and_ages_of_single_sensors():
+    params = PerceptionParams(
+        sensors=SENSORS,
+        sync=SyncParams(offsets=("CAM_FRONT=-0.03",)),
+        health=HealthParams(max_ages=("RADAR_FRONT=0.05",)),
+    )
+    sync = Synchroniser(params)
+    frames = play(sync, events(1000))
+    late = frames[-1].cameras["CAM_FRONT"].stamp_ns - START_NS
+    assert (late + 30 * MS - 7 * MS) % (83 * MS) == 0
+    assert any("RADAR_FRONT" in f.gated for f in frames)
+    assert any("RADAR_FRONT" not in f.gated for f in frames)
+
+
+def test_a_slow_camera_is_used_for_its_own_period():
+    sync = Synchroniser(PerceptionParams(), ["LIDAR_TOP", "CAM_FRONT"])
+    schedule = sorted([(t, "LIDAR_TOP") for t in range(0, 4000, 100)] + [(t, "CAM_FRONT") for t in range(7, 4000, 500)])
+    frames = play(sync, schedule)
+    assert all("CAM_FRONT" not in f.gated for f in frames[10:])
+
+
+@pytest.mark.parametrize("entry", ["CAM_FRONT", "CAM_FRONT=soon", "CAM_FROT=0.1"])
+def test_bad_offsets_are_refused_with_the_choices(entry):
+    with pytest.raises(ValueError, match="CAM_FRONT"):
+        PerceptionParams(sync=SyncParams(offsets=(entry,)))

@@ -65,3 +65,13 @@ def test_values_out_of_range_are_refused_while_running():
         (result,) = made.set_parameters([Parameter("detection.score_threshold", value=0.5)])
         assert result.successful
         assert read_parameters(made).detection.score_threshold == 0.5
+
+
+def test_lists_of_the_shipped_file_are_taken_and_may_be_set_later(repository):
+    with node("--params-file", str(repository / "config" / "perception.yaml")) as made:
+        assert declare_parameters(made) == NodeParams()
+        assert made.set_parameters([Parameter("sync.offsets", value=["CAM_FRONT=-0.03"])])[0].successful
+        assert read_parameters(made).sync.offsets == ("CAM_FRONT=-0.03",)
+        refused = made.set_parameters([Parameter("sync.offsets", value=["CAM_FRNT=1"])])[0]
+        assert not refused.successful
+        assert "CAM_FRONT" in refused.reason

@@ -57,9 +57,10 @@ def radar(stamp_ns: int, n: int = 20) -> RadarSweep:
 
 
 def image(stamp_ns: int) -> CameraImage:
-    """A JPEG whose colour depends on the stamp."""
-    shade = stamp_ns // MS % 200 + 20
-    ok, data = cv2.imencode(".jpg", np.full((198, 352, 3), shade, np.uint8))
+    """A JPEG, brighter to the right, whose colour depends on the stamp."""
+    shade = stamp_ns // MS % 150 + 20
+    pixels = np.full((198, 352, 3), shade, np.uint8) + np.linspace(0, 80, 352, dtype=np.uint8)[None, :, None]
+    ok, data = cv2.imencode(".jpg", pixels)
     assert ok
     return CameraImage(stamp_ns, data.tobytes())
 

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a measurement says of its sensor: the same payload again, hardly any point, a dark or blank picture."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final
+
+import cv2
+import numpy as np
+
+from peft_dml_ros.core.camera_view import MAX_PIXELS, jpeg_size
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, RadarSweep
+from peft_dml_ros.core.params import HealthParams
+from peft_dml_ros.core.typing import UInt8Array
+
+NEAR_M: Final = 1.0
+"""Points nearer than this are firings without return, or the vehicle itself."""
+
+
+def fingerprint(measurement: Measurement) -> int | None:
+    """Checksum of a payload that differs between any two honest measurements; `None` where equality proves nothing."""
+    if isinstance(measurement, LidarSweep | RadarSweep):
+        return zlib.crc32(np.ascontiguousarray(measurement.points).data.cast("B")) if len(measurement.points) else None
+    if isinstance(measurement, CameraImage):
+        if measurement.jpeg is not None:
+            return zlib.crc32(measurement.jpeg)
+        return None if measurement.pixels is None else zlib.crc32(np.ascontiguousarray(measurement.pixels).data)
+    return None
+
+
+def poor_points(measurement: Measurement, invalid_share: float, limits: HealthParams) -> str | None:
+    """Why the points of a sweep say little; `None` when they do not, or it is no sweep.
+
+    Args:
+        measurement: Any measurement.
+        invalid_share: Share of its points that were not finite and are left out already.
+        limits: When points are too few or too often invalid.
+    """
+    if isinstance(measurement, LidarSweep | RadarSweep) and invalid_share > limits.max_invalid_share:
+        return "too many points not finite"
+    if isinstance(measurement, LidarSweep):
+        # A blocked LiDAR may send all of its firings, each of them at no distance.
+        xyz = measurement.points[:, :3]
+        far = np.count_nonzero(np.einsum("ij,ij->i", xyz, xyz) > NEAR_M**2)
+        return "too few points" if far < limits.min_lidar_points else None
+    return None
+
+
+def poor_picture(image: CameraImage, limits: HealthParams) -> str | None:
+    """Why a picture says nothing: it is dark, or the same everywhere. `None` when it is neither, or no picture at all.
+
+    What cannot be decoded is left to the decoder, which counts it.
+    """
+    grey = _thumbnail(image)
+    if grey is None:
+        return None
+    if float(grey.mean()) < limits.min_image_brightness:
+        return "dark image"
+    return "blank image" if float(grey.std()) < limits.min_image_contrast else None
+
+
+def _thumbnail(image: CameraImage) -> UInt8Array | None:
+    """The picture in grey at an eighth of its size."""
+    if image.pixels is not None:
+        return image.pixels[::8, ::8].mean(axis=2).astype(np.uint8)
+    data = image.jpeg or b""
+    try:
+        width, height = jpeg_size(data)
+        if width * height > MAX_PIXELS:
+            return None
+        grey = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
+    except (DataError, cv2.error):
+        return None
+    return None if grey is None else np.asarray(grey, dtype=np.uint8)
