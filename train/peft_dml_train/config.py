@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,9 +23,13 @@ class Section(BaseModel):
 class BevConfig(Section):
     """Widths of a bird's-eye-view encoder."""
 
+    body: Literal["pyramid", "second"] = Field(
+        "pyramid", description="second, for LiDAR only: the layer shapes of the public CenterPoint-pillar network"
+    )
     pillar: int = Field(32, description="Channels of a pillar's feature")
+    pillar_hidden: int = Field(0, ge=0, description="Channels of a first layer on the points; 0 for none")
     widths: tuple[int, ...] = Field((32, 64, 128, 176), description="Channels at 1, 1/2, 1/4, 1/8 of the grid")
-    depths: tuple[int, ...] = Field((0, 1, 1, 2), description="Residual blocks at these levels")
+    depths: tuple[int, ...] = Field((0, 1, 1, 2), description="Blocks at these levels, after the one that leads there")
     neck: int = 64
     out: int = 48
 
@@ -33,6 +37,7 @@ class BevConfig(Section):
 class CameraConfig(Section):
     """Widths of the image backbone, the lift and the map encoder behind it."""
 
+    layer: Literal["basic", "bottleneck"] = Field("basic", description="Residual blocks of ResNet-18 or of ResNet-50")
     stem: int = 24
     widths: tuple[int, int, int, int] = (32, 64, 128, 160)
     depths: tuple[int, int, int, int] = (1, 2, 2, 2)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from transformers import ResNetBackbone, ResNetConfig
 
+from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_train.config import CameraConfig
 from peft_dml_train.encoders.blocks import BevPyramid, conv_bn, gather_rows, upsample
@@ -41,7 +42,7 @@ class CameraEncoder(nn.Module):
         super().__init__()
         if spec.camera.stride != BACKBONE_STRIDE:
             msg = f"camera stride is {spec.camera.stride}; the feature pyramid yields {BACKBONE_STRIDE}"
-            raise ValueError(msg)
+            raise ConfigError(msg)
         self.size, self.heights = spec.grid.size, len(spec.camera.voxel_heights_m)
         self.bins, self.context = spec.camera.depth_bins, config.context
         self.backbone = ResNetBackbone(
@@ -49,7 +50,7 @@ class CameraEncoder(nn.Module):
                 embedding_size=config.stem,
                 hidden_sizes=list(config.widths),
                 depths=list(config.depths),
-                layer_type="basic",
+                layer_type=config.layer,
                 out_features=["stage2", "stage3", "stage4"],
             )
         )

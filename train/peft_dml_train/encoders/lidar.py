@@ -1,32 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LiDAR encoder: pillars on a fine grid, one strided convolution to the common grid, a pyramid there."""
+"""LiDAR encoder: pillars on a fine grid, and a pyramid that ends on the common grid."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
+from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_train.config import BevConfig
 from peft_dml_train.encoders.blocks import BevPyramid, conv_bn
 from peft_dml_train.encoders.pillars import PillarMap
+from peft_dml_train.encoders.second import SecondPyramid
 
 SCALES = (0.02, 0.02, 0.5, 2.0, 5.0, 5.0, 5.0, 2.0, 5.0, 5.0)
 """For x, y, z, intensity, age, offsets from the pillar's mean x, y, z and centre x, y."""
 
 
 class LidarEncoder(nn.Module):
-    """Pillars (B, P, N, 10) and index map (B, H·W) to a map (B, out, size, size)."""
+    """Pillars (B, P, N, 10) and index map (B, H·W) to a map (B, out, size, size).
+
+    With the `second` body the convolutions see the map as public networks do, in the axes of nuScenes' LiDAR (x right,
+    y ahead): a quarter turn of the index map on the way in, and one of the result on the way out.
+    """
 
     def __init__(self, spec: ModelSpec, config: BevConfig) -> None:
         super().__init__()
-        if spec.lidar.pillar_grid != 2 * spec.grid.size:
-            msg = f"the LiDAR's pillar grid is {spec.lidar.pillar_grid}; it must be twice the grid, {spec.grid.size}"
-            raise ValueError(msg)
-        self.pillars = PillarMap(SCALES, config.pillar, spec.lidar.pillar_grid)
-        self.reduce = conv_bn(config.pillar, config.widths[0], stride=2)
-        self.pyramid = BevPyramid(config.widths[0], config.widths, config.depths, config.neck, config.out)
+        fine, size = spec.lidar.pillar_grid, spec.grid.size
+        self.grid, self.turned = fine, config.body == "second"
+        self.pillars = PillarMap(SCALES, config.pillar, fine, config.pillar_hidden, floor=self.turned)
+        if self.turned:
+            if config.out != config.neck * len(config.widths):
+                msg = f"network.lidar.out is {config.out}; with the second body it is neck x levels"
+                msg = f"{msg}, {config.neck * len(config.widths)}"
+                raise ConfigError(msg)
+            self.reduce: nn.Module = nn.Identity()
+            self.pyramid: nn.Module = SecondPyramid(
+                config.pillar, config.widths, config.depths, config.neck, fine // size
+            )
+        else:
+            if fine != 2 * size:
+                msg = f"the LiDAR's pillar grid is {fine}; it must be twice the grid, {size}"
+                raise ConfigError(msg)
+            self.reduce = conv_bn(config.pillar, config.widths[0], stride=2)
+            self.pyramid = BevPyramid(config.widths[0], config.widths, config.depths, config.neck, config.out)
 
     def forward(self, pillars: torch.Tensor, index_map: torch.Tensor) -> torch.Tensor:
         """Bird's-eye-view features in `base_link`."""
-        return self.pyramid(self.reduce(self.pillars(pillars, index_map)))
+        if not self.turned:
+            return self.pyramid(self.reduce(self.pillars(pillars, index_map)))
+        index = index_map.view(-1, self.grid, self.grid).transpose(1, 2).flip(2).flatten(1)
+        return self.pyramid(self.pillars(pillars, index)).flip(3).transpose(2, 3)

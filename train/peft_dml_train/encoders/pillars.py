@@ -20,13 +20,20 @@ class PillarMap(nn.Module):
             of 0.1 s and velocities would otherwise not be seen, and with them no direction of travel.
         channels: Of the result.
         grid: Cells per side.
+        hidden: Channels of a first layer, whose maximum over the pillar goes beside each point; 0 for none.
+        floor: Hold the maximum above a level per channel. Public networks let the empty rows of a pillar into the
+            maximum, which comes to the same; zero, a plain ReLU, until such weights are imported.
     """
 
-    def __init__(self, scales: tuple[float, ...], channels: int, grid: int) -> None:
+    def __init__(
+        self, scales: tuple[float, ...], channels: int, grid: int, hidden: int = 0, *, floor: bool = False
+    ) -> None:
         super().__init__()
         self.grid = grid
         self.register_buffer("scales", torch.tensor(scales), persistent=False)
-        self.linear = nn.Linear(len(scales), channels, bias=False)
+        self.register_buffer("floor", torch.zeros(channels) if floor else None)
+        self.first = _point_layer(len(scales), hidden) if hidden else None
+        self.linear = nn.Linear(2 * hidden or len(scales), channels, bias=False)
         self.norm = nn.BatchNorm1d(channels, EPS, MOMENTUM)
 
     def forward(self, pillars: torch.Tensor, index_map: torch.Tensor) -> torch.Tensor:
@@ -40,7 +47,18 @@ class PillarMap(nn.Module):
             (B, C, grid, grid) map.
         """
         batch, count, points, features = pillars.shape
-        x = self.norm(self.linear(pillars.reshape(-1, features) * self.scales))
-        x = functional.relu(x.view(batch, count, points, -1).amax(dim=2))
+        x = pillars.reshape(-1, features) * self.scales
+        if self.first is not None:
+            each = self.first(x).view(batch, count, points, -1)
+            whole = each.amax(dim=2, keepdim=True).expand_as(each)
+            x = torch.cat([each, whole], dim=3).view(batch * count * points, -1)
+        x = self.norm(self.linear(x)).view(batch, count, points, -1).amax(dim=2)
+        x = functional.relu(x) if self.floor is None else torch.maximum(x, self.floor.to(x.dtype))
         cells = gather_rows(x, index_map)
         return cells.view(batch, self.grid, self.grid, -1).permute(0, 3, 1, 2)
+
+
+def _point_layer(features: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(features, channels, bias=False), nn.BatchNorm1d(channels, EPS, MOMENTUM), nn.ReLU(inplace=True)
+    )
