@@ -17,10 +17,12 @@ from functools import partial
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 
 from peft_dml_ros.core.errors import ConfigError, PeftDmlError
 from peft_dml_ros.nodes.diagnostics import NodeReport
 from peft_dml_ros.nodes.drops import DropCounter
+from peft_dml_ros.nodes.hot_swap import HotSwap
 from peft_dml_ros.nodes.intake import Intake
 from peft_dml_ros.nodes.parameters import declare_parameters, read_parameters
 from peft_dml_ros.nodes.pipeline import FrameJob, Pipeline
@@ -29,6 +31,8 @@ from peft_dml_ros.nodes.runtime import ros_main, spin
 from peft_dml_ros.nodes.worker import LatestWorker
 
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
+MODEL_PARAMETERS = ("bundle", "engine", "threads")
+"""Parameters whose change loads another model while the node runs."""
 
 
 class PerceptionNode(LifecycleNode):
@@ -74,6 +78,8 @@ class PerceptionNode(LifecycleNode):
         self._outputs.announce(self._params.detection.score_threshold)
         self._worker = LatestWorker(self._detect, lambda error: self._drops.count("frame: failed", repr(error)))
         self._undo.append(self._worker.close)
+        self._swap = HotSwap()
+        self._undo.append(self._swap.close)
         self._intake = Intake(self, self._params, self._drops, self._submit)
         self._undo.append(self._intake.destroy)
         jumps = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
@@ -128,6 +134,7 @@ class PerceptionNode(LifecycleNode):
 
     def _detect(self, job: FrameJob) -> None:
         """One frame, in the worker's thread."""
+        self._take_over()
         begun_ns = self._now_ns()
         found = self._pipeline(job)
         for reason, n in found.drops.items():
@@ -144,10 +151,40 @@ class PerceptionNode(LifecycleNode):
         self._outputs.publish_status(self._last)
         self._outputs.publish_markers(found.boxes, found.stamp_ns)
 
+    def _take_over(self) -> None:
+        """Between two frames, take over what has changed since: another model, other settings of the detection."""
+        ready = self._swap.take()
+        if ready is not None:
+            self._pipeline = ready
+            self._outputs.take_over(ready.bundle, self._params.detection.score_threshold)
+            manifest = ready.bundle.manifest
+            self.get_logger().info(f"bundle {manifest.name} {manifest.version} taken over")
+        self._pipeline.tune(self._params.detection)
+
+    def _follow_parameters(self) -> None:
+        """Act on parameters that were set while the node runs; those of sensors wait for the next configure."""
+        if self._swap.failure is not None:
+            failure, self._swap.failure = self._swap.failure, None
+            manifest = self._pipeline.bundle.manifest
+            self.get_logger().error(f"{failure}; {manifest.name} {manifest.version} stays in use")
+            self.set_parameters([Parameter(name, value=v) for name, v in self._pipeline.settings.items()])
+            self._params = read_parameters(self)
+        wanted, before = read_parameters(self), self._params
+        if wanted == before:
+            return
+        self._params = wanted
+        if any(getattr(wanted, name) != getattr(before, name) for name in MODEL_PARAMETERS):
+            self._swap.request(wanted)
+            self.get_logger().info(f"loading bundle {wanted.bundle}, {wanted.engine}, {wanted.threads} threads")
+        rest = {"detection": wanted.detection} | {name: getattr(wanted, name) for name in MODEL_PARAMETERS}
+        if before.model_copy(update=rest) != wanted:
+            self.get_logger().warning("sensors, frames and limits change with the next configure")
+
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)
 
     def _every_second(self) -> None:
+        self._follow_parameters()
         self._intake.refresh()
         last, idle_s = self._last, time.monotonic() - self._last_s
         report = NodeReport(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.detector import Detections, Detector
-from peft_dml_ros.core.params import PerceptionParams
+from peft_dml_ros.core.params import DetectionParams, PerceptionParams
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.engines import load_engines
@@ -55,6 +55,17 @@ class Pipeline:
         if job.rig is not self._detector.rig:
             self._detector = self._make(job.rig)
         return self._detector(job.snapshot)
+
+    @property
+    def settings(self) -> dict[str, str | int]:
+        """The parameters that this was loaded with."""
+        return {"bundle": self._params.bundle, "engine": self._params.engine, "threads": self._params.threads}
+
+    def tune(self, detection: DetectionParams) -> None:
+        """Take other settings of the detection over, from the next frame on."""
+        if detection != self._params.detection:
+            self._params = self._params.model_copy(update={"detection": detection})
+            self._detector = self._make(self._detector.rig)
 
     def _make(self, rig: Rig) -> Detector:
         return Detector(self.bundle, rig, self._engines, self._params.detection, max(1, self._params.threads))

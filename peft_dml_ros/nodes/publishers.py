@@ -73,6 +73,11 @@ class Outputs:
             VisionInfo(header=header, method=f"{manifest.name} {manifest.version}", database_location=topic)
         )
 
+    def take_over(self, bundle: Bundle, threshold: float) -> None:
+        """Speak for another model from now on."""
+        self._bundle = bundle
+        self.announce(threshold)
+
     def publish_boxes(self, boxes: Boxes3D, stamp_ns: int) -> None:
         """Publish the boxes of a frame, also when there are none: silence must mean failure."""
         classes = self._bundle.spec.classes

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another model while frames go on: none is lost, the outputs speak for the new one, and a bad one is rolled back."""
+
+import time
+
+import pytest
+from rcl_interfaces.srv import GetParameters, SetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import PointCloud2
+from tf2_msgs.msg import TFMessage
+from vision_msgs.msg import Detection3DArray, VisionInfo
+
+from peft_dml_ros.datasets.conversions import lidar_to_msg, stamp_ns_from_msg, tf_static_to_msg
+from peft_dml_ros.nodes.factory import RclpyFactory
+from peft_dml_ros.nodes.subscribing import LATCHED
+from tests.support import scenes
+from tests.support.random_bundle import make_random_bundle
+from tests.support.ros_processes import ros_process
+
+pytestmark = pytest.mark.ros
+MAKE = RclpyFactory()
+PERIOD_S = 0.2
+
+
+class Vehicle:
+    """A LiDAR, and what comes back from the node `/swap/perception`."""
+
+    def __init__(self, node):
+        self.node = node
+        self.executor = SingleThreadedExecutor(context=node.context)
+        self.executor.add_node(node)
+        self.sent, self.boxes, self.models = [], [], []
+        node.create_subscription(Detection3DArray, "/swap/perception/detections", self.boxes.append, 50)
+        node.create_subscription(VisionInfo, "/swap/perception/vision_info", self.models.append, LATCHED)
+        self.cloud = node.create_publisher(PointCloud2, "/swap/lidar_top/points", 10)
+        node.create_publisher(TFMessage, "/tf_static", LATCHED).publish(tf_static_to_msg(scenes.rig(), MAKE))
+        self.set = node.create_client(SetParameters, "/swap/perception/set_parameters")
+        self.get = node.create_client(GetParameters, "/swap/perception/get_parameters")
+
+    def spin(self, seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def drive_until(self, condition, timeout_s=20.0):
+        """Publish sweeps until a condition holds."""
+        end = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < end
+            now_ns = self.node.get_clock().now().nanoseconds
+            self.sent.append(now_ns)
+            self.cloud.publish(lidar_to_msg(scenes.lidar(now_ns), "lidar_top", MAKE))
+            self.spin(PERIOD_S)
+
+    def call(self, client, request):
+        answer = client.call_async(request)
+        self.drive_until(answer.done)
+        return answer.result()
+
+    def set_parameter(self, name, value):
+        return self.call(self.set, SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()]))
+
+    def parameter(self, name):
+        return self.call(self.get, GetParameters.Request(names=[name])).values[0]
+
+
+def test_a_model_is_swapped_without_losing_a_frame_and_a_bad_one_is_rolled_back(tmp_path, ros_node):
+    first, second = (make_random_bundle(tmp_path / name, name=name) for name in ("first", "second"))
+    arguments = ("--ros-args", "-p", f"bundle:={first}", "-r", "__ns:=/swap", "-p", "detection.score_threshold:=0.0")
+    with ros_process("peft_dml_ros.nodes.perception", *arguments, log=tmp_path / "log") as node:
+        vehicle = Vehicle(ros_node)
+        vehicle.drive_until(lambda: len(vehicle.boxes) >= 3)
+        vehicle.sent.clear()
+        vehicle.boxes.clear()
+        assert vehicle.set_parameter("bundle", str(second)).results[0].successful
+        vehicle.drive_until(lambda: vehicle.models[-1].method.startswith("second"))
+
+        assert vehicle.set_parameter("bundle", str(tmp_path / "none")).results[0].successful
+        node.wait_for("stays in use")
+        assert vehicle.parameter("bundle").string_value == str(second)
+
+        with_all = len(vehicle.boxes[-1].detections)
+        assert vehicle.set_parameter("detection.max_boxes", 1).results[0].successful
+        vehicle.drive_until(lambda: len(vehicle.boxes[-1].detections) == 1)
+        assert with_all > 1
+        vehicle.spin(1.0)
+
+        returned = {stamp_ns_from_msg(message) for message in vehicle.boxes}
+        assert not set(vehicle.sent) - returned, node.text
+        assert [m.method.partition(" ")[0] for m in vehicle.models] == ["first", "second"]
+        assert node.stop() == 0
+        assert "Traceback" not in node.text
