@@ -1,8 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A spinning LiDAR with 32 beams (HDL-32E): ranges by ray casting, intensity by material and incidence."""
+"""A spinning LiDAR with 32 beams (HDL-32E): a rolling scan by ray casting, intensity by material and incidence.
+
+The conventions are those of nuScenes' files. A turn starts on the left (-x of the sensor frame), goes clockwise and is
+stamped at its end, so that cameras fire as the beam passes them. Each column of 32 beams has its own time: the sensor
+and everything that moves are where they are then. All firings are kept, in order; those without return are points of
+range 0. The files hold points that are compensated for the vehicle's own motion, not for that of objects: in the real
+keyframe the firings without return trail behind the sensor by 0.45 m x (1 - share of the turn), which is its 9 m/s
+times 50 ms. So it is here, unless raw points are asked for, as a driver gives them.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -10,67 +19,219 @@ import numpy as np
 
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import LidarSweep
-from peft_dml_ros.core.typing import Float32Array, IntArray
-from peft_dml_ros.sim.raycast import Caster
+from peft_dml_ros.core.typing import BoolArray, Float32Array, FloatArray, IntArray
+from peft_dml_ros.sim.ego_body import ego_body
+from peft_dml_ros.sim.mesh import Surface, normals_of
+from peft_dml_ros.sim.raycast import Caster, Hits, tree_of
+from peft_dml_ros.sim.world import World
 
-ELEVATIONS_DEG: Final = (
-    *(-30.67, -29.33, -27.91, -26.63, -25.32, -24.00, -22.72, -21.43, -20.08, -18.74, -17.38, -16.03, -14.70, -13.36),
-    *(-12.03, -10.69, -9.35, -8.02, -6.68, -5.34, -4.01, -2.68, -1.34, -0.01, 1.32, 2.66, 4.00, 5.33, 6.67, 8.00),
-    *(9.33, 10.67),
-)
+RINGS: Final = 32
+ELEVATIONS_DEG: Final = tuple(-30.67 + ring * 4 / 3 for ring in range(RINGS))
 """Elevation of each ring, lowest first."""
 
 AZIMUTHS: Final = 1085
-MAX_RANGE_M: Final = 100.0
+TURN_S: Final = 0.05
+"""Duration of a turn. Slower rates leave turns out: the head does not slow down."""
+
+FIRING_S: Final = 1.152e-6
+"""Time between two beams of a column, which fire in the order of rings 0, 16, 1, 17, ..."""
+
+MIN_RANGE_M: Final = 0.5
+MAX_RANGE_M: Final = 105.0
 RANGE_SIGMA_M: Final = 0.02
-FULL_SCALE: Final = 120.0
+FULL_SCALE: Final = 125.0
 """Intensity of a perfect white diffuse surface at normal incidence."""
+
+SPECKLE: Final = 0.45
+"""Standard deviation of the logarithm of the intensity."""
+
+AMBIENT: Final = 0.15
+"""Share of a surface's return that does not depend on incidence: it is rough."""
+
+FAINTEST: Final = 1.5e-5
+"""Reflectance / m² at which 63 % of firings return."""
+
+GLASS_RETURNS: Final = 0.3
+"""Share of firings at glass that come back from it, or from behind it."""
+
+LOST: Final = 0.005
+RETRO_REFLECTANCE: Final = 0.9
+"""Materials from here on are retro-reflectors: bright from all sides, up to the end of the scale."""
+
+RETRO_INTENSITY: Final = (100.0, 290.0)
+IDLE_INTENSITY: Final = 9.0
+"""Median intensity of firings without return."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    """One turn, in firing order: column by column; N = AZIMUTHS * RINGS.
+
+    Attributes:
+        directions: (N, 3) float32 unit, sensor frame.
+        ring: (N,) float32.
+        column_s: (AZIMUTHS,) float64 time of each column relative to the turn's end.
+        offset_s: (N,) float32 the same for each firing.
+    """
+
+    directions: Float32Array
+    ring: Float32Array
+    column_s: FloatArray
+    offset_s: Float32Array
 
 
 @lru_cache(maxsize=1)
-def _pattern() -> tuple[Float32Array, Float32Array]:
-    """Unit directions (N, 3) in the sensor frame and ring (N,), in firing order: column by column."""
-    elevation = np.deg2rad(ELEVATIONS_DEG)
-    # The head turns clockwise from the back, as nuScenes' does.
-    azimuth = -np.pi / 2 - np.arange(AZIMUTHS) * 2 * np.pi / AZIMUTHS
-    grid_a, grid_e = np.meshgrid(azimuth, elevation, indexing="ij")
-    directions = np.stack([np.cos(grid_e) * np.cos(grid_a), np.cos(grid_e) * np.sin(grid_a), np.sin(grid_e)], axis=-1)
-    ring = np.tile(np.arange(len(elevation)), AZIMUTHS)
-    return directions.reshape(-1, 3).astype(np.float32), ring.astype(np.float32)
+def _pattern() -> _Pattern:
+    ring = np.arange(RINGS)
+    column_s = np.arange(AZIMUTHS) * TURN_S / AZIMUTHS - TURN_S
+    fired_s = column_s[:, None] + FIRING_S * (2 * (ring % 16) + ring // 16)
+    azimuth = np.pi - (fired_s / TURN_S + 1) * 2 * np.pi
+    elevation = np.broadcast_to(np.deg2rad(ELEVATIONS_DEG), azimuth.shape)
+    directions = np.stack(
+        [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)], axis=-1
+    )
+    return _Pattern(
+        directions.reshape(-1, 3).astype(np.float32),
+        np.tile(ring, AZIMUTHS).astype(np.float32),
+        column_s,
+        np.repeat(column_s, RINGS).astype(np.float32),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """Where beams meet the vehicle itself, which is always the same.
+
+    Attributes:
+        index: (K,) firings.
+        range_m: (K,) float32.
+        reflectance: (K,) float32.
+        cosine: (K,) float32 of incidence.
+    """
+
+    index: IntArray
+    range_m: Float32Array
+    reflectance: Float32Array
+    cosine: Float32Array
+
+
+@lru_cache(maxsize=4)
+def _own(pose: tuple[float, ...]) -> _Own:
+    """What the LiDAR of a mounting (rotation, translation) sees of the vehicle."""
+    rotation, origin = np.reshape(pose[:9], (3, 3)), np.array(pose[9:])
+    rays = np.ascontiguousarray(_pattern().directions @ rotation.T, dtype=np.float32)
+    body = ego_body()
+    starts = np.ascontiguousarray(np.broadcast_to(origin, rays.shape), dtype=np.float32)
+    out = tree_of(body.vertices, body.faces).run(starts, rays, output=True)
+    index = np.flatnonzero(out["primID"] >= 0)
+    face = out["primID"][index]
+    cosine = np.abs(np.einsum("ij,ij->i", normals_of(body)[face], rays[index]))
+    return _Own(index, out["tfar"][index], body.reflectance[face], cosine.astype(np.float32))
 
 
 def scan(
-    caster: Caster, base_SE3_lidar: SE3, time_s: float, stamp_ns: int, rng: np.random.Generator
+    caster: Caster,
+    base_SE3_lidar: SE3,
+    time_s: float,
+    stamp_ns: int,
+    rng: np.random.Generator,
+    *,
+    compensated: bool = True,
 ) -> tuple[LidarSweep, IntArray]:
-    """One turn, as if fired at once.
+    """One turn.
 
     Args:
         caster: The world.
         base_SE3_lidar: Mounting.
-        time_s: When, in the world's time.
+        time_s: When it ends, in the world's time.
         stamp_ns: Stamp to give it.
         rng: Noise.
+        compensated: Points in the sensor frame at the stamp, as in nuScenes' files, by the true motion of the vehicle;
+            else each in the sensor frame of its firing.
 
     Returns:
-        The sweep, and (A,) the number of returns from each actor.
+        The sweep of `AZIMUTHS` * `RINGS` points, and (A,) the number of returns from each actor.
     """
-    world_SE3_lidar = caster.world.world_SE3_base(time_s) @ base_SE3_lidar
-    directions, ring = _pattern()
-    rays = world_SE3_lidar.rotate(directions)
-    hits = caster.at(time_s).cast(world_SE3_lidar.translation, rays, MAX_RANGE_M)
-    cosine = -np.einsum("ij,ij->i", hits.normal, rays)
-    reflectance = caster.mesh.reflectance[np.maximum(hits.face, 0)]
-    # Received energy falls with the square of range; returns fade out where it nears the detector's floor.
-    energy = reflectance * (0.15 + 0.85 * cosine) / np.maximum(hits.range_m, 1.0) ** 2
-    chance = 1.0 - np.exp(-energy / 1.5e-5)
-    kept = (hits.range_m < MAX_RANGE_M) & (rng.random(len(rays), dtype=np.float32) < chance * 0.995)
-    ranges = hits.range_m[kept] + rng.normal(0, RANGE_SIGMA_M, int(kept.sum())).astype(np.float32)
-    speckle = rng.gamma(9.0, 1 / 9.0, len(ranges))
-    intensity = np.clip(FULL_SCALE * reflectance[kept] * (0.15 + 0.85 * cosine[kept]) * speckle, 0, 255)
+    pattern = _pattern()
+    place, yaw_rad = _motion(caster.world, base_SE3_lidar, time_s)
+    end = caster.world.world_SE3_base(time_s) @ base_SE3_lidar
+    rays = _turned(end.rotate(pattern.directions), yaw_rad)
+    origins = np.repeat(end.translation + place, RINGS, axis=0)
+    hits = caster.at(time_s, TURN_S).cast_rolling(origins, rays, pattern.offset_s, MAX_RANGE_M)
+    ranges, intensity, from_world = _returns(caster, hits, rays, base_SE3_lidar, rng)
     points = np.empty((len(ranges), 5), np.float32)
-    points[:, :3] = directions[kept] * ranges[:, None]
-    points[:, 3] = np.floor(intensity)
-    points[:, 4] = ring[kept]
-    owner = caster.owner[hits.face[kept]]
+    points[:, :3] = pattern.directions * ranges[:, None]
+    if compensated:
+        shift = np.repeat((place @ end.rotation).astype(np.float32), RINGS, axis=0)
+        points[:, :3] = (rays * ranges[:, None]) @ end.rotation.astype(np.float32) + shift
+    points[:, 3] = intensity
+    points[:, 4] = pattern.ring
+    owner = caster.owner[hits.face[from_world]]
     counts = np.bincount(owner[owner >= 0], minlength=len(caster.world.actors))
     return LidarSweep(stamp_ns, points), counts
+
+
+def _motion(world: World, base_SE3_lidar: SE3, time_s: float) -> tuple[FloatArray, FloatArray]:
+    """Position (AZIMUTHS, 3) in m, world axes, and yaw (AZIMUTHS,) of the LiDAR at each column, relative to the end."""
+    begin = max(time_s - TURN_S, 0.0)
+    first, last, end = (world.world_SE3_base(t) for t in (begin, begin + TURN_S, time_s))
+    step = first.inverse() @ last
+    part = _pattern().column_s / TURN_S
+    yaw = step.yaw_rad * part
+    cos, sin = np.cos(yaw) - 1, np.sin(yaw)
+    # The vehicle turns about its rear axle, and the LiDAR stands ahead of that.
+    lever = end.rotation @ base_SE3_lidar.translation
+    swing = np.column_stack([lever[0] * cos - lever[1] * sin, lever[0] * sin + lever[1] * cos, 0 * cos])
+    return part[:, None] * (last.translation - first.translation) + swing, yaw
+
+
+def _turned(rays: Float32Array, yaw_rad: FloatArray) -> Float32Array:
+    """Rays (N, 3), each column of beams turned about +z by its yaw."""
+    cos, sin = (v.astype(np.float32)[:, None] for v in (np.cos(yaw_rad), np.sin(yaw_rad)))
+    columns = rays.reshape(AZIMUTHS, RINGS, 3)
+    out = np.empty_like(columns)
+    out[..., 0] = columns[..., 0] * cos - columns[..., 1] * sin
+    out[..., 1] = columns[..., 0] * sin + columns[..., 1] * cos
+    out[..., 2] = columns[..., 2]
+    return out.reshape(-1, 3)
+
+
+def _returns(
+    caster: Caster, hits: Hits, rays: Float32Array, base_SE3_lidar: SE3, rng: np.random.Generator
+) -> tuple[Float32Array, Float32Array, IntArray]:
+    """Measured range (N,) in m, 0 for none, intensity (N,), and the firings that something in the world returned."""
+    face = np.maximum(hits.face, 0)
+    reflectance = caster.mesh.reflectance[face]
+    cosine = np.abs(np.einsum("ij,ij->i", hits.normal, rays))
+    glass = caster.mesh.surface[face] == int(Surface.GLASS)
+    ranges = hits.range_m.copy()
+    own = _own((*base_SE3_lidar.rotation.ravel(), *base_SE3_lidar.translation))
+    ranges[own.index], reflectance[own.index], cosine[own.index] = own.range_m, own.reflectance, own.cosine
+    glass[own.index] = False
+    seen = _seen(ranges, reflectance * _incidence(cosine), glass, rng)
+    noise = rng.standard_normal((2, len(rays)), dtype=np.float32)
+    intensity = FULL_SCALE * reflectance * _incidence(cosine) * np.exp(np.float32(SPECKLE) * noise[0])
+    bright = np.flatnonzero(reflectance >= RETRO_REFLECTANCE)
+    intensity[bright] = rng.uniform(*RETRO_INTENSITY, len(bright))
+    idle = np.flatnonzero(~seen)
+    intensity[idle] = IDLE_INTENSITY * np.exp(1.2 * noise[0, idle])
+    ranges += np.float32(RANGE_SIGMA_M) * noise[1]
+    ranges[idle] = 0.0
+    from_world = seen.copy()
+    from_world[own.index] = False
+    return ranges, np.floor(np.clip(intensity, 1.0, 255.0)), np.flatnonzero(from_world)
+
+
+def _incidence(cosine: Float32Array) -> Float32Array:
+    """Share of a surface's full return, by the cosine of incidence."""
+    share: Float32Array = np.float32(AMBIENT) + np.float32(1 - AMBIENT) * cosine
+    return share
+
+
+def _seen(ranges: Float32Array, strength: Float32Array, glass: BoolArray, rng: np.random.Generator) -> BoolArray:
+    """Whether each firing returns: energy falls with the square of range and fades out at the detector's floor."""
+    faintness = np.float32(-1 / FAINTEST) * strength / np.maximum(ranges, 1.0) ** 2
+    chance = (1.0 - np.exp(faintness)) * np.where(glass, np.float32(GLASS_RETURNS), np.float32(1 - LOST))
+    seen: BoolArray = (ranges > MIN_RANGE_M) & (ranges < MAX_RANGE_M)
+    seen &= rng.random(len(ranges), dtype=np.float32) < chance
+    return seen

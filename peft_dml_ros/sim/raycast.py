@@ -82,7 +82,7 @@ class Caster:
         self.bead_m: FloatArray = np.linalg.norm(sizes / [3.0, 1.0, 1.0], axis=1) / 2
         self.base_z_m: FloatArray = np.array([actors[i].base_z_m for i in self.movers])
         self.half_height_m: FloatArray = np.array([actors[i].size_m[2] / 2 for i in self.movers])
-        self.still = _tree(static.vertices, static.faces)
+        self.still = tree_of(static.vertices, static.faces)
         self._trees: dict[int, Any] = {}
 
     @cached_property
@@ -104,13 +104,60 @@ class Caster:
         """Tree of one mover, in its own frame; made when first needed."""
         if mover not in self._trees:
             mesh = self.world.actors[self.movers[mover]].mesh
-            self._trees[mover] = _tree(mesh.vertices, mesh.faces)
+            self._trees[mover] = tree_of(mesh.vertices, mesh.faces)
         return self._trees[mover]
 
-    def at(self, time_s: float) -> Instant:
-        """The world at one instant."""
+    def at(self, time_s: float, span_s: float = 0.0) -> Instant:
+        """The world at one instant; with a span, also how things moved during the time that ends then."""
         poses, _ = self.world.states(time_s)
-        return Instant(self, poses[self.movers])
+        rates = np.zeros((len(self.movers), 3))
+        if span_s > 0:
+            begin = max(time_s - span_s, 0.0)
+            change = self.world.states(begin + span_s)[0] - self.world.states(begin)[0]
+            rates = change[self.movers] / span_s
+        return Instant(self, poses[self.movers], rates)
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Frame of one mover, once for all rays or once for each.
+
+    Attributes:
+        position: (1 or K, 3) float32 its origin, world frame.
+        cos, sin: (1 or K,) float32 of its yaw.
+    """
+
+    position: Float32Array
+    cos: Float32Array
+    sin: Float32Array
+
+    def points(self, points: Float32Array) -> Float32Array:
+        """Points (K, 3) of the world in the mover's frame."""
+        return self.vectors(points - self.position)
+
+    def vectors(self, vectors: Float32Array) -> Float32Array:
+        """Directions (K, 3) of the world in the mover's frame."""
+        return _turned(vectors, self.cos, -self.sin)
+
+    def back(self, vectors: Float32Array) -> Float32Array:
+        """Directions (K, 3) of the mover's frame in the world."""
+        return _turned(vectors, self.cos, self.sin)
+
+    def some(self, index: IntArray) -> _Frame:
+        """The frame of some rays."""
+        if len(self.cos) == 1:
+            return self
+        return _Frame(self.position[index], self.cos[index], self.sin[index])
+
+
+def _turned(vectors: Float32Array, cos: Float32Array, sin: Float32Array) -> Float32Array:
+    """Vectors (K, 3) turned about +z."""
+    out = np.empty(vectors.shape, np.float32)
+    x, y = vectors[:, 0], vectors[:, 1]
+    out[:, 0] = x * cos - y * sin
+    out[:, 1] = x * sin + y * cos
+    out[:, 2] = vectors[:, 2]
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +167,22 @@ class Instant:
     Attributes:
         caster: The world.
         poses: (M, 3) x, y, yaw of the movers.
+        rates: (M, 3) their change per second.
     """
 
     caster: Caster
     poses: FloatArray
+    rates: FloatArray
 
-    def _centres(self) -> FloatArray:
-        return np.column_stack([self.poses[:, :2], self.caster.base_z_m + self.caster.half_height_m])
+    def _centres(self, offset_s: float = 0.0) -> FloatArray:
+        poses = self.poses + self.rates * offset_s
+        return np.column_stack([poses[:, :2], self.caster.base_z_m + self.caster.half_height_m])
 
-    def _beads(self, movers: IntArray) -> FloatArray:
+    def _beads(self, movers: IntArray, offset_s: float) -> FloatArray:
         """(3, K, 3) centres of three spheres, of radius `Caster.bead_m`, that hold each mover's box."""
-        yaw = self.poses[movers, 2]
+        yaw = (self.poses + self.rates * offset_s)[movers, 2]
         ahead = np.stack([np.cos(yaw), np.sin(yaw), 0 * yaw], axis=1) * (self.caster.length_m[movers] / 3)[:, None]
-        beads: FloatArray = self._centres()[movers] + np.array([-1.0, 0.0, 1.0])[:, None, None] * ahead
+        beads: FloatArray = self._centres(offset_s)[movers] + np.array([-1.0, 0.0, 1.0])[:, None, None] * ahead
         return beads
 
     def cast(self, origin_m: AnyArray, directions: AnyArray, max_range_m: float = 150.0) -> Hits:
@@ -144,23 +194,40 @@ class Instant:
             max_range_m: Movers beyond this are left out.
         """
         origin = np.asarray(origin_m, dtype=np.float32)
+        return self._cast(np.broadcast_to(origin, (len(directions), 3)), directions, None, max_range_m)
+
+    def cast_rolling(
+        self, origins_m: AnyArray, directions: AnyArray, offset_s: AnyArray, max_range_m: float = 150.0
+    ) -> Hits:
+        """First hits of rays that start one after the other, from a point that moves steadily, at things that move.
+
+        Args:
+            origins_m: (N, 3) world frame.
+            directions: As for `cast`.
+            offset_s: (N,) time of each ray relative to this instant, ascending.
+            max_range_m: Movers beyond this are left out.
+        """
+        return self._cast(origins_m, directions, np.asarray(offset_s, dtype=np.float32), max_range_m)
+
+    def _cast(
+        self, origins_m: AnyArray, directions: AnyArray, offset_s: Float32Array | None, max_range_m: float
+    ) -> Hits:
+        origins = np.ascontiguousarray(origins_m, dtype=np.float32)
         rays = np.ascontiguousarray(directions, dtype=np.float32)
-        out = self.caster.still.run(np.ascontiguousarray(np.broadcast_to(origin, rays.shape)), rays, output=True)
+        out = self.caster.still.run(origins, rays, output=True)
         ranges, face = out["tfar"], out["primID"].astype(np.int64)
         normal = self.caster.normals[face]
         barycentric = np.stack([out["u"], out["v"]], axis=1)
-        for mover, chosen in self._candidates(origin, rays, max_range_m):
-            rotation, own_origin = self._into(mover, origin[None])
-            own = np.ascontiguousarray(rays[chosen] @ rotation)
-            start = np.ascontiguousarray(np.broadcast_to(own_origin, own.shape))
-            found = self.caster.tree(mover).run(start, own, output=True)
+        for mover, chosen in self._candidates(origins, rays, offset_s, max_range_m):
+            frame = self._frame(mover, None if offset_s is None else offset_s[chosen])
+            found = self.caster.tree(mover).run(frame.points(origins[chosen]), frame.vectors(rays[chosen]), output=True)
             hit = np.flatnonzero(found["tfar"] < ranges[chosen])
             if len(hit):
                 at = chosen[hit]
                 ranges[at] = found["tfar"][hit]
                 face[at] = self.caster.first_face[mover] + found["primID"][hit]
                 barycentric[at] = np.stack([found["u"][hit], found["v"][hit]], axis=1)
-                normal[at] = self.caster.normals[face[at]] @ rotation.T
+                normal[at] = frame.some(hit).back(self.caster.normals[face[at]])
         miss = ranges > MISS_M
         ranges[miss] = np.inf
         face[miss] = -1
@@ -168,18 +235,20 @@ class Instant:
         return Hits(ranges, face, normal, barycentric)
 
     def _candidates(
-        self, origin: Float32Array, rays: Float32Array, max_range_m: float
+        self, origins: Float32Array, rays: Float32Array, offset_s: Float32Array | None, max_range_m: float
     ) -> Iterator[tuple[int, IntArray]]:
         """Movers in reach, and the rays that may meet each: those whose block comes near it."""
-        near = np.flatnonzero(np.linalg.norm(self._centres() - origin, axis=1) - self.caster.radius_m < max_range_m)
+        origin, middle_s, sway_m = self._middle(origins, offset_s)
+        far = np.linalg.norm(self._centres(middle_s) - origin, axis=1) - self.caster.radius_m - sway_m
+        near = np.flatnonzero(far < max_range_m)
         whole = len(rays) // BLOCK * BLOCK
         blocks = rays[:whole].reshape(-1, BLOCK, 3)
         middle = blocks[:, BLOCK // 2]
         spread = float(np.arccos(np.clip(np.einsum("nbk,nk->nb", blocks, middle).min(initial=1.0), -1, 1)))
         inside = np.zeros((len(near), len(blocks)), np.bool_)
-        for offset in self._beads(near) - origin:
+        for offset in self._beads(near, middle_s) - origin:
             distance = np.maximum(np.linalg.norm(offset, axis=1), 1e-6)
-            sine = self.caster.bead_m[near] / distance
+            sine = (self.caster.bead_m + sway_m)[near] / distance
             reach = np.where(sine < 1, np.arcsin(np.minimum(sine, 1.0)) + spread + 1e-3, np.pi)
             bound = np.cos(np.minimum(reach, np.pi)).astype(np.float32)
             inside |= (offset / distance[:, None]).astype(np.float32) @ middle.T >= bound[:, None]
@@ -190,13 +259,30 @@ class Instant:
             if len(chosen):
                 yield int(mover), chosen
 
-    def _into(self, mover: int, points: Float32Array) -> tuple[Float32Array, Float32Array]:
-        """World_R_mover (3, 3), and points (N, 3) in the mover's frame."""
-        x, y, yaw = self.poses[mover]
-        cos, sin = np.cos(yaw), np.sin(yaw)
-        rotation = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]], np.float32)
-        shifted = points - np.array([x, y, self.caster.base_z_m[mover]], np.float32)
-        return rotation, np.ascontiguousarray(shifted @ rotation, dtype=np.float32)
+    def _middle(
+        self, origins: Float32Array, offset_s: Float32Array | None
+    ) -> tuple[FloatArray, float, FloatArray | float]:
+        """Where rays start in the middle of their time, that time, and how far (M,) movers are off their place then."""
+        if offset_s is None or not len(offset_s):
+            return origins[:1].sum(axis=0), 0.0, 0.0
+        first, last = origins[0].astype(np.float64), origins[-1].astype(np.float64)
+        half_s = float(offset_s[-1] - offset_s[0]) / 2
+        own_mps = (last - first) / max(2 * half_s, 1e-9)
+        relative = np.column_stack([self.rates[:, :2], np.zeros(len(self.rates))]) - own_mps
+        turning_m = np.abs(self.rates[:, 2]) * self.caster.radius_m
+        sway_m: FloatArray = (np.linalg.norm(relative, axis=1) + turning_m) * half_s + 0.02
+        return (first + last) / 2, float(offset_s[0]) + half_s, sway_m
+
+    def _frame(self, mover: int, offset_s: Float32Array | None = None) -> _Frame:
+        """A mover's own frame, now or at the time of each ray."""
+        z = self.caster.base_z_m[mover]
+        if offset_s is None:
+            x, y, yaw = self.poses[mover]
+            position = np.array([[x, y, z]], np.float32)
+            return _Frame(position, np.array([np.cos(yaw)], np.float32), np.array([np.sin(yaw)], np.float32))
+        x, y, yaw = self.poses[mover, :, None] + self.rates[mover, :, None] * offset_s
+        position = np.stack([x, y, np.full_like(x, z)], axis=1).astype(np.float32)
+        return _Frame(position, np.cos(yaw).astype(np.float32), np.sin(yaw).astype(np.float32))
 
     def blocked(self, origins_m: Float32Array, direction: Float32Array, viewer_m: Float32Array) -> BoolArray:
         """Whether anything lies between points (N, 3) and a far light in one direction (3,).
@@ -221,13 +307,13 @@ class Instant:
             chosen = np.flatnonzero(np.abs(spot[0] - x) < np.float32(radius[mover]))
             chosen = chosen[np.abs(spot[1, chosen] - y) < radius[mover]]
             if len(chosen):
-                rotation, own = self._into(int(mover), starts[chosen])
-                turned = np.ascontiguousarray(np.broadcast_to(direction @ rotation, own.shape))
+                frame = self._frame(int(mover))
+                own, turned = frame.points(starts[chosen]), frame.vectors(rays[chosen])
                 hit[chosen] |= self.caster.tree(int(mover)).run(own, turned, query="OCCLUDED") >= 0
         return hit
 
 
-def _tree(vertices: Float32Array, faces: Int32Array) -> Any:
+def tree_of(vertices: Float32Array, faces: Int32Array) -> Any:
     """An embree scene of one mesh."""
     from embreex import rtcore_scene  # noqa: PLC0415 - only the simulator needs it
     from embreex.mesh_construction import TriangleMesh  # noqa: PLC0415
