@@ -20,7 +20,7 @@ EXTRAS := $(if $(ROS_DISTRO),sim$(comma)demo,ros$(comma)sim$(comma)demo)
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup setup-test lint clean
+.PHONY: help bench demo test setup setup-test lint clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -30,6 +30,9 @@ demo: setup  ## install the runtime, then show boxes that survive sensor faults;
 
 test: setup-test lint  ## install everything, then run lint, types, import contracts and all tests
 	$(BIN)/python -m pytest
+
+bench: setup  ## measure simulate, read, corrupt, export and realism (ten minutes); writes bench/data.json
+	$(BIN)/peft-dml bench data $(ARGS)
 
 lint: setup-test  ## lint, types, import contracts
 	$(BIN)/ruff check .
