@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy as np
 from peft_dml_ros.core.typing import FloatArray
 from peft_dml_ros.sim.actors import KINDS, Actor, make_actor
 from peft_dml_ros.sim.road import CROSSING_HALF_M, CYCLE_STRIP_M, LANE_M, Road
-from peft_dml_ros.sim.traffic import STEP_S, Vehicle, drive_lane, queue
+from peft_dml_ros.sim.route import Corner
+from peft_dml_ros.sim.traffic import HEADWAY_S, STEP_S, Vehicle, drive_lane, queue
 
 EGO_LENGTH_M: Final = 4.1
 EGO_CENTRE_M: Final = 1.3
@@ -30,6 +31,9 @@ class Street:
         traffic: Density of moving traffic, 0 to 1.
         parking: Share of the parking strip that is taken.
         people: Pedestrians per 100 m and side.
+        pace_mps: Slowest and fastest wish of a lane.
+        corner: Where the ego turns, if it does.
+        lead_halt_s: When the one ahead of the ego brakes hard, infinite for never.
         actors: What was placed so far.
     """
 
@@ -40,6 +44,9 @@ class Street:
     traffic: float
     parking: float
     people: float
+    pace_mps: tuple[float, float] = (5.0, 14.0)
+    corner: Corner | None = None
+    lead_halt_s: float = np.inf
     actors: list[Actor] = field(default_factory=list)
 
     @property
@@ -112,20 +119,33 @@ def _lane(street: Street, direction: int, ego: Vehicle | None) -> list[Vehicle]:
     rng, road = street.rng, street.road
     low, high = sorted(direction * v for v in street.span_m)
     vehicles: list[Vehicle] = [] if ego is None else [ego]
-    lane_wish = float(rng.uniform(5, 14))
+    lane_wish = float(rng.uniform(*street.pace_mps))
     s = low + float(rng.uniform(0, 30))
     while s < high:
         cls = draw(rng, TRAFFIC)
         length = {"convoy": 20.0}.get(cls) or KINDS[cls].mean_m[0] + 1.0
         s += length / 2
         clear = ego is None or abs(s - ego.station_m) > (length + ego.length_m) / 2 + 5.0
+        if ego is not None and street.corner is not None and street.corner.inwards:
+            # Nobody is on the main road between the ego, still around the corner, and the place where it joins.
+            clear &= not ego.station_m - 8.0 < s < street.corner.arc_m[1] + 12.0 + length
         on_crossing = bool(road.near_crossing(direction * s, 6.0 + length / 2))
         if clear and not (on_crossing and street.red_until_s > 0):
             wish = max(1.0, lane_wish + float(rng.normal(0, 1.5)))
             ahead = [direction * c - CROSSING_HALF_M - 4.5 for c in road.crossings_m]
             stop = min((a for a in ahead if a > s + length / 2), default=np.inf)
-            vehicles.append(Vehicle(cls, s, wish, wish, length, stop, street.red_until_s))
-        s += length / 2 + 4.0 + float(rng.exponential(10 + 60 * (1 - street.traffic)))
+            # Who is ahead of an ego that turns off drives on: the light went red behind them.
+            free = ego is not None and street.corner is not None and s > ego.station_m
+            vehicles.append(Vehicle(cls, s, wish, wish, length, stop, 0.0 if free else street.red_until_s))
+        room = HEADWAY_S * max(lane_wish - 14.0, 0.0)
+        s += length / 2 + 4.0 + room + float(rng.exponential(10 + 60 * (1 - street.traffic)))
+    if ego is not None and np.isfinite(street.lead_halt_s):
+        ahead = [i for i, v in enumerate(vehicles) if v.station_m > ego.station_m]
+        if ahead:
+            lead = min(ahead, key=lambda i: vehicles[i].station_m)
+            vehicles[lead] = replace(
+                vehicles[lead], halt_at_s=street.lead_halt_s, halt_for_s=6.0, halt_mps2=float(rng.uniform(5, 7))
+            )
     return queue(vehicles)
 
 
@@ -146,6 +166,9 @@ def drive_crossings(street: Street) -> None:
     for crossing in road.crossings_m:
         for side in (-1, 1):
             for leaving in (False, True):
+                own = street.corner
+                if own is not None and (crossing, side, leaving) == (own.crossing_m, own.side, not own.inwards):
+                    continue
                 inner = road.kerb_m + (6.0 if leaving else 3.0)
                 vehicles: list[Vehicle] = []
                 s = inner + float(rng.uniform(5, 25)) if leaving else -inner - 4.0

@@ -40,10 +40,19 @@ class Road:
     crossings_m: tuple[float, ...]
 
     @classmethod
-    def make(cls, length_m: float, rng: np.random.Generator) -> Road:
-        """A random road with stations from -140 m to `length_m` + 140 m; the ego starts near station 0."""
+    def make(cls, length_m: float, rng: np.random.Generator, *, fast: bool = False, corner: bool = False) -> Road:
+        """A random road with stations from -140 m to `length_m` + 140 m; the ego starts near station 0.
+
+        Args:
+            length_m: What the ego drives.
+            rng: Source of everything random.
+            fast: Two or three lanes, wide curves, no crossings.
+            corner: With at least one crossing.
+        """
         stations = np.arange(-140.0, length_m + 141.0, 1.0)
         amplitude = float(rng.choice([0.0, 1 / 400, 1 / 180, 1 / 110], p=[0.2, 0.3, 0.3, 0.2]))
+        if fast:
+            amplitude = min(amplitude, 1 / 350)
         wave = float(rng.uniform(90.0, 260.0))
         curvature = amplitude * np.sin(2 * np.pi * stations / wave + rng.uniform(0, 2 * np.pi))
         headings = rng.uniform(-np.pi, np.pi) + np.cumsum(curvature)
@@ -51,11 +60,11 @@ class Road:
         points = np.cumsum(steps, axis=0)
         points -= points[140]
         crossings: list[float] = []
-        if rng.random() < 0.75:
+        if not fast and (corner or rng.random() < 0.75):
             crossings.append(float(rng.uniform(25.0, 70.0)))
             if rng.random() < 0.5:
                 crossings.append(crossings[0] + float(rng.uniform(70.0, 110.0)))
-        lanes, hand = int(rng.integers(1, 3)), int(rng.choice([1, -1], p=[0.65, 0.35]))
+        lanes, hand = int(rng.integers(1, 3)) + fast, int(rng.choice([1, -1], p=[0.65, 0.35]))
         return cls(stations, points, headings, lanes, hand, tuple(crossings))
 
     @property

@@ -57,6 +57,23 @@ def park(street: Street, sites: list[Lot]) -> None:
                     street.stand("bicycle", s + 0.75 * k + 1.5, where, turn, base_z_m=KERB_M)
 
 
+def park_crossings(street: Street) -> None:
+    """Vehicles parked along the streets that cross, outside their two lanes."""
+    rng, road = street.rng, street.road
+    for crossing in road.crossings_m:
+        for along in (-1, 1):
+            for side in (-1, 1):
+                d = road.kerb_m + 9.0
+                while d < 85.0:
+                    cls = draw(rng, {"car": 0.86, "truck": 0.06, "motorcycle": 0.08})
+                    length = KINDS[cls].mean_m[0] * 1.15 + 0.4
+                    if rng.random() < street.parking:
+                        turn = along * np.pi / 2 + float(rng.normal(0, 0.03))
+                        place = side * (d + length / 2)
+                        street.stand(cls, crossing + along * (CROSSING_HALF_M - 1.3), place, turn, parked=True)
+                    d += length + float(rng.exponential(0.8))
+
+
 def fill_lot(street: Street, lot: Lot) -> None:
     """Rows of vehicles parked across the road's direction, or at a slant."""
     rng, road = street.rng, street.road
@@ -132,10 +149,14 @@ def walk(street: Street) -> None:
                     street.stand("pedestrian", start, offset, turn, base_z_m=KERB_M, posture=posture)
     if street.red_until_s < STEP_S * street.steps:
         return
+    corner = street.corner
     for crossing in road.crossings_m:
         for _ in range(int(rng.integers(2, 8))):
             sense = int(rng.choice([-1, 1]))
             start = float(rng.uniform(-road.kerb_m - 6, road.kerb_m))
             speed = float(np.clip(rng.normal(1.35, 0.2), 0.8, 2.0))
-            where = crossing + float(rng.choice([-1, 1])) * (CROSSING_HALF_M + float(rng.uniform(1.2, 3.3)))
+            edge = float(rng.choice([-1, 1]))
+            if corner is not None:
+                edge = -1.0 if corner.inwards else 1.0  # the other one is the ego's
+            where = crossing + edge * (CROSSING_HALF_M + float(rng.uniform(1.2, 3.3)))
             street.add("pedestrian", street.across(where, sense * (start + speed * t), sense))

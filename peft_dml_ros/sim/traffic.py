@@ -13,6 +13,7 @@ STEP_S = 0.05
 MAX_ACCEL = 1.6
 COMFORT_BRAKE = 2.2
 HEADWAY_S = 1.4
+HARDEST_BRAKE = 8.0
 STANDSTILL_GAP_M = 2.5
 
 
@@ -28,6 +29,11 @@ class Vehicle:
         length_m: Its length, for gaps.
         stop_at_m: It halts before this station (its own direction) until `go_at_s`.
         go_at_s: When the halt ends.
+        slow_m: First and last station of a stretch (a corner) that it takes at `slow_mps` at most.
+        slow_mps: Speed there.
+        halt_at_s: From then on it brakes hard, whatever the traffic.
+        halt_for_s: For so long.
+        halt_mps2: So hard.
     """
 
     cls: str
@@ -37,6 +43,11 @@ class Vehicle:
     length_m: float
     stop_at_m: float = np.inf
     go_at_s: float = 0.0
+    slow_m: tuple[float, float] = (np.inf, np.inf)
+    slow_mps: float = np.inf
+    halt_at_s: float = np.inf
+    halt_for_s: float = 0.0
+    halt_mps2: float = 6.0
 
 
 def drive_lane(vehicles: list[Vehicle], steps: int) -> tuple[FloatArray, FloatArray]:
@@ -56,6 +67,9 @@ def drive_lane(vehicles: list[Vehicle], steps: int) -> tuple[FloatArray, FloatAr
     half = np.array([vehicles[i].length_m for i in order]) / 2
     stop = np.array([vehicles[i].stop_at_m for i in order])
     go = np.array([vehicles[i].go_at_s for i in order])
+    slow = np.array([(*vehicles[i].slow_m, vehicles[i].slow_mps) for i in order]).reshape(-1, 3)
+    one = [vehicles[i] for i in order]
+    halt = np.array([(o.halt_at_s, o.halt_at_s + o.halt_for_s, o.halt_mps2) for o in one]).reshape(-1, 3)
     stations, speeds = np.empty((len(s), steps)), np.empty((len(s), steps))
     for k in range(steps):
         stations[order, k], speeds[order, k] = s, v
@@ -67,11 +81,21 @@ def drive_lane(vehicles: list[Vehicle], steps: int) -> tuple[FloatArray, FloatAr
         desired = STANDSTILL_GAP_M + np.maximum(
             0.0, v * HEADWAY_S + v * closing / (2 * np.sqrt(MAX_ACCEL * COMFORT_BRAKE))
         )
-        accel = np.clip(MAX_ACCEL * (1 - (v / wish) ** 4 - (desired / gap) ** 2), -6.0, MAX_ACCEL)
+        free = np.minimum(wish, np.where(s > slow[:, 1], np.inf, _before_corner(slow, s)))
+        accel = np.clip(MAX_ACCEL * (1 - (v / free) ** 4 - (desired / gap) ** 2), -HARDEST_BRAKE, MAX_ACCEL)
+        halting = (k * STEP_S >= halt[:, 0]) & (k * STEP_S < halt[:, 1])
+        accel = np.where(halting, np.minimum(accel, -halt[:, 2]), accel)
         faster = np.maximum(v + accel * STEP_S, 0.0)
         s = s + 0.5 * (v + faster) * STEP_S
         v = faster
     return stations, speeds
+
+
+def _before_corner(slow: FloatArray, s: FloatArray) -> FloatArray:
+    """Speed from which braking in comfort still reaches a corner's speed at its begin."""
+    distance = np.clip(slow[:, 0] - s, 0.0, 1e4)
+    speed: FloatArray = np.sqrt(slow[:, 2] ** 2 + 2 * 0.7 * COMFORT_BRAKE * distance)
+    return speed
 
 
 def queue(vehicles: list[Vehicle]) -> list[Vehicle]:
@@ -87,6 +111,9 @@ def queue(vehicles: list[Vehicle]) -> list[Vehicle]:
         if vehicle.go_at_s > 0 and vehicle.stop_at_m > vehicle.station_m:
             distance = max(0.0, vehicle.stop_at_m - vehicle.station_m - vehicle.length_m / 2 - STANDSTILL_GAP_M)
             limit = min(limit, float(np.sqrt(2 * 1.5 * distance)))
+        if vehicle.station_m < vehicle.slow_m[1]:
+            into = max(0.0, min(vehicle.slow_m[0], 1e4) - vehicle.station_m)
+            limit = min(limit, float(np.sqrt(min(vehicle.slow_mps, 1e3) ** 2 + 2 * COMFORT_BRAKE * 0.7 * into)))
         ahead = replace(vehicle, speed_mps=min(vehicle.speed_mps, limit))
         out[int(i)] = ahead
     return [out[i] for i in range(len(vehicles))]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -15,10 +15,12 @@ from peft_dml_ros.sim import layout, roadside
 from peft_dml_ros.sim.actors import Actor
 from peft_dml_ros.sim.mesh import Mesh
 from peft_dml_ros.sim.road import CROSSING_HALF_M, Road
+from peft_dml_ros.sim.route import STREET_LEFT_M, Corner, Plan, ego_route
 from peft_dml_ros.sim.scenery import Lot, scenery
 from peft_dml_ros.sim.traffic import STEP_S, Vehicle
 
 MARGIN_S: Final = 1.0
+EGO_WIDTH_M: Final = 1.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,38 +72,32 @@ class World:
     def make(cls, seed: int, duration_s: float) -> World:
         """Builds the street of a seed."""
         rng = np.random.default_rng([seed, 0])
-        wish = float(rng.choice([rng.uniform(0, 3), rng.uniform(4, 9), rng.uniform(9, 16)], p=[0.12, 0.48, 0.4]))
+        plan = Plan.draw(rng, duration_s)
         times = np.arange(0.0, duration_s + MARGIN_S, STEP_S)
-        road = Road.make(wish * duration_s + 30.0, rng)
-        lights = [0.0, rng.uniform(1, duration_s), np.inf]
-        red = float(rng.choice(lights, p=[0.5, 0.25, 0.25])) if road.crossings_m else 0.0
-        street = layout.Street(
-            road,
-            rng,
-            len(times),
-            red,
-            traffic=float(rng.uniform(0.1, 1.0)),
-            parking=float(rng.uniform(0.25, 0.9)),
-            people=float(rng.uniform(2.0, 14.0)),
-        )
-        lots, sites = _lots(road, rng, street.span_m)
-        ego_lane = int(rng.integers(road.lanes))
-        motion = layout.drive_traffic(street, ego_lane, _ego_vehicle(road, rng, wish, red))
+        road = Road.make(plan.wish_mps * duration_s + 30.0, rng, fast=plan.fast, corner=plan.turn != 0)
+        corner = Corner.draw(road, rng, inwards=plan.turn > 0) if plan.turn else None
+        street = _street(road, rng, len(times), duration_s, plan, corner)
+        lots, sites = _lots(road, rng, street.span_m, busy=not plan.fast)
+        ego_lane = int(rng.integers(road.lanes)) if corner is None else corner.lane
+        motion = layout.drive_traffic(street, ego_lane, _ego_vehicle(street, plan, duration_s))
         layout.drive_crossings(street)
-        layout.drive_cycles(street)
+        if not plan.fast:
+            layout.drive_cycles(street)
         for site in sites:
             roadside.build_site(street, site)
         roadside.park(street, sites)
+        roadside.park_crossings(street)
         for lot in lots:
             roadside.fill_lot(street, lot)
         roadside.walk(street)
-        background = scenery(road, rng, float(rng.uniform(0.1, 0.5)), lots)
-        poses = np.stack([a.track for a in street.actors])
-        velocities = np.gradient(poses[..., :2], STEP_S, axis=1)
+        background = scenery(road, rng, float(rng.uniform(0.5, 0.9) if plan.fast else rng.uniform(0.1, 0.5)), lots)
         elevation, azimuth = float(rng.uniform(0.45, 1.2)), float(rng.uniform(-np.pi, np.pi))
         sun = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
-        ego = _ego(road, rng, motion, ego_lane)
-        return cls(seed, duration_s, road, tuple(street.actors), background, times, poses, velocities, ego, sun)
+        ego = _ego(road, rng, motion, ego_lane, corner)
+        actors = tuple(a for a in street.actors if not _in_the_way(a, ego))
+        poses = np.stack([a.track for a in actors])
+        velocities = np.gradient(poses[..., :2], STEP_S, axis=1)
+        return cls(seed, duration_s, road, actors, background, times, poses, velocities, ego, sun)
 
     def _bracket(self, time_s: float) -> tuple[int, float]:
         at = float(np.clip(time_s / STEP_S, 0, len(self.times_s) - 1.001))
@@ -148,7 +144,29 @@ class World:
         return boxes.transform(self.world_SE3_base(time_s).inverse())
 
 
-def _lots(road: Road, rng: np.random.Generator, span_m: tuple[float, float]) -> tuple[list[Lot], list[Lot]]:
+def _street(
+    road: Road, rng: np.random.Generator, steps: int, duration_s: float, plan: Plan, corner: Corner | None
+) -> layout.Street:
+    """The empty street with its densities; a fast road has little beside it."""
+    lights = [0.0, rng.uniform(1, duration_s), np.inf]
+    red = float(rng.choice(lights, p=[0.5, 0.25, 0.25])) if road.crossings_m else 0.0
+    return layout.Street(
+        road,
+        rng,
+        steps,
+        np.inf if corner is not None else red,
+        traffic=float(rng.uniform(0.1, 1.0)),
+        parking=float(rng.uniform(0.0, 0.03) if plan.fast else rng.uniform(0.25, 0.9)),
+        people=float(rng.uniform(0.3, 1.5) if plan.fast else rng.uniform(2.0, 14.0)),
+        pace_mps=(0.7 * plan.wish_mps, 1.1 * plan.wish_mps) if plan.fast else (5.0, 14.0),
+        corner=corner,
+        lead_halt_s=plan.lead_halt_s,
+    )
+
+
+def _lots(
+    road: Road, rng: np.random.Generator, span_m: tuple[float, float], *, busy: bool
+) -> tuple[list[Lot], list[Lot]]:
     """Parking lots beside the road, and building sites on the parking strips; both clear of crossings."""
     lots: list[Lot] = []
     sites: list[Lot] = []
@@ -159,7 +177,7 @@ def _lots(road: Road, rng: np.random.Generator, span_m: tuple[float, float]) -> 
             free = all(other.side != side or other.end_m < start or lot.end_m < other.start_m for other in lots)
             if free and not road.near_crossing(np.arange(lot.start_m, lot.end_m, 2.0), 4.0).any():
                 lots.append(lot)
-        if rng.random() < 0.65:
+        if rng.random() < (0.65 if busy else 0.25):
             start = float(rng.uniform(span_m[0] + 80, span_m[1] - 90))
             site = Lot(side, start, start + float(rng.uniform(22, 45)))
             if not road.near_crossing(np.arange(site.start_m, site.end_m, 2.0), 5.0).any():
@@ -167,20 +185,64 @@ def _lots(road: Road, rng: np.random.Generator, span_m: tuple[float, float]) -> 
     return lots, sites
 
 
-def _ego_vehicle(road: Road, rng: np.random.Generator, wish: float, red_until_s: float) -> Vehicle:
+def _ego_vehicle(street: layout.Street, plan: Plan, duration_s: float) -> Vehicle:
+    """The ego in the queue of its lane: where it starts, what it wants, where it slows down or halts."""
+    road, rng, corner = street.road, street.rng, street.corner
     ahead = [c - CROSSING_HALF_M - 4.5 for c in road.crossings_m]
     stop = min((a for a in ahead if a > layout.EGO_LENGTH_M), default=np.inf)
-    start = wish * float(rng.uniform(0.3, 1.1))
-    return Vehicle("ego", layout.EGO_CENTRE_M, start, max(wish, 0.2), layout.EGO_LENGTH_M, stop, red_until_s)
+    start = plan.wish_mps * float(rng.uniform(0.6 if plan.fast else 0.3, 1.1))
+    ego = Vehicle(
+        "ego",
+        layout.EGO_CENTRE_M,
+        start,
+        max(plan.wish_mps, 0.2),
+        layout.EGO_LENGTH_M,
+        stop,
+        street.red_until_s,
+        halt_at_s=plan.halt_s,
+        halt_for_s=float(rng.uniform(0.8, 5.0)),
+        halt_mps2=float(rng.uniform(5.0, 7.0)),
+    )
+    if corner is None:
+        return ego
+    # It meets the corner early enough to be seen turning; a street that crosses ends, and so does the drive on it.
+    away = float(np.clip(rng.uniform(0.1, 0.55) * plan.wish_mps * duration_s, 3.0, 55.0))
+    speed = float(np.sqrt(rng.uniform(1.7, 2.9) * corner.radius_m))
+    end = np.inf if corner.inwards else corner.arc_m[1] + STREET_LEFT_M
+    return replace(
+        ego,
+        station_m=corner.arc_m[0] - away,
+        slow_m=(corner.arc_m[0], corner.arc_m[1] + layout.EGO_CENTRE_M),
+        slow_mps=speed,
+        stop_at_m=end,
+        go_at_s=np.inf,
+    )
 
 
-def _ego(road: Road, rng: np.random.Generator, motion: FloatArray, lane: int) -> Ego:
-    """The ego's path: its lane, with a slow wander, heading along its motion."""
-    stations, speed = motion[0] - layout.EGO_CENTRE_M, motion[1]
-    offset = road.lane_offset_m(lane, 1) + 0.25 * np.sin(2 * np.pi * stations / 65.0 + rng.uniform(0, 2 * np.pi))
-    position, heading = road.locate(stations, offset)
-    slope = np.gradient(offset, stations + 1e-6 * np.arange(len(stations)))
-    yaw = np.unwrap(heading) + np.arctan(np.clip(slope, -0.05, 0.05))
-    # The wander lengthens the path by less than 0.1 %, so the speed along it is the speed along the lane.
-    yaw_rate = np.gradient(yaw, STEP_S)
-    return Ego(np.concatenate([position, yaw[:, None]], axis=1), speed, np.gradient(speed, STEP_S), yaw_rate)
+def _ego(road: Road, rng: np.random.Generator, motion: FloatArray, lane: int, corner: Corner | None) -> Ego:
+    """The ego's path over time: its rear axle follows its way, heading along it."""
+    along, position, heading = ego_route(road, lane, corner, rng)
+    stations = motion[0] - layout.EGO_CENTRE_M
+    x, y, yaw = (np.interp(stations, along, v) for v in (position[:, 0], position[:, 1], heading))
+    # The way is a little longer or shorter than the lane's station: the speed is that of the path.
+    travelled = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(position[:, 0]), np.diff(position[:, 1])))])
+    speed = motion[1] * np.interp(stations, along, np.gradient(travelled, along))
+    return Ego(np.stack([x, y, yaw], axis=1), speed, np.gradient(speed, STEP_S), np.gradient(yaw, STEP_S))
+
+
+def _in_the_way(actor: Actor, ego: Ego) -> bool:
+    """Whether an actor would be run into, or runs into the ego: such a one is left out of the world."""
+    cos, sin = np.cos(ego.pose[:, 2]), np.sin(ego.pose[:, 2])
+    length, width, _ = actor.size_m
+    shift = actor.track[:, :2] - ego.pose[:, :2]
+    if np.abs(shift).sum(axis=1).min() > length + layout.EGO_LENGTH_M + 2.0:
+        return False
+    radius = width / 2 + 0.2
+    for part in np.linspace(-0.5, 0.5, 2 + int(length / width)) * max(length - width, 0.0):
+        heading = np.stack([np.cos(actor.track[:, 2]), np.sin(actor.track[:, 2])], axis=1)
+        dx, dy = (shift + part * heading).T
+        ahead = np.abs(dx * cos + dy * sin - layout.EGO_CENTRE_M) - layout.EGO_LENGTH_M / 2
+        aside = np.abs(dy * cos - dx * sin) - EGO_WIDTH_M / 2
+        if (np.hypot(np.maximum(ahead, 0), np.maximum(aside, 0)) < radius).any():
+            return True
+    return False
