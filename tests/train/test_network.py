@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shapes, availability, adapters and export of the network, on a tiny one."""
 
+from itertools import product
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from peft_dml_ros.core.classes import MODALITIES
-from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.spec import graph_outputs
 from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine
 from peft_dml_train.adapters.lora import (
@@ -17,14 +22,18 @@ from peft_dml_train.adapters.lora import (
     parameter_counts,
     refuse_inexact,
     save_adapter,
+    target_names,
     train_mode,
 )
-from peft_dml_train.config import TrainConfig
+from peft_dml_train.config import TrainConfig, load_config
 from peft_dml_train.data.batch import BatchStream, collate
 from peft_dml_train.export.graphs import export_graphs
 from peft_dml_train.export.parity import TOLERANCE, parity
 from peft_dml_train.loop.stages import new_network
 from peft_dml_train.loop.trainer import Trainer
+from peft_dml_train.network import PeftDmlNetwork
+
+CONFIGS = Path(__file__).parents[2] / "train" / "configs"
 
 
 @pytest.fixture
@@ -39,22 +48,71 @@ def test_latents_are_unit_vectors_of_the_declared_shape(network, batch, config):
         np.testing.assert_allclose(latents[m].norm(dim=1).detach(), 1, atol=1e-4)
 
 
-@pytest.mark.parametrize("absent", range(5))
+@pytest.fixture(scope="module")
+def shaken(config, frames):
+    """A network whose every part has a say, and the latents of two frames."""
+    network = new_network(config).eval()
+    batch = collate(frames[:2], config.spec)
+    with torch.no_grad():
+        for p in network.fusion.parameters():
+            p.add_(torch.randn_like(p) * 0.3)
+        return network, batch, network.encode_all(batch.feeds).by_modality
+
+
+SUBSETS = [subset for subset in product((0.0, 1.0), repeat=5) if any(subset)]
+
+
+@settings(max_examples=62, deadline=None, derandomize=True)
+@given(st.sampled_from(SUBSETS), st.sampled_from([0.0, 1.0, 50.0, 1e6]), st.integers(0, 1000))
 @torch.no_grad()
-def test_an_absent_modality_cannot_change_the_output(network, batch, absent):
-    network.eval()
-    for p in network.fusion.parameters():
-        p.add_(torch.randn_like(p) * 0.3)
-    mask = torch.ones(2, 5)
-    mask[:, absent] = 0
-    latents = network.encode_all(batch.feeds).by_modality
-    other = dict(latents)
-    other[MODALITIES[absent]] = torch.randn_like(latents[MODALITIES[absent]]) * 50
+def test_absent_modalities_cannot_change_the_output(shaken, subset, size, seed):
+    network, batch, latents = shaken
+    mask = torch.tensor([subset, subset])
+    draw = torch.Generator().manual_seed(seed)
+    noise = {m: torch.randn(x.shape, generator=draw) * size for m, x in latents.items()}
+    other = {m: x if subset[i] else noise[m] for i, (m, x) in enumerate(latents.items())}
     a, b = (network.detect(x, mask, batch.age_s * mask, mask) for x in (latents, other))
     for x, y in zip((*a.head, *a.fused), (*b.head, *b.fused), strict=True):
         assert x.equal(y)
-    assert a.fused.gates[:, absent].max() == 0
-    np.testing.assert_allclose(a.fused.gates.sum(dim=1), 1, atol=1e-5)
+    gates = a.fused.gates
+    assert (gates[:, mask[0] == 0] == 0).all()
+    np.testing.assert_allclose(gates.sum(dim=1), 1, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_order_of_points_and_pillars_does_not_matter(network, batch):
+    network.eval()
+    for m in ("lidar", "radar"):
+        feed = batch.feeds[m]
+        pillars, count = feed["pillars"], feed["pillars"].shape[1]
+        order = torch.randperm(count)
+        place = torch.cat([torch.argsort(order), torch.tensor([count])]).to(torch.int32)
+        points = torch.randperm(pillars.shape[2])
+        mixed = {"pillars": pillars[:, order][:, :, points], "index_map": place[feed["index_map"].long()]}
+        torch.testing.assert_close(network.encode(m, feed)[0], network.encode(m, mixed)[0], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_the_order_of_cameras_does_not_matter(network, batch, config):
+    network.eval()
+    camera, feed = config.spec.camera, batch.feeds["camera"]
+    n, cells = len(camera.cameras), camera.feature_hw[0] * camera.feature_hw[1]
+    order = torch.randperm(n)
+    place = torch.argsort(order).to(torch.int32)
+
+    def moved(table, width):
+        """A look-up table of (camera, `width` entries each) after the cameras changed places."""
+        known = table < n * width
+        slot = torch.where(known, table // width, 0)
+        return torch.where(known, place[slot.long()] * width + table % width, table)
+
+    mixed = {
+        "images": feed["images"][:, order],
+        "present": feed["present"][:, order],
+        "voxel_pixel": moved(feed["voxel_pixel"], cells),
+        "voxel_depth": moved(feed["voxel_depth"], cells * camera.depth_bins),
+    }
+    torch.testing.assert_close(network.encode("camera", feed)[0], network.encode("camera", mixed)[0], atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
@@ -128,6 +186,63 @@ def test_merged_and_reloaded_adapters_compute_the_same(network, batch, config, t
     assert max(float((a - b).abs().max()) for a, b in zip(unmerged, merged, strict=True)) < 1e-5
     assert max(float((a - b).abs().max()) for a, b in zip(reloaded, merged, strict=True)) < 1e-5
     assert max(float((a - b).abs().max()) for a, b in zip(pristine, merged, strict=True)) > 1e-3
+
+
+def shaken_adapter(base, config, folder, seed):
+    """A stored adapter with random values, on a copy of the base."""
+    network = new_network(config)
+    network.load_state_dict(base)
+    adapted = adapt(network, config.adapters)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for name, p in adapted.named_parameters():
+            if p.requires_grad and "original_module" not in name:
+                p.add_(torch.randn_like(p) * 0.02)
+    save_adapter(adapted, folder)
+    return folder
+
+
+@torch.no_grad()
+def test_two_adapters_share_one_base(network, batch, config, tmp_path):
+    base = {k: v.clone() for k, v in network.state_dict().items()}
+    folders = {name: shaken_adapter(base, config, tmp_path / name, i) for i, name in enumerate(("clear", "rain"))}
+    assert sum(f.stat().st_size for f in folders["rain"].iterdir()) < 3e6
+
+    def heat(net):
+        return net.eval()(batch.feeds, (batch.mask,), batch.age_s, batch.completeness)[1][0].head.heat
+
+    alone = {}
+    for name, folder in folders.items():
+        fresh = new_network(config)
+        fresh.load_state_dict(base)
+        alone[name] = heat(merge(load_adapter(fresh, folder).eval()))
+    both = load_adapter(network, folders["clear"])
+    both.load_adapter(str(folders["rain"]), "rain")
+    both.set_adapter("rain")
+    torch.testing.assert_close(heat(both.get_base_model()), alone["rain"], atol=1e-5, rtol=0)
+    both.set_adapter("default")
+    torch.testing.assert_close(heat(both.get_base_model()), alone["clear"], atol=1e-5, rtol=0)
+    assert (alone["rain"] - alone["clear"]).abs().max() > 1e-3
+
+
+def test_an_adapter_is_refused_on_another_base(network, config, tmp_path):
+    folder = shaken_adapter(network.state_dict(), config, tmp_path / "adapter", 0)
+    other = new_network(config.model_copy(update={"seed": 99}))
+    with pytest.raises(DataError, match=r"belongs to base sha256:.* this base is sha256:"):
+        load_adapter(other, folder)
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    with pytest.raises(DataError, match=r"adapter_model\.safetensors missing"):
+        load_adapter(network, folder)
+
+
+@pytest.mark.parametrize("rank", [4, 8, 16])
+def test_every_encoder_gets_low_rank_adapters(rank):
+    recipe = load_config(CONFIGS / "nuscenes.yaml", (f"adapters.rank={rank}",))
+    with torch.device("meta"):
+        network = PeftDmlNetwork(recipe.spec, recipe.network, recipe.adapters)
+    names = target_names(network)
+    assert {name.split(".")[1] for name in names} == set(MODALITIES)
+    assert len(names) > 90
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ merge into the weights, so that an adapted network costs the vehicle nothing.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import torch
 from torch import nn
 
 from peft_dml_ros.core.classes import MODALITIES
-from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_train.config import AdapterConfig
 from peft_dml_train.network import PeftDmlNetwork
 
@@ -23,13 +25,17 @@ TRAINED_WHOLE = (*(f"adapters.{m}" for m in MODALITIES), *(f"projections.{m}" fo
 """Small modules that the fine-tuning trains as they are; peft stores copies of them beside the low-rank matrices."""
 
 
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+ADAPTABLE = nn.Conv1d | nn.Conv2d | nn.Linear
+
+
 def target_names(network: nn.Module, prefix: str = "encoders.") -> list[str]:
-    """Names of all 2D convolutions and linear layers of the encoders.
+    """Names of all convolutions and linear layers of the encoders; peft has no adapter for transposed convolutions.
 
     Raises:
         ConfigError: a convolution cannot carry an exact low-rank adapter.
     """
-    names = [n for n, m in network.named_modules() if n.startswith(prefix) and isinstance(m, nn.Conv2d | nn.Linear)]
+    names = [n for n, m in network.named_modules() if n.startswith(prefix) and isinstance(m, ADAPTABLE)]
     refuse_inexact((n, network.get_submodule(n)) for n in names)
     return names
 
@@ -57,6 +63,15 @@ def refuse_inexact(modules: Iterable[tuple[str, nn.Module]]) -> None:
         raise ConfigError(msg)
 
 
+def weights_digest(state: dict[str, torch.Tensor]) -> str:
+    """sha256 over names and values of a state: the identity of a base network."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def adapt(network: PeftDmlNetwork, config: AdapterConfig) -> peft.PeftModel:
     """Freeze the network and give it adapters; the network is changed in place and lives on inside the result."""
     settings = peft.LoraConfig(
@@ -65,7 +80,11 @@ def adapt(network: PeftDmlNetwork, config: AdapterConfig) -> peft.PeftModel:
         target_modules=target_names(network),
         modules_to_save=list(TRAINED_WHOLE),
     )
-    return peft.get_peft_model(network, settings)
+    base = _identity(network)
+    adapted = peft.get_peft_model(network, settings)
+    # Set afterwards: peft itself writes the name of a model hub here.
+    adapted.active_peft_config.base_model_name_or_path = base
+    return adapted
 
 
 def train_mode(network: nn.Module) -> None:
@@ -84,7 +103,8 @@ def merge(adapted: peft.PeftModel) -> PeftDmlNetwork:
 
 def save_adapter(adapted: peft.PeftModel, folder: Path) -> None:
     """Write adapter_config.json and adapter_model.safetensors."""
-    adapted.save_pretrained(str(folder), safe_serialization=True)
+    # Whether embeddings were resized is nothing to ask the base's name on a model hub for.
+    adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
     # peft adds a model card template that says nothing; the bundle has a real one.
     (folder / "README.md").unlink(missing_ok=True)
 
@@ -110,6 +130,23 @@ def parameter_counts(network: nn.Module) -> dict[str, float]:
 
 
 def load_adapter(network: PeftDmlNetwork, folder: Path) -> peft.PeftModel:
-    """The base network with a stored adapter put into it."""
+    """The base network with a stored adapter put into it.
+
+    Raises:
+        DataError: a file is missing, or the adapter belongs to another base.
+    """
+    if absent := [name for name in ADAPTER_FILES if not (folder / name).is_file()]:
+        msg = f"{folder} is no adapter: {' and '.join(absent)} missing; `peft-dml-train finetune` writes both"
+        raise DataError(msg)
+    mine = _identity(network)
+    wanted = json.loads((folder / ADAPTER_FILES[0]).read_text()).get("base_model_name_or_path")
+    if wanted != mine:
+        msg = f"adapter {folder} belongs to base {wanted}, this base is {mine}; fine-tune it again on this base"
+        raise DataError(msg)
     with torch.no_grad():
         return peft.PeftModel.from_pretrained(network, str(folder))
+
+
+def _identity(network: nn.Module) -> str:
+    """What peft's own field for the base model holds."""
+    return f"sha256:{weights_digest(network.state_dict())}"

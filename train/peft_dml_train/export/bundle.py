@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -11,11 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from peft_dml_ros.core.bundle import CALIBRATION, GraphInfo, Manifest, TensorInfo, load_bundle, write_manifest
 from peft_dml_ros.core.spec import ModelSpec, graph_inputs, graph_outputs
-from peft_dml_train.adapters.lora import merge
+from peft_dml_train.adapters.lora import merge, weights_digest
 from peft_dml_train.config import TrainConfig
 from peft_dml_train.evaluation.calibration import calibrate_bundle
 from peft_dml_train.export.card import write_card
@@ -40,15 +37,6 @@ def graph_infos(spec: ModelSpec) -> dict[str, GraphInfo]:
         name: GraphInfo(file=f"{name}.onnx", inputs=infos(inputs[name]), outputs=infos(outputs[name]))
         for name in inputs
     }
-
-
-def weights_digest(state: dict[str, torch.Tensor]) -> str:
-    """sha256 over names and values of a state: the identity of a base network."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(name.encode())
-        digest.update(state[name].detach().contiguous().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def export_bundle(config: TrainConfig, data: Path, run: Path, folder: Path) -> Path:

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network for real nuScenes: its size, its shapes, and one step forward and back on a CPU."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from peft_dml_ros.core.errors import ConfigError
+from peft_dml_train.config import load_config
+from peft_dml_train.data.synthetic import random_feeds
+from peft_dml_train.loop.stages import new_network
+
+CONFIG = Path(__file__).parents[2] / "train" / "configs" / "nuscenes.yaml"
+
+
+@pytest.mark.slow
+def test_forward_and_backward_at_full_size():
+    recipe = load_config(CONFIG)
+    network = new_network(recipe)
+    assert 35e6 <= sum(p.numel() for p in network.parameters()) <= 45e6
+    ones = torch.ones(1, 5)
+    feeds = random_feeds(recipe.spec, 1)
+    latents, (found,) = network(feeds, (ones,), ones * 0.02, ones)
+    assert all(latents.by_modality[m].shape == (1, 256, 128, 128) for m in ("lidar", "camera", "radar"))
+    assert latents.depth_logits.shape == (1, 6, 32 * 88, 59)
+    assert found.head.heat.shape == (1, 10, 128, 128)
+    aids = sum(network.single[m](latents.by_modality[m]).mean() for m in network.single)
+    parts = (found.head.heat, found.head.regression, found.head.attributes, latents.depth_logits)
+    (sum(x.square().mean() for x in parts) + aids).backward()
+    for name, p in network.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.isfinite().all(), name
+
+
+def test_wrong_lidar_shapes_are_told():
+    with pytest.raises(ConfigError, match="neck x levels, 384"):
+        new_network(load_config(CONFIG, ("network.lidar.out=256",)))
+    with pytest.raises(ConfigError, match="power of two"):
+        new_network(load_config(CONFIG, ("spec.lidar.pillar_grid=384",)))
