@@ -146,10 +146,7 @@ def _script(faults: tuple[Fault, ...]) -> str:
     """The faults in one sentence."""
     if not faults:
         return "All sensors work throughout."
-    words = {"silence": "silent", "freeze": "frozen", "delay": "late"}
-    names = ("all cameras" if f.sensor == "camera" else f.sensor for f in faults)
-    each = (f"{n} {words[f.fault]} from {f.from_s:g} s to {f.to_s:g} s" for n, f in zip(names, faults, strict=True))
-    return f"On the way sensors fail: {', '.join(each)}."
+    return f"On the way sensors fail: {', '.join(map(str, faults))}."
 
 
 def play(plan: Plan, drive: Drive, scratch: Path, steps: Steps) -> tuple[Played, str | None]:
@@ -240,7 +237,9 @@ def _played(drive: Drive, replay: Child, plan: Plan) -> Played:
     length_s = min(float(replay.value("start", "duration_s")), plan.seconds)
     from_ns, to_ns = begin_ns + shift_ns, begin_ns + shift_ns + int(length_s * 1e9)
     windows = (
-        FaultWindow(f.sensor, f.fault, from_ns + int(f.from_s * 1e9), from_ns + int(f.to_s * 1e9)) for f in drive.faults
+        FaultWindow(f.sensor, f.fault, from_ns + int(f.from_s * 1e9), from_ns + int(min(f.to_s, length_s) * 1e9))
+        for f in drive.faults
+        if f.from_s < length_s
     )
     return Played(
         title=drive.title,

@@ -14,6 +14,8 @@ def replay(
     faults: Annotated[
         Optional[Path], typer.Option(help="Fault script: a YAML list of {sensor, fault, from_s, to_s}.")
     ] = None,
+    weather: Annotated[str, typer.Option(help="fog=50 (visibility in m), rain=25 or snow=5 (mm/h).")] = "clear",
+    seed: Annotated[int, typer.Option(min=0, help="Of the weather's randomness.")] = 0,
     rate: Annotated[float, typer.Option(help="Recorded seconds per second; other than 1 publishes /clock.")] = 1.0,
     start: Annotated[float, typer.Option(min=0.0, help="Seconds to skip at the beginning.")] = 0.0,
     loop: Annotated[bool, typer.Option("--loop", help="Start again at the end, until Ctrl-C.")] = False,
@@ -28,13 +30,17 @@ def replay(
     ] = False,
     scene: Annotated[Optional[str], typer.Option(help="Scene of a nuScenes folder; the first otherwise.")] = None,
 ) -> None:
-    """Publish a bag's sensors live, with scripted faults; JSON lines tell how far it is.
+    """Publish a bag's sensors live, in any weather and with scripted faults; JSON lines tell how far it is.
+
+    While it plays, `ros2 param set /replay weather fog=50` changes the weather, and the parameter `faults` (YAML text)
+    the faults.
 
     Examples:
-      peft-dml replay drive.mcap --faults faults.yaml
+      peft-dml replay drive.mcap --faults faults.yaml --weather rain=25
       peft-dml replay /data/nuscenes --scene scene-0061 --loop
     """
     arguments = [str(source), "--rate", str(rate), "--start", str(start), "--wait-s", str(wait_s)]
+    arguments += ["--weather", weather, "--seed", str(seed)]
     arguments += ["--faults", str(faults)] if faults else []
     arguments += ["--scene", scene] if scene else []
     switches = {"--loop": loop, "--clock": clock, "--keep-stamps": keep_stamps, "--as-recorded": as_recorded}

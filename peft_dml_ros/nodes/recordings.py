@@ -6,6 +6,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from rosbags.interfaces import Qos, QosDurability, QosReliability
 
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.datasets import conversions, presets, topics
 from peft_dml_ros.datasets.bag_storage import BagStorage
 from peft_dml_ros.datasets.bag_writer import messages_of
@@ -79,6 +81,10 @@ class Recording(Protocol):
     end_ns: int
 
     @property
+    def rig(self) -> Rig:
+        """Its sensors, as far as the recording tells of their mounting."""
+
+    @property
     def damage(self) -> str:
         """What was found to be wrong with it by now, and the mend; empty when nothing was."""
 
@@ -100,7 +106,7 @@ class BagRecording:
     """
 
     def __init__(self, path: Path) -> None:
-        self._storage = BagStorage(path)
+        self._path, self._storage = path, BagStorage(path)
         if not self._storage.count:
             self._storage.check()
             raise DataError(f"bag {path} holds no message")
@@ -109,6 +115,14 @@ class BagRecording:
             topic: Channel(topic, kind, publishing_qos(topic, self._storage.offered[topic]))
             for topic, kind in self._storage.connections.items()
         }
+
+    @cached_property
+    def rig(self) -> Rig:
+        """Sensors with their mounting; none where the bag does not connect them to `base_link`."""
+        try:
+            return BagSource(self._path).rig
+        except DataError:
+            return Rig()
 
     @property
     def damage(self) -> str:
@@ -155,6 +169,11 @@ class SourceRecording:
         types[topics.TF_STATIC] = topics.TRANSFORMS
         types[topics.bag_topic(topics.TRUTH)] = topics.DETECTIONS
         self.channels = {topic: Channel(topic, kind, publishing_qos(topic, [])) for topic, kind in types.items()}
+
+    @property
+    def rig(self) -> Rig:
+        """Sensors with their mounting."""
+        return self._source.rig
 
     @property
     def damage(self) -> str:

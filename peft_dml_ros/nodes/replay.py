@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plays a bag or a nuScenes folder as a vehicle would: in real time, stamped now, with sensor faults on demand.
 
-    python -m peft_dml_ros.nodes.replay drive.mcap --faults faults.yaml --rate 1.0
+    python -m peft_dml_ros.nodes.replay drive.mcap --faults faults.yaml --weather rain=25
+    ros2 param set /replay weather fog=50
+    ros2 param set /replay faults "[{sensor: camera, fault: blackout}]"
 
-Stdout carries JSON lines: `waiting`, `start` (with the shift of the stamps), `progress`, `done`.
+The parameters `weather` and `faults` (YAML text) hold what is in force, and can be set while it plays.
+Stdout carries JSON lines: `waiting`, `start` (with the shift of the stamps), `progress`, `switched`, `done`.
 SIGINT or SIGTERM ends it with exit code 0.
 """
 
@@ -24,9 +27,10 @@ from rclpy.utilities import remove_ros_args
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.nodes.player import Player, wall_clock_ns
 from peft_dml_ros.nodes.recordings import Recording, open_recording
-from peft_dml_ros.nodes.replay_faults import check_sensors, sensors_by_topic, with_faults
+from peft_dml_ros.nodes.replay_faults import MessageFaults
+from peft_dml_ros.nodes.replay_parameters import FaultParameters, spinning
 from peft_dml_ros.nodes.runtime import POLL_S, emit, pattern, ros_main
-from peft_dml_ros.sim.faults import load_faults
+from peft_dml_ros.sim.faults import load_faults, weather_fault
 
 PROGRESS_S = 0.2
 SETTLE_S = 0.5
@@ -39,30 +43,42 @@ def replay(options: argparse.Namespace, stop: threading.Event) -> None:
         PeftDmlError: the source, the fault script or a topic name is wrong.
     """
     recording = open_recording(options.source, options.scene, as_recorded=options.as_recorded)
-    faults = load_faults(Path(options.faults)) if options.faults else ()
-    sensors = sensors_by_topic(recording.channels)
-    check_sensors(faults, sensors.values())
+    script = load_faults(Path(options.faults)) if options.faults else ()
+    weather = weather_fault(options.weather, options.seed)
+    faulty = MessageFaults(recording.channels, lambda: recording.rig, recording.start_ns, (*script, *weather))
     begin_ns = recording.start_ns + int(options.start * 1e9)
     if begin_ns >= recording.end_ns:
         length_s = (recording.end_ns - recording.start_ns) / 1e9
         raise ConfigError(f"--start {options.start} is past the end: {options.source} lasts {length_s:.1f} s")
-    node = Node("replay", start_parameter_services=False)
+    node = Node("replay")
+    FaultParameters(node, faulty, script, options.weather, options.seed)
     channels = [c for c in recording.channels.values() if not (options.exclude and options.exclude.search(c.topic))]
     player = Player(node, channels, rate=options.rate, clock=options.clock or options.rate != 1.0)
     player.publish_latched(recording.latched())
+    with spinning(node):
+        _play(options, recording, faulty, player, begin_ns, stop)
+    node.destroy_node()
+
+
+def _play(
+    options: argparse.Namespace,
+    recording: Recording,
+    faulty: MessageFaults,
+    player: Player,
+    begin_ns: int,
+    stop: threading.Event,
+) -> None:
     _wait_for(player, options.wait_for, options.wait_s, stop)
     while not stop.is_set():
         shift_ns = None if options.keep_stamps else wall_clock_ns() - begin_ns
         _announce(options, recording, begin_ns, shift_ns, player)
-        messages = with_faults(recording.messages(begin_ns), faults, sensors, recording.start_ns)
-        player.play(messages, begin_ns, shift_ns, stop, _progress(player))
+        player.play(faulty(recording.messages(begin_ns)), begin_ns, shift_ns, stop, _progress(player))
         if not options.loop:
             break
     unacknowledged = player.flush()
     if recording.damage:
         sys.stderr.write(f"warning: {recording.damage}\n")
     emit("done", **_facts(player), unacknowledged=unacknowledged, stopped=stop.is_set(), damage=recording.damage)
-    node.destroy_node()
 
 
 def _announce(
@@ -133,6 +149,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="replay", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("source", type=Path, help="bag (.mcap, .db3 or folder) or nuScenes folder")
     parser.add_argument("--faults", default="", help="fault script, a YAML list of {sensor, fault, from_s, to_s}")
+    parser.add_argument("--weather", default="clear", help="fog=50 (visibility in m), rain=25 or snow=5 (mm/h)")
+    parser.add_argument("--seed", type=int, default=0, help="of the weather's randomness")
     parser.add_argument("--rate", type=float, default=1.0, help="recorded seconds per second; other than 1: --clock")
     parser.add_argument("--start", type=float, default=0.0, help="seconds to skip at the beginning")
     parser.add_argument("--loop", action="store_true", help="start again at the end, until stopped")

@@ -1,26 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scripted sensor faults on serialised messages, as a replay applies them on the way to the wire."""
+"""Scripted faults and weather on serialised messages, as a replay applies them on the way to the wire."""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from rosbags.serde import SerdeError
 
 from peft_dml_ros.core.classes import MODALITIES
-from peft_dml_ros.core.errors import ConfigError, nearest
-from peft_dml_ros.datasets.topics import sensor_of
-from peft_dml_ros.nodes.recordings import Recorded
-from peft_dml_ros.nodes.stamps import HEADER_END
-from peft_dml_ros.sim.faults import Fault, apply
+from peft_dml_ros.core.errors import ConfigError, DataError, nearest
+from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, RadarSweep
+from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.datasets import conversions, topics
+from peft_dml_ros.datasets.bag_types import RosbagsFactory, typestore
+from peft_dml_ros.nodes.recordings import Channel, Recorded
+from peft_dml_ros.nodes.stamps import HEADER_END, leading_stamp_ns, shift_leading
+from peft_dml_ros.sim.fault_effects import Effects, damaged_bytes
+from peft_dml_ros.sim.fault_stream import FaultStream, Sent
+from peft_dml_ros.sim.faults import ALL, Fault
+
+_SEEN: Final = {topics.POINT_CLOUD, topics.COMPRESSED_IMAGE, topics.IMAGE}
 
 
-def sensors_by_topic(topics: Iterable[str]) -> dict[str, str]:
+def sensors_by_topic(names: Iterable[str]) -> dict[str, str]:
     """Sensor name of every topic that belongs to one; a camera's calibration falls silent with its images."""
     found = {}
-    for topic in topics:
+    for topic in names:
         try:
-            found[topic] = sensor_of(topic)
+            found[topic] = topics.sensor_of(topic)
         except ConfigError:  # noqa: PERF203  the topics of a bag are few
             continue
     return found
@@ -32,40 +42,105 @@ def check_sensors(faults: Sequence[Fault], sensors: Iterable[str]) -> None:
     Raises:
         ConfigError: with all such names.
     """
-    known = {*sensors, *MODALITIES}
+    there = {*sensors}
+    if faults and not there:
+        raise ConfigError("no topic of the recording belongs to a known sensor, so that no fault can hit one")
+    known = {*there, *MODALITIES, ALL}
     wrong = [f"'{f.sensor}': {nearest(f.sensor, known)}" for f in faults if f.sensor not in known]
     if wrong:
         raise ConfigError(f"the fault script names sensors that the recording lacks: {'; '.join(wrong)}")
 
 
-def with_faults(
-    messages: Iterator[Recorded], faults: Sequence[Fault], sensors: dict[str, str], start_ns: int
-) -> Iterator[Recorded]:
-    """The same recording as a vehicle with faulty sensors would have sent it, in time order.
+class MessageFaults:
+    """The same recording as a vehicle with faulty sensors would have sent it.
 
     Args:
-        messages: In time order.
-        faults: The script; its times count from `start_ns`.
-        sensors: Sensor name by topic; other topics have no faults.
-        start_ns: Begin of the recording.
+        channels: Topics of the recording.
+        rig: Gives its sensors, for the geometry of weather.
+        start_ns: Begin of the recording, from which the times of a script count.
+        faults: The script.
+
+    Raises:
+        ConfigError: the script names a sensor the recording does not hold.
     """
-    frozen: dict[str, bytes] = {}
-    late: list[tuple[int, int, Recorded]] = []
-    for order, message in enumerate(messages):
-        while late and late[0][0] <= message.time_ns:
-            yield heapq.heappop(late)[2]
-        sensor = sensors.get(message.topic)
-        fault = apply(faults, sensor, (message.time_ns - start_ns) / 1e9) if sensor else None
-        if fault is None:
-            frozen.pop(message.topic, None)
-            yield message
-        elif fault.fault == "freeze":
-            payload = frozen.setdefault(message.topic, message.cdr)
-            # Encapsulation and all that follows the stamp are the old message's.
-            cdr = payload[:4] + message.cdr[4:HEADER_END] + payload[HEADER_END:]
-            yield replace(message, cdr=cdr)
-        elif fault.fault == "delay":
-            due_ns = message.time_ns + int(fault.delay_s * 1e9)
-            heapq.heappush(late, (due_ns, order, replace(message, time_ns=due_ns)))
-    while late:
-        yield heapq.heappop(late)[2]
+
+    def __init__(
+        self, channels: Mapping[str, Channel], rig: Callable[[], Rig], start_ns: int, faults: Sequence[Fault] = ()
+    ) -> None:
+        self._sensors = sensors_by_topic(channels)
+        carrier = CdrCarrier({topic: channel.type_name for topic, channel in channels.items()})
+        self._stream = FaultStream(carrier, Effects(rig), start_ns)
+        self.switch(faults)
+
+    def switch(self, faults: Sequence[Fault]) -> None:
+        """Go on with another script; safe from any thread.
+
+        Raises:
+            ConfigError: it names a sensor the recording does not hold; the old one stays.
+        """
+        check_sensors(faults, self._sensors.values())
+        self._stream.faults = tuple(faults)
+
+    def __call__(self, messages: Iterable[Recorded]) -> Iterator[Recorded]:
+        """Messages in time order, from such."""
+        sent = (Sent(m.time_ns, m.topic, self._sensors.get(m.topic, ""), m.cdr) for m in messages)
+        return (Recorded(s.time_ns, s.topic, s.payload) for s in self._stream(sent))
+
+
+class CdrCarrier:
+    """Measurements that travel as serialised ROS messages.
+
+    Args:
+        types: Topic -> message type.
+    """
+
+    def __init__(self, types: Mapping[str, str]) -> None:
+        self._types, self._make = dict(types), RosbagsFactory()
+
+    def stamp_ns(self, payload: bytes) -> int:
+        """Stamp of the leading header; 0 where the message is too short for one."""
+        return leading_stamp_ns(payload) if len(payload) >= HEADER_END else 0
+
+    def restamped(self, payload: bytes, stamp_ns: int) -> bytes:
+        """The same message under another stamp."""
+        return shift_leading(payload, stamp_ns - self.stamp_ns(payload))
+
+    def measurement(self, sent: Sent[bytes]) -> Measurement | None:
+        """Sweep, radar cycle or image of a message; `None` for any other.
+
+        Raises:
+            DataError: it cannot be decoded.
+        """
+        if self._types[sent.topic] not in _SEEN:
+            return None
+        message = self._message(sent)
+        if self._types[sent.topic] != topics.POINT_CLOUD:
+            return conversions.image_from_msg(message)
+        return (conversions.radar_from_msg if sent.sensor.startswith("RADAR") else conversions.lidar_from_msg)(message)
+
+    def packed(self, sent: Sent[bytes], measurement: Measurement) -> bytes:
+        """The message with another measurement in it, in its own frame and of the same type.
+
+        Raises:
+            DataError: an image has neither bytes nor pixels.
+        """
+        frame = self._message(sent).header.frame_id
+        if isinstance(measurement, LidarSweep):
+            message = conversions.lidar_to_msg(measurement, frame, self._make)
+        elif isinstance(measurement, RadarSweep):
+            message = conversions.radar_to_msg(measurement, frame, self._make)
+        elif isinstance(measurement, CameraImage):
+            message = conversions.image_to_msg(measurement, frame, self._make)
+        else:
+            return sent.payload
+        return bytes(typestore().serialize_cdr(message, self._types[sent.topic]))
+
+    def damaged(self, sent: Sent[bytes], severity: int, rng: np.random.Generator) -> bytes | None:
+        """The message with wrong or missing bytes after its stamp."""
+        return damaged_bytes(sent.payload, severity, rng, spare=HEADER_END)
+
+    def _message(self, sent: Sent[bytes]) -> Any:
+        try:
+            return typestore().deserialize_cdr(sent.payload, self._types[sent.topic])
+        except (SerdeError, struct.error, ValueError, IndexError, KeyError, AssertionError, TypeError) as error:
+            raise DataError(f"{sent.topic}: the message cannot be decoded: {error}") from error

@@ -19,7 +19,7 @@ from peft_dml_ros.datasets.bags import BagSource, write_bag
 from peft_dml_ros.datasets.conversions import lidar_from_msg
 from peft_dml_ros.nodes.player import Player
 from peft_dml_ros.nodes.recordings import Recorded, SourceRecording, open_recording
-from peft_dml_ros.nodes.replay_faults import check_sensors, sensors_by_topic, with_faults
+from peft_dml_ros.nodes.replay_faults import MessageFaults
 from peft_dml_ros.nodes.stamps import leading_stamp_ns
 from peft_dml_ros.sim.faults import Fault
 from tests.support.drive_bag import MadeUpDrive, make_drive_bag
@@ -36,9 +36,8 @@ def bag(tmp_path_factory):
 
 def faulty(bag, *faults):
     recording = open_recording(bag)
-    sensors = sensors_by_topic(recording.channels)
-    check_sensors(faults, sensors.values())
-    return list(with_faults(recording.messages(), faults, sensors, recording.start_ns)), recording
+    spoil = MessageFaults(recording.channels, lambda: recording.rig, recording.start_ns, faults)
+    return list(spoil(recording.messages())), recording
 
 
 def offsets_ms(messages, recording, topic):

@@ -2,18 +2,22 @@
 import pytest
 
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.sim.faults import DEMO_FAULTS, apply, check_sensors, dump_faults, load_faults
+from peft_dml_ros.sim.faults import DEMO_FAULTS, Fault, active, check_sensors, dump_faults, load_faults
 from peft_dml_ros.sim.vehicle_rig import make_rig
 
 
+def kinds(faults, sensor, time_s):
+    return [fault.fault for fault in active(faults, sensor, time_s)]
+
+
 def test_a_modality_means_all_of_its_sensors():
-    assert apply(DEMO_FAULTS, "CAM_BACK", 9.0).fault == "silence"
-    assert apply(DEMO_FAULTS, "CAM_BACK", 10.0) is None
-    assert apply(DEMO_FAULTS, "LIDAR_TOP", 3.99) is None
-    assert apply(DEMO_FAULTS, "LIDAR_TOP", 4.0).fault == "silence"
-    assert apply(DEMO_FAULTS, "RADAR_FRONT_LEFT", 6.0).fault == "freeze"
-    assert apply(DEMO_FAULTS, "RADAR_FRONT", 5.0) is None
-    assert apply(DEMO_FAULTS, "ODOM", 5.0) is None
+    assert kinds(DEMO_FAULTS, "CAM_BACK", 9.0)[0] == "silence"
+    assert not kinds(DEMO_FAULTS, "CAM_BACK", 10.0)
+    assert not kinds(DEMO_FAULTS, "LIDAR_TOP", 3.99)
+    assert kinds(DEMO_FAULTS, "LIDAR_TOP", 4.0)[0] == "silence"
+    assert kinds(DEMO_FAULTS, "RADAR_FRONT_LEFT", 6.0)[0] == "freeze"
+    assert not kinds(DEMO_FAULTS, "RADAR_FRONT", 5.0)
+    assert not kinds(DEMO_FAULTS, "ODOM", 5.0)
 
 
 def test_silence_wins(tmp_path):
@@ -23,8 +27,8 @@ def test_silence_wins(tmp_path):
         "- {sensor: RADAR_FRONT, fault: silence, from_s: 1, to_s: 2}\n"
     )
     faults = load_faults(path)
-    assert apply(faults, "RADAR_FRONT", 1.5).fault == "silence"
-    assert apply(faults, "RADAR_FRONT", 2.5).fault == "freeze"
+    assert kinds(faults, "RADAR_FRONT", 1.5)[0] == "silence"
+    assert kinds(faults, "RADAR_FRONT", 2.5)[0] == "freeze"
 
 
 def test_round_trip(tmp_path):
@@ -41,6 +45,17 @@ def test_round_trip(tmp_path):
         ("- {sensor: LIDAR_TOP, fault: silence, from_s: 3, to_s: 2}", "greater than from_s"),
         ("- {sensor: SONAR, fault: silence, from_s: 1, to_s: 2}", "SONAR"),
         ("- {sensor: camera, fault: silence, from_s: 1, to_s: 2, colour: red}", "colour"),
+        ("- {sensor: camera, fault: freze, to_s: 2}", "fault 'freze': did you mean 'freeze'"),
+        ("- {sensor: camera, fault: drop, shar: 0.5}", "no field 'shar'; did you mean 'share'"),
+        ("- {sensor: camera, fault: drop, share: 1.5}", "entry 1: share: .*less than or equal to 1"),
+        ("- {sensor: camera, fault: silence, share: 0.5}", "silence does not use share; it takes nothing but"),
+        ("- {sensor: camera, fault: delay, offset_s: 1}", "it takes delay_s"),
+        ("- {sensor: camera, fault: corrupt, corruption: drak}", "did you mean 'dark'"),
+        ("- {sensor: camera, fault: corrupt, corruption: object_failure}", "needs an annotated frame"),
+        ("- {fault: weather, weather: hail=3}", "entry 1: weather 'hail=3'"),
+        ("- {fault: weather}", "weather ''"),
+        ("- {fault: silence}", "name the sensor"),
+        ("- {sensor: camera, fault: drop}\n- {sensor: SONAR, fault: drop}\n- 3", "entry 2: .*SONAR.*; entry 3"),
         ("sensor: camera", "YAML list"),
         ("- [", "cannot read"),
     ],
@@ -50,6 +65,14 @@ def test_wrong_scripts_are_refused_with_a_reason(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(ConfigError, match=said):
         load_faults(path)
+
+
+def test_a_fault_says_itself_in_a_few_words():
+    some = (Fault(sensor="camera", fault="drop", share=0.3, from_s=1), Fault(fault="weather", weather="fog=50", to_s=2))
+    assert [str(f) for f in some] == [
+        "all cameras drop share 0.3 from 1 s to the end",
+        "all sensors weather fog=50 from 0 s to 2 s",
+    ]
 
 
 def test_unknown_sensor_is_named_with_the_nearest(tmp_path):

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weather and faults of a replay as ROS parameters, so that they can be switched while it plays."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.nodes.replay_faults import MessageFaults
+from peft_dml_ros.nodes.runtime import emit, spin
+from peft_dml_ros.sim.faults import Fault, dump_faults, parse_faults, weather_fault
+
+WEATHER = "weather"
+FAULTS = "faults"
+
+
+class FaultParameters:
+    """Declares `weather` and `faults` on a node, and switches the faults of its messages when they are set.
+
+    Args:
+        node: Owner of the parameters.
+        faulty: What they act on.
+        script: Faults at the start.
+        weather: Weather at the start.
+        seed: Of the weather.
+    """
+
+    def __init__(self, node: Node, faulty: MessageFaults, script: Sequence[Fault], weather: str, seed: int = 0) -> None:
+        self._faulty, self._seed = faulty, seed
+        self._texts = {WEATHER: weather, FAULTS: dump_faults(script) if script else ""}
+        words = {
+            WEATHER: "fog=50 (visibility in m), rain=25 or snow=5 (mm/h), clear",
+            FAULTS: "YAML list of {sensor, fault, ...}; times count from the recording's beginning; empty for none",
+        }
+        for name, text in self._texts.items():
+            node.declare_parameter(name, text, ParameterDescriptor(description=words[name]), ignore_override=True)
+        node.add_on_set_parameters_callback(self._set)
+
+    def _set(self, changes: Sequence[Parameter]) -> SetParametersResult:
+        texts = self._texts | {c.name: str(c.value or "") for c in changes if c.name in self._texts}
+        if texts == self._texts:
+            return SetParametersResult(successful=True)
+        try:
+            script = parse_faults(texts[FAULTS], "parameter faults")
+            self._faulty.switch((*script, *weather_fault(texts[WEATHER] or "clear", self._seed)))
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._texts = texts
+        emit("switched", **texts)
+        return SetParametersResult(successful=True)
+
+
+@contextmanager
+def spinning(node: Node) -> Iterator[None]:
+    """Answer calls to a node from another thread."""
+    done = threading.Event()
+    thread = threading.Thread(target=spin, args=(node, done), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A source of measurements in bad weather or with faulty sensors; what a replay does to messages, done offline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.measurements import Measurement
+from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.sim import fault_effects
+from peft_dml_ros.sim.fault_stream import FaultStream, Sent
+from peft_dml_ros.sim.faults import Fault, check_sensors
+
+
+class Measured(Protocol):
+    """What is disturbed: any source of `datasets`, or a simulated drive."""
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+
+    @property
+    def rig(self) -> Rig:
+        """The vehicle's sensors."""
+
+    @property
+    def truth(self) -> dict[int, Boxes3D]:
+        """Boxes by stamp; no fault changes them."""
+
+    def measurements(self) -> Iterator[tuple[str, Measurement]]:
+        """(sensor name, measurement) in stamp order."""
+
+
+class FaultySource:
+    """A source whose sensors suffer a fault script; itself a source.
+
+    Measurements come in the order of their arrival, which differs from that of their stamps where a fault delays some.
+    """
+
+    def __init__(self, source: Measured, faults: Sequence[Fault]) -> None:
+        """Wrap a source.
+
+        Args:
+            source: A sound one; times of the script count from its first measurement.
+            faults: The script; `weather_fault("rain=25")` for a whole drive in the rain.
+
+        Raises:
+            ConfigError: the script names a sensor that the source lacks.
+        """
+        check_sensors(faults, source.rig)
+        self._source, self._faults = source, tuple(faults)
+
+    @property
+    def name(self) -> str:
+        """The sound source's."""
+        return self._source.name
+
+    @property
+    def rig(self) -> Rig:
+        """The sound source's."""
+        return self._source.rig
+
+    @property
+    def truth(self) -> dict[int, Boxes3D]:
+        """The sound source's: what is there does not change."""
+        return self._source.truth
+
+    def measurements(self) -> Iterator[tuple[str, Measurement]]:
+        """(sensor name, measurement) in order of arrival.
+
+        Raises:
+            DataError: the source is damaged.
+        """
+        return ((name, measurement) for _, name, measurement in self.arrivals())
+
+    def arrivals(self) -> Iterator[tuple[int, str, Measurement]]:
+        """(time of arrival in ns, sensor name, measurement) in that order; a sound one arrives at its stamp.
+
+        Raises:
+            DataError: the source is damaged.
+        """
+        stream = (Sent(m.stamp_ns, name, name, m) for name, m in self._source.measurements())
+        first = next(stream, None)
+        if first is None:
+            return
+        faulty = FaultStream(_AsItIs(), fault_effects.Effects(lambda: self.rig), first.time_ns, self._faults)
+        for sent in faulty(_again(first, stream)):
+            yield sent.time_ns, sent.sensor, sent.payload
+
+
+class _AsItIs:
+    """Measurements that travel as they are."""
+
+    def stamp_ns(self, payload: Measurement) -> int:
+        return payload.stamp_ns
+
+    def restamped(self, payload: Measurement, stamp_ns: int) -> Measurement:
+        return replace(payload, stamp_ns=stamp_ns)
+
+    def measurement(self, sent: Sent[Measurement]) -> Measurement | None:
+        return sent.payload
+
+    def packed(self, sent: Sent[Measurement], measurement: Measurement) -> Measurement:  # noqa: ARG002
+        return measurement
+
+    def damaged(self, sent: Sent[Measurement], severity: int, rng: np.random.Generator) -> Measurement | None:
+        return fault_effects.damaged(sent.payload, severity, rng)
+
+
+def _again(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest
