@@ -70,9 +70,10 @@ def count_radar(boxes: Boxes3D, points_m: FloatArray) -> IntArray:
 def annotate(
     scene: str, frames: Sequence[SeenBoxes], category_of: Callable[[str], str], *, keep_all: bool = False
 ) -> Tables:
-    """Tables sample_annotation and instance: objects near the vehicle that any sensor met in the scene.
+    """Tables sample_annotation and instance: objects near the vehicle, from when a sensor first met them to the last.
 
-    An object's annotations form one chain without holes while it stays near, so that velocities can be had from it.
+    That is nuScenes' own rule. An object's annotations form one chain without holes, so that velocities can be had
+    from it: between the first and last keyframe that met it some may hold no point at all.
 
     Args:
         scene: Name of the scene.
@@ -80,18 +81,20 @@ def annotate(
         category_of: Category of an object.
         keep_all: Keep objects far away and without a single point, too: somebody annotated them.
     """
-    met: set[str] = set()
-    for frame in frames:
-        lidar, radar = frame.counts()
-        met |= {frame.boxes.ids[i] for i in np.flatnonzero((lidar + radar > 0) | keep_all)}
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for number, frame in enumerate(frames):
+        for i in np.flatnonzero((np.sum(frame.counts(), axis=0) > 0) | keep_all):
+            first.setdefault(frame.boxes.ids[i], number)
+            last[frame.boxes.ids[i]] = number
     chains: dict[str, list[dict[str, Any]]] = {}
-    for frame in frames:
+    for number, frame in enumerate(frames):
         in_map = frame.boxes.transform(frame.global_SE3_base)
         lidar, radar = frame.counts()
         distance = np.linalg.norm(frame.boxes.centers_m[:, :2], axis=1)
         for i in np.flatnonzero((distance < ANNOTATED_M) | keep_all):
             name = frame.boxes.ids[i]
-            if name in met:
+            if first.get(name, len(frames)) <= number <= last[name]:
                 record = _record(scene, frame, in_map, int(i), (int(lidar[i]), int(radar[i])))
                 chains.setdefault(name, []).append(record)
     tables: Tables = {"sample_annotation": [], "instance": []}

@@ -76,7 +76,12 @@ class Drive:
     @property
     def location(self) -> str:
         """The nuScenes map whose corner the satellite fixes refer to: left-hand traffic is in Singapore."""
-        return "boston-seaport" if self.world.road.hand > 0 else "singapore-onenorth"
+        return motion.map_of(self.seed, self.world.road.hand)
+
+    @cached_property
+    def odometry(self) -> motion.Odometry:
+        """The wheel odometry, with its errors."""
+        return motion.Odometry(self.world)
 
     def time_s(self, stamp_ns: int) -> float:
         """World time of a stamp."""
@@ -175,7 +180,8 @@ def _in_clear_air(drive: Drive, event: Event) -> Rendered:
     rng = np.random.default_rng([drive.seed, zlib.crc32(event.sensor.encode()), event.number])
     time_s, stamp, sensor = drive.time_s(event.stamp_ns), event.stamp_ns, drive.rig[event.sensor]
     if sensor.modality == "lidar":
-        return lidar.scan(drive.caster, sensor.base_SE3_sensor, time_s, stamp, rng)
+        compensated = drive.spec.lidar_compensated
+        return lidar.scan(drive.caster, sensor.base_SE3_sensor, time_s, stamp, rng, compensated=compensated)
     if sensor.modality == "radar":
         return radar.measure(drive.caster, sensor.base_SE3_sensor, time_s, stamp, rng)
     if sensor.camera is not None:
@@ -185,7 +191,7 @@ def _in_clear_air(drive: Drive, event: Event) -> Rendered:
         return motion.imu_sample(drive.world, time_s, stamp, rng), None
     if sensor.modality == "gnss":
         return motion.gnss_fix(drive.world, drive.global_SE3_world, drive.location, time_s, stamp, rng), None
-    return motion.odometry_sample(drive.world, time_s, stamp), None
+    return drive.odometry.sample(time_s, stamp), None
 
 
 def render_events(drive: Drive, events: Sequence[Event]) -> list[Rendered]:

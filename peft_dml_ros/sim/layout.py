@@ -84,12 +84,12 @@ def draw(rng: np.random.Generator, shares: dict[str, float]) -> str:
 
 
 TRAFFIC: Final = {
-    "car": 0.66,
-    "truck": 0.12,
-    "bus": 0.06,
-    "convoy": 0.05,
-    "motorcycle": 0.08,
-    "construction_vehicle": 0.03,
+    "car": 0.77,
+    "truck": 0.08,
+    "bus": 0.05,
+    "convoy": 0.035,
+    "motorcycle": 0.05,
+    "construction_vehicle": 0.015,
 }
 
 
@@ -140,9 +140,9 @@ def _lane(street: Street, direction: int, ego: Vehicle | None) -> list[Vehicle]:
         room = HEADWAY_S * max(lane_wish - 14.0, 0.0)
         s += length / 2 + 4.0 + room + float(rng.exponential(10 + 60 * (1 - street.traffic)))
     if ego is not None and np.isfinite(street.lead_halt_s):
-        ahead = [i for i, v in enumerate(vehicles) if v.station_m > ego.station_m]
-        if ahead:
-            lead = min(ahead, key=lambda i: vehicles[i].station_m)
+        leaders = [i for i, v in enumerate(vehicles) if v.station_m > ego.station_m]
+        if leaders:
+            lead = min(leaders, key=lambda k: vehicles[k].station_m)
             vehicles[lead] = replace(
                 vehicles[lead], halt_at_s=street.lead_halt_s, halt_for_s=6.0, halt_mps2=float(rng.uniform(5, 7))
             )
@@ -197,7 +197,7 @@ def drive_cycles(street: Street) -> None:
         s = street.span_m[0] + float(rng.uniform(0, 40))
         speed = float(rng.uniform(3.0, 6.0))
         while s < street.span_m[1]:
-            cls = "bicycle" if rng.random() < 0.72 else "motorcycle"
+            cls = "bicycle" if rng.random() < 0.8 else "motorcycle"
             stations = s + direction * speed * STEP_S * np.arange(street.steps)
             street.add(cls, street.along(stations, offset + float(rng.normal(0, 0.15)), direction), ridden=True)
-            s += float(rng.uniform(15, 110))
+            s += float(rng.uniform(30, 170))

@@ -16,11 +16,20 @@ GRAVITY_MPS2: Final = 9.81
 ACCEL_SIGMA: Final = 0.15
 GYRO_SIGMA: Final = 0.012
 GNSS_SIGMA_M: Final = 0.4
+GNSS_DRIFT_M: Final = 0.3
+OUTAGE_SHARE: Final = 0.25
+"""Share of drives with an outage of 1 to 6 s: a tunnel, a canyon of houses."""
+
+ODOM_SCALE_SIGMA: Final = 0.002
+ODOM_SPEED_SIGMA_MPS: Final = 0.02
+ODOM_RATE_SIGMA_RADPS: Final = 0.0003
 EARTH_RADIUS_M: Final = 6378137.0
 
 MAP_ORIGINS_DEG: Final = {
     "boston-seaport": (42.336849169438615, -71.05785369873047),
     "singapore-onenorth": (1.2882100868743724, 103.78475189208984),
+    "singapore-hollandvillage": (1.2993652317780957, 103.78217697143555),
+    "singapore-queenstown": (1.2782562240223188, 103.76741409301758),
 }
 """Latitude and longitude of the maps' corners, as the nuScenes devkit gives them."""
 
@@ -44,12 +53,34 @@ def imu_sample(world: World, time_s: float, stamp_ns: int, rng: np.random.Genera
     return ImuSample(stamp_ns, accel, gyro)
 
 
+def map_of(seed: int, hand: int) -> str:
+    """The nuScenes map that a drive is set on: traffic keeps right in Boston, left on the three of Singapore."""
+    if hand > 0:
+        return "boston-seaport"
+    return ("singapore-onenorth", "singapore-hollandvillage", "singapore-queenstown")[seed % 3]
+
+
+def outage_s(seed: int, duration_s: float) -> tuple[float, float]:
+    """Begin and end of the time without satellites; both infinite for none."""
+    rng = np.random.default_rng([seed, 9])
+    begin, length = float(rng.uniform(0, duration_s)), float(rng.uniform(1, 6))
+    return (begin, begin + length) if rng.random() < OUTAGE_SHARE else (np.inf, np.inf)
+
+
 def gnss_fix(
     world: World, global_SE3_world: SE3, location: str, time_s: float, stamp_ns: int, rng: np.random.Generator
 ) -> GnssFix:
-    """Position by the map's origin, with white noise."""
-    position = (global_SE3_world @ world.world_SE3_base(time_s)).translation
-    east, north, up = position + rng.normal(0, [GNSS_SIGMA_M, GNSS_SIGMA_M, 2 * GNSS_SIGMA_M])
+    """Position by the map's origin: white noise, a slow drift, and in some drives no fix for some seconds.
+
+    Without a fix the last position stays, as receivers report it, and `has_fix` is false.
+    """
+    begin, end = outage_s(world.seed, world.duration_s)
+    lost = begin <= time_s < end
+    position = (global_SE3_world @ world.world_SE3_base(begin if lost else time_s)).translation
+    phase = np.random.default_rng([world.seed, 10]).uniform(0, 2 * np.pi, 3)
+    drift = GNSS_DRIFT_M * np.sin(phase + 2 * np.pi * (begin if lost else time_s) / 40.0)
+    noise = np.zeros(3) if lost else rng.normal(0, [GNSS_SIGMA_M, GNSS_SIGMA_M, 2 * GNSS_SIGMA_M])
+    east, north, up = position + drift + noise
     latitude, longitude = MAP_ORIGINS_DEG[location]
     return GnssFix(
         stamp_ns,
@@ -57,9 +88,38 @@ def gnss_fix(
         longitude + float(np.rad2deg(east / (EARTH_RADIUS_M * np.cos(np.deg2rad(latitude))))),
         float(up),
         GNSS_SIGMA_M,
+        has_fix=not lost,
     )
 
 
-def odometry_sample(world: World, time_s: float, stamp_ns: int) -> OdometrySample:
-    """Pose since the start of the drive; drift is below what sweeps of half a second can show."""
-    return OdometrySample(stamp_ns, world.world_SE3_base(0.0).inverse() @ world.world_SE3_base(time_s))
+class Odometry:
+    """Pose since the start of the drive by counted wheel turns: a wrong tyre radius, slip, and a yaw rate that drifts.
+
+    Attributes:
+        scale: Distance reported by distance driven.
+    """
+
+    def __init__(self, world: World) -> None:
+        rng = np.random.default_rng([world.seed, 11])
+        self.scale = 1.0 + float(np.clip(rng.normal(0, ODOM_SCALE_SIGMA), -0.005, 0.005))
+        bias = float(rng.normal(0, ODOM_RATE_SIGMA_RADPS))
+        ego, self._times_s = world.ego, world.times_s
+        step = np.diff(world.times_s)
+        turning = np.diff(ego.pose[:, 2]) * self.scale + bias * step
+        yaw = np.concatenate([[0.0], np.cumsum(turning)])
+        moved = np.diff(ego.pose[:, :2], axis=0)
+        cos, sin = np.cos(ego.pose[:-1, 2]), np.sin(ego.pose[:-1, 2])
+        rolling = np.minimum(np.hypot(moved[:, 0], moved[:, 1]) / step, 1.0)
+        slip = rng.normal(0, ODOM_SPEED_SIGMA_MPS, len(step)) * rolling * step
+        ahead = (moved[:, 0] * cos + moved[:, 1] * sin) * self.scale + slip
+        aside = (moved[:, 1] * cos - moved[:, 0] * sin) * self.scale
+        steps = np.stack(
+            [ahead * np.cos(yaw[:-1]) - aside * np.sin(yaw[:-1]), ahead * np.sin(yaw[:-1]) + aside * np.cos(yaw[:-1])],
+            axis=1,
+        )
+        self._pose = np.column_stack([np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)]), yaw])
+
+    def sample(self, time_s: float, stamp_ns: int) -> OdometrySample:
+        """The pose at a time."""
+        x, y, yaw = (float(np.interp(time_s, self._times_s, self._pose[:, k])) for k in range(3))
+        return OdometrySample(stamp_ns, SE3.from_yaw(yaw, (x, y, 0.0)))

@@ -28,8 +28,8 @@ MOVER_RANGE_M: Final = 120.0
 MAX_POINTS: Final = 125
 """What the device sends at most in a cycle."""
 
-BACKGROUND_SHARE: Final = 0.75
-CLUTTER_MEAN: Final = 3.0
+BACKGROUND_SHARE: Final = 0.95
+CLUTTER_MEAN: Final = 4.0
 MIRROR_TRIES: Final = 5
 MOVING_MPS: Final = 0.6
 CELL_M: Final = 0.2
@@ -78,7 +78,8 @@ def _in_view(position_m: FloatArray) -> BoolArray:
     range_m = np.hypot(position_m[:, 0], position_m[:, 1])
     bearing = np.abs(np.arctan2(position_m[:, 1], position_m[:, 0]))
     seen: BoolArray = (range_m > 0.3) & (range_m < MAX_RANGE_M) & (bearing < HALF_FOV_RAD)
-    return seen & ((range_m < NARROW_RANGE_M) | (bearing < NARROW_HALF_RAD))
+    seen &= (range_m < NARROW_RANGE_M) | (bearing < NARROW_HALF_RAD)
+    return seen
 
 
 def _echoes(

@@ -14,14 +14,23 @@ from peft_dml_ros.sim.scenery import Lot
 from peft_dml_ros.sim.traffic import STEP_S
 
 PARKED: Final = {
-    "car": 0.74,
-    "truck": 0.1,
-    "motorcycle": 0.07,
-    "trailer": 0.04,
-    "bus": 0.03,
-    "construction_vehicle": 0.02,
+    "car": 0.8,
+    "truck": 0.05,
+    "motorcycle": 0.09,
+    "trailer": 0.025,
+    "bus": 0.015,
+    "construction_vehicle": 0.01,
 }
-LOT: Final = {"car": 0.72, "truck": 0.1, "trailer": 0.07, "construction_vehicle": 0.05, "bus": 0.04, "motorcycle": 0.02}
+LOT: Final = {
+    "car": 0.88,
+    "truck": 0.03,
+    "trailer": 0.02,
+    "construction_vehicle": 0.01,
+    "bus": 0.01,
+    "motorcycle": 0.05,
+}
+LOT_ROWS_M: Final = (4.2, 9.7, 20.5, 26.0)
+"""Rows of a parking lot beyond the pavement: two back to back, a lane, two more."""
 
 
 def park(street: Street, sites: list[Lot]) -> None:
@@ -49,7 +58,7 @@ def park(street: Street, sites: list[Lot]) -> None:
             turn = forward + flip + float(rng.normal(0, 0.025))
             street.stand(cls, middle, offset + float(rng.normal(0, 0.1)), turn, parked=True)
             s += length + float(rng.exponential(0.8))
-        for s in np.arange(street.span_m[0], street.span_m[1], float(rng.uniform(60, 180))):
+        for s in np.arange(street.span_m[0], street.span_m[1], float(rng.uniform(120, 400))):
             if not road.near_crossing(s, 6.0):
                 for k in range(int(rng.integers(1, 5))):
                     turn = float(rng.choice([0.0, np.pi / 2])) + float(rng.normal(0, 0.2))
@@ -78,14 +87,14 @@ def fill_lot(street: Street, lot: Lot) -> None:
     """Rows of vehicles parked across the road's direction, or at a slant."""
     rng, road = street.rng, street.road
     slant = float(rng.choice([np.pi / 2, np.pi / 3, 2 * np.pi / 3, 0.9], p=[0.6, 0.15, 0.15, 0.1]))
-    for row in range(int(rng.integers(1, 3))):
-        offset = lot.side * (road.frontage_m + 4.2 + 15.0 * row)
+    for row in LOT_ROWS_M[: int(rng.integers(1, 5))]:
+        offset = lot.side * (road.frontage_m + row)
         s = lot.start_m + 3.0
         while s < lot.end_m - 3.0:
             cls = draw(rng, LOT)
             _, width, _ = KINDS[cls].mean_m
-            pitch = (width + 1.1) / max(np.sin(slant), 0.5)
-            if rng.random() < 0.75:
+            pitch = (width + 0.8) / max(np.sin(slant), 0.5)
+            if rng.random() < 0.82 and KINDS[cls].mean_m[0] < 5.0 + 15.0 * (row == LOT_ROWS_M[0]):
                 turn = slant + (np.pi if rng.random() < 0.4 else 0.0) + float(rng.normal(0, 0.05))
                 extra = lot.side * max(0.0, KINDS[cls].mean_m[0] - 5.0) / 2
                 street.stand(cls, s + pitch / 2, offset + extra, turn, base_z_m=KERB_M, parked=True)

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.spec import Frozen
+from peft_dml_ros.core.typing import FloatArray
 from peft_dml_ros.sim.weather import Weather
 
 EPOCH_NS: Final = 1_735_700_000_000_000_000
@@ -43,6 +44,9 @@ class DriveSpec(Frozen):
     jpeg_quality: int = Field(85, ge=10, le=100, description="JPEG quality of the pictures")
     camera_hz: float = Field(12.0, ge=0, le=30, description="Pictures a second of each camera; 0 for none")
     lidar_hz: float = Field(10.0, ge=2, le=20, description="Turns a second")
+    lidar_compensated: bool = Field(
+        default=True, description="LiDAR points freed of the vehicle's motion, as nuScenes' files are; else raw ones"
+    )
     radar_hz: float = Field(13.0, ge=0, le=20, description="Cycles a second of each radar; 0 for none")
     imu_hz: float = Field(100.0, ge=0, le=200, description="Inertial samples a second")
     gnss_hz: float = Field(10.0, ge=0, le=20, description="Satellite fixes a second")
@@ -82,6 +86,21 @@ def start_ns(seed: int) -> int:
     return EPOCH_NS + (seed % 100_000) * 3_600_000_000_000
 
 
+def _late(times_s: FloatArray, rate_hz: float, rng: np.random.Generator) -> FloatArray:
+    """Stamps of a serial bus: mostly on time, now and then late; a real 100 Hz unit has gaps of 3 to 22 ms."""
+    period = 1 / rate_hz
+    late = (
+        np.where(
+            rng.random(len(times_s)) < 0.06, rng.uniform(0.2, 1.2, len(times_s)), rng.uniform(0, 0.08, len(times_s))
+        )
+        * period
+    )
+    stamps = times_s + late
+    for k in range(1, len(stamps)):
+        stamps[k] = max(stamps[k], stamps[k - 1] + 0.3 * period)
+    return np.asarray(stamps)
+
+
 def schedule(rig: Rig, spec: DriveSpec, seed: int, duration_s: float) -> tuple[Event, ...]:
     """All measurements of a drive in stamp order."""
     begin = start_ns(seed)
@@ -92,6 +111,8 @@ def schedule(rig: Rig, spec: DriveSpec, seed: int, duration_s: float) -> tuple[E
         if rate <= 0:
             continue
         times = np.arange(round(duration_s * rate) + 1) / rate + _PHASE_S[name]
+        if name == "IMU":
+            times = _late(times, rate, np.random.default_rng([seed, 8]))
         times = times[(times >= 0) & (times <= duration_s)]
         for number, time_s in enumerate(times):
             stamp = begin + round(time_s * 1e6) * 1000

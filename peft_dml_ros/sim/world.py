@@ -157,7 +157,7 @@ def _street(
         np.inf if corner is not None else red,
         traffic=float(rng.uniform(0.1, 1.0)),
         parking=float(rng.uniform(0.0, 0.03) if plan.fast else rng.uniform(0.25, 0.9)),
-        people=float(rng.uniform(0.3, 1.5) if plan.fast else rng.uniform(2.0, 14.0)),
+        people=float(rng.uniform(0.5, 2.0) if plan.fast else rng.uniform(5.0, 32.0)),
         pace_mps=(0.7 * plan.wish_mps, 1.1 * plan.wish_mps) if plan.fast else (5.0, 14.0),
         corner=corner,
         lead_halt_s=plan.lead_halt_s,
@@ -171,7 +171,7 @@ def _lots(
     lots: list[Lot] = []
     sites: list[Lot] = []
     for side in (-1, 1):
-        for _ in range(int(rng.choice([0, 1, 2], p=[0.45, 0.4, 0.15]))):
+        for _ in range(int(rng.choice([0, 1, 2], p=[0.35, 0.4, 0.25]))):
             start = float(rng.uniform(span_m[0] + 60, span_m[1] - 80))
             lot = Lot(side, start, start + float(rng.uniform(18, 42)))
             free = all(other.side != side or other.end_m < start or lot.end_m < other.start_m for other in lots)
