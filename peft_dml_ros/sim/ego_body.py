@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part of the vehicle that its own LiDAR sees: the roof and bonnet of a small car, and what nuScenes put on them."""
+"""The part of the vehicle that its own LiDAR sees: roof and bonnet of a small car, and what nuScenes put on them."""
 
 from __future__ import annotations
 

@@ -3,51 +3,12 @@ import numpy as np
 import pytest
 
 from peft_dml_ros.core.classes import CLASSES
-from peft_dml_ros.sim import camera, lidar, radar
+from peft_dml_ros.sim import camera, radar
 from peft_dml_ros.sim.actors import KINDS
 from peft_dml_ros.sim.raycast import Caster
 from peft_dml_ros.sim.vehicle_rig import make_rig
 
 RIG = make_rig(352)
-
-
-def _scan(world, time_s=1.0):
-    pose = RIG["LIDAR_TOP"].base_SE3_sensor
-    sweep, counts = lidar.scan(Caster(world), pose, time_s, 0, np.random.default_rng(0))
-    return sweep.points, pose.transform(sweep.points[:, :3].astype(np.float64)), counts
-
-
-@pytest.mark.parametrize("cls", CLASSES)
-def test_lidar_points_lie_in_the_box_and_near_its_surface(bare_world, cls):
-    world = bare_world(cls, at=(9.0, -4.0), yaw=0.7)
-    _, points, counts = _scan(world)
-    box = world.boxes(1.0)
-    raised = points[points[:, 2] > 0.1]
-    assert counts[0] > 10
-    # Noise of 2 cm against 3 cm of air between object and box.
-    assert box.contain(raised)[0].sum() >= 0.93 * len(raised)
-    assert box.contain(raised, 0.05)[0].sum() >= 0.99 * len(raised)
-    assert box.contain(points, 0.05)[0].sum() >= 0.99 * counts[0]
-
-
-def test_lidar_axes_are_right_and_forward(bare_world):
-    points, _, _ = _scan(bare_world("bus", at=(25.0, 0.0), yaw=0.0))
-    raised = points[points[:, 2] > -1.0]
-    assert np.median(raised[:, 1]) > 15.0
-    assert abs(np.median(raised[:, 0])) < 2.0
-
-
-def test_ground_is_where_it_should_be_with_two_centimetres_of_noise(bare_world):
-    _, points, _ = _scan(bare_world(at=(80.0, 60.0)))
-    ground = points[np.hypot(points[:, 0], points[:, 1]) < 10]
-    assert abs(ground[:, 2].mean()) < 0.005
-    assert 0.003 < ground[:, 2].std() < 0.03
-
-
-def test_rings_follow_the_elevation_table(bare_world):
-    points, _, _ = _scan(bare_world("bus", at=(8.0, 0.0), yaw=1.57))
-    elevation = np.rad2deg(np.arcsin(points[:, 2] / np.linalg.norm(points[:, :3], axis=1)))
-    np.testing.assert_allclose(elevation, np.array(lidar.ELEVATIONS_DEG)[points[:, 4].astype(int)], atol=1e-3)
 
 
 def test_no_return_is_lost_between_neighbouring_movers_and_the_rest(bare_world):
