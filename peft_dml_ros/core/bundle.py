@@ -48,6 +48,7 @@ class Manifest(Frozen):
     version: str
     description: str = ""
     licence: str = "Apache-2.0"
+    precision: Literal["fp32", "fp16", "int8"] = Field("fp32", description="Of the graphs; it is inside them")
     spec: ModelSpec
     graphs: dict[str, GraphInfo]
     files: dict[str, str] = Field(description="sha256 of every file but the manifest")

@@ -101,6 +101,17 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
     raise DataError(msg)
 
 
+def image_size(image: CameraImage) -> tuple[int, int]:
+    """Width and height of an image, without decoding it.
+
+    Raises:
+        DataError: compressed bytes that are neither JPEG nor PNG, or cut short.
+    """
+    if image.pixels is not None:
+        return int(image.pixels.shape[1]), int(image.pixels.shape[0])
+    return jpeg_size(image.jpeg or b"")
+
+
 def voxel_centres(grid: GridSpec, heights_m: tuple[float, ...]) -> FloatArray:
     """(Z·size·size, 3) voxel centres in base_link, layer by layer, each in the grid's flat order."""
     ticks = (np.arange(grid.size) + 0.5) * grid.cell_m - grid.half_range_m
@@ -119,7 +130,7 @@ def voxel_lookup(spec: ModelSpec, rig: Rig) -> tuple[Int32Array, Int32Array]:
     Returns:
         voxel_pixel (V,) int32: index into the flattened [camera, row, column] feature pixels, or their number where no
         camera sees the voxel; voxel_depth (V,) int32: index into the flattened [pixel, depth bin] distribution, same
-        convention. Where two cameras see a voxel, the one nearer to its optical axis counts.
+        convention. Where two cameras see a voxel, the one nearer to its optical axis counts. Both are read-only.
     """
     camera = spec.camera
     rows, columns = camera.feature_hw
@@ -148,4 +159,6 @@ def voxel_lookup(spec: ModelSpec, rig: Rig) -> tuple[Int32Array, Int32Array]:
         voxel_pixel[seen] = pixel
         voxel_depth[seen] = pixel * camera.depth_bins + bins
         best[seen] = off_axis[seen]
+    # An accelerator copies what cannot change once.
+    voxel_pixel.flags.writeable = voxel_depth.flags.writeable = False
     return voxel_pixel, voxel_depth

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from peft_dml_ros.core.bundle import Bundle
-    from peft_dml_ros.core.engine import Engine
+    from peft_dml_ros.core.engine import Engine, EngineArray
     from peft_dml_ros.core.rig import Rig
     from peft_dml_ros.core.snapshot import Snapshot
     from peft_dml_ros.core.typing import AnyArray, Float32Array
@@ -89,6 +89,8 @@ class Detector:
         self._absent: dict[Modality, AnyArray] = {
             m: np.zeros(outputs[m]["latent"][0], dtype=np.float32) for m in MODALITIES
         }
+        for zeros in self._absent.values():
+            zeros.flags.writeable = False  # an accelerator keeps what cannot change
 
     def __call__(self, snapshot: Snapshot) -> Detections:
         """Detect objects with whatever sensors the snapshot holds; blind, it finds nothing and says so."""
@@ -117,16 +119,16 @@ class Detector:
             gated=dict(snapshot.gated),
         )
 
-    def _encode(self, inputs: NetworkInputs, clock: _StageClock) -> dict[Modality, AnyArray]:
+    def _encode(self, inputs: NetworkInputs, clock: _StageClock) -> dict[Modality, EngineArray]:
         """Latent of each present modality; an absent one is not computed, and stands as zeros."""
-        latents = dict(self._absent)
+        latents: dict[Modality, EngineArray] = dict(self._absent)
         for modality, feeds in inputs.feeds.items():
             with clock(modality):
-                latents[modality] = self._engines[modality](feeds)["latent"]
+                latents[modality] = self._engines[modality].start(feeds)["latent"]
         return latents
 
-    def _fuse(self, inputs: NetworkInputs, latents: Mapping[Modality, AnyArray]) -> dict[str, AnyArray]:
-        feeds: dict[str, AnyArray] = {str(m): latent for m, latent in latents.items()}
+    def _fuse(self, inputs: NetworkInputs, latents: Mapping[Modality, EngineArray]) -> dict[str, AnyArray]:
+        feeds: dict[str, EngineArray] = {str(m): latent for m, latent in latents.items()}
         feeds |= {"mask": inputs.mask, "age_s": inputs.age_s, "completeness": inputs.completeness}
         return self._engines["fusion"](feeds)
 
@@ -138,7 +140,7 @@ class Detector:
     def warm_up(self) -> None:
         """Run every graph and compile every kernel once, so that the first frame is as fast as the rest."""
         for engine in self._engines.values():
-            engine({name: np.zeros(shape, dtype=dtype) for name, (shape, dtype) in engine.inputs.items()})
+            engine.warm_up()
         spec = self.bundle.spec
         # One point more than there are pillars also compiles the kernel that looks for an overflow.
         lidar_pillars(np.zeros((spec.lidar.pillars + 1, 5), dtype=np.float32), spec.grid, spec.lidar)

@@ -1,24 +1,93 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one interface of all inference engines."""
 
-from typing import Protocol
+from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from peft_dml_ros.core.errors import EngineError
+from peft_dml_ros.core.spec import TensorTable
 from peft_dml_ros.core.typing import AnyArray
+
+ENGINES = ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt")
+"""Names of the engines: ONNX Runtime on the CPU or by one of its GPU providers, and TensorRT itself."""
+
+PRECISIONS = ("fp32", "fp16", "int8")
+"""Precisions that a bundle's graphs may hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceArray:
+    """An array that stays in the accelerator's memory, as one engine hands it to the next.
+
+    Attributes:
+        address: Of its first byte in device memory.
+        shape: Of the array, C order.
+        dtype: numpy dtype name.
+        ready: Event of the engine that writes it; whoever reads it waits for that on the device.
+    """
+
+    address: int
+    shape: tuple[int, ...]
+    dtype: str
+    ready: Any
+
+
+EngineArray: TypeAlias = AnyArray | DeviceArray
 
 
 class Engine(Protocol):
     """One compiled graph."""
 
     @property
-    def inputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
+    def inputs(self) -> TensorTable:
         """Shape and numpy dtype name of each input."""
 
-    def __call__(self, feeds: dict[str, AnyArray]) -> dict[str, AnyArray]:
-        """Run the graph.
+    @property
+    def outputs(self) -> TensorTable:
+        """Shape and numpy dtype name of each output."""
+
+    @property
+    def elapsed_ms(self) -> float:
+        """Time that the graph alone took in the last run, without copies from and to the host; 0 before the first."""
+
+    def start(self, feeds: Mapping[str, EngineArray]) -> Mapping[str, EngineArray]:
+        """Begin to run the graph; what it returns is for other engines of the same kind.
+
+        An accelerator may still be at work when this returns, and starts of several engines overlap. On a CPU it is
+        the same as a call.
+        """
+
+    def __call__(self, feeds: Mapping[str, EngineArray]) -> dict[str, AnyArray]:
+        """Run the graph and wait for it.
 
         Args:
-            feeds: One array per input, of the declared shape and dtype.
+            feeds: One array per input, of the declared shape and dtype. An array that is marked read-only is taken to
+                stay as it is: an accelerator copies it once.
 
         Raises:
             EngineError: an input is missing, or has another shape or dtype.
         """
+
+    def warm_up(self) -> None:
+        """Run once on zeros, so that later runs find everything compiled and allocated."""
+
+
+def check_feeds(name: str, feeds: Mapping[str, EngineArray], inputs: TensorTable) -> None:
+    """Refuse feeds that do not fit.
+
+    Args:
+        name: Graph, for the message.
+        feeds: What was given.
+        inputs: What is declared.
+
+    Raises:
+        EngineError: an input is missing, superfluous, or has another shape or dtype; all such are named.
+    """
+    found = {key: (array.shape, str(array.dtype)) for key, array in feeds.items()}
+    if found != inputs:
+        wrong = {key: found.get(key) for key in {*found, *inputs} if found.get(key) != inputs.get(key)}
+        msg = f"{name}: inputs {wrong} do not fit, expected {inputs}; make them by core.inputs with the bundle's spec"
+        raise EngineError(msg)

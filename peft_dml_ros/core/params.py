@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -127,7 +127,9 @@ class PerceptionParams(Frozen):
     """All parameters of the perception node."""
 
     bundle: str = Field("demo", description="Model bundle: a folder, or the name of an installed bundle")
-    engine: str = Field("onnxruntime", pattern="^(onnxruntime)$", description="Inference engine")
+    engine: Literal["onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt"] = Field(
+        "onnxruntime", description="Inference engine"
+    )
     threads: int = Field(2, ge=0, le=64, description="Threads of the inference engine; 0 takes one per core")
     base_frame: str = Field("base_link", min_length=1, description="Frame in which boxes are published")
     sensors: tuple[str, ...] = Field(ALL_SENSORS, description="Sensors to listen to; none of them is required")

@@ -3,34 +3,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from peft_dml_ros.core.engine import ENGINES
 from peft_dml_ros.core.errors import EngineError, nearest
 
 if TYPE_CHECKING:
     from peft_dml_ros.core.bundle import Bundle
     from peft_dml_ros.core.engine import Engine
 
-ENGINES = ("onnxruntime",)
 
-
-def load_engines(bundle: Bundle, engine: str = "onnxruntime", threads: int = 2) -> dict[str, Engine]:
+def load_engines(bundle: Bundle, engine: str = "onnxruntime", threads: int = 2) -> Mapping[str, Engine]:
     """One engine per graph of a bundle.
 
     Args:
         bundle: Verified bundle.
-        engine: Name of the inference library.
-        threads: Threads per graph; 0 takes one per core.
+        engine: One of `ENGINES`.
+        threads: Threads per graph on the CPU; 0 takes one per core.
 
     Raises:
-        EngineError: unknown engine, or a graph that it cannot load.
+        EngineError: unknown engine, a library or GPU that it needs is missing, or a graph that it cannot load.
     """
     if engine not in ENGINES:
         msg = f"unknown engine '{engine}'; {nearest(engine, ENGINES)}"
         raise EngineError(msg)
-    from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: PLC0415 (heavy, and only now needed)
+    # The libraries are heavy, and only one of them is needed.
+    if engine == "tensorrt":
+        from peft_dml_ros.engines.tensorrt import load_tensorrt_engines  # noqa: PLC0415
+
+        return load_tensorrt_engines(bundle)
+    from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: PLC0415
 
     return {
-        name: OnnxRuntimeEngine(bundle.path / graph.file, threads=threads)
+        name: OnnxRuntimeEngine(bundle.path / graph.file, threads, engine)
         for name, graph in bundle.manifest.graphs.items()
     }

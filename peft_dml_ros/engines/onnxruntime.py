@@ -1,15 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX Runtime on the CPU: the default engine, and the reference for every other."""
+"""ONNX Runtime: on the CPU the default engine and the reference for every other; on a GPU by its own providers."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from time import perf_counter
+from typing import Any, Final
 
+import numpy as np
 import onnxruntime as ort
 
+from peft_dml_ros.core.engine import EngineArray, check_feeds
 from peft_dml_ros.core.errors import EngineError
+from peft_dml_ros.core.spec import TensorTable
 from peft_dml_ros.core.typing import AnyArray
+from peft_dml_ros.engines.cache import cache_folder
+
+log = logging.getLogger(__name__)
 
 _DTYPES: Final = {
     "tensor(float)": "float32",
@@ -18,6 +27,19 @@ _DTYPES: Final = {
     "tensor(int64)": "int64",
     "tensor(uint8)": "uint8",
 }
+CPU: Final = "CPUExecutionProvider"
+PROVIDERS: Final = {
+    "onnxruntime": (CPU,),
+    "onnxruntime-cuda": ("CUDAExecutionProvider", CPU),
+    "onnxruntime-tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", CPU),
+}
+"""Providers by engine name, in the order in which they get to choose nodes."""
+
+RELU_ZERO_POINT: Final = b"relu_zero_point"
+"""Name of the one zero point of all tensors that are never negative, in a quantised graph."""
+
+_SIGNED: Final = b"\x10\x03\x42\x0f" + RELU_ZERO_POINT
+_UNSIGNED: Final = b"\x10\x02\x42\x0f" + RELU_ZERO_POINT
 
 
 class OnnxRuntimeEngine:
@@ -26,35 +48,48 @@ class OnnxRuntimeEngine:
     Args:
         path: ONNX file.
         threads: Threads within an operator; 0 takes one per core.
+        engine: Key of `PROVIDERS`. A provider that is not there is left out with one line in the log.
 
     Raises:
         EngineError: the file is no loadable graph.
     """
 
-    def __init__(self, path: Path, threads: int = 2) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        # Spinning idle threads would steal the cores that decode the next frame.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
+    def __init__(self, path: Path, threads: int = 2, engine: str = "onnxruntime") -> None:
+        providers = _available(engine)
+        content = path.read_bytes()
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            model = for_cpu(content) if providers == [CPU] else content
+            self._session = ort.InferenceSession(model, _options(threads), providers=_with_options(providers))
         except Exception as error:
-            msg = f"ONNX Runtime {ort.__version__} cannot load {path}: {error}"
+            msg = (
+                f"ONNX Runtime {ort.__version__} cannot load {path}: {error};"
+                " restore the bundle from its source, or export it again"
+            )
             raise EngineError(msg) from error
+        if missing := [p for p in providers if p not in self._session.get_providers()]:
+            log.warning("%s is installed but does not start here; %s runs on the CPU", missing[0], path.name)
         self._inputs = {i.name: (tuple(i.shape), _DTYPES.get(i.type, i.type)) for i in self._session.get_inputs()}
-        self._outputs = [o.name for o in self._session.get_outputs()]
+        self._outputs = {o.name: (tuple(o.shape), _DTYPES.get(o.type, o.type)) for o in self._session.get_outputs()}
         self._path = path
+        self._elapsed_ms = 0.0
 
     @property
-    def inputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
+    def inputs(self) -> TensorTable:
         """Shape and numpy dtype name of each input."""
         return self._inputs
 
-    def __call__(self, feeds: dict[str, AnyArray]) -> dict[str, AnyArray]:
-        """Run the graph.
+    @property
+    def outputs(self) -> TensorTable:
+        """Shape and numpy dtype name of each output."""
+        return self._outputs
+
+    @property
+    def elapsed_ms(self) -> float:
+        """Wall time of the last run; 0 before the first."""
+        return self._elapsed_ms
+
+    def __call__(self, feeds: Mapping[str, EngineArray]) -> dict[str, AnyArray]:
+        """Run the graph; the inputs are bound where they lie, the outputs are the caller's own.
 
         Args:
             feeds: One array per input, of the declared shape and dtype.
@@ -62,10 +97,60 @@ class OnnxRuntimeEngine:
         Raises:
             EngineError: an input is missing, superfluous, or has another shape or dtype.
         """
-        found = {name: (array.shape, str(array.dtype)) for name, array in feeds.items()}
-        if found != self._inputs:
-            wrong = {n: found.get(n) for n in {*found, *self._inputs} if found.get(n) != self._inputs.get(n)}
-            msg = f"{self._path.name}: inputs {wrong} do not fit, expected {self._inputs}"
-            raise EngineError(msg)
-        values = self._session.run(self._outputs, feeds)
-        return dict(zip(self._outputs, values, strict=True))
+        check_feeds(self._path.name, feeds, self._inputs)
+        binding = self._session.io_binding()
+        for name, array in feeds.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        for name in self._outputs:
+            binding.bind_output(name)
+        start = perf_counter()
+        self._session.run_with_iobinding(binding)
+        self._elapsed_ms = (perf_counter() - start) * 1e3
+        return dict(zip(self._outputs, binding.copy_outputs_to_cpu(), strict=True))
+
+    def start(self, feeds: Mapping[str, EngineArray]) -> dict[str, AnyArray]:
+        """Run the graph; on a CPU nothing is gained by not waiting."""
+        return self(feeds)
+
+    def warm_up(self) -> None:
+        """Run once on zeros."""
+        self({name: np.zeros(shape, dtype=dtype) for name, (shape, dtype) in self._inputs.items()})
+
+
+def for_cpu(model: bytes) -> bytes:
+    """A quantised graph with its never negative tensors unsigned, as the CPU's kernels want them.
+
+    TensorRT takes signed 8 bit with zero point 0 only. Read as unsigned with the same scale and zero point, values from
+    0 to 127 stay what they are, and everything below 0 is cut off by the type: ONNX Runtime then needs no separate
+    ReLU and joins it with the convolution before it. All such tensors share one zero point, so its type is all that
+    has to change: the data type of that one initialiser, which precedes its name.
+    """
+    return model.replace(_SIGNED, _UNSIGNED)
+
+
+def _available(engine: str) -> list[str]:
+    wanted, here = PROVIDERS[engine], ort.get_available_providers()
+    if missing := [p for p in wanted if p not in here]:
+        log.warning(
+            "engine %s: onnxruntime %s has no %s here; install onnxruntime-gpu instead of it; going on with %s",
+            *(engine, ort.__version__, missing[0], next(p for p in wanted if p in here)),
+        )
+    return [p for p in wanted if p in here]
+
+
+def _with_options(providers: list[str]) -> list[str | tuple[str, dict[str, Any]]]:
+    cache = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache_folder() / "onnxruntime")}
+    return [(p, cache) if p == "TensorrtExecutionProvider" else p for p in providers]
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    # Spinning idle threads would steal the cores that decode the next frame.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Products of 8 bit would overflow on processors without VNNI; ignored on all others.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    options.log_severity_level = 3
+    return options

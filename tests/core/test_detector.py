@@ -28,6 +28,11 @@ class Counting:
         self.calls += 1
         return self.engine(feeds)
 
+    start = __call__
+
+    def warm_up(self):
+        self.engine.warm_up()
+
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory):

@@ -35,3 +35,22 @@ def test_a_truncated_graph_is_named(folder, tmp_path):
 def test_an_unknown_engine_is_refused_with_the_choices(folder):
     with pytest.raises(EngineError, match="onnxruntime"):
         load_engines(load_bundle(folder), "onnxrunttime")
+
+
+def test_a_provider_that_is_not_there_is_named_once_per_graph_and_the_cpu_goes_on(folder, caplog):
+    engine = OnnxRuntimeEngine(folder / "imu.onnx", threads=1, engine="onnxruntime-cuda")
+    if "CUDAExecutionProvider" not in caplog.text:
+        pytest.skip("this onnxruntime has CUDA")
+    assert "install onnxruntime-gpu" in caplog.text
+    assert engine({"window": np.zeros((32, 7), np.float32)})["latent"].shape == (1, 32)
+
+
+def test_outputs_are_the_callers_own_and_runs_are_timed(folder):
+    engine = OnnxRuntimeEngine(folder / "imu.onnx", threads=1)
+    assert engine.elapsed_ms == 0.0
+    first = engine({"window": np.ones((32, 7), np.float32)})["latent"]
+    kept = first.copy()
+    engine.warm_up()
+    np.testing.assert_array_equal(first, kept)
+    assert engine.elapsed_ms > 0.0
+    assert engine.outputs == {"latent": ((1, 32), "float32")}

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The TensorRT engine: same boxes as ONNX Runtime's, latents stay on the device, and the cache is never wrong."""
+
+import errno
+import gc
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from peft_dml_ros.core.bundle import load_bundle, write_manifest
+from peft_dml_ros.core.detector import Detector
+from peft_dml_ros.core.engine import DeviceArray
+from peft_dml_ros.core.errors import BundleError, EngineError
+from peft_dml_ros.engines import load_engines
+from peft_dml_ros.engines.cache import BuildProfile, engine_headers
+from peft_dml_ros.engines.tensorrt import build_tensorrt_engines, load_tensorrt_engines
+from tests.core.test_inputs import full_snapshot
+from tests.engines.stand_in import StandInCuda, stand_in_tensorrt
+from tests.support import scenes
+from tests.support.random_bundle import make_random_bundle
+
+GRAPHS = 6
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return load_bundle(make_random_bundle(tmp_path / "random"))
+
+
+@pytest.fixture
+def install(monkeypatch, tmp_path):
+    monkeypatch.setenv("PEFT_DML_ENGINE_CACHE", str(tmp_path / "cache"))
+
+    def install(gpu="NVIDIA Test 1", version="10.3.0", driver=12060):
+        cuda = StandInCuda(gpu, driver)
+        trt = stand_in_tensorrt(cuda, version)
+        monkeypatch.setitem(sys.modules, "tensorrt", trt)
+        monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
+        return trt, cuda
+
+    return install
+
+
+def same_boxes(detector, other):
+    for absent in ((), ("lidar",), ("camera", "gnss")):
+        ours, theirs = (d(full_snapshot().without(*absent)).boxes for d in (detector, other))
+        assert len(ours) > 10
+        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-5)
+        np.testing.assert_allclose(ours.centers_m, theirs.centers_m, atol=1e-5)
+
+
+def test_same_boxes_as_onnx_runtime(bundle, install):
+    _, cuda = install()
+    detector = Detector(bundle, scenes.rig(), load_engines(bundle, "tensorrt"))
+    detector.warm_up()
+    assert cuda.launches == GRAPHS
+    same_boxes(detector, Detector(bundle, scenes.rig(), load_engines(bundle, threads=1)))
+
+
+def test_latents_never_visit_the_host(bundle, install):
+    _, cuda = install()
+    detector = Detector(bundle, scenes.rig(), load_engines(bundle, "tensorrt"))
+    detector.warm_up()
+    detector(full_snapshot())
+    cuda.copies.clear()
+    launches = cuda.launches
+    detector(full_snapshot())
+    latent = 32 * 128 * 128 * 4
+    assert cuda.launches - launches == GRAPHS
+    assert sum(kind == "within" for kind, _ in cuda.copies) == 5
+    assert not [c for c in cuda.copies if c[0] != "within" and c[1] == latent]
+    # The camera's look-up tables do not change and are not copied again.
+    tables = [size for kind, size in cuda.copies if kind == "up" and size == 3 * 128 * 128 * 4]
+    assert not tables
+
+
+def test_zeros_of_an_absent_sensor_are_copied_once(bundle, install):
+    _, cuda = install()
+    detector = Detector(bundle, scenes.rig(), load_engines(bundle, "tensorrt"))
+    for copies in (1, 0, 0):
+        cuda.copies.clear()
+        detector(full_snapshot().without("radar"))
+        assert [c for c in cuda.copies if c == ("up", 32 * 128 * 128 * 4)] == [("up", 32 * 128 * 128 * 4)] * copies
+
+
+def test_outputs_are_the_callers_own_and_memory_is_given_back(bundle, install):
+    _, cuda = install()
+    engine = load_tensorrt_engines(bundle)["imu"]
+    feeds = {"window": np.ones((32, 7), np.float32)}
+    first = engine(feeds)["latent"]
+    kept = first.copy()
+    engine({"window": np.zeros((32, 7), np.float32)})
+    np.testing.assert_array_equal(first, kept)
+    handle = engine.start(feeds)["latent"]
+    assert isinstance(handle, DeviceArray)
+    assert handle.shape == (1, 32)
+    assert engine.elapsed_ms == 1.5
+    with pytest.raises(EngineError, match="window"):
+        engine({"window": np.zeros((3, 7), np.float32)})
+    del engine, handle
+    gc.collect()
+    assert not cuda.memory
+
+
+def test_a_second_start_builds_nothing(bundle, install):
+    trt, _ = install()
+    assert set(build_tensorrt_engines(bundle)) == set(bundle.manifest.graphs)
+    assert trt.builds == GRAPHS
+    load_engines(bundle, "tensorrt")
+    assert trt.builds == GRAPHS
+
+
+@pytest.mark.parametrize(
+    "change", [{"gpu": "NVIDIA Test 2"}, {"version": "10.16.1"}, {"version": "11.4.0"}, {"driver": 13000}, "profile"]
+)
+def test_a_change_of_anything_builds_anew_and_keeps_the_old(bundle, install, change, tmp_path):
+    install()
+    build_tensorrt_engines(bundle)
+    old = {path: path.read_bytes() for path in (tmp_path / "cache").glob("*.engine")}
+    trt, _ = install(**({} if change == "profile" else change))
+    profile = BuildProfile(optimization_level=5) if change == "profile" else None
+    build_tensorrt_engines(bundle, profile)
+    assert trt.builds == GRAPHS
+    assert len(list(engine_headers(tmp_path / "cache"))) == 2 * GRAPHS
+    assert {path: path.read_bytes() for path in old} == old
+
+
+def test_new_weights_of_the_same_shape_are_built_anew(bundle, install):
+    trt, _ = install()
+    build_tensorrt_engines(bundle)
+    graph = bundle.path / "imu.onnx"
+    graph.write_bytes((bundle.path / "gnss.onnx").read_bytes())
+    with pytest.raises(BundleError, match="altered"):
+        load_bundle(bundle.path)
+    graph.write_bytes(make_random_bundle(bundle.path.parent / "other").joinpath("radar.onnx").read_bytes())
+    write_manifest(bundle.path, bundle.manifest)
+    build_tensorrt_engines(load_bundle(bundle.path))
+    assert trt.builds == GRAPHS + 1
+
+
+@pytest.mark.parametrize("spoil", [lambda b: b[:-100], lambda b: b"no engine", lambda b: b + b"x"])
+def test_a_damaged_engine_is_built_again(bundle, install, tmp_path, caplog, spoil):
+    trt, _ = install()
+    build_tensorrt_engines(bundle)
+    victim = next((tmp_path / "cache").glob("random-imu-*.engine"))
+    victim.write_bytes(spoil(victim.read_bytes()))
+    load_engines(bundle, "tensorrt")
+    assert trt.builds == GRAPHS + 1
+    assert "damaged" in caplog.text
+
+
+def test_an_engine_of_another_gpu_under_this_name_is_named_and_replaced(bundle, install, tmp_path, caplog):
+    trt, _ = install()
+    build_tensorrt_engines(bundle)
+    victim = next((tmp_path / "cache").glob("random-imu-*.engine"))
+    head, _, plan = victim.read_bytes().partition(b"\n")
+    header = json.loads(head)
+    header["key"]["gpu"] = "NVIDIA Orin"
+    victim.write_bytes(json.dumps(header).encode() + b"\n" + plan)
+    load_engines(bundle, "tensorrt")
+    assert trt.builds == GRAPHS + 1
+    assert "gpu NVIDIA Orin instead of NVIDIA Test 1" in caplog.text
+
+
+def test_a_full_disk_leaves_the_previous_engine(bundle, install, tmp_path, monkeypatch):
+    install()
+    build_tensorrt_engines(bundle)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "cache").iterdir()}
+
+    def full(self, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    install("NVIDIA Test 2")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(EngineError, match=r"No space left.*PEFT_DML_ENGINE_CACHE.*untouched"):
+            build_tensorrt_engines(bundle)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "cache").iterdir()} == before
+    trt, _ = install()
+    load_engines(bundle, "tensorrt")
+    assert trt.builds == 0
+
+
+def test_a_truncated_graph_is_refused_by_name(bundle, install):
+    install()
+    graph = bundle.path / "imu.onnx"
+    graph.write_bytes(graph.read_bytes()[:300])
+    with pytest.raises(BundleError, match=r"imu\.onnx: sha256"):
+        build_tensorrt_engines(bundle)
+    write_manifest(bundle.path, bundle.manifest)
+    with pytest.raises(EngineError, match=r"cannot read .*imu\.onnx.*export"):
+        build_tensorrt_engines(load_bundle(bundle.path))
+
+
+def test_what_is_missing_is_named_with_the_mend(bundle, install, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(EngineError, match="pip install tensorrt"):
+        load_engines(bundle, "tensorrt")
+    install(version="8.6.1")
+    with pytest.raises(EngineError, match="too old"):
+        load_engines(bundle, "tensorrt")
+    install()
+    for layout in ("cuda.bindings.runtime", "cuda.cudart"):
+        monkeypatch.setitem(sys.modules, layout, None)
+    with pytest.raises(EngineError, match="pip install cuda-python"):
+        load_engines(bundle, "tensorrt")
+
+
+def test_a_cuda_error_says_what_failed(bundle, install):
+    _, cuda = install()
+    cuda.cudaGetDeviceCount = lambda: (100, None)
+    with pytest.raises(EngineError, match="cudaGetDeviceCount failed"):
+        load_engines(bundle, "tensorrt")
+    cuda.cudaGetDeviceCount = lambda: (0, 0)
+    with pytest.raises(EngineError, match="no NVIDIA GPU"):
+        load_engines(bundle, "tensorrt")
+
+
+@pytest.mark.gpu
+def test_real_tensorrt_finds_the_same_boxes(tmp_path, monkeypatch):
+    pytest.importorskip("tensorrt")
+    monkeypatch.setenv("PEFT_DML_ENGINE_CACHE", str(tmp_path))
+    bundle = load_bundle("demo")
+    detector = Detector(bundle, scenes.rig(), load_tensorrt_engines(bundle, BuildProfile(tf32=False)))
+    detector.warm_up()
+    other = Detector(bundle, scenes.rig(), load_engines(bundle))
+    ours, theirs = detector(full_snapshot()).boxes, other(full_snapshot()).boxes
+    assert len(ours) == len(theirs)
+    np.testing.assert_allclose(ours.centers_m, theirs.centers_m, atol=0.02)
+    np.testing.assert_allclose(ours.scores, theirs.scores, atol=0.01)
