@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`peft-dml bundle`: what it says, and what it refuses."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from peft_dml_ros.cli.main import app
+from tests.engines.stand_in import StandInCuda, stand_in_tensorrt
+from tests.support.random_bundle import make_random_bundle
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return str(make_random_bundle(tmp_path / "random"))
+
+
+def run(*arguments):
+    done = CliRunner().invoke(app, ["bundle", *arguments])
+    return done.exit_code, done.output.replace("\n", " ")
+
+
+def test_info_names_precision_and_graphs(folder):
+    code, text = run("info", folder)
+    assert code == 0
+    assert "fp32" in text
+    assert "fusion" in text
+
+
+def test_check_runs_every_graph(folder):
+    assert run("check", folder)[0] == 0
+
+
+def test_check_refuses_what_was_altered(folder):
+    with Path(folder, "imu.onnx").open("ab") as file:
+        file.write(b"x")
+    code, text = run("check", folder)
+    assert code == 2
+    assert "imu.onnx" in text
+
+
+def test_build_builds_once_and_info_lists_the_engines(folder, tmp_path, monkeypatch):
+    cuda = StandInCuda("NVIDIA Orin")
+    trt = stand_in_tensorrt(cuda)
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
+    monkeypatch.setenv("PEFT_DML_ENGINE_CACHE", str(tmp_path / "cache"))
+    for _ in range(2):
+        code, text = run("build", folder, "--precision", "fp32")
+        assert code == 0, text
+        assert trt.builds == 6
+    assert "engine of lidar: TensorRT 10.3.0, NVIDIA Orin" in run("info", folder)[1]
+
+
+@pytest.mark.parametrize(("precision", "reason"), [("fp17", "did you mean 'fp16'"), ("int8", "--precision int8")])
+def test_build_refuses_another_precision(folder, precision, reason):
+    code, text = run("build", folder, "--precision", precision)
+    assert code == 2
+    assert reason in text
+
+
+def test_build_without_tensorrt_names_the_mend(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    code, text = run("build", folder)
+    assert code == 2
+    assert "pip install tensorrt" in text
