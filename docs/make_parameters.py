@@ -4,10 +4,11 @@
 from pathlib import Path
 
 from peft_dml_ros.core.params import describe
+from peft_dml_ros.nodes.parameter_file import NodeParams
 
 HEAD = """# Parameters
 
-Made by `python docs/make_parameters.py` from `peft_dml_ros/core/params.py`; do not edit by hand.
+Made by `python docs/make_parameters.py` from `core/params.py` and `nodes/parameter_file.py`; do not edit by hand.
 The same definitions give `config/perception.yaml` and what `ros2 param describe` shows.
 
 An unknown name or a value outside its range is refused at start, with the nearest known name; all mistakes at once.
@@ -17,12 +18,16 @@ An unknown name or a value outside its range is refused at start, with the neare
 def table() -> str:
     """The whole page."""
     rows = ["", "| parameter | default | range | meaning |", "|---|---|---|---|"]
-    for info in describe():
+    for info in describe(NodeParams):
         low, high = ("" if bound is None else f"{bound:g}" for bound in (info.minimum, info.maximum))
         span = f"{low} to {high}" if low or high else ""
-        default = "all of the nuScenes names" if isinstance(info.default, tuple) else f"`{info.default}`"
+        default = "all of the nuScenes names" if info.name == "sensors" else f"`{_shown(info.default)}`"
         rows.append(f"| `{info.name}` | {default} | {span} | {info.description} |")
     return HEAD + "\n".join(rows) + "\n"
+
+
+def _shown(value: object) -> str:
+    return "[]" if value == () else f'"{value}"' if value == "" else str(value)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ ARGUMENTS = (
     ("params_file", PathJoinSubstitution([SHARE, "config", "perception.yaml"]), "YAML file with the node's parameters"),
     ("bundle", "demo", "Model bundle: a folder, or the name of an installed one"),
     ("engine", "onnxruntime", "Inference engine"),
+    ("autodetect", "false", "Find the topics of sensors by name, type and frame where nobody publishes the usual ones"),
+    ("calibration", "", "Calibration file for sensors without /tf_static or CameraInfo"),
     ("use_sim_time", "false", "Take the time from /clock, as played bags and simulators publish it"),
     ("respawn", "true", "Start the node again when it ends unexpectedly, 2 s later and at most 5 times"),
     ("bag", "", "Bag or nuScenes folder to play into the node; none when empty"),
@@ -56,6 +58,8 @@ def generate_launch_description() -> LaunchDescription:
                     {
                         "bundle": ParameterValue(LaunchConfiguration("bundle"), value_type=str),
                         "engine": ParameterValue(LaunchConfiguration("engine"), value_type=str),
+                        "autodetect": ParameterValue(LaunchConfiguration("autodetect"), value_type=bool),
+                        "calibration": ParameterValue(LaunchConfiguration("calibration"), value_type=str),
                         "use_sim_time": use_sim_time,
                     },
                 ],

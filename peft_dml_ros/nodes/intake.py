@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from rclpy.node import Node
@@ -14,17 +15,20 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from tf2_msgs.msg import TFMessage
 
+from peft_dml_ros.core.calibration import load_calibration
+from peft_dml_ros.core.camera_view import image_size
 from peft_dml_ros.core.classes import Modality
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.core.measurements import ImuSample, LidarSweep, Measurement, RadarSweep
-from peft_dml_ros.core.params import PerceptionParams
+from peft_dml_ros.core.measurements import CameraImage, ImuSample, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.sync import Synchroniser
 from peft_dml_ros.datasets import conversions
 from peft_dml_ros.datasets.topics import IMAGE, TF_STATIC, camera_info_topic_of, frame_of, topic_of, type_of
+from peft_dml_ros.nodes.autodetect import Autodetect
 from peft_dml_ros.nodes.diagnostics import SensorReport, sensor_reports
 from peft_dml_ros.nodes.drops import DropCounter
+from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
 from peft_dml_ros.nodes.raw_images import RawImages
 from peft_dml_ros.nodes.stamps import HEADER_END
@@ -43,6 +47,16 @@ QUEUE: Final[dict[Modality | None, int]] = {"lidar": 3, "radar": 5, "camera": 3,
 """Messages the middleware keeps while the executor is busy: a quarter of a second at usual rates."""
 
 
+INFO: Final = " calibration"
+SHAPE_TOLERANCE: Final = 0.02
+"""Images and calibration may differ in scale, but not in shape: rounding at an eighth of the size is within this."""
+
+
+def info_of(camera: str) -> str:
+    """Key of a camera's calibration among the connections."""
+    return f"{camera}{INFO}"
+
+
 class Intake:
     """Subscriptions of the node, and what they are put together to.
 
@@ -53,25 +67,25 @@ class Intake:
         on_job: Called in the executor's thread with every frame that is due; must return at once.
     """
 
-    def __init__(
-        self, node: Node, params: PerceptionParams, drops: DropCounter, on_job: Callable[[FrameJob], None]
-    ) -> None:
+    def __init__(self, node: Node, params: NodeParams, drops: DropCounter, on_job: Callable[[FrameJob], None]) -> None:
         self._node, self._drops, self._on_job = node, drops, on_job
         self._synchroniser = Synchroniser(params)
-        self._builder = RigBuilder({name: frame_of(name) for name in params.sensors}, params.base_frame)
+        given = load_calibration(Path(params.calibration)) if params.calibration else None
+        self._builder = RigBuilder({name: frame_of(name) for name in params.sensors}, params.base_frame, given)
         self._rig, self._missing = self._builder.rig(), self._builder.missing()
         self._received: Counter[str] = Counter()
         self._camera_infos: dict[str, bytes] = {}
+        self._unfit: dict[str, str] = {}
         self._uncalibrated: dict[str, Callable[[], None]] = {}
-        self._subscriptions = [
-            FittingSubscription(node, TFMessage, TF_STATIC, self._on_transforms, depth=100, latched=True)
-        ]
-        for name in params.sensors:
-            self._subscriptions.append(self._listen(name, topic_of(name), type_of(name)))
+        transforms = FittingSubscription(node, TFMessage, TF_STATIC, self._on_transforms, depth=100, latched=True)
+        self._subscriptions = {TF_STATIC: transforms}
         cameras = [name for name in params.sensors if modality_of_channel(name) == "camera"]
+        for name in params.sensors:
+            self._subscriptions[name] = self._listen(name, topic_of(name), type_of(name))
         for name in cameras:
-            self._listen_to_calibration(name)
+            self._subscriptions[info_of(name)] = self._listen_to_calibration(name, camera_info_topic_of(name))
         self._raw_images = RawImages(node, cameras, lambda name, topic: self._listen(name, topic, IMAGE))
+        self._autodetect = Autodetect(node) if params.autodetect else None
         self.refresh()
 
     def _listen(self, name: str, topic: str, type_name: str) -> FittingSubscription:
@@ -85,30 +99,57 @@ class Intake:
             depth=QUEUE[modality],
         )
 
-    def _listen_to_calibration(self, camera: str) -> None:
-        info = FittingSubscription(
+    def _listen_to_calibration(self, camera: str, topic: str) -> FittingSubscription:
+        return FittingSubscription(
             self._node,
             CameraInfo,
-            camera_info_topic_of(camera),
+            topic,
             lambda cdr: self._guard(camera, lambda: self._on_camera_info(camera, cdr)),
             depth=1,
             raw=True,
         )
-        self._subscriptions.append(info)
 
     def destroy(self) -> None:
         """End all subscriptions."""
-        for subscription in self._subscriptions:
+        for subscription in self._subscriptions.values():
             subscription.destroy()
         self._subscriptions.clear()
         self._raw_images.destroy()
+        if self._autodetect is not None:
+            self._autodetect.close()
 
     def refresh(self) -> None:
         """Fit subscriptions to publishers that have come or gone since."""
         self._raw_images.refresh()
-        for subscription in self._subscriptions:
+        for subscription in self._subscriptions.values():
             if subscription.refresh():
                 self._node.get_logger().info(f"subscribed to {subscription.topic} anew: its publishers offer other QoS")
+        if self._autodetect is not None:
+            self._find_topics(self._autodetect)
+
+    def _find_topics(self, autodetect: Autodetect) -> None:
+        """Listen elsewhere for sensors of which nobody publishes what is listened to."""
+        silent = {key for key, subscription in self._subscriptions.items() if not subscription.offered}
+        found = autodetect.look() if silent - {TF_STATIC} else None
+        if found is None:
+            return
+        published = dict(self._node.get_topic_names_and_types())
+        elsewhere = {sensor: topic for topic, sensor in found.sensors.items()}
+        elsewhere |= {info_of(camera): topic for topic, camera in found.infos.items()}
+        for key in sorted(silent & elsewhere.keys()):
+            topic, old = elsewhere[key], self._subscriptions[key]
+            camera = key.removesuffix(INFO)
+            old.destroy()
+            self._subscriptions[key] = (
+                self._listen_to_calibration(camera, topic)
+                if key.endswith(INFO)
+                else self._listen(key, topic, published[topic][0])
+            )
+            self._node.get_logger().info(f"autodetect: {key} is {topic} ({found.preset} names), not {old.topic}")
+
+    def connections(self) -> dict[str, FittingSubscription]:
+        """What is listened to: by sensor, by `info_of(camera)`, and /tf_static."""
+        return dict(self._subscriptions)
 
     def tick(self) -> None:
         """Let the clock make a frame when no sensor does."""
@@ -122,7 +163,7 @@ class Intake:
 
     def reports(self) -> dict[str, SensorReport]:
         """Every sensor as it is now."""
-        return sensor_reports(self._synchroniser.states(self._now_ns()), self._missing, self._received)
+        return sensor_reports(self._synchroniser.states(self._now_ns()), self._missing | self._unfit, self._received)
 
     def drops(self) -> Counter[str]:
         """All drops before the detector, by reason."""
@@ -163,8 +204,25 @@ class Intake:
             invalid_share = lost / (lost + len(measurement.points))
         if isinstance(measurement, ImuSample):
             measurement = self._in_base_axes(name, measurement)
+        if isinstance(measurement, CameraImage):
+            self._unfit.pop(name, None)
+            if wrong := self._wrong_shape(name, measurement):
+                self._unfit[name] = wrong
+                self._drops.count(f"{name}: uncalibrated", wrong)
+                return
         now_ns = self._now_ns()
         self._emit(self._synchroniser.add(name, measurement, now_ns, invalid_share=invalid_share), now_ns)
+
+    def _wrong_shape(self, name: str, image: CameraImage) -> str:
+        """In words, that an image is not of its calibration's shape; empty when it is, at whatever scale."""
+        camera = self._rig[name].camera
+        if camera is None:
+            return ""
+        width, height = image_size(image)
+        stretch = width * camera.height_px / (height * camera.width_px)
+        if abs(stretch - 1) <= SHAPE_TOLERANCE:
+            return ""
+        return f"its images are {width} x {height}, its calibration is for {camera.width_px} x {camera.height_px}"
 
     def _in_base_axes(self, name: str, sample: ImuSample) -> ImuSample:
         turn = self._rig[name].base_SE3_sensor.rotation
@@ -172,7 +230,7 @@ class Intake:
 
     def _emit(self, snapshot: Snapshot | None, now_ns: int) -> None:
         if snapshot is not None:
-            sensors = sensor_reports(self._synchroniser.states(now_ns), self._missing, self._received)
+            sensors = sensor_reports(self._synchroniser.states(now_ns), self._missing | self._unfit, self._received)
             self._on_job(FrameJob(snapshot, self._rig, sensors, now_ns))
 
     def _on_camera_info(self, name: str, cdr: bytes) -> None:

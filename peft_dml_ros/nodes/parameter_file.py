@@ -21,6 +21,13 @@ class NodeParams(PerceptionParams):
     """What the node takes beyond the parameters that every driver of the detector shares."""
 
     autostart: bool = Field(default=True, description="Configure and activate at once, without a lifecycle manager")
+    autodetect: bool = Field(
+        default=False, description="Find the topics of sensors by name, type and frame where nobody publishes the usual"
+    )
+    startup_timeout_s: float = Field(
+        5.0, ge=0.5, le=600.0, description="After this long the log says which sensors are missing, and the mend"
+    )
+    calibration: str = Field("", description="Calibration file for sensors without /tf_static or CameraInfo")
 
 
 def parameter_file() -> str:

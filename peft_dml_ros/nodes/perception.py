@@ -28,6 +28,7 @@ from peft_dml_ros.nodes.parameters import declare_parameters, read_parameters
 from peft_dml_ros.nodes.pipeline import FrameJob, Pipeline
 from peft_dml_ros.nodes.publishers import Outputs
 from peft_dml_ros.nodes.runtime import ros_main, spin
+from peft_dml_ros.nodes.startup import findings, table
 from peft_dml_ros.nodes.worker import LatestWorker
 
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
@@ -52,6 +53,7 @@ class PerceptionNode(LifecycleNode):
         self._frames = {"triggered": 0, "published": 0}
         self._last = NodeReport({}, {})
         self._undo: list[Callable[[], object]] = []
+        self._told = True
         self._last_s = time.monotonic()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -88,6 +90,7 @@ class PerceptionNode(LifecycleNode):
         for period_s, work in ((self._params.sync.period_s / 2, self._intake.tick), (1.0, self._every_second)):
             timer = self.create_timer(period_s, work, clock=STEADY)
             self._undo.append(partial(self.destroy_timer, timer))
+        self._told, self._begun_s = False, time.monotonic()
         manifest = self._pipeline.bundle.manifest
         wanted = len(self._params.sensors)
         self.get_logger().info(f"perception active: bundle {manifest.name} {manifest.version}, {wanted} sensors wanted")
@@ -183,9 +186,19 @@ class PerceptionNode(LifecycleNode):
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)
 
+    def _tell_wiring(self) -> None:
+        """Once, when everything had its time to start: what is connected, what is not, and the mend."""
+        self._told = True
+        connections, reports = self._intake.connections(), self._intake.reports()
+        self.get_logger().info(table(connections, reports))
+        for sensor, problem, mend in findings(self, connections, reports, self._params.base_frame):
+            self.get_logger().warning(f"{sensor}: {problem}; mend: {mend}")
+
     def _every_second(self) -> None:
         self._follow_parameters()
         self._intake.refresh()
+        if not self._told and time.monotonic() - self._begun_s >= self._params.startup_timeout_s:
+            self._tell_wiring()
         last, idle_s = self._last, time.monotonic() - self._last_s
         report = NodeReport(
             self._intake.reports(), self._intake.drops(), dict(self._frames), last.detections, last.latency_ms, idle_s

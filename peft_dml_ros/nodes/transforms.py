@@ -50,11 +50,13 @@ class RigBuilder:
     Args:
         frames: Frame id by sensor name, in rig order, as expected until a message of the sensor names another.
         base_frame: Frame of the boxes.
+        given: Sensors whose mounting, and projection, are known beforehand; for these it counts, whatever ROS says.
     """
 
-    def __init__(self, frames: Mapping[str, str], base_frame: str) -> None:
+    def __init__(self, frames: Mapping[str, str], base_frame: str, given: Rig | None = None) -> None:
         self.tree = StaticTree()
         self._frames, self._base = dict(frames), base_frame
+        self._given = {} if given is None else given.sensors
         self._cameras: dict[str, CameraModel] = {}
 
     def name_frame(self, sensor: str, frame_id: str) -> bool:
@@ -74,11 +76,19 @@ class RigBuilder:
         reasons = {}
         for sensor, frame in self._frames.items():
             modality = modality_of_channel(sensor)
-            if modality is not None and self.tree.lookup(self._base, frame) is None:
+            if modality is not None and self._mounting(sensor, frame) is None:
                 reasons[sensor] = f"no static transform from '{self._base}' to '{frame}'"
-            elif modality == "camera" and sensor not in self._cameras:
+            elif modality == "camera" and self._projection(sensor) is None:
                 reasons[sensor] = "no CameraInfo yet"
         return reasons
+
+    def _mounting(self, sensor: str, frame: str) -> SE3 | None:
+        given = self._given.get(sensor)
+        return self.tree.lookup(self._base, frame) if given is None else given.base_SE3_sensor
+
+    def _projection(self, sensor: str) -> CameraModel | None:
+        given = self._given.get(sensor)
+        return self._cameras.get(sensor) if given is None or given.camera is None else given.camera
 
     def rig(self) -> Rig:
         """All sensors that are complete. Odometry needs no mounting: it tells of the base frame itself."""
@@ -87,8 +97,8 @@ class RigBuilder:
             name: Sensor(
                 name,
                 modality_of_channel(name),
-                self.tree.lookup(self._base, frame) or SE3.identity(),
-                self._cameras.get(name),
+                self._mounting(name, frame) or SE3.identity(),
+                self._projection(name),
             )
             for name, frame in self._frames.items()
             if name not in absent

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which topics of a running system are which sensors: by the presets' names, else by type, words and frame."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+
+from peft_dml_ros.datasets import topics
+from peft_dml_ros.datasets.presets import BagTopics, recognise
+from peft_dml_ros.nodes.stamps import HEADER_END
+from peft_dml_ros.nodes.subscribing import message_class
+
+KINDS: Final = (
+    topics.POINT_CLOUD,
+    topics.COMPRESSED_IMAGE,
+    topics.IMAGE,
+    topics.CAMERA_INFO,
+    topics.IMU,
+    topics.FIX,
+    topics.ODOMETRY,
+)
+
+
+def frame_id_of(cdr: bytes) -> str:
+    """Frame of a serialised message that begins with a header; empty when it is cut short or no text."""
+    order: Literal["little", "big"] = "little" if len(cdr) > 1 and cdr[1] & 1 else "big"
+    length = int.from_bytes(cdr[HEADER_END : HEADER_END + 4], order)
+    return cdr[HEADER_END + 4 : HEADER_END + 4 + length].rstrip(b"\0").decode("utf-8", errors="replace")
+
+
+class Autodetect:
+    """Looks at the graph; where names tell nothing, one message of a topic is taken for its frame.
+
+    Args:
+        node: Sees the graph. Only topics in its namespace are looked at: those of another vehicle are none of ours.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._frames: dict[str, str] = {}
+        self._probes: dict[str, Any] = {}
+
+    def look(self) -> BagTopics | None:
+        """What is there now, with absolute topics; to be called again as more topics and frames become known."""
+        prefix = self._node.get_namespace().rstrip("/")
+        found = recognise(
+            {topic.removeprefix(prefix): kind for topic, kind in self._published(prefix).items()},
+            lambda topic: self._frame_of(prefix + topic),
+        )
+        if found is None:
+            return None
+        return BagTopics(
+            found.preset,
+            {prefix + topic: sensor for topic, sensor in found.sensors.items()},
+            {prefix + topic: camera for topic, camera in found.infos.items()},
+        )
+
+    def _published(self, prefix: str) -> dict[str, str]:
+        return {
+            topic: kinds[0]
+            for topic, kinds in self._node.get_topic_names_and_types()
+            if len(kinds) == 1
+            and kinds[0] in KINDS
+            and topic.startswith(f"{prefix}/")
+            and not topic.startswith(f"{self._node.get_fully_qualified_name()}/")
+            and self._node.count_publishers(topic)
+        }
+
+    def _frame_of(self, topic: str) -> str:
+        """Frame of a topic's messages, empty until one has come."""
+        if topic not in self._frames and topic not in self._probes:
+            kind = dict(self._node.get_topic_names_and_types())[topic][0]
+            self._probes[topic] = self._node.create_subscription(
+                message_class(kind),
+                topic,
+                lambda cdr: self._frames.setdefault(topic, frame_id_of(cdr)),
+                qos_profile_sensor_data,
+                raw=True,
+            )
+        if topic in self._frames and topic in self._probes:
+            self._node.destroy_subscription(self._probes.pop(topic))
+        return self._frames.get(topic, "")
+
+    def close(self) -> None:
+        """End the subscriptions that wait for a frame."""
+        for probe in self._probes.values():
+            self._node.destroy_subscription(probe)
+        self._probes.clear()
