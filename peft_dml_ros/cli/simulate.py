@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from peft_dml_ros.sim.drive import DriveSpec
 
@@ -114,18 +114,13 @@ def write_one(job: Job) -> str:
     return name
 
 
-def _run(jobs: list[Job], workers: int) -> Iterator[str] | Iterable[str]:
+def _run(jobs: list[Job], workers: int) -> Iterator[str]:
     if workers == 1:
         yield from map(write_one, jobs)
         return
-    import multiprocessing
+    from peft_dml_ros.sim.workers import in_processes
 
-    from peft_dml_ros.sim.drive import no_interrupts
-
-    with no_interrupts():
-        started = multiprocessing.get_context("spawn").Pool(workers)
-    with started as pool:
-        yield from pool.imap_unordered(write_one, jobs)
+    yield from in_processes(write_one, jobs, workers, ahead=2 * workers)
 
 
 if __name__ == "__main__":

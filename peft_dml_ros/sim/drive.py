@@ -3,14 +3,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
 from functools import cached_property
 from typing import Final
 
@@ -27,6 +22,7 @@ from peft_dml_ros.sim.raycast import Caster
 from peft_dml_ros.sim.schedule import DriveSpec, Event, schedule, start_ns
 from peft_dml_ros.sim.vehicle_rig import make_rig
 from peft_dml_ros.sim.weather import apply, weather_rng
+from peft_dml_ros.sim.workers import in_processes
 from peft_dml_ros.sim.world import World
 
 __all__ = ["Drive", "DriveSpec"]
@@ -109,19 +105,13 @@ class Drive:
     def _rendered(self, events: Sequence[Event]) -> Iterator[Rendered]:
         chunks = [events[i : i + CHUNK] for i in range(0, len(events), CHUNK)]
         if self.workers <= 1:
-            rendered = (render_events(self, chunk) for chunk in chunks)
-            yield from self._remember(chunks, rendered)
+            yield from self._remember(chunks, (render_events(self, chunk) for chunk in chunks))
             return
-        # Workers read this at their start; threads of theirs would only wait for each other.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        context = multiprocessing.get_context("spawn")
         build = (self.seed, self.duration_s, self.spec)
-        with ProcessPoolExecutor(self.workers, context, _start_worker, build) as pool:
-            try:
-                yield from self._remember(chunks, _in_order(pool, chunks, 3 * self.workers))
-            finally:
-                # After an interrupt nobody asks for what still waits.
-                pool.shutdown(cancel_futures=True)
+        rendered = in_processes(
+            _work, chunks, self.workers, ahead=3 * self.workers, start=_start_worker, start_with=build
+        )
+        yield from self._remember(chunks, rendered)
 
     def _remember(self, chunks: Sequence[Sequence[Event]], rendered: Iterator[list[Rendered]]) -> Iterator[Rendered]:
         for chunk, results in zip(chunks, rendered, strict=True):
@@ -208,25 +198,3 @@ def _start_worker(seed: int, duration_s: float, spec: DriveSpec) -> None:
 
 def _work(events: Sequence[Event]) -> list[Rendered]:
     return render_events(_WORKER["drive"], events)
-
-
-@contextmanager
-def no_interrupts() -> Iterator[None]:
-    """Processes started in here never see Ctrl-C, which a terminal sends to all; who started them ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _in_order(pool: ProcessPoolExecutor, chunks: Sequence[Sequence[Event]], ahead: int) -> Iterator[list[Rendered]]:
-    """Results in order, with only some chunks in flight, so that memory does not grow with the drive."""
-    waiting: deque[Future[list[Rendered]]] = deque()
-    for chunk in chunks:
-        with no_interrupts():
-            waiting.append(pool.submit(_work, chunk))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()

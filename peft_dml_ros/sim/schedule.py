@@ -89,12 +89,8 @@ def start_ns(seed: int) -> int:
 def _late(times_s: FloatArray, rate_hz: float, rng: np.random.Generator) -> FloatArray:
     """Stamps of a serial bus: mostly on time, now and then late; a real 100 Hz unit has gaps of 3 to 22 ms."""
     period = 1 / rate_hz
-    late = (
-        np.where(
-            rng.random(len(times_s)) < 0.06, rng.uniform(0.2, 1.2, len(times_s)), rng.uniform(0, 0.08, len(times_s))
-        )
-        * period
-    )
+    n = len(times_s)
+    late = np.where(rng.random(n) < 0.06, rng.uniform(0.2, 1.2, n), rng.uniform(0, 0.08, n)) * period
     stamps = times_s + late
     for k in range(1, len(stamps)):
         stamps[k] = max(stamps[k], stamps[k - 1] + 0.3 * period)

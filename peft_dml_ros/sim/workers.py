@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Work in other processes: results in order, little in flight, and one interrupt told once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def in_processes(
+    work: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    workers: int,
+    *,
+    ahead: int,
+    start: Callable[..., None] | None = None,
+    start_with: tuple[Any, ...] = (),
+) -> Iterator[Result]:
+    """Results of `work` in the order of the jobs, so that memory does not grow with their number.
+
+    Ends the processes when the caller stops asking, or is interrupted, whatever they are at.
+
+    Args:
+        work: A function that can be imported.
+        jobs: What it gets, one at a time.
+        workers: Processes.
+        ahead: Jobs in flight at most.
+        start: Called once in each process.
+        start_with: Its arguments.
+    """
+    # Workers read this at their start; threads of theirs would only wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    before = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), start, start_with)
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for job in jobs:
+            with _no_interrupts():
+                waiting.append(pool.submit(work, job))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()
+        raise
+    finally:
+        with _no_interrupts():
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Processes started in here never see Ctrl-C, which a terminal sends to all; who started them ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
