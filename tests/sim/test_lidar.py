@@ -6,6 +6,7 @@ import pytest
 
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.lidar_timing import spin_offsets_s
+from peft_dml_ros.core.measurements import LidarSweep
 from peft_dml_ros.sim import lidar
 from peft_dml_ros.sim.drive import Drive, DriveSpec, render_event
 from peft_dml_ros.sim.ego_body import ego_body
@@ -13,6 +14,8 @@ from peft_dml_ros.sim.mesh import Material, Mesh, merge
 from peft_dml_ros.sim.raycast import Caster
 from peft_dml_ros.sim.schedule import _PHASE_S
 from peft_dml_ros.sim.vehicle_rig import make_rig
+from peft_dml_ros.sim.weather import Weather
+from peft_dml_ros.sim.weather.weather import lidar_in_weather
 
 POSE = make_rig(64)["LIDAR_TOP"].base_SE3_sensor
 OWN_M = 2.6
@@ -212,3 +215,14 @@ def test_sweeps_of_streets_resemble_real_ones():
     assert 10.5 / 1.5 < middle < 10.5 * 1.5
     assert 59 / 1.5 < high < 59 * 1.5
     assert max(i.max() for i in intensity) == 255
+
+
+@pytest.mark.parametrize("weather", ["fog=50", "rain=25", "snow=5"])
+def test_weather_leaves_firings_without_return_alone(bare_world, weather):
+    points, _ = _sweep(bare_world(ego_speed=15.0))
+    sweep = lidar_in_weather(LidarSweep(0, points), Weather.parse(weather), np.random.default_rng(0))
+    idle = np.linalg.norm(points[:, :3], axis=1) < 0.8
+    after = np.linalg.norm(sweep.points[:, :3], axis=1) < 0.8
+    assert np.isfinite(sweep.points).all()
+    assert idle.sum() > 5000
+    np.testing.assert_array_equal(sweep.points[after, :3], points[idle, :3])
