@@ -16,10 +16,11 @@ from peft_dml_train.encoders.blocks import EPS, MOMENTUM, conv_bn
 
 def _resample(channels_in: int, channels_out: int, down: int, up: int) -> nn.Sequential:
     """One of the neck's three ways to the common grid: a strided, a 1×1, or a transposed convolution."""
-    if down > 1:
-        layer: nn.Module = nn.Conv2d(channels_in, channels_out, down, down, bias=False)
-    else:
-        layer = nn.ConvTranspose2d(channels_in, channels_out, up, up, bias=False)
+    layer: nn.Module = (
+        nn.ConvTranspose2d(channels_in, channels_out, up, up, bias=False)
+        if up > 1
+        else nn.Conv2d(channels_in, channels_out, down, down, bias=False)
+    )
     return nn.Sequential(layer, nn.BatchNorm2d(channels_out, EPS, MOMENTUM), nn.ReLU(inplace=True))
 
 

@@ -23,6 +23,7 @@ from peft_dml_train.network import PeftDmlNetwork
 
 log = logging.getLogger(__name__)
 MOST_TRAINED = 0.10
+DEFAULT_ADAPTER = "default"
 
 
 def new_network(config: TrainConfig) -> PeftDmlNetwork:
@@ -41,13 +42,23 @@ def set_threads(config: TrainConfig) -> None:
     torch.set_num_threads(config.threads)
 
 
-def pretrain(config: TrainConfig, data: Path, out: Path, *, resume: bool, device: str = "cpu") -> Path:
+def pretrain(
+    config: TrainConfig, data: Path, out: Path, *, resume: bool, device: str = "cpu", start: Path | None = None
+) -> Path:
     """Train encoders, projections, fusion and head on the source scenes.
+
+    Args:
+        config: Recipe.
+        data: nuScenes folder.
+        out: Folder of the run.
+        resume: Carry on from the last checkpoint.
+        device: cpu or cuda.
+        start: Weights to begin with, e.g. imported ones; random ones without it.
 
     Returns:
         Weights file of the base network.
     """
-    run_parallel(_pretrain, config.processes, config, data, out, resume, device)
+    run_parallel(_pretrain, config.processes, config, data, out, resume, device, start)
     return out / "base.pt"
 
 
@@ -56,10 +67,19 @@ def _share(config: TrainConfig, splits: tuple[str, ...], data: Path) -> list[Fra
     return load_frames(data, splits, config.spec, slice(rank(), None, world_size()))
 
 
-def _pretrain(config: TrainConfig, data: Path, out: Path, resume: bool, device: str) -> None:  # noqa: FBT001
+def _pretrain(
+    config: TrainConfig,
+    data: Path,
+    out: Path,
+    resume: bool,  # noqa: FBT001
+    device: str,
+    start: Path | None,
+) -> None:
     start_logging()
     set_threads(config)
     network = new_network(config)
+    if start is not None:
+        network.load_state_dict(load_checkpoint(start))
     for parameter in network.adapters.parameters():
         parameter.requires_grad_(requires_grad=False)
     trainer = Trainer(config, config.pretrain, network, out / "pretrain", device=device)
@@ -78,8 +98,34 @@ def load_base(config: TrainConfig, out: Path) -> PeftDmlNetwork:
     return network
 
 
-def finetune(config: TrainConfig, data: Path, out: Path, *, resume: bool, device: str = "cpu") -> Path:
+def adapter_folder(out: Path, name: str = DEFAULT_ADAPTER) -> Path:
+    """Where a run keeps an adapter; several share its base."""
+    return out / "adapter" if name == DEFAULT_ADAPTER else out / "adapters" / name
+
+
+def finetune_folder(out: Path, name: str = DEFAULT_ADAPTER) -> Path:
+    """Where a run keeps the checkpoints of an adapter's training."""
+    return out / "finetune" if name == DEFAULT_ADAPTER else out / f"finetune-{name}"
+
+
+def finetune(
+    config: TrainConfig,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool,
+    device: str = "cpu",
+    adapter: str = DEFAULT_ADAPTER,
+) -> Path:
     """Train low-rank and bottleneck adapters, projections, fusion and head on the target scenes.
+
+    Args:
+        config: Recipe.
+        data: nuScenes folder.
+        out: Folder of the run; `base.pt` in it is the base.
+        resume: Carry on from the last checkpoint.
+        device: cpu or cuda.
+        adapter: Its name, where the base gets more than one.
 
     Returns:
         Folder of the adapter, in peft's format.
@@ -92,25 +138,32 @@ def finetune(config: TrainConfig, data: Path, out: Path, *, resume: bool, device
     if counts["share"] >= MOST_TRAINED:
         msg = f"the fine-tuning would train {counts['share']:.1%} of all parameters; lower adapters.rank"
         raise ConfigError(msg)
-    run_parallel(_finetune, config.processes, config, data, out, resume, device)
+    run_parallel(_finetune, config.processes, config, data, out, resume, device, adapter)
     (out / "parameters.json").write_text(json.dumps(counts, indent=1) + "\n")
-    return out / "adapter"
+    return adapter_folder(out, adapter)
 
 
-def _finetune(config: TrainConfig, data: Path, out: Path, resume: bool, device: str) -> None:  # noqa: FBT001
+def _finetune(
+    config: TrainConfig,
+    data: Path,
+    out: Path,
+    resume: bool,  # noqa: FBT001
+    device: str,
+    adapter: str,
+) -> None:
     start_logging()
     set_threads(config)
     adapted = adapt(load_base(config, out), config.adapters)
     network = adapted.get_base_model()
-    trainer = Trainer(config, config.finetune, network, out / "finetune", train_mode, device)
+    trainer = Trainer(config, config.finetune, network, finetune_folder(out, adapter), train_mode, device)
     if resume:
         trainer.resume()
     frames, stage = _share(config, config.splits.finetune, data), config.finetune
     trainer.run(BatchStream(frames, config, stage.batch, flip=stage.flip, seed=config.seed + 1 + 1000 * rank()))
     if not rank():
-        save_adapter(adapted, out / "adapter")
+        save_adapter(adapted, adapter_folder(out, adapter))
 
 
-def load_adapted(config: TrainConfig, out: Path) -> peft.PeftModel:
-    """The pretrained network with its trained adapter, not merged."""
-    return load_adapter(load_base(config, out), out / "adapter")
+def load_adapted(config: TrainConfig, out: Path, adapter: str = DEFAULT_ADAPTER) -> peft.PeftModel:
+    """The pretrained network with a trained adapter, not merged."""
+    return load_adapter(load_base(config, out), adapter_folder(out, adapter))

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Public weights to a base network that the training starts from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_train.config import TrainConfig
+from peft_dml_train.loop.checkpoint import save_checkpoint
+from peft_dml_train.loop.stages import new_network
+from peft_dml_train.weights import pillar, resnet
+from peft_dml_train.weights.mapping import Account, fill
+from peft_dml_train.weights.reading import read_tensors
+
+BASE, ACCOUNT = "base.pt", "import.json"
+
+
+def import_weights(
+    config: TrainConfig, out: Path, *, lidar: Path | None = None, camera: Path | None = None, partial: bool = False
+) -> dict[str, Account]:
+    """Fill the LiDAR encoder and the image backbone; write `base.pt` and `import.json`.
+
+    Args:
+        config: Recipe whose network is filled; what no file gives keeps its random start.
+        out: Folder of the run.
+        lidar: CenterPoint-pillar checkpoint.
+        camera: ResNet weights.
+        partial: Take what fits, instead of refusing a file that does not fill its encoder.
+
+    Returns:
+        The accounts, by encoder; also written to `import.json`.
+
+    Raises:
+        ConfigError: no file given.
+        DataError: a file cannot be read safely, is of no known project, or leaves tensors of its encoder unfilled.
+    """
+    if lidar is None and camera is None:
+        msg = "nothing to import: give --pillar, --resnet or both"
+        raise ConfigError(msg)
+    network = new_network(config)
+    state, accounts = network.state_dict(), {}
+    if lidar is not None:
+        tensors = read_tensors(lidar)
+        rules = pillar.pillar_rules(tensors, config.network.lidar)
+        accounts["lidar"] = fill(state, pillar.TARGET, tensors, rules, pillar.reason)
+    if camera is not None:
+        tensors = read_tensors(camera)
+        rules = resnet.resnet_rules(tensors, config.network.camera)
+        accounts["camera"] = fill(state, resnet.TARGET, tensors, rules, resnet.reason)
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({name: account.to_json() for name, account in accounts.items()}, indent=1)
+    (out / ACCOUNT).write_text(f"{text}\n")
+    if not partial and not all(account.complete for account in accounts.values()):
+        raise DataError(_complaint(accounts, out))
+    save_checkpoint(out / BASE, state)
+    return accounts
+
+
+def _complaint(accounts: dict[str, Account], out: Path) -> str:
+    lines = []
+    for name, account in accounts.items():
+        lines += [f"{name}: {t} is missing" for t in account.missing]
+        lines += [
+            f"{name}: {m['source']} is {m['source_shape']}, {m['target']} is {m['target_shape']}"
+            for m in account.mismatched
+        ]
+    shown = "; ".join(lines[:8]) + (f"; and {len(lines) - 8} more" if len(lines) > 8 else "")
+    return f"{shown}. All of it is in {out / ACCOUNT}; mend the recipe's sizes, or take what fits with --partial"
