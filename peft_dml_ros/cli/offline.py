@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -70,18 +70,24 @@ class Offline:
 
     def stream(self, measurements: Iterable[tuple[str, Measurement]]) -> Iterator[Frame]:
         """Frames of measurements in stamp order, as the node would make them live."""
-        for name, measurement in measurements:
+        return self.arriving((measurement.stamp_ns, name, measurement) for name, measurement in measurements)
+
+    def arriving(self, arrivals: Iterable[tuple[int, str, Measurement]]) -> Iterator[Frame]:
+        """Frames of measurements that arrive at other times than those of their stamps; in order of arrival."""
+        for now_ns, name, measurement in arrivals:
             if name not in self._sensors:
                 continue
             self.received[name] += 1
-            snapshot = self._sync.add(name, measurement, measurement.stamp_ns) or self._sync.tick(measurement.stamp_ns)
+            snapshot = self._sync.add(name, measurement, now_ns) or self._sync.tick(now_ns)
             if snapshot is not None:
                 yield self._detect(snapshot, self._sync.states(snapshot.stamp_ns))
 
-    def keyframes(self, reader: NuScenesReader, tokens: Iterable[str]) -> Iterator[Frame]:
-        """Frames of nuScenes keyframes: what the data set itself groups to one sample."""
+    def keyframes(
+        self, reader: NuScenesReader, tokens: Iterable[str], change: Callable[[Snapshot], Snapshot] = lambda s: s
+    ) -> Iterator[Frame]:
+        """Frames of nuScenes keyframes, changed by the weather: what the data set itself groups to one sample."""
         for token in tokens:
-            snapshot = reader.snapshot(token, self.bundle.spec)
+            snapshot = change(reader.snapshot(token, self.bundle.spec))
             unwanted = {*snapshot.lidar, *snapshot.radars, *snapshot.cameras} - self._sensors
             yield self._detect(_without_sensors(snapshot, unwanted, self._sensors), {})
 

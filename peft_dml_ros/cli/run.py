@@ -31,12 +31,15 @@ def run(
         float, typer.Option(min=0.0, help="Stop after so many seconds of the source; 0 takes all.")
     ] = 0.0,
     scene: Annotated[Optional[str], typer.Option(help="Scene of a nuScenes folder; the first otherwise.")] = None,
+    weather: Annotated[str, typer.Option(help="fog=50 (visibility in m), rain=25 or snow=5 (mm/h).")] = "clear",
+    faults: Annotated[Optional[Path], typer.Option(help="Fault script (YAML), as for the replay.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the weather's randomness.")] = 0,
     config: Annotated[Optional[Path], typer.Option(help="Parameter file, as for the node.")] = None,
 ) -> None:
     """Detect in a bag or nuScenes folder at full CPU speed; draws boxes and measures time and accuracy.
 
     Examples:
-      peft-dml run drive.mcap
+      peft-dml run drive.mcap --weather rain=25
       peft-dml run /data/nuscenes --scene scene-0061 --sensors camera,radar
     """
     from rich.console import Console
@@ -45,11 +48,13 @@ def run(
     from peft_dml_ros.cli.run_sources import Kept, open_run_source
     from peft_dml_ros.core.params import load_params
     from peft_dml_ros.nodes.parameter_file import NodeParams
+    from peft_dml_ros.sim.faults import load_faults
 
     console = Console()
     params = load_params(config, model=NodeParams) if config else NodeParams()
     params = params.model_copy(update={"bundle": bundle} if bundle else {})
-    opened = open_run_source(source, scene)
+    script = load_faults(faults) if faults else ()
+    opened = open_run_source(source, scene, weather=weather, faults=script, seed=seed)
     chosen = chosen_sensors(opened.rig, sensors)
     if config and not sensors:
         chosen = tuple(name for name in chosen if name in params.sensors)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -14,12 +14,19 @@ import numpy as np
 from peft_dml_ros.cli.offline import Offline
 from peft_dml_ros.cli.recording import Frame
 from peft_dml_ros.core.boxes import Boxes3D
-from peft_dml_ros.core.measurements import Measurement
+from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, OdometrySample, RadarSweep
 from peft_dml_ros.core.rig import Rig, Sensor
+from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.typing import IntArray
+from peft_dml_ros.datasets.bag_recording import compressed
+from peft_dml_ros.sim.faults import Fault, weather_fault
+from peft_dml_ros.sim.faulty_source import FaultySource
+from peft_dml_ros.sim.weather import Weather, apply_to_snapshot
 
 if TYPE_CHECKING:
     from peft_dml_ros.datasets.nuscenes import NuScenesReader
+    from peft_dml_ros.datasets.nuscenes_tables import Record
     from peft_dml_ros.datasets.source import Source
 
 
@@ -78,11 +85,11 @@ class Kept:
         self.measurements: dict[str, list[Measurement]] = {}
 
     def add(self, name: str, measurement: Measurement) -> None:
-        """Keep a measurement when it is early enough."""
+        """Keep a measurement when it is early enough, raw images as JPEG; poses, which the truth needs, to the end."""
         if self._first_ns is None:
             self._first_ns = measurement.stamp_ns
-        if measurement.stamp_ns - self._first_ns <= self._limit_ns:
-            self.measurements.setdefault(name, []).append(measurement)
+        if isinstance(measurement, OdometrySample) or measurement.stamp_ns - self._first_ns <= self._limit_ns:
+            self.measurements.setdefault(name, []).append(compressed(measurement))
 
     def covers(self, stamp_ns: int) -> bool:
         """True when the measurements around a time are kept."""
@@ -92,10 +99,17 @@ class Kept:
 class StreamSource:
     """Any source of measurements in stamp order: a bag, a drive, a nuScenes scene with its sweeps."""
 
-    def __init__(self, source: Source, reader: NuScenesReader | None = None, tokens: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        source: Source,
+        reader: NuScenesReader | None = None,
+        tokens: Sequence[str] = (),
+        faults: Sequence[Fault] = (),
+    ) -> None:
         self._source, self._reader, self._tokens = source, reader, tokens
+        self._faulty = FaultySource(source, faults) if faults else None
         self.rig, self.truth = source.rig, source.truth
-        self.words = f"{source.name}, every measurement in stamp order"
+        self.words = f"{source.name}, every measurement in stamp order" + _told(faults)
 
     @property
     def drops(self) -> Counter[str]:
@@ -116,30 +130,32 @@ class StreamSource:
 
     def frames(self, offline: Offline, kept: Kept, seconds: float) -> Iterator[Frame]:
         """Frames as the live node makes them."""
-        return offline.stream(self._measurements(kept, seconds))
+        return offline.arriving(self._arrivals(kept, seconds))
 
-    def _measurements(self, kept: Kept, seconds: float) -> Iterator[tuple[str, Measurement]]:
+    def _arrivals(self, kept: Kept, seconds: float) -> Iterator[tuple[int, str, Measurement]]:
+        sound = ((m.stamp_ns, name, m) for name, m in self._source.measurements())
         first_ns: int | None = None
-        for name, measurement in self._source.measurements():
-            first_ns = measurement.stamp_ns if first_ns is None else first_ns
-            if seconds and measurement.stamp_ns - first_ns > seconds * 1e9:
+        for time_ns, name, measurement in self._faulty.arrivals() if self._faulty else sound:
+            first_ns = time_ns if first_ns is None else first_ns
+            if seconds and time_ns - first_ns > seconds * 1e9:
                 return
             kept.add(name, measurement)
-            yield name, measurement
+            yield time_ns, name, measurement
 
     def check(self) -> ReadingCheck | None:
-        """Compare points with annotations, for a nuScenes folder."""
-        return None if self._reader is None else check_reading(self._reader, self._tokens)
+        """Compare points with annotations, for a nuScenes folder whose points are as they were annotated."""
+        return None if self._reader is None or self._faulty else check_reading(self._reader, self._tokens)
 
 
 class KeyframeSource:
     """Keyframes of a nuScenes folder, each as the data set groups it; sensors may be some ms younger than the LiDAR."""
 
-    def __init__(self, reader: NuScenesReader, tokens: list[str]) -> None:
-        self._reader, self._tokens = reader, tokens
+    def __init__(self, reader: NuScenesReader, tokens: list[str], weather: Weather, seed: int = 0) -> None:
+        self._reader, self._tokens, self._weather, self._seed = reader, tokens, weather, seed
         self.rig = reader.rig(tokens[0])
         self.truth = {reader.stamp_ns(token): reader.truth(token) for token in tokens}
         self.words = f"{reader.root.name}: {len(tokens)} keyframe{'s' if len(tokens) > 1 else ''} of nuScenes"
+        self.words += _told(weather_fault(str(weather)))
 
     @property
     def drops(self) -> Counter[str]:
@@ -156,17 +172,39 @@ class KeyframeSource:
         """One frame per keyframe."""
         first_ns = self._reader.stamp_ns(self._tokens[0])
         chosen = [t for t in self._tokens if not seconds or self._reader.stamp_ns(t) - first_ns <= seconds * 1e9]
-        for token, frame in zip(chosen, offline.keyframes(self._reader, chosen), strict=True):
+        for token, frame in zip(chosen, offline.keyframes(self._reader, chosen, self._change), strict=True):
             records = self._reader.keyframes(token)
-            for name, record in records.items():
-                kept.add(name, self._reader.load(record))
+            shown = self._change(_snapshot_of(self._reader, records))
+            newest: dict[str, Measurement] = {n: sweeps[0] for n, sweeps in shown.lidar.items()}
+            newest |= {n: sweeps[0] for n, sweeps in shown.radars.items()} | dict(shown.cameras)
+            for name, measurement in newest.items():
+                kept.add(name, measurement)
             for sample in self._reader.odometry(records.values()):
                 kept.add("ODOM", sample)
             yield frame
 
+    def _change(self, snapshot: Snapshot) -> Snapshot:
+        return apply_to_snapshot(snapshot, self.rig, self._weather, self._seed)
+
     def check(self) -> ReadingCheck | None:
-        """Count LiDAR points in every annotated box and compare with `num_lidar_pts`."""
-        return check_reading(self._reader, self._tokens)
+        """Count LiDAR points in every annotated box and compare with `num_lidar_pts`, in clear air."""
+        return check_reading(self._reader, self._tokens) if self._weather.is_clear else None
+
+
+def _snapshot_of(reader: NuScenesReader, records: Mapping[str, Record]) -> Snapshot:
+    """The measurements of a keyframe themselves, without sweeps and motion."""
+    loaded = {name: reader.load(record) for name, record in records.items()}
+    return Snapshot(
+        0,
+        "",
+        lidar={name: (m,) for name, m in loaded.items() if isinstance(m, LidarSweep)},
+        radars={name: (m,) for name, m in loaded.items() if isinstance(m, RadarSweep)},
+        cameras={name: m for name, m in loaded.items() if isinstance(m, CameraImage)},
+    )
+
+
+def _told(faults: Sequence[Fault]) -> str:
+    return f"; {', '.join(map(str, faults))}" if faults else ""
 
 
 def check_reading(reader: NuScenesReader, tokens: Sequence[str]) -> ReadingCheck | None:
@@ -186,8 +224,6 @@ def count_points(reader: NuScenesReader, token: str) -> tuple[IntArray, IntArray
     Returns:
         Two (N,) int64 arrays; empty without LiDAR.
     """
-    from peft_dml_ros.core.measurements import LidarSweep
-
     boxes, records = reader.truth(token, keep_unseen=True), reader.keyframes(token)
     annotated = {a["instance_token"]: a["num_lidar_pts"] for a in reader.tables.annotations_of_sample.get(token, [])}
     lidars = [name for name in records if name.startswith("LIDAR")]
@@ -201,20 +237,33 @@ def count_points(reader: NuScenesReader, token: str) -> tuple[IntArray, IntArray
     return (counts, expected) if lidars else (counts[:0], expected[:0])
 
 
-def open_run_source(path: Path, scene: str | None) -> RunSource:
+def open_run_source(
+    path: Path, scene: str | None, *, weather: str = "clear", faults: Sequence[Fault] = (), seed: int = 0
+) -> RunSource:
     """Open a bag or a nuScenes folder.
 
     A nuScenes scene of a single keyframe is no stream: there the keyframe itself is the frame.
 
+    Args:
+        path: Bag or folder.
+        scene: Of a folder; None takes the first.
+        weather: Over the whole source, `rain=25` for example.
+        faults: A fault script.
+        seed: Of the weather.
+
     Raises:
         DataError: the path is neither, or something in it is missing.
-        ConfigError: no such scene.
+        ConfigError: no such scene or weather, or the script does not fit the source.
     """
     from peft_dml_ros.datasets.source import NuScenesSource, open_source
 
     source = open_source(path, scene=scene, allow_missing=True)
+    script = (*faults, *weather_fault(weather, seed))
     if not isinstance(source, NuScenesSource):
-        return StreamSource(source)
-    if len(source.tokens) == 1:
-        return KeyframeSource(source.reader, source.tokens)
-    return StreamSource(source, source.reader, source.tokens)
+        return StreamSource(source, faults=script)
+    if len(source.tokens) > 1:
+        return StreamSource(source, source.reader, source.tokens, script)
+    if faults:
+        msg = f"{path} holds one keyframe, which no fault in time can hit; use --weather, or a scene with sweeps"
+        raise ConfigError(msg)
+    return KeyframeSource(source.reader, source.tokens, Weather.parse(weather), seed)

@@ -110,10 +110,8 @@ class FaultStream(Generic[T]):
                     heapq.heappush(late, (out.time_ns, order, out))
                 else:
                     yield out
-        rest = [
-            *(entry[2] for entry in sorted(late, key=lambda e: e[:2])),
-            *(h for waiting in held.values() for h in waiting),
-        ]
+        rest = [entry[2] for entry in sorted(late, key=lambda e: e[:2])]
+        rest += [replace(out, time_ns=max(out.time_ns, last_ns)) for waiting in held.values() for out in waiting]
         yield from sorted(rest, key=lambda out: out.time_ns)
 
     def _arriving(self, sent: Sent[T], faults: Sequence[Fault], frozen: dict[str, T]) -> list[Sent[T]]:

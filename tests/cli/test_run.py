@@ -5,14 +5,21 @@ import re
 from itertools import pairwise
 
 import cv2
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from peft_dml_ros.cli.main import app
-from peft_dml_ros.cli.run_sources import StreamSource, count_points
+from peft_dml_ros.cli.offline import Offline
+from peft_dml_ros.cli.run_sources import Kept, StreamSource, count_points, open_run_source
+from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.datasets.bags import NOT_FINITE
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
 from peft_dml_ros.datasets.source import open_source
+from peft_dml_ros.nodes.parameter_file import NodeParams
+from peft_dml_ros.sim.faults import Fault
+from tests.support import scenes
 
 
 def run(*arguments) -> str:
@@ -109,6 +116,42 @@ def test_what_a_bag_holds_of_broken_messages_is_counted(bag, bundle, tmp_path):
     dropped = {("LIDAR_TOP", NOT_FINITE): 7, ("CAM_BACK", "3 bytes"): 1, ("CAM_BACK", "4 bytes"): 1}
     source.dropped.update(dropped)
     assert StreamSource(source).drops == {"LIDAR_TOP: points not finite": 7, "CAM_BACK: malformed": 2}
+
+
+def test_weather_and_faults_are_suffered_in_a_run(bag, bundle, tmp_path):
+    script = tmp_path / "faults.yaml"
+    script.write_text(
+        "- {sensor: LIDAR_TOP, fault: silence, from_s: 0.9}\n- {sensor: camera, fault: delay, delay_s: 0.1}"
+    )
+    text = run(bag, "--out", tmp_path, "--bundle", bundle, "--faults", script, "--weather", "fog=40")
+    lines = [json.loads(line) for line in (tmp_path / "boxes.jsonl").read_text().splitlines()]
+    assert lines[2]["reference"] == "LIDAR_TOP"
+    assert lines[-1]["mask"] == {"lidar": 0.0, "camera": 1.0, "radar": 1.0, "imu": 1.0, "gnss": 1.0}
+    assert "fog=40" in json.loads((tmp_path / "run.json").read_text())["source"]
+    assert "silent" in text
+
+
+def test_a_keyframe_in_fog_shows_less(real_keyframe, bundle, tmp_path):
+    source = open_run_source(real_keyframe, None, weather="fog=50")
+    kept = Kept(30.0)
+    offline = Offline(NodeParams(bundle=str(bundle)), source.rig, tuple(source.rig.sensors))
+    (frame,) = source.frames(offline, kept, 0)
+    assert frame.reference == "LIDAR_TOP"
+    ranges = np.linalg.norm(kept.measurements["LIDAR_TOP"][0].points[:, :3], axis=1)
+    assert ((ranges > 4) & (ranges < 5)).mean() > 0.1
+    assert not (ranges > 36).any()
+    assert source.check() is None
+    with pytest.raises(ConfigError, match="one keyframe"):
+        open_run_source(real_keyframe, None, faults=[Fault(sensor="camera", fault="drop")])
+
+
+def test_what_is_kept_for_the_report_does_not_hold_raw_pictures():
+    kept = Kept(1.0)
+    for stamp_s in (0, 1, 2):
+        kept.add("CAM_FRONT", CameraImage(stamp_s * 10**9, pixels=np.full((90, 160, 3), 99, np.uint8)))
+        kept.add("ODOM", scenes.odometry(stamp_s * 10**9))
+    assert [m.pixels for m in kept.measurements["CAM_FRONT"]] == [None, None]
+    assert len(kept.measurements["ODOM"]) == 3
 
 
 def test_unknown_bundle_is_refused(bag, tmp_path):

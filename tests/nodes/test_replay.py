@@ -8,20 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import PointCloud2
+from sensor_msgs.msg import CompressedImage, PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.datasets.bags import BagSource, write_bag
-from peft_dml_ros.datasets.conversions import lidar_from_msg
+from peft_dml_ros.datasets.conversions import image_from_msg, lidar_from_msg
 from peft_dml_ros.nodes.player import Player
 from peft_dml_ros.nodes.recordings import Recorded, SourceRecording, open_recording
 from peft_dml_ros.nodes.replay_faults import MessageFaults
+from peft_dml_ros.nodes.replay_parameters import FaultParameters
 from peft_dml_ros.nodes.stamps import leading_stamp_ns
 from peft_dml_ros.sim.faults import Fault
+from peft_dml_ros.sim.faulty_source import FaultySource
 from tests.support.drive_bag import MadeUpDrive, make_drive_bag
 from tests.support.ros_processes import ros_process
 from tests.support.scenes import START_NS
@@ -146,6 +149,72 @@ def test_a_fault_of_a_sensor_that_is_not_there_is_refused(bag):
         faulty(bag, Fault(sensor="RADAR_FRONT_LEFT", fault="silence", from_s=0, to_s=1))
 
 
+RAIN = Fault(fault="weather", weather="rain=50")
+
+
+def test_weather_acts_on_messages_as_on_measurements(bag):
+    messages, recording = faulty(bag, RAIN)
+    sound = list(recording.messages())
+    assert [(m.time_ns, m.topic) for m in messages] == [(m.time_ns, m.topic) for m in sound]
+    assert [m.cdr for m in messages] == [m.cdr for m in faulty(bag, RAIN)[0]]
+    changed = {m.topic for m, s in zip(messages, sound, strict=True) if m.cdr != s.cdr}
+    assert changed == {LIDAR, "/radar_front/points", "/cam_front/image/compressed", "/cam_back/image/compressed"}
+    offline = [m for name, m in FaultySource(BagSource(bag), [RAIN]).measurements() if name == "LIDAR_TOP"]
+    live = [lidar_from_msg(deserialize_message(m.cdr, PointCloud2)) for m in messages if m.topic == LIDAR]
+    assert [s.stamp_ns for s in live] == [s.stamp_ns for s in offline]
+    assert all(np.array_equal(a.points, b.points) for a, b in zip(live, offline, strict=True))
+    pictures = [m for name, m in FaultySource(BagSource(bag), [RAIN]).measurements() if name == "CAM_BACK"]
+    (first, *_) = (m for m in messages if m.topic == "/cam_back/image/compressed")
+    assert image_from_msg(deserialize_message(first.cdr, CompressedImage)).jpeg == pictures[0].jpeg
+
+
+def test_bytes_are_damaged_behind_the_stamp(bag):
+    messages, recording = faulty(bag, Fault(sensor="LIDAR_TOP", fault="corrupt", severity=1, share=0.5, to_s=0.9))
+    pairs = [(m.cdr, s.cdr) for m, s in zip(messages, recording.messages(), strict=True) if m.topic == LIDAR]
+    assert all(a[:12] == b[:12] and len(a) == len(b) for a, b in pairs)
+    assert 2 <= sum(a != b for a, b in pairs) <= 8
+    cut, _ = faulty(bag, Fault(sensor="LIDAR_TOP", fault="corrupt", severity=3))
+    assert {len(m.cdr) for m in cut if m.topic == LIDAR} == {len(pairs[0][1]) // 2}
+
+
+def test_a_camera_drops_picture_and_calibration_together(bag):
+    messages, recording = faulty(bag, Fault(sensor="CAM_FRONT", fault="drop", share=0.5))
+    pictures, infos = (offsets_ms(messages, recording, f"/cam_front/{t}") for t in ("image/compressed", "camera_info"))
+    assert pictures == infos
+    assert 1 <= len(pictures) <= 11
+
+
+def test_a_message_that_is_none_passes_as_it_is(bag):
+    recording = open_recording(bag)
+    spoil = MessageFaults(recording.channels, lambda: recording.rig, recording.start_ns, [RAIN])
+    broken = [
+        Recorded(recording.start_ns, LIDAR, cdr) for cdr in (b"", b"\0\1\0\0", b"\0\1\0\0" + bytes(60), b"x" * 99)
+    ]
+    assert list(spoil(broken)) == broken
+
+
+@pytest.mark.ros
+def test_weather_and_faults_are_switched_while_it_plays(bag, ros_node: Node):
+    recording = open_recording(bag)
+    spoil = MessageFaults(recording.channels, lambda: recording.rig, recording.start_ns)
+    FaultParameters(ros_node, spoil, (), "clear")
+    played = spoil(recording.messages())
+    sweeps = (m for m in played if m.topic == LIDAR)
+    sound = [m.cdr for m in recording.messages() if m.topic == LIDAR]
+    assert next(sweeps).cdr == sound[0]
+    assert ros_node.set_parameters([Parameter("weather", value="fog=30")])[0].successful
+    assert next(sweeps).cdr != sound[1]
+    assert ros_node.set_parameters([Parameter("faults", value="[{sensor: LIDAR_TOP, fault: skew, offset_s: 1}]")])
+    assert leading_stamp_ns(next(sweeps).cdr) == leading_stamp_ns(sound[2]) + 1_000_000_000
+    refused = ros_node.set_parameters([Parameter("faults", value="[{sensor: LIDAR_TOP, fault: skwe}]")])[0]
+    assert "did you mean 'skew'" in refused.reason
+    assert "fog" in ros_node.set_parameters([Parameter("weather", value="fgo=3")])[0].reason
+    assert ros_node.set_parameters_atomically(
+        [Parameter("weather", value=""), Parameter("faults", value="")]
+    ).successful
+    assert next(sweeps).cdr == sound[3]
+
+
 @pytest.mark.parametrize("content", [b"", b"not a bag at all", b"\x89MCAP0\r\n" + bytes(40)])
 def test_a_broken_bag_is_one_clear_error(tmp_path, content):
     path = tmp_path / "broken.mcap"
@@ -162,7 +231,7 @@ def test_a_wrong_number_of_subscribers_is_told_in_one_line(bag, tmp_path):
 
 
 def test_excluded_topics_are_not_played(bag, tmp_path):
-    arguments = (bag, "--exclude", "^/(lidar|radar|cam)", "--rate", "20")
+    arguments = (bag, "--exclude", "^/(lidar|radar|cam)", "--rate", "20", "--weather", "snow=5")
     with ros_process("peft_dml_ros.nodes.replay", *arguments, log=tmp_path / "log") as process:
         assert process.wait(30) == 0
         published = process.events[-1]["published"]
