@@ -44,7 +44,7 @@ KINDS: Final[dict[str, Kind]] = {
     "pedestrian": Kind("human.pedestrian.adult", (0.68, 0.63, 1.74), (0.16, 0.08, 0.13), -2.0, 0.35),
     "motorcycle": Kind("vehicle.motorcycle", (2.07, 0.63, 1.34), (0.25, 0.07, 0.1), 2.0, 0.11),
     "bicycle": Kind("vehicle.bicycle", (1.75, 0.6, 1.3), (0.12, 0.07, 0.14), 1.0, 0.3),
-    "traffic_cone": Kind("movable_object.trafficcone", (0.37, 0.36, 0.95), (0.05, 0.05, 0.17), -3.0, 0.25),
+    "traffic_cone": Kind("movable_object.trafficcone", (0.37, 0.36, 0.95), (0.05, 0.05, 0.17), -2.0, 0.6),
     "barrier": Kind("movable_object.barrier", (0.52, 2.3, 1.0), (0.06, 0.3, 0.1), 2.0, 0.12),
 }
 

@@ -8,7 +8,9 @@ import numpy as np
 from peft_dml_ros.sim.mesh import Material, Mesh, Surface, box, column, merge, prism, wheel
 
 RUBBER = Material((0.05, 0.05, 0.05), 0.06)
-GLASS = Material((0.08, 0.10, 0.13), 0.05, Surface.GLASS)
+GLASS = Material((0.08, 0.10, 0.13), 0.005, Surface.GLASS)
+"""Window panes pass or mirror nearly all of a laser pulse."""
+
 METAL = Material((0.45, 0.46, 0.48), 0.45)
 DARK = Material((0.12, 0.12, 0.13), 0.12)
 LAMP = Material((0.85, 0.15, 0.10), 0.9)
@@ -34,7 +36,7 @@ def paint(rng: np.random.Generator) -> Material:
     albedo = PAINTS[int(rng.choice(len(PAINTS), p=PAINT_SHARE))]
     shade = float(rng.uniform(0.85, 1.1))
     red, green, blue = (min(c * shade, 1.0) for c in albedo)
-    return Material((red, green, blue), 0.12 + 0.55 * float(np.mean(albedo)))
+    return Material((red, green, blue), 0.03 + 0.6 * float(np.mean(albedo)))
 
 
 def _lamps(length: float, width: float, height: float) -> list[Mesh]:
@@ -188,9 +190,9 @@ def traffic_cone(_size_m: tuple[float, float, float], rng: np.random.Generator) 
     orange, white = Material((0.9, 0.28, 0.05), 0.5), Material((0.95, 0.95, 0.95), 1.0)
     foot = box((0.4, 0.4, 0.05), DARK)
     if rng.random() < 0.75:
-        radii, heights = (0.15, 0.1, 0.07, 0.03), (0.05, 0.35, 0.55, 0.8)
+        radii, heights = (0.11, 0.08, 0.055, 0.025), (0.05, 0.35, 0.55, 0.8)
     else:
-        radii, heights = (0.1, 0.1, 0.1, 0.09), (0.05, 0.4, 0.65, 0.95)
+        radii, heights = (0.08, 0.07, 0.07, 0.06), (0.05, 0.4, 0.65, 0.95)
     bands = [column(radii[k : k + 2], heights[k : k + 2], white if k == 1 else orange) for k in range(3)]
     return merge([foot, *bands])
 

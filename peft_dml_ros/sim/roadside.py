@@ -16,7 +16,7 @@ from peft_dml_ros.sim.traffic import STEP_S
 PARKED: Final = {
     "car": 0.8,
     "truck": 0.05,
-    "motorcycle": 0.09,
+    "motorcycle": 0.07,
     "trailer": 0.025,
     "bus": 0.015,
     "construction_vehicle": 0.01,
@@ -49,10 +49,10 @@ def park(street: Street, sites: list[Lot]) -> None:
                 s += 4.0
                 continue
             if cls == "motorcycle":
-                for k in range(int(rng.integers(1, 6))):
+                for k in range(int(rng.integers(2, 9))):
                     lean = forward + side * np.pi / 2 + float(rng.normal(0, 0.12))
-                    street.stand("motorcycle", s + 0.5 + 0.95 * k, offset, lean)
-                s += 6.0
+                    street.stand("motorcycle", s + 0.5 + 0.8 * k, offset, lean)
+                s += 7.2
                 continue
             flip = np.pi if rng.random() < 0.06 else 0.0
             turn = forward + flip + float(rng.normal(0, 0.025))
@@ -87,7 +87,7 @@ def fill_lot(street: Street, lot: Lot) -> None:
     """Rows of vehicles parked across the road's direction, or at a slant."""
     rng, road = street.rng, street.road
     slant = float(rng.choice([np.pi / 2, np.pi / 3, 2 * np.pi / 3, 0.9], p=[0.6, 0.15, 0.15, 0.1]))
-    for row in LOT_ROWS_M[: int(rng.integers(1, 5))]:
+    for row in LOT_ROWS_M[: int(rng.integers(2, 5))]:
         offset = lot.side * (road.frontage_m + row)
         s = lot.start_m + 3.0
         while s < lot.end_m - 3.0:

@@ -124,6 +124,19 @@ class Lot:
     end_m: float
 
 
+def _hedge(road: Road, rng: np.random.Generator, lot: Lot) -> list[Mesh]:
+    """A hedge or a wall between the pavement and a lot, with a gap to drive in."""
+    leaf = Material((0.14, 0.27, 0.10), 0.4, Surface.FOLIAGE)
+    material = leaf if rng.random() < 0.7 else Material((0.5, 0.47, 0.43), 0.3)
+    height, gap = float(rng.uniform(0.9, 1.7)), float(rng.uniform(lot.start_m, lot.end_m))
+    parts = []
+    for s in np.arange(lot.start_m, lot.end_m, 3.0):
+        if abs(s + 1.5 - gap) > 4.0:
+            position, heading = road.locate(s + 1.5, lot.side * (road.frontage_m + 0.6))
+            parts.append(box((3.1, 0.6, height), material, (0, 0, 0)).moved((*position, KERB_M), float(heading)))
+    return parts
+
+
 def scenery(road: Road, rng: np.random.Generator, open_share: float, lots: Sequence[Lot]) -> Mesh:
     """Everything beside the road.
 
@@ -134,6 +147,9 @@ def scenery(road: Road, rng: np.random.Generator, open_share: float, lots: Seque
         lots: Ground to keep free.
     """
     parts = [ground(road)]
+    for lot in lots:
+        if rng.random() < 0.85:
+            parts += _hedge(road, rng, lot)
     first, last = float(road.stations_m[0]) + 2, float(road.stations_m[-1]) - 2
     for side in (-1, 1):
         parts += _frontage(road, rng, side, open_share, (first, last), lots)

@@ -150,14 +150,18 @@ def _street(
     """The empty street with its densities; a fast road has little beside it."""
     lights = [0.0, rng.uniform(1, duration_s), np.inf]
     red = float(rng.choice(lights, p=[0.5, 0.25, 0.25])) if road.crossings_m else 0.0
+    # Kerbs are mostly free or mostly taken; full rows hide what is behind them, as real ones do.
+    parking = float(
+        rng.uniform(0.0, 0.03) if plan.fast else rng.choice([0.2, 0.92], p=[0.45, 0.55]) * rng.uniform(0.6, 1.07)
+    )
     return layout.Street(
         road,
         rng,
         steps,
         np.inf if corner is not None else red,
         traffic=float(rng.uniform(0.1, 1.0)),
-        parking=float(rng.uniform(0.0, 0.03) if plan.fast else rng.uniform(0.25, 0.9)),
-        people=float(rng.uniform(0.5, 2.0) if plan.fast else rng.uniform(5.0, 32.0)),
+        parking=parking,
+        people=float(rng.uniform(0.5, 2.0) if plan.fast else rng.uniform(4.0, 25.0)),
         pace_mps=(0.7 * plan.wish_mps, 1.1 * plan.wish_mps) if plan.fast else (5.0, 14.0),
         corner=corner,
         lead_halt_s=plan.lead_halt_s,
@@ -171,7 +175,7 @@ def _lots(
     lots: list[Lot] = []
     sites: list[Lot] = []
     for side in (-1, 1):
-        for _ in range(int(rng.choice([0, 1, 2], p=[0.35, 0.4, 0.25]))):
+        for _ in range(int(rng.choice([0, 1, 2], p=[0.3, 0.45, 0.25]))):
             start = float(rng.uniform(span_m[0] + 60, span_m[1] - 80))
             lot = Lot(side, start, start + float(rng.uniform(18, 42)))
             free = all(other.side != side or other.end_m < start or lot.end_m < other.start_m for other in lots)
