@@ -54,6 +54,9 @@ FAINTEST: Final = 1.5e-5
 GLASS_RETURNS: Final = 0.3
 """Share of firings at glass that come back from it, or from behind it."""
 
+COATING_RETURNS: Final = 0.5
+"""Share of firings that come back from a car's paint at grazing incidence, where it is a mirror; all do head on."""
+
 LOST: Final = 0.005
 RETRO_REFLECTANCE: Final = 0.9
 """Materials from here on are retro-reflectors: bright from all sides, up to the end of the scale."""
@@ -203,12 +206,14 @@ def _returns(
     face = np.maximum(hits.face, 0)
     reflectance = caster.mesh.reflectance[face]
     cosine = np.abs(np.einsum("ij,ij->i", hits.normal, rays))
-    glass = caster.mesh.surface[face] == int(Surface.GLASS)
+    chance = np.where(caster.mesh.surface[face] == int(Surface.GLASS), np.float32(GLASS_RETURNS), np.float32(1 - LOST))
+    coated = np.flatnonzero(caster.clear_coated[face])
+    chance[coated] *= np.float32(COATING_RETURNS) + np.float32(1 - COATING_RETURNS) * cosine[coated]
     ranges = hits.range_m.copy()
     own = _own((*base_SE3_lidar.rotation.ravel(), *base_SE3_lidar.translation))
     ranges[own.index], reflectance[own.index], cosine[own.index] = own.range_m, own.reflectance, own.cosine
-    glass[own.index] = False
-    seen = _seen(ranges, reflectance * _incidence(cosine), glass, rng)
+    chance[own.index] = 1.0
+    seen = _seen(ranges, reflectance * _incidence(cosine), chance, rng)
     noise = rng.standard_normal((2, len(rays)), dtype=np.float32)
     intensity = FULL_SCALE * reflectance * _incidence(cosine) * np.exp(np.float32(SPECKLE) * noise[0])
     bright = np.flatnonzero(reflectance >= RETRO_REFLECTANCE)
@@ -228,10 +233,9 @@ def _incidence(cosine: Float32Array) -> Float32Array:
     return share
 
 
-def _seen(ranges: Float32Array, strength: Float32Array, glass: BoolArray, rng: np.random.Generator) -> BoolArray:
+def _seen(ranges: Float32Array, strength: Float32Array, chance: Float32Array, rng: np.random.Generator) -> BoolArray:
     """Whether each firing returns: energy falls with the square of range and fades out at the detector's floor."""
     faintness = np.float32(-1 / FAINTEST) * strength / np.maximum(ranges, 1.0) ** 2
-    chance = (1.0 - np.exp(faintness)) * np.where(glass, np.float32(GLASS_RETURNS), np.float32(1 - LOST))
     seen: BoolArray = (ranges > MIN_RANGE_M) & (ranges < MAX_RANGE_M)
-    seen &= rng.random(len(ranges), dtype=np.float32) < chance
+    seen &= rng.random(len(ranges), dtype=np.float32) < chance * (1.0 - np.exp(faintness))
     return seen

@@ -13,12 +13,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.typing import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
 from peft_dml_ros.sim.mesh import Mesh, merge, normals_of
 from peft_dml_ros.sim.world import World
 
 MISS_M: Final = 1e9
 SHADOW_REACH_M: Final = 60.0
+CLEAR_COATED: Final = frozenset({"car", "bus", "motorcycle"})
 BLOCK: Final = 8
 """Rays that are taken or left together."""
 
@@ -89,6 +91,13 @@ class Caster:
     def normals(self) -> Float32Array:
         """(F, 3) unit normals; of movers in their own frame."""
         return normals_of(self.mesh).astype(np.float32)
+
+    @cached_property
+    def clear_coated(self) -> BoolArray:
+        """(F,) whether a face is of a car, bus or motorcycle, whose paint mirrors part of what falls on it."""
+        coated = np.array([*(CLASSES[a.label] in CLEAR_COATED for a in self.world.actors), False], dtype=np.bool_)
+        faces: BoolArray = coated[self.owner]
+        return faces
 
     @cached_property
     def light_albedo(self) -> Float32Array:
