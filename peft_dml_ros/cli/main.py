@@ -20,6 +20,7 @@ COMMANDS: Final[dict[str, str]] = {
     "dataset": "Check a nuScenes folder: tables, references, times, geometry and files.",
     "bag": "Write a nuScenes scene as a ROS 2 bag, or a bag as a nuScenes folder.",
     "bench": "Measure seconds, memory and realism, each into a JSON file.",
+    "doctor": "Check this machine and the system that runs on it; names every mend.",
     "replay": "Publish a bag's sensors live, with scripted faults.",
 }
 """Help line by command name. Command `x` is the function, or the group of commands, `x` of `peft_dml_ros.cli.x`."""

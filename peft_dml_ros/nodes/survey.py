@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks at a running system for a few seconds and writes what it saw to stdout, as one line of JSON.
+
+    python -m peft_dml_ros.nodes.survey --seconds 3
+
+A process of its own: whatever is wrong with the ROS installation ends this one, and not the one that asks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from statistics import median
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.serialization import deserialize_message
+from rclpy.utilities import get_rmw_implementation_identifier, remove_ros_args
+from sensor_msgs.msg import CameraInfo
+from tf2_msgs.msg import TFMessage
+from vision_msgs.msg import Detection3DArray
+
+from peft_dml_ros.core.params import ALL_SENSORS
+from peft_dml_ros.core.rig import modality_of_channel
+from peft_dml_ros.datasets.topics import TF_STATIC, camera_info_topic_of, topic_of, type_of
+from peft_dml_ros.nodes.autodetect import frame_id_of
+from peft_dml_ros.nodes.runtime import emit, ros_main, spin
+from peft_dml_ros.nodes.stamps import leading_stamp_ns
+from peft_dml_ros.nodes.subscribing import FittingSubscription, message_class
+
+DISCOVERY_S = 1.0
+
+
+class Listener:
+    """One sensor's topic: how much comes, from which frame, and how its stamps stand to the clock here."""
+
+    def __init__(self, node: Node, sensor: str) -> None:
+        self._node, self._name = node, sensor
+        self._offsets_s: list[float] = []
+        self._bytes, self._frame = 0, ""
+        self._info: dict[str, Any] = {}
+        self.subscription = FittingSubscription(
+            node, message_class(type_of(sensor)), topic_of(sensor), self._take, depth=20, raw=True
+        )
+        self._infos = (
+            FittingSubscription(node, CameraInfo, camera_info_topic_of(sensor), self._take_info, depth=1, raw=True)
+            if modality_of_channel(sensor) == "camera"
+            else None
+        )
+
+    def refresh(self) -> None:
+        """Fit the publishers that are there now."""
+        self.subscription.refresh()
+        if self._infos is not None:
+            self._infos.refresh()
+
+    def _take(self, cdr: bytes) -> None:
+        self._offsets_s.append((self._node.get_clock().now().nanoseconds - leading_stamp_ns(cdr)) * 1e-9)
+        self._bytes, self._frame = max(self._bytes, len(cdr)), frame_id_of(cdr)
+
+    def _take_info(self, cdr: bytes) -> None:
+        info = deserialize_message(cdr, CameraInfo)
+        self._info = {"fx": float(info.k[0]), "width": int(info.width), "height": int(info.height)}
+
+    def facts(self, seconds: float) -> dict[str, Any]:
+        """What was seen."""
+        late = self._offsets_s
+        offered = self._node.get_publishers_info_by_topic(self.subscription.topic)
+        return {
+            "topic": self.subscription.topic,
+            "publishers": len(offered),
+            "types": sorted({info.topic_type for info in offered}),
+            "best_effort": any(info.qos_profile.reliability.name == "BEST_EFFORT" for info in offered),
+            "messages": len(late),
+            "rate_hz": len(late) / seconds,
+            "bytes": self._bytes,
+            "frame": self._frame,
+            "late_s": {"min": min(late), "median": median(late), "max": max(late)} if late else {},
+            "camera_info": self._info,
+        }
+
+
+def survey(seconds: float, stop: threading.Event) -> None:
+    """Listen, then write the facts."""
+    node = Node("survey", start_parameter_services=False)
+    transforms: dict[str, str] = {}
+
+    def take(message: TFMessage) -> None:
+        transforms.update((t.child_frame_id.lstrip("/"), t.header.frame_id.lstrip("/")) for t in message.transforms)
+
+    static = FittingSubscription(node, TFMessage, TF_STATIC, take, depth=100, latched=True)
+    listeners = {name: Listener(node, name) for name in ALL_SENSORS}
+    begun_s = [time.monotonic()]
+
+    def refresh() -> None:
+        static.refresh()
+        for listener in listeners.values():
+            listener.refresh()
+        if time.monotonic() - begun_s[0] > seconds + DISCOVERY_S:
+            stop.set()
+
+    node.create_timer(0.25, refresh)
+    spin(node, stop)
+    facts = {name: listener.facts(seconds + DISCOVERY_S) for name, listener in listeners.items()}
+    hashes = {i.topic_type: str(i.topic_type_hash) for i in _own_boxes(node)}
+    emit(
+        "survey",
+        middleware=get_rmw_implementation_identifier(),
+        topics={t: kinds for t, kinds in node.get_topic_names_and_types() if node.count_publishers(t)},
+        nodes=sorted(f"{ns.rstrip('/')}/{name}" for name, ns in node.get_node_names_and_namespaces()),
+        sensors=facts,
+        parents=transforms,
+        type_hashes=hashes,
+    )
+    node.destroy_node()
+
+
+def _own_boxes(node: Node) -> Sequence[Any]:
+    """The graph's view of a publisher of boxes, made here: it tells the hash of the installed message type."""
+    topic = "~/type_hash"
+    node.create_publisher(Detection3DArray, topic, 1)
+    infos: Sequence[Any] = node.get_publishers_info_by_topic(node.resolve_topic_name(topic))
+    return [info for info in infos if hasattr(info, "topic_type_hash")]
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point; `args` as on the command line, including `--ros-args`."""
+    given = sys.argv if args is None else ["survey", *args]
+    parser = argparse.ArgumentParser(prog="survey", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=3.0, help="how long to listen")
+    options = parser.parse_args(remove_ros_args(given)[1:])
+    ros_main(partial(survey, options.seconds), args)
+
+
+if __name__ == "__main__":
+    main()
