@@ -20,7 +20,7 @@ from peft_dml_ros.sim.world import World
 
 MISS_M: Final = 1e9
 SHADOW_REACH_M: Final = 60.0
-CLEAR_COATED: Final = frozenset({"car", "bus", "motorcycle"})
+CLEAR_COATED: Final = frozenset({"car", "motorcycle"})
 BLOCK: Final = 8
 """Rays that are taken or left together."""
 
@@ -94,7 +94,7 @@ class Caster:
 
     @cached_property
     def clear_coated(self) -> BoolArray:
-        """(F,) whether a face is of a car, bus or motorcycle, whose paint mirrors part of what falls on it."""
+        """(F,) whether a face is of a car or motorcycle, whose paint mirrors part of what falls on it."""
         coated = np.array([*(CLASSES[a.label] in CLEAR_COATED for a in self.world.actors), False], dtype=np.bool_)
         faces: BoolArray = coated[self.owner]
         return faces

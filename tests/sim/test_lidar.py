@@ -230,14 +230,14 @@ def test_weather_leaves_firings_without_return_alone(bare_world, weather):
 
 def test_a_cars_paint_is_a_mirror_to_flat_beams(bare_world):
     # A rear seen head on, then two sides at 45 degrees.
-    world = bare_world("bus", at=(20.0, 0.0), yaw=0.0)
+    world = bare_world("car", at=(12.0, 0.0), yaw=0.0)
     caster = Caster(world)
     assert caster.clear_coated[caster.owner == 0].all()
     assert not caster.clear_coated[caster.owner < 0].any()
     shares = []
     for yaw in (0.0, 0.8):
-        coated = bare_world("bus", at=(20.0, 0.0), yaw=yaw)
+        coated = bare_world("car", at=(12.0, 0.0), yaw=yaw)
         matt = replace(coated, actors=tuple(replace(a, label=CLASSES.index("trailer")) for a in coated.actors))
         shares.append(_sweep(coated)[1][0] / _sweep(matt)[1][0])
-    assert 0.85 < shares[0] <= 1.0
+    assert 0.75 < shares[0] <= 1.0
     assert shares[1] < shares[0] - 0.05
