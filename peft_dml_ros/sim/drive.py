@@ -14,7 +14,7 @@ import numpy as np
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import CameraImage, Measurement
-from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.core.rig import CameraModel, Rig
 from peft_dml_ros.core.typing import IntArray, UInt8Array
 from peft_dml_ros.sim import camera, lidar, motion, radar
 from peft_dml_ros.sim.map_mask import drivable_mask, map_offset_m
@@ -22,6 +22,7 @@ from peft_dml_ros.sim.raycast import Caster
 from peft_dml_ros.sim.schedule import DriveSpec, Event, schedule, start_ns
 from peft_dml_ros.sim.vehicle_rig import make_rig
 from peft_dml_ros.sim.weather import apply, weather_rng
+from peft_dml_ros.sim.weather.weather import camera_in_weather
 from peft_dml_ros.sim.workers import in_processes
 from peft_dml_ros.sim.world import World
 
@@ -68,6 +69,11 @@ class Drive:
     def caster(self) -> Caster:
         """The street, ready for rays."""
         return Caster(self.world)
+
+    @cached_property
+    def renderer(self) -> camera.Renderer:
+        """The street, ready for pictures."""
+        return camera.Renderer(self.caster)
 
     @property
     def location(self) -> str:
@@ -161,22 +167,39 @@ class Drive:
 
 def render_event(drive: Drive, event: Event) -> Rendered:
     """Makes one measurement in the drive's weather; hits are counted in clear air: truth does not depend on it."""
+    sensor = drive.rig[event.sensor]
+    if sensor.camera is not None:
+        return _picture(drive, event, sensor.camera), None
     measurement, hits = _in_clear_air(drive, event)
     rng = weather_rng(drive.seed, event.sensor, event.stamp_ns)
-    return apply(measurement, drive.rig[event.sensor], drive.spec.weather, rng), hits
+    return apply(measurement, sensor, drive.spec.weather, rng), hits
+
+
+def _picture(drive: Drive, event: Event, model: CameraModel) -> CameraImage:
+    """One camera's picture; its weather knows how far everything really is."""
+    sensor = drive.rig[event.sensor]
+    taken = drive.renderer.picture(
+        sensor.base_SE3_sensor, model, drive.time_s(event.stamp_ns), _event_rng(drive, event)
+    )
+    image = CameraImage(event.stamp_ns, pixels=taken.pixels)
+    rng = weather_rng(drive.seed, event.sensor, event.stamp_ns)
+    image = camera_in_weather(image, sensor, drive.spec.weather, rng, taken.range_m)
+    pixels = taken.pixels if image.pixels is None else image.pixels
+    return CameraImage(event.stamp_ns, jpeg=camera.encode_jpeg(pixels, drive.spec.jpeg_quality))
+
+
+def _event_rng(drive: Drive, event: Event) -> np.random.Generator:
+    return np.random.default_rng([drive.seed, zlib.crc32(event.sensor.encode()), event.number])
 
 
 def _in_clear_air(drive: Drive, event: Event) -> Rendered:
-    rng = np.random.default_rng([drive.seed, zlib.crc32(event.sensor.encode()), event.number])
+    rng = _event_rng(drive, event)
     time_s, stamp, sensor = drive.time_s(event.stamp_ns), event.stamp_ns, drive.rig[event.sensor]
     if sensor.modality == "lidar":
         compensated = drive.spec.lidar_compensated
         return lidar.scan(drive.caster, sensor.base_SE3_sensor, time_s, stamp, rng, compensated=compensated)
     if sensor.modality == "radar":
         return radar.measure(drive.caster, sensor.base_SE3_sensor, time_s, stamp, rng)
-    if sensor.camera is not None:
-        pixels = camera.render(drive.caster, sensor.base_SE3_sensor, sensor.camera, time_s, rng)
-        return CameraImage(stamp, jpeg=camera.encode_jpeg(pixels, drive.spec.jpeg_quality)), None
     if sensor.modality == "imu":
         return motion.imu_sample(drive.world, time_s, stamp, rng), None
     if sensor.modality == "gnss":
