@@ -231,20 +231,30 @@ def _write_measurements(
 ) -> bool:
     """The mounting of the sensors, then what they measured; False when that is nothing."""
     make, rig, started = RosbagsFactory(), source.rig, False
+    before: OdometrySample | None = None
     for sensor, measurement in source.measurements():
         stamp_ns = measurement.stamp_ns
         if not started:
             bag.write(topics.TF_STATIC, stamp_ns, conversions.tf_static_to_msg(rig, make, stamp_ns), latched=True)
             started = True
-        for topic, message in messages_of(sensor, measurement, rig, make, frames.get(sensor)):
+        for topic, message in messages_of(sensor, measurement, rig, make, frames.get(sensor), before=before):
             bag.write(named(topic), stamp_ns, message)
-        if display and isinstance(measurement, OdometrySample):
-            bag.write(topics.TF, stamp_ns, conversions.tf_to_msg(measurement, make))
+        if isinstance(measurement, OdometrySample):
+            before = measurement
+            if display:
+                bag.write(topics.TF, stamp_ns, conversions.tf_to_msg(measurement, make))
     return started
 
 
 def messages_of(
-    sensor: str, measurement: Measurement, rig: Rig, make: conversions.MessageFactory, frame_id: str | None = None
+    sensor: str,
+    measurement: Measurement,
+    rig: Rig,
+    make: conversions.MessageFactory,
+    frame_id: str | None = None,
+    *,
+    before: OdometrySample | None = None,
+    turn_s: float | None = conversions.TURN_S,
 ) -> Iterator[tuple[str, Any]]:
     """(relative topic, message) of a measurement; a camera's calibration comes before its image.
 
@@ -254,6 +264,8 @@ def messages_of(
         rig: The vehicle's sensors.
         make: Builds messages.
         frame_id: Of the messages; None takes that of `topics.frame_of`.
+        before: The pose before this one, for the twist of odometry.
+        turn_s: Duration of a LiDAR turn, for the times of its points; None leaves these out.
     """
     topic, frame = topics.topic_of(sensor), frame_id or topics.frame_of(sensor)
     if isinstance(measurement, CameraImage):
@@ -265,7 +277,7 @@ def messages_of(
             topic = topics.raw_image_topic_of(sensor)
         yield topic, conversions.image_to_msg(measurement, frame, make)
     elif isinstance(measurement, LidarSweep):
-        yield topic, conversions.lidar_to_msg(measurement, frame, make)
+        yield topic, conversions.lidar_to_msg(measurement, frame, make, turn_s=turn_s)
     elif isinstance(measurement, RadarSweep):
         yield topic, conversions.radar_to_msg(measurement, frame, make)
     elif isinstance(measurement, ImuSample):
@@ -273,7 +285,7 @@ def messages_of(
     elif isinstance(measurement, GnssFix):
         yield topic, conversions.gnss_to_msg(measurement, frame, make)
     elif isinstance(measurement, OdometrySample):
-        yield topic, conversions.odometry_to_msg(measurement, make)
+        yield topic, conversions.odometry_to_msg(measurement, make, before=before)
 
 
 def _to_sensor(sample: ImuSample, base_SE3_imu: SE3) -> ImuSample:

@@ -16,6 +16,7 @@ from rosbags.interfaces import Qos, QosDurability, QosReliability
 
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.measurements import OdometrySample
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.datasets import conversions, presets, topics
 from peft_dml_ros.datasets.bag_storage import BagStorage
@@ -192,10 +193,16 @@ class SourceRecording:
         return (message for message in merged if message.time_ns >= from_ns)
 
     def _measurements(self) -> Iterator[Recorded]:
+        # How fast the LiDAR of a foreign bag turns is not known.
+        turn_s = None if isinstance(self._source, BagSource) else conversions.TURN_S
+        before: OdometrySample | None = None
         try:
             for sensor, measurement in self._source.measurements():
-                for topic, message in messages_of(sensor, measurement, self._source.rig, self._make):
+                for topic, message in messages_of(
+                    sensor, measurement, self._source.rig, self._make, before=before, turn_s=turn_s
+                ):
                     yield self._recorded(topic, measurement.stamp_ns, message)
+                before = measurement if isinstance(measurement, OdometrySample) else before
         except DataError:
             # A bag tells of its damage at its end; what stands before was played.
             if not self.damage:

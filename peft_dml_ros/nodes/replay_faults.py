@@ -124,9 +124,12 @@ class CdrCarrier:
         Raises:
             DataError: an image has neither bytes nor pixels.
         """
-        frame = self._message(sent).header.frame_id
+        original = self._message(sent)
+        frame = original.header.frame_id
         if isinstance(measurement, LidarSweep):
-            message = conversions.lidar_to_msg(measurement, frame, self._make)
+            timed = any(field.name == "time" for field in original.fields)
+            turn_s = conversions.TURN_S if timed else None
+            message = conversions.lidar_to_msg(measurement, frame, self._make, turn_s=turn_s)
         elif isinstance(measurement, RadarSweep):
             message = conversions.radar_to_msg(measurement, frame, self._make)
         elif isinstance(measurement, CameraImage):

@@ -113,6 +113,13 @@ def test_recorded_topics_types_and_latching(source, bag):
         table = {c.topic: c for c in reader.connections}
         assert reader.message_count == 1 + 2 * 3 + 7 + sum(1 for _ in source.measurements())
     assert table["/lidar_top/points"].msgtype == "sensor_msgs/msg/PointCloud2"
+    clouds = list(BagStorage(bag).messages({"/lidar_top/points", "/odometry"}))
+    cloud, pose = (
+        typestore().deserialize_cdr(next(m for m in reversed(clouds) if m.topic == t).cdr, table[t].msgtype)
+        for t in ("/lidar_top/points", "/odometry")
+    )
+    assert [f.name for f in cloud.fields] == ["x", "y", "z", "intensity", "ring", "time"]
+    assert pose.twist.twist.linear.x > 1
     assert table["/truth/boxes"].msgtype == "vision_msgs/msg/Detection3DArray"
     assert table["/cam_front/camera_info"].msgcount == table["/cam_front/image/compressed"].msgcount
     assert table["/tf_static"].ext.offered_qos_profiles[0].durability == QosDurability.TRANSIENT_LOCAL

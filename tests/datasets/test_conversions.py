@@ -88,6 +88,34 @@ def test_lidar_survives_bit_for_bit(via):
 
 
 @both
+def test_each_point_has_its_time_and_survives_bit_for_bit(via):
+    turn = np.linspace(0, 2 * np.pi, 400, endpoint=False)
+    points = np.stack([-np.cos(turn), np.sin(turn), 0 * turn, turn, turn % 32], axis=1).astype(np.float32)
+    points[:, :2] *= 20
+    message = via(conv.lidar_to_msg(LidarSweep(STAMP_NS, points), "lidar_top", MAKE, turn_s=0.05))
+    cloud = conv.cloud_view(message, ("ring", "time"))
+    assert [f.name for f in message.fields] == ["x", "y", "z", "intensity", "ring", "time"]
+    np.testing.assert_allclose(cloud["time"][0], np.linspace(-0.05, 0, 400, endpoint=False), atol=3e-4)
+    assert cloud["time"].dtype == np.float32
+    assert np.array_equal(cloud["ring"][0], points[:, 4].astype(np.uint16))
+    back = conv.lidar_from_msg(message).points
+    assert back[:, :4].tobytes() == points[:, :4].tobytes()
+
+
+@both
+def test_odometry_tells_how_it_moves(via):
+    first, second = (
+        OdometrySample(n * 20_000_000, SE3.from_yaw(0.3 + 0.01 * n, (0.2 * n, 0.1 * n, 0))) for n in (1, 2)
+    )
+    twist = via(conv.odometry_to_msg(second, MAKE, before=first)).twist.twist
+    ahead = np.array([10.0, 5.0]) @ np.array([np.cos(0.32), np.sin(0.32)])
+    assert twist.linear.x == pytest.approx(ahead)
+    assert (twist.angular.x, twist.angular.y, twist.angular.z) == (0, 0, pytest.approx(0.5))
+    for other in (None, second, OdometrySample(-2_000_000_000, SE3.identity())):
+        assert conv.odometry_to_msg(second, MAKE, before=other).twist.twist.linear.x == 0
+
+
+@both
 def test_radar_survives_bit_for_bit(via):
     sweep = RadarSweep(STAMP_NS, radar_points())
     again = conv.radar_from_msg(via(conv.radar_to_msg(sweep, "radar_front", MAKE)))

@@ -25,6 +25,7 @@ from peft_dml_ros.datasets.conversions.decode import (
 )
 from peft_dml_ros.datasets.conversions.encode import (
     LIDAR_DTYPE,
+    TURN_S,
     camera_info_to_msg,
     gnss_to_msg,
     image_to_msg,
@@ -41,6 +42,7 @@ from peft_dml_ros.datasets.conversions.pointcloud import cloud_view
 
 __all__ = [
     "LIDAR_DTYPE",
+    "TURN_S",
     "UNKNOWN_SIGMA_M",
     "VELOCITY_DTYPE",
     "MessageFactory",

@@ -7,6 +7,7 @@ import numpy as np
 
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.lidar_timing import spin_offsets_s
 from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep, OdometrySample, RadarSweep
 from peft_dml_ros.core.rig import CameraModel, Rig
 from peft_dml_ros.core.typing import FloatArray
@@ -24,14 +25,40 @@ LIDAR_DTYPE: Final = np.dtype(
 )
 """Points of LiDAR clouds; four-byte aligned, as drivers send them."""
 
+TIMED_LIDAR_DTYPE: Final = np.dtype(
+    {
+        "names": [*(LIDAR_DTYPE.names or ()), "time"],
+        "formats": ["<f4", "<f4", "<f4", "<f4", "<u2", "<f4"],
+        "offsets": [0, 4, 8, 12, 16, 20],
+        "itemsize": 24,
+    }
+)
+"""The same with the time of each point in s, relative to the header's stamp."""
+
+TURN_S: Final = 0.05
+"""Duration of a turn of nuScenes' LiDAR."""
+
+_LONGEST_STEP_NS: Final = 1_000_000_000
+"""Between poses this far apart the motion is not told."""
+
 _STATUS_FIX, _STATUS_NO_FIX, _SERVICE_GPS, _COVARIANCE_APPROXIMATED = 0, -1, 1, 1
 
 
-def lidar_to_msg(sweep: LidarSweep, frame_id: str, make: MessageFactory) -> Any:
-    """sensor_msgs/PointCloud2 with x, y, z, intensity (float32) and ring (uint16)."""
-    points = np.zeros(len(sweep.points), dtype=LIDAR_DTYPE)
+def lidar_to_msg(sweep: LidarSweep, frame_id: str, make: MessageFactory, *, turn_s: float | None = None) -> Any:
+    """sensor_msgs/PointCloud2 with x, y, z, intensity (float32) and ring (uint16).
+
+    Args:
+        sweep: The turn.
+        frame_id: Of the header.
+        make: Builds messages.
+        turn_s: Duration of the turn that ends at the stamp; with it each point has its `time` (float32, s relative to
+            the stamp), told from its azimuth as `core.lidar_timing` says.
+    """
+    points = np.zeros(len(sweep.points), dtype=LIDAR_DTYPE if turn_s is None else TIMED_LIDAR_DTYPE)
     for index, name in enumerate(LIDAR_DTYPE.names or ()):
         points[name] = sweep.points[:, index]
+    if turn_s is not None:
+        points["time"] = spin_offsets_s(sweep.points, turn_s)
     return cloud_to_msg(points, sweep.stamp_ns, frame_id, make)
 
 
@@ -120,24 +147,43 @@ def gnss_to_msg(fix: GnssFix, frame_id: str, make: MessageFactory) -> Any:
 
 
 def odometry_to_msg(
-    sample: OdometrySample, make: MessageFactory, frame_id: str = ODOM_FRAME, child_frame_id: str = BASE_FRAME
+    sample: OdometrySample,
+    make: MessageFactory,
+    frame_id: str = ODOM_FRAME,
+    child_frame_id: str = BASE_FRAME,
+    *,
+    before: OdometrySample | None = None,
 ) -> Any:
-    """nav_msgs/Odometry; the twist is left at zero."""
+    """nav_msgs/Odometry; the twist is the mean since the pose `before`, and zero without such."""
     x, y, z = (float(v) for v in sample.odom_SE3_base.translation)
     pose = make(
         "geometry_msgs/msg/Pose",
         position=make("geometry_msgs/msg/Point", x=x, y=y, z=z),
         orientation=_quaternion(sample.odom_SE3_base, make),
     )
-    still = make("geometry_msgs/msg/Twist", linear=_vector3(np.zeros(3), make), angular=_vector3(np.zeros(3), make))
+    linear, angular = _twist(sample, before)
+    twist = make("geometry_msgs/msg/Twist", linear=_vector3(linear, make), angular=_vector3(angular, make))
     unknown = make.floats(np.zeros(36))
     return make(
         "nav_msgs/msg/Odometry",
         header=header(sample.stamp_ns, frame_id, make),
         child_frame_id=child_frame_id,
         pose=make("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=unknown),
-        twist=make("geometry_msgs/msg/TwistWithCovariance", twist=still, covariance=unknown),
+        twist=make("geometry_msgs/msg/TwistWithCovariance", twist=twist, covariance=unknown),
     )
+
+
+def _twist(sample: OdometrySample, before: OdometrySample | None) -> tuple[FloatArray, FloatArray]:
+    """Mean velocity in m/s and rate in rad/s since another pose, both in `base_link`."""
+    step_ns = sample.stamp_ns - before.stamp_ns if before is not None else 0
+    if before is None or not 0 < step_ns <= _LONGEST_STEP_NS:
+        return np.zeros(3), np.zeros(3)
+    before_SE3_now = before.odom_SE3_base.inverse() @ sample.odom_SE3_base
+    turn = before_SE3_now.rotation
+    axis = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]]) / 2
+    sine = float(np.linalg.norm(axis))
+    angle = axis if sine < 1e-9 else axis * np.arctan2(sine, (np.trace(turn) - 1) / 2) / sine
+    return turn.T @ before_SE3_now.translation / (step_ns * 1e-9), angle / (step_ns * 1e-9)
 
 
 def tf_static_to_msg(rig: Rig, make: MessageFactory, stamp_ns: int = 0) -> Any:
