@@ -101,7 +101,7 @@ def ros(_: Patient) -> Iterator[Finding]:
     try:
         require_ros()
     except PeftDmlError as error:
-        what, _, mend = str(error).partition("; ")
+        what, mend = (str(error).split("; ", 1) + [""])[:2]
         yield Finding(what, mend or "install what is named")
 
 
