@@ -34,6 +34,7 @@ class Vehicle:
         halt_at_s: From then on it brakes hard, whatever the traffic.
         halt_for_s: For so long.
         halt_mps2: So hard.
+        headway_s: Time gap it keeps; who follows closely brakes hard.
     """
 
     cls: str
@@ -48,6 +49,7 @@ class Vehicle:
     halt_at_s: float = np.inf
     halt_for_s: float = 0.0
     halt_mps2: float = 6.0
+    headway_s: float = HEADWAY_S
 
 
 def drive_lane(vehicles: list[Vehicle], steps: int) -> tuple[FloatArray, FloatArray]:
@@ -69,6 +71,7 @@ def drive_lane(vehicles: list[Vehicle], steps: int) -> tuple[FloatArray, FloatAr
     go = np.array([vehicles[i].go_at_s for i in order])
     slow = np.array([(*vehicles[i].slow_m, vehicles[i].slow_mps) for i in order]).reshape(-1, 3)
     one = [vehicles[i] for i in order]
+    headway = np.array([o.headway_s for o in one])
     halt = np.array([(o.halt_at_s, o.halt_at_s + o.halt_for_s, o.halt_mps2) for o in one]).reshape(-1, 3)
     stations, speeds = np.empty((len(s), steps)), np.empty((len(s), steps))
     for k in range(steps):
@@ -79,7 +82,7 @@ def drive_lane(vehicles: list[Vehicle], steps: int) -> tuple[FloatArray, FloatAr
         closing = np.where(light < gap, v, closing)
         gap = np.maximum(np.minimum(gap, light), 0.1)
         desired = STANDSTILL_GAP_M + np.maximum(
-            0.0, v * HEADWAY_S + v * closing / (2 * np.sqrt(MAX_ACCEL * COMFORT_BRAKE))
+            0.0, v * headway + v * closing / (2 * np.sqrt(MAX_ACCEL * COMFORT_BRAKE))
         )
         free = np.minimum(wish, np.where(s > slow[:, 1], np.inf, _before_corner(slow, s)))
         accel = np.clip(MAX_ACCEL * (1 - (v / free) ** 4 - (desired / gap) ** 2), -HARDEST_BRAKE, MAX_ACCEL)
@@ -107,7 +110,7 @@ def queue(vehicles: list[Vehicle]) -> list[Vehicle]:
         room = np.inf
         if ahead is not None:
             room = ahead.station_m - vehicle.station_m - (ahead.length_m + vehicle.length_m) / 2 - STANDSTILL_GAP_M
-        limit = max(0.0, room / HEADWAY_S)
+        limit = max(0.0, room / vehicle.headway_s)
         if vehicle.go_at_s > 0 and vehicle.stop_at_m > vehicle.station_m:
             distance = max(0.0, vehicle.stop_at_m - vehicle.station_m - vehicle.length_m / 2 - STANDSTILL_GAP_M)
             limit = min(limit, float(np.sqrt(2 * 1.5 * distance)))

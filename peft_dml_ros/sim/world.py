@@ -149,7 +149,7 @@ def _street(
 ) -> layout.Street:
     """The empty street with its densities; a fast road has little beside it."""
     lights = [0.0, rng.uniform(1, duration_s), np.inf]
-    red = float(rng.choice(lights, p=[0.5, 0.25, 0.25])) if road.crossings_m else 0.0
+    red = float(rng.choice(lights, p=[0.4, 0.25, 0.35])) if road.crossings_m else 0.0
     # Kerbs are mostly free or mostly taken; full rows hide what is behind them, as real ones do.
     parking = float(
         rng.uniform(0.0, 0.03) if plan.fast else rng.choice([0.2, 0.92], p=[0.45, 0.55]) * rng.uniform(0.6, 1.07)
@@ -206,6 +206,7 @@ def _ego_vehicle(street: layout.Street, plan: Plan, duration_s: float) -> Vehicl
         halt_at_s=plan.halt_s,
         halt_for_s=float(rng.uniform(0.8, 5.0)),
         halt_mps2=float(rng.uniform(5.0, 7.0)),
+        headway_s=float(rng.uniform(0.7, 1.5)),
     )
     if corner is None:
         return ego

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
+import itertools
+
 import numpy as np
 import pytest
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import ATTRIBUTES, CLASSES
 from peft_dml_ros.core.classes import ATTRIBUTES_OF_CLASS as ALLOWED
+from peft_dml_ros.sim import people
 from peft_dml_ros.sim.actors import KINDS, draw_size
 from peft_dml_ros.sim.mesh import Material, box, column, ellipsoid, normals_of, wheel
+from peft_dml_ros.sim.route import Plan
 from peft_dml_ros.sim.traffic import Vehicle, drive_lane
 from peft_dml_ros.sim.world import World
 
@@ -108,3 +112,74 @@ def test_ego_moves_along_its_heading(worlds):
         assert np.abs(aside).max() < 0.03
         speed = np.linalg.norm(moved, axis=1) / 0.05
         np.testing.assert_allclose(speed, world.ego.speed_mps[:-1], atol=0.3)
+
+
+def _planned(wanted, duration_s, count):
+    """The first worlds of a kind."""
+    plans = ((seed, Plan.draw(np.random.default_rng([seed, 0]), duration_s)) for seed in range(400))
+    return [World.make(seed, duration_s) for seed, plan in itertools.islice((p for p in plans if wanted(p[1])), count)]
+
+
+def _forces(world):
+    """The ego's speeds, accelerations and yaw rates while the drive lasts."""
+    driven = world.times_s <= world.duration_s
+    return world.ego.speed_mps[driven], world.ego.accel_mps2[driven], world.ego.yaw_rate_radps[driven]
+
+
+def test_drives_range_from_standstill_to_thirty_metres_a_second():
+    plans = [Plan.draw(np.random.default_rng([seed, 0]), 10.0) for seed in range(500)]
+    wishes = np.array([p.wish_mps for p in plans])
+    assert wishes.min() < 0.2
+    assert 28 < wishes.max() <= 30
+    assert 0.1 < np.mean([p.fast for p in plans]) < 0.25
+    assert 0.15 < np.mean([p.turn != 0 for p in plans]) < 0.35
+    (fast,) = _planned(lambda p: p.fast and p.wish_mps > 28, 4.0, 1)
+    speed, _, _ = _forces(fast)
+    assert speed.max() > 20
+    assert len(fast.road.crossings_m) == 0
+    people = sum(CLASSES[a.label] == "pedestrian" for a in fast.actors)
+    assert people < 0.15 * len(fast.actors)
+
+
+@pytest.mark.parametrize("sense", [-1, 1])
+def test_ego_turns_at_crossings(sense):
+    for world in _planned(lambda p: p.turn == sense, 16.0, 2):
+        speed, _, rate = _forces(world)
+        turned = np.ptp(world.ego.pose[world.times_s <= world.duration_s, 2])
+        assert np.deg2rad(60) < turned < np.deg2rad(125)
+        sharpest = np.argmax(np.abs(rate))
+        assert 0.3 < np.abs(rate[sharpest]) < 0.7
+        assert 3.0 < speed[sharpest] < 8.0
+
+
+def test_ego_brakes_hard_for_something_in_the_road():
+    for world in _planned(lambda p: np.isfinite(p.halt_s) and p.wish_mps > 8, 8.0, 2):
+        speed, accel, _ = _forces(world)
+        assert -8.5 < accel.min() < -3.0
+        assert speed.min() >= 0
+
+
+def test_ego_brakes_behind_one_who_brakes():
+    lane = [
+        Vehicle("ego", 0.0, 14.0, 14.0, 4.1, headway_s=0.8),
+        Vehicle("car", 20.0, 14.0, 14.0, 4.6, halt_at_s=2.0, halt_for_s=9.0, halt_mps2=7.0),
+    ]
+    stations, speeds = drive_lane(lane, 200)
+    assert (stations[1] - stations[0]).min() > 4.35
+    assert np.diff(speeds[0]).min() / 0.05 < -4.5
+    assert speeds[:, -1] == pytest.approx([0, 0], abs=0.1)
+
+
+def test_nobody_is_where_the_ego_drives(worlds):
+    for world in [*worlds[:4], *_planned(lambda p: p.turn != 0, 6.0, 2)]:
+        for time_s in np.arange(0.0, world.duration_s, 0.5):
+            boxes = world.boxes(time_s)
+            places = np.array([[x, y, 0.9] for x in (-0.6, 1.3, 3.2) for y in (-0.8, 0.0, 0.8)])
+            assert not boxes.contain(places).any()
+
+
+def test_people_differ():
+    rng = np.random.default_rng(0)
+    strides = [np.ptp(people.person(rng, moving=True).vertices[:, 0]) for _ in range(20)]
+    assert np.ptp(strides) > 0.1
+    assert np.median(strides) > np.median([np.ptp(people.person(rng, moving=False).vertices[:, 0]) for _ in range(20)])
