@@ -16,7 +16,7 @@ from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
 from peft_dml_ros.core.decode import decode_candidates, non_maximum_suppression
 from peft_dml_ros.core.inputs import InputAssembler, NetworkInputs
 from peft_dml_ros.core.params import DetectionParams
-from peft_dml_ros.core.pillars import lidar_pillars, radar_pillars
+from peft_dml_ros.core.pillars import compile_kernels
 from peft_dml_ros.core.spec import graph_outputs
 
 if TYPE_CHECKING:
@@ -141,12 +141,9 @@ class Detector:
         """Run every graph and compile every kernel once, so that the first frame is as fast as the rest."""
         for engine in self._engines.values():
             engine.warm_up()
-        spec = self.bundle.spec
-        # One point more than there are pillars also compiles the kernel that looks for an overflow.
-        lidar_pillars(np.zeros((spec.lidar.pillars + 1, 5), dtype=np.float32), spec.grid, spec.lidar)
-        radar_pillars(np.zeros((1, 6), dtype=np.float32), spec.grid, spec.radar)
+        compile_kernels()
         box = Boxes3D.make(np.zeros((1, 3)), np.ones((1, 3)), np.zeros(1), np.zeros(1, dtype=np.int64))
-        non_maximum_suppression(box, spec.classes)
+        non_maximum_suppression(box, self.bundle.spec.classes)
 
 
 class _StageClock:

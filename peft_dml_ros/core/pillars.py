@@ -8,27 +8,59 @@ import numba
 import numpy as np
 
 from peft_dml_ros.core.spec import GridSpec, LidarSpec, RadarSpec
-from peft_dml_ros.core.typing import Float32Array, Int32Array
+from peft_dml_ros.core.typing import BoolArray, Float32Array, Int32Array
 
 
 @numba.njit(cache=True, nogil=True)
-def _bin_points(
-    points: Float32Array, half_range_m: float, side: int, slots: Int32Array, counts: Int32Array, index_map: Int32Array
+def _cells(
+    points: Float32Array,
+    half_range_m: float,
+    side: int,
+    z_m: tuple[float, float],
+    cells: Int32Array,
+    seen: BoolArray,
 ) -> int:
-    """Fill `slots` (P, N) with point indices and `index_map` (side²) with pillar numbers; returns the pillars used."""
-    capacity, depth = slots.shape
+    """Fill `cells` (N,) with each point's cell, -1 outside, and `seen` (side²,); returns how many were seen."""
     scale = side / (2.0 * half_range_m)
-    used = 0
+    occupied = 0
     for i in range(points.shape[0]):
+        cells[i] = -1
+        if not z_m[0] < points[i, 2] < z_m[1]:
+            continue
         column = int(np.floor((points[i, 0] + half_range_m) * scale))
         row = int(np.floor((points[i, 1] + half_range_m) * scale))
         if column < 0 or row < 0 or column >= side or row >= side:
             continue
         cell = row * side + column
+        cells[i] = cell
+        if not seen[cell]:
+            seen[cell] = True
+            occupied += 1
+    return occupied
+
+
+def _keep_nearest(cells: Int32Array, seen: BoolArray, side: int, capacity: int) -> None:
+    """Set to -1 the cells beyond the `capacity` occupied ones that are nearest to the grid's centre."""
+    occupied = np.flatnonzero(seen)
+    # Twice the distance from the middle: whole numbers, exact.
+    rows, columns = np.divmod(occupied, side)
+    distance = (2 * columns - side + 1) ** 2 + (2 * rows - side + 1) ** 2
+    near = np.zeros(side * side, dtype=np.bool_)
+    near[occupied[np.argpartition(distance, capacity - 1)[:capacity]]] = True
+    cells[~near[cells]] = -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill(cells: Int32Array, slots: Int32Array, counts: Int32Array, index_map: Int32Array) -> int:
+    """Fill `slots` (P, N) with point indices and `index_map` (side²) with pillar numbers; returns the pillars used."""
+    capacity, depth = slots.shape
+    used = 0
+    for i in range(cells.shape[0]):
+        cell = cells[i]
+        if cell < 0:
+            continue
         pillar = index_map[cell]
         if pillar == capacity:
-            if used == capacity:
-                continue
             pillar = used
             index_map[cell] = pillar
             used += 1
@@ -75,13 +107,17 @@ def _lidar_features(
 
 
 def _bins(
-    points: Float32Array, half_range_m: float, side: int, capacity: int, depth: int
+    points: Float32Array, half_range_m: float, side: int, capacity: int, depth: int, z_m: tuple[float, float]
 ) -> tuple[Int32Array, Int32Array, Int32Array, int]:
     slots = np.zeros((capacity, depth), dtype=np.int32)
     counts = np.zeros(capacity, dtype=np.int32)
     index_map = np.full(side * side, capacity, dtype=np.int32)
-    used = int(_bin_points(points, half_range_m, side, slots, counts, index_map))
-    return slots, counts, index_map, used
+    cells = np.empty(len(points), dtype=np.int32)
+    seen = np.zeros(side * side, dtype=np.bool_)
+    if _cells(points, half_range_m, side, z_m, cells, seen) > capacity:
+        # When pillars run out, it is the far end that goes.
+        _keep_nearest(cells, seen, side, capacity)
+    return slots, counts, index_map, int(_fill(cells, slots, counts, index_map))
 
 
 def lidar_pillars(points: Float32Array, grid: GridSpec, spec: LidarSpec) -> tuple[Float32Array, Int32Array]:
@@ -89,7 +125,7 @@ def lidar_pillars(points: Float32Array, grid: GridSpec, spec: LidarSpec) -> tupl
 
     Args:
         points: (N, 5) float32: x, y, z (m, base_link at the reference time), intensity 0-1, age in s; newest first, so
-            that a full pillar keeps its newest points.
+            that a full pillar keeps its newest points. Beyond `spec.pillars`, the farthest pillars are left out.
         grid: Range of the grid.
         spec: Number and depth of pillars, height range.
 
@@ -97,36 +133,12 @@ def lidar_pillars(points: Float32Array, grid: GridSpec, spec: LidarSpec) -> tupl
         (P, N, 10) float32 point features (`LidarSpec`), and (pillar_grid²,) int32 index map: the pillar of each cell,
         or P where there is none.
     """
-    points = points[(points[:, 2] > spec.z_min_m) & (points[:, 2] < spec.z_max_m)]
-    if len(points) > spec.pillars:
-        # Near cells first: when pillars run out, it is the far end that goes. Sorting 100 k rows costs more than it
-        # saves, so only a frame that could overflow pays for it.
-        points = _near_first(points, grid.half_range_m, spec)
     side = spec.pillar_grid
-    slots, counts, index_map, used = _bins(points, grid.half_range_m, side, spec.pillars, spec.points_per_pillar)
+    z_m = (spec.z_min_m, spec.z_max_m)
+    slots, counts, index_map, used = _bins(points, grid.half_range_m, side, spec.pillars, spec.points_per_pillar, z_m)
     features = np.zeros((spec.pillars, spec.points_per_pillar, spec.features), dtype=np.float32)
     _lidar_features(points, slots, counts, used, 2 * grid.half_range_m / side, grid.half_range_m, features)
     return features, index_map
-
-
-@numba.njit(cache=True, nogil=True)
-def _occupied(points: Float32Array, half_range_m: float, side: int) -> int:
-    seen = np.zeros(side * side, dtype=np.bool_)
-    scale = side / (2.0 * half_range_m)
-    count = 0
-    for i in range(points.shape[0]):
-        column = int(np.floor((points[i, 0] + half_range_m) * scale))
-        row = int(np.floor((points[i, 1] + half_range_m) * scale))
-        if 0 <= column < side and 0 <= row < side and not seen[row * side + column]:
-            seen[row * side + column] = True
-            count += 1
-    return count
-
-
-def _near_first(points: Float32Array, half_range_m: float, spec: LidarSpec) -> Float32Array:
-    if _occupied(points, half_range_m, spec.pillar_grid) <= spec.pillars:
-        return points
-    return points[np.argsort(points[:, 0] ** 2 + points[:, 1] ** 2, kind="stable")]
 
 
 def radar_pillars(points: Float32Array, grid: GridSpec, spec: RadarSpec) -> tuple[Float32Array, Int32Array]:
@@ -141,7 +153,10 @@ def radar_pillars(points: Float32Array, grid: GridSpec, spec: RadarSpec) -> tupl
     Returns:
         (P, N, 8) float32 features (`RadarSpec`), and (size²,) int32 index map, P where a cell is empty.
     """
-    slots, counts, index_map, used = _bins(points, grid.half_range_m, grid.size, spec.pillars, spec.points_per_pillar)
+    flat = (-np.inf, np.inf)
+    slots, counts, index_map, used = _bins(
+        points, grid.half_range_m, grid.size, spec.pillars, spec.points_per_pillar, flat
+    )
     features = np.zeros((spec.pillars, spec.points_per_pillar, spec.features), dtype=np.float32)
     if used:
         spare = np.arange(spec.points_per_pillar)[None] >= counts[:used, None]
@@ -153,3 +168,10 @@ def radar_pillars(points: Float32Array, grid: GridSpec, spec: RadarSpec) -> tupl
         features[:used, :, 5] = rows[..., 5]
         features[:used, :, 6:8] = rows[..., 0:2] - centre
     return features, index_map
+
+
+def compile_kernels() -> None:
+    """Compile everything here, which otherwise the first frame would have to wait for."""
+    grid = GridSpec(size=4)
+    lidar_pillars(np.zeros((1, 5), dtype=np.float32), grid, LidarSpec(pillar_grid=4, pillars=1, points_per_pillar=2))
+    radar_pillars(np.zeros((1, 6), dtype=np.float32), grid, RadarSpec(pillars=1, points_per_pillar=2))

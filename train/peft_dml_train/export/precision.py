@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bundle in another precision: the same graphs with 16-bit floats, or with 8-bit convolutions, inside them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import onnx
+from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+from peft_dml_ros.core.bundle import Bundle, load_bundle, write_manifest
+from peft_dml_ros.core.classes import DETECTING, MODALITIES
+from peft_dml_ros.core.engine import PRECISIONS
+from peft_dml_ros.core.errors import ConfigError, nearest
+from peft_dml_ros.core.inputs import InputAssembler, NetworkInputs
+from peft_dml_ros.core.spec import graph_outputs
+from peft_dml_ros.datasets.nuscenes import NuScenesReader
+from peft_dml_ros.engines import load_engines
+from peft_dml_train.data.dataset import scenes_of
+from peft_dml_train.export.quantise import Feeds, quantise_graph
+
+log = logging.getLogger(__name__)
+
+FLOAT_PARTS: Final[dict[str, tuple[str, ...]]] = {
+    "lidar": (),
+    "camera": ("lift",),
+    "radar": (),
+    "imu": ("",),
+    "gnss": ("",),
+    "fusion": ("/fusion/lidar", "/fusion/camera", "/fusion/radar", "/fusion/query", "/heat.1/", "/box.1/"),
+}
+"""By graph, parts of the names of convolutions that stay in float: the depth distribution's, the attention's and the
+head's last ones, whose outputs are the boxes. The motion windows are too small to gain anything."""
+
+FLOAT_OPERATORS: Final = ("ReduceL2", "Div", "Softmax", "Sigmoid", "TopK", "Resize")
+"""Operators that stay in 32 bit in a 16-bit graph: norms and what decides the order of candidates."""
+
+
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """16-bit copy of a float graph; its inputs and outputs keep their types.
+
+    Pillar coordinates of 50 m beside offsets of centimetres, the image's normalisation, norms, and all behind the
+    head's last convolutions stay in 32 bit.
+    """
+    keep = _until_first(model, {"Conv", "Gather"}) | _behind_last_convolutions(model)
+    blocked = [*DEFAULT_OP_BLOCK_LIST, *FLOAT_OPERATORS]
+    return convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked, node_block_list=sorted(keep))
+
+
+def half(bundle: Path, out: Path) -> Path:
+    """Bundle with 16-bit graphs."""
+    return _variant(load_bundle(bundle), out, "fp16", lambda _, model: to_fp16(model), {})
+
+
+def quantise(bundle: Path, frames: Iterable[NetworkInputs], out: Path) -> Path:
+    """Bundle with 8-bit convolutions, calibrated on frames.
+
+    Args:
+        bundle: Float bundle.
+        frames: Network inputs of some dozens of frames that the robot may meet; not those that it is tested on.
+        out: Folder of the new bundle; replaced.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ConfigError: the bundle is not in float, or there is no frame.
+    """
+    source = load_bundle(bundle)
+    feeds = graph_feeds(source, frames)
+    if not feeds["fusion"]:
+        msg = "no frame to calibrate on; name splits or scenes that have keyframes"
+        raise ConfigError(msg)
+
+    def convert(graph: str, model: onnx.ModelProto) -> onnx.ModelProto:
+        quantised, count = quantise_graph(model, feeds[graph], FLOAT_PARTS[graph])
+        log.info("%s: %d convolutions in 8 bit", graph, count)
+        return quantised
+
+    return _variant(source, out, "int8", convert, {"calibration_frames": len(feeds["lidar"])})
+
+
+def convert_bundle(
+    bundle: Path, precision: str, out: Path, data: Path | None = None, splits: tuple[str, ...] = ()
+) -> Path:
+    """Bundle in another precision.
+
+    Args:
+        bundle: Float bundle.
+        precision: One of `PRECISIONS`.
+        out: Folder of the new bundle; replaced. May be the old one.
+        data: nuScenes folder to calibrate int8 on.
+        splits: Its splits or scenes.
+
+    Raises:
+        ConfigError: unknown precision, or int8 without data.
+    """
+    if precision not in PRECISIONS:
+        msg = f"unknown precision '{precision}'; {nearest(precision, PRECISIONS)}"
+        raise ConfigError(msg)
+    if precision == "fp16":
+        return half(bundle, out)
+    if precision == "fp32":
+        return _variant(load_bundle(bundle), out, "fp32", lambda _, model: model, {})
+    if data is None:
+        msg = "int8 is calibrated on frames: name a nuScenes folder with --data"
+        raise ConfigError(msg)
+    return quantise(bundle, calibration_frames(load_bundle(bundle), data, splits), out)
+
+
+def calibration_frames(
+    bundle: Bundle, data: Path, splits: tuple[str, ...], count: int = 32, seed: int = 0
+) -> Iterator[NetworkInputs]:
+    """Network inputs of keyframes drawn from some scenes."""
+    reader = NuScenesReader(data)
+    tokens = [token for scene in scenes_of(reader, splits) for token in reader.samples(scene)]
+    drawn = np.random.default_rng(seed).permutation(len(tokens))[:count]
+    for token in (tokens[i] for i in sorted(drawn)):
+        assemble = InputAssembler(bundle.spec, reader.rig(token))
+        yield assemble(reader.snapshot(token, bundle.spec))
+
+
+def graph_feeds(bundle: Bundle, frames: Iterable[NetworkInputs]) -> dict[str, list[Feeds]]:
+    """Feeds of every graph; the fusion's also with each of the sensors left out in turn."""
+    engines = load_engines(bundle)
+    outputs = graph_outputs(bundle.spec)
+    feeds: dict[str, list[Feeds]] = {graph: [] for graph in bundle.manifest.graphs}
+    subsets = [(), *((m,) for m in DETECTING)]
+    for number, frame in enumerate(frames):
+        latents = {m: np.zeros(outputs[m]["latent"][0], np.float32) for m in MODALITIES}
+        for modality, inputs in frame.feeds.items():
+            feeds[modality].append(inputs)
+            latents[modality] = engines[modality](inputs)["latent"]
+        absent = subsets[number % len(subsets)]
+        mask = frame.mask * np.array([m not in absent for m in MODALITIES], np.float32)
+        present = {str(m): latents[m] if mask[i] else np.zeros_like(latents[m]) for i, m in enumerate(MODALITIES)}
+        state = {"mask": mask, "age_s": frame.age_s * mask, "completeness": frame.completeness * mask}
+        feeds["fusion"].append(present | state)
+    return feeds
+
+
+def _variant(
+    source: Bundle,
+    out: Path,
+    precision: Literal["fp32", "fp16", "int8"],
+    convert: Callable[[str, onnx.ModelProto], onnx.ModelProto],
+    about: Mapping[str, Any],
+) -> Path:
+    if source.manifest.precision != "fp32":
+        msg = f"{source.path} is {source.manifest.precision}; convert the fp32 bundle that it came from"
+        raise ConfigError(msg)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".convert-") as temporary:
+        work = Path(temporary) / out.name
+        shutil.copytree(source.path, work)
+        for graph, info in source.manifest.graphs.items():
+            onnx.save(convert(graph, onnx.load(work / info.file)), work / info.file)
+        origin = {"precision": {"from": dict(source.manifest.files), **about}}
+        changes = {"precision": precision, "provenance": {**source.manifest.provenance, **origin}}
+        # Figures that were measured with other graphs do not hold for these.
+        changes |= {"metrics": {}} if precision != source.manifest.precision else {}
+        write_manifest(work, source.manifest.model_copy(update=changes))
+        load_bundle(work)
+        shutil.rmtree(out, ignore_errors=True)
+        work.rename(out)
+    return out
+
+
+def _until_first(model: onnx.ModelProto, kinds: set[str]) -> set[str]:
+    """Nodes of constants and inputs alone, up to the first of some kinds."""
+    behind = {name for node in model.graph.node if node.op_type in kinds for name in node.output}
+    front = set()
+    for node in model.graph.node:
+        if behind & set(node.input) or node.op_type in kinds:
+            behind |= set(node.output)
+        else:
+            front.add(node.name)
+    return front
+
+
+def _behind_last_convolutions(model: onnx.ModelProto) -> set[str]:
+    """Nodes whose results meet no more convolution: the outputs' own arithmetic."""
+    needed, last = set(), set()
+    for node in reversed(model.graph.node):
+        if node.op_type in {"Conv", "Gemm", "MatMul"} or set(node.output) & needed:
+            needed |= set(node.input)
+        else:
+            last.add(node.name)
+    return last

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Eight bit inside the graph: explicit Quantize/Dequantize pairs, symmetric, calibrated on frames.
+
+The form is the one that TensorRT 10 and 11 read (zero point 0, weights per output channel, biases in float) and that
+ONNX Runtime turns into integer kernels (`peft_dml_ros.engines.onnxruntime.for_cpu`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import helper, numpy_helper
+
+from peft_dml_ros.engines.onnxruntime import RELU_ZERO_POINT
+
+PERCENTILE: Final = 99.995
+"""Share of a tensor's values, in percent, that its range must hold; the few beyond are cut off."""
+
+PASSING: Final = {"Resize", "MaxPool"}
+"""Operators that pick values and keep their scale."""
+
+Feeds = Mapping[str, np.ndarray]
+
+
+class _Graph:
+    """Look-ups in an ONNX graph."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.weights = {w.name: w for w in graph.initializer}
+        self.producer = {name: node for node in graph.node for name in node.output}
+        self.consumers: dict[str, list[onnx.NodeProto]] = {}
+        for node in graph.node:
+            for name in node.input:
+                self.consumers.setdefault(name, []).append(node)
+
+    def result(self, node: onnx.NodeProto) -> str:
+        """Output of a node, or of the ReLU that alone reads it."""
+        consumers = self.consumers.get(node.output[0], [])
+        alone = len(consumers) == 1 and consumers[0].op_type == "Relu"
+        return str(consumers[0].output[0] if alone else node.output[0])
+
+    def activations(self, node: onnx.NodeProto) -> list[str]:
+        """Inputs of a node that are no weights."""
+        return [name for name in node.input if name and name not in self.weights]
+
+    def source(self, tensor: str) -> str:
+        """The tensor whose values a chain of passing operators hands on."""
+        while (node := self.producer.get(tensor)) is not None and node.op_type in PASSING:
+            tensor = node.input[0]
+        return tensor
+
+    def never_negative(self, tensor: str) -> bool:
+        """True behind a ReLU."""
+        node = self.producer.get(self.source(tensor))
+        return node is not None and node.op_type == "Relu"
+
+
+def convolutions(model: onnx.ModelProto, exclude: Iterable[str] = ()) -> list[str]:
+    """Names of the convolutions that `quantise_graph` would take.
+
+    Args:
+        model: Float graph.
+        exclude: Parts of names of those to leave in float.
+    """
+    exclude = tuple(exclude)
+    return [n.name for n in model.graph.node if n.op_type == "Conv" and not any(part in n.name for part in exclude)]
+
+
+def quantised_tensors(model: onnx.ModelProto, names: Iterable[str]) -> list[str]:
+    """Tensors that get a Quantize/Dequantize pair: all around the named convolutions, and what lies between them."""
+    graph, chosen = _Graph(model.graph), set(names)
+    tensors: dict[str, None] = {}
+    for node in model.graph.node:
+        if node.name in chosen:
+            tensors |= dict.fromkeys((node.input[0], graph.result(node)))
+    grown = True
+    while grown:
+        before = len(tensors)
+        for node in model.graph.node:
+            inputs = graph.activations(node)
+            if (node.op_type == "Add" and len(inputs) == 2) or node.op_type in PASSING:
+                if inputs and all(name in tensors for name in inputs):
+                    tensors[graph.result(node)] = None
+                elif node.op_type in PASSING and node.output[0] in tensors:
+                    tensors[inputs[0]] = None
+        grown = len(tensors) > before
+    return list(tensors)
+
+
+def ranges(model: onnx.ModelProto, tensors: Iterable[str], frames: Iterable[Feeds]) -> dict[str, float]:
+    """Largest magnitude of each tensor over frames, without the outliers beyond `PERCENTILE`."""
+    wanted = list(tensors)
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    outputs = {o.name for o in watched.graph.output}
+    inputs = {i.name for i in watched.graph.input}
+    watched.graph.output.extend(onnx.ValueInfoProto(name=t) for t in wanted if t not in outputs | inputs)
+    session = ort.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [t for t in wanted if t not in inputs]
+    largest = dict.fromkeys(wanted, 1e-6)
+    for feeds in frames:
+        found = dict(zip(names, session.run(names, dict(feeds)), strict=True)) | dict(feeds)
+        for tensor in wanted:
+            # Every third value is as good for a percentile of hundreds of thousands.
+            value = float(np.percentile(np.abs(found[tensor].ravel()[::3]), PERCENTILE))
+            largest[tensor] = max(largest[tensor], value)
+    return largest
+
+
+def quantise_graph(
+    model: onnx.ModelProto, frames: Iterable[Feeds], exclude: Iterable[str] = ()
+) -> tuple[onnx.ModelProto, int]:
+    """Copy of a float graph with its convolutions in 8 bit.
+
+    Args:
+        model: Float graph, static shapes, opset 17.
+        frames: Inputs to calibrate on.
+        exclude: Parts of names of convolutions to leave in float.
+
+    Returns:
+        The graph, and how many convolutions were taken.
+    """
+    chosen = set(convolutions(model, exclude))
+    if not chosen:
+        return model, 0
+    graph = _Graph(model.graph)
+    tensors = quantised_tensors(model, chosen)
+    largest = ranges(model, tensors, frames)
+    nodes: list[onnx.NodeProto] = []
+    weights = dict(graph.weights)
+    weights |= {n: numpy_helper.from_array(np.int8(0), n) for n in ("zero_point", RELU_ZERO_POINT.decode())}
+    renamed: dict[str, str] = {}
+
+    def pair(tensor: str) -> None:
+        scale = f"{tensor}_scale"
+        weights[scale] = numpy_helper.from_array(np.float32(largest[graph.source(tensor)] / 127), scale)
+        zero = RELU_ZERO_POINT.decode() if graph.never_negative(tensor) else "zero_point"
+        nodes.append(helper.make_node("QuantizeLinear", [tensor, scale, zero], [f"{tensor}_q"], f"{tensor}_Q"))
+        nodes.append(
+            helper.make_node("DequantizeLinear", [f"{tensor}_q", scale, zero], [f"{tensor}_dq"], f"{tensor}_DQ")
+        )
+        renamed[tensor] = f"{tensor}_dq"
+
+    for tensor in (i.name for i in model.graph.input if i.name in tensors):
+        pair(tensor)
+    for original in model.graph.node:
+        node = onnx.NodeProto()
+        node.CopyFrom(original)
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        if node.name in chosen:
+            nodes += _weight_pair(node, weights)
+        nodes.append(node)
+        for tensor in (name for name in node.output if name in tensors):
+            pair(tensor)
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    del result.graph.node[:], result.graph.initializer[:], result.graph.value_info[:]
+    result.graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
+    result.graph.initializer.extend(w for name, w in weights.items() if name in used)
+    onnx.checker.check_model(result)
+    return result, len(chosen)
+
+
+def _weight_pair(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> list[onnx.NodeProto]:
+    """Per-channel 8-bit weights of a convolution with their Dequantize."""
+    name = node.input[1]
+    node.input[1] = f"{name}_dq"
+    if f"{name}_scale" in weights:
+        return []
+    values = numpy_helper.to_array(weights[name])
+    scale = np.maximum(np.abs(values).reshape(len(values), -1).max(axis=1), 1e-8).astype(np.float32) / np.float32(127)
+    rounded = np.clip(np.rint(values / scale.reshape(-1, *[1] * (values.ndim - 1))), -127, 127).astype(np.int8)
+    for suffix, array in (("q", rounded), ("scale", scale), ("zero", np.zeros(len(values), np.int8))):
+        weights[f"{name}_{suffix}"] = numpy_helper.from_array(array, f"{name}_{suffix}")
+    inputs = [f"{name}_{suffix}" for suffix in ("q", "scale", "zero")]
+    return [helper.make_node("DequantizeLinear", inputs, [f"{name}_dq"], f"{name}_DQ", axis=0)]
