@@ -38,8 +38,8 @@ class Plan(Frozen):
     camera_hz: float = 12.0
     lidar_hz: float = 20.0
     corrupted_frames: int = 2
-    realism_scenes: int = 24
-    realism_s: float = 4.0
+    realism_scenes: int = 40
+    realism_s: float = 3.0
     realism_seed: int = 3
 
 

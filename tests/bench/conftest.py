@@ -12,5 +12,5 @@ from peft_dml_ros.datasets.nuscenes import NuScenesReader
 @pytest.fixture(scope="session")
 def simulated(tmp_path_factory) -> NuScenesReader:
     folder: Path = tmp_path_factory.mktemp("bench") / "simulated"
-    simulate(folder, 1, 1.5, 4, 1, 96, 0.0, 4.0, "clear", "1,0,0")
+    simulate(folder, scenes=1, seconds=1.5, seed=4, image_width=96, camera_hz=0.0, lidar_hz=4.0, splits="1,0,0")
     return NuScenesReader(folder)
