@@ -22,7 +22,7 @@ from peft_dml_ros.core.measurements import LidarSweep
 from peft_dml_ros.core.typing import BoolArray, Float32Array, FloatArray, IntArray
 from peft_dml_ros.sim.ego_body import ego_body
 from peft_dml_ros.sim.mesh import Surface, normals_of
-from peft_dml_ros.sim.raycast import Caster, Hits, tree_of
+from peft_dml_ros.sim.raycast import RETRO_REFLECTANCE, Caster, Hits, tree_of
 from peft_dml_ros.sim.world import World
 
 RINGS: Final = 32
@@ -42,8 +42,8 @@ RANGE_SIGMA_M: Final = 0.02
 FULL_SCALE: Final = 125.0
 """Intensity of a perfect white diffuse surface at normal incidence."""
 
-SPECKLE: Final = 0.45
-"""Standard deviation of the logarithm of the intensity."""
+SPECKLE: Final = 0.05
+"""Standard deviation of the logarithm of the intensity from point to point; faces differ by more."""
 
 AMBIENT: Final = 0.15
 """Share of a surface's return that does not depend on incidence: it is rough."""
@@ -58,10 +58,9 @@ COATING_RETURNS: Final = 0.5
 """Share of firings that come back from a car's paint at grazing incidence, where it is a mirror; all do head on."""
 
 LOST: Final = 0.005
-RETRO_REFLECTANCE: Final = 0.9
-"""Materials from here on are retro-reflectors: bright from all sides, up to the end of the scale."""
-
 RETRO_INTENSITY: Final = (100.0, 290.0)
+"""What retro-reflectors return from all sides; the scale ends at 255."""
+
 IDLE_INTENSITY: Final = 9.0
 """Median intensity of firings without return."""
 
@@ -204,7 +203,7 @@ def _returns(
 ) -> tuple[Float32Array, Float32Array, IntArray]:
     """Measured range (N,) in m, 0 for none, intensity (N,), and the firings that something in the world returned."""
     face = np.maximum(hits.face, 0)
-    reflectance = caster.mesh.reflectance[face]
+    reflectance = caster.laser_reflectance[face]
     cosine = np.abs(np.einsum("ij,ij->i", hits.normal, rays))
     chance = np.where(caster.mesh.surface[face] == int(Surface.GLASS), np.float32(GLASS_RETURNS), np.float32(1 - LOST))
     coated = np.flatnonzero(caster.clear_coated[face])

@@ -16,10 +16,17 @@ import numpy as np
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.typing import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
 from peft_dml_ros.sim.mesh import Mesh, merge, normals_of
+from peft_dml_ros.sim.mover_frame import MoverFrame
 from peft_dml_ros.sim.world import World
 
 MISS_M: Final = 1e9
 SHADOW_REACH_M: Final = 60.0
+FACE_SPREAD: Final = 0.45
+"""Standard deviation of the logarithm of reflectance among faces of one material."""
+
+RETRO_REFLECTANCE: Final = 0.9
+"""Materials from here on are retro-reflectors."""
+
 CLEAR_COATED: Final = frozenset({"car", "motorcycle"})
 BLOCK: Final = 8
 """Rays that are taken or left together."""
@@ -100,6 +107,17 @@ class Caster:
         return faces
 
     @cached_property
+    def laser_reflectance(self) -> Float32Array:
+        """(F,) float32 share of a laser pulse that comes back: the material's, more or less from face to face.
+
+        Retro-reflectors keep theirs.
+        """
+        spread = np.random.default_rng([self.world.seed, 11]).normal(0, FACE_SPREAD, len(self.mesh.faces))
+        plain = self.mesh.reflectance < RETRO_REFLECTANCE
+        varied = np.minimum(self.mesh.reflectance * np.exp(spread), RETRO_REFLECTANCE - 0.01)
+        return np.where(plain, varied, self.mesh.reflectance).astype(np.float32)
+
+    @cached_property
     def light_albedo(self) -> Float32Array:
         """(F, 3) albedo in linear light."""
         return self.mesh.albedo ** np.float32(1.6)
@@ -125,48 +143,6 @@ class Caster:
             change = self.world.states(begin + span_s)[0] - self.world.states(begin)[0]
             rates = change[self.movers] / span_s
         return Instant(self, poses[self.movers], rates)
-
-
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """Frame of one mover, once for all rays or once for each.
-
-    Attributes:
-        position: (1 or K, 3) float32 its origin, world frame.
-        cos, sin: (1 or K,) float32 of its yaw.
-    """
-
-    position: Float32Array
-    cos: Float32Array
-    sin: Float32Array
-
-    def points(self, points: Float32Array) -> Float32Array:
-        """Points (K, 3) of the world in the mover's frame."""
-        return self.vectors(points - self.position)
-
-    def vectors(self, vectors: Float32Array) -> Float32Array:
-        """Directions (K, 3) of the world in the mover's frame."""
-        return _turned(vectors, self.cos, -self.sin)
-
-    def back(self, vectors: Float32Array) -> Float32Array:
-        """Directions (K, 3) of the mover's frame in the world."""
-        return _turned(vectors, self.cos, self.sin)
-
-    def some(self, index: IntArray) -> _Frame:
-        """The frame of some rays."""
-        if len(self.cos) == 1:
-            return self
-        return _Frame(self.position[index], self.cos[index], self.sin[index])
-
-
-def _turned(vectors: Float32Array, cos: Float32Array, sin: Float32Array) -> Float32Array:
-    """Vectors (K, 3) turned about +z."""
-    out = np.empty(vectors.shape, np.float32)
-    x, y = vectors[:, 0], vectors[:, 1]
-    out[:, 0] = x * cos - y * sin
-    out[:, 1] = x * sin + y * cos
-    out[:, 2] = vectors[:, 2]
-    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,16 +258,16 @@ class Instant:
         sway_m: FloatArray = (np.linalg.norm(relative, axis=1) + turning_m) * half_s + 0.02
         return (first + last) / 2, float(offset_s[0]) + half_s, sway_m
 
-    def _frame(self, mover: int, offset_s: Float32Array | None = None) -> _Frame:
+    def _frame(self, mover: int, offset_s: Float32Array | None = None) -> MoverFrame:
         """A mover's own frame, now or at the time of each ray."""
         z = self.caster.base_z_m[mover]
         if offset_s is None:
             x, y, yaw = self.poses[mover]
             position = np.array([[x, y, z]], np.float32)
-            return _Frame(position, np.array([np.cos(yaw)], np.float32), np.array([np.sin(yaw)], np.float32))
+            return MoverFrame(position, np.array([np.cos(yaw)], np.float32), np.array([np.sin(yaw)], np.float32))
         x, y, yaw = self.poses[mover, :, None] + self.rates[mover, :, None] * offset_s
         position = np.stack([x, y, np.full_like(x, z)], axis=1).astype(np.float32)
-        return _Frame(position, np.cos(yaw).astype(np.float32), np.sin(yaw).astype(np.float32))
+        return MoverFrame(position, np.cos(yaw).astype(np.float32), np.sin(yaw).astype(np.float32))
 
     def blocked(self, origins_m: Float32Array, direction: Float32Array, viewer_m: Float32Array) -> BoolArray:
         """Whether anything lies between points (N, 3) and a far light in one direction (3,).

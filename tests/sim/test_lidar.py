@@ -241,3 +241,15 @@ def test_a_cars_paint_is_a_mirror_to_flat_beams(bare_world):
         shares.append(_sweep(coated)[1][0] / _sweep(matt)[1][0])
     assert 0.75 < shares[0] <= 1.0
     assert shares[1] < shares[0] - 0.05
+
+
+def test_intensity_is_smooth_on_a_face_and_differs_between_faces(bare_world):
+    walls = merge([_wall(20.0).moved((0.0, shift, 0.0)) for shift in (-100.0, -50.0, 0.0, 50.0, 100.0)])
+    caster = Caster(replace(bare_world(at=(-80.0, 60.0)), background=walls))
+    levels = np.log(caster.laser_reflectance[caster.owner < 0])
+    assert 0.15 < levels.std() < 0.8
+    far, base, _ = _scan(replace(bare_world(at=(-80.0, 60.0)), background=_wall(20.0)))
+    # One ring, to the left of the wall's diagonal: a single triangle.
+    row = far[(far[:, 4] == 24) & (base[:, 1] > 8) & (base[:, 1] < 12), 3]
+    assert len(row) > 15
+    assert row.std() / row.mean() < 0.1
