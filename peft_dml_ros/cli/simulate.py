@@ -29,7 +29,7 @@ def simulate(
     workers: Annotated[int, typer.Option(min=1, help="Processes; the files do not depend on it")] = 1,
     image_width: Annotated[int, typer.Option(min=64, max=1600, help="Width of the pictures in pixels")] = 352,
     camera_hz: Annotated[float, typer.Option(min=0, max=30, help="Pictures a second; 2 gives keyframes only")] = 2.0,
-    lidar_hz: Annotated[float, typer.Option(min=2, max=20, help="LiDAR turns a second")] = 10.0,
+    lidar_hz: Annotated[float, typer.Option(min=2, max=20, help="LiDAR turns a second")] = 20.0,
     weather: Annotated[str, typer.Option(help="clear, fog=50 (visibility in m), rain=25 or snow=5 (mm/h)")] = "clear",
     splits: Annotated[str, typer.Option(help="Shares of sim_train, sim_val, sim_test")] = "0.8,0.1,0.1",
 ) -> None:
