@@ -2,7 +2,6 @@
 """From simulated scenes to a scored bundle, on a tiny network: every command of the recipe."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from typer.testing import CliRunner
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import load_bundle
-from peft_dml_ros.core.classes import CLASSES
+from peft_dml_ros.core.classes import CLASSES, MODALITIES
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
@@ -22,8 +21,9 @@ from peft_dml_train.cli import app
 from peft_dml_train.data.dataset import load_frames
 from peft_dml_train.data.frame import NO_DEPTH
 from peft_dml_train.evaluation.calibration import expected_error, fit_temperature, matched
+from peft_dml_train.evaluation.conditions import CLEAR, parse_conditions
 from peft_dml_train.evaluation.official import open_devkit, result_rows, score
-from peft_dml_train.evaluation.subsets import parse_sensors
+from peft_dml_train.evaluation.subsets import SUBSETS, BundleRunner, parse_sensors, refuse_other_classes
 
 VERSION = "v1.0-sim"
 NAMES = ("scene-5000", "scene-5001", "scene-5002")
@@ -79,28 +79,149 @@ def test_no_boxes_score_nothing(data, tmp_path):
     assert metrics["mean_ap"] == 0
 
 
-def test_recipe_makes_a_bundle(data, tmp_path):
-    config = "train/configs/tiny.yaml"
-    run, bundle = tmp_path / "run", tmp_path / "models" / "tiny"
-    common = ["--config", config, "--data", str(data)]
-    for command in (
-        ["pretrain", *common, "--out", str(run)],
-        ["finetune", *common, "--out", str(run), "--resume"],
-        ["export", *common, "--out", str(run), "--bundle", str(bundle)],
-        ["evaluate", *common, "--bundle", str(bundle), "--out", str(run / "evaluation"), "--record"],
-    ):
-        result = CliRunner().invoke(app, command, catch_exceptions=False)
-        assert result.exit_code == 0, result.output
+def invoke(*command):
+    result = CliRunner().invoke(app, [str(part) for part in command], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def made(data, tmp_path_factory):
+    """A run with a base and two adapters, and the first one's bundle."""
+    folder = tmp_path_factory.mktemp("made")
+    run, bundle = folder / "run", folder / "models" / "tiny"
+    common = ["--config", "train/configs/tiny.yaml", "--data", data]
+    invoke("pretrain", *common, "--out", run)
+    invoke("finetune", *common, "--out", run, "--resume")
+    invoke("finetune", *common, "--out", run, "--adapter", "rain", "--set", "seed=5", "--set", "finetune.steps=2")
+    invoke("export", *common, "--out", run, "--bundle", bundle)
+    return run, bundle
+
+
+@pytest.mark.slow
+def test_recipe_makes_a_bundle(data, made):
+    run, bundle = made
+    common = ["--config", "train/configs/tiny.yaml", "--data", data, "--bundle", bundle, "--out", run / "evaluation"]
+    shown = invoke("evaluate", *common, "--record")
+    assert "mAAE" in shown
+    assert {p.name for p in (run / "evaluation" / "plots").iterdir()} == {"subsets.png", "classes.png", "ranges.png"}
+    options = ["--sensors", "lidar", "--weather", "fog=50", "--corruption", "pointsreducing", "--severity", "3"]
+    invoke("evaluate", *common, *options, "--record")
     loaded = load_bundle(bundle)
     assert loaded.manifest.trained_share < 0.10
     assert len(loaded.temperatures) == 28
-    assert set(loaded.manifest.metrics["test"]) >= {"all", "no lidar", "no camera"}
+    metrics = loaded.manifest.metrics
+    assert metrics.keys() >= {"map", "nds", "mate", "mase", "maoe", "mave", "maae", "subsets", "test"}
+    assert metrics["subsets"].keys() == SUBSETS.keys()
+    assert metrics["subsets"]["all"] == {"map": metrics["map"], "nds": metrics["nds"]}
+    assert metrics["conditions"].keys() == {"fog=50", "pointsreducing/3"}
     assert loaded.manifest.provenance["stages"]["pretrain"]["steps"] == 4
     card = (bundle / "MODEL_CARD.md").read_text()
-    assert "simulated" in card
-    assert "| no lidar |" in card
+    for text in ("simulated", "| no lidar |", "| fog=50 |", "velocity error (mAVE)", "mAP by distance"):
+        assert text in card
     assert json.loads((bundle / "adapter" / "adapter_config.json").read_text())["r"] == 2
-    shutil.rmtree(bundle)
+
+
+@pytest.mark.slow
+def test_two_adapters_on_one_base_are_two_bundles(data, made):
+    run, clear = made
+    rain = clear.with_name("tiny_rain")
+    invoke(
+        "export",
+        "--config",
+        "train/configs/tiny.yaml",
+        "--data",
+        data,
+        "--out",
+        run,
+        "--adapter",
+        "rain",
+        "--bundle",
+        rain,
+    )
+    a, b = (load_bundle(path).manifest for path in (clear, rain))
+    assert a.base["sha256"] == b.base["sha256"]
+    assert (a.adapter["name"], b.adapter["name"]) == ("default", "rain")
+    assert b.name == "tiny_rain"
+    assert b.provenance["stages"]["finetune"]["steps"] == 2
+    assert a.files["fusion.onnx"] != b.files["fusion.onnx"]
+    named = json.loads((rain / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert named == f"sha256:{b.base['sha256']}"
+
+
+def test_absent_sensors_are_not_computed(data, made):
+    reader = NuScenesReader(data)
+    runner = BundleRunner(made[1], reader, threads=1)
+    calls = []
+
+    class Counted:
+        def __init__(self, name, engine):
+            self.name, self.engine = name, engine
+
+        def __call__(self, feeds):
+            calls.append(self.name)
+            return self.engine(feeds)
+
+        def start(self, feeds):
+            calls.append(self.name)
+            return self.engine.start(feeds)
+
+        def __getattr__(self, name):
+            return getattr(self.engine, name)
+
+    runner.engines = {name: Counted(name, engine) for name, engine in runner.engines.items()}
+    token = reader.samples("sim_test")[0]
+    snapshot = reader.snapshot(token, runner.bundle.spec)
+    for sensors in (("radar",), ("lidar", "imu"), ("camera", "radar", "gnss"), MODALITIES):
+        calls.clear()
+        detections = runner.detect(token, snapshot, sensors)
+        assert calls == [*sensors, "fusion"]
+        assert [m for m, there in zip(MODALITIES, detections.mask, strict=True) if there] == list(sensors)
+
+
+def test_the_gate_is_drawn_along_fog_age_and_noise(data, made, tmp_path):
+    picture = tmp_path / "gate.png"
+    recipe = ["--config", "train/configs/tiny.yaml", "--data", data, "--bundle", made[1]]
+    invoke("gate-plot", *recipe, "--out", picture, "--frames", 1)
+    measured = json.loads(picture.with_suffix(".json").read_text())
+    assert picture.stat().st_size > 10_000
+    assert set(measured) == {"fog", *(f"{kind}_{m}" for kind in ("age", "noise") for m in ("lidar", "camera", "radar"))}
+    for sweep in measured.values():
+        weights = np.array([sweep["weight"][m] for m in MODALITIES])
+        assert weights.shape == (5, len(sweep["values"]))
+        np.testing.assert_allclose(weights.sum(axis=0), 1, atol=1e-3)
+        # Whatever is varied reaches the gate.
+        assert np.ptp(weights, axis=1).max() > 0
+
+
+def test_other_classes_are_refused(made):
+    bundle = load_bundle(made[1])
+    with pytest.raises(ConfigError, match="has another order"):
+        refuse_other_classes(bundle, (*CLASSES[1:], CLASSES[0]), "the recipe")
+    with pytest.raises(ConfigError, match=r"than the recipe: it lacks tram and has barrier"):
+        refuse_other_classes(bundle, (*CLASSES[:-1], "tram"), "the recipe")
+
+
+def test_conditions_are_checked():
+    assert parse_conditions() == (CLEAR,)
+    names = [str(c) for c in parse_conditions(("fog=50", "clear"), ("dark",), (1, 3))]
+    assert names == ["fog=50", "clear", "dark/1", "dark/3"]
+    with pytest.raises(ConfigError, match="did you mean 'dark'"):
+        parse_conditions(corruptions=("drak",))
+    with pytest.raises(ConfigError, match="choose 1, 2 or 3"):
+        parse_conditions(corruptions=("dark",), severities=(4,))
+
+
+def test_metrics_by_range_see_only_that_range(data, tmp_path):
+    reader = NuScenesReader(data)
+    results = {}
+    for token in reader.samples("sim_test"):
+        boxes = reader.truth(token)
+        near = np.linalg.norm(boxes.centers_m[:, :2], axis=1) < 20
+        results[token] = result_rows(token, boxes[near], reader.global_SE3_base(token))
+    ranges = score(open_devkit(data, reader.version), results, tmp_path, {"use_lidar": True})["ranges"]
+    assert ranges["0-20 m"]["mean_ap"] > 0.9
+    assert ranges["30-50 m"]["mean_ap"] < 0.05
 
 
 def test_sensors_are_checked():

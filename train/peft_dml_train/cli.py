@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`peft-dml-train`: pretrain, finetune, export, evaluate."""
+"""`peft-dml-train`: import-weights, pretrain, finetune, export, evaluate, gate-plot."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train, evaluate and export the PEFT-DML detector.")
+if TYPE_CHECKING:
+    from peft_dml_train.config import TrainConfig
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML recipe; defaults where it says nothing")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override, e.g. pretrain.steps=100; repeatable")]
-DataOption = Annotated[Path, typer.Option("--data", help="nuScenes folder, real or simulated")]
-OutOption = Annotated[Path, typer.Option("--out", help="Folder of the run: checkpoints, logs, adapter")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Carry on from the last checkpoint")]
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train, evaluate and export the PEFT-DML detector.")
 
 
 class Device(str, Enum):
@@ -27,21 +24,39 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML recipe; defaults where it says nothing")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override, e.g. pretrain.steps=100; repeatable")]
+DataOption = Annotated[Path, typer.Option("--data", help="nuScenes folder, real or simulated")]
+OutOption = Annotated[Path, typer.Option("--out", help="Folder of the run: checkpoints, logs, adapter")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Carry on from the last checkpoint")]
 DeviceOption = Annotated[Device, typer.Option("--device", help="cpu or cuda")]
+AdapterOption = Annotated[str, typer.Option("--adapter", help="Name, where a base has several adapters, e.g. rain")]
+BundleOption = Annotated[Path, typer.Option("--bundle", help="Folder of the bundle")]
+SplitOption = Annotated[
+    list[str] | None, typer.Option("--split", help="Splits or scenes; the recipe's test split if none")
+]
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Show errors of this library as one line."""
+def _recipe(config: Path | None, overrides: list[str] | None = None) -> Iterator[TrainConfig]:
+    """The recipe; errors of this library are shown as one line."""
     from peft_dml_ros.core.errors import PeftDmlError
+    from peft_dml_train.config import load_config
     from peft_dml_train.loop.stages import start_logging
 
     start_logging()
     try:
-        yield
+        yield load_config(config, tuple(overrides or ()))
     except PeftDmlError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def _train(stage: str, config: Path | None, overrides: list[str] | None, **options: Any) -> None:
+    with _recipe(config, overrides) as recipe:
+        from peft_dml_train.loop import stages
+
+        typer.echo(getattr(stages, stage)(recipe, **options))
 
 
 @app.command()
@@ -52,13 +67,10 @@ def pretrain(
     overrides: SetOption = None,
     resume: ResumeOption = False,
     device: DeviceOption = Device.cpu,
+    start: Annotated[Path | None, typer.Option("--from", help="Weights to begin with, e.g. imported ones")] = None,
 ) -> None:
     """Train all weights on the source scenes."""
-    with _told():
-        from peft_dml_train.config import load_config
-        from peft_dml_train.loop.stages import pretrain as run
-
-        typer.echo(run(load_config(config, tuple(overrides or ())), data, out, resume=resume, device=device.value))
+    _train("pretrain", config, overrides, data=data, out=out, resume=resume, device=device.value, start=start)
 
 
 @app.command()
@@ -69,13 +81,29 @@ def finetune(
     overrides: SetOption = None,
     resume: ResumeOption = False,
     device: DeviceOption = Device.cpu,
+    adapter: AdapterOption = "default",
 ) -> None:
     """Train less than 10 % of the parameters on the target scenes; the encoders stay frozen."""
-    with _told():
-        from peft_dml_train.config import load_config
-        from peft_dml_train.loop.stages import finetune as run
+    _train("finetune", config, overrides, data=data, out=out, resume=resume, device=device.value, adapter=adapter)
 
-        typer.echo(run(load_config(config, tuple(overrides or ())), data, out, resume=resume, device=device.value))
+
+@app.command(name="import-weights")
+def import_weights(
+    pillar: Annotated[Path | None, typer.Option(help="CenterPoint-pillar checkpoint (det3d or mmdet3d names)")] = None,
+    resnet: Annotated[Path | None, typer.Option(help="ResNet (torchvision or Hugging Face names)")] = None,
+    out: OutOption = Path("runs/nuscenes"),
+    config: ConfigOption = Path("train/configs/nuscenes.yaml"),
+    overrides: SetOption = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Take what fits, instead of refusing the file")] = False,
+) -> None:
+    """Fill the LiDAR encoder and the image backbone from public weights; lists what became of every tensor."""
+    with _recipe(config, overrides) as recipe:
+        from peft_dml_train.weights.importing import account_lines
+        from peft_dml_train.weights.importing import import_weights as run
+
+        accounts = run(recipe, out, lidar=pillar, camera=resnet, partial=partial)
+        typer.echo("\n".join(account_lines(accounts)))
+        typer.echo(out / "base.pt")
 
 
 @app.command()
@@ -85,42 +113,71 @@ def export(
     bundle: Annotated[Path, typer.Option(help="Folder of the bundle; replaced")] = Path("models/demo"),
     config: ConfigOption = None,
     overrides: SetOption = None,
+    adapter: AdapterOption = "default",
 ) -> None:
-    """Merge the adapter, write the ONNX bundle, calibrate it on the validation scenes."""
-    with _told():
-        from peft_dml_train.config import load_config
+    """Merge an adapter, write the ONNX bundle, calibrate it on the validation scenes."""
+    with _recipe(config, overrides) as recipe:
         from peft_dml_train.export.bundle import export_bundle
 
-        typer.echo(export_bundle(load_config(config, tuple(overrides or ())), data, out, bundle))
+        typer.echo(export_bundle(recipe, data, out, bundle, adapter))
 
 
 @app.command()
 def evaluate(
     data: DataOption,
-    bundle: Annotated[Path, typer.Option(help="Folder of the bundle")] = Path("models/demo"),
-    out: Annotated[Path, typer.Option(help="Folder for results and metrics.json")] = Path("runs/demo/evaluation"),
+    bundle: BundleOption = Path("models/demo"),
+    out: Annotated[Path, typer.Option(help="Folder for results, metrics.json and plots")] = Path(
+        "runs/demo/evaluation"
+    ),
     sensors: Annotated[str, typer.Option(help="e.g. lidar,radar; empty for the eight standard subsets")] = "",
-    split: Annotated[list[str] | None, typer.Option(help="Splits or scenes; the recipe's test split if none")] = None,
+    weather: Annotated[
+        list[str] | None, typer.Option(help="clear, fog=50 (m), rain=25, snow=5 (mm/h); repeatable")
+    ] = None,
+    corruption: Annotated[list[str] | None, typer.Option(help="e.g. beamsreducing; repeatable")] = None,
+    severity: Annotated[list[int] | None, typer.Option(help="1, 2, 3 of the corruptions; all if none")] = None,
+    split: SplitOption = None,
     record: Annotated[bool, typer.Option(help="Write the figures into the bundle's manifest and card")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Score a bundle with nuscenes-devkit's own detection evaluation, for any subset of sensors."""
-    with _told():
+    """Score a bundle with nuscenes-devkit's own detection evaluation, for any subset of sensors in any weather."""
+    with _recipe(config) as recipe:
         from rich.console import Console
-        from rich.table import Table
 
-        from peft_dml_train.config import load_config
-        from peft_dml_train.evaluation.subsets import SUBSETS, evaluate_bundle, parse_sensors
+        from peft_dml_ros.core.bundle import load_bundle
+        from peft_dml_train.evaluation.conditions import parse_conditions
+        from peft_dml_train.evaluation.report import class_table, save_plots, score_table
+        from peft_dml_train.evaluation.subsets import SUBSETS, evaluate_bundle, parse_sensors, refuse_other_classes
         from peft_dml_train.export.bundle import record_metrics
 
+        refuse_other_classes(load_bundle(bundle), recipe.spec.classes, f"recipe {config or recipe.name}")
         subsets = {sensors: parse_sensors(sensors)} if sensors else SUBSETS
-        metrics = evaluate_bundle(bundle, data, tuple(split or load_config(config).splits.test), subsets, out)
+        conditions = parse_conditions(weather or (), corruption or (), severity or ())
+        scores = evaluate_bundle(bundle, data, tuple(split or recipe.splits.test), subsets, out, conditions)
+        save_plots(scores, out / "plots")
         if record:
-            record_metrics(bundle, metrics)
-        table = Table("sensors", "mAP", "NDS", "car AP 2 m")
-        for name, m in metrics.items():
-            table.add_row(name, *(f"{v:.3f}" for v in (m["mean_ap"], m["nd_score"], m["ap"]["car"]["2.0"])))
-        Console().print(table)
+            record_metrics(bundle, scores)
+        console = Console()
+        console.print(score_table(scores))
+        condition, by_subset = next(iter(scores.items()))
+        name, metrics = next(iter(by_subset.items()))
+        console.print(class_table(metrics, f"{name}, {condition}"))
+
+
+@app.command(name="gate-plot")
+def gate_plot(
+    data: DataOption,
+    bundle: BundleOption = Path("models/demo"),
+    out: Annotated[Path, typer.Option(help="Picture; the figures go beside it as JSON")] = Path("docs/images/gate.png"),
+    split: SplitOption = None,
+    frames: Annotated[int, typer.Option(min=1, help="Frames per value, taken evenly from the scenes")] = 20,
+    config: ConfigOption = None,
+) -> None:
+    """Draw the gate's weight of each sensor against fog, its age and its noise."""
+    with _recipe(config) as recipe:
+        from peft_dml_train.evaluation.gate import measure_gate, plot_gate
+
+        plot_gate(measure_gate(bundle, data, tuple(split or recipe.splits.test), frames), out)
+        typer.echo(out)
 
 
 if __name__ == "__main__":

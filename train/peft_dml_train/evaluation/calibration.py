@@ -58,32 +58,43 @@ def expected_error(scores: np.ndarray, hits: np.ndarray, bins: int = 15) -> floa
 def calibrate_bundle(bundle: Path, data: Path, splits: tuple[str, ...]) -> dict[str, Any]:
     """Temperatures by availability mask, as `calibration.json` holds them.
 
-    IMU and GNSS do not detect: masks that differ in them alone share a temperature.
+    IMU and GNSS do not detect: masks that differ in them alone share a temperature, which gives 28; the other three of
+    the 31 masks hold nothing that detects, and there are no boxes to weigh. A subset with too few boxes takes the
+    temperature of the one that differs in the fewest sensors.
     """
     reader = NuScenesReader(data)
     runner = BundleRunner(bundle, reader)
     subsets: list[tuple[Modality, ...]] = [s for n in (1, 2, 3) for s in combinations(DETECTING, n)]
     found: dict[tuple[Modality, ...], list[tuple[np.ndarray, np.ndarray]]] = {s: [] for s in subsets}
-    for token, snapshot in runner.snapshots(scenes_of(reader, splits)):
+    for token, _, snapshot in runner.snapshots(scenes_of(reader, splits)):
         truth = reader.truth(token, keep_unseen=True)
         for subset in subsets:
             boxes = runner.detect(token, snapshot, (*subset, "imu", "gnss")).boxes
             found[subset].append((boxes.scores, matched(boxes, truth)))
     temperatures, quality = {}, {}
     for subset, entries in found.items():
-        scores = np.concatenate([s for s, _ in entries])
-        hits = np.concatenate([h for _, h in entries])
-        fitted = len(scores) >= FEWEST
-        temperature = fit_temperature(scores, hits) if fitted else 1.0
-        clipped = np.clip(scores, 1e-6, 1 - 1e-6)
-        after = 1 / (1 + ((1 - clipped) / clipped) ** (1 / temperature))
-        quality["+".join(subset)] = {
-            "boxes": len(scores),
-            "fitted": fitted,
-            "ece_before": round(expected_error(scores, hits), 4) if fitted else None,
-            "ece_after": round(expected_error(after, hits), 4) if fitted else None,
-        }
+        scores, hits = (np.concatenate(column) for column in zip(*entries, strict=True))
+        temperatures[subset], quality["+".join(subset)] = _fit(scores, hits)
+    given = {m: t for m, t in temperatures.items() if t is not None}
+    by_mask = {}
+    for subset, temperature in temperatures.items():
+        value = given[_nearest(subset, tuple(given))] if temperature is None and given else temperature or 1.0
         for imu, gnss in product("01", repeat=2):
-            key = "".join("1" if m in subset else "0" for m in DETECTING) + imu + gnss
-            temperatures[key] = round(temperature, 4)
-    return {"method": "temperature", "order": list(MODALITIES), "temperature": temperatures, "measured": quality}
+            by_mask["".join("1" if m in subset else "0" for m in DETECTING) + imu + gnss] = round(value, 4)
+    return {"method": "temperature", "order": list(MODALITIES), "temperature": by_mask, "measured": quality}
+
+
+def _fit(scores: np.ndarray, hits: np.ndarray) -> tuple[float | None, dict[str, Any]]:
+    """Temperature, none where too few boxes speak for one, and how well the scores fit without and with it."""
+    if len(scores) < FEWEST:
+        return None, {"boxes": len(scores), "fitted": False, "ece_before": None, "ece_after": None}
+    temperature = fit_temperature(scores, hits)
+    clipped = np.clip(scores, 1e-6, 1 - 1e-6)
+    after = 1 / (1 + ((1 - clipped) / clipped) ** (1 / temperature))
+    before, mended = (round(expected_error(s, hits), 4) for s in (scores, after))
+    return temperature, {"boxes": len(scores), "fitted": True, "ece_before": before, "ece_after": mended}
+
+
+def _nearest(subset: tuple[Modality, ...], choices: tuple[tuple[Modality, ...], ...]) -> tuple[Modality, ...]:
+    """The choice that differs in the fewest sensors."""
+    return min(choices, key=lambda other: len(set(subset) ^ set(other)))

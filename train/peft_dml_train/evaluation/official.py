@@ -19,6 +19,7 @@ from nuscenes.eval.common.loaders import (
     load_gt_of_sample_tokens,
     load_prediction_of_sample_tokens,
 )
+from nuscenes.eval.detection.algo import accumulate, calc_ap
 from nuscenes.eval.detection.data_classes import DetectionBox
 from nuscenes.eval.detection.evaluate import DetectionEval
 
@@ -28,6 +29,8 @@ from peft_dml_ros.core.geometry import SE3
 
 CONFIG = "detection_cvpr_2019"
 MOST_BOXES = 500
+RANGES_M = ((0.0, 20.0), (20.0, 30.0), (30.0, 50.0))
+"""Distances from the vehicle; the devkit itself ends at 30 to 50 m, by class."""
 
 
 class SampleEval(DetectionEval):
@@ -51,6 +54,27 @@ class SampleEval(DetectionEval):
             if boxes.all
             else boxes
         )
+
+    def within(self, nearest_m: float, farthest_m: float) -> dict[str, Any]:
+        """AP by class among the truth and the predictions at these distances; only classes that occur there.
+
+        The vehicle's distance decides for a prediction too: one on the other side of the border counts as missing.
+        """
+        truth, found = (_part(boxes, nearest_m, farthest_m) for boxes in (self.gt_boxes, self.pred_boxes))
+        names = [box.detection_name for box in truth.all]
+        ap = {}
+        for name in [c for c in CLASSES if c in names]:
+            curves = [accumulate(truth, found, name, self.cfg.dist_fcn_callable, d) for d in self.cfg.dist_ths]
+            ap[name] = float(np.mean([calc_ap(c, self.cfg.min_recall, self.cfg.min_precision) for c in curves]))
+        mean = float(np.mean(list(ap.values()))) if ap else None
+        return {"mean_ap": mean, "ap": ap, "objects": {c: names.count(c) for c in CLASSES}}
+
+
+def _part(boxes: EvalBoxes, nearest_m: float, farthest_m: float) -> EvalBoxes:
+    part = EvalBoxes()
+    for token in boxes.sample_tokens:
+        part.add_boxes(token, [b for b in boxes[token] if nearest_m <= b.ego_dist < farthest_m])
+    return part
 
 
 def result_rows(token: str, boxes: Boxes3D, global_SE3_base: SE3) -> list[dict[str, Any]]:
@@ -93,7 +117,8 @@ def score(
         modalities: `use_lidar`, `use_camera` ... of the results' meta data.
 
     Returns:
-        mean_ap, nd_score, tp_errors, ap (class -> distance -> AP), objects (class -> number of truth boxes).
+        mean_ap, nd_score, tp_errors, ap (class -> distance -> AP), class_errors (class -> error, None where the devkit
+        defines none), ranges (see `SampleEval.within`), objects (class -> number of truth boxes).
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.json"
@@ -101,6 +126,7 @@ def score(
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = SampleEval(nusc, path, list(results), folder)
         metrics, _ = evaluation.evaluate()
+        ranges = {f"{near:g}-{far:g} m": evaluation.within(near, far) for near, far in RANGES_M}
     summary = metrics.serialize()
     names = [box.detection_name for box in evaluation.gt_boxes.all]
     return {
@@ -108,5 +134,10 @@ def score(
         "nd_score": summary["nd_score"],
         "tp_errors": summary["tp_errors"],
         "ap": {c: {str(d): float(ap) for d, ap in by.items()} for c, by in summary["label_aps"].items()},
+        "class_errors": {
+            c: {e: None if np.isnan(v) else float(v) for e, v in errors.items()}
+            for c, errors in summary["label_tp_errors"].items()
+        },
+        "ranges": ranges,
         "objects": {c: names.count(c) for c in CLASSES},
     }

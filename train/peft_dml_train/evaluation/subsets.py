@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from peft_dml_ros.core.bundle import load_bundle
-from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
+from peft_dml_ros.core.bundle import Bundle, load_bundle
+from peft_dml_ros.core.classes import CLASSES, DETECTING, MODALITIES, Modality
 from peft_dml_ros.core.detector import Detections, Detector
 from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.params import DetectionParams
@@ -19,9 +20,13 @@ from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
 from peft_dml_ros.engines import load_engines
 from peft_dml_train.data.dataset import scenes_of
+from peft_dml_train.evaluation.conditions import CLEAR, Condition
 from peft_dml_train.evaluation.official import open_devkit, result_rows, score
 
 log = logging.getLogger(__name__)
+Scores: TypeAlias = dict[str, dict[str, dict[str, Any]]]
+"""Metrics by condition and sensor subset, as `official.score` gives them."""
+
 ALL: tuple[Modality, ...] = MODALITIES
 SUBSETS: dict[str, tuple[Modality, ...]] = {
     "all": ALL,
@@ -62,11 +67,19 @@ class BundleRunner:
         self.params = DetectionParams(score_threshold=LOWEST_SCORE, max_boxes=200)
         self._detectors: dict[int, tuple[Rig, Detector]] = {}
 
-    def snapshots(self, scenes: Iterable[str]) -> Iterator[tuple[str, Snapshot]]:
-        """Sample tokens and snapshots."""
+    def snapshots(
+        self, scenes: Iterable[str], conditions: Iterable[Condition] = (CLEAR,)
+    ) -> Iterator[tuple[str, Condition, Snapshot]]:
+        """Sample tokens and snapshots, each under every condition."""
+        conditions = tuple(conditions)
         for scene in scenes:
+            previous = None
             for token in self.reader.samples(scene):
-                yield token, self.reader.snapshot(token, self.bundle.spec)
+                snapshot = self.reader.snapshot(token, self.bundle.spec)
+                rig, truth = self.reader.rig(token), self.reader.truth(token, keep_unseen=True)
+                for condition in conditions:
+                    yield token, condition, condition.apply(snapshot, rig, previous, truth)
+                previous = snapshot
 
     def detect(self, token: str, snapshot: Snapshot, sensors: tuple[Modality, ...]) -> Detections:
         """Detections with these modalities only."""
@@ -76,10 +89,30 @@ class BundleRunner:
         return self._detectors[id(rig)][1](snapshot.without(*(m for m in MODALITIES if m not in sensors)))
 
 
+def refuse_other_classes(bundle: Bundle, wanted: tuple[str, ...], where: str) -> None:
+    """Refuse a bundle whose classes, or their order, are not the ones wanted.
+
+    Raises:
+        ConfigError: names what differs.
+    """
+    mine = bundle.spec.classes
+    if mine != wanted:
+        lacks, adds = [c for c in wanted if c not in mine], [c for c in mine if c not in wanted]
+        parts = [f"lacks {', '.join(lacks)}"] if lacks else []
+        parts += [f"has {', '.join(adds)}"] if adds else []
+        msg = f"bundle {bundle.path} has other classes than {where}: it {' and '.join(parts) or 'has another order'}"
+        raise ConfigError(f"{msg}; evaluate it with the recipe it was trained by")
+
+
 def evaluate_bundle(
-    bundle: Path, data: Path, splits: tuple[str, ...], subsets: dict[str, tuple[Modality, ...]], out: Path
-) -> dict[str, dict[str, Any]]:
-    """Official metrics of a bundle for each sensor subset.
+    bundle: Path,
+    data: Path,
+    splits: tuple[str, ...],
+    subsets: dict[str, tuple[Modality, ...]],
+    out: Path,
+    conditions: tuple[Condition, ...] = (CLEAR,),
+) -> Scores:
+    """Official metrics of a bundle for each condition and sensor subset.
 
     Args:
         bundle: Folder of the bundle.
@@ -87,22 +120,31 @@ def evaluate_bundle(
         splits: Scenes to score.
         subsets: Modalities by name.
         out: Folder for results files and metrics.json.
+        conditions: Weather and corruptions.
 
     Returns:
-        Metrics by subset name.
+        Metrics by condition and subset.
+
+    Raises:
+        ConfigError: the bundle detects other classes than the devkit scores.
     """
     reader = NuScenesReader(data)
     runner = BundleRunner(bundle, reader)
-    results: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in subsets}
-    for token, snapshot in runner.snapshots(scenes_of(reader, splits)):
+    refuse_other_classes(runner.bundle, CLASSES, "nuscenes-devkit")
+    results: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {
+        (str(condition), name): {} for condition in conditions for name in subsets
+    }
+    for token, condition, snapshot in runner.snapshots(scenes_of(reader, splits), conditions):
         pose = reader.global_SE3_base(token)
         for name, sensors in subsets.items():
-            results[name][token] = result_rows(token, runner.detect(token, snapshot, sensors).boxes, pose)
+            boxes = runner.detect(token, snapshot, sensors).boxes
+            results[str(condition), name][token] = result_rows(token, boxes, pose)
     nusc = open_devkit(data, reader.version)
-    metrics = {}
-    for name, sensors in subsets.items():
-        use = {f"use_{m}": m in sensors for m in DETECTING} | {"use_map": False, "use_external": False}
-        metrics[name] = score(nusc, results[name], out / name.replace(" ", "_"), use)
-        log.info("%s: mAP %.3f, car AP at 2 m %.3f", name, metrics[name]["mean_ap"], metrics[name]["ap"]["car"]["2.0"])
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    return metrics
+    scores: Scores = {str(condition): {} for condition in conditions}
+    for (condition, name), rows in results.items():
+        use = {f"use_{m}": m in subsets[name] for m in DETECTING} | {"use_map": False, "use_external": False}
+        folder = out / re.sub(r"[^\w.=-]+", "_", condition) / name.replace(" ", "_")
+        scores[condition][name] = m = score(nusc, rows, folder, use)
+        log.info("%s, %s: mAP %.3f, NDS %.3f", condition, name, m["mean_ap"], m["nd_score"])
+    (out / "metrics.json").write_text(json.dumps(scores, indent=1) + "\n")
+    return scores

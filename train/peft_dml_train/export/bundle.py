@@ -15,15 +15,19 @@ from peft_dml_ros.core.spec import ModelSpec, graph_inputs, graph_outputs
 from peft_dml_train.adapters.lora import merge, weights_digest
 from peft_dml_train.config import TrainConfig
 from peft_dml_train.evaluation.calibration import calibrate_bundle
+from peft_dml_train.evaluation.conditions import CLEAR
+from peft_dml_train.evaluation.report import summary
+from peft_dml_train.evaluation.subsets import Scores
 from peft_dml_train.export.card import write_card
 from peft_dml_train.export.graphs import export_graphs
 from peft_dml_train.export.parity import parity
 from peft_dml_train.loop.checkpoint import load_checkpoint
-from peft_dml_train.loop.stages import load_adapted, set_threads
+from peft_dml_train.loop.stages import DEFAULT_ADAPTER, adapter_folder, finetune_folder, load_adapted, set_threads
 
 log = logging.getLogger(__name__)
 VERSION = "0.1.0"
-DESCRIPTION = "PEFT-DML demo on simulated data: LiDAR, camera, radar, IMU, GNSS to 3D boxes, for any subset of sensors."
+IMPORTED = "LiDAR encoder and image backbone from public weights, then trained; not distributed"
+DESCRIPTION = "PEFT-DML on simulated data: LiDAR, camera, radar, IMU, GNSS to 3D boxes, for any subset of sensors."
 
 
 def graph_infos(spec: ModelSpec) -> dict[str, GraphInfo]:
@@ -39,50 +43,30 @@ def graph_infos(spec: ModelSpec) -> dict[str, GraphInfo]:
     }
 
 
-def export_bundle(config: TrainConfig, data: Path, run: Path, folder: Path) -> Path:
+def export_bundle(config: TrainConfig, data: Path, run: Path, folder: Path, adapter: str = DEFAULT_ADAPTER) -> Path:
     """Merge, export, check against the network, calibrate on the validation scenes, write manifest and card.
 
     Args:
         config: Recipe.
         data: nuScenes folder with the validation scenes.
-        run: Folder of the training run (base.pt, adapter/).
+        run: Folder of the training run (base.pt, adapter/, adapters/<name>/).
         folder: The bundle; replaced as a whole.
+        adapter: Which of the base's adapters.
 
     Returns:
         The bundle's folder.
     """
     set_threads(config)
-    adapted = load_adapted(config, run)
-    base = weights_digest(load_checkpoint(run / "base.pt"))
-    network = merge(adapted.eval()).eval()
-    counts = json.loads((run / "parameters.json").read_text())
+    network = merge(load_adapted(config, run, adapter).eval()).eval()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
-        work = Path(temporary) / config.name
+        work = Path(temporary) / folder.name
         differences = parity(network, export_graphs(network, work))
         log.info("network and graphs differ by at most %.1e", max(differences.values()))
-        shutil.copytree(run / "adapter", work / "adapter")
-        manifest = Manifest(
-            name=config.name,
-            version=VERSION,
-            description=DESCRIPTION,
-            spec=config.spec,
-            graphs=graph_infos(config.spec),
-            files={},
-            base={"name": f"{config.name}-base", "sha256": base, "weights": "trained from scratch, not distributed"},
-            adapter={
-                "library": "peft",
-                "kind": "LoRA on convolutions and linear layers, bottleneck adapters",
-                "rank": config.adapters.rank,
-                "alpha": config.adapters.alpha,
-                "folder": "adapter",
-                "merged": True,
-            },
-            provenance=_provenance(config, data, run),
-            parameters=counts,
-            trained_share=counts["share"],
-            metrics={"onnx_parity": differences},
-        )
+        shutil.copytree(adapter_folder(run, adapter), work / "adapter")
+        manifest = _manifest(config, data, run, adapter, folder.name)
+        manifest = manifest.model_copy(update={"metrics": {"onnx_parity": differences}})
+        # The calibration runs the bundle, so there must be one that loads before it.
         write_manifest(work, manifest)
         calibration = calibrate_bundle(work, data, config.splits.val)
         (work / CALIBRATION).write_text(json.dumps(calibration, indent=1) + "\n")
@@ -94,10 +78,39 @@ def export_bundle(config: TrainConfig, data: Path, run: Path, folder: Path) -> P
     return folder
 
 
-def _provenance(config: TrainConfig, data: Path, run: Path) -> dict[str, Any]:
+def _manifest(config: TrainConfig, data: Path, run: Path, adapter: str, name: str) -> Manifest:
+    counts = json.loads((run / "parameters.json").read_text())
+    return Manifest(
+        name=name,
+        version=VERSION,
+        description=DESCRIPTION,
+        spec=config.spec,
+        graphs=graph_infos(config.spec),
+        files={},
+        base={
+            "name": f"{config.name}-base",
+            "sha256": weights_digest(load_checkpoint(run / "base.pt")),
+            "weights": IMPORTED if (run / "import.json").is_file() else "trained from scratch, not distributed",
+        },
+        adapter={
+            "name": adapter,
+            "library": "peft",
+            "kind": "LoRA on convolutions and linear layers, bottleneck adapters",
+            "rank": config.adapters.rank,
+            "alpha": config.adapters.alpha,
+            "folder": "adapter",
+            "merged": True,
+        },
+        provenance=_provenance(config, data, run, adapter),
+        parameters=counts,
+        trained_share=counts["share"],
+    )
+
+
+def _provenance(config: TrainConfig, data: Path, run: Path, adapter: str) -> dict[str, Any]:
     stages = {}
-    for stage in ("pretrain", "finetune"):
-        last = load_checkpoint(run / stage / "last.pt")
+    for stage, folder in (("pretrain", run / "pretrain"), ("finetune", finetune_folder(run, adapter))):
+        last = load_checkpoint(folder / "last.pt")
         stages[stage] = {"steps": last["step"], "minutes": round(last["elapsed_s"] / 60, 1)}
     about = next(iter(sorted(data.glob("*/simulate.json"))), data / "simulate.json")
     simulated = about.is_file()
@@ -114,11 +127,26 @@ def _provenance(config: TrainConfig, data: Path, run: Path) -> dict[str, Any]:
     }
 
 
-def record_metrics(folder: Path, metrics: dict[str, Any]) -> None:
-    """Put evaluation figures into the manifest and the model card."""
+def record_metrics(folder: Path, scores: Scores) -> None:
+    """Put evaluation figures into the manifest and the model card.
+
+    Clear air gives the bundle's own figures (`map`, `nds`, `mate`, `mase`, `maoe`, `mave`, `maae`, `subsets`) and the
+    tables behind them (`test`); every other condition adds to `conditions`.
+    """
     bundle = load_bundle(folder)
-    merged = {**bundle.manifest.metrics, "test": metrics}
-    manifest = bundle.manifest.model_copy(update={"metrics": merged})
+    metrics = dict(bundle.manifest.metrics)
+    conditions = dict(metrics.get("conditions", {}))
+    for condition, by_subset in scores.items():
+        figures = {name: summary(m) for name, m in by_subset.items()}
+        if condition != str(CLEAR):
+            conditions[condition] = {**conditions.get(condition, {}), **figures}
+            continue
+        test = {**metrics.get("test", {}), **by_subset}
+        subsets = {name: {k: summary(m)[k] for k in ("map", "nds")} for name, m in test.items()}
+        metrics |= {**(summary(test["all"]) if "all" in test else {}), "subsets": subsets, "test": test}
+    if conditions:
+        metrics["conditions"] = conditions
+    manifest = bundle.manifest.model_copy(update={"metrics": metrics})
     calibration = json.loads((folder / CALIBRATION).read_text()) if (folder / CALIBRATION).is_file() else {}
     write_card(folder, manifest, calibration)
     write_manifest(folder, manifest)

@@ -11,16 +11,66 @@ from peft_dml_ros.core.classes import CLASSES
 
 CARD = "MODEL_CARD.md"
 MANY = 20
-KNOWN_FAILURES = """\
+WEAK = 0.2
+LEAST_GAIN = 0.01
+MUCH = {"orient_err": 0.6, "vel_err": 0.8}
+"""From these errors on, the card warns: radians of heading, m/s of velocity."""
+
+ALWAYS = """\
 - Trained and tested on simulated drives only. On real recordings expect far less; the project reports what it reaches
   on a real keyframe as it is.
 - One simulated rig. Other mountings work in principle, since calibration is an input, but were never trained on.
 - Without LiDAR, heights and distances of far objects are guesses: see the distances in the table by threshold.
-- Headings and velocities are hardly learnt in so short a training (mAOE and mAVE above): a box may point backwards or
-  sideways, and moving objects may be given as standing.
 - Radar alone sees moving and metallic things; pedestrians and cones are mostly missed.
 - Classes with few test objects (the table gives the numbers) have figures that say little.
 - It is a demonstration, not a safety component."""
+
+
+def _failures(test: dict[str, Any]) -> list[str]:
+    lines = []
+    for m in (m for name, m in test.items() if name == "all"):
+        if m["tp_errors"]["orient_err"] > MUCH["orient_err"]:
+            lines.append(
+                f"- Headings are hardly learnt (mAOE {m['tp_errors']['orient_err']:.2f}): boxes may lie askew."
+            )
+        if m["tp_errors"]["vel_err"] > MUCH["vel_err"]:
+            lines.append(f"- Velocities are off by {m['tp_errors']['vel_err']:.1f} m/s in the mean (mAVE).")
+        weak = [c for c in CLASSES if m["objects"][c] >= MANY and m["ap"][c]["2.0"] < WEAK]
+        if weak:
+            lines.append(f"- AP at 2 m below {WEAK} with all sensors: {', '.join(weak)}.")
+    return [*lines, ALWAYS]
+
+
+def _motion_line(test: dict[str, Any]) -> list[str]:
+    if not {"all", "no motion"} <= test.keys():
+        return []
+    with_, without = (test[name]["tp_errors"]["vel_err"] for name in ("all", "no motion"))
+    gain = (without - with_) / without if without else 0.0
+    verdict = f"lower it by {gain:.1%}" if gain >= LEAST_GAIN else "do not lower it"
+    return [f"IMU and GNSS {verdict}: the velocity error (mAVE) is {with_:.3f} with them, {without:.3f} without.", ""]
+
+
+def _condition_table(conditions: dict[str, Any]) -> list[str]:
+    names = list(dict.fromkeys(name for by_subset in conditions.values() for name in by_subset))
+    lines = ["mAP / NDS in weather and under corruptions:", "", "| condition | " + " | ".join(names) + " |"]
+    lines.append("|---|" + "---|" * len(names))
+    for condition, by_subset in conditions.items():
+        cells = [f"{by_subset[n]['map']:.3f} / {by_subset[n]['nds']:.3f}" if n in by_subset else "" for n in names]
+        lines.append(f"| {condition} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _range_table(test: dict[str, Any]) -> list[str]:
+    measured = {name: m["ranges"] for name, m in test.items() if "ranges" in m}
+    if not measured:
+        return []
+    ranges = list(next(iter(measured.values())))
+    lines = ["mAP by distance, over the classes that occur there:", "", "| sensors | " + " | ".join(ranges) + " |"]
+    lines.append("|---|" + "---|" * len(ranges))
+    for name, parts in measured.items():
+        cells = ["" if parts[r]["mean_ap"] is None else f"{parts[r]['mean_ap']:.3f}" for r in ranges]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
 
 
 def _subset_table(test: dict[str, Any]) -> list[str]:
@@ -64,12 +114,13 @@ def write_card(folder: Path, manifest: Manifest, calibration: dict[str, Any]) ->
     """Write MODEL_CARD.md into a bundle."""
     p, origin, test = manifest.parameters, manifest.provenance, manifest.metrics.get("test", {})
     stages = "; ".join(f"{n}: {s['steps']} steps, {s['minutes']} min" for n, s in origin.get("stages", {}).items())
+    kind = "simulated" if origin.get("simulated", True) else "real"
     lines = [
         f"# {manifest.name} {manifest.version}",
         "",
         manifest.description,
         "",
-        f"Licence: {manifest.licence}. Trained on simulated data; seed {origin.get('seed')}.",
+        f"Licence: {manifest.licence}. Trained on {kind} data; seed {origin.get('seed')}.",
         "",
         "## How it was made",
         "",
@@ -78,7 +129,10 @@ def write_card(folder: Path, manifest: Manifest, calibration: dict[str, Any]) ->
         f"Data: {origin.get('data')}.",
         *([origin["note"]] if "note" in origin else []),
         "",
-        "The encoders are pretrained from scratch on the training scenes, then frozen; the fine-tuning trains LoRA",
+        f"Base: {manifest.base.get('weights')}; sha256 {str(manifest.base.get('sha256'))[:16]}.",
+        f"Bundles on one base name the same hash; this one holds the adapter '{manifest.adapter.get('name', 'default')}'.",
+        "",
+        "The encoders are pretrained on the training scenes, then frozen; the fine-tuning trains LoRA",
         f"(rank {manifest.adapter.get('rank')}) on their convolutions and linear layers, bottleneck adapters,",
         "projections, fusion and head. The adapter is merged into the graphs and kept in `adapter/` in peft's format.",
         "",
@@ -94,10 +148,12 @@ def write_card(folder: Path, manifest: Manifest, calibration: dict[str, Any]) ->
     ]
     if test:
         lines += ["nuscenes-devkit's own detection evaluation on test scenes that no training has seen.", ""]
-        lines += [*_subset_table(test), "", "AP at 2 m by class:", "", *_class_table(test), ""]
+        lines += [*_subset_table(test), "", *_motion_line(test), "AP at 2 m by class:", "", *_class_table(test), ""]
+        lines += _range_table(test)
+        lines += _condition_table(conditions) if (conditions := manifest.metrics.get("conditions")) else []
         lines += ["Not one of these figures compares with published nuScenes results: the data are simulated.", ""]
     else:
         lines += ["Not evaluated yet: `peft-dml-train evaluate` writes the figures here.", ""]
     lines += ["## Confidence calibration", "", *_calibration(calibration), ""]
-    lines += ["## Known failures", "", KNOWN_FAILURES, ""]
+    lines += ["## Known failures", "", *_failures(test), ""]
     (folder / CARD).write_text("\n".join(lines))

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from pathlib import Path
 
 from peft_dml_ros.core.errors import ConfigError, DataError
@@ -68,3 +70,19 @@ def _complaint(accounts: dict[str, Account], out: Path) -> str:
         ]
     shown = "; ".join(lines[:8]) + (f"; and {len(lines) - 8} more" if len(lines) > 8 else "")
     return f"{shown}. All of it is in {out / ACCOUNT}; mend the recipe's sizes, or take what fits with --partial"
+
+
+def account_lines(accounts: dict[str, Account]) -> list[str]:
+    """The accounts in words: counts, and every tensor that was left or not filled."""
+    lines = []
+    for name, account in accounts.items():
+        values = sum(math.prod(entry["shape"]) for entry in account.used)
+        lines.append(f"{name}: {len(account.used)} tensors used ({values:,} values), {len(account.unused)} not used")
+        reasons = Counter(entry["reason"] for entry in account.unused)
+        lines += [f"  not used: {count} ({text})" for text, count in reasons.items()]
+        lines += [f"  missing: {target}" for target in account.missing]
+        lines += [
+            f"  shapes differ: {m['source']} {m['source_shape']}, {m['target']} {m['target_shape']}"
+            for m in account.mismatched
+        ]
+    return lines

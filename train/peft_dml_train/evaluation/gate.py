@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does the gate react? Its weight of a sensor against the visibility in fog, the sensor's age and its noise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
+from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.core.snapshot import Snapshot
+from peft_dml_ros.datasets.nuscenes import NuScenesReader
+from peft_dml_ros.sim.corruptions import corrupt
+from peft_dml_ros.sim.weather import Weather, apply_to_snapshot
+from peft_dml_train.data.dataset import scenes_of
+from peft_dml_train.evaluation.subsets import BundleRunner
+
+FOG_M = (1000.0, 400.0, 200.0, 100.0, 50.0, 25.0)
+AGES_S = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
+SEVERITIES = (0, 1, 2, 3)
+NOISE: dict[Modality, str] = {"lidar": "pointsreducing", "camera": "dark", "radar": "radar_spurious_points"}
+"""The corruption that stands for each sensor's noise."""
+
+Change = Callable[[Snapshot, Rig], Snapshot]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """One quantity that is varied.
+
+    Attributes:
+        name: Of the quantity.
+        label: Of its axis.
+        values: What it takes.
+        changes: For each value, what is done to a frame.
+        watched: The modality whose weight should fall, or all that detect.
+    """
+
+    name: str
+    label: str
+    values: tuple[float, ...]
+    changes: tuple[Change, ...]
+    watched: tuple[Modality, ...]
+
+
+def _fog(visibility_m: float) -> Change:
+    return lambda snapshot, rig: apply_to_snapshot(snapshot, rig, Weather(fog_visibility_m=visibility_m))
+
+
+def _aged(modality: Modality, age_s: float) -> Change:
+    return lambda snapshot, _: replace(snapshot, age_s={**snapshot.age_s, modality: age_s})
+
+
+def _noisy(modality: Modality, severity: int) -> Change:
+    if not severity:
+        return lambda snapshot, _: snapshot
+    return lambda snapshot, rig: corrupt(snapshot, NOISE[modality], severity, rig)
+
+
+def sweeps() -> list[Sweep]:
+    """Fog for all sensors at once; age and noise for each in turn."""
+    found = [Sweep("fog", "visibility in fog (m)", FOG_M, tuple(_fog(v) for v in FOG_M), DETECTING)]
+    for m in DETECTING:
+        found.append(Sweep(f"age_{m}", f"age of {m} (s)", AGES_S, tuple(_aged(m, a) for a in AGES_S), (m,)))
+        noisy = tuple(_noisy(m, s) for s in SEVERITIES)
+        values = tuple(float(s) for s in SEVERITIES)
+        found.append(Sweep(f"noise_{m}", f"{NOISE[m]}, severity", values, noisy, (m,)))
+    return found
+
+
+def measure_gate(bundle: Path, data: Path, splits: tuple[str, ...], most_frames: int) -> dict[str, Any]:
+    """Mean gate weights along every sweep.
+
+    Args:
+        bundle: Folder of the bundle.
+        data: nuScenes folder.
+        splits: Scenes; frames are taken evenly from them.
+        most_frames: Frames per value.
+
+    Returns:
+        By sweep: label, values, and weight (value -> modality), its standard error, and the watched modalities.
+    """
+    reader = NuScenesReader(data)
+    runner = BundleRunner(bundle, reader)
+    tokens = [token for scene in scenes_of(reader, splits) for token in reader.samples(scene)]
+    picked = [tokens[i] for i in np.unique(np.linspace(0, len(tokens) - 1, min(most_frames, len(tokens))).astype(int))]
+    plan = sweeps()
+    gates = {s.name: np.zeros((len(s.values), len(picked), len(MODALITIES))) for s in plan}
+    for column, token in enumerate(picked):
+        snapshot, rig = reader.snapshot(token, runner.bundle.spec), reader.rig(token)
+        for sweep in plan:
+            for row, change in enumerate(sweep.changes):
+                gates[sweep.name][row, column] = runner.detect(token, change(snapshot, rig), MODALITIES).gate
+    return {
+        s.name: {
+            "label": s.label,
+            "values": list(s.values),
+            "watched": list(s.watched),
+            "frames": len(picked),
+            "weight": {m: gates[s.name][..., i].mean(1).round(4).tolist() for i, m in enumerate(MODALITIES)},
+            "standard_error": {
+                m: (gates[s.name][..., i].std(1) / len(picked) ** 0.5).round(4).tolist()
+                for i, m in enumerate(MODALITIES)
+            },
+        }
+        for s in plan
+    }
+
+
+def plot_gate(measured: dict[str, Any], picture: Path) -> None:
+    """One panel per sweep, and the figures as JSON beside the picture."""
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture.with_suffix(".json").write_text(json.dumps(measured, indent=1) + "\n")
+    figure = Figure(figsize=(13, 6), layout="constrained")
+    panels = figure.subplots(2, 4).ravel()
+    colours = dict(zip(MODALITIES, ("tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:gray"), strict=True))
+    for axes, entry in zip(panels, measured.values(), strict=False):
+        for m in MODALITIES:
+            watched = m in entry["watched"]
+            axes.errorbar(
+                entry["values"],
+                entry["weight"][m],
+                yerr=entry["standard_error"][m],
+                color=colours[m],
+                label=m,
+                lw=2.2 if watched else 0.9,
+                alpha=1.0 if watched else 0.5,
+            )
+        if entry["label"].startswith("visibility"):
+            axes.set_xscale("log")
+            axes.invert_xaxis()
+        axes.set_xlabel(entry["label"])
+        axes.set_ylim(0, 1)
+        axes.grid(alpha=0.3)
+    for axes in panels[len(measured) :]:
+        axes.axis("off")
+    panels[-1].legend(*panels[0].get_legend_handles_labels(), loc="center", title="gate weight of")
+    figure.savefig(picture, dpi=100)
