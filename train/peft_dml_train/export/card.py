@@ -130,7 +130,7 @@ def write_card(folder: Path, manifest: Manifest, calibration: dict[str, Any]) ->
         *([origin["note"]] if "note" in origin else []),
         "",
         f"Base: {manifest.base.get('weights')}; sha256 {str(manifest.base.get('sha256'))[:16]}.",
-        f"Bundles on one base name the same hash; this one holds the adapter '{manifest.adapter.get('name', 'default')}'.",
+        f"Bundles on one base name the same hash. Adapter here: '{manifest.adapter.get('name', 'default')}'.",
         "",
         "The encoders are pretrained on the training scenes, then frozen; the fine-tuning trains LoRA",
         f"(rank {manifest.adapter.get('rank')}) on their convolutions and linear layers, bottleneck adapters,",
