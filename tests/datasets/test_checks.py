@@ -16,7 +16,7 @@ from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.datasets.checks import MODULES, RULES, Severity, check_dataset
 from peft_dml_ros.datasets.checks.model import rule
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.datasets.nuscenes_images import image_size_px, read_image
+from peft_dml_ros.datasets.nuscenes_images import image_size_px, jpeg_damage, read_image
 from peft_dml_ros.datasets.source import open_source
 
 VERSION = "v1.0-test-rig"
@@ -98,6 +98,13 @@ def _jump(rows) -> None:
     rows[10]["translation"][0] += 50.0
 
 
+def _grey_below(root) -> None:
+    """The middle of an image lost, its end intact: decoders show what is above, and grey."""
+    path = sensor_file(root, "CAM_FRONT")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) // 4) + data[len(data) * 3 // 4 :])
+
+
 DAMAGE = [
     ("STR001", (lambda root: (root / VERSION / "visibility.json").unlink())),
     ("STR002", (lambda root: (root / VERSION / "category.json").write_text('[{"token": "a'))),
@@ -139,6 +146,7 @@ DAMAGE = [
     ("FMT004", (lambda root: sensor_file(root, "RADAR_FRONT").write_bytes(b"VERSION 0.7\nDATA ascii\n"))),
     ("FMT005", cut("CAM_FRONT", 300)),
     ("FMT005", (lambda root: sensor_file(root, "CAM_FRONT").write_text("<html>404</html>"))),
+    ("FMT005", _grey_below),
     ("FMT005", setting("sample_data", -1, width=1600)),
     ("FMT006", _move_to_sweeps),
     ("FMT007", (lambda root: (root / "can_bus" / "scene-0001_ms_imu.json").write_text('[{"utime": 1}, {"ut'))),
@@ -187,6 +195,21 @@ def test_bytes_and_records_are_named(mini_copy):
     assert "of 500" in found["STR002"].what
     assert found["STR003"].where.endswith("sample.json record 4")
     assert "last whole point ends at byte 9980" in found["FMT002"].what
+
+
+def test_damage_inside_an_image_is_found_and_padding_is_none(mini, real_keyframe):
+    sound = sensor_file(mini, "CAM_FRONT").read_bytes()
+    middle = len(sound) // 2
+    damaged = (
+        sound[:middle] + b"\xff\xd9",
+        sound[:middle] + sound[middle + 200 :],
+        sound[:middle] + bytes(200) + sound[middle + 200 :],
+    )
+    assert all(jpeg_damage(data) for data in damaged)
+    assert not any(map(jpeg_damage, (sound, sound + bytes(500), sound[:-2] + b"\0\0\0" + sound[-2:], b"\x89PNG")))
+    files = list(real_keyframe.glob("samples/CAM_*/*.jpg"))
+    assert len(files) == 6
+    assert not [path for path in files if jpeg_damage(path.read_bytes())]
 
 
 def test_rules_and_groups_can_be_left_out(mini_copy):
@@ -245,6 +268,7 @@ def test_image_headers_tell_the_size(mini, tmp_path):
         (cut("LIDAR_TOP", 7), r"LIDAR_TOP.*cut off within the point that starts at byte 9980"),
         (cut("RADAR_FRONT", 40), r"RADAR_FRONT.*promises 20 points of 43 bytes from byte \d+ on, but ends at byte \d+"),
         (cut("CAM_FRONT", 300), r"CAM_FRONT.*cut off: it stops at byte \d+"),
+        (_grey_below, r"CAM_FRONT.*is damaged inside \(.*\); copy it again"),
         (
             (lambda root: sensor_file(root, "CAM_FRONT").write_text("<html>404</html>")),
             r"CAM_FRONT.*neither JPEG nor PNG: it begins with 3c 68 74",
