@@ -42,7 +42,7 @@ KINDS: Final[dict[str, Kind]] = {
     "trailer": Kind("vehicle.trailer", (11.5, 2.7, 3.7), (1.8, 0.2, 0.3), 18.0, 0.4),
     "construction_vehicle": Kind("vehicle.construction", (6.5, 2.75, 3.1), (1.0, 0.3, 0.35), 14.0, 0.35),
     "pedestrian": Kind("human.pedestrian.adult", (0.68, 0.63, 1.74), (0.16, 0.08, 0.13), -2.0, 0.35),
-    "motorcycle": Kind("vehicle.motorcycle", (2.07, 0.63, 1.34), (0.25, 0.07, 0.1), 2.0, 0.11),
+    "motorcycle": Kind("vehicle.motorcycle", (2.07, 0.63, 1.34), (0.25, 0.07, 0.1), 2.0, 0.075),
     "bicycle": Kind("vehicle.bicycle", (1.75, 0.6, 1.3), (0.12, 0.07, 0.14), 1.0, 0.3),
     "traffic_cone": Kind("movable_object.trafficcone", (0.37, 0.36, 0.95), (0.05, 0.05, 0.17), -2.0, 0.6),
     "barrier": Kind("movable_object.barrier", (0.52, 2.3, 1.0), (0.06, 0.3, 0.1), 2.0, 0.12),

@@ -197,7 +197,7 @@ def drive_cycles(street: Street) -> None:
         s = street.span_m[0] + float(rng.uniform(0, 40))
         speed = float(rng.uniform(3.0, 6.0))
         while s < street.span_m[1]:
-            cls = "bicycle" if rng.random() < 0.85 else "motorcycle"
+            cls = "bicycle" if rng.random() < 0.93 else "motorcycle"
             stations = s + direction * speed * STEP_S * np.arange(street.steps)
             street.add(cls, street.along(stations, offset + float(rng.normal(0, 0.15)), direction), ridden=True)
             s += float(rng.uniform(30, 170))

@@ -190,9 +190,9 @@ def traffic_cone(_size_m: tuple[float, float, float], rng: np.random.Generator) 
     orange, white = Material((0.9, 0.28, 0.05), 0.5), Material((0.95, 0.95, 0.95), 1.0)
     foot = box((0.4, 0.4, 0.05), DARK)
     if rng.random() < 0.75:
-        radii, heights = (0.11, 0.08, 0.055, 0.025), (0.05, 0.35, 0.55, 0.8)
+        radii, heights = (0.08, 0.055, 0.04, 0.02), (0.05, 0.35, 0.55, 0.8)
     else:
-        radii, heights = (0.08, 0.07, 0.07, 0.06), (0.05, 0.4, 0.65, 0.95)
+        radii, heights = (0.055, 0.05, 0.05, 0.045), (0.05, 0.4, 0.65, 0.95)
     bands = [column(radii[k : k + 2], heights[k : k + 2], white if k == 1 else orange) for k in range(3)]
     return merge([foot, *bands])
 

@@ -49,9 +49,11 @@ def park(street: Street, sites: list[Lot]) -> None:
                 s += 4.0
                 continue
             if cls == "motorcycle":
+                raised = rng.random() < 0.5
+                where, base = (side * (road.kerb_m + 1.0), KERB_M) if raised else (offset, 0.0)
                 for k in range(int(rng.integers(2, 9))):
                     lean = forward + side * np.pi / 2 + float(rng.normal(0, 0.12))
-                    street.stand("motorcycle", s + 0.5 + 0.8 * k, offset, lean)
+                    street.stand("motorcycle", s + 0.5 + 0.72 * k, where, lean, base_z_m=base)
                 s += 7.2
                 continue
             flip = np.pi if rng.random() < 0.06 else 0.0
