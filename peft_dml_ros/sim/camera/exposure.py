@@ -15,7 +15,7 @@ NOMINAL_S: Final = 3e-3
 """Exposure at gain 1 of a scene that needs neither more nor less, with the sun at the zenith."""
 
 SHORTEST_S: Final = 2e-4
-LONGEST_S: Final = 8e-3
+LONGEST_S: Final = 5e-3
 TARGET: Final = 0.27
 """Mean of the light after exposure."""
 
@@ -100,14 +100,13 @@ def _random(seed, index):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN20
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
-def _flow(matrix, x, y, inverse_z, u, v):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Pixels that a point moves by during the exposure; x, y are its normalised coordinates."""
-    a = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] + matrix[0, 3] * inverse_z
-    b = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] + matrix[1, 3] * inverse_z
-    c = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] + matrix[2, 3] * inverse_z
-    if c <= 0.1:
-        return 0.0, 0.0
-    return a / c - u, b / c - v
+def _flow(m, which, x, y, inverse_z):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Pixel that a point moves to during the exposure; x, y are its normalised coordinates."""
+    a = m[which, 0, 0] * x + m[which, 0, 1] * y + m[which, 0, 2] + m[which, 0, 3] * inverse_z
+    b = m[which, 1, 0] * x + m[which, 1, 1] * y + m[which, 1, 2] + m[which, 1, 3] * inverse_z
+    c = m[which, 2, 0] * x + m[which, 2, 1] * y + m[which, 2, 2] + m[which, 2, 3] * inverse_z
+    c = max(c, 0.1)
+    return a / c, b / c
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
@@ -168,7 +167,8 @@ def develop(
             which = group[number] + 1 if number >= 0 else 0
             if moves[which]:
                 u, v = column + 0.5, row + 0.5
-                du, dv = _flow(motion[which], (u - cx) / fx, (v - cy) / fy, inverse_z[row, column], u, v)
+                end = _flow(motion, which, (u - cx) / fx, (v - cy) / fy, inverse_z[row, column])
+                du, dv = end[0] - u, end[1] - v
                 if abs(du) > 1.0 or abs(dv) > 1.0:
                     red, green, blue = _smear(light, row, column, du, dv, float(bits & _LOW16) / 65536.0)
             red, green, blue = scale * (red + flare), scale * (green + flare), scale * (blue + flare)

@@ -100,7 +100,7 @@ def _mix(a, b, share):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
-def _lit(maps, sun: Sunshine, p, facing):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _lit(maps, sun: Sunshine, p, n, facing):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Share of the sun that reaches a point, by the sharpest map that holds it; beyond all of them, all of it."""
     last = maps.shape[1] - 2
     level = 0
@@ -110,16 +110,19 @@ def _lit(maps, sun: Sunshine, p, facing):  # type: ignore[no-untyped-def]  # noq
         u, v = _affine(sun.column[1], p) - 0.5, _affine(sun.row[1], p) - 0.5
         if not (1 <= u < last and 1 <= v < last):
             return 1.0
-    # A slanted face climbs within one texel: it must not shade itself.
-    slope = min(np.sqrt(max(1.0 - facing * facing, 0.0)) / facing, 10.0)
-    height = _affine(sun.height_m, p) + 0.015 + sun.texel_m[level] * (0.2 + slope)
+    # A slanted face climbs from texel to texel, by so much towards each side: it must not shade itself.
+    texel_m = sun.texel_m[level]
+    scale, steepest = -texel_m * texel_m / facing, 30.0 * texel_m
+    up_u = min(max(scale * _dot(sun.column[level], n), -steepest), steepest)
+    up_v = min(max(scale * _dot(sun.row[level], n), -steepest), steepest)
     i, j = int(v), int(u)
     a, b = v - i, u - j
+    height = _affine(sun.height_m, p) + 0.02 + 0.2 * texel_m - a * up_v - b * up_u
     lit = 0.0
     lit += (1 - a) * (1 - b) if maps[level, i, j] <= height else 0.0
-    lit += (1 - a) * b if maps[level, i, j + 1] <= height else 0.0
-    lit += a * (1 - b) if maps[level, i + 1, j] <= height else 0.0
-    lit += a * b if maps[level, i + 1, j + 1] <= height else 0.0
+    lit += (1 - a) * b if maps[level, i, j + 1] <= height + up_u else 0.0
+    lit += a * (1 - b) if maps[level, i + 1, j] <= height + up_v else 0.0
+    lit += a * b if maps[level, i + 1, j + 1] <= height + up_v + up_u else 0.0
     return lit
 
 
@@ -249,7 +252,7 @@ def shade(
                 own = (albedos[f, 0], albedos[f, 1], albedos[f, 2])
                 albedo, glass = _painted(looks.surface[f], own, s, t, p, n, away, paint)
                 facing = _dot(n, sun.direction)
-                lit = _lit(maps, sun, p, facing) if facing > 0 else 0.0
+                lit = _lit(maps, sun, p, n, facing) if facing > 0 else 0.0
                 colour = _reflected(albedo, glass, d, n, facing, lit, away, sun)
             light[row, column, 0] = colour[0]
             light[row, column, 1] = colour[1]
