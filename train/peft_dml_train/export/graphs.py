@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from peft_dml_ros.core.classes import MODALITIES
+from peft_dml_ros.core.errors import BundleError
 from peft_dml_ros.core.spec import ModelSpec, graph_inputs, graph_outputs
 from peft_dml_train.data.synthetic import random_feeds
+from peft_dml_train.export.operators import operator_problems, prepare
 from peft_dml_train.fusion.attention import pooled_gate
 from peft_dml_train.head.candidates import top_candidates
 from peft_dml_train.network import PeftDmlNetwork
@@ -91,7 +93,10 @@ def export_graphs(network: PeftDmlNetwork, folder: Path) -> dict[str, Path]:
                 opset_version=OPSET,
                 dynamo=False,
             )
-        onnx.save(onnxslim.slim(onnx.load(path)), path)
-        onnx.checker.check_model(str(path))
+        model = prepare(onnxslim.slim(onnx.load(path)))
+        if problems := operator_problems(model):
+            msg = f"{path} cannot run in TensorRT: {'; '.join(problems)}; change the network, or leave it out"
+            raise BundleError(msg)
+        onnx.save(model, path)
         paths[graph] = path
     return paths

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which operators a graph may hold, so that TensorRT runs it without plug-ins, and rewrites that bring it there.
+
+Rules: onnx-tensorrt's operator table (10.x) and its known gaps.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+SUPPORTED: Final = frozenset(
+    """
+    Abs Add And ArgMax ArgMin AveragePool BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv
+    ConvTranspose Cos CumSum DepthToSpace DequantizeLinear Div Einsum Elu Equal Erf Exp Expand Flatten Floor Gather
+    GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GridSample HardSigmoid
+    HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax MatMul Max
+    MaxPool Mean Min Mod Mul Neg Not OneHot Or PRelu Pad Pow QuantizeLinear Reciprocal ReduceL1 ReduceL2 ReduceMax
+    ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize Round ScatterElements ScatterND Selu
+    Shape Sigmoid Sign Sin Slice Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub Sum Tan Tanh Tile TopK Transpose
+    Unsqueeze Where Xor
+    """.split()  # noqa: SIM905 (a table to read)
+)
+"""Operators that TensorRT 10 and 11 import natively. Not among them, on purpose: NonZero (its shape depends on data),
+loops and branches, and all that needs a plug-in."""
+
+MAX_TOPK: Final = 3839
+SHAPING: Final = frozenset({"Reshape", "Transpose", "Unsqueeze", "Squeeze", "Flatten", "Identity"})
+
+
+def operator_problems(model: onnx.ModelProto) -> list[str]:
+    """Everything in a graph that TensorRT would refuse, or get wrong without saying so; empty when it may go out."""
+    weights = {w.name: w for w in model.graph.initializer}
+    problems = [f"input or output '{v.name}' has no static shape" for v in _values(model) if not _is_static(v)]
+    problems += [f"opset of domain '{o.domain}'" for o in model.opset_import if o.domain not in {"", "ai.onnx"}]
+    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in (*model.graph.value_info, *model.graph.input)}
+    for node in model.graph.node:
+        name = f"{node.op_type} '{node.name}'"
+        if node.domain not in {"", "ai.onnx"} or node.op_type not in SUPPORTED:
+            problems.append(f"{name} is no operator that TensorRT has")
+        if node.op_type.startswith("Scatter") and _attribute(node, "reduction", b"none") != b"none":
+            problems.append(f"{name} reduces; TensorRT ignores that")
+        if node.op_type == "TopK" and not _within_topk(weights.get(node.input[1])):
+            problems.append(f"{name} must have a constant K of at most {MAX_TOPK}")
+        if node.op_type == "GridSample" and ranks.get(node.input[0], 4) != 4:
+            problems.append(f"{name} must have an input of 4 dimensions")
+        if node.op_type in {"QuantizeLinear", "DequantizeLinear"} and not _is_symmetric(node, weights):
+            problems.append(f"{name} must have a zero point of 0 in int8")
+    for value in model.graph.input:
+        readers = [n for n in model.graph.node if value.name in n.input]
+        is_uint8 = value.type.tensor_type.elem_type == TensorProto.UINT8
+        if is_uint8 and any(n.op_type != "Cast" for n in readers):
+            problems.append(
+                f"uint8 input '{value.name}' must be cast before anything else; TensorRT has it as input only"
+            )
+    return problems
+
+
+def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Bring an exported graph to a form that TensorRT takes and every runtime runs faster; results stay the same.
+
+    Casts of uint8 inputs move to the front, constant factors before a matrix product into its matrix, and a softmax
+    over an inner axis, which ONNX Runtime would transpose twice for, becomes the arithmetic that it stands for.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    _cast_inputs_first(result.graph)
+    _fold_factors(result.graph)
+    _spell_out_softmax(result.graph)
+    onnx.checker.check_model(result)
+    return result
+
+
+def _cast_inputs_first(graph: onnx.GraphProto) -> None:
+    for value in graph.input:
+        if value.type.tensor_type.elem_type != TensorProto.UINT8:
+            continue
+        chain, tensor = [], value.name
+        while len(readers := [n for n in graph.node if tensor in n.input]) == 1 and readers[0].op_type in SHAPING:
+            chain.append(readers[0])
+            tensor = readers[0].output[0]
+        if not chain or len(readers) != 1 or readers[0].op_type != "Cast":
+            continue
+        cast = readers[0]
+        end = cast.output[0]
+        at = list(graph.node).index(chain[0])
+        graph.node.remove(cast)
+        chain[-1].output[0] = end
+        cast.input[0], cast.output[0] = value.name, f"{value.name}_cast"
+        chain[0].input[0] = cast.output[0]
+        graph.node.insert(at, cast)
+        del graph.value_info[:]
+
+
+def _fold_factors(graph: onnx.GraphProto) -> None:
+    weights = {w.name: w for w in graph.initializer}
+    for multiply in [n for n in graph.node if n.op_type == "Mul"]:
+        readers = [n for n in graph.node if multiply.output[0] in n.input]
+        factor = weights.get(multiply.input[1])
+        if factor is None or len(readers) != 1 or readers[0].op_type != "MatMul" or readers[0].input[1] not in weights:
+            continue
+        matrix = numpy_helper.to_array(weights[readers[0].input[1]])
+        scale = numpy_helper.to_array(factor).reshape(-1)
+        if matrix.ndim != 2 or len(scale) not in {1, len(matrix)}:
+            continue
+        name = f"{readers[0].input[1]}_scaled"
+        graph.initializer.append(numpy_helper.from_array((matrix * scale[:, None]).astype(matrix.dtype), name))
+        readers[0].input[0], readers[0].input[1] = multiply.input[0], name
+        graph.node.remove(multiply)
+    used = {name for n in graph.node for name in n.input}
+    for weight in [w for w in graph.initializer if w.name not in used]:
+        graph.initializer.remove(weight)
+
+
+def _spell_out_softmax(graph: onnx.GraphProto) -> None:
+    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in graph.value_info}
+    for node in [n for n in graph.node if n.op_type == "Softmax"]:
+        axis, rank = _attribute(node, "axis", -1), ranks.get(node.output[0], ranks.get(node.input[0], 0))
+        if not rank or axis in {-1, rank - 1}:
+            continue
+        at = list(graph.node).index(node)
+        x, y, stem = node.input[0], node.output[0], node.output[0]
+        axes = f"{stem}_axes"
+        graph.initializer.append(numpy_helper.from_array(np.array([axis], np.int64), axes))
+        graph.node.remove(node)
+        steps = (
+            helper.make_node("ReduceMax", [x], [f"{stem}_max"], f"{node.name}_max", axes=[axis], keepdims=1),
+            helper.make_node("Sub", [x, f"{stem}_max"], [f"{stem}_below"], f"{node.name}_below"),
+            helper.make_node("Exp", [f"{stem}_below"], [f"{stem}_exp"], f"{node.name}_exp"),
+            helper.make_node("ReduceSum", [f"{stem}_exp", axes], [f"{stem}_sum"], f"{node.name}_sum", keepdims=1),
+            helper.make_node("Div", [f"{stem}_exp", f"{stem}_sum"], [y], f"{node.name}_share"),
+        )
+        for offset, step in enumerate(steps):
+            graph.node.insert(at + offset, step)
+
+
+def _values(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    return [*model.graph.input, *model.graph.output]
+
+
+def _is_static(value: onnx.ValueInfoProto) -> bool:
+    return all(d.dim_value > 0 for d in value.type.tensor_type.shape.dim)
+
+
+def _attribute(node: onnx.NodeProto, name: str, default: object) -> object:
+    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+
+def _within_topk(count: TensorProto | None) -> bool:
+    return count is not None and int(numpy_helper.to_array(count).max()) <= MAX_TOPK
+
+
+def _is_symmetric(node: onnx.NodeProto, weights: dict[str, TensorProto]) -> bool:
+    zero = weights.get(node.input[2]) if len(node.input) > 2 else None
+    return zero is not None and zero.data_type == TensorProto.INT8 and not numpy_helper.to_array(zero).any()
