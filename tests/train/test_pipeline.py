@@ -202,6 +202,17 @@ def test_other_classes_are_refused(made):
         refuse_other_classes(bundle, (*CLASSES[:-1], "tram"), "the recipe")
 
 
+def test_a_base_with_other_classes_is_refused(data, made):
+    options = ["--config", "train/configs/tiny.yaml", "--data", str(data), "--out", str(made[0])]
+    fewer = f"spec.classes={json.dumps(CLASSES[:7])}"
+    result = CliRunner().invoke(app, ["finetune", *options, "--adapter", "other", "--set", fewer])
+    assert result.exit_code == 1
+    assert "sizes or class list" in result.output
+    result = CliRunner().invoke(app, ["finetune", *options, "--adapter", "../other"])
+    assert result.exit_code == 1
+    assert "adapter name '../other'" in result.output
+
+
 def test_conditions_are_checked():
     assert parse_conditions() == (CLEAR,)
     names = [str(c) for c in parse_conditions(("fog=50", "clear"), ("dark",), (1, 3))]

@@ -6,6 +6,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from nuscenes.utils.splits import create_splits_scenes
+
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.inputs import InputAssembler
 from peft_dml_ros.core.rig import Rig
@@ -17,14 +19,16 @@ log = logging.getLogger(__name__)
 
 
 def scenes_of(reader: NuScenesReader, names: tuple[str, ...]) -> list[str]:
-    """Scenes of the named splits; without a split of that name, scenes whose name starts so.
+    """Scenes of the named splits; without a split of that name, nuScenes' own; else scenes whose name starts so.
 
     Raises:
         DataError: nothing fits.
     """
     found: list[str] = []
+    official = create_splits_scenes()
     for name in names:
-        found += reader.splits.get(name, ()) or [s for s in reader.scenes if s.startswith(name)]
+        known = [s for s in official.get(name, ()) if s in reader.scenes]
+        found += reader.splits.get(name, ()) or known or [s for s in reader.scenes if s.startswith(name)]
     if not found:
         msg = f"{reader.root} has no scenes for {names}; splits: {sorted(reader.splits)}, scenes: {reader.scenes[:5]}"
         raise DataError(msg)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 
 import peft
@@ -79,7 +80,7 @@ def _pretrain(
     set_threads(config)
     network = new_network(config)
     if start is not None:
-        network.load_state_dict(load_checkpoint(start))
+        load_weights(network, start)
     for parameter in network.adapters.parameters():
         parameter.requires_grad_(requires_grad=False)
     trainer = Trainer(config, config.pretrain, network, out / "pretrain", device=device)
@@ -94,18 +95,40 @@ def _pretrain(
 def load_base(config: TrainConfig, out: Path) -> PeftDmlNetwork:
     """The pretrained network."""
     network = new_network(config)
-    network.load_state_dict(load_checkpoint(out / "base.pt"))
+    load_weights(network, out / "base.pt")
     return network
 
 
+def load_weights(network: PeftDmlNetwork, path: Path) -> None:
+    """Fill a network from a file.
+
+    Raises:
+        DataError: no such file, or it is damaged.
+        ConfigError: it holds a network of other sizes or another list of classes.
+    """
+    try:
+        network.load_state_dict(load_checkpoint(path))
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        msg = f"{path} holds another network than the recipe's (sizes or class list): {'; '.join(lines[:3])}"
+        raise ConfigError(f"{msg}; use the recipe that it was trained with") from None
+
+
 def adapter_folder(out: Path, name: str = DEFAULT_ADAPTER) -> Path:
-    """Where a run keeps an adapter; several share its base."""
+    """Where a run keeps an adapter; several share its base.
+
+    Raises:
+        ConfigError: the name is no plain folder name.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        msg = f"adapter name '{name}': letters, digits, '_', '-' and '.' only, e.g. rain"
+        raise ConfigError(msg)
     return out / "adapter" if name == DEFAULT_ADAPTER else out / "adapters" / name
 
 
 def finetune_folder(out: Path, name: str = DEFAULT_ADAPTER) -> Path:
     """Where a run keeps the checkpoints of an adapter's training."""
-    return out / "finetune" if name == DEFAULT_ADAPTER else out / f"finetune-{name}"
+    return out / "finetune" if name == DEFAULT_ADAPTER else out / f"finetune-{adapter_folder(out, name).name}"
 
 
 def finetune(
@@ -134,7 +157,11 @@ def finetune(
         ConfigError: the adapters would train a tenth of the parameters or more.
     """
     counts = parameter_counts(adapt(new_network(config), config.adapters).get_base_model())
-    log.info("parameters: %s", json.dumps(counts))
+    log.info(
+        "trained: %s of %s parameters (%.1f %%); without projections, fusion and head: %.1f %%",
+        *(f"{counts[k]:,}" for k in ("trained", "total")),
+        *(100 * counts[k] for k in ("share", "share_without_projections_fusion_head")),
+    )
     if counts["share"] >= MOST_TRAINED:
         msg = f"the fine-tuning would train {counts['share']:.1%} of all parameters; lower adapters.rank"
         raise ConfigError(msg)
