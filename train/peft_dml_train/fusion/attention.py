@@ -86,7 +86,8 @@ class Fusion(nn.Module):
             per_head = value.view(batch, self.heads, -1, *value.shape[2:])
             fused = fused + (weight * per_head).reshape(batch, self.dim, rows, columns)
         # What is published and supervised is the weight that really entered the result, not one part of its logits.
-        return Fused(self.context(self.mix(fused)), attention.mean(1))
+        # The sum goes on beside its refinement: what the encoders know must not have to pass through it.
+        return Fused(fused + self.context(self.mix(fused)), attention.mean(1))
 
     def _tokens(
         self, maps: dict[str, torch.Tensor], tokens: dict[str, torch.Tensor]
