@@ -12,7 +12,7 @@ from peft_dml_ros.core.typing import FloatArray
 from peft_dml_ros.sim.actors import KINDS, Actor, make_actor
 from peft_dml_ros.sim.road import CROSSING_HALF_M, CYCLE_STRIP_M, LANE_M, Road
 from peft_dml_ros.sim.route import Corner
-from peft_dml_ros.sim.traffic import HEADWAY_S, STEP_S, Vehicle, drive_lane, queue
+from peft_dml_ros.sim.traffic import HEADWAY_S, SETTLE_S, STEP_S, Vehicle, drive_lane, queue, settled
 
 EGO_LENGTH_M: Final = 4.1
 EGO_CENTRE_M: Final = 1.3
@@ -104,6 +104,9 @@ def drive_traffic(street: Street, ego_lane: int, ego: Vehicle) -> FloatArray:
         for lane in range(street.road.lanes):
             is_ego = direction == 1 and lane == ego_lane
             vehicles = _lane(street, direction, ego if is_ego else None)
+            if not is_ego and street.red_until_s > 0:
+                end = max(direction * v for v in street.span_m)
+                vehicles = [v for v in settled(vehicles) if v.station_m < end]
             stations, speeds = drive_lane(vehicles, street.steps)
             offset = street.road.lane_offset_m(lane, direction)
             for i, vehicle in enumerate(vehicles):
@@ -120,7 +123,8 @@ def _lane(street: Street, direction: int, ego: Vehicle | None) -> list[Vehicle]:
     low, high = sorted(direction * v for v in street.span_m)
     vehicles: list[Vehicle] = [] if ego is None else [ego]
     lane_wish = float(rng.uniform(*street.pace_mps))
-    s = low + float(rng.uniform(0, 30))
+    # The queue before a red light was let settle: those far behind have come nearer by then.
+    s = low + float(rng.uniform(0, 30)) - (SETTLE_S * lane_wish if ego is None and street.red_until_s > 0 else 0.0)
     while s < high:
         cls = draw(rng, TRAFFIC)
         length = {"convoy": 20.0}.get(cls) or KINDS[cls].mean_m[0] + 1.0
@@ -183,7 +187,8 @@ def drive_crossings(street: Street) -> None:
                     continue
                 sense = side if leaving else -side
                 lateral = road.hand * sense * LANE_M / 2
-                stations, _ = drive_lane(queue(vehicles), street.steps)
+                vehicles = queue(vehicles) if leaving else settled(queue(vehicles))
+                stations, _ = drive_lane(vehicles, street.steps)
                 for vehicle, row in zip(vehicles, stations, strict=True):
                     track = street.across(crossing + lateral, sense * row, sense)
                     street.add(vehicle.cls, track, ridden=vehicle.cls == "motorcycle")

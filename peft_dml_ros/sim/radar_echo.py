@@ -101,7 +101,7 @@ class Reflectors:
         return cls(
             np.array([k.rcs_dbsm for k in kinds]),
             np.array([k.radar_share for k in kinds]),
-            np.array([1 + int(a.size_m[:2].max() / 2.2) for a in actors], dtype=np.int64),
+            np.array([1 + int(a.size_m[:2].max() / 1.6) for a in actors], dtype=np.int64),
             np.array([name in _VEHICLES for name in names], dtype=np.bool_),
             np.array([_MICRO_SIGMA.get(name, 0.0) for name in names]),
         )

@@ -14,6 +14,7 @@ MAX_ACCEL = 1.6
 COMFORT_BRAKE = 2.2
 HEADWAY_S = 1.4
 HARDEST_BRAKE = 8.0
+SETTLE_S = 9.0
 STANDSTILL_GAP_M = 2.5
 
 
@@ -120,3 +121,14 @@ def queue(vehicles: list[Vehicle]) -> list[Vehicle]:
         ahead = replace(vehicle, speed_mps=min(vehicle.speed_mps, limit))
         out[int(i)] = ahead
     return [out[i] for i in range(len(vehicles))]
+
+
+def settled(vehicles: list[Vehicle]) -> list[Vehicle]:
+    """The same vehicles `SETTLE_S` later, their lights red all the while: queues stand when the drive begins."""
+    if not vehicles:
+        return []
+    stations, speeds = drive_lane(
+        [replace(v, go_at_s=v.go_at_s + SETTLE_S) for v in vehicles], round(SETTLE_S / STEP_S)
+    )
+    last = zip(vehicles, stations[:, -1], speeds[:, -1], strict=True)
+    return [replace(v, station_m=float(s), speed_mps=float(speed) if speed > 0.25 else 0.0) for v, s, speed in last]
