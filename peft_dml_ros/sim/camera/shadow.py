@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import numba
 import numpy as np
 
-from peft_dml_ros.core.typing import Float32Array, FloatArray
+from peft_dml_ros.core.typing import Float32Array, FloatArray, IntArray
 from peft_dml_ros.sim.camera.raster import NOTHING, draw_parallel, project
 from peft_dml_ros.sim.camera.shading import Sunshine
 from peft_dml_ros.sim.camera.stage import Stage
@@ -17,6 +18,7 @@ SIDE_PX: Final = 2048
 HALF_WIDTHS_M: Final = (48.0, 190.0)
 """Of the map that is sharp and near, and the one that is coarse and far."""
 
+NO_WINDOWS: Final[IntArray] = np.zeros((0, 4), np.int64)
 STEP_M: Final = 16.0
 """The maps follow the vehicle in such steps, so that a picture depends on its instant alone."""
 
@@ -29,7 +31,7 @@ class _Map:
         half_m: Half its width.
         still: (S, S) float32 height towards the sun of what stands still.
         now: The same with what moves.
-        dirty: Windows of `now` that differ from `still`.
+        dirty: (K, 4) windows of `now` that differ from `still`: first row and column, and one past the last.
         cell: Which place it was drawn for.
         matrix: (3, 4) float64 world to (column, row, height).
     """
@@ -37,7 +39,7 @@ class _Map:
     half_m: float
     still: Float32Array
     now: Float32Array
-    dirty: list[tuple[slice, slice]]
+    dirty: IntArray
     cell: tuple[int, int] | None
     matrix: FloatArray
 
@@ -57,7 +59,7 @@ class SunMaps:
         count = len(HALF_WIDTHS_M)
         self.maps: Float32Array = np.full((count, SIDE_PX, SIDE_PX), NOTHING, np.float32)
         self._maps = [
-            _Map(half, np.empty((SIDE_PX, SIDE_PX), np.float32), self.maps[i], [], None, np.zeros((3, 4)))
+            _Map(half, np.empty((SIDE_PX, SIDE_PX), np.float32), self.maps[i], NO_WINDOWS, None, np.zeros((3, 4)))
             for i, half in enumerate(HALF_WIDTHS_M)
         ]
         self._pixels: Float32Array = np.empty_like(stage.vertices)
@@ -68,8 +70,7 @@ class SunMaps:
         for level in self._maps:
             if level.cell != cell:
                 self._draw_still(level, cell)
-            for window in level.dirty:
-                level.now[window] = level.still[window]
+            _restore(level.still, level.dirty, level.now)
             level.dirty = self._draw_movers(level)
 
     def sunshine(self, cover: float) -> Sunshine:
@@ -90,20 +91,25 @@ class SunMaps:
         level.still.fill(NOTHING)
         draw_parallel(self._pixels, faces, 0, last, level.still)
         level.now[:] = level.still
-        level.cell, level.dirty = cell, []
+        level.cell, level.dirty = cell, NO_WINDOWS
 
-    def _draw_movers(self, level: _Map) -> list[tuple[slice, slice]]:
-        """Draws what moves; returns the windows that it changed."""
-        stage, dirty = self._stage, []
-        for mover in range(len(stage.radius_m)):
-            x, y, _ = level.matrix[:, :3] @ stage.centre_m[mover] + level.matrix[:, 3]
-            reach = stage.radius_m[mover] * SIDE_PX / (2 * level.half_m) + 1
-            low = np.maximum(np.floor([y - reach, x - reach]), 0).astype(int)
-            high = np.minimum(np.ceil([y + reach, x + reach]), SIDE_PX).astype(int)
-            if (low >= high).any():
-                continue
-            dirty.append((slice(low[0], high[0]), slice(low[1], high[1])))
-            vertices = slice(*stage.vertex_range[mover])
-            project(stage.vertices[vertices], level.matrix, self._pixels[vertices])
-            draw_parallel(self._pixels, stage.faces, *stage.face_range[mover], level.now)
-        return dirty
+    def _draw_movers(self, level: _Map) -> IntArray:
+        """Draws what moves; returns the windows that this may have changed."""
+        stage = self._stage
+        first = len(stage.vertices) - stage.moving_vertices
+        project(stage.vertices[first:], level.matrix, self._pixels[first:])
+        draw_parallel(self._pixels, stage.faces, stage.still_faces, len(stage.faces), level.now)
+        reach = stage.radius_m * SIDE_PX / (2 * level.half_m) + 1
+        middle = stage.centre_m @ level.matrix[1::-1, :3].T + level.matrix[1::-1, 3]
+        low = np.clip(np.floor(middle - reach[:, None]), 0, SIDE_PX).astype(np.int64)
+        high = np.clip(np.ceil(middle + reach[:, None]), 0, SIDE_PX).astype(np.int64)
+        return np.concatenate([low, high], axis=1)
+
+
+@numba.njit(cache=True, nogil=True)
+def _restore(still: Float32Array, windows: IntArray, now: Float32Array) -> None:
+    """Copies windows (K, 4) of first row, first column, and one past the last."""
+    for k in range(windows.shape[0]):
+        for row in range(windows[k, 0], windows[k, 2]):
+            for column in range(windows[k, 1], windows[k, 3]):
+                now[row, column] = still[row, column]

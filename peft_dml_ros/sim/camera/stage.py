@@ -51,8 +51,7 @@ class Stage:
         vertices: (V, 3) float32 world frame, at the instant last set.
         faces: (F, 3) int32, the still ones first.
         still_faces: How many of them stand still.
-        vertex_range: (M, 2) first and one past the last vertex of each mover.
-        face_range: (M, 2) the same of its faces.
+        moving_vertices: How many vertices, the last ones, are of movers.
         centre_m: (M, 3) middle of each mover now.
         radius_m: (M,) radius around that.
         poses: (M, 3) x, y, yaw now.
@@ -66,8 +65,9 @@ class Stage:
         self._own: Float32Array = np.ascontiguousarray(mesh.vertices, dtype=np.float32)
         self.vertices: Float32Array = self._own.copy()
         self.faces: Int32Array = np.ascontiguousarray(mesh.faces, dtype=np.int32)
-        self.vertex_range: IntArray = _ranges(len(mesh.vertices), [len(m.vertices) for m in meshes])
-        self.face_range: IntArray = _ranges(len(mesh.faces), [len(m.faces) for m in meshes])
+        self._vertex_range: IntArray = _ranges(len(mesh.vertices), [len(m.vertices) for m in meshes])
+        self.moving_vertices = sum(len(m.vertices) for m in meshes)
+        self._face_range: IntArray = _ranges(len(mesh.faces), [len(m.faces) for m in meshes])
         self.still_faces = len(mesh.faces) - sum(len(m.faces) for m in meshes)
         self._base_z_m: FloatArray = np.array([actors[i].base_z_m for i in caster.movers], dtype=np.float64)
         middle = [(m.vertices.min(axis=0) + m.vertices.max(axis=0)) / 2 for m in meshes]
@@ -79,7 +79,7 @@ class Stage:
 
     def _looks(self, mesh: Mesh) -> Looks:
         mover = np.full(len(mesh.faces), -1, np.int32)
-        for m, (first, last) in enumerate(self.face_range):
+        for m, (first, last) in enumerate(self._face_range):
             mover[first:last] = m
         painted: BoolArray = np.isin(mesh.surface, [int(Surface.ROAD), int(Surface.PAVEMENT)]) & (mover < 0)
         chart = np.zeros(len(mesh.faces), np.int32)
@@ -96,7 +96,7 @@ class Stage:
     def set(self, time_s: float) -> None:
         """Puts everything where it is at a time."""
         self.poses: FloatArray = self.poses_at(time_s)
-        _place(self._own, self.poses, self._base_z_m, self.vertex_range, self.vertices)
+        _place(self._own, self.poses, self._base_z_m, self._vertex_range, self.vertices)
         cos, sin = np.cos(self.poses[:, 2]), np.sin(self.poses[:, 2])
         x, y, z = self._middle.T
         turned = np.stack([cos * x - sin * y, sin * x + cos * y, self._base_z_m + z], axis=1)
