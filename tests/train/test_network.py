@@ -80,6 +80,21 @@ def test_absent_modalities_cannot_change_the_output(shaken, subset, size, seed):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("late", range(5))
+def test_an_older_measurement_never_weighs_more(shaken, late):
+    network, _, latents = shaken
+    ones = torch.ones(2, 5)
+    before = None
+    for age_s in (0.0, 0.1, 0.3, 1.0):
+        ages = torch.zeros(2, 5)
+        ages[:, late] = age_s
+        gate = network.detect(latents, ones, ages, ones).fused.gates[:, late]
+        assert before is None or (gate <= before + 1e-6).all()
+        assert before is None or gate.mean() < before.mean()
+        before = gate
+
+
+@torch.no_grad()
 def test_the_order_of_points_and_pillars_does_not_matter(network, batch):
     network.eval()
     for m in ("lidar", "radar"):
@@ -151,7 +166,7 @@ def test_a_finetuning_step_leaves_the_encoders_alone(network, frames, config, tm
     adapted = adapt(network, config.adapters)
     base = adapted.get_base_model()
     trainer = Trainer(config, config.finetune, base, tmp_path, train_mode)
-    trainer.run(BatchStream(frames, config, 2, flip=True, seed=0))
+    trainer.run(BatchStream(frames, config, config.pretrain, seed=0))
     after = base.state_dict()
     frozen = [k for k in before if k.startswith("encoders.")]
     for key in frozen:

@@ -15,6 +15,9 @@ from peft_dml_train.encoders.blocks import conv_bn
 ABSENT = -1e4
 """Added to the logit of an absent modality: its softmax weight is exactly 0 in float32 and float16."""
 
+AGEING = 2.95
+"""Before training a modality's logit falls by 3 for each second of its age."""
+
 
 class Fused(NamedTuple):
     """Result of the fusion.
@@ -44,7 +47,9 @@ class Fusion(nn.Module):
         self.score = nn.ModuleDict({m: nn.Conv2d(dim, heads + 1, 1) for m in DETECTING})
         self.token_score = nn.ModuleDict({m: nn.Linear(dim, heads + 1) for m in MODALITIES if m not in DETECTING})
         self.query = nn.Conv2d(dim, heads * len(MODALITIES), 1)
-        self.state = nn.Sequential(nn.Linear(3, 16), nn.ReLU(inplace=True), nn.Linear(16, 1))
+        self.state = nn.Sequential(nn.Linear(2, 16), nn.ReLU(inplace=True), nn.Linear(16, 1))
+        # Softplus of it, per second: an older measurement never counts for more.
+        self.ageing = nn.Parameter(torch.full((len(MODALITIES),), AGEING))
         self.reliability = nn.Parameter(torch.tensor([1.0, 0.5, 0.5, -1.5, -1.5]))
         self.mix = conv_bn(dim, dim, 1)
         self.context = conv_bn(dim, dim, 3)
@@ -74,7 +79,8 @@ class Fusion(nn.Module):
         query = self.query(sum(maps.values()))
         batch, _, rows, columns = query.shape
         quality = torch.cat([s[:, self.heads :].expand(-1, -1, rows, columns) for s in scores], dim=1)
-        state = self.state(torch.stack([mask, age_s * 5, completeness], dim=-1))[..., 0] + self.reliability
+        state = self.state(torch.stack([mask, completeness], dim=-1))[..., 0] + self.reliability
+        state = state - functional.softplus(self.ageing) * age_s
         trust = quality.float() + state[:, :, None, None] + absent
         # The gate's logits enter each head's attention: what is not trusted is not attended to either.
         keys = torch.stack([s[:, : self.heads].expand(-1, -1, rows, columns) for s in scores], dim=2)
