@@ -12,7 +12,6 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import onnx
-from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
 from peft_dml_ros.core.bundle import Bundle, load_bundle, write_manifest
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
@@ -23,6 +22,7 @@ from peft_dml_ros.core.spec import graph_outputs
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
 from peft_dml_ros.engines import load_engines
 from peft_dml_train.data.dataset import scenes_of
+from peft_dml_train.export.half import to_fp16
 from peft_dml_train.export.quantise import Feeds, quantise_graph
 
 log = logging.getLogger(__name__)
@@ -33,24 +33,10 @@ FLOAT_PARTS: Final[dict[str, tuple[str, ...]]] = {
     "radar": (),
     "imu": ("",),
     "gnss": ("",),
-    "fusion": ("/fusion/lidar", "/fusion/camera", "/fusion/radar", "/fusion/query", "/heat.1/", "/box.1/"),
+    "fusion": ("/fusion/lidar", "/fusion/camera", "/fusion/radar", "/fusion/query"),
 }
-"""By graph, parts of the names of convolutions that stay in float: the depth distribution's, the attention's and the
-head's last ones, whose outputs are the boxes. The motion windows are too small to gain anything."""
-
-FLOAT_OPERATORS: Final = ("ReduceL2", "Div", "Softmax", "Sigmoid", "TopK", "Resize")
-"""Operators that stay in 32 bit in a 16-bit graph: norms and what decides the order of candidates."""
-
-
-def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """16-bit copy of a float graph; its inputs and outputs keep their types.
-
-    Pillar coordinates of 50 m beside offsets of centimetres, the image's normalisation, norms, and all behind the
-    head's last convolutions stay in 32 bit.
-    """
-    keep = _until_first(model, {"Conv", "Gather"}) | _behind_last_convolutions(model)
-    blocked = [*DEFAULT_OP_BLOCK_LIST, *FLOAT_OPERATORS]
-    return convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked, node_block_list=sorted(keep))
+"""By graph, parts of the names of convolutions that stay in float beside the last ones: those of the depth distribution
+and of the attention. The motion windows are too small to gain anything."""
 
 
 def half(bundle: Path, out: Path) -> Path:
@@ -170,26 +156,3 @@ def _variant(
         shutil.rmtree(out, ignore_errors=True)
         work.rename(out)
     return out
-
-
-def _until_first(model: onnx.ModelProto, kinds: set[str]) -> set[str]:
-    """Nodes of constants and inputs alone, up to the first of some kinds."""
-    behind = {name for node in model.graph.node if node.op_type in kinds for name in node.output}
-    front = set()
-    for node in model.graph.node:
-        if behind & set(node.input) or node.op_type in kinds:
-            behind |= set(node.output)
-        else:
-            front.add(node.name)
-    return front
-
-
-def _behind_last_convolutions(model: onnx.ModelProto) -> set[str]:
-    """Nodes whose results meet no more convolution: the outputs' own arithmetic."""
-    needed, last = set(), set()
-    for node in reversed(model.graph.node):
-        if node.op_type in {"Conv", "Gemm", "MatMul"} or set(node.output) & needed:
-            needed |= set(node.input)
-        else:
-            last.add(node.name)
-    return last

@@ -60,14 +60,22 @@ class _Graph:
 
 
 def convolutions(model: onnx.ModelProto, exclude: Iterable[str] = ()) -> list[str]:
-    """Names of the convolutions that `quantise_graph` would take.
+    """Names of the convolutions that `quantise_graph` would take: all but the last ones, whose results leave the graph.
 
     Args:
         model: Float graph.
-        exclude: Parts of names of those to leave in float.
+        exclude: Parts of names of further ones to leave in float.
     """
     exclude = tuple(exclude)
-    return [n.name for n in model.graph.node if n.op_type == "Conv" and not any(part in n.name for part in exclude)]
+    needed: set[str] = set()
+    taken = []
+    for node in reversed(model.graph.node):
+        leads_on = bool(needed & set(node.output))
+        if leads_on or node.op_type == "Conv":
+            needed |= set(node.input)
+        if leads_on and node.op_type == "Conv" and not any(part in node.name for part in exclude):
+            taken.append(node.name)
+    return taken[::-1]
 
 
 def quantised_tensors(model: onnx.ModelProto, names: Iterable[str]) -> list[str]:

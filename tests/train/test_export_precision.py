@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Graphs keep to what TensorRT has; fp16 and int8 are inside them and change little; all subsets agree with torch."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from peft_dml_ros.core.bundle import Manifest, find_bundle, load_bundle, write_manifest
+from peft_dml_ros.core.classes import MODALITIES
+from peft_dml_ros.core.errors import BundleError, ConfigError
+from peft_dml_ros.core.inputs import InputAssembler, NetworkInputs
+from peft_dml_ros.engines import load_engines
+from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine, for_cpu
+from peft_dml_train.data.synthetic import random_feeds
+from peft_dml_train.export.bundle import graph_infos
+from peft_dml_train.export.graphs import export_graphs
+from peft_dml_train.export.half import to_fp16
+from peft_dml_train.export.operators import operator_problems, prepare
+from peft_dml_train.export.precision import convert_bundle, graph_feeds, half, quantise
+from peft_dml_train.export.quantise import convolutions, quantise_graph
+from peft_dml_train.export.subset_parity import subset_parity
+from peft_dml_train.loop.stages import new_network
+from tests.core.test_inputs import full_snapshot
+from tests.support import scenes
+
+DEMO = sorted(find_bundle("demo").glob("*.onnx"))
+
+
+def random_inputs(spec, seed):
+    feeds = {m: {k: v[0].numpy() for k, v in f.items()} for m, f in random_feeds(spec, 1, seed).items()}
+    ones = np.ones(5, np.float32)
+    return NetworkInputs(feeds, ones, ones * 0.05, ones)
+
+
+@pytest.fixture(scope="module")
+def exported(config, tmp_path_factory):
+    """A tiny bundle and the network that it came from."""
+    network = new_network(config).eval()
+    folder = tmp_path_factory.mktemp("export") / "tiny"
+    paths = export_graphs(network, folder)
+    manifest = Manifest(
+        name="tiny", version="0", spec=config.spec, graphs=graph_infos(config.spec), files={}, trained_share=0.0
+    )
+    write_manifest(folder, manifest)
+    return network, paths, folder
+
+
+@pytest.mark.parametrize("path", DEMO, ids=lambda p: p.stem)
+def test_the_shipped_graphs_run_in_tensorrt_without_plugins(path):
+    assert len(DEMO) == 6
+    assert operator_problems(onnx.load(path)) == []
+
+
+def one_node(node, *inputs, opsets=(("", 17),), **weights):
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info(n, t, s) for n, t, s in inputs],
+        [helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, [1])],
+        [numpy_helper.from_array(v, n) for n, v in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid(*o) for o in opsets])
+
+
+F, U = TensorProto.FLOAT, TensorProto.UINT8
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (one_node(helper.make_node("NonZero", ["x"], ["y"]), ("x", F, [4])), "NonZero"),
+        (one_node(helper.make_node("Relu", ["x"], ["y"]), ("x", F, ["batch", 4])), "static shape"),
+        (
+            one_node(helper.make_node("Cross", ["x"], ["y"], domain="my"), ("x", F, [4]), opsets=[("", 17), ("my", 1)]),
+            "my",
+        ),
+        (
+            one_node(
+                helper.make_node("ScatterND", ["x", "i", "u"], ["y"], reduction="max"),
+                *(("x", F, [4]), ("i", TensorProto.INT64, [1, 1]), ("u", F, [1])),
+            ),
+            "reduces",
+        ),
+        (one_node(helper.make_node("TopK", ["x", "k"], ["y", "i"]), ("x", F, [9000]), k=np.array([3840])), "3839"),
+        (
+            one_node(
+                helper.make_node("GridSample", ["x", "g"], ["y"]), ("x", F, [1, 1, 2, 2, 2]), ("g", F, [1, 2, 2, 2, 3])
+            ),
+            "4 dimensions",
+        ),
+        (
+            one_node(
+                helper.make_node("QuantizeLinear", ["x", "s", "z"], ["y"]),
+                ("x", F, [4]),
+                s=np.float32(0.1),
+                z=np.int8(3),
+            ),
+            "zero point",
+        ),
+        (one_node(helper.make_node("Reshape", ["x", "s"], ["y"]), ("x", U, [4]), s=np.array([2, 2])), "cast before"),
+    ],
+)
+def test_what_tensorrt_cannot_run_is_named(model, reason):
+    assert any(reason in problem for problem in operator_problems(model))
+
+
+def test_rewritten_graphs_give_the_same():
+    nodes = [
+        helper.make_node("Reshape", ["image", "shape"], ["a"]),
+        helper.make_node("Transpose", ["a"], ["b"], perm=[0, 2, 1]),
+        helper.make_node("Cast", ["b"], ["c"], to=F),
+        helper.make_node("Mul", ["c", "factor"], ["d"]),
+        helper.make_node("MatMul", ["d", "matrix"], ["e"]),
+        helper.make_node("Softmax", ["e"], ["y"], "soft", axis=1),
+    ]
+    rng = np.random.default_rng(0)
+    weights = {
+        "shape": np.array([2, 3, 4]),
+        "factor": rng.normal(size=3).astype(np.float32) / 100,
+        "matrix": rng.normal(size=(3, 5)).astype(np.float32),
+    }
+    inputs = [helper.make_tensor_value_info("image", U, [24])]
+    outputs = [helper.make_tensor_value_info("y", F, [2, 4, 5])]
+    initializers = [numpy_helper.from_array(v, n) for n, v in weights.items()]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, initializers)
+    graph.value_info.append(helper.make_tensor_value_info("e", F, [2, 4, 5]))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    assert operator_problems(model)
+    better = prepare(model)
+    assert operator_problems(better) == []
+    assert [n.op_type for n in better.graph.node][:4] == ["Cast", "Reshape", "Transpose", "MatMul"]
+    feeds = {"image": rng.integers(0, 255, 24).astype(np.uint8)}
+    ours, theirs = (
+        ort.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)[0]
+        for m in (better, model)
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_all_31_subsets_agree_with_the_network(exported, config):
+    network, paths, _ = exported
+    measured = InputAssembler(config.spec, scenes.rig())(full_snapshot())
+    assert subset_parity(network, paths, [random_inputs(config.spec, 5), measured]) < 1e-3
+
+
+def test_a_graph_that_differs_is_refused(exported, config, tmp_path):
+    network, paths, _ = exported
+    model = onnx.load(paths["radar"])
+    weight = max(model.graph.initializer, key=lambda w: w.ByteSize())
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.5, weight.name))
+    onnx.save(model, tmp_path / "radar.onnx")
+    with pytest.raises(BundleError, match="do not ship"):
+        subset_parity(network, paths | {"radar": tmp_path / "radar.onnx"}, [random_inputs(config.spec, 5)])
+
+
+@pytest.fixture(scope="module")
+def int8(exported, config, tmp_path_factory):
+    frames = [random_inputs(config.spec, seed) for seed in range(6)]
+    return quantise(exported[2], frames, tmp_path_factory.mktemp("int8") / "tiny")
+
+
+def test_int8_is_symmetric_and_keeps_to_the_rules(int8):
+    manifest = load_bundle(int8).manifest
+    assert manifest.precision == "int8"
+    assert manifest.provenance["precision"]["calibration_frames"] == 6
+    for graph in ("lidar", "camera", "radar", "fusion"):
+        model = onnx.load(int8 / f"{graph}.onnx")
+        assert operator_problems(model) == []
+        assert sum(n.op_type == "QuantizeLinear" for n in model.graph.node) > 3
+        scales = [n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.attribute]
+        assert scales
+        for node in scales:
+            values = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
+            assert values[node.input[0]].dtype == np.int8
+            assert values[node.input[1]].shape == values[node.input[0]].shape[:1]
+
+
+def test_int8_changes_little(exported, int8, config):
+    frame = random_inputs(config.spec, 77)
+    ours, theirs = load_engines(load_bundle(int8), threads=1), load_engines(load_bundle(exported[2]), threads=1)
+    for m in MODALITIES:
+        a, b = ours[m](frame.feeds[m])["latent"], theirs[m](frame.feeds[m])["latent"]
+        # Latents are unit vectors: their products are cosines.
+        assert (a * b).sum(axis=1).mean() > 0.98, m
+
+
+def test_the_cpu_reads_what_is_never_negative_as_unsigned_and_joins_the_relu(int8, tmp_path):
+    content = (int8 / "radar.onnx").read_bytes()
+    patched = for_cpu(content)
+    assert len(patched) == len(content)
+    assert sum(a != b for a, b in zip(patched, content, strict=True)) == 1
+    assert for_cpu((int8 / "imu.onnx").read_bytes()) == (int8 / "imu.onnx").read_bytes()
+    kinds = {}
+    for name, model in (("signed", content), ("unsigned", patched)):
+        options = ort.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / f"{name}.onnx")
+        options.log_severity_level = 4
+        ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        kinds[name] = [n.op_type for n in onnx.load(tmp_path / f"{name}.onnx").graph.node]
+    assert kinds["unsigned"].count("QLinearConv") == len(convolutions(onnx.load(int8 / "radar.onnx"))) > 10
+    assert kinds["unsigned"].count("Relu") < kinds["signed"].count("Relu") + kinds["signed"].count("FusedConv")
+
+
+def test_excluded_convolutions_stay_as_they_are(exported):
+    model = onnx.load(exported[1]["radar"])
+    names = convolutions(model)
+    frames = [random_inputs(exported[0].spec, 1).feeds["radar"]]
+    quantised, count = quantise_graph(model, frames, exclude=names[:3])
+    assert count == len(names) - 3
+    kept = [n for n in quantised.graph.node if n.name in names[:3]]
+    weights = {w.name for w in model.graph.initializer}
+    assert all(n.input[1] in weights for n in kept)
+    same, none = quantise_graph(model, frames, exclude=names)
+    assert (same, none) == (model, 0)
+
+
+def test_fp16_halves_the_weights_and_changes_little(exported, config, tmp_path):
+    folder = half(exported[2], tmp_path / "half")
+    assert load_bundle(folder).manifest.precision == "fp16"
+    assert (folder / "lidar.onnx").stat().st_size < 0.6 * (exported[2] / "lidar.onnx").stat().st_size
+    frame = random_inputs(config.spec, 3)
+    feeds = graph_feeds(load_bundle(exported[2]), [frame])
+    for graph in load_bundle(folder).manifest.graphs:
+        engines = [OnnxRuntimeEngine(f / f"{graph}.onnx", 1) for f in (folder, exported[2])]
+        ours, theirs = (e(feeds[graph][0]) for e in engines)
+        assert engines[0].inputs == engines[1].inputs
+        key = "scores" if graph == "fusion" else "latent"
+        np.testing.assert_allclose(ours[key], theirs[key], atol=0.02)
+        assert operator_problems(onnx.load(folder / f"{graph}.onnx")) == []
+
+
+def test_fp16_leaves_the_order_of_candidates_in_32_bit(exported):
+    model = onnx.shape_inference.infer_shapes(to_fp16(onnx.load(exported[1]["fusion"])), strict_mode=True)
+    kinds = {v.name: v.type.tensor_type.elem_type for v in model.graph.value_info}
+    assert TensorProto.FLOAT16 in kinds.values()
+    for node in model.graph.node:
+        if node.op_type in {"Sigmoid", "TopK", "Exp", "ReduceL2"}:
+            assert kinds[node.input[0]] == TensorProto.FLOAT
+        if node.op_type == "Conv" and node.name != model.graph.node[-1].name:
+            assert kinds.get(node.output[0], TensorProto.FLOAT16) == TensorProto.FLOAT16
+
+
+def test_conversions_refuse_what_makes_no_sense(exported, int8, tmp_path):
+    with pytest.raises(ConfigError, match="did you mean 'int8'"):
+        convert_bundle(exported[2], "int9", tmp_path / "x")
+    with pytest.raises(ConfigError, match="--data"):
+        convert_bundle(exported[2], "int8", tmp_path / "x")
+    with pytest.raises(ConfigError, match="fp32 bundle that it came from"):
+        half(int8, tmp_path / "x")
+    with pytest.raises(ConfigError, match="no frame"):
+        quantise(exported[2], [], tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+    assert json.loads((exported[2] / "manifest.json").read_text())["precision"] == "fp32"

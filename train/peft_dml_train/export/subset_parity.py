@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Do the exported graphs give what the network gives, whatever sensors are there?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from peft_dml_ros.core.classes import MODALITIES
+from peft_dml_ros.core.errors import BundleError
+from peft_dml_ros.core.inputs import NetworkInputs
+from peft_dml_ros.core.spec import graph_inputs, graph_outputs
+from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine
+from peft_dml_train.export.graphs import graph_module
+from peft_dml_train.export.parity import TOLERANCE
+from peft_dml_train.network import PeftDmlNetwork
+
+MASKS = tuple(np.array(bits, dtype=np.float32) for bits in product((1, 0), repeat=5) if any(bits))
+"""All 31 subsets of the modalities."""
+
+
+@torch.no_grad()
+def subset_parity(network: PeftDmlNetwork, paths: Mapping[str, Path], frames: Iterable[NetworkInputs]) -> float:
+    """Largest difference of the end result over frames and all 31 masks, relative to each output's largest value.
+
+    Args:
+        network: Merged, in evaluation mode.
+        paths: ONNX file by graph.
+        frames: Inputs with all five modalities, random or measured.
+
+    Returns:
+        The difference.
+
+    Raises:
+        BundleError: it is more than `TOLERANCE`.
+    """
+    engines = {graph: OnnxRuntimeEngine(path) for graph, path in paths.items()}
+    names = list(graph_outputs(network.spec)["fusion"])
+    fusion, worst = graph_module(network, "fusion"), 0.0
+    for frame in frames:
+        torches, arrays = {}, {}
+        for m in MODALITIES:
+            feeds = frame.feeds[m]
+            inputs = [torch.from_numpy(np.array(feeds[name])) for name in graph_inputs(network.spec)[m]]
+            torches[m], arrays[m] = graph_module(network, m)(*inputs), engines[m](feeds)["latent"]
+        for mask in MASKS:
+            state = (mask, frame.age_s * mask, frame.completeness * mask)
+            keep = dict(zip(MODALITIES, mask, strict=True))
+            wanted = fusion(*(torches[m] * float(keep[m]) for m in MODALITIES), *map(torch.from_numpy, state))
+            feeds = {str(m): arrays[m] * keep[m] for m in MODALITIES}
+            found = engines["fusion"](feeds | dict(zip(("mask", "age_s", "completeness"), state, strict=True)))
+            worst = max(worst, difference({n: v.numpy() for n, v in zip(names, wanted, strict=True)}, found))
+    if worst > TOLERANCE:
+        msg = f"graphs and network differ by {worst:.1e} of the largest value, over {TOLERANCE:.0e}; do not ship them"
+        raise BundleError(msg)
+    return worst
+
+
+def difference(reference: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> float:
+    """Largest relative difference of the gate, and of what candidates of the same cell and class hold.
+
+    On a flat heat map the last bit of rounding decides which neighbour is the peak, so candidates are matched by cell
+    and class; where fewer than half have a match, the difference is 1.
+    """
+    rows = {key: i for i, key in enumerate(zip(reference["cells"], reference["labels"], strict=True))}
+    pairs = [(rows[k], j) for j, k in enumerate(zip(found["cells"], found["labels"], strict=True)) if k in rows]
+    if len(pairs) < len(rows) / 2:
+        return 1.0
+    ours, theirs = np.array(pairs).T
+    worst = [_relative(reference[n][ours], found[n][theirs]) for n in ("scores", "regression", "attributes")]
+    return max(*worst, _relative(reference["gate"], found["gate"]))
+
+
+def _relative(reference: np.ndarray, found: np.ndarray) -> float:
+    return float(np.abs(reference - found).max() / max(float(np.abs(reference).max()), 1e-6))
