@@ -49,6 +49,20 @@ FIELDS: Final[dict[FaultKind, tuple[str, ...]]] = {
 }
 """Fields that a kind of fault reads, beside sensor, from_s and to_s."""
 
+MEANING: Final[dict[FaultKind, str]] = {
+    "silence": "nothing arrives",
+    "drop": "a share of the messages is lost",
+    "weather": "fog, rain or snow; `sensor` may be left out: it is the same for all that look outside",
+    "corrupt": "bytes wrong or missing, or a corruption by name, on a share of the messages",
+    "blackout": "a share of the pictures is black, of the clouds empty",
+    "freeze": "the last payload again and again, under new stamps",
+    "skew": "the sensor's clock is ahead by `offset_s`, behind when negative",
+    "delay": "everything arrives later by `delay_s`",
+    "jitter": "each message arrives later by a time of its own, at most `delay_s`",
+    "reorder": "a share of the messages arrives after the next one",
+    "duplicate": "a share of the messages arrives twice",
+}
+
 _COMMON: Final = ("sensor", "fault", "from_s", "to_s")
 _SEEING: Final = frozenset({"lidar", "radar", "camera"})
 

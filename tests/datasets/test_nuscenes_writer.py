@@ -2,8 +2,11 @@
 """The devkit itself judges what the writer wrote."""
 
 import json
+import math
+from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from typer import Typer
@@ -17,7 +20,20 @@ from peft_dml_ros.datasets.nuscenes_writer_files import radar_pcd_bytes
 
 app = Typer()
 app.command()(simulate)
-ARGUMENTS = ["--scenes", "2", "--seconds", "2.5", "--seed", "4", "--image-width", "96", "--splits", "0,1,0"]
+ARGUMENTS = [
+    "--scenes",
+    "2",
+    "--seconds",
+    "2.5",
+    "--seed",
+    "4",
+    "--image-width",
+    "96",
+    "--lidar-hz",
+    "10",
+    "--splits",
+    "0,1,0",
+]
 
 
 def _simulate(out: Path, *more: str):
@@ -117,12 +133,26 @@ def test_velocity_of_the_devkit_is_the_truth(nusc):
                 np.testing.assert_allclose(nusc.box_velocity(a["token"])[:2], truth.velocities_mps[i], atol=0.45)
 
 
+def _moves(nusc, own) -> bool:
+    return bool(np.isfinite(nusc.box_velocity(own)).all())
+
+
 def test_truth_scores_one_and_shuffled_boxes_nothing(nusc, tmp_path):
+    from nuscenes.eval.detection.utils import category_to_detection_name
+
     metrics, present = _evaluate(nusc, _detections(nusc), tmp_path)
     aps = metrics.serialize()["mean_dist_aps"]
     assert len(present) >= 5
+    tracked = {
+        nusc.get("sample_annotation", a)["category_name"] for s in nusc.sample for a in s["anns"] if _moves(nusc, a)
+    }
     for name in present:
         assert aps[name] == pytest.approx(1.0), name
+        errors = dict(metrics.serialize()["label_tp_errors"][name])
+        if not any(category_to_detection_name(category) == name for category in tracked):
+            assert errors.pop("vel_err") == 1  # what the devkit says where no velocity is known
+        # Nobody asks a cone for its attribute, nor a barrier for its speed: nan.
+        assert all(math.isnan(error) or error == pytest.approx(0, abs=1e-6) for error in errors.values()), errors
     rng = np.random.default_rng(0)
 
     def shuffle(record):
@@ -151,11 +181,47 @@ def test_devkit_draws_it(nusc, tmp_path):
     import matplotlib as mpl
 
     mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
     sample = nusc.sample[2]
-    for channel in ("LIDAR_TOP", "CAM_FRONT", "RADAR_FRONT"):
-        picture = tmp_path / f"{channel}.png"
-        nusc.render_sample_data(sample["data"][channel], out_path=str(picture), verbose=False)
-        assert picture.stat().st_size > 1000
+    own = next(a for a in sample["anns"] if nusc.get("sample_annotation", a)["num_lidar_pts"] > 3)
+    drawings = {
+        **{
+            channel: partial(nusc.render_sample_data, sample["data"][channel], verbose=False)
+            for channel in ("LIDAR_TOP", "CAM_FRONT", "RADAR_FRONT")
+        },
+        **{
+            f"{channel} in the picture": partial(
+                nusc.render_pointcloud_in_image, sample["token"], pointsensor_channel=channel, verbose=False
+            )
+            for channel in ("LIDAR_TOP", "RADAR_FRONT")
+        },
+        "annotation": partial(nusc.render_annotation, own),
+        "map": partial(nusc.render_egoposes_on_map, nusc.get("log", nusc.scene[0]["log_token"])["location"]),
+    }
+    for name, draw in drawings.items():
+        picture = tmp_path / f"{name}.png"
+        draw(out_path=str(picture))
+        assert cv2.imread(str(picture)).std() > 5, name
+        plt.close("all")
+    points, depth, _ = nusc.explorer.map_pointcloud_to_image(
+        sample["data"]["LIDAR_TOP"], sample["data"]["CAM_FRONT"], render_intensity=True
+    )
+    assert points.shape[1] == len(depth) > 200
+
+
+def test_devkit_reads_the_can_bus(nusc, root):
+    from nuscenes.can_bus.can_bus_api import NuScenesCanBus
+
+    bus = NuScenesCanBus(dataroot=str(root))
+    for scene in nusc.scene:
+        poses, imu, monitor = (bus.get_messages(scene["name"], kind) for kind in ("pose", "ms_imu", "vehicle_monitor"))
+        assert {"pos", "orientation", "vel", "accel", "rotation_rate"} <= poses[0].keys()
+        assert len(imu) > 150
+        assert monitor[0]["vehicle_speed"] >= 0
+    ego = nusc.get("ego_pose", nusc.get("sample_data", nusc.sample[0]["data"]["LIDAR_TOP"])["ego_pose_token"])
+    first = min(bus.get_messages(nusc.scene[0]["name"], "pose"), key=lambda row: abs(row["utime"] - ego["timestamp"]))
+    np.testing.assert_allclose(first["pos"][:2], ego["translation"][:2], atol=1.0)
 
 
 def test_an_interrupted_run_goes_on_and_ends_the_same(root, tmp_path):

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fills the tables of docs/data.md from the code that they describe: `python docs/make_data.py`."""
+
+import re
+from pathlib import Path
+
+from peft_dml_ros.core.spec import CameraSpec
+from peft_dml_ros.datasets import presets, topics
+from peft_dml_ros.datasets.checks import RULES
+from peft_dml_ros.sim.faults import FIELDS, KINDS, MEANING, Fault
+
+PAGE = Path(__file__).with_name("data.md")
+
+
+def rules() -> str:
+    """Every rule of `dataset check`."""
+    rows = (f"| {rule.id} | {rule.severity.value} | {rule.title} | {rule.mend} |" for rule in RULES.values())
+    return "\n".join(["| rule | severity | what must hold | mend |", "|---|---|---|---|", *sorted(rows)])
+
+
+def faults() -> str:
+    """Every kind of fault."""
+    rows = ["| fault | what happens | takes |", "|---|---|---|"]
+    rows += [f"| `{kind}` | {MEANING[kind]} | {', '.join(f'`{f}`' for f in FIELDS[kind])} |" for kind in KINDS]
+    return "\n".join(rows)
+
+
+def fields() -> str:
+    """Every field of an entry of a fault script."""
+    rows = ["| field | default | meaning |", "|---|---|---|"]
+    for name, info in Fault.model_fields.items():
+        default = "needed" if info.is_required() else f"`{info.default}`" if info.default != "" else ""
+        rows.append(f"| `{name}` | {default.replace('inf', 'the end')} | {info.description} |")
+    return "\n".join(rows)
+
+
+def names() -> str:
+    """Topics by preset."""
+    sensors = ("LIDAR_TOP", "RADAR_FRONT", CameraSpec().cameras[0], "IMU", "GNSS", "ODOM")
+    kinds = (presets.OURS, *presets.PRESETS)
+    rows = [f"| | {' | '.join(f'`{kind}`' for kind in kinds)} |", "|---" * (len(kinds) + 1) + "|"]
+    for sensor in sensors:
+        cells = [f"`{presets.renamer(kind)(topics.topic_of(sensor))}`" for kind in kinds]
+        rows.append(f"| {sensor} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def fill(page: str) -> str:
+    """The page with its tables replaced."""
+    for name, table in (("rules", rules()), ("faults", faults()), ("fields", fields()), ("topics", names())):
+        begin, end = f"<!-- {name}: made by docs/make_data.py -->", f"<!-- end of {name} -->"
+        page = re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{table}\n{end}", page, flags=re.DOTALL)  # noqa: B023
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(fill(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
