@@ -186,7 +186,7 @@ def _frontage(
             middle = s + length / 2
             s += length + float(rng.uniform(0.5, 7.0))
             taken = any(a.side == side and a.start_m < s and middle - length / 2 < a.end_m for a in lots) and row == 0
-            bare = rng.random() < (open_share if row == 0 else 0.25)
+            bare = rng.random() < (open_share if row == 0 else 0.7)
             if taken or bare or road.near_crossing(middle, length / 2 + 3.5):
                 continue
             inset = float(rng.uniform(0, 2.0))

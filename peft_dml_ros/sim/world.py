@@ -90,7 +90,7 @@ class World:
         for lot in lots:
             roadside.fill_lot(street, lot)
         roadside.walk(street)
-        background = scenery(road, rng, float(rng.uniform(0.5, 0.9) if plan.fast else rng.uniform(0.1, 0.5)), lots)
+        background = scenery(road, rng, float(rng.uniform(0.5, 0.9) if plan.fast else rng.uniform(0.1, 0.45)), lots)
         elevation, azimuth = float(rng.uniform(0.45, 1.2)), float(rng.uniform(-np.pi, np.pi))
         sun = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
         ego = _ego(road, rng, motion, ego_lane, corner)

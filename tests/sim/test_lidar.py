@@ -47,7 +47,7 @@ def test_points_lie_in_the_box_and_near_its_surface(bare_world, cls):
     _, points, counts = _scan(world)
     box = world.boxes(1.0)
     raised = points[points[:, 2] > 0.1]
-    assert counts[0] > 10
+    assert counts[0] > 5  # a cone; real ones give 7 within 10 m
     # Noise of 2 cm against 3 cm of air between object and box.
     assert box.contain(raised)[0].sum() >= 0.93 * len(raised)
     assert box.contain(raised, 0.05)[0].sum() >= 0.98 * len(raised)
