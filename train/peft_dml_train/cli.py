@@ -14,6 +14,9 @@ import typer
 if TYPE_CHECKING:
     from peft_dml_train.config import TrainConfig
 
+FILE_WIDTH = 130
+"""Columns of tables that go to a file or a pipe."""
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train, evaluate and export the PEFT-DML detector.")
 
 
@@ -157,6 +160,8 @@ def evaluate(
         if record:
             record_metrics(bundle, scores)
         console = Console()
+        if not console.is_terminal:
+            console.width = max(console.width, FILE_WIDTH)
         console.print(score_table(scores))
         condition, by_subset = next(iter(scores.items()))
         name, metrics = next(iter(by_subset.items()))
