@@ -16,14 +16,14 @@ NOMINAL_S: Final = 3e-3
 
 SHORTEST_S: Final = 2e-4
 LONGEST_S: Final = 5e-3
-TARGET: Final = 0.27
+TARGET: Final = 0.30
 """Mean of the light after exposure."""
 
 PULL: Final = 0.8
 """How far the exposure follows the scene: what is bright stays a little bright."""
 
 METER_STEP_PX: Final = 8
-METER_LIMIT: Final = 3.0
+METER_LIMIT: Final = 1.5
 """Light that counts for no more: the sun's disc must not turn day into night."""
 
 READ_NOISE: Final = 7e-4

@@ -23,8 +23,8 @@ from peft_dml_ros.sim.raycast import Caster
 GAIN_SPREAD: Final = 0.05
 """Share by which cameras differ in brightness from picture to picture."""
 
-FLARE: Final = 0.10
-FLARE_WIDTH: Final = 0.35
+FLARE: Final = 0.06
+FLARE_WIDTH: Final = 0.25
 """Light that the lens scatters with the sun on its axis, and how fast it fades beside it (1 - cos)."""
 
 
