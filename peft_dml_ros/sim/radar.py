@@ -28,8 +28,8 @@ MOVER_RANGE_M: Final = 120.0
 MAX_POINTS: Final = 125
 """What the device sends at most in a cycle."""
 
-BACKGROUND_SHARE: Final = 0.95
-CLUTTER_MEAN: Final = 4.0
+BACKGROUND_SHARE: Final = 1.0
+CLUTTER_MEAN: Final = 6.0
 MIRROR_TRIES: Final = 5
 MOVING_MPS: Final = 0.6
 CELL_M: Final = 0.2
@@ -133,7 +133,7 @@ def _targets(
     actor = _thin(actor[rng.random(len(actor)) < reflectors.share[owner[actor]]], owner, reflectors.most, rng)
     # Near walls fill many rays and are one reflector; far ones count as often as they are met.
     behind = np.flatnonzero(wall)
-    behind = behind[rng.random(len(behind)) < BACKGROUND_SHARE * np.minimum(flat[behind] / 45.0, 1.0)]
+    behind = behind[rng.random(len(behind)) < BACKGROUND_SHARE * np.minimum(flat[behind] / 35.0, 1.0)]
     target = owner[actor]
     aspect = yaws_rad[target] - own_yaw_rad - bearing[actor]
     gain = np.where(reflectors.vehicle[target], radar_echo.aspect_gain_db(aspect), 0.0)

@@ -29,7 +29,7 @@ FLOOR_RANGE_M: Final = 70.0
 
 _VEHICLES: Final = frozenset({"car", "truck", "bus", "trailer", "construction_vehicle"})
 _MICRO_SIGMA: Final = {"pedestrian": 0.3, "bicycle": 0.3}
-BACKGROUND_DBSM: Final = 1.5
+BACKGROUND_DBSM: Final = 2.0
 BACKGROUND_TAIL_DB: Final = 6.5
 FADING_DB: Final = 5.0
 
@@ -187,5 +187,5 @@ def clutter(count: int, half_fov_rad: float, rng: np.random.Generator) -> Echoes
     distance, angle = rng.uniform(3, 70, count), rng.uniform(-half_fov_rad, half_fov_rad, count)
     sight = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     doppler = rng.normal(0, 2.0, count) * (rng.random(count) < 0.3)
-    rcs = rng.normal(0.0, 4.0, count)
+    rcs = rng.normal(4.0, 3.5, count)
     return Echoes(distance[:, None] * sight, doppler[:, None] * sight, rcs, np.full(count, -1), np.full(count, CLUTTER))
