@@ -97,8 +97,8 @@ def test_degraded_frames_say_so(frames, config):
 
 
 def test_batches_depend_on_seed_and_step_alone(frames, config):
-    a = BatchStream(frames, config, 2, flip=True, seed=3).make(5, 1.0)
-    b = BatchStream(frames, config, 2, flip=True, seed=3).make(5, 1.0)
+    a = BatchStream(frames, config, config.pretrain, seed=3).make(5, 1.0)
+    b = BatchStream(frames, config, config.pretrain, seed=3).make(5, 1.0)
     assert a.tokens == b.tokens
     for m, feed in a.feeds.items():
         for name, value in feed.items():

@@ -66,20 +66,22 @@ class AdapterConfig(Section):
 
 
 class LossConfig(Section):
-    """Weights of the losses; the detection loss has weight 1."""
+    """Weights of the losses; a loss of weight 0 is not computed."""
 
     heatmap: float = 1.0
-    box: float = 0.25
+    box: float = 1.0
     variance: float = 0.05
     attribute: float = 0.1
-    alignment: float = 0.1
+    alignment: float = Field(0.05, description="Objects of a class lie together, whatever sensor saw them")
     alignment_margin: float = 0.3
+    instance: float = Field(0.05, description="An object seen by two sensors is nearer to itself than to its like")
+    instance_margin: float = 0.1
     consistency: float = 0.5
     gate: float = 0.2
     depth: float = 0.3
     single: float = Field(0.3, description="Heat map from each modality alone")
     code: tuple[float, ...] = Field(
-        (1, 1, 1, 1, 1, 1, 1, 1, 0.2, 0.2), description="dx, dy, z, log l, log w, log h, sin, cos, vx, vy"
+        (1, 1, 1, 1, 1, 1, 1.5, 1.5, 0.5, 0.5), description="dx, dy, z, log l, log w, log h, sin, cos, vx, vy"
     )
 
 
@@ -92,8 +94,13 @@ class DropoutConfig(Section):
     imu: float = 0.3
     gnss: float = 0.3
     single_camera: float = 0.1
-    sweep: float = 0.15
+    sweep: float = Field(0.25, description="LiDAR, radar, IMU and GNSS each have only the newest part of their history")
+    stale: float = Field(0.1, description="One modality's age is raised by up to `stale_s`, its quality lowered")
+    stale_s: float = 0.5
     corruption: float = 0.3
+    harmed_portion: float = Field(
+        0.25, ge=0, description="Share of the frames held once more in weather or corrupted; half of the corrupted ones"
+    )
     late_s: float = Field(0.08, description="Ages are raised by up to this: live streams are older than keyframes")
 
 
@@ -111,6 +118,13 @@ class StageConfig(Section):
     checkpoint_every: int = 200
     ramp: float = Field(0.2, ge=0, description="Share of the steps over which dropout and corruption rise from 0")
     flip: bool = True
+    turn: float = Field(0.5, description="Share of samples that are turned and scaled")
+    turn_deg: float = Field(15.0, description="Largest turn about the vehicle")
+    scale: float = Field(0.04, description="Largest change of scale")
+    paste: float = Field(0.1, description="Share of samples with pasted objects; these have no camera")
+    pasted: int = Field(8, gt=0, description="Objects that are tried in such a sample")
+    balance: float = Field(0.5, ge=0, le=1, description="0: every frame as often; 1: every class as often")
+    weather: tuple[str, ...] = Field((), description="Each frame is seen in one of these, e.g. [rain=10, rain=25]")
 
 
 class SplitConfig(Section):

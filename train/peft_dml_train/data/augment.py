@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from peft_dml_ros.core.boxes import Boxes3D
-from peft_dml_ros.core.classes import MODALITIES
+from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_train.config import DropoutConfig
 from peft_dml_train.data.frame import CameraFrame, Frame, Pillars
@@ -18,7 +18,7 @@ LIDAR_Y, LIDAR_OFFSETS_Y = 1, (6, 9)
 RADAR_MIRRORED = (1, 4, 7)
 IMU_MIRRORED = (1, 3, 5)
 GNSS_ACROSS = 2
-AGE = 4
+AGE, RADAR_AGE = 4, 5
 CAMERA, LIDAR = MODALITIES.index("camera"), MODALITIES.index("lidar")
 
 
@@ -71,8 +71,14 @@ def degrade(frame: Frame, config: DropoutConfig, strength: float, draw: np.rando
     """Lose sweeps and single cameras, and corrupt modalities, each with its probability times the strength."""
     late = (frame.age_s + draw.uniform(0, config.late_s, len(MODALITIES)) * frame.mask).astype(np.float32)
     frame = replace(frame, age_s=late)
-    if "lidar" in frame.pillars and draw.random() < config.sweep * strength:
-        frame = _lose_sweeps(frame, draw)
+    for m in ("lidar", "radar"):
+        if m in frame.pillars and draw.random() < config.sweep * strength:
+            frame = _lose_sweeps(frame, m, draw)
+    for m in frame.windows:
+        if draw.random() < config.sweep * strength:
+            frame = _lose_history(frame, m, draw)
+    if draw.random() < config.stale * strength:
+        frame = _make_stale(frame, config.stale_s, draw)
     if frame.camera is not None:
         frame = _lose_cameras(frame, config.single_camera * strength, draw)
     if draw.random() >= config.corruption * strength:
@@ -81,21 +87,43 @@ def degrade(frame: Frame, config: DropoutConfig, strength: float, draw: np.rando
     return _corrupt(frame, victim, draw)
 
 
-def _lose_sweeps(frame: Frame, draw: np.random.Generator) -> Frame:
-    """Keep the newest sweeps only; a pillar's lost points are replaced by its first kept one."""
-    entry = frame.pillars["lidar"]
-    ages = entry.points[..., AGE]
-    distinct = np.unique(np.round(ages, 2))
-    if len(distinct) < 2:
+def _lose_sweeps(frame: Frame, modality: str, draw: np.random.Generator) -> Frame:
+    """Keep the newest sweeps only, as after a sensor's return; a pillar's lost points become its first kept one."""
+    entry = frame.pillars[modality]
+    ages = entry.points[..., AGE if modality == "lidar" else RADAR_AGE]
+    # Radars do not fire together: their ages form no distinct sweeps.
+    edges = np.unique(np.round(ages, 2)) if modality == "lidar" else np.linspace(0, ages.max(initial=0) + 1e-3, 7)
+    if len(edges) < 2 or not len(entry.cells):
         return frame
-    kept_sweeps = int(draw.integers(1, len(distinct)))
-    kept = ages < distinct[kept_sweeps] - 0.005
+    total = len(edges) if modality == "lidar" else len(edges) - 1
+    kept_sweeps = int(draw.integers(1, total))
+    kept = ages < edges[kept_sweeps] - 0.005
     alive = kept.any(axis=1)
     first = np.take_along_axis(entry.points, kept.argmax(axis=1)[:, None, None], axis=1)
     pillars = Pillars(np.where(kept[..., None], entry.points, first)[alive], entry.cells[alive])
     completeness = frame.completeness.copy()
-    completeness[LIDAR] *= kept_sweeps / len(distinct)
-    return replace(frame, pillars={**frame.pillars, "lidar": pillars}, completeness=completeness)
+    completeness[MODALITIES.index(modality)] *= kept_sweeps / total
+    return replace(frame, pillars={**frame.pillars, modality: pillars}, completeness=completeness)
+
+
+def _lose_history(frame: Frame, modality: str, draw: np.random.Generator) -> Frame:
+    """Keep the newest part of a motion window."""
+    window = frame.windows[modality].copy()
+    lost = int(draw.integers(1, len(window)))
+    window[:lost] = 0
+    completeness = frame.completeness.copy()
+    completeness[MODALITIES.index(modality)] *= 1 - lost / len(window)
+    return replace(frame, windows={**frame.windows, modality: window}, completeness=completeness)
+
+
+def _make_stale(frame: Frame, most_s: float, draw: np.random.Generator) -> Frame:
+    """Tell that LiDAR, camera or radar is old: the gate learns what an age means, whatever the data look like."""
+    place = int(draw.integers(len(DETECTING)))
+    late_s = draw.uniform(0, most_s)
+    age_s, quality = frame.age_s.copy(), frame.quality.copy()
+    age_s[place] += late_s * frame.mask[place]
+    quality[place] *= 1 - late_s / most_s
+    return replace(frame, age_s=age_s, quality=quality)
 
 
 def _lose_cameras(frame: Frame, probability: float, draw: np.random.Generator) -> Frame:
@@ -150,10 +178,12 @@ def _spoil(images: np.ndarray, draw: np.random.Generator) -> np.ndarray:
 
 
 def tone(frame: Frame, draw: np.random.Generator) -> Frame:
-    """Exposure and contrast of each frame vary a little; not a corruption."""
+    """Exposure, contrast and colour balance of each frame vary a little; not a corruption."""
     if frame.camera is None:
         return frame
     table = np.arange(256, dtype=np.float32)
     table = ((table - 128) * draw.uniform(0.8, 1.2) + 128) * draw.uniform(0.8, 1.2) + draw.uniform(-10, 10)
-    curve = np.clip(table, 0, 255).astype(np.uint8)
-    return replace(frame, camera=replace(frame.camera, images=curve[frame.camera.images]))
+    curves = [np.clip(table * gain, 0, 255).astype(np.uint8) for gain in draw.uniform(0.92, 1.08, 3)]
+    images = frame.camera.images
+    out = cv2.LUT(np.ascontiguousarray(images).reshape(1, -1, 3), np.stack(curves, axis=1)[None]).reshape(images.shape)
+    return replace(frame, camera=replace(frame.camera, images=out))

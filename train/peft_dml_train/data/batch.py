@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from peft_dml_ros.core.boxes import Boxes3D
-from peft_dml_ros.core.classes import DETECTING
+from peft_dml_ros.core.classes import CLASSES, DETECTING
+from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_train.config import DropoutConfig, TrainConfig
+from peft_dml_train.config import DropoutConfig, StageConfig, TrainConfig
 from peft_dml_train.data.augment import degrade, mirror, tone
 from peft_dml_train.data.frame import NO_DEPTH, Frame, Pillars
+from peft_dml_train.data.paste import collect_objects, paste
+from peft_dml_train.data.turn import turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Batch:
         dropped: (B, 5) a random part of the mask, never without a detecting modality.
         age_s: (B, 5).
         completeness: (B, 5).
-        quality: (B, 5), 0 where corrupted.
+        quality: (B, 5), 1 where untouched, 0 where worthless.
         depth_bins: (B, cameras, rows · columns) int64, `NO_DEPTH` where unknown.
         boxes: Truth per sample.
         tokens: Sample tokens.
@@ -43,6 +46,12 @@ class Batch:
     depth_bins: torch.Tensor
     boxes: list[Boxes3D]
     tokens: list[str]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same with its tensors on another device."""
+        feeds = {m: {name: value.to(device) for name, value in feed.items()} for m, feed in self.feeds.items()}
+        names = ("mask", "dropped", "age_s", "completeness", "quality", "depth_bins")
+        return replace(self, feeds=feeds, **{name: getattr(self, name).to(device) for name in names})
 
 
 def draw_mask(mask: np.ndarray, config: DropoutConfig, strength: float, draw: np.random.Generator) -> np.ndarray:
@@ -122,11 +131,55 @@ def collate(frames: list[Frame], spec: ModelSpec, dropped: list[np.ndarray] | No
     )
 
 
-class BatchStream:
-    """Endless shuffled, augmented batches, made one ahead in a thread; the n-th batch depends on seed and n alone."""
+def frame_weights(frames: list[Frame], balance: float) -> np.ndarray:
+    """Chance of each frame to be drawn, so that rare classes come more often (after Zhu et al., "CBGS", 2019).
 
-    def __init__(self, frames: list[Frame], config: TrainConfig, batch: int, *, flip: bool, seed: int) -> None:
-        self.frames, self.config, self.size, self.flip, self.seed = frames, config, batch, flip, seed
+    Args:
+        frames: Their truth counts.
+        balance: 0 draws all frames alike; 1 gives every class the same share of its frames' draws.
+
+    Returns:
+        (frames,) float64 that sums to 1.
+    """
+    present = np.array([np.bincount(f.boxes.labels, minlength=len(CLASSES)) for f in frames], dtype=np.float64)
+    rarity = (present.sum(axis=0).max() / np.maximum(present.sum(axis=0), 1)) ** 0.5
+    worth = (np.sqrt(present) * rarity).sum(axis=1)
+    even = np.full(len(frames), 1 / len(frames))
+    return even if not worth.sum() else (1 - balance) * even + balance * worth / worth.sum()
+
+
+class BatchStream:
+    """Endless drawn, augmented batches, made one ahead in a thread; the n-th batch depends on seed and n alone.
+
+    Args:
+        frames: Of this process.
+        config: Recipe.
+        stage: Batch size and augmentation.
+        seed: Of all draws.
+        harmed: Frames in weather or corrupted; half of all corrupted samples come from here.
+    """
+
+    def __init__(
+        self, frames: list[Frame], config: TrainConfig, stage: StageConfig, *, seed: int, harmed: Sequence[Frame] = ()
+    ) -> None:
+        if not frames:
+            msg = "this process has no frames to train on; give more scenes, or start fewer processes"
+            raise DataError(msg)
+        self.frames, self.config, self.stage, self.seed, self.harmed = frames, config, stage, seed, list(harmed)
+        self.store = collect_objects(frames) if stage.paste else []
+        self.weights = frame_weights(frames, stage.balance)
+        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.int64))
+
+    def _picked(self, step: int) -> np.ndarray:
+        """Frames of a step; over an epoch each comes as often as its weight says, give or take one."""
+        size = self.stage.batch
+        epoch, place = divmod(step, max(len(self.frames) // size, 1))
+        if self._order[0] != epoch:
+            draw = np.random.default_rng((self.seed, 1_000_003, epoch))
+            marks = (np.arange(len(self.frames)) + draw.random()) / len(self.frames)
+            drawn = np.searchsorted(np.cumsum(self.weights), marks, side="right").clip(max=len(self.frames) - 1)
+            self._order = (epoch, draw.permutation(drawn))
+        return np.resize(self._order[1][place * size : (place + 1) * size], size)
 
     def make(self, step: int, strength: float) -> Batch:
         """Batch of one step.
@@ -136,18 +189,28 @@ class BatchStream:
             strength: 0 to 1, scales every probability of loss and corruption.
         """
         draw = np.random.default_rng((self.seed, step))
-        per_epoch = max(len(self.frames) // self.size, 1)
-        epoch, place = divmod(step, per_epoch)
-        order = np.random.default_rng((self.seed, 1_000_003, epoch)).permutation(len(self.frames))
+        dropout = self.config.dropout
         picked, dropped = [], []
-        for i in np.resize(order[place * self.size : (place + 1) * self.size], self.size):
-            frame = tone(self.frames[i], draw)
-            if self.flip and draw.random() < 0.5:
-                frame = mirror(frame, self.config.spec)
-            frame = degrade(frame, self.config.dropout, strength, draw)
+        for i in self._picked(step):
+            frame = self.frames[i]
+            if self.harmed and draw.random() < dropout.corruption * strength / 2:
+                frame = self.harmed[draw.integers(len(self.harmed))]
+            frame = degrade(self._augmented(frame, draw), dropout, strength, draw)
             picked.append(frame)
-            dropped.append(draw_mask(frame.mask, self.config.dropout, strength, draw))
+            dropped.append(draw_mask(frame.mask, dropout, strength, draw))
         return collate(picked, self.config.spec, dropped)
+
+    def _augmented(self, frame: Frame, draw: np.random.Generator) -> Frame:
+        stage, spec = self.stage, self.config.spec
+        frame = tone(frame, draw)
+        if draw.random() < stage.paste:
+            frame = paste(frame, self.store, stage.pasted, spec, draw)
+        if draw.random() < stage.turn:
+            angle_deg, scale = draw.uniform(-stage.turn_deg, stage.turn_deg), draw.uniform(-stage.scale, stage.scale)
+            frame = turn(frame, float(np.deg2rad(angle_deg)), 1 + float(scale), spec)
+        if stage.flip and draw.random() < 0.5:
+            frame = mirror(frame, spec)
+        return frame
 
     def run(self, first: int, last: int, ramp_steps: int) -> Iterator[tuple[int, Batch]]:
         """Batches of the steps first to last - 1, with the strength rising over `ramp_steps`."""

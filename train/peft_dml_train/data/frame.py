@@ -65,7 +65,7 @@ class Frame:
         camera: Where present.
         windows: (steps, features) of IMU and GNSS, where present.
         mask, age_s, completeness: (5,) float32.
-        quality: (5,) float32, 0 for a modality that was corrupted on purpose.
+        quality: (5,) float32, 1 for an untouched modality, less the more it was harmed on purpose, down to 0.
         boxes: Truth in `base_link`.
     """
 

@@ -54,7 +54,14 @@ def _enter(number: int, function: Callable[..., Any], count: int, port: int, arg
             "ACCELERATE_USE_CPU": "true",
         }
     )
-    distributed.init_process_group("gloo", rank=number, world_size=count)
+    _joined(function, arguments)
+
+
+def _joined(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Run as one of the processes that the environment names, as torchrun and accelerate set it."""
+    if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU") != "true":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    distributed.init_process_group()
     try:
         function(*arguments)
     finally:
@@ -64,12 +71,16 @@ def _enter(number: int, function: Callable[..., Any], count: int, port: int, arg
 def run_parallel(function: Callable[..., Any], count: int, *arguments: Any) -> None:
     """Call a module-level function in so many processes at once; one runs here.
 
+    Under torchrun, this process is one of several already: it joins them.
+
     Args:
         function: Called with the arguments; `rank()` and `world_size()` tell it its share.
-        count: Processes.
+        count: Processes, where torchrun has not decided it.
         arguments: Must be picklable when there is more than one process.
     """
-    if count <= 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _joined(function, arguments)
+    elif count <= 1:
         function(*arguments)
     else:
         multiprocessing.spawn(_enter, (function, count, _free_port(), arguments), nprocs=count)

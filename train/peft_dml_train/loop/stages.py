@@ -13,10 +13,9 @@ import torch
 
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_train.adapters.lora import adapt, load_adapter, parameter_counts, save_adapter, train_mode
-from peft_dml_train.config import TrainConfig
+from peft_dml_train.config import StageConfig, TrainConfig
 from peft_dml_train.data.batch import BatchStream
-from peft_dml_train.data.dataset import load_frames
-from peft_dml_train.data.frame import Frame
+from peft_dml_train.data.dataset import load_frames, load_harmed
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
 from peft_dml_train.loop.parallel import rank, run_parallel, world_size
 from peft_dml_train.loop.trainer import Trainer
@@ -63,9 +62,13 @@ def pretrain(
     return out / "base.pt"
 
 
-def _share(config: TrainConfig, splits: tuple[str, ...], data: Path) -> list[Frame]:
+def _stream(config: TrainConfig, stage: StageConfig, splits: tuple[str, ...], data: Path, seed: int) -> BatchStream:
     """Every process holds its own part of the frames."""
-    return load_frames(data, splits, config.spec, slice(rank(), None, world_size()))
+    share, mine = slice(rank(), None, world_size()), seed + 1000 * rank()
+    frames = load_frames(data, splits, config.spec, share, stage.weather, mine)
+    portion = config.dropout.harmed_portion if config.dropout.corruption and not stage.weather else 0.0
+    spoilt = load_harmed(data, splits, config.spec, share, portion, mine) if portion else []
+    return BatchStream(frames, config, stage, seed=mine, harmed=spoilt)
 
 
 def _pretrain(
@@ -86,8 +89,7 @@ def _pretrain(
     trainer = Trainer(config, config.pretrain, network, out / "pretrain", device=device)
     if resume:
         trainer.resume()
-    frames, stage = _share(config, config.splits.train, data), config.pretrain
-    trainer.run(BatchStream(frames, config, stage.batch, flip=stage.flip, seed=config.seed + 1000 * rank()))
+    trainer.run(_stream(config, config.pretrain, config.splits.train, data, config.seed))
     if not rank():
         save_checkpoint(out / "base.pt", network.state_dict())
 
@@ -185,8 +187,7 @@ def _finetune(
     trainer = Trainer(config, config.finetune, network, finetune_folder(out, adapter), train_mode, device)
     if resume:
         trainer.resume()
-    frames, stage = _share(config, config.splits.finetune, data), config.finetune
-    trainer.run(BatchStream(frames, config, stage.batch, flip=stage.flip, seed=config.seed + 1 + 1000 * rank()))
+    trainer.run(_stream(config, config.finetune, config.splits.finetune, data, config.seed + 1))
     if not rank():
         save_adapter(adapted, adapter_folder(out, adapter))
 

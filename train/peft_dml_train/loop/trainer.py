@@ -3,22 +3,24 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
+from peft_dml_ros.core.errors import DataError
 from peft_dml_train.config import StageConfig, TrainConfig
 from peft_dml_train.data.batch import Batch, BatchStream
 from peft_dml_train.loop.average import WeightAverage
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
+from peft_dml_train.loop.journal import Journal
 from peft_dml_train.loop.parallel import agree, rank
 from peft_dml_train.loop.schedule import one_cycle
 from peft_dml_train.losses.total import TotalLoss
@@ -26,6 +28,7 @@ from peft_dml_train.network import PeftDmlNetwork
 
 log = logging.getLogger(__name__)
 LOG_EVERY = 20
+MOST_SKIPPED = 5
 
 
 @dataclass
@@ -36,7 +39,7 @@ class Trainer:
         config: Recipe.
         stage: The stage's own settings.
         network: Network; only parameters that require a gradient are trained.
-        out: Folder for `last.pt` and `log.jsonl`.
+        out: Folder for `last.pt`, `log.jsonl` and TensorBoard's files.
         set_mode: Puts the network into training mode.
     """
 
@@ -48,10 +51,13 @@ class Trainer:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        self.step, self.elapsed_s = 0, 0.0
+        self.step, self.elapsed_s, self.skipped = 0, 0.0, 0
         precision = "bf16" if self.config.bfloat16 else "no"
         self.accelerator = Accelerator(cpu=self.device == "cpu", mixed_precision=precision)
         self.network.to(memory_format=torch.channels_last)
+        if not self.config.losses.single:
+            # Processes wait for the gradient of every parameter that wants one.
+            self.network.single.requires_grad_(requires_grad=False)
         trained = [p for p in self.network.parameters() if p.requires_grad]
         # Decay pulls weights, not biases and norms, towards zero.
         groups = [
@@ -75,7 +81,9 @@ class Trainer:
             state = load_checkpoint(path)
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.average.state, self.average.updates = state["average"], state["step"]
+            device = self.accelerator.device
+            self.average.state = {name: value.to(device) for name, value in state["average"].items()}
+            self.average.updates = state["updates"]
             self.step, self.elapsed_s = state["step"], state["elapsed_s"]
             log.info("resumed at step %d", self.step)
 
@@ -88,6 +96,7 @@ class Trainer:
             {
                 "network": self.network.state_dict(),
                 "average": self.average.state,
+                "updates": self.average.updates,
                 "optimizer": self.optimizer.state_dict(),
                 "step": self.step,
                 "elapsed_s": self.elapsed_s,
@@ -96,43 +105,75 @@ class Trainer:
         )
 
     def run(self, stream: BatchStream) -> None:
-        """Train until the steps or the minutes are used up, then leave the averaged weights in the network."""
-        torch.manual_seed(self.config.seed + self.step)
+        """Train until the steps or the minutes are used up, then leave the averaged weights in the network.
+
+        Raises:
+            DataError: a loss or many gradients are not finite, or a checkpoint cannot be written; the last good
+                checkpoint stays.
+        """
         self.set_mode(self.network)
         self.out.mkdir(parents=True, exist_ok=True)
         ramp = int(self.stage.ramp * self.stage.steps)
-        with (self.out / f"log{rank() or ''}.jsonl").open("a") as journal:
-            start = time.monotonic() - self.elapsed_s
+        journal, start = Journal(self.out), time.monotonic() - self.elapsed_s
+        try:
             for _, batch in stream.run(self.step, self.stage.steps, ramp):
                 if self.progress >= 1:
                     break
-                record = self._step(batch)
+                record = self._step(batch.to(self.accelerator.device))
                 self.step += 1
                 self.elapsed_s = agree(time.monotonic() - start)
                 if self.step % LOG_EVERY == 0:
-                    journal.write(json.dumps({**record, "elapsed_s": round(self.elapsed_s, 1)}) + "\n")
-                    journal.flush()
-                    log.info("step %d loss %.3f %.2f s/step", self.step, record["loss"], self.elapsed_s / self.step)
+                    journal.write({**record, "elapsed_s": round(self.elapsed_s, 1)}, self.progress)
                 if self.step % self.stage.checkpoint_every == 0:
                     self.save()
+        finally:
+            journal.close()
         self.save()
         self.network.load_state_dict(self.average.state)
+
+    def gradients(self, batch: Batch) -> tuple[float, dict[str, float]]:
+        """Forward and backward of one batch.
+
+        Returns:
+            Loss and its terms; the gradients lie in the network, averaged over the processes.
+
+        Raises:
+            DataError: the loss is not finite.
+        """
+        # Draws within the losses depend on the step alone, so that a resumed run makes the same ones.
+        torch.manual_seed(self.config.seed + self.step)
+        latents, passes = self.model(batch.feeds, (batch.mask, batch.dropped), batch.age_s, batch.completeness)
+        loss, parts = self.loss(self.network, batch, latents, passes)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            bad = [name for name, part in parts.items() if not math.isfinite(part)]
+            msg = f"step {self.step}: the loss is {value} in {', '.join(bad)}, on samples {', '.join(batch.tokens)}"
+            self._give_up(msg)
+        self.accelerator.backward(loss)
+        return value, parts
+
+    def _give_up(self, what: str) -> NoReturn:
+        last = self.out / "last.pt"
+        kept = f"{last} holds the last good state" if last.is_file() else "no checkpoint was written yet"
+        msg = f"{what}; {kept}; carry on from it with --resume and a lower rate, or with bfloat16=false"
+        raise DataError(msg)
 
     def _step(self, batch: Batch) -> dict[str, Any]:
         rate = self.stage.rate * one_cycle(self.progress, self.stage.warm_up)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        latents, passes = self.model(batch.feeds, (batch.mask, batch.dropped), batch.age_s, batch.completeness)
-        loss, parts = self.loss(self.network, batch, latents, passes)
-        self.accelerator.backward(loss)
+        value, parts = self.gradients(batch)
         norm = self.accelerator.clip_grad_norm_(self.network.parameters(), self.stage.clip)
-        value = float(loss.detach())
         if torch.isfinite(norm):
+            self.skipped = 0
             self.optimizer.step()
             if not rank():
                 self.average.update(self.network)
         else:
+            self.skipped += 1
             log.warning("step %d skipped: gradient norm %s", self.step, norm)
+            if self.skipped >= MOST_SKIPPED:
+                self._give_up(f"step {self.step}: {self.skipped} gradients one after the other were not finite")
         self.optimizer.zero_grad(set_to_none=True)
         rounded = {name: round(part, 4) for name, part in parts.items()}
         return {"step": self.step, "rate": rate, "loss": value, "norm": float(norm), **rounded}

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metric alignment: one space for all modalities, in which objects of a class lie together whatever saw them.
+"""Metric alignment: one space for all modalities, in which an object lies by its like whatever sensor saw it.
 
 Embeddings are pooled at object centres from each modality's latent map, never over a whole frame: one vector per sensor
-could not tell several objects apart. Batch-hard triplets (Hermans et al., "In Defense of the Triplet Loss", 2017).
+could not tell several objects apart. Batch-hard triplets (Hermans et al., "In Defense of the Triplet Loss", 2017), once
+with the class as label and once with the instance: there the same object seen by two sensors is the positive, and other
+objects of its class are negatives like all others, at a smaller margin.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from pytorch_metric_learning.losses import TripletMarginLoss
@@ -15,7 +19,47 @@ from peft_dml_ros.core.classes import CLASSES, DETECTING, MODALITIES
 from peft_dml_train.losses.targets import Targets
 
 MOST = 48
-"""Objects, and as many empty cells, that one batch contributes."""
+"""Objects that one batch contributes; empty cells are half as many."""
+
+
+class Embeddings(NamedTuple):
+    """Latents at object centres and on empty ground.
+
+    Attributes:
+        vectors: (N, d) unit vectors.
+        label: (N,) class; empty ground is a class of its own.
+        instance: (N,) number of the object; each piece of empty ground has its own.
+    """
+
+    vectors: torch.Tensor
+    label: torch.Tensor
+    instance: torch.Tensor
+
+
+def embed(latents: dict[str, torch.Tensor], mask: torch.Tensor, targets: Targets) -> Embeddings:
+    """Embeddings of a batch's objects, one for each modality that a sample holds.
+
+    Args:
+        latents: (B, d, H, W) unit vectors of LiDAR, camera and radar.
+        mask: (B, 5) availability.
+        targets: Objects.
+    """
+    device = mask.device
+    centres = targets.central.nonzero()[:, 0]
+    centres = centres[torch.randperm(len(centres)).to(device)[:MOST]]
+    empty = (targets.heat.amax(dim=1).flatten(1) < 0.01).nonzero()
+    empty = empty[torch.randint(max(len(empty), 1), (min(MOST // 2, len(empty)),)).to(device)]
+    sample = torch.cat([targets.sample[centres], empty[:, 0]])
+    cell = torch.cat([targets.cell[centres], empty[:, 1]])
+    label = torch.cat([targets.label[centres], torch.full((len(empty),), len(CLASSES), device=device)])
+    number = torch.arange(len(sample), device=device)
+    vectors, labels, numbers = [], [], []
+    for m in DETECTING:
+        seen = mask[sample, MODALITIES.index(m)] > 0
+        vectors.append(latents[m].flatten(2)[sample[seen], :, cell[seen]])
+        labels.append(label[seen])
+        numbers.append(number[seen])
+    return Embeddings(torch.cat(vectors), torch.cat(labels), torch.cat(numbers))
 
 
 class AlignmentLoss:
@@ -25,30 +69,8 @@ class AlignmentLoss:
         self.miner = BatchHardMiner()
         self.loss = TripletMarginLoss(margin=margin)
 
-    def __call__(self, latents: dict[str, torch.Tensor], mask: torch.Tensor, targets: Targets) -> torch.Tensor:
-        """Loss of a batch.
-
-        Args:
-            latents: (B, d, H, W) unit vectors of LiDAR, camera and radar.
-            mask: (B, 5) availability.
-            targets: Objects; empty ground is a class of its own.
-        """
-        centres = targets.central.nonzero()[:, 0]
-        zero = sum(latents[m].sum() for m in DETECTING) * 0.0
-        if len(centres) < 2:
-            return zero
-        centres = centres[torch.randperm(len(centres))[:MOST]]
-        empty = (targets.heat.amax(dim=1).flatten(1) < 0.01).nonzero()
-        empty = empty[torch.randint(len(empty), (min(MOST // 2, len(empty)),))]
-        sample = torch.cat([targets.sample[centres], empty[:, 0]])
-        cell = torch.cat([targets.cell[centres], empty[:, 1]])
-        label = torch.cat([targets.label[centres], torch.full((len(empty),), len(CLASSES))])
-        embeddings, labels = [], []
-        for m in DETECTING:
-            seen = mask[sample, MODALITIES.index(m)] > 0
-            embeddings.append(latents[m].flatten(2)[sample[seen], :, cell[seen]])
-            labels.append(label[seen])
-        joined, classes = torch.cat(embeddings), torch.cat(labels)
-        if len(joined) < 3 or len(classes.unique()) < 2:
-            return zero
-        return self.loss(joined, classes, self.miner(joined, classes))
+    def __call__(self, vectors: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Loss of embeddings (N, d) with labels (N,); 0 where they form no triplet."""
+        if len(vectors) < 3 or len(labels.unique()) < 2:
+            return vectors.sum() * 0.0
+        return self.loss(vectors, labels, self.miner(vectors, labels))

@@ -42,19 +42,27 @@ class _EmptyCells(torch.autograd.Function):
         return slope * gradient, None
 
 
-def focal(logits: torch.Tensor, heat: torch.Tensor) -> torch.Tensor:
+def focal(
+    logits: torch.Tensor, heat: torch.Tensor, count: torch.Tensor | None = None, rows: torch.Tensor | None = None
+) -> torch.Tensor:
     """Penalty-reduced focal loss (Law and Deng, "CornerNet", ECCV 2018), per object.
 
     Args:
         logits: (B, classes, H, W).
         heat: Same shape, 1 at object centres, falling off around them.
+        count: Objects to divide by; those of these samples without it.
+        rows: (B,) bool samples that count; all without it.
     """
     logits = logits.contiguous()
     centres = heat.eq(1)
     weight = (1 - heat).square_().square_()
+    if rows is not None:
+        centres = centres & rows[:, None, None, None]
+        weight *= rows[:, None, None, None]
     at = logits[centres]
     hit = functional.softplus(-at) * (1 - at.sigmoid()).square()
-    return (hit.sum() + _EmptyCells.apply(logits, weight)) / centres.sum().clamp(min=1)
+    total = hit.sum() + _EmptyCells.apply(logits, weight)
+    return total / (centres.sum() if count is None else count).clamp(min=1)
 
 
 def _pick(dense: torch.Tensor, targets: Targets) -> torch.Tensor:
@@ -62,32 +70,44 @@ def _pick(dense: torch.Tensor, targets: Targets) -> torch.Tensor:
     return dense.flatten(2)[targets.sample, :, targets.cell]
 
 
-def box_losses(output: HeadOutput, targets: Targets, config: LossConfig) -> dict[str, torch.Tensor]:
-    """L1 on box values, Laplace likelihood for the log variances, attribute cross-entropy; each a weighted mean."""
-    if not len(targets.cell):
-        zero = output.regression.sum() * 0 + output.attributes.sum() * 0
-        return {"box": zero, "variance": zero, "attribute": zero}
+def box_losses(
+    output: HeadOutput, targets: Targets, config: LossConfig, counts: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """L1 on box values, Laplace likelihood for the log variances, attribute cross-entropy; each a weighted mean.
+
+    Args:
+        output: Of the head.
+        targets: Of the batch.
+        config: Weights; what has weight 0 is left out.
+        counts: `weight` and `attribute` to divide by, see `total.counts_of`.
+    """
     predicted = _pick(output.regression, targets)
     known = targets.values.isfinite()
     error = (predicted[:, :VALUES] - targets.values.nan_to_num()).abs() * known
-    code = torch.tensor(config.code, dtype=error.dtype)
-    total = targets.weight.sum()
-    box = (error * code * targets.weight[:, None]).sum() / total
+    total = counts["weight"].clamp(min=1e-3)
+    out = {}
+    if config.box:
+        code = torch.tensor(config.code, dtype=error.dtype, device=error.device)
+        out["box"] = (error * code * targets.weight[:, None]).sum() / total
+    if config.variance:
+        # Errors are detached: the variance describes them and must not trade them away.
+        terms = predicted.new_zeros(())
+        for i, columns in enumerate(VARIANCE_OF):
+            log_var = predicted[:, VALUES + i].clamp(-8, 6)
+            deviation = error[:, list(columns)].detach().mean(dim=1)
+            terms = terms + ((deviation * 2**0.5 * torch.exp(-0.5 * log_var) + 0.5 * log_var) * targets.weight).sum()
+        out["variance"] = terms / total
+    if config.attribute:
+        carries = targets.attribute >= 0
+        logits = _pick(output.attributes, targets)[carries] + _allowed(error.device)[targets.label[carries]]
+        wrong = functional.cross_entropy(logits, targets.attribute[carries], reduction="sum")
+        out["attribute"] = wrong / counts["attribute"].clamp(min=1)
+    return out
 
-    # Errors are detached: the variance describes them and must not trade them away.
-    terms = []
-    for i, columns in enumerate(VARIANCE_OF):
-        log_var = predicted[:, VALUES + i].clamp(-8, 6)
-        deviation = error[:, list(columns)].detach().mean(dim=1)
-        terms.append((deviation * 2**0.5 * torch.exp(-0.5 * log_var) + 0.5 * log_var) * targets.weight)
-    variance = torch.stack(terms).sum() / total
 
-    carries = targets.attribute >= 0
+def _allowed(device: torch.device) -> torch.Tensor:
+    """(classes, attributes), 0 where a class may carry an attribute and very low elsewhere."""
     allowed = torch.full((len(CLASSES), len(ATTRIBUTES)), -1e4)
     for label, name in enumerate(CLASSES):
         allowed[label, list(ATTRIBUTES_OF_CLASS[name])] = 0.0
-    logits = _pick(output.attributes, targets)[carries] + allowed[targets.label[carries]]
-    attribute = (
-        functional.cross_entropy(logits, targets.attribute[carries]) if carries.any() else output.attributes.sum() * 0
-    )
-    return {"box": box, "variance": variance, "attribute": attribute}
+    return allowed.to(device)

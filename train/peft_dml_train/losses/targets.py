@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -40,6 +40,10 @@ class Targets:
     attribute: torch.Tensor
     label: torch.Tensor
     central: torch.Tensor
+
+    def to(self, device: torch.device | str) -> Targets:
+        """The same on another device."""
+        return Targets(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 def gaussian_radius(length: float, width: float, min_overlap: float = MIN_OVERLAP) -> float:

@@ -1,19 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All losses of one training step."""
+"""All losses of one training step; what has weight 0 is not computed."""
 
 from __future__ import annotations
 
 import torch
+from torch import distributed
 
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_train.config import LossConfig
 from peft_dml_train.data.batch import Batch
-from peft_dml_train.losses.alignment import AlignmentLoss
+from peft_dml_train.data.frame import NO_DEPTH
+from peft_dml_train.losses.alignment import AlignmentLoss, embed
 from peft_dml_train.losses.auxiliary import consistency, depth_loss, gate_loss
 from peft_dml_train.losses.detection import box_losses, focal
-from peft_dml_train.losses.targets import make_targets
+from peft_dml_train.losses.targets import Targets, make_targets
 from peft_dml_train.network import Detection, Latents, PeftDmlNetwork
+
+
+def counts_of(batch: Batch, targets: Targets) -> dict[str, torch.Tensor]:
+    """What the losses are divided by: its mean over all processes.
+
+    With it, the mean of the processes' gradients is the gradient of one process with all their samples.
+
+    Returns:
+        Samples, objects, weight of the cells, objects with an attribute, pixels of known depth, and objects in samples
+        that hold a modality.
+    """
+    names = ("samples", "objects", "weight", "attribute", "depth", *DETECTING)
+    # Two objects of a class in one cell make one centre, as the heat map has it.
+    centres = targets.heat.eq(1).flatten(1).sum(dim=1)
+    held = [(centres * (batch.mask[:, MODALITIES.index(m)] > 0)).sum() for m in DETECTING]
+    values = [
+        torch.tensor(len(batch.boxes), device=centres.device),
+        centres.sum(),
+        targets.weight.sum(),
+        (targets.attribute >= 0).sum(),
+        (batch.depth_bins != NO_DEPTH).sum(),
+        *held,
+    ]
+    counts = torch.stack([value.float() for value in values])
+    if distributed.is_initialized():
+        distributed.all_reduce(counts)
+        counts /= distributed.get_world_size()
+    return dict(zip(names, counts, strict=True))
 
 
 class TotalLoss:
@@ -21,7 +51,7 @@ class TotalLoss:
 
     def __init__(self, spec: ModelSpec, config: LossConfig) -> None:
         self.spec, self.config = spec, config
-        self.align = AlignmentLoss(config.alignment_margin)
+        self.align, self.separate = AlignmentLoss(config.alignment_margin), AlignmentLoss(config.instance_margin)
 
     def __call__(
         self, network: PeftDmlNetwork, batch: Batch, latents: Latents, passes: list[Detection]
@@ -35,23 +65,53 @@ class TotalLoss:
             passes: Full pass, then the dropped one.
         """
         config = self.config
-        targets = make_targets(batch.boxes, self.spec)
+        targets = make_targets(batch.boxes, self.spec).to(batch.mask.device)
+        counts = counts_of(batch, targets)
         full, dropped = passes
         parts: dict[str, torch.Tensor] = {}
         for name, detection, mask in (("full", full, batch.mask), ("dropped", dropped, batch.dropped)):
-            parts[f"{name}/heatmap"] = config.heatmap * focal(detection.head.heat, targets.heat)
-            for key, value in box_losses(detection.head, targets, config).items():
+            if config.heatmap:
+                parts[f"{name}/heatmap"] = config.heatmap * focal(detection.head.heat, targets.heat, counts["objects"])
+            for key, value in box_losses(detection.head, targets, config, counts).items():
                 parts[f"{name}/{key}"] = getattr(config, key) * value
-            gate = gate_loss(detection.fused.gates.float(), mask, batch.quality, targets.heat)
-            parts[f"{name}/gate"] = config.gate * gate
-        parts["consistency"] = config.consistency * consistency(dropped.head.heat, full.head.heat, targets.heat)
-        parts["alignment"] = config.alignment * self.align(latents.by_modality, batch.mask, targets)
-        if latents.depth_logits is not None:
-            parts["depth"] = config.depth * depth_loss(latents.depth_logits.float(), batch.depth_bins)
-        for m in DETECTING:
-            present = batch.mask[:, MODALITIES.index(m)] > 0
-            if present.any():
-                logits = network.single[m](latents.by_modality[m][present] * network.single_scale).float()
-                parts[f"single/{m}"] = config.single * focal(logits, targets.heat[present])
+            if config.gate:
+                gate = gate_loss(detection.fused.gates.float(), mask, batch.quality, targets.heat)
+                parts[f"{name}/gate"] = config.gate * gate / counts["samples"]
+        if config.consistency:
+            differ = consistency(dropped.head.heat, full.head.heat, targets.heat, counts["objects"])
+            parts["consistency"] = config.consistency * differ
+        parts |= self._alignment(batch, latents, targets)
+        if config.depth and latents.depth_logits is not None:
+            depth = depth_loss(latents.depth_logits.float(), batch.depth_bins, counts["depth"])
+            parts["depth"] = config.depth * depth
+        parts |= self._single(network, batch, latents, targets, counts)
         total = torch.stack(list(parts.values())).sum()
         return total, {name: float(value.detach()) for name, value in parts.items()}
+
+    def _alignment(self, batch: Batch, latents: Latents, targets: Targets) -> dict[str, torch.Tensor]:
+        config, parts = self.config, {}
+        if config.alignment or config.instance:
+            embeddings = embed(latents.by_modality, batch.mask, targets)
+            if config.alignment:
+                parts["alignment"] = config.alignment * self.align(embeddings.vectors, embeddings.label)
+            if config.instance:
+                parts["instance"] = config.instance * self.separate(embeddings.vectors, embeddings.instance)
+        return parts
+
+    def _single(
+        self,
+        network: PeftDmlNetwork,
+        batch: Batch,
+        latents: Latents,
+        targets: Targets,
+        counts: dict[str, torch.Tensor],
+    ) -> dict[str, torch.Tensor]:
+        if not self.config.single:
+            return {}
+        parts = {}
+        for m in DETECTING:
+            # Samples without the modality pass through with weight 0, so that every process has every gradient.
+            present = batch.mask[:, MODALITIES.index(m)] > 0
+            logits = network.single[m](latents.by_modality[m] * network.single_scale).float()
+            parts[f"single/{m}"] = self.config.single * focal(logits, targets.heat, counts[m], present)
+        return parts
