@@ -9,6 +9,8 @@ import torch
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_train.config import load_config
 from peft_dml_train.data.synthetic import random_feeds
+from peft_dml_train.export.graphs import export_graphs
+from peft_dml_train.export.parity import TOLERANCE, parity
 from peft_dml_train.loop.stages import new_network
 
 CONFIG = Path(__file__).parents[2] / "train" / "configs" / "nuscenes.yaml"
@@ -31,6 +33,32 @@ def test_forward_and_backward_at_full_size():
     for name, p in network.named_parameters():
         assert p.grad is not None, name
         assert p.grad.isfinite().all(), name
+
+
+SMALL = (
+    "spec.latent_dim=32",
+    "spec.candidates=20",
+    "spec.grid.size=32",
+    "spec.lidar.pillar_grid=128",
+    "spec.lidar.pillars=500",
+    "spec.camera.width_px=128",
+    "spec.camera.height_px=64",
+    "network.lidar.widths=[16,24,32]",
+    "network.lidar.pillar=16",
+    "network.lidar.neck=8",
+    "network.lidar.out=24",
+    "network.camera.widths=[32,48,64,80]",
+    "network.camera.depths=[1,1,1,1]",
+    "network.camera.context=16",
+)
+
+
+def test_its_layers_export(tmp_path):
+    recipe = load_config(CONFIG, SMALL)
+    network = new_network(recipe).eval()
+    network.encoders["lidar"].pillars.floor.uniform_(0, 0.2)
+    differences = parity(network, export_graphs(network, tmp_path), threads=1)
+    assert max(differences.values()) < TOLERANCE
 
 
 def test_wrong_lidar_shapes_are_told():

@@ -123,7 +123,8 @@ def score(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.json"
     path.write_text(json.dumps({"meta": modalities, "results": results}))
-    with contextlib.redirect_stdout(io.StringIO()):
+    # The devkit shows progress bars even when told not to.
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         evaluation = SampleEval(nusc, path, list(results), folder)
         metrics, _ = evaluation.evaluate()
         ranges = {f"{near:g}-{far:g} m": evaluation.within(near, far) for near, far in RANGES_M}
