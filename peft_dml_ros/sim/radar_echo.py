@@ -29,8 +29,8 @@ FLOOR_RANGE_M: Final = 70.0
 
 _VEHICLES: Final = frozenset({"car", "truck", "bus", "trailer", "construction_vehicle"})
 _MICRO_SIGMA: Final = {"pedestrian": 0.3, "bicycle": 0.3}
-BACKGROUND_DBSM: Final = 2.0
-BACKGROUND_TAIL_DB: Final = 6.5
+BACKGROUND_DBSM: Final = 1.5
+BACKGROUND_TAIL_DB: Final = 7.5
 FADING_DB: Final = 5.0
 
 
