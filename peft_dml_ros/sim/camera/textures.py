@@ -25,12 +25,18 @@ class Paint(NamedTuple):
 
     Attributes:
         lanes: Lanes in each direction.
+        lane_m: Width of a lane.
         carriageway_m: Offset of the outer lane's edge.
+        strip_m: Offset of the cycle strip's outer edge.
+        half_m: Half width of a street that crosses.
         crossings_m: Stations of streets that cross; infinite where there are fewer.
     """
 
     lanes: int
+    lane_m: float
     carriageway_m: float
+    strip_m: float
+    half_m: float
     crossings_m: tuple[float, ...]
 
     @classmethod
@@ -38,7 +44,9 @@ class Paint(NamedTuple):
         """The markings of a road."""
         # Padded: the kernels are compiled for each number of them.
         padding = (np.inf,) * (MOST_CROSSINGS - len(road.crossings_m))
-        return cls(road.lanes, road.carriageway_m, (*road.crossings_m, *padding))
+        edge, crossings = road.carriageway_m, (*road.crossings_m, *padding)
+        # Numbers of the road are handed over: compiled code in the cache would keep the old ones.
+        return cls(road.lanes, LANE_M, edge, edge + CYCLE_STRIP_M, CROSSING_HALF_M, crossings)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
@@ -90,12 +98,12 @@ def joint(s, d):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def marking(s, d, paint):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """0 for bare road, 1 for white, 2 for yellow paint, at a station and a distance from the centre line."""
-    strip = paint.carriageway_m + CYCLE_STRIP_M
+    strip = paint.strip_m
     white = abs(d - paint.carriageway_m) < 0.08 or abs(d - strip) < 0.06 or (d > strip and _rest(s, 6.5) < 0.12)
     for lane in range(1, paint.lanes):
-        white |= abs(d - lane * LANE_M) < 0.08 and _rest(s, 9.0) < 3.0
+        white |= abs(d - lane * paint.lane_m) < 0.08 and _rest(s, 9.0) < 3.0
     for crossing in paint.crossings_m:
-        away = abs(s - crossing) - CROSSING_HALF_M
+        away = abs(s - crossing) - paint.half_m
         white |= 1.0 < away < 3.6 and _rest(d, 1.2) < 0.6
         white |= 4.4 < away < 4.8 and d < paint.carriageway_m
     if white:
