@@ -3,8 +3,7 @@
 
 import re
 from pathlib import Path
-
-from torch import nn
+from typing import Any
 
 from peft_dml_train.adapters.lora import adapt, parameter_counts
 from peft_dml_train.config import TrainConfig, load_config
@@ -41,7 +40,7 @@ def size_rows(found: dict[str, TrainConfig]) -> list[list[str]]:
 def part_rows(found: dict[str, TrainConfig]) -> list[list[str]]:
     """Parameters of each part, without adapters on the encoders."""
 
-    def count(module: nn.Module) -> int:
+    def count(module: Any) -> int:
         return sum(p.numel() for p in module.parameters())
 
     networks = [new_network(config) for config in found.values()]
