@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from peft_dml_ros.core import pillars, sweeps
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
 from peft_dml_ros.core.decode import decode_candidates, non_maximum_suppression
 from peft_dml_ros.core.inputs import InputAssembler, NetworkInputs
 from peft_dml_ros.core.params import DetectionParams
-from peft_dml_ros.core.pillars import compile_kernels
 from peft_dml_ros.core.spec import graph_outputs
 
 if TYPE_CHECKING:
@@ -141,7 +141,8 @@ class Detector:
         """Run every graph and compile every kernel once, so that the first frame is as fast as the rest."""
         for engine in self._engines.values():
             engine.warm_up()
-        compile_kernels()
+        pillars.compile_kernels()
+        sweeps.compile_kernels()
         box = Boxes3D.make(np.zeros((1, 3)), np.ones((1, 3)), np.zeros(1), np.zeros(1, dtype=np.int64))
         non_maximum_suppression(box, self.bundle.spec.classes)
 

@@ -144,6 +144,19 @@ def rotation_from_rotvec(rotvec_rad: FloatArray) -> FloatArray:
     return turned
 
 
+def rotvec_from_rotation(rotation: FloatArray) -> FloatArray:
+    """Rotation vector (3,) in rad, of length up to pi, of a rotation matrix (3, 3)."""
+    (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
+    twice_sine = np.array([h - f, c - g, d - b])
+    sine, cosine = float(np.linalg.norm(twice_sine)) / 2, (a + e + i - 1) / 2
+    angle = float(np.arctan2(sine, cosine))
+    if sine > 1e-3 or cosine > 0:
+        # The ratio tends to 1 at angle 0; near pi the sine no longer tells the axis.
+        return np.asarray(twice_sine / 2 * (angle / sine if sine > 1e-9 else 1.0))
+    axis = quaternion_wxyz_from_rotation(rotation)[1:]
+    return np.asarray(axis / np.linalg.norm(axis) * angle)
+
+
 def wrap_angle(angle_rad: npt.ArrayLike) -> FloatArray:
     """Angles in [-pi, pi)."""
     return np.mod(np.asarray(angle_rad, dtype=np.float64) + np.pi, 2 * np.pi) - np.pi

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -13,12 +12,13 @@ import numpy as np
 from peft_dml_ros.core.camera_view import load_image, voxel_lookup
 from peft_dml_ros.core.classes import MODALITIES, Modality
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.core.measurements import trusted_radar_points
+from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.motion import EgoMotion, gnss_window, imu_window
 from peft_dml_ros.core.pillars import lidar_pillars, radar_pillars
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
+from peft_dml_ros.core.sweeps import lidar_cloud, radar_cloud, spaced
 from peft_dml_ros.core.typing import AnyArray, Float32Array, Int32Array, UInt8Array
 
 
@@ -80,58 +80,39 @@ class InputAssembler:
         self, snapshot: Snapshot, motion: EgoMotion, drops: Counter[str]
     ) -> tuple[dict[str, AnyArray], float] | None:
         spec = self.spec.lidar
-        clouds: list[Float32Array] = []
-        used = 0
-        for name, sweeps in snapshot.lidar.items():
-            for sweep in sweeps[: spec.sweeps]:
+        sweeps: list[tuple[Float32Array, SE3, float]] = []
+        for name, ours in snapshot.lidar.items():
+            for sweep in spaced(ours, spec.sweeps, spec.spacing_s):
                 now_SE3_then = motion.now_SE3_then(sweep.stamp_ns)
                 if now_SE3_then is None:
                     drops["lidar: sweep without ego motion"] += 1
                     continue
-                finite = sweep.points[np.isfinite(sweep.points[:, :3]).all(axis=1)]
-                far = finite[np.einsum("ij,ij->i", finite[:, :3], finite[:, :3]) > spec.min_range_m**2]
-                cloud = np.empty((len(far), 5), dtype=np.float32)
-                cloud[:, :3] = (now_SE3_then @ self.rig[name].base_SE3_sensor).transform(far[:, :3])
-                cloud[:, 3] = far[:, 3] / 255.0
-                cloud[:, 4] = (snapshot.stamp_ns - sweep.stamp_ns) * 1e-9
-                clouds.append(cloud)
-                used += 1
-        if not clouds:
+                age_s = (snapshot.stamp_ns - sweep.stamp_ns) * 1e-9
+                sweeps.append((sweep.points, now_SE3_then @ self.rig[name].base_SE3_sensor, age_s))
+        if not sweeps:
             return None
-        pillars, index_map = lidar_pillars(np.concatenate(clouds), self.spec.grid, spec)
+        pillars, index_map = lidar_pillars(lidar_cloud(sweeps, spec.min_range_m), self.spec.grid, spec)
         lidars = max(len(snapshot.lidar), 1)
-        return {"pillars": pillars, "index_map": index_map}, used / (lidars * spec.sweeps)
+        return {"pillars": pillars, "index_map": index_map}, len(sweeps) / (lidars * spec.sweeps)
 
     def _radar(
         self, snapshot: Snapshot, motion: EgoMotion, drops: Counter[str]
     ) -> tuple[dict[str, AnyArray], float] | None:
         spec = self.spec.radar
-        rows = list(self._radar_points(snapshot, motion, drops))
-        if not rows:
-            return None
-        # Newest first over all radars, so that a full pillar keeps its newest points.
-        points = np.concatenate(rows)
-        pillars, index_map = radar_pillars(points[np.argsort(points[:, 5], kind="stable")], self.spec.grid, spec)
-        radars = max(len(self.rig.of("radar")), 1)
-        return {"pillars": pillars, "index_map": index_map}, min(len(rows) / (radars * spec.sweeps), 1.0)
-
-    def _radar_points(self, snapshot: Snapshot, motion: EgoMotion, drops: Counter[str]) -> Iterator[Float32Array]:
-        for name, sweeps in snapshot.radars.items():
-            for sweep in sweeps[: self.spec.radar.sweeps]:
+        sweeps: list[tuple[AnyArray, SE3, float]] = []
+        for name, ours in snapshot.radars.items():
+            for sweep in ours[: spec.sweeps]:
                 now_SE3_then = motion.now_SE3_then(sweep.stamp_ns)
                 if now_SE3_then is None:
                     drops["radar: sweep without ego motion"] += 1
                     continue
-                now_SE3_sensor = now_SE3_then @ self.rig[name].base_SE3_sensor
-                raw = sweep.points[trusted_radar_points(sweep.points)]
                 age_s = (snapshot.stamp_ns - sweep.stamp_ns) * 1e-9
-                xyz = np.stack([raw["x"], raw["y"], raw["z"]], axis=1)
-                zero = np.zeros(len(raw), dtype=np.float32)
-                velocity = now_SE3_sensor.rotate(np.stack([raw["vx_comp"], raw["vy_comp"], zero], axis=1))[:, :2]
-                xy = now_SE3_sensor.transform(xyz)[:, :2] + velocity * np.float32(age_s)
-                ages = np.full((len(raw), 1), age_s, dtype=np.float32)
-                points = np.concatenate([xy, raw["rcs"][:, None], velocity, ages], axis=1).astype(np.float32)
-                yield points[np.isfinite(points).all(axis=1)]
+                sweeps.append((sweep.points, now_SE3_then @ self.rig[name].base_SE3_sensor, age_s))
+        if not sweeps:
+            return None
+        pillars, index_map = radar_pillars(radar_cloud(sweeps), self.spec.grid, spec)
+        radars = max(len(self.rig.of("radar")), 1)
+        return {"pillars": pillars, "index_map": index_map}, min(len(sweeps) / (radars * spec.sweeps), 1.0)
 
     def _camera(self, snapshot: Snapshot, drops: Counter[str]) -> tuple[dict[str, AnyArray], float] | None:
         spec = self.spec.camera

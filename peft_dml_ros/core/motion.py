@@ -7,12 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from peft_dml_ros.core.geometry import (
-    SE3,
-    quaternion_wxyz_from_rotation,
-    rotation_from_quaternion_wxyz,
-    rotation_from_rotvec,
-)
+from peft_dml_ros.core.geometry import SE3, rotation_from_rotvec, rotvec_from_rotation
 from peft_dml_ros.core.measurements import GnssFix, ImuSample
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import GnssSpec, ImuSpec
@@ -30,6 +25,7 @@ class EgoMotion:
     def __init__(self, snapshot: Snapshot) -> None:
         self._stamp_ns = snapshot.stamp_ns
         self._odometry = sorted(snapshot.odometry, key=lambda o: o.stamp_ns)
+        self._stamps_ns = np.array([o.stamp_ns for o in self._odometry], dtype=np.int64)
         self._imu, self._gnss = snapshot.imu, snapshot.gnss
         self._now = self._pose_at(snapshot.stamp_ns)
 
@@ -47,7 +43,7 @@ class EgoMotion:
         poses = self._odometry
         if not poses:
             return None
-        stamps = np.array([p.stamp_ns for p in poses])
+        stamps = self._stamps_ns
         after = int(np.searchsorted(stamps, stamp_ns))
         if after < len(poses) and stamps[after] == stamp_ns:
             return poses[after].odom_SE3_base
@@ -81,16 +77,9 @@ class EgoMotion:
 
 def interpolate(first: SE3, second: SE3, fraction: float) -> SE3:
     """Pose between (or a little beyond) two poses: linear in position, constant rate in rotation."""
-    relative = quaternion_wxyz_from_rotation(first.rotation.T @ second.rotation)
-    axis = relative[1:]
-    norm = float(np.linalg.norm(axis))
-    angle = 2 * np.arctan2(norm, relative[0])
-    rotvec = axis / norm * angle * fraction if norm > 1e-12 else np.zeros(3)
+    rotvec = rotvec_from_rotation(first.rotation.T @ second.rotation) * fraction
     translation = first.translation + fraction * (second.translation - first.translation)
-    rotation = rotation_from_quaternion_wxyz(
-        quaternion_wxyz_from_rotation(first.rotation @ rotation_from_rotvec(rotvec))
-    )
-    return SE3(rotation, translation)
+    return SE3(first.rotation @ rotation_from_rotvec(rotvec), translation)
 
 
 def enu_offset_m(fix: GnssFix, origin: GnssFix) -> FloatArray:
