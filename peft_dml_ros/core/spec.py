@@ -44,6 +44,9 @@ class LidarSpec(Frozen):
     """
 
     sweeps: Positive = Field(3, description="Sweeps accumulated, the newest included")
+    spacing_s: float = Field(
+        0.1, ge=0.0, description="Time between these: a faster LiDAR's sweeps in between are left out; 0 takes each"
+    )
     pillar_grid: Positive = Field(256, description="Pillars per side over the grid's range")
     pillars: Positive = Field(10000, description="Pillars kept; the surplus is dropped from the far end")
     points_per_pillar: Positive = Field(8, description="Points kept per pillar")

@@ -10,6 +10,7 @@ from peft_dml_ros.core.measurements import RADAR_DTYPE, CameraImage, LidarSweep,
 from peft_dml_ros.core.rig import Rig, Sensor
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec, graph_inputs
+from peft_dml_ros.core.sweeps import spaced
 from tests.support import scenes
 from tests.support.scenes import MS, START_NS
 
@@ -93,3 +94,11 @@ def test_an_absent_modality_has_no_inputs(modality):
     inputs = InputAssembler(SPEC, scenes.rig(), threads=2)(full_snapshot().without(modality))
     assert modality not in inputs.feeds
     assert inputs.mask.sum() == 4
+
+
+@pytest.mark.parametrize(("rate_hz", "ages_ms"), [(10, [0, 100, 200]), (20, [0, 100, 200]), (7, [0, 143, 286])])
+def test_sweeps_keep_their_spacing_whatever_the_rate(rate_hz, ages_ms):
+    stamps = [START_NS + 1000 * MS - round(k * 1000 / rate_hz) * MS for k in range(12)]
+    kept = spaced([scenes.lidar(stamp, n=1) for stamp in stamps], 3, 0.1)
+    assert [(START_NS + 1000 * MS - sweep.stamp_ns) // MS for sweep in kept] == ages_ms
+    assert [s.stamp_ns for s in spaced([scenes.lidar(t, n=1) for t in stamps], 3, 0.0)] == stamps[:3]
