@@ -84,12 +84,13 @@ def test_a_modality_that_a_sample_lacks_stays_absent(frames):
 
 
 def test_degraded_frames_say_so(frames, config):
-    always = DropoutConfig(corruption=1.0, sweep=1.0, single_camera=0.5)
+    always = DropoutConfig(corruption=1.0, sweep=1.0, single_camera=0.5, stale=0)
     for seed in range(30):
         before = frames[seed % len(frames)]
-        after = degrade(before, always, 1.0, np.random.default_rng(seed))
+        after = degrade(before, always, 1.0, config.spec, np.random.default_rng(seed))
         assert (after.quality == 0).sum() == 1
         assert after.completeness[0] < 1
+        assert (after.completeness[2:] < 1).all()
         assert after.completeness[1] == pytest.approx(after.camera.present.mean())
         if after.quality[1]:
             assert not after.camera.images[after.camera.present == 0].any()

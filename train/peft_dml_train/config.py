@@ -95,8 +95,8 @@ class DropoutConfig(Section):
     gnss: float = 0.3
     single_camera: float = 0.1
     sweep: float = Field(0.25, description="LiDAR, radar, IMU and GNSS each have only the newest part of their history")
-    stale: float = Field(0.1, description="One modality's age is raised by up to `stale_s`, its quality lowered")
-    stale_s: float = 0.5
+    stale: float = Field(0.15, description="One modality's age is raised by up to `stale_s`, its quality lowered")
+    stale_s: float = 0.6
     corruption: float = 0.3
     harmed_portion: float = Field(
         0.25, ge=0, description="Share of the frames held once more in weather or corrupted; half of the corrupted ones"

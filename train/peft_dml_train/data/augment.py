@@ -19,6 +19,7 @@ RADAR_MIRRORED = (1, 4, 7)
 IMU_MIRRORED = (1, 3, 5)
 GNSS_ACROSS = 2
 AGE, RADAR_AGE = 4, 5
+WORTHLESS_AGE_S = 0.4
 CAMERA, LIDAR = MODALITIES.index("camera"), MODALITIES.index("lidar")
 
 
@@ -67,7 +68,7 @@ def _mirror_camera(camera: CameraFrame, spec: ModelSpec) -> CameraFrame:
     )
 
 
-def degrade(frame: Frame, config: DropoutConfig, strength: float, draw: np.random.Generator) -> Frame:
+def degrade(frame: Frame, config: DropoutConfig, strength: float, spec: ModelSpec, draw: np.random.Generator) -> Frame:
     """Lose sweeps and single cameras, and corrupt modalities, each with its probability times the strength."""
     late = (frame.age_s + draw.uniform(0, config.late_s, len(MODALITIES)) * frame.mask).astype(np.float32)
     frame = replace(frame, age_s=late)
@@ -84,7 +85,7 @@ def degrade(frame: Frame, config: DropoutConfig, strength: float, draw: np.rando
     if draw.random() >= config.corruption * strength:
         return frame
     victim = str(draw.choice(MODALITIES, p=(0.3, 0.4, 0.2, 0.05, 0.05)))
-    return _corrupt(frame, victim, draw)
+    return _corrupt(frame, victim, spec, draw)
 
 
 def _lose_sweeps(frame: Frame, modality: str, draw: np.random.Generator) -> Frame:
@@ -119,10 +120,10 @@ def _lose_history(frame: Frame, modality: str, draw: np.random.Generator) -> Fra
 def _make_stale(frame: Frame, most_s: float, draw: np.random.Generator) -> Frame:
     """Tell that LiDAR, camera or radar is old: the gate learns what an age means, whatever the data look like."""
     place = int(draw.integers(len(DETECTING)))
-    late_s = draw.uniform(0, most_s)
+    late_s = draw.uniform(WORTHLESS_AGE_S / 4, most_s)
     age_s, quality = frame.age_s.copy(), frame.quality.copy()
     age_s[place] += late_s * frame.mask[place]
-    quality[place] *= 1 - late_s / most_s
+    quality[place] *= max(0.0, 1 - late_s / WORTHLESS_AGE_S)
     return replace(frame, age_s=age_s, quality=quality)
 
 
@@ -141,9 +142,12 @@ def _lose_cameras(frame: Frame, probability: float, draw: np.random.Generator) -
     )
 
 
-def _corrupt(frame: Frame, victim: str, draw: np.random.Generator) -> Frame:
+def _corrupt(frame: Frame, victim: str, spec: ModelSpec, draw: np.random.Generator) -> Frame:
     quality = frame.quality.copy()
     quality[MODALITIES.index(victim)] = 0
+    if victim == "radar" and victim in frame.pillars and draw.random() < 0.5:
+        invented = _with_clutter(frame.pillars[victim], int(draw.integers(60, 400)), spec, draw)
+        return replace(frame, pillars={**frame.pillars, victim: invented}, quality=quality)
     if victim in frame.pillars:
         entry = frame.pillars[victim]
         if victim == "lidar" and draw.random() < 0.5:
@@ -162,6 +166,26 @@ def _corrupt(frame: Frame, victim: str, draw: np.random.Generator) -> Frame:
         noisy = (window + draw.normal(0, 0.5, window.shape)).astype(np.float32)
         return replace(frame, windows={**frame.windows, victim: noisy}, quality=quality)
     return frame
+
+
+def _with_clutter(entry: Pillars, count: int, spec: ModelSpec, draw: np.random.Generator) -> Pillars:
+    """Radar points that nothing reflected, in cells that had none."""
+    size, half, cell_m = spec.grid.size, spec.grid.half_range_m, spec.grid.cell_m
+    cells = np.setdiff1d(draw.integers(0, size * size, count), entry.cells).astype(np.int32)
+    offset = draw.uniform(-0.5, 0.5, (len(cells), 2)) * cell_m
+    centre = (np.stack([cells % size, cells // size], axis=1) + 0.5) * cell_m - half
+    values = np.concatenate(
+        [
+            centre + offset,
+            draw.normal(0.3, 0.4, (len(cells), 1)),
+            draw.normal(0, 0.6, (len(cells), 2)),
+            draw.uniform(0, 0.4, (len(cells), 1)),
+            offset,
+        ],
+        axis=1,
+    ).astype(np.float32)
+    points = np.repeat(values[:, None], entry.points.shape[1], axis=1)
+    return Pillars(np.concatenate([entry.points, points]), np.concatenate([entry.cells, cells]))
 
 
 def _spoil(images: np.ndarray, draw: np.random.Generator) -> np.ndarray:

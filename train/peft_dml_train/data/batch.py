@@ -195,7 +195,7 @@ class BatchStream:
             frame = self.frames[i]
             if self.harmed and draw.random() < dropout.corruption * strength / 2:
                 frame = self.harmed[draw.integers(len(self.harmed))]
-            frame = degrade(self._augmented(frame, draw), dropout, strength, draw)
+            frame = degrade(self._augmented(frame, draw), dropout, strength, self.config.spec, draw)
             picked.append(frame)
             dropped.append(draw_mask(frame.mask, dropout, strength, draw))
         return collate(picked, self.config.spec, dropped)
