@@ -179,6 +179,18 @@ def test_absent_sensors_are_not_computed(data, made):
         assert [m for m, there in zip(MODALITIES, detections.mask, strict=True) if there] == list(sensors)
 
 
+def test_subsets_of_a_frame_share_their_encoders_and_nothing_changes(data, made):
+    reader = NuScenesReader(data)
+    fresh, shared = (BundleRunner(made[1], reader, threads=1) for _ in range(2))
+    fresh.engines = {name: getattr(engine, "_engine", engine) for name, engine in fresh.engines.items()}
+    for token in reader.samples("sim_test"):
+        snapshot = reader.snapshot(token, shared.bundle.spec)
+        for sensors in (MODALITIES, ("lidar", "radar"), ("camera",), MODALITIES):
+            a, b = (runner.detect(token, snapshot, sensors).boxes for runner in (fresh, shared))
+            np.testing.assert_array_equal(a.scores, b.scores)
+            np.testing.assert_array_equal(a.centers_m, b.centers_m)
+
+
 def test_the_gate_is_drawn_along_fog_age_and_noise(data, made, tmp_path):
     picture = tmp_path / "gate.png"
     recipe = ["--config", "train/configs/tiny.yaml", "--data", data, "--bundle", made[1]]
