@@ -64,6 +64,7 @@ class SensorState:
         age_s: Age of its newest usable measurement; infinite when there was none.
         rate_hz: Rate by its stamps.
         received: Measurements received.
+        admitted: Those of them that were usable.
         gated: Frames made without it.
         reasons: Frames made without it, and measurements refused, by reason.
     """
@@ -73,6 +74,7 @@ class SensorState:
     age_s: float
     rate_hz: float
     received: int
+    admitted: int
     gated: int
     reasons: dict[str, int]
 
@@ -94,7 +96,7 @@ class SensorHealth:
         self._own_limit_s = seconds_by_sensor(health.max_ages).get(name)
         self._limit_s: float = getattr(health, f"max_age_{kind}_s", health.max_age_imu_s)
         self.buffer: deque[Measurement] = deque(maxlen=HISTORY[kind])
-        self.received, self.gated = 0, 0
+        self.received, self.admitted, self.gated = 0, 0, 0
         self.reasons: Counter[str] = Counter()
         self.reset()
 
@@ -142,6 +144,7 @@ class SensorHealth:
             refusal = self._content_refusal(measurement, invalid_share)
         refusal = self._settle(refusal)
         if refusal is None:
+            self.admitted += 1
             self.buffer.append(measurement)
             return None
         self.reasons[refusal.reason] += 1
@@ -235,8 +238,9 @@ class SensorHealth:
         else:
             state = self._fault or (State.STALE if self.received else State.MISSING)
         rate_hz = 1.0 / self._period_s if self._period_s else 0.0
-        counts = dict(self.reasons)
-        return SensorState(state, reason or "", age_s, rate_hz, self.received, self.gated, counts)
+        return SensorState(
+            state, reason or "", age_s, rate_hz, self.received, self.admitted, self.gated, dict(self.reasons)
+        )
 
     def _overdue(self, now_ns: int) -> str:
         """In words, for how long the next measurement has been due; empty while it is not."""

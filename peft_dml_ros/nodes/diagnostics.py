@@ -29,6 +29,7 @@ class SensorReport:
         age_s: Age of its newest usable measurement; infinite when there was none.
         rate_hz: Rate by its stamps.
         received: Messages that arrived, usable or not.
+        admitted: Those that were usable; `received` is this and the drops that begin with the sensor's name.
         gated: Frames made without it.
     """
 
@@ -37,6 +38,7 @@ class SensorReport:
     age_s: float = inf
     rate_hz: float = 0.0
     received: int = 0
+    admitted: int = 0
     gated: int = 0
 
 
@@ -81,6 +83,7 @@ def sensor_reports(
             age_s=state.age_s,
             rate_hz=state.rate_hz,
             received=count,
+            admitted=state.admitted,
             gated=state.gated,
         )
     return reports
@@ -138,6 +141,7 @@ def _sensor_status(name: str, sensor: SensorReport) -> DiagnosticStatus:
         "age_s": sensor.age_s,
         "rate_hz": sensor.rate_hz,
         "received": sensor.received,
+        "admitted": sensor.admitted,
         "gated": sensor.gated,
     }
     level = _LEVELS.get(sensor.state, DiagnosticStatus.WARN)

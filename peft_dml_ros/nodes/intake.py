@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from rclpy.node import Node
-from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from tf2_msgs.msg import TFMessage
 
@@ -32,7 +31,7 @@ from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
 from peft_dml_ros.nodes.raw_images import RawImages
 from peft_dml_ros.nodes.stamps import HEADER_END
-from peft_dml_ros.nodes.subscribing import FittingSubscription, message_class
+from peft_dml_ros.nodes.subscribing import FittingSubscription, message_class, unpacked
 from peft_dml_ros.nodes.transforms import RigBuilder
 
 DECODERS: Final[dict[Modality | None, Callable[[Any], Measurement]]] = {
@@ -57,6 +56,11 @@ def info_of(camera: str) -> str:
     return f"{camera}{INFO}"
 
 
+def raw_of(camera: str) -> str:
+    """Key of a camera's uncompressed images among the connections."""
+    return f"{camera} raw"
+
+
 class Intake:
     """Subscriptions of the node, and what they are put together to.
 
@@ -77,7 +81,9 @@ class Intake:
         self._camera_infos: dict[str, bytes] = {}
         self._unfit: dict[str, str] = {}
         self._uncalibrated: dict[str, Callable[[], None]] = {}
-        transforms = FittingSubscription(node, TFMessage, TF_STATIC, self._on_transforms, depth=100, latched=True)
+        transforms = FittingSubscription(
+            node, TFMessage, TF_STATIC, self._on_transforms, depth=100, latched=True, raw=True
+        )
         self._subscriptions = {TF_STATIC: transforms}
         cameras = [name for name in params.sensors if modality_of_channel(name) == "camera"]
         for name in params.sensors:
@@ -90,13 +96,15 @@ class Intake:
 
     def _listen(self, name: str, topic: str, type_name: str) -> FittingSubscription:
         modality = modality_of_channel(name)
-        decode = DECODERS[modality]
+        decode, kind = DECODERS[modality], message_class(type_name)
+        # Bytes, because the middleware drops a message that it cannot deserialise without a word.
         return FittingSubscription(
             self._node,
-            message_class(type_name),
+            kind,
             topic,
-            lambda message: self._guard(name, lambda: self._on_measurement(name, decode, message)),
+            lambda cdr: self._guard(name, lambda: self._on_measurement(name, decode, kind, cdr)),
             depth=QUEUE[modality],
+            raw=True,
         )
 
     def _listen_to_calibration(self, camera: str, topic: str) -> FittingSubscription:
@@ -104,7 +112,7 @@ class Intake:
             self._node,
             CameraInfo,
             topic,
-            lambda cdr: self._guard(camera, lambda: self._on_camera_info(camera, cdr)),
+            lambda cdr: self._guard(info_of(camera), lambda: self._on_camera_info(camera, cdr)),
             depth=1,
             raw=True,
         )
@@ -148,8 +156,8 @@ class Intake:
             self._node.get_logger().info(f"autodetect: {key} is {topic} ({found.preset} names), not {old.topic}")
 
     def connections(self) -> dict[str, FittingSubscription]:
-        """What is listened to: by sensor, by `info_of(camera)`, and /tf_static."""
-        return dict(self._subscriptions)
+        """What is listened to: by sensor, by `info_of(camera)`, by `raw_of(camera)`, and /tf_static."""
+        return self._subscriptions | {raw_of(name): s for name, s in self._raw_images.subscriptions().items()}
 
     def tick(self) -> None:
         """Let the clock make a frame when no sensor does."""
@@ -181,8 +189,9 @@ class Intake:
         except Exception as error:  # noqa: BLE001  a sensor must not be able to end the node
             self._drops.count(f"{name}: failed", f"{type(error).__name__}: {error}")
 
-    def _on_measurement(self, name: str, decode: Callable[[Any], Measurement], message: Any) -> None:
+    def _on_measurement(self, name: str, decode: Callable[[Any], Measurement], kind: type[Any], cdr: bytes) -> None:
         self._received[name] += 1
+        message = unpacked(cdr, kind)
         if self._builder.name_frame(name, message.header.frame_id):
             self._rebuild()
         if name in self._rig.sensors:
@@ -239,11 +248,11 @@ class Intake:
         if self._camera_infos.get(name) == content:
             return
         self._camera_infos[name] = content
-        self._builder.set_camera(name, conversions.camera_model_from_msg(deserialize_message(cdr, CameraInfo)))
+        self._builder.set_camera(name, conversions.camera_model_from_msg(unpacked(cdr, CameraInfo)))
         self._rebuild()
 
-    def _on_transforms(self, message: TFMessage) -> None:
-        self._guard(TF_STATIC, lambda: self._take_transforms(message))
+    def _on_transforms(self, cdr: bytes) -> None:
+        self._guard(TF_STATIC, lambda: self._take_transforms(unpacked(cdr, TFMessage)))
 
     def _take_transforms(self, message: TFMessage) -> None:
         if self._builder.tree.update(conversions.transforms_from_msg(message)):

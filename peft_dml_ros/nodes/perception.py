@@ -79,7 +79,7 @@ class PerceptionNode(LifecycleNode):
         super().on_activate(state)
         self._outputs.announce(self._params.detection.score_threshold)
         self._worker = LatestWorker(self._detect, lambda error: self._drops.count("frame: failed", repr(error)))
-        self._undo.append(self._worker.close)
+        self._undo.append(self._end_worker)
         self._swap = HotSwap()
         self._undo.append(self._swap.close)
         self._intake = Intake(self, self._params, self._drops, self._submit)
@@ -129,6 +129,11 @@ class PerceptionNode(LifecycleNode):
         """Stop all that `on_activate` started, in the reverse order; harmless when nothing was."""
         while self._undo:
             self._undo.pop()()
+
+    def _end_worker(self) -> None:
+        if self._worker.withdraw() is not None:
+            self._drops.count("frame: stopped")
+        self._worker.close()
 
     def _submit(self, job: FrameJob) -> None:
         self._frames["triggered"] += 1

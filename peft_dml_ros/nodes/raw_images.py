@@ -60,6 +60,10 @@ class RawImages:
             elif camera.subscription is not None:
                 camera.subscription.refresh()
 
+    def subscriptions(self) -> dict[str, FittingSubscription]:
+        """Those that are held now, by camera."""
+        return {name: c.subscription for name, c in self._cameras.items() if c.subscription is not None}
+
     def destroy(self) -> None:
         """End all subscriptions."""
         for camera in self._cameras.values():

@@ -11,8 +11,9 @@ from typing import Any
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
 
-from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.core.errors import ConfigError, DataError
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """For what is published once and must reach whoever subscribes later."""
@@ -31,6 +32,20 @@ def message_class(name: str) -> type[Any]:
     except (ImportError, AttributeError):
         raise ConfigError(f"message type '{name}' is not installed; install the package '{package}'") from None
     return found
+
+
+def unpacked(cdr: bytes, kind: type[Any]) -> Any:
+    """The message in serialised bytes.
+
+    Raises:
+        DataError: the bytes are none of that type: cut short, or damaged.
+    """
+    try:
+        return deserialize_message(cdr, kind)
+    except Exception as error:  # rclpy names no type of its own for it
+        # rcl adds the lines of its own source.
+        reason = str(error).partition(", at /")[0]
+        raise DataError(f"{len(cdr)} bytes are no {kind.__name__}: {reason}") from error
 
 
 def fitting_qos(offered: Iterable[QoSProfile], *, depth: int, latched: bool = False) -> QoSProfile:
@@ -70,7 +85,7 @@ class FittingSubscription:
         latched: bool = False,
         count_lost: bool = False,
     ) -> None:
-        self._node, self._type, self._callback = node, message_type, callback
+        self._node, self._type, self.callback = node, message_type, callback
         self._depth, self._raw, self._latched = depth, raw, latched
         # An executor looks at every event of every subscription each time it waits: half of its work, when left on.
         on_lost = self._on_lost if count_lost else None
@@ -104,7 +119,7 @@ class FittingSubscription:
 
     def _subscribe(self) -> Any:
         return self._node.create_subscription(
-            self._type, self.topic, self._callback, self.qos, event_callbacks=self._events, raw=self._raw
+            self._type, self.topic, self.callback, self.qos, event_callbacks=self._events, raw=self._raw
         )
 
     def _on_lost(self, info: Any) -> None:

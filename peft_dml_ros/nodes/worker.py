@@ -33,6 +33,12 @@ class LatestWorker(Generic[Job]):
             self._changed.notify()
         return superseded
 
+    def withdraw(self) -> Job | None:
+        """Take the job that waits out of the slot again."""
+        with self._changed:
+            waiting, self._slot = self._slot, None
+        return waiting
+
     def close(self, timeout_s: float = 5.0) -> bool:
         """Finish the job at work, drop the one that waits, end the thread; False when it did not end in time."""
         with self._changed:

@@ -28,6 +28,23 @@ def test_the_newest_job_wins_and_the_skipped_one_comes_back():
     assert done == ["first", "third"]
 
 
+def test_a_job_that_waits_can_be_taken_back():
+    begun, gate = threading.Event(), threading.Event()
+
+    def work(job):
+        begun.set()
+        assert gate.wait(5)
+
+    worker = LatestWorker(work, on_error=lambda error: None)
+    worker.submit("at work")
+    assert begun.wait(5)
+    assert worker.withdraw() is None
+    worker.submit("waits")
+    assert worker.withdraw() == "waits"
+    gate.set()
+    assert worker.close()
+
+
 def test_an_error_is_reported_and_the_next_job_runs():
     errors, done = [], threading.Event()
 
