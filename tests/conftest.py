@@ -34,3 +34,12 @@ def real_keyframe() -> Path:
     if not folder.is_dir():
         pytest.skip("no real nuScenes keyframe; set PEFT_DML_REAL_KEYFRAME to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory) -> Path:
+    """A small simulated nuScenes folder, made once; tests that change files copy it."""
+    pytest.importorskip("embreex")
+    from tests.support.miniature import make_miniature
+
+    return make_miniature(tmp_path_factory.mktemp("miniature"))

@@ -26,7 +26,8 @@ from peft_dml_ros.datasets.bag_storage import BagStorage
 from peft_dml_ros.datasets.bag_writer import messages_of
 from peft_dml_ros.datasets.bags import NOT_FINITE, BagFile, BagSource, RosbagsFactory, typestore, write_bag
 from peft_dml_ros.datasets.conversions import imu_to_msg, lidar_to_msg
-from peft_dml_ros.datasets.source import open_source
+from peft_dml_ros.datasets.nuscenes import NuScenesReader
+from peft_dml_ros.datasets.source import NuScenesSource, open_source
 
 UPSTREAM_HASH = "RIHS01_793f5eab9595ac1c0da07873cc859db42eae51f0ee76056db8562515d830e018"
 MAKE = RosbagsFactory()
@@ -100,12 +101,10 @@ def test_real_keyframe_round_trip(real_keyframe, tmp_path):
     assert_same_source(source, open_source(write_bag(source, tmp_path / "real.mcap", compress=True)))
 
 
-def test_simulated_drive_round_trip(tmp_path):
-    pytest.importorskip("embreex")
-    from peft_dml_ros.sim.drive import Drive, DriveSpec
-
-    drive = Drive(3, 1.0, DriveSpec(image_width_px=64, lidar_hz=3, camera_hz=2, radar_hz=3))
-    assert_same_source(drive, open_source(write_bag(drive, tmp_path / "drive.mcap")))
+def test_simulated_scene_round_trip(miniature, tmp_path):
+    source = NuScenesSource(NuScenesReader(miniature, filter_radar=False))
+    again = open_source(write_bag(source, tmp_path / "drive.mcap", display=True))
+    assert_same_source(source, again)
 
 
 def test_recorded_topics_types_and_latching(source, bag):

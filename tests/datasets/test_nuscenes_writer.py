@@ -3,49 +3,30 @@
 
 import json
 import math
+import shutil
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from typer import Typer
 from typer.testing import CliRunner
 
 from peft_dml_ros.cli.main import app as commands
-from peft_dml_ros.cli.simulate import VERSION, simulate, split_names
-from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.cli.simulate import VERSION, split_names
+from peft_dml_ros.core.errors import ConfigError, PeftDmlError
 from peft_dml_ros.core.measurements import RADAR_DTYPE
+from peft_dml_ros.core.spec import ModelSpec
+from peft_dml_ros.datasets.checks import check_dataset
+from peft_dml_ros.datasets.nuscenes import NuScenesReader
 from peft_dml_ros.datasets.nuscenes_writer_files import radar_pcd_bytes
-
-app = Typer()
-app.command()(simulate)
-ARGUMENTS = [
-    "--scenes",
-    "2",
-    "--seconds",
-    "2.5",
-    "--seed",
-    "4",
-    "--image-width",
-    "96",
-    "--lidar-hz",
-    "10",
-    "--splits",
-    "0,1,0",
-]
-
-
-def _simulate(out: Path, *more: str):
-    return CliRunner().invoke(app, ["--out", str(out), *ARGUMENTS, *more])
+from peft_dml_ros.datasets.source import NuScenesSource
+from tests.support.miniature import ARGUMENTS, IMAGE_WIDTH_PX, LIDAR_HZ, SECONDS, simulate_into
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("sim")
-    result = _simulate(out)
-    assert result.exit_code == 0, result.output
-    return out
+def root(miniature) -> Path:
+    return miniature
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +78,7 @@ def test_devkit_loads_and_counts_the_same_points(nusc):
     from nuscenes.utils.geometry_utils import points_in_box
 
     assert len(nusc.scene) == 2
-    assert len(nusc.sample) == 10
+    assert len(nusc.sample) == 6
     for sample in nusc.sample[::3]:
         path, boxes, _ = nusc.get_sample_data(sample["data"]["LIDAR_TOP"])
         points = LidarPointCloud.from_file(path).points[:3]
@@ -109,9 +90,9 @@ def test_devkit_loads_and_counts_the_same_points(nusc):
 def test_devkit_accumulates_sweeps_of_lidar_and_radar(nusc):
     from nuscenes.utils.data_classes import LidarPointCloud, RadarPointCloud
 
-    sample = nusc.sample[3]
-    _, ages = LidarPointCloud.from_file_multisweep(nusc, sample, "LIDAR_TOP", "LIDAR_TOP", nsweeps=5)
-    np.testing.assert_allclose(np.unique(ages), [0.0, 0.1, 0.2, 0.3, 0.4], atol=1e-5)
+    sample = nusc.sample[2]
+    _, ages = LidarPointCloud.from_file_multisweep(nusc, sample, "LIDAR_TOP", "LIDAR_TOP", nsweeps=3)
+    np.testing.assert_allclose(np.unique(ages), np.arange(3) / LIDAR_HZ, atol=1e-5)
     points, _ = RadarPointCloud.from_file_multisweep(nusc, sample, "RADAR_FRONT", "LIDAR_TOP", nsweeps=5)
     assert points.points.shape[0] == 18
     assert points.points.shape[1] > 20
@@ -120,8 +101,9 @@ def test_devkit_accumulates_sweeps_of_lidar_and_radar(nusc):
 def test_velocity_of_the_devkit_is_the_truth(nusc):
     from peft_dml_ros.sim.drive import Drive, DriveSpec
 
-    drive = Drive(400_000, 2.5, DriveSpec(image_width_px=96, camera_hz=2.0), name="scene-5000")
-    for sample, stamp in zip(nusc.sample[1:4], drive.keyframes_ns[1:4], strict=True):
+    spec = DriveSpec(image_width_px=IMAGE_WIDTH_PX, camera_hz=2.0, lidar_hz=LIDAR_HZ)
+    drive = Drive(400_000, SECONDS, spec, name="scene-5000")
+    for sample, stamp in zip(nusc.sample[:3], drive.keyframes_ns, strict=True):
         assert sample["timestamp"] == stamp // 1000
         truth = drive.truth_at(stamp).transform(drive.global_SE3_base(stamp))
         annotations = [nusc.get("sample_annotation", a) for a in sample["anns"]]
@@ -204,6 +186,8 @@ def test_devkit_draws_it(nusc, tmp_path):
         draw(out_path=str(picture))
         assert cv2.imread(str(picture)).std() > 5, name
         plt.close("all")
+    drivable = nusc.map[0]["mask"].mask()
+    assert 0.01 < (drivable > 0).mean() < 0.9
     points, depth, _ = nusc.explorer.map_pointcloud_to_image(
         sample["data"]["LIDAR_TOP"], sample["data"]["CAM_FRONT"], render_intensity=True
     )
@@ -217,20 +201,50 @@ def test_devkit_reads_the_can_bus(nusc, root):
     for scene in nusc.scene:
         poses, imu, monitor = (bus.get_messages(scene["name"], kind) for kind in ("pose", "ms_imu", "vehicle_monitor"))
         assert {"pos", "orientation", "vel", "accel", "rotation_rate"} <= poses[0].keys()
-        assert len(imu) > 150
+        assert len(imu) > 100
         assert monitor[0]["vehicle_speed"] >= 0
     ego = nusc.get("ego_pose", nusc.get("sample_data", nusc.sample[0]["data"]["LIDAR_TOP"])["ego_pose_token"])
     first = min(bus.get_messages(nusc.scene[0]["name"], "pose"), key=lambda row: abs(row["utime"] - ego["timestamp"]))
     np.testing.assert_allclose(first["pos"][:2], ego["translation"][:2], atol=1.0)
 
 
+def test_the_miniature_is_small_and_sound(root):
+    assert sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) < 10e6
+    report = check_dataset(root)
+    assert report.passed(strict=True), [(o.rule.id, o.examples[0]) for o in report.broken]
+
+
+def test_layouts_of_the_official_sets_are_read_alike(root, tmp_path):
+    """v1.0-mini and v1.0-trainval side by side in one folder, as their archives unpack."""
+    for version in ("v1.0-mini", "v1.0-trainval"):
+        shutil.copytree(root / VERSION, tmp_path / version)
+        (tmp_path / version / "splits.json").unlink()
+    for folder in ("samples", "sweeps", "maps"):
+        (tmp_path / folder).symlink_to(root / folder)
+    with pytest.raises(PeftDmlError, match="version folder"):
+        NuScenesReader(tmp_path)
+    reader, own = NuScenesReader(tmp_path, "v1.0-mini"), NuScenesReader(root)
+    token = reader.samples()[2]
+    here, there = (r.snapshot(token, ModelSpec()) for r in (reader, own))
+    assert np.array_equal(here.lidar["LIDAR_TOP"][0].points, there.lidar["LIDAR_TOP"][0].points)
+    assert (len(here.imu), len(here.gnss)) == (0, 0)
+    assert not here.has("imu")
+    assert len(there.imu) > 50
+    assert NuScenesSource(NuScenesReader(tmp_path, "v1.0-trainval")).rig.sensors.keys() == set(
+        own.rig(token).sensors
+    ) - {
+        "IMU",
+        "GNSS",
+    }
+
+
 def test_an_interrupted_run_goes_on_and_ends_the_same(root, tmp_path):
     out = tmp_path / "again"
-    assert CliRunner().invoke(app, ["--out", str(out), *ARGUMENTS, "--workers", "2"]).exit_code == 0
+    assert simulate_into(out, "--workers", "2").exit_code == 0
     finished = out / VERSION / "scenes" / "scene-5001.json"
     finished.unlink()
     kept = (out / VERSION / "scenes" / "scene-5000.json").stat().st_mtime_ns
-    assert _simulate(out).exit_code == 0
+    assert simulate_into(out).exit_code == 0
     assert (out / VERSION / "scenes" / "scene-5000.json").stat().st_mtime_ns == kept
     files = sorted(p.relative_to(root) for p in root.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(out) for p in out.rglob("*") if p.is_file())
