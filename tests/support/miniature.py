@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small nuScenes folder made by the simulator: two scenes of 1.6 s with three keyframes each, all sensors, below 10 MB."""
+"""A small nuScenes folder made by the simulator: two scenes, three keyframes each, all sensors, below 10 MB."""
 
 from pathlib import Path
 
