@@ -15,6 +15,10 @@ from typing import Any
 import torch
 from torch import distributed, multiprocessing
 
+from peft_dml_ros.core.errors import ConfigError, DataError
+
+KINDS = {kind.__name__: kind for kind in (ConfigError, DataError)}
+
 
 def rank() -> int:
     """Number of this process, 0 for the one that writes."""
@@ -68,6 +72,13 @@ def _joined(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         distributed.destroy_process_group()
 
 
+def told_error(trace: str) -> ConfigError | DataError | None:
+    """An error meant for the user, from another process's traceback: only its text comes over."""
+    name, _, text = trace.strip().splitlines()[-1].partition(": ")
+    kind = KINDS.get(name.rpartition(".")[2])
+    return None if kind is None else kind(text)
+
+
 def run_parallel(function: Callable[..., Any], count: int, *arguments: Any) -> None:
     """Call a module-level function in so many processes at once; one runs here.
 
@@ -77,10 +88,20 @@ def run_parallel(function: Callable[..., Any], count: int, *arguments: Any) -> N
         function: Called with the arguments; `rank()` and `world_size()` tell it its share.
         count: Processes, where torchrun has not decided it.
         arguments: Must be picklable when there is more than one process.
+
+    Raises:
+        ConfigError: as the function raised it in any of the processes.
+        DataError: likewise.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         _joined(function, arguments)
     elif count <= 1:
         function(*arguments)
     else:
-        multiprocessing.spawn(_enter, (function, count, _free_port(), arguments), nprocs=count)
+        try:
+            multiprocessing.spawn(_enter, (function, count, _free_port(), arguments), nprocs=count)
+        except multiprocessing.ProcessRaisedException as error:
+            told = told_error(error.msg)
+            if told is None:
+                raise
+            raise told from None
