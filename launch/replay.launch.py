@@ -17,6 +17,7 @@ ARGUMENTS = (
     ("rate", "1.0", "Recorded seconds per second; other than 1.0 also publishes /clock"),
     ("start", "0.0", "Seconds to skip at the beginning"),
     ("faults", "", "Fault script: a YAML list of {sensor, fault, from_s, to_s}; none when empty"),
+    ("weather", "clear", "fog=50 (visibility in m), rain=25 or snow=5 (mm/h)"),
     (
         "dds_profile",
         PathJoinSubstitution([FindPackageShare("peft_dml_ros"), "config", "fastdds_large_messages.xml"]),
@@ -47,6 +48,8 @@ def generate_launch_description() -> LaunchDescription:
                     LaunchConfiguration("start"),
                     "--faults",
                     LaunchConfiguration("faults"),
+                    "--weather",
+                    LaunchConfiguration("weather"),
                 ],
                 output="screen",
             ),
