@@ -7,7 +7,7 @@ changes no AP, only what a threshold means when sensors are missing.
 
 from __future__ import annotations
 
-from itertools import combinations, product
+from itertools import combinations, cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
+from peft_dml_ros.sim.weather import Weather, apply_to_snapshot
 from peft_dml_train.data.dataset import scenes_of
 from peft_dml_train.evaluation.subsets import BundleRunner
 
@@ -55,19 +56,29 @@ def expected_error(scores: np.ndarray, hits: np.ndarray, bins: int = 15) -> floa
     return float(np.sum(gaps))
 
 
-def calibrate_bundle(bundle: Path, data: Path, splits: tuple[str, ...]) -> dict[str, Any]:
+def calibrate_bundle(
+    bundle: Path, data: Path, splits: tuple[str, ...], weathers: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Temperatures by availability mask, as `calibration.json` holds them.
 
     IMU and GNSS do not detect: masks that differ in them alone share a temperature, which gives 28; the other three of
     the 31 masks hold nothing that detects, and there are no boxes to weigh. A subset with too few boxes takes the
     temperature of the one that differs in the fewest sensors.
+
+    Args:
+        bundle: Folder of the bundle.
+        data: nuScenes folder.
+        splits: Validation scenes.
+        weathers: The frames take these in turn, as in the fine-tuning; clear air without any.
     """
     reader = NuScenesReader(data)
     runner = BundleRunner(bundle, reader)
     subsets: list[tuple[Modality, ...]] = [s for n in (1, 2, 3) for s in combinations(DETECTING, n)]
     found: dict[tuple[Modality, ...], list[tuple[np.ndarray, np.ndarray]]] = {s: [] for s in subsets}
-    for token, _, snapshot in runner.snapshots(scenes_of(reader, splits)):
+    turns = cycle([Weather.parse(text) for text in weathers] or [Weather()])
+    for token, _, clear in runner.snapshots(scenes_of(reader, splits)):
         truth = reader.truth(token, keep_unseen=True)
+        snapshot = apply_to_snapshot(clear, reader.rig(token), next(turns))
         for subset in subsets:
             boxes = runner.detect(token, snapshot, (*subset, "imu", "gnss")).boxes
             found[subset].append((boxes.scores, matched(boxes, truth)))

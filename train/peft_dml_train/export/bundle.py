@@ -68,7 +68,7 @@ def export_bundle(config: TrainConfig, data: Path, run: Path, folder: Path, adap
         manifest = manifest.model_copy(update={"metrics": {"onnx_parity": differences}})
         # The calibration runs the bundle, so there must be one that loads before it.
         write_manifest(work, manifest)
-        calibration = calibrate_bundle(work, data, config.splits.val)
+        calibration = calibrate_bundle(work, data, config.splits.val, config.finetune.weather)
         (work / CALIBRATION).write_text(json.dumps(calibration, indent=1) + "\n")
         write_card(work, manifest, calibration)
         write_manifest(work, manifest)
@@ -83,12 +83,11 @@ def _manifest(config: TrainConfig, data: Path, run: Path, adapter: str, name: st
     return Manifest(
         name=name,
         version=VERSION,
-        description=DESCRIPTION,
+        description=DESCRIPTION if adapter == DEFAULT_ADAPTER else f"{DESCRIPTION} Adapter: {adapter}.",
         spec=config.spec,
         graphs=graph_infos(config.spec),
         files={},
         base={
-            "name": f"{config.name}-base",
             "sha256": weights_digest(load_checkpoint(run / "base.pt")),
             "weights": IMPORTED if (run / "import.json").is_file() else "trained from scratch, not distributed",
         },
@@ -122,7 +121,7 @@ def _provenance(config: TrainConfig, data: Path, run: Path, adapter: str) -> dic
         "seed": config.seed,
         "splits": config.splits.model_dump(),
         "stages": stages,
-        "command": "train/recipes/demo.sh",
+        "command": f"train/recipes/{'demo' if adapter == DEFAULT_ADAPTER else adapter}.sh",
         "config": config.model_dump(mode="json", exclude={"spec"}),
     }
 

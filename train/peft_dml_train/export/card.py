@@ -114,6 +114,7 @@ def write_card(folder: Path, manifest: Manifest, calibration: dict[str, Any]) ->
     """Write MODEL_CARD.md into a bundle."""
     p, origin, test = manifest.parameters, manifest.provenance, manifest.metrics.get("test", {})
     stages = "; ".join(f"{n}: {s['steps']} steps, {s['minutes']} min" for n, s in origin.get("stages", {}).items())
+    weather = origin.get("config", {}).get("finetune", {}).get("weather", ())
     kind = "simulated" if origin.get("simulated", True) else "real"
     lines = [
         f"# {manifest.name} {manifest.version}",
@@ -127,6 +128,7 @@ def write_card(folder: Path, manifest: Manifest, calibration: dict[str, Any]) ->
         f"One command makes it again: `{origin.get('command')}` (simulate, pretrain, finetune, export, evaluate).",
         f"Stages: {stages or 'none recorded'}. Scenes: {origin.get('splits')}.",
         f"Data: {origin.get('data')}.",
+        f"Weather of the fine-tuning: {', '.join(weather) or 'as recorded'}.",
         *([origin["note"]] if "note" in origin else []),
         "",
         f"Base: {manifest.base.get('weights')}; sha256 {str(manifest.base.get('sha256'))[:16]}.",
