@@ -57,3 +57,44 @@ def data(
     )
     for name in realism["outside"]:
         Console().print(f"  outside: {name}", markup=False, highlight=False)
+
+
+@bench.command("engines")
+def engines(
+    out: Annotated[Path, typer.Option(help="File to write")] = Path("bench/engines.json"),
+    bundle: Annotated[str, typer.Option(help="Bundle to measure: folder or name")] = "demo",
+    int8: Annotated[
+        str, typer.Option(help="The same bundle in 8 bit (peft-dml-train export --precision int8), for the ratio")
+    ] = "",
+    compare: Annotated[Optional[Path], typer.Option(help="An older file, to stand beside the new one")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Everything once, in seconds; figures of no worth")] = False,
+) -> None:
+    """Time of every engine and stage, for all subsets of sensors and growing inputs, without ROS.
+
+    Takes about five minutes on one core.
+    """
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from peft_dml_ros.bench.engines import QUICK, EngineBenchmark, EnginePlan
+    from peft_dml_ros.bench.engines import compare as compared
+
+    console = Console(stderr=True)
+    older = json.loads(compare.read_text(encoding="utf-8")) if compare else None
+    repository = Path(__file__).resolve().parents[2]
+    with console.status("loading") as status:
+        plan = QUICK if quick else EnginePlan()
+        report = EngineBenchmark(plan, bundle, int8 or None, repository, status.update).run()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    table = Table("figure", "value")
+    for name, value in report["summary"].items():
+        table.add_row(name, str(value))
+    Console().print(table)
+    if older is not None:
+        beside = Table("figure", "before", "now", "ratio")
+        for name, before, now in sorted(compared(older, report)):
+            beside.add_row(name, f"{before:g}", f"{now:g}", f"{now / before:.2f}" if before else "")
+        Console().print(beside)

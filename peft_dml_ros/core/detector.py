@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -145,6 +146,9 @@ class Detector:
         sweeps.compile_kernels()
         box = Boxes3D.make(np.zeros((1, 3)), np.ones((1, 3)), np.zeros(1), np.zeros(1, dtype=np.int64))
         non_maximum_suppression(box, self.bundle.spec.classes)
+        # What is loaded by now stays: the collector need not look through it again and again while frames come in.
+        gc.collect()
+        gc.freeze()
 
 
 class _StageClock:
