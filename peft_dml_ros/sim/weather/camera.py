@@ -22,6 +22,8 @@ FLAKE_GROWTH: Final = 2.15
 GLINT: Final = 4.0
 """Drops gather light of the whole sky, and are brighter than their share of the exposure (tuned by eye)."""
 
+_THICKEST: Final = 1 << 12
+
 
 @dataclass(frozen=True, slots=True)
 class Fall:
@@ -121,11 +123,12 @@ def falling(
     ends = np.stack([centre - direction * length_px[:, None] / 2, centre + direction * length_px[:, None] / 2], axis=1)
     canvas = np.zeros(shape, np.uint8)
     fixed = np.round(ends * 16).astype(np.int32)
-    looks = np.stack([255 * opacity, np.maximum(np.rint(size_px), 1)], axis=1).astype(np.int64)
-    alike, member = np.unique(looks, axis=0, return_inverse=True)
+    looks = (255 * opacity).astype(np.int64) * _THICKEST + np.clip(np.rint(size_px), 1, _THICKEST - 1).astype(np.int64)
+    order = np.argsort(looks, kind="stable")
+    alike, begin = np.unique(looks[order], return_index=True)
     # All of one look at once; faint ones first.
-    parts = np.split(fixed[np.argsort(member.ravel(), kind="stable")], np.cumsum(np.bincount(member.ravel()))[:-1])
-    for (tone, thickness), lines in zip(alike.tolist(), parts, strict=bool(count)):
+    for look, lines in zip(alike.tolist(), np.split(fixed[order], begin[1:]), strict=bool(count)):
+        tone, thickness = divmod(look, _THICKEST)
         cv2.polylines(
             canvas, list(lines), isClosed=False, color=tone, thickness=thickness, lineType=cv2.LINE_AA, shift=4
         )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -115,12 +116,19 @@ def _continued_above(depth: Float32Array, known: BoolArray, slope: FloatArray) -
 
 
 def _rays(camera: CameraModel, base_SE3_camera: SE3) -> FloatArray:
-    """(h, w, 3) unit directions of cell centres in base_link."""
-    width = min(GRID_COLUMNS, camera.width_px)
-    height = max(round(camera.height_px * width / camera.width_px), 1)
-    scale = width / camera.width_px
+    """(h, w, 3) unit directions of cell centres in base_link; not to be written to."""
+    size = (camera.width_px, camera.height_px)
+    return _rays_of(camera.intrinsics.tobytes(), size, np.ascontiguousarray(base_SE3_camera.rotation).tobytes())
+
+
+@lru_cache(maxsize=32)
+def _rays_of(intrinsics: bytes, size_px: tuple[int, int], rotation: bytes) -> FloatArray:
+    """They stay the same for as long as a camera does, and are asked for twice in each picture."""
+    k, turn = (np.frombuffer(matrix).reshape(3, 3) for matrix in (intrinsics, rotation))
+    width = min(GRID_COLUMNS, size_px[0])
+    height = max(round(size_px[1] * width / size_px[0]), 1)
+    scale = width / size_px[0]
     u, v = np.meshgrid((np.arange(width) + 0.5) / scale - 0.5, (np.arange(height) + 0.5) / scale - 0.5)
-    k = camera.intrinsics
     rays = np.stack([(u - k[0, 2]) / k[0, 0], (v - k[1, 2]) / k[1, 1], np.ones_like(u)], axis=-1)
     rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
-    return base_SE3_camera.rotate(rays.reshape(-1, 3)).reshape(height, width, 3)
+    return np.asarray(rays @ turn.T)
