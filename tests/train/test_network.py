@@ -178,9 +178,10 @@ def test_a_finetuning_step_leaves_the_encoders_alone(network, frames, config, tm
 
 
 @torch.no_grad()
-def test_merged_and_reloaded_adapters_compute_the_same(network, batch, config, tmp_path):
+@pytest.mark.parametrize("rank", [4, 8, 16])
+def test_merged_and_reloaded_adapters_compute_the_same(network, batch, config, tmp_path, rank):
     weights = {k: v.clone() for k, v in network.state_dict().items()}
-    adapted = adapt(network, config.adapters)
+    adapted = adapt(network, config.adapters.model_copy(update={"rank": rank, "alpha": rank}))
     for name, p in adapted.named_parameters():
         if p.requires_grad and "original_module" not in name:
             p.add_(torch.randn_like(p) * 0.02)
