@@ -81,7 +81,7 @@ class LossConfig(Section):
     depth: float = 0.3
     single: float = Field(0.3, description="Heat map from each modality alone")
     code: tuple[float, ...] = Field(
-        (1, 1, 1, 1, 1, 1, 1.5, 1.5, 0.5, 0.5), description="dx, dy, z, log l, log w, log h, sin, cos, vx, vy"
+        (2, 2, 1, 1, 1, 1, 1.5, 1.5, 0.5, 0.5), description="dx, dy, z, log l, log w, log h, sin, cos, vx, vy"
     )
 
 

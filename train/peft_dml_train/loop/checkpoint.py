@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         DataError: it cannot be written, e.g. because the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             torch.save(state, file)
             file.flush()
@@ -29,13 +28,11 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         temporary.replace(path)
     # torch's writer hides the system's error behind its own.
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        free_mb = shutil.disk_usage(path.parent).free // 2**20
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
         kept = "the one before it is as it was" if path.is_file() else "there was none before it"
-        msg = (
-            f"checkpoint {path} cannot be written ({error}); {free_mb} MiB are free on its disk; {kept}; make room and"
-        )
-        raise DataError(f"{msg} carry on with --resume") from error
+        msg = f"checkpoint {path} cannot be written ({error}); {kept}; make room on its disk and carry on with --resume"
+        raise DataError(msg) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
