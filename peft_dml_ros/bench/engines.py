@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from peft_dml_ros.bench.child import measured, pick_core
-from peft_dml_ros.bench.growth import by_size, by_subset, simulated_frames
+from peft_dml_ros.bench.growth import by_size, by_subset, fresh, simulated_frames
 from peft_dml_ros.bench.hot_path import hot_path
 from peft_dml_ros.bench.machine import machine, software
 from peft_dml_ros.bench.timing import WARM_UP, interleaved, percentiles
@@ -149,7 +149,7 @@ class EngineBenchmark:
         memory: list[float] = []
         for number in range(self._plan.frames + WARM_UP):
             begin, before = time.process_time(), sum(m.spent_s for m in metered.values())
-            found = detector(self._scene.snapshots[number % len(self._scene.snapshots)])
+            found = detector(fresh(self._scene.snapshots[number % len(self._scene.snapshots)]))
             whole = time.process_time() - begin
             if number < WARM_UP:
                 continue

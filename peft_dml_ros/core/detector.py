@@ -16,6 +16,7 @@ from peft_dml_ros.core import pillars, sweeps
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
 from peft_dml_ros.core.decode import decode_candidates, non_maximum_suppression
+from peft_dml_ros.core.engine import DeviceArray
 from peft_dml_ros.core.inputs import InputAssembler, NetworkInputs
 from peft_dml_ros.core.params import DetectionParams
 from peft_dml_ros.core.spec import graph_outputs
@@ -86,6 +87,8 @@ class Detector:
         self.bundle, self.rig, self.params = bundle, rig, params or DetectionParams()
         self._engines = engines
         self._assemble = InputAssembler(bundle.spec, rig, threads)
+        self._fed: dict[Modality, dict[str, AnyArray]] = {}
+        self._latents: dict[Modality, EngineArray] = {}
         outputs = graph_outputs(bundle.spec)
         self._absent: dict[Modality, AnyArray] = {
             m: np.zeros(outputs[m]["latent"][0], dtype=np.float32) for m in MODALITIES
@@ -121,11 +124,18 @@ class Detector:
         )
 
     def _encode(self, inputs: NetworkInputs, clock: _StageClock) -> dict[Modality, EngineArray]:
-        """Latent of each present modality; an absent one is not computed, and stands as zeros."""
+        """Latent of each present modality; an absent one is not computed, and stands as zeros.
+
+        An encoder whose inputs are the very ones of the last frame, as when no camera has a new image, is not run
+        again; but on an accelerator it is, where its result may have been overwritten since.
+        """
         latents: dict[Modality, EngineArray] = dict(self._absent)
         for modality, feeds in inputs.feeds.items():
             with clock(modality):
-                latents[modality] = self._engines[modality].start(feeds)["latent"]
+                if self._fed.get(modality) is not feeds or isinstance(self._latents[modality], DeviceArray):
+                    self._latents[modality] = self._engines[modality].start(feeds)["latent"]
+                    self._fed[modality] = feeds
+                latents[modality] = self._latents[modality]
         return latents
 
     def _fuse(self, inputs: NetworkInputs, latents: Mapping[Modality, EngineArray]) -> dict[str, AnyArray]:

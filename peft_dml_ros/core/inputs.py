@@ -13,6 +13,7 @@ from peft_dml_ros.core.camera_view import load_image, voxel_lookup
 from peft_dml_ros.core.classes import MODALITIES, Modality
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.motion import EgoMotion, gnss_window, imu_window
 from peft_dml_ros.core.pillars import lidar_pillars, radar_pillars
 from peft_dml_ros.core.rig import Rig
@@ -42,7 +43,7 @@ class NetworkInputs:
 
 
 class InputAssembler:
-    """Makes network inputs; keeps what depends on calibration alone between frames.
+    """Makes network inputs; keeps between frames what depends on calibration alone, and pictures that stay the same.
 
     Args:
         spec: Model facts.
@@ -53,6 +54,8 @@ class InputAssembler:
     def __init__(self, spec: ModelSpec, rig: Rig, threads: int = 1) -> None:
         self.spec, self.rig = spec, rig
         self._lookup: tuple[Int32Array, Int32Array] | None = None
+        self._pictures: dict[int, tuple[CameraImage, UInt8Array | None]] = {}
+        self._camera_inputs: tuple[dict[str, AnyArray], float] | None = None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode") if threads > 1 else None
 
     def __call__(self, snapshot: Snapshot) -> NetworkInputs:
@@ -115,33 +118,50 @@ class InputAssembler:
         return {"pillars": pillars, "index_map": index_map}, min(len(sweeps) / (radars * spec.sweeps), 1.0)
 
     def _camera(self, snapshot: Snapshot, drops: Counter[str]) -> tuple[dict[str, AnyArray], float] | None:
+        """Inputs of the camera encoder; the very same object as in the last frame while no camera has a new image."""
         spec = self.spec.camera
-        slots = [s for s, n in enumerate(spec.cameras) if n in snapshot.cameras and self._calibrated(n)]
-        images = np.zeros((len(spec.cameras), spec.height_px, spec.width_px, 3), dtype=np.uint8)
-        present = np.zeros(len(spec.cameras), dtype=np.float32)
-
-        def load(slot: int) -> UInt8Array | None:
-            try:
-                return load_image(snapshot.cameras[spec.cameras[slot]], spec)
-            except DataError:
-                return None
-
-        loaded = self._pool.map(load, slots) if self._pool else map(load, slots)
-        for slot, pixels in zip(slots, loaded, strict=True):
+        shown = {
+            slot: snapshot.cameras[name]
+            for slot, name in enumerate(spec.cameras)
+            if name in snapshot.cameras and self._calibrated(name)
+        }
+        before = self._pictures
+        new = [slot for slot, image in shown.items() if slot not in before or before[slot][0] is not image]
+        images = [shown[slot] for slot in new]
+        loaded = self._pool.map(self._load, images) if self._pool else map(self._load, images)
+        fresh = {slot: (shown[slot], pixels) for slot, pixels in zip(new, loaded, strict=True)}
+        self._pictures = {slot: fresh.get(slot) or before[slot] for slot in shown}
+        for slot, (_, pixels) in self._pictures.items():
             if pixels is None:
                 drops[f"camera: corrupt image {spec.cameras[slot]}"] += 1
-                continue
-            images[slot] = pixels
-            present[slot] = 1.0
+        if new or self._pictures.keys() != before.keys():
+            self._camera_inputs = self._stacked()
+        return self._camera_inputs
+
+    def _load(self, image: CameraImage) -> UInt8Array | None:
+        try:
+            return load_image(image, self.spec.camera)
+        except DataError:
+            return None
+
+    def _stacked(self) -> tuple[dict[str, AnyArray], float] | None:
+        spec = self.spec.camera
+        images = np.zeros((len(spec.cameras), spec.height_px, spec.width_px, 3), dtype=np.uint8)
+        present = np.zeros(len(spec.cameras), dtype=np.float32)
+        for slot, (_, pixels) in self._pictures.items():
+            if pixels is not None:
+                images[slot] = pixels
+                present[slot] = 1.0
         if not present.any():
             return None
         if self._lookup is None:
             self._lookup = voxel_lookup(self.spec, self.rig)
+        voxel_pixel, voxel_depth = self._lookup
         feeds: dict[str, AnyArray] = {
             "images": images,
             "present": present,
-            "voxel_pixel": self._lookup[0],
-            "voxel_depth": self._lookup[1],
+            "voxel_pixel": voxel_pixel,
+            "voxel_depth": voxel_depth,
         }
         return feeds, float(present.mean())
 

@@ -72,6 +72,21 @@ def test_same_input_same_boxes(detector):
     assert (np.diff(first.boxes.scores) <= 0).all()
 
 
+def test_an_encoder_whose_inputs_stay_is_not_run_again(detector):
+    first = full_snapshot()
+    later = full_snapshot(cameras=first.cameras)
+    boxes, calls = detector(first).boxes, detector._engines["camera"].calls
+    same = detector(later)
+    assert detector._engines["camera"].calls == calls
+    np.testing.assert_array_equal(same.boxes.scores, boxes.scores)
+    one_new = full_snapshot(cameras=first.cameras | {"CAM_FRONT": full_snapshot().cameras["CAM_FRONT"]})
+    detector(one_new)
+    assert detector._engines["camera"].calls == calls + 1
+    fewer = {name: image for name, image in one_new.cameras.items() if name != "CAM_FRONT"}
+    assert detector(full_snapshot(cameras=fewer)).completeness[1] == pytest.approx(1 / 6)
+    assert detector._engines["camera"].calls == calls + 2
+
+
 def test_every_stage_is_timed(detector):
     assert set(detector(full_snapshot()).stages_ms) == {"inputs", *MODALITIES, "fusion", "decode"}
 
