@@ -149,6 +149,16 @@ def test_two_adapters_on_one_base_are_two_bundles(data, made):
     assert named == f"sha256:{b.base['sha256']}"
 
 
+def test_a_bundle_is_converted_without_its_run(data, made):
+    half, eight = (made[1].with_name(f"tiny_{precision}") for precision in ("fp16", "int8"))
+    invoke("convert", "--bundle", made[1], "--precision", "fp16", "--out", half)
+    invoke("convert", "--bundle", made[1], "--precision", "int8", "--out", eight, "--data", data)
+    for path in (half, eight):
+        found = load_bundle(path)
+        assert found.manifest.precision == path.name.removeprefix("tiny_")
+        assert (found.path / "lidar.onnx").stat().st_size < 0.6 * (made[1] / "lidar.onnx").stat().st_size
+
+
 def test_absent_sensors_are_not_computed(data, made):
     reader = NuScenesReader(data)
     runner = BundleRunner(made[1], reader, threads=1)
@@ -218,6 +228,10 @@ def test_a_base_with_other_classes_is_refused(data, made):
     options = ["--config", "train/configs/tiny.yaml", "--data", str(data), "--out", str(made[0])]
     fewer = f"spec.classes={json.dumps(CLASSES[:7])}"
     result = CliRunner().invoke(app, ["finetune", *options, "--adapter", "other", "--set", fewer])
+    assert result.exit_code == 1
+    assert "sizes or class list" in result.output
+    start = ["--from", str(made[0] / "base.pt"), "--out", str(made[0] / "again"), "--set", fewer]
+    result = CliRunner().invoke(app, ["pretrain", *options[:4], *start])
     assert result.exit_code == 1
     assert "sizes or class list" in result.output
     result = CliRunner().invoke(app, ["finetune", *options, "--adapter", "../other"])

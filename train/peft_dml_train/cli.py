@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`peft-dml-train`: import-weights, pretrain, finetune, export, evaluate, gate-plot."""
+"""`peft-dml-train`: import-weights, pretrain, finetune, export, convert, evaluate, gate-plot."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ OutOption = Annotated[Path, typer.Option("--out", help="Folder of the run: check
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Carry on from the last checkpoint")]
 DeviceOption = Annotated[Device, typer.Option("--device", help="cpu or cuda")]
 AdapterOption = Annotated[str, typer.Option("--adapter", help="Name, where a base has several adapters, e.g. rain")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32, fp16 or int8, inside the graphs")]
 BundleOption = Annotated[Path, typer.Option("--bundle", help="Folder of the bundle")]
 SplitOption = Annotated[
     list[str] | None, typer.Option("--split", help="Splits or scenes; the recipe's test split if none")
@@ -117,12 +118,32 @@ def export(
     config: ConfigOption = None,
     overrides: SetOption = None,
     adapter: AdapterOption = "default",
+    precision: PrecisionOption = "fp32",
 ) -> None:
     """Merge an adapter, write the ONNX bundle, calibrate it on the validation scenes."""
     with _recipe(config, overrides) as recipe:
         from peft_dml_train.export.bundle import export_bundle
+        from peft_dml_train.export.precision import convert_bundle
 
-        typer.echo(export_bundle(recipe, data, out, bundle, adapter))
+        export_bundle(recipe, data, out, bundle, adapter)
+        if precision != "fp32":
+            convert_bundle(bundle, precision, bundle, data, recipe.splits.val)
+        typer.echo(bundle)
+
+
+@app.command()
+def convert(
+    bundle: BundleOption = Path("models/demo"),
+    precision: PrecisionOption = "fp16",
+    out: Annotated[Path, typer.Option(help="Folder of the new bundle; replaced")] = Path("models/demo_fp16"),
+    data: Annotated[Path | None, typer.Option(help="nuScenes folder whose validation scenes calibrate int8")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """The same bundle in another precision, without the run that it came from."""
+    with _recipe(config) as recipe:
+        from peft_dml_train.export.precision import convert_bundle
+
+        typer.echo(convert_bundle(bundle, precision, out, data, recipe.splits.val))
 
 
 @app.command()
