@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-import contextlib
 import time
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASSES
@@ -372,56 +369,3 @@ def test_unknown_class_and_missing_result_are_named():
         conv.boxes_from_msg(message)
     with pytest.raises(DataError, match="do not belong"):
         conv.with_velocities(box, conv.velocities_to_msg(Boxes3D.empty(), 1, "base_link", MAKE))
-
-
-SMALL = st.integers(-2, 40) | st.sampled_from([2**16, 2**31, 2**32 - 1])
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    height=SMALL,
-    width=SMALL,
-    point_step=SMALL,
-    row_step=SMALL,
-    data=st.binary(max_size=200),
-    bigendian=st.booleans(),
-    fields=st.lists(
-        st.tuples(
-            st.sampled_from([*RADAR_DTYPE.names, "intensity", "ring", ""]), SMALL, st.integers(0, 9), st.integers(0, 2)
-        ),
-        max_size=8,
-    ),
-)
-def test_any_cloud_is_read_or_refused(height, width, point_step, row_step, data, bigendian, fields):
-    message = cloud(
-        np.zeros(0, dtype=[("x", "<f4")]),
-        height=height,
-        width=width,
-        point_step=point_step,
-        row_step=row_step,
-        is_bigendian=bigendian,
-        data=np.frombuffer(data, np.uint8),
-        fields=[MAKE("sensor_msgs/msg/PointField", name=n, offset=o, datatype=d, count=c) for n, o, d, c in fields],
-    )
-    for decode in (conv.lidar_from_msg, conv.radar_from_msg):
-        try:
-            sweep = decode(message)
-        except DataError:
-            continue
-        assert len(sweep.points) <= height * width
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    height=SMALL,
-    width=SMALL,
-    step=SMALL,
-    data=st.binary(max_size=200),
-    encoding=st.sampled_from(["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "mono16", ""]),
-)
-def test_any_image_is_read_or_refused(height, width, step, data, encoding):
-    message = conv.image_to_msg(CameraImage(1, pixels=np.zeros((1, 1, 3), np.uint8)), "cam", MAKE)
-    data = np.frombuffer(data, np.uint8)
-    message = replace(message, height=height, width=width, step=step, data=data, encoding=encoding)
-    with contextlib.suppress(DataError):
-        assert conv.image_from_msg(message).pixels.shape == (height, width, 3)
