@@ -115,7 +115,7 @@ def _sweeps(spec: ModelSpec, scene: Scene, count: int) -> Callable[[], object]:
     """LiDAR inputs of `count` sweeps."""
     name, ours = next(iter(scene.snapshots[-1].lidar.items()))
     repeated = tuple(ours[i % len(ours)] for i in range(count))
-    longer = spec.model_copy(update={"lidar": spec.lidar.model_copy(update={"sweeps": count})})
+    longer = spec.model_copy(update={"lidar": spec.lidar.model_copy(update={"sweeps": count, "spacing_s": 0.0})})
     assemble = InputAssembler(longer, scene.rig)
     snapshot = replace(scene.snapshots[-1], lidar={name: repeated}, cameras={}, radars={})
     return lambda: assemble(snapshot)
