@@ -161,10 +161,12 @@ def evaluate(
     severity: Annotated[list[int] | None, typer.Option(help="1, 2, 3 of the corruptions; all if none")] = None,
     split: SplitOption = None,
     record: Annotated[bool, typer.Option(help="Write the figures into the bundle's manifest and card")] = False,
+    engine: Annotated[str, typer.Option(help="What runs the graphs, e.g. onnxruntime-cuda")] = "onnxruntime",
     config: ConfigOption = None,
+    overrides: SetOption = None,
 ) -> None:
     """Score a bundle with nuscenes-devkit's own detection evaluation, for any subset of sensors in any weather."""
-    with _recipe(config) as recipe:
+    with _recipe(config, overrides) as recipe:
         from rich.console import Console
 
         from peft_dml_ros.core.bundle import load_bundle
@@ -176,7 +178,7 @@ def evaluate(
         refuse_other_classes(load_bundle(bundle), recipe.spec.classes, f"recipe {config or recipe.name}")
         subsets = {sensors: parse_sensors(sensors)} if sensors else SUBSETS
         conditions = parse_conditions(weather or (), corruption or (), severity or ())
-        scores = evaluate_bundle(bundle, data, tuple(split or recipe.splits.test), subsets, out, conditions)
+        scores = evaluate_bundle(bundle, data, tuple(split or recipe.splits.test), subsets, out, conditions, engine)
         save_plots(scores, out / "plots")
         if record:
             record_metrics(bundle, scores)

@@ -43,6 +43,7 @@ SUBSETS: dict[str, tuple[Modality, ...]] = {
     "radar only": ("radar",),
 }
 LOWEST_SCORE = 0.03
+DEFAULT_ENGINE = "onnxruntime"
 
 
 def parse_sensors(text: str) -> tuple[Modality, ...]:
@@ -87,9 +88,9 @@ class RememberingEngine:
 class BundleRunner:
     """A bundle's detector on keyframes of a nuScenes folder; one detector per calibration."""
 
-    def __init__(self, bundle: Path, reader: NuScenesReader, threads: int = 2) -> None:
+    def __init__(self, bundle: Path, reader: NuScenesReader, threads: int = 2, engine: str = DEFAULT_ENGINE) -> None:
         self.bundle, self.reader = load_bundle(bundle), reader
-        engines = load_engines(self.bundle, threads=threads)
+        engines = load_engines(self.bundle, engine, threads=threads)
         self.engines = {name: e if name == "fusion" else RememberingEngine(e) for name, e in engines.items()}
         self.params = DetectionParams(score_threshold=LOWEST_SCORE, max_boxes=200)
         self._detectors: dict[int, tuple[Rig, Detector]] = {}
@@ -138,6 +139,7 @@ def evaluate_bundle(
     subsets: dict[str, tuple[Modality, ...]],
     out: Path,
     conditions: tuple[Condition, ...] = (CLEAR,),
+    engine: str = DEFAULT_ENGINE,
 ) -> Scores:
     """Official metrics of a bundle for each condition and sensor subset.
 
@@ -148,6 +150,7 @@ def evaluate_bundle(
         subsets: Modalities by name.
         out: Folder for results files and metrics.json.
         conditions: Weather and corruptions.
+        engine: What runs the graphs.
 
     Returns:
         Metrics by condition and subset.
@@ -156,7 +159,7 @@ def evaluate_bundle(
         ConfigError: the bundle detects other classes than the devkit scores.
     """
     reader = NuScenesReader(data)
-    runner = BundleRunner(bundle, reader)
+    runner = BundleRunner(bundle, reader, engine=engine)
     refuse_other_classes(runner.bundle, CLASSES, "nuscenes-devkit")
     results: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {
         (str(condition), name): {} for condition in conditions for name in subsets
