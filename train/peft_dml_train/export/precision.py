@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import onnx
 
-from peft_dml_ros.core.bundle import Bundle, load_bundle, write_manifest
+from peft_dml_ros.core.bundle import CALIBRATION, Bundle, load_bundle, write_manifest
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.engine import PRECISIONS
 from peft_dml_ros.core.errors import ConfigError, nearest
@@ -22,6 +23,7 @@ from peft_dml_ros.core.spec import graph_outputs
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
 from peft_dml_ros.engines import load_engines
 from peft_dml_train.data.dataset import scenes_of
+from peft_dml_train.export.card import write_card
 from peft_dml_train.export.half import to_fp16
 from peft_dml_train.export.quantise import Feeds, quantise_graph
 
@@ -151,7 +153,11 @@ def _variant(
         changes = {"precision": precision, "provenance": {**source.manifest.provenance, **origin}}
         # Figures that were measured with other graphs do not hold for these.
         changes |= {"metrics": {}} if precision != source.manifest.precision else {}
-        write_manifest(work, source.manifest.model_copy(update=changes))
+        manifest = source.manifest.model_copy(update=changes)
+        if manifest.parameters:
+            calibration = work / CALIBRATION
+            write_card(work, manifest, json.loads(calibration.read_text()) if calibration.is_file() else {})
+        write_manifest(work, manifest)
         load_bundle(work)
         shutil.rmtree(out, ignore_errors=True)
         work.rename(out)
