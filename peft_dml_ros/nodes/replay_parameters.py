@@ -15,6 +15,7 @@ from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.nodes.replay_faults import MessageFaults
 from peft_dml_ros.nodes.runtime import emit, spin
 from peft_dml_ros.sim.faults import Fault, dump_faults, parse_faults, weather_fault
+from peft_dml_ros.sim.weather.weather import CLEAR
 
 WEATHER = "weather"
 FAULTS = "faults"
@@ -29,6 +30,9 @@ class FaultParameters:
         script: Faults at the start.
         weather: Weather at the start.
         seed: Of the weather.
+
+    Raises:
+        ConfigError: a value given for the parameters on the command line is wrong.
     """
 
     def __init__(self, node: Node, faulty: MessageFaults, script: Sequence[Fault], weather: str, seed: int = 0) -> None:
@@ -38,21 +42,29 @@ class FaultParameters:
             WEATHER: "fog=50 (visibility in m), rain=25 or snow=5 (mm/h), clear",
             FAULTS: "YAML list of {sensor, fault, ...}; times count from the recording's beginning; empty for none",
         }
-        for name, text in self._texts.items():
-            node.declare_parameter(name, text, ParameterDescriptor(description=words[name]), ignore_override=True)
+        descriptors = {name: ParameterDescriptor(description=text) for name, text in words.items()}
+        declared = {n: node.declare_parameter(n, text, descriptors[n]) for n, text in self._texts.items()}
+        self._switch({name: str(parameter.value or "") for name, parameter in declared.items()})
         node.add_on_set_parameters_callback(self._set)
 
-    def _set(self, changes: Sequence[Parameter]) -> SetParametersResult:
-        texts = self._texts | {c.name: str(c.value or "") for c in changes if c.name in self._texts}
+    def _switch(self, texts: dict[str, str]) -> None:
+        """Go on with other weather and faults, where they are others.
+
+        Raises:
+            ConfigError: they are none, or name a sensor that is not there; the old ones stay.
+        """
         if texts == self._texts:
-            return SetParametersResult(successful=True)
-        try:
-            script = parse_faults(texts[FAULTS], "parameter faults")
-            self._faulty.switch((*script, *weather_fault(texts[WEATHER] or "clear", self._seed)))
-        except ConfigError as error:
-            return SetParametersResult(successful=False, reason=str(error))
+            return
+        script = parse_faults(texts[FAULTS], "parameter faults")
+        self._faulty.switch((*script, *weather_fault(texts[WEATHER] or CLEAR, self._seed)))
         self._texts = texts
         emit("switched", **texts)
+
+    def _set(self, changes: Sequence[Parameter]) -> SetParametersResult:
+        try:
+            self._switch(self._texts | {c.name: str(c.value or "") for c in changes if c.name in self._texts})
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
 

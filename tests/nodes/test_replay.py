@@ -246,6 +246,15 @@ def test_weather_and_faults_are_switched_while_it_plays(bag, ros_node: Node):
     assert next(sweeps).cdr == sound[3]
 
 
+@pytest.mark.ros
+def test_weather_can_be_given_as_a_parameter_at_the_start(bag, tmp_path):
+    for given_text, said in (("fog=30", None), ("fgo=30", "did you mean 'fog'")):
+        arguments = (bag, "--rate", "20", "--ros-args", "-p", f"weather:={given_text}")
+        with ros_process("peft_dml_ros.nodes.replay", *arguments, log=tmp_path / "log") as process:
+            assert process.wait(30) == (2 if said else 0)
+            assert said in process.text if said else process.events[0]["weather"] == given_text
+
+
 @pytest.mark.parametrize("content", [b"", b"not a bag at all", b"\x89MCAP0\r\n" + bytes(40)])
 def test_a_broken_bag_is_one_clear_error(tmp_path, content):
     path = tmp_path / "broken.mcap"
