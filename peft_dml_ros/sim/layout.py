@@ -88,7 +88,7 @@ TRAFFIC: Final = {
     "truck": 0.08,
     "bus": 0.05,
     "convoy": 0.035,
-    "motorcycle": 0.025,
+    "motorcycle": 0.008,
     "construction_vehicle": 0.015,
 }
 
@@ -202,7 +202,7 @@ def drive_cycles(street: Street) -> None:
         s = street.span_m[0] + float(rng.uniform(0, 40))
         speed = float(rng.uniform(3.0, 6.0))
         while s < street.span_m[1]:
-            cls = "bicycle" if rng.random() < 0.93 else "motorcycle"
+            cls = "bicycle" if rng.random() < 0.98 else "motorcycle"
             stations = s + direction * speed * STEP_S * np.arange(street.steps)
             street.add(cls, street.along(stations, offset + float(rng.normal(0, 0.15)), direction), ridden=True)
-            s += float(rng.uniform(30, 170))
+            s += float(rng.uniform(70, 260))

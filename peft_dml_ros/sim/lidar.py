@@ -54,7 +54,7 @@ FAINTEST: Final = 1.5e-5
 GLASS_RETURNS: Final = 0.3
 """Share of firings at glass that come back from it, or from behind it."""
 
-COATING_RETURNS: Final = 0.5
+COATING_RETURNS: Final = 0.25
 """Share of firings that come back from a car's paint at grazing incidence, where it is a mirror; all do head on."""
 
 LOST: Final = 0.005

@@ -121,7 +121,7 @@ def truck(size_m: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
     sides = box((0.9, width * 0.96, 0.3 * cab_height), GLASS, (a - cab_length / 2, 0, 0.58 * cab_height))
     hold = length - cab_length - 0.15
     x = -a + hold / 2
-    if rng.random() < 0.75:
+    if rng.random() < 0.6:
         load = box((hold, width, height - 0.85), cargo, (x, 0, 0.85))
     else:
         load = merge(

@@ -50,13 +50,15 @@ def person(rng: np.random.Generator, *, moving: bool, worker: bool = False) -> M
     if rng.random() < 0.5:
         stride = -stride
     parts = [
-        _limb((0.0, 0.1, 0.88), (stride, 0.11, 0.04), 0.085, trousers),
-        _limb((0.0, -0.1, 0.88), (-stride, -0.11, 0.04), 0.085, trousers),
+        _limb((0.0, 0.1, 0.88), (stride, 0.11, 0.04), 0.098, trousers),
+        _limb((0.0, -0.1, 0.88), (-stride, -0.11, 0.04), 0.098, trousers),
         column([0.15, 0.17, 0.21, 0.1], [0.82, 1.05, 1.4, 1.5], jacket, 8, 1.25),
         _limb((0.0, 0.26, 1.38), (-0.8 * stride + 0.04, 0.29, 0.82), 0.055, jacket),
         _limb((0.0, -0.26, 1.38), (0.8 * stride + 0.04, -0.29, 0.82), 0.055, jacket),
         ellipsoid((0.1, 0.085, 0.13), (0.02, 0.0, 1.63), skin),
     ]
+    if rng.random() < 0.65:
+        parts.append(column([0.19, 0.17], [0.45, 0.85], jacket, 8, 1.15))  # a coat or a skirt
     if rng.random() < 0.25:
         parts.append(box((0.16, 0.3, 0.42), _cloth(rng), (-0.2, 0.0, 1.0)))
     return merge(parts)
@@ -111,6 +113,8 @@ def bicycle(rng: np.random.Generator, *, ridden: bool) -> Mesh:
     ):
         parts.append(_limb(start, end, 0.028, frame))
     parts += [box((0.05, 0.56, 0.05), DARK, (0.36, 0, 1.0)), box((0.26, 0.14, 0.06), DARK, (-0.26, 0, 0.92))]
+    if rng.random() < 0.5:
+        parts.append(box((0.3, 0.28, 0.25), DARK, (0.55, 0.0, 0.72)))  # a basket
     if ridden:
         parts += _rider(rng, (-0.22, 1.0), (0.36, 1.05), 0.28)
     return merge(parts)
@@ -121,9 +125,9 @@ def motorcycle(rng: np.random.Generator, *, ridden: bool) -> Mesh:
     body = paint(rng)
     parts = [wheel(0.31, 0.15, (x, 0, 0.31), RUBBER, 12) for x in (-0.72, 0.72)]
     parts += [
-        box((0.55, 0.36, 0.4), METAL, (0.0, 0, 0.25)),
-        prism([(-0.1, 0.62), (0.42, 0.68), (0.4, 0.95), (0.05, 0.92)], 0.17, body),
-        prism([(-0.95, 0.72), (-0.1, 0.66), (-0.08, 0.82), (-0.95, 0.9)], 0.15, DARK),
+        box((0.5, 0.3, 0.4), METAL, (0.0, 0, 0.25)),
+        prism([(-0.1, 0.62), (0.42, 0.68), (0.4, 0.95), (0.05, 0.92)], 0.14, body),
+        prism([(-0.95, 0.72), (-0.1, 0.66), (-0.08, 0.82), (-0.95, 0.88)], 0.12, DARK),
         _limb((0.72, 0.0, 0.31), (0.42, 0.0, 1.05), 0.07, METAL),
         box((0.08, 0.72, 0.06), DARK, (0.4, 0, 1.06)),
         box((0.1, 0.26, 0.24), body, (0.56, 0, 0.85)),

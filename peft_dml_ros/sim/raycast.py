@@ -27,7 +27,7 @@ FACE_SPREAD: Final = 0.45
 RETRO_REFLECTANCE: Final = 0.9
 """Materials from here on are retro-reflectors."""
 
-CLEAR_COATED: Final = frozenset({"car", "motorcycle"})
+CLEAR_COATED: Final = frozenset({"car", "truck", "bus", "motorcycle"})
 BLOCK: Final = 8
 """Rays that are taken or left together."""
 

@@ -39,7 +39,7 @@ def park(street: Street, sites: list[Lot]) -> None:
     for side in (-1, 1):
         offset = side * (road.kerb_m - PARKING_M / 2 + 0.1)
         forward = 0.0 if side == -road.hand else np.pi
-        s = street.span_m[0]
+        s = row_end = street.span_m[0]
         while s < street.span_m[1]:
             cls = draw(rng, PARKED)
             length = KINDS[cls].mean_m[0] * 1.15 + 0.4
@@ -49,18 +49,20 @@ def park(street: Street, sites: list[Lot]) -> None:
                 s += 4.0
                 continue
             if cls == "motorcycle":
-                raised = rng.random() < 0.5
+                # Rows on the pavement stand behind the cars at the kerb.
+                raised = rng.random() < 0.6 and s >= row_end
                 where, base = (side * (road.kerb_m + 1.0), KERB_M) if raised else (offset, 0.0)
-                for k in range(int(rng.integers(2, 9))):
+                for k in range(int(rng.integers(3, 10))):
                     lean = forward + side * np.pi / 2 + float(rng.normal(0, 0.12))
                     street.stand("motorcycle", s + 0.5 + 0.72 * k, where, lean, base_z_m=base)
-                s += 7.2
+                row_end = s + 7.2
+                s += 0.0 if raised else 7.2
                 continue
             flip = np.pi if rng.random() < 0.06 else 0.0
             turn = forward + flip + float(rng.normal(0, 0.025))
             street.stand(cls, middle, offset + float(rng.normal(0, 0.1)), turn, parked=True)
-            s += length + float(rng.exponential(0.8))
-        for s in np.arange(street.span_m[0], street.span_m[1], float(rng.uniform(120, 400))):
+            s += length + float(rng.exponential(0.6))
+        for s in np.arange(street.span_m[0], street.span_m[1], float(rng.uniform(70, 220))):
             if not road.near_crossing(s, 6.0):
                 for k in range(int(rng.integers(1, 5))):
                     turn = float(rng.choice([0.0, np.pi / 2])) + float(rng.normal(0, 0.2))

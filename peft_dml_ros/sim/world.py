@@ -152,8 +152,10 @@ def _street(
     red = float(rng.choice(lights, p=[0.4, 0.25, 0.35])) if road.crossings_m else 0.0
     # Kerbs are mostly free or mostly taken; full rows hide what is behind them, as real ones do.
     parking = float(
-        rng.uniform(0.0, 0.03) if plan.fast else rng.choice([0.2, 0.92], p=[0.45, 0.55]) * rng.uniform(0.6, 1.07)
+        rng.uniform(0.0, 0.03) if plan.fast else rng.choice([0.2, 0.92], p=[0.4, 0.6]) * rng.uniform(0.6, 1.07)
     )
+    # People are out where shops and crossings are, and there nobody may park.
+    bustle = 1.6 if parking < 0.4 else 0.5
     return layout.Street(
         road,
         rng,
@@ -161,7 +163,7 @@ def _street(
         np.inf if corner is not None else red,
         traffic=float(rng.uniform(0.1, 1.0)),
         parking=parking,
-        people=float(rng.uniform(0.5, 2.0) if plan.fast else rng.uniform(4.0, 25.0)),
+        people=float(rng.uniform(0.5, 2.0) if plan.fast else bustle * rng.uniform(4.0, 25.0)),
         pace_mps=(0.7 * plan.wish_mps, 1.1 * plan.wish_mps) if plan.fast else (5.0, 14.0),
         corner=corner,
         lead_halt_s=plan.lead_halt_s,
