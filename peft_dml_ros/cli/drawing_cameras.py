@@ -12,6 +12,7 @@ from peft_dml_ros.cli.alignment import Alignment
 from peft_dml_ros.cli.drawing import BACKGROUND, SHOWN_SCORE, TRUTH, label
 from peft_dml_ros.cli.recording import Frame, Recording
 from peft_dml_ros.cli.scene import FRESH_NS, decode_rgb, pixels_from_base
+from peft_dml_ros.core import wires
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES
 from peft_dml_ros.core.measurements import CameraImage
@@ -20,8 +21,6 @@ from peft_dml_ros.core.typing import FloatArray, UInt8Array
 
 ROWS: Final = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
 """Places of the nuScenes cameras in two rows of three."""
-EDGES: Final = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
-NEAR_M: Final = 0.3
 
 
 def in_rows(rig: Rig) -> list[Sensor]:
@@ -68,7 +67,7 @@ def draw_camera(
 
 
 def draw_wires(pixels: UInt8Array, boxes: Boxes3D, matrix: FloatArray, *, truth: bool = False) -> None:
-    """Draw the edges of boxes into an image, cut off where they pass behind the camera.
+    """Draw the edges of boxes into an image.
 
     Args:
         pixels: (H, W, 3) RGB, drawn into.
@@ -76,28 +75,5 @@ def draw_wires(pixels: UInt8Array, boxes: Boxes3D, matrix: FloatArray, *, truth:
         matrix: (3, 4) to homogeneous pixels.
         truth: Thin white lines instead of coloured ones.
     """
-    thickness = 1 if truth else max(1, round(pixels.shape[1] / 400))
-    corners = boxes.corners_m()
-    homogeneous = np.concatenate([corners, np.ones((*corners.shape[:2], 1))], axis=2) @ matrix.T
-    for projected, name in zip(homogeneous, (CLASSES[i] for i in boxes.labels), strict=True):
-        colour = TRUTH if truth else CLASS_COLOURS[name]
-        for a, b in EDGES:
-            ends = _clip(projected[a], projected[b])
-            if ends is not None:
-                cv2.line(pixels, _pixel(ends[0]), _pixel(ends[1]), colour, thickness, cv2.LINE_AA)
-
-
-def _clip(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray] | None:
-    """The part of a segment in front of the camera; None when there is none."""
-    if max(a[2], b[2]) < NEAR_M:
-        return None
-    if a[2] < NEAR_M:
-        a = a + (b - a) * (NEAR_M - a[2]) / (b[2] - a[2])
-    if b[2] < NEAR_M:
-        b = b + (a - b) * (NEAR_M - b[2]) / (a[2] - b[2])
-    return a, b
-
-
-def _pixel(point: FloatArray) -> tuple[int, int]:
-    x, y = np.clip(point[:2] / point[2], -1e4, 1e4)
-    return round(float(x)), round(float(y))
+    colours = [TRUTH if truth else CLASS_COLOURS[CLASSES[i]] for i in boxes.labels]
+    wires.draw_wires(pixels, boxes, matrix, colours, 1 if truth else max(1, round(pixels.shape[1] / 400)))

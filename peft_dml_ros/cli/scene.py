@@ -13,6 +13,7 @@ from peft_dml_ros.cli.recording import Recording
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, RadarSweep
 from peft_dml_ros.core.rig import Sensor
 from peft_dml_ros.core.typing import AnyArray, Float32Array, FloatArray, UInt8Array
+from peft_dml_ros.core.wires import pixels_from_boxes
 
 FRESH_NS: Final = 120_000_000
 """A measurement belongs to a frame when it is at most this much older or younger."""
@@ -68,13 +69,7 @@ def pixels_from_base(
     Returns:
         None for a camera without calibration.
     """
-    if sensor.camera is None:
-        return None
-    camera_SE3_frame = sensor.base_SE3_sensor.inverse() @ alignment.now_SE3_then(image_ns, frame_ns)
-    scale = np.diag([width_px / sensor.camera.width_px] * 2 + [1.0])
-    extrinsics = np.concatenate([camera_SE3_frame.rotation, camera_SE3_frame.translation[:, None]], axis=1)
-    matrix: FloatArray = scale @ sensor.camera.intrinsics @ extrinsics
-    return matrix
+    return pixels_from_boxes(sensor, alignment.now_SE3_then(image_ns, frame_ns), width_px)
 
 
 def decode_rgb(image: CameraImage) -> UInt8Array | None:

@@ -43,7 +43,7 @@ def load_image(image: CameraImage, spec: CameraSpec) -> UInt8Array:
     Raises:
         DataError: the bytes are no image.
     """
-    pixels = image.pixels if image.pixels is not None else _decode(image.jpeg or b"", spec.width_px)
+    pixels = image.pixels if image.pixels is not None else decode(image.jpeg or b"", spec.width_px)
     height, width = pixels.shape[:2]
     scaled_height = round(height * spec.width_px / width)
     if (scaled_height, spec.width_px) != (height, width):
@@ -57,7 +57,12 @@ def load_image(image: CameraImage, spec: CameraSpec) -> UInt8Array:
     return cropped
 
 
-def _decode(data: bytes, width_px: int) -> UInt8Array:
+def decode(data: bytes, width_px: int) -> UInt8Array:
+    """(H, W, 3) uint8 RGB of a JPEG or PNG, at 1/8, 1/4 or 1/2 of its size where that is still `width_px` wide.
+
+    Raises:
+        DataError: the bytes are no image, or of one larger than `MAX_PIXELS`.
+    """
     width, height = jpeg_size(data)
     if width * height > MAX_PIXELS:
         msg = f"image of {width} x {height} pixels is larger than {MAX_PIXELS} pixels"

@@ -63,7 +63,7 @@ class PerceptionNode(LifecycleNode):
             self._pipeline = Pipeline(self._params)
         except Exception as problem:  # noqa: BLE001  rclpy swallows what a transition raises
             return self._fail(problem)
-        self._outputs = Outputs(self, self._pipeline.bundle, self._params.base_frame)
+        self._outputs = Outputs(self, self._pipeline.bundle, self._params, self._drops)
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -78,6 +78,7 @@ class PerceptionNode(LifecycleNode):
     def _start(self, state: LifecycleState) -> TransitionCallbackReturn:
         super().on_activate(state)
         self._outputs.announce(self._params.detection.score_threshold)
+        self._undo.append(self._outputs.end_pictures)
         self._worker = LatestWorker(self._detect, lambda error: self._drops.count("frame: failed", repr(error)))
         self._undo.append(self._end_worker)
         self._swap = HotSwap()
@@ -157,7 +158,7 @@ class PerceptionNode(LifecycleNode):
         latency_ms = (out_ns - found.stamp_ns) / 1e6
         self._last = NodeReport(job.sensors, self._intake.drops(), dict(self._frames), found, latency_ms)
         self._outputs.publish_status(self._last)
-        self._outputs.publish_markers(found.boxes, found.stamp_ns)
+        self._outputs.publish_views(found.boxes, found.stamp_ns, job)
 
     def _take_over(self) -> None:
         """Between two frames, take over what has changed since: another model, other settings of the detection."""

@@ -9,36 +9,38 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode
 from rclpy.time import Time
-from sensor_msgs.msg import PointCloud2
+from sensor_msgs.msg import CompressedImage, PointCloud2
 from std_msgs.msg import Float32, Header
 from vision_msgs.msg import Detection3DArray, LabelInfo, VisionClass, VisionInfo
 from visualization_msgs.msg import MarkerArray
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import Bundle
-from peft_dml_ros.core.classes import MODALITIES
-from peft_dml_ros.datasets.conversions import boxes_to_msg, velocities_to_msg
+from peft_dml_ros.datasets.conversions import boxes_to_msg, markers_to_msg, velocities_to_msg
 from peft_dml_ros.nodes.diagnostics import NodeReport, to_diagnostics
+from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.factory import RclpyFactory
-from peft_dml_ros.nodes.markers import boxes_to_markers
+from peft_dml_ros.nodes.interface import STAGES, cameras_of, overlay_topic
+from peft_dml_ros.nodes.overlays import Overlays
+from peft_dml_ros.nodes.parameter_file import NodeParams
+from peft_dml_ros.nodes.pipeline import FrameJob
 from peft_dml_ros.nodes.subscribing import LATCHED
 
 DEPTH = 10
-STAGES = ("arrival", "wait", "inputs", *MODALITIES, "fusion", "decode", "publish", "total")
-"""From the stamp to the boxes' publication, in order; `total` is all of it."""
 
 
 class Outputs:
-    """Publishers of the node; what costs time is only made while somebody listens.
+    """Publishers of the node; a message is only made while somebody listens to its topic.
 
     Args:
         node: Their owner; nothing leaves them until it is active.
         bundle: Tells class names and the model's identity.
-        base_frame: Frame of the boxes.
+        params: Frame of the boxes, and the cameras.
+        drops: Counts pictures that could not be made.
     """
 
-    def __init__(self, node: LifecycleNode, bundle: Bundle, base_frame: str) -> None:
-        self._node, self._bundle, self._frame = node, bundle, base_frame
+    def __init__(self, node: LifecycleNode, bundle: Bundle, params: NodeParams, drops: DropCounter) -> None:
+        self._node, self._bundle, self._frame = node, bundle, params.base_frame
         self._make = RclpyFactory()
         silent = PublisherEventCallbacks(use_default_callbacks=False)
         new = partial(node.create_lifecycle_publisher, event_callbacks=silent)
@@ -49,14 +51,21 @@ class Outputs:
         self._labels = new(LabelInfo, "~/label_info", LATCHED)
         self._vision = new(VisionInfo, "~/vision_info", LATCHED)
         self._debug = {stage: new(Float32, f"~/debug/{stage}_ms", DEPTH) for stage in STAGES}
+        self._pictures = {name: new(CompressedImage, overlay_topic(name), 1) for name in cameras_of(params.sensors)}
+        self._overlays = Overlays(self._pictures, drops)
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", DEPTH, event_callbacks=silent)
 
     def destroy(self) -> None:
         """End all publishers."""
+        self.end_pictures()
         for publisher in (self._detections, self._velocities, self._markers, self._status, self._labels, self._vision):
             self._node.destroy_publisher(publisher)
-        for publisher in (*self._debug.values(), self._diagnostics):
+        for publisher in (*self._debug.values(), *self._pictures.values(), self._diagnostics):
             self._node.destroy_publisher(publisher)
+
+    def end_pictures(self) -> None:
+        """End the thread that draws; the next picture that is wanted starts it again."""
+        self._overlays.close()
 
     def announce(self, threshold: float) -> None:
         """Publish, latched, what the class names are and which model speaks.
@@ -80,23 +89,27 @@ class Outputs:
 
     def publish_boxes(self, boxes: Boxes3D, stamp_ns: int) -> None:
         """Publish the boxes of a frame, also when there are none: silence must mean failure."""
-        classes = self._bundle.spec.classes
-        self._detections.publish(boxes_to_msg(boxes, stamp_ns, self._frame, classes, self._make))
-        self._velocities.publish(velocities_to_msg(boxes, stamp_ns, self._frame, self._make))
+        if self._detections.get_subscription_count():
+            classes = self._bundle.spec.classes
+            self._detections.publish(boxes_to_msg(boxes, stamp_ns, self._frame, classes, self._make))
+        if self._velocities.get_subscription_count():
+            self._velocities.publish(velocities_to_msg(boxes, stamp_ns, self._frame, self._make))
 
-    def publish_markers(self, boxes: Boxes3D, stamp_ns: int) -> None:
-        """Publish the boxes of a frame for viewers, if there are any."""
+    def publish_views(self, boxes: Boxes3D, stamp_ns: int, job: FrameJob) -> None:
+        """Publish what viewers draw of a frame: markers now, pictures with boxes as soon as they are made."""
+        classes = self._bundle.spec.classes
         if self._markers.get_subscription_count():
-            header = Header(stamp=Time(nanoseconds=stamp_ns).to_msg(), frame_id=self._frame)
-            self._markers.publish(boxes_to_markers(boxes, header, self._bundle.spec.classes))
+            self._markers.publish(markers_to_msg(boxes, stamp_ns, self._frame, self._make, classes))
+        self._overlays.submit(job.snapshot, job.rig, boxes, classes)
 
     def publish_status(self, report: NodeReport) -> None:
         """Publish what belongs to the frame of the report: its status, and times of stages that are listened to."""
         found = report.detections
         if found is None:
             return
-        stamp = Time(nanoseconds=found.stamp_ns).to_msg()
-        self._status.publish(to_diagnostics(report, stamp, self._bundle.manifest.name))
+        if self._status.get_subscription_count():
+            stamp = Time(nanoseconds=found.stamp_ns).to_msg()
+            self._status.publish(to_diagnostics(report, stamp, self._bundle.manifest.name))
         times_ms = {**found.stages_ms, "total": report.latency_ms}
         for stage, publisher in self._debug.items():
             if stage in times_ms and publisher.get_subscription_count():

@@ -1,68 +1,95 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes as visualization_msgs/MarkerArray, for RViz and Foxglove."""
+"""Boxes as visualization_msgs/MarkerArray, for RViz and Foxglove: cubes in the colour of their class, and arrows."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES
+from peft_dml_ros.core.typing import FloatArray
 from peft_dml_ros.datasets.conversions.factory import MessageFactory, header
 
-_CUBE, _ADD, _DELETE_ALL = 1, 0, 3
-_OPACITY: Final = 0.4
+MOVING_MPS: Final = 0.5
+"""Slower boxes get no arrow."""
+VELOCITY_NAMESPACE: Final = "velocity"
+"""Namespace of the arrows; that of a cube is its class, so that viewers can hide either."""
+
+_ARROW, _CUBE, _ADD, _DELETE_ALL = 0, 1, 0, 3
+_OPACITY: Final = (0.25, 0.5)
+"""Of a cube: at score 0, and how much more at score 1."""
 _EDGE_M: Final = 0.05
 """Least side of a cube: viewers do not draw flat ones."""
+_ARROW_SIZE_M: Final = (0.15, 0.4, 0.5)
+"""Of an arrow between two points: diameter of the shaft, of the head, length of the head."""
 
 
-def markers_to_msg(boxes: Boxes3D, stamp_ns: int, frame_id: str, make: MessageFactory) -> Any:
-    """visualization_msgs/MarkerArray: all markers before are deleted, then a cube per box in the colour of its class.
+def markers_to_msg(
+    boxes: Boxes3D, stamp_ns: int, frame_id: str, make: MessageFactory, classes: Sequence[str] = CLASSES
+) -> Any:
+    """visualization_msgs/MarkerArray: all markers before are deleted, then a cube per box and an arrow where it moves.
+
+    An arrow leads from the centre to where the box will be in a second.
 
     Args:
-        boxes: Boxes in `frame_id` axes; labels index `CLASSES`.
+        boxes: Boxes in `frame_id` axes.
         stamp_ns: Their time.
         frame_id: Their frame.
         make: Builds messages.
+        classes: Names that `boxes.labels` index.
     """
-    none = np.zeros(3)
-    markers = [_marker((stamp_ns, frame_id), ("", 0, _DELETE_ALL), (none, none, 0.0), (0, 0, 0), make)]
+    head = header(stamp_ns, frame_id, make)
+    markers = [_marker(head, ("", 0), make, action=_DELETE_ALL)]
+    speeds_mps = np.hypot(boxes.velocities_mps[:, 0], boxes.velocities_mps[:, 1])
     for i in range(len(boxes)):
-        name = CLASSES[int(boxes.labels[i])]
-        geometry = (boxes.centers_m[i], np.maximum(boxes.sizes_m[i], _EDGE_M), float(boxes.yaws_rad[i]))
-        markers.append(_marker((stamp_ns, frame_id), (name, i, _ADD), geometry, CLASS_COLOURS[name], make))
+        name, opacity = classes[int(boxes.labels[i])], _OPACITY[0] + _OPACITY[1] * float(boxes.scores[i])
+        red, green, blue = (channel / 255 for channel in CLASS_COLOURS.get(name, (200, 200, 200)))
+        half = float(boxes.yaws_rad[i]) / 2
+        pose = make(
+            "geometry_msgs/msg/Pose",
+            position=_triple("geometry_msgs/msg/Point", boxes.centers_m[i], make),
+            orientation=make(
+                "geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=float(np.sin(half)), w=float(np.cos(half))
+            ),
+        )
+        scale = _triple("geometry_msgs/msg/Vector3", np.maximum(boxes.sizes_m[i], _EDGE_M), make)
+        colour = make("std_msgs/msg/ColorRGBA", r=red, g=green, b=blue, a=opacity)
+        markers.append(_marker(head, (name, i), make, pose=pose, scale=scale, color=colour))
+        # NaN, an unknown velocity, is not larger than anything.
+        if speeds_mps[i] > MOVING_MPS:
+            ends = (boxes.centers_m[i], boxes.centers_m[i] + [*boxes.velocities_mps[i], 0.0])
+            points = [_triple("geometry_msgs/msg/Point", end, make) for end in ends]
+            arrow = _triple("geometry_msgs/msg/Vector3", np.array(_ARROW_SIZE_M), make)
+            solid = make("std_msgs/msg/ColorRGBA", r=red, g=green, b=blue, a=1.0)
+            identity = (VELOCITY_NAMESPACE, i)
+            markers.append(_marker(head, identity, make, type=_ARROW, scale=arrow, color=solid, points=points))
     return make("visualization_msgs/msg/MarkerArray", markers=markers)
 
 
-def _marker(
-    head: tuple[int, str],
-    identity: tuple[str, int, int],
-    geometry: tuple[Any, Any, float],
-    colour: tuple[int, int, int],
-    make: MessageFactory,
-) -> Any:
-    """A marker from (stamp, frame), (namespace, id, action), (centre, size, yaw) and red, green, blue."""
-    center_m, size_m, yaw_rad = geometry
-    x, y, z = (float(value) for value in center_m)
-    length, width, height = (float(value) for value in size_m)
-    red, green, blue = (channel / 255 for channel in colour)
-    turned = make(
-        "geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=float(np.sin(yaw_rad / 2)), w=float(np.cos(yaw_rad / 2))
+def _marker(head: Any, identity: tuple[str, int], make: MessageFactory, **fields: Any) -> Any:
+    """A marker from its header, (namespace, id) and what is not as in every other."""
+    origin = make(
+        "geometry_msgs/msg/Pose",
+        position=make("geometry_msgs/msg/Point", x=0.0, y=0.0, z=0.0),
+        orientation=make("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
     )
-    pose = make("geometry_msgs/msg/Pose", position=make("geometry_msgs/msg/Point", x=x, y=y, z=z), orientation=turned)
-    namespace, number, action = identity
+    usual = {
+        "type": _CUBE,
+        "action": _ADD,
+        "pose": origin,
+        "scale": make("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=0.0),
+        "color": make("std_msgs/msg/ColorRGBA", r=0.0, g=0.0, b=0.0, a=0.0),
+        "points": [],
+    }
+    namespace, number = identity
     return make(
         "visualization_msgs/msg/Marker",
-        header=header(*head, make),
+        header=head,
         ns=namespace,
         id=number,
-        type=_CUBE,
-        action=action,
-        pose=pose,
-        scale=make("geometry_msgs/msg/Vector3", x=length, y=width, z=height),
-        color=make("std_msgs/msg/ColorRGBA", r=red, g=green, b=blue, a=_OPACITY),
         lifetime=make("builtin_interfaces/msg/Duration", sec=0, nanosec=0),
         frame_locked=False,
-        points=[],
         colors=[],
         texture_resource="",
         texture=make("sensor_msgs/msg/CompressedImage", header=header(0, "", make), format="", data=make.bytes(b"")),
@@ -71,4 +98,10 @@ def _marker(
         mesh_resource="",
         mesh_file=make("visualization_msgs/msg/MeshFile", filename="", data=make.bytes(b"")),
         mesh_use_embedded_materials=False,
+        **{**usual, **fields},
     )
+
+
+def _triple(msgtype: str, values: FloatArray, make: MessageFactory) -> Any:
+    x, y, z = (float(value) for value in values)
+    return make(msgtype, x=x, y=y, z=z)

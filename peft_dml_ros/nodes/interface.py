@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the perception node takes in and gives out, by name; needs no ROS. Docs and access policies are made from it.
+
+python -m peft_dml_ros.nodes.interface > config/sros2/perception.policy.xml
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from peft_dml_ros.core.classes import MODALITIES
+from peft_dml_ros.core.params import ALL_SENSORS
+from peft_dml_ros.core.rig import modality_of_channel
+from peft_dml_ros.datasets import topics
+
+NODE: Final = "perception"
+STAGES: Final = ("arrival", "wait", "inputs", *MODALITIES, "fusion", "decode", "publish", "total")
+"""From the stamp to the boxes' publication, in order; `total` is all of it."""
+
+ALWAYS, LISTENED, LATCHED, EACH_SECOND = "each frame", "each frame that is listened to", "latched", "once a second"
+
+
+class Topic(NamedTuple):
+    """One topic.
+
+    Attributes:
+        name: Relative, absolute, or `~/` for below the node's name.
+        type: Message type.
+        when: How often.
+        meaning: In words.
+    """
+
+    name: str
+    type: str
+    when: str
+    meaning: str
+
+
+def overlay_topic(camera: str) -> str:
+    """Topic of a camera's picture with boxes; without its ending it is a base topic of image_transport."""
+    return f"~/overlay/{camera.lower()}/compressed"
+
+
+def cameras_of(sensors: Iterable[str]) -> list[str]:
+    """Those of the sensors that are cameras."""
+    return [name for name in sensors if modality_of_channel(name) == "camera"]
+
+
+def outputs(sensors: Sequence[str] = ALL_SENSORS) -> list[Topic]:
+    """Everything that a node with these sensors publishes on topics of its own."""
+    return [
+        Topic("~/detections", topics.DETECTIONS, LISTENED, "boxes with class, score and covariance; also when empty"),
+        Topic("~/velocities", topics.POINT_CLOUD, LISTENED, "velocity and attribute, in the order of the boxes"),
+        Topic("~/markers", "visualization_msgs/msg/MarkerArray", LISTENED, "boxes and velocity arrows, for viewers"),
+        *(
+            Topic(overlay_topic(c), topics.COMPRESSED_IMAGE, LISTENED, f"image of {c} with boxes")
+            for c in cameras_of(sensors)
+        ),
+        Topic("~/status", "diagnostic_msgs/msg/DiagnosticArray", LISTENED, "mask, gate weights, ages, every sensor"),
+        *(Topic(f"~/debug/{stage}_ms", "std_msgs/msg/Float32", LISTENED, f"time of stage {stage}") for stage in STAGES),
+        Topic("~/label_info", "vision_msgs/msg/LabelInfo", LATCHED, "class names and the score threshold"),
+        Topic("~/vision_info", "vision_msgs/msg/VisionInfo", LATCHED, "name and version of the model"),
+        Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", EACH_SECOND, "state of the node and its sensors"),
+    ]
+
+
+def inputs(sensors: Sequence[str] = ALL_SENSORS) -> list[Topic]:
+    """Everything that a node with these sensors may subscribe to."""
+    found = []
+    for name in sensors:
+        found.append(Topic(topics.topic_of(name), topics.type_of(name), "", name))
+        if modality_of_channel(name) == "camera":
+            found.append(Topic(topics.camera_info_topic_of(name), topics.CAMERA_INFO, "", f"{name}, calibration"))
+            found.append(Topic(topics.raw_image_topic_of(name), topics.IMAGE, "", f"{name}, where none compressed"))
+    found.append(Topic(topics.TF_STATIC, topics.TRANSFORMS, "", "sensor frames below `base_link`"))
+    return found
+
+
+_OF_EVERY_NODE: Final = ("/rosout", "/parameter_events")
+_LIFECYCLE: Final = (
+    "change_state",
+    "get_available_states",
+    "get_available_transitions",
+    "get_state",
+    "get_transition_graph",
+)
+_PARAMETERS: Final = (
+    "describe_parameters",
+    "get_parameter_types",
+    "get_parameters",
+    "list_parameters",
+    "set_parameters",
+    "set_parameters_atomically",
+)
+SERVICES: Final = tuple(f"~/{name}" for name in (*_LIFECYCLE, *_PARAMETERS, "get_type_description"))
+
+
+def published() -> list[str]:
+    """Every topic that the node publishes, also as each node does."""
+    return [*(topic.name for topic in outputs()), "~/transition_event", *_OF_EVERY_NODE]
+
+
+def subscribed() -> list[str]:
+    """Every topic that the node may subscribe to, also as each node does."""
+    return [*(topic.name for topic in inputs()), "/clock"]
+
+
+def policy() -> str:
+    """SROS2 access policy: exactly what the node does, nothing else."""
+    return "\n".join(
+        [
+            '<?xml version="1.0" encoding="UTF-8"?>',
+            "<!-- SPDX-License-Identifier: Apache-2.0",
+            "     Made by `python -m peft_dml_ros.nodes.interface`; how to use it: docs/security.md -->",
+            '<policy version="0.2.0">',
+            "  <enclaves>",
+            f'    <enclave path="/{NODE}">',
+            "      <profiles>",
+            f'        <profile ns="/" node="{NODE}">',
+            *_block("topics", "topic", 'publish="ALLOW"', published()),
+            *_block("topics", "topic", 'subscribe="ALLOW"', subscribed()),
+            *_block("services", "service", 'reply="ALLOW"', SERVICES),
+            "        </profile>",
+            "      </profiles>",
+            "    </enclave>",
+            "  </enclaves>",
+            "</policy>",
+            "",
+        ]
+    )
+
+
+def _block(kind: str, item: str, permission: str, names: Iterable[str]) -> list[str]:
+    below = [name.replace("~/", f"{NODE}/") for name in names]
+    return [
+        f"          <{kind} {permission}>",
+        *(f"            <{item}>{name}</{item}>" for name in below),
+        f"          </{kind}>",
+    ]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(policy())

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures with boxes in them, made in a thread of their own and only of cameras that somebody looks at."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import cv2
+import numpy as np
+
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.camera_view import decode
+from peft_dml_ros.core.classes import CLASS_COLOURS
+from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.measurements import CameraImage
+from peft_dml_ros.core.motion import EgoMotion
+from peft_dml_ros.core.rig import Rig, Sensor
+from peft_dml_ros.core.snapshot import Snapshot
+from peft_dml_ros.core.typing import UInt8Array
+from peft_dml_ros.core.wires import draw_wires, pixels_from_boxes
+from peft_dml_ros.datasets.conversions import image_to_msg
+from peft_dml_ros.datasets.topics import frame_of
+from peft_dml_ros.nodes.drops import DropCounter
+from peft_dml_ros.nodes.factory import RclpyFactory
+from peft_dml_ros.nodes.worker import LatestWorker
+
+WIDTH_PX: Final = 640
+"""Images are shrunk while they are decoded, but not below this width."""
+JPEG_QUALITY: Final = 80
+YIELDING: Final = 10
+"""Niceness of the thread: the detector goes first."""
+
+
+class Frame(NamedTuple):
+    """What a picture is made of."""
+
+    snapshot: Snapshot
+    rig: Rig
+    boxes: Boxes3D
+    classes: Sequence[str]
+    cameras: frozenset[str]
+
+
+class Overlays:
+    """Publishes the newest frame's pictures; a frame that comes while one is drawn replaces the one that waits.
+
+    Args:
+        publishers: One per camera.
+        drops: Counts pictures that could not be made.
+    """
+
+    def __init__(self, publishers: Mapping[str, Any], drops: DropCounter) -> None:
+        self._publishers, self._drops = dict(publishers), drops
+        self._make = RclpyFactory()
+        self._worker: LatestWorker[Frame] | None = None
+        self._yields = False
+
+    def submit(self, snapshot: Snapshot, rig: Rig, boxes: Boxes3D, classes: Sequence[str]) -> bool:
+        """Hand a frame over, if a camera of it is looked at; returns at once, with whether it was."""
+        wanted = frozenset(
+            name for name in snapshot.cameras if name in self._publishers and self._listened(self._publishers[name])
+        )
+        if not wanted:
+            return False
+        if self._worker is None:
+            self._worker = LatestWorker(self._draw_all, lambda error: self._drops.count("overlay: failed", repr(error)))
+        self._worker.submit(Frame(snapshot, rig, boxes, classes, wanted))
+        return True
+
+    def close(self) -> None:
+        """End the thread."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    @staticmethod
+    def _listened(publisher: Any) -> bool:
+        return bool(publisher.get_subscription_count())
+
+    def _draw_all(self, frame: Frame) -> None:
+        if not self._yields:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), YIELDING)
+            self._yields = True
+        motion = EgoMotion(frame.snapshot)
+        for name in sorted(frame.cameras):
+            image = frame.snapshot.cameras[name]
+            frame_SE3_then = motion.now_SE3_then(image.stamp_ns) or SE3.identity()
+            picture = overlay(image, frame.rig[name], frame_SE3_then.inverse(), frame.boxes, frame.classes)
+            bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+            jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+            message = image_to_msg(CameraImage(image.stamp_ns, jpeg=jpeg), frame_of(name), self._make)
+            self._publishers[name].publish(message)
+
+
+def overlay(
+    image: CameraImage, sensor: Sensor, then_SE3_frame: SE3, boxes: Boxes3D, classes: Sequence[str]
+) -> UInt8Array:
+    """An image with boxes as wires in the colours of their classes.
+
+    Args:
+        image: Of the camera.
+        sensor: Its mounting and projection.
+        then_SE3_frame: Maps `base_link` at the boxes' time to `base_link` at the image's.
+        boxes: In `base_link`.
+        classes: Names that `boxes.labels` index.
+
+    Returns:
+        (H, W, 3) uint8 RGB, at least `WIDTH_PX` wide where the image is.
+
+    Raises:
+        DataError: the bytes are no image.
+    """
+    pixels = _shrunk(image.pixels) if image.pixels is not None else decode(image.jpeg or b"", WIDTH_PX)
+    matrix = pixels_from_boxes(sensor, then_SE3_frame, pixels.shape[1])
+    if matrix is not None:
+        colours = [CLASS_COLOURS.get(classes[int(i)], (200, 200, 200)) for i in boxes.labels]
+        draw_wires(pixels, boxes, matrix, colours, max(1, round(pixels.shape[1] / 400)))
+    return pixels
+
+
+def _shrunk(pixels: UInt8Array) -> UInt8Array:
+    """A copy, as much smaller as a compressed image would be decoded."""
+    height, width = pixels.shape[:2]
+    factor = max(1, width // WIDTH_PX)
+    small: UInt8Array = cv2.resize(pixels, (width // factor, height // factor), interpolation=cv2.INTER_AREA).astype(
+        np.uint8, copy=False
+    )
+    return small
