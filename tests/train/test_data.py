@@ -1,19 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Augmentation keeps inputs and truth in agreement; masks are drawn as designed."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.camera_view import voxel_lookup
+from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.pillars import lidar_pillars, radar_pillars
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_train.config import DropoutConfig
 from peft_dml_train.data.augment import degrade, mirror
-from peft_dml_train.data.batch import BatchStream, collate, draw_mask
+from peft_dml_train.data.batch import BatchStream, collate, draw_mask, frame_weights
+from peft_dml_train.data.dataset import load_frames, load_harmed
 from peft_dml_train.data.frame import NO_DEPTH, CameraFrame, Frame, Pillars, project_depth
+from peft_dml_train.data.paste import collect_objects, inside, paste
+from peft_dml_train.data.points import lidar_points, radar_points
+from peft_dml_train.data.turn import turn
 
 SPEC = ModelSpec()
 
@@ -66,6 +74,115 @@ def test_mirrored_frame_equals_the_frame_of_the_mirrored_world():
     assert (ours.camera.depth_bins != NO_DEPTH).sum() > 20
     assert ours.boxes.centers_m[0, 1] == -4
     assert ours.boxes.yaws_rad[0] == pytest.approx(-0.4)
+
+
+def test_turned_frame_equals_the_frame_of_the_turned_world():
+    draw = np.random.default_rng(2)
+    lidar = np.concatenate([draw.uniform(-50, 50, (400, 2)), draw.uniform(-1, 3, (400, 1)), draw.random((400, 2))], 1)
+    cells = np.floor((lidar[:, :2] + 51.2) / 0.4).astype(int)
+    lidar = lidar[np.unique(cells @ [1, 1000], return_index=True)[1]].astype(np.float32)
+    radar = draw.normal(size=(1, 6)).astype(np.float32)
+    # A right angle maps cells onto cells, so that the tables have to agree exactly.
+    quarter = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    seen = forward_camera(0.4)
+    pose = SE3(quarter, np.zeros(3)) @ seen.base_SE3_sensor
+    turned_rig = Rig({"CAM_FRONT": Sensor("CAM_FRONT", "camera", pose, seen.camera)})
+    turned_lidar, turned_radar = lidar.copy(), radar.copy()
+    turned_lidar[:, :2] = lidar[:, :2] @ quarter[:2, :2].T
+    turned_radar[:, :2], turned_radar[:, 3:5] = radar[:, :2] @ quarter[:2, :2].T, radar[:, 3:5] @ quarter[:2, :2].T
+    ours = turn(frame_of(lidar, radar, Rig({"CAM_FRONT": seen})), np.pi / 2, 1.0, SPEC)
+    wanted = frame_of(turned_lidar, turned_radar, turned_rig)
+    for name in ("lidar", "radar"):
+        a, b = (entry.take(np.argsort(entry.cells)) for entry in (ours.pillars[name], wanted.pillars[name]))
+        np.testing.assert_array_equal(a.cells, b.cells)
+        np.testing.assert_allclose(a.points, b.points, atol=2e-5)
+    assert np.mean(ours.camera.voxel_pixel == wanted.camera.voxel_pixel) > 0.995
+    assert np.mean(ours.camera.voxel_depth == wanted.camera.voxel_depth) > 0.995
+    np.testing.assert_allclose(ours.boxes.centers_m[0], [-4, 10, 1], atol=1e-9)
+    assert ours.boxes.yaws_rad[0] == pytest.approx(0.4 + np.pi / 2)
+    np.testing.assert_allclose(ours.windows["imu"][0], [-1, 1, 1, -1, 1, 1, 1], atol=1e-6)
+
+
+def test_scale_acts_on_places_sizes_and_speeds(frames, config):
+    before = frames[0]
+    after = turn(before, 0.3, 1.05, config.spec)
+    np.testing.assert_allclose(after.boxes.sizes_m, before.boxes.sizes_m * 1.05)
+    for name in ("centers_m", "velocities_mps"):
+        lengths = [np.linalg.norm(getattr(f.boxes, name)[:, :2], axis=1) for f in (before, after)]
+        np.testing.assert_allclose(lengths[1], lengths[0] * 1.05)
+    np.testing.assert_allclose(after.windows["gnss"][:, 1:5], before.windows["gnss"][:, 1:5] * 1.05, rtol=1e-6)
+    np.testing.assert_array_equal(after.windows["gnss"][:, [0, 5]], before.windows["gnss"][:, [0, 5]])
+
+
+def crowd(seed):
+    """A frame with a cloud of points in each box, moving radar points among them."""
+    draw = np.random.default_rng(seed)
+    boxes = Boxes3D.make(
+        np.array([[12.0, 5, 1], [-20, 8, 1]]),
+        np.array([[4.0, 2, 2], [1, 1, 2]]),
+        np.array([0.3, 1.0]),
+        np.array([0, 8]),
+        velocities_mps=np.array([[6.0, 2], [0, 0]]),
+    )
+    lidar = np.concatenate([boxes.centers_m[i] + draw.uniform(-0.3, 0.3, (40, 3)) for i in (0, 1)])
+    lidar = np.concatenate([lidar, np.full((80, 1), 0.5), np.zeros((80, 1))], axis=1).astype(np.float32)
+    radar = np.array([[12.0, 5, 10, 6, 2, 0.05]], dtype=np.float32)
+    frame = frame_of(lidar, radar, Rig({"CAM_FRONT": forward_camera(0.4)}))
+    return replace(frame, boxes=boxes)
+
+
+def test_pasted_objects_bring_their_points_and_take_the_camera_away():
+    store = collect_objects([crowd(1), crowd(2)])
+    assert [len(objects) for objects in store] == [2, 0, 0, 0, 0, 0, 0, 0, 2, 0]
+    before = crowd(3)
+    after = paste(before, store, 6, SPEC, np.random.default_rng(0))
+    new = np.arange(len(before.boxes), len(after.boxes))
+    assert len(new) >= 3
+    assert after.camera is None
+    assert after.mask.tolist() == [1, 0, 1, 1, 1]
+    points, echoes = lidar_points(after.pillars["lidar"]), radar_points(after.pillars["radar"])
+    for i in new:
+        assert inside(points, after.boxes, i).sum() >= 5
+        distance = np.linalg.norm(after.boxes.centers_m[:, :2] - after.boxes.centers_m[i, :2], axis=1)
+        assert np.sort(distance)[1] > 1.0
+        if after.boxes.labels[i] == 0:
+            mine = echoes[inside(echoes, after.boxes, i)]
+            np.testing.assert_allclose(mine[0, 3:5], after.boxes.velocities_mps[i], atol=1e-3)
+            course = np.arctan2(*after.boxes.velocities_mps[i][::-1]) - after.boxes.yaws_rad[i]
+            assert np.cos(course - np.arctan2(2, 6) + 0.3) == pytest.approx(1, abs=1e-6)
+    assert len(before.boxes) == 2, "the frame in memory must not change"
+
+
+def test_frames_with_rare_classes_come_more_often(frames, config):
+    common = [replace(f, boxes=Boxes3D.make(*(np.zeros((9, 3)),) * 2, np.zeros(9), np.zeros(9, int))) for f in frames]
+    rare = replace(frames[0], token="rare", boxes=Boxes3D.make(*(np.ones((1, 3)),) * 2, np.zeros(1), np.array([4])))
+    weights = frame_weights([*common, rare], 1.0)
+    assert weights.sum() == pytest.approx(1)
+    assert frame_weights([*common, rare], 0.0).max() == pytest.approx(0.2)
+    one_car = frame_weights([*common, replace(rare, boxes=replace(rare.boxes, labels=np.array([0])))], 1.0)
+    assert weights[-1] > 1.5 * one_car[-1]
+    stage = config.pretrain.model_copy(update={"balance": 1.0, "batch": 1})
+    batches = BatchStream([*common, rare], config, stage, seed=0)
+    drawn = np.mean([batches._picked(step)[0] == 4 for step in range(500)])
+    assert drawn == pytest.approx(weights[-1], abs=0.02)
+
+
+def test_weather_and_corruptions_lower_the_quality_of_what_they_harm(miniature):
+    load = partial(load_frames, miniature, ("sim_val",), SPEC, slice(0, 2))
+    clear, foggy = load(), load(weather=("fog=20",), seed=1)
+    for a, b in zip(clear, foggy, strict=True):
+        assert (a.quality == 1).all()
+        assert b.quality[1] == pytest.approx(20 / 400)
+        assert b.quality[0] == pytest.approx(20 / 200)
+        assert b.quality[2] == 1
+        assert b.camera.images.std() < 0.7 * a.camera.images.std()
+        reach = [np.hypot(*f.pillars["lidar"].points[:, 0, :2].T).max() for f in (a, b)]
+        assert reach[1] < 0.8 * reach[0]
+    spoilt = load_harmed(miniature, ("sim_val",), SPEC, slice(None), 1.0, 3)
+    assert len(spoilt) == 6
+    assert sum(f.quality.min() < 0.99 for f in spoilt) >= 4
+    with pytest.raises(ConfigError, match="hail"):
+        load(weather=("hail=3",))
 
 
 def test_masks_keep_a_detecting_modality_and_the_designed_rates():

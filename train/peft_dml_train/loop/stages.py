@@ -6,13 +6,14 @@ from __future__ import annotations
 import json
 import logging
 import re
+from functools import partial
 from pathlib import Path
 
 import peft
 import torch
 
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_train.adapters.lora import adapt, load_adapter, parameter_counts, save_adapter, train_mode
+from peft_dml_train.adapters.lora import adapt, freeze, load_adapter, parameter_counts, save_adapter, train_mode
 from peft_dml_train.config import StageConfig, TrainConfig
 from peft_dml_train.data.batch import BatchStream
 from peft_dml_train.data.dataset import load_frames, load_harmed
@@ -57,7 +58,13 @@ def pretrain(
 
     Returns:
         Weights file of the base network.
+
+    Raises:
+        ConfigError: parts are to stay frozen, but nothing gives their weights.
     """
+    if config.pretrain.frozen and start is None:
+        msg = f"pretrain.frozen keeps {', '.join(config.pretrain.frozen)} as given: give weights with --from"
+        raise ConfigError(msg)
     run_parallel(_pretrain, config.processes, config, data, out, resume, device, start)
     return out / "base.pt"
 
@@ -84,9 +91,9 @@ def _pretrain(
     network = new_network(config)
     if start is not None:
         load_weights(network, start)
-    for parameter in network.adapters.parameters():
-        parameter.requires_grad_(requires_grad=False)
-    trainer = Trainer(config, config.pretrain, network, out / "pretrain", device=device)
+    frozen = config.pretrain.frozen
+    freeze(network, ("adapters.", *frozen))
+    trainer = Trainer(config, config.pretrain, network, out / "pretrain", partial(train_mode, frozen=frozen), device)
     if resume:
         trainer.resume()
     trainer.run(_stream(config, config.pretrain, config.splits.train, data, config.seed))

@@ -142,7 +142,10 @@ class Trainer:
         """
         # Draws within the losses depend on the step alone, so that a resumed run makes the same ones.
         torch.manual_seed(self.config.seed + self.step)
-        latents, passes = self.model(batch.feeds, (batch.mask, batch.dropped), batch.age_s, batch.completeness)
+        # Where nothing is dropped, the second pass would repeat the first.
+        masks = (batch.mask,) if batch.dropped.equal(batch.mask) else (batch.mask, batch.dropped)
+        latents, passes = self.model(batch.feeds, masks, batch.age_s, batch.completeness)
+        passes = [passes[0], passes[-1]]
         loss, parts = self.loss(self.network, batch, latents, passes)
         value = float(loss.detach())
         if not math.isfinite(value):
