@@ -174,6 +174,8 @@ class SensorHealth:
         if self._last_stamp_ns is not None:
             if stamp_ns == self._last_stamp_ns:
                 return Refusal("duplicate stamp")
+            if self._last_stamp_ns - stamp_ns > self._sync.max_past_s * 1e9:
+                return Refusal("stamp stepped back", State.CLOCK)
             if stamp_ns < self._last_stamp_ns:
                 return Refusal("out of order")
             step_s = (stamp_ns - self._last_stamp_ns) * 1e-9
@@ -213,13 +215,11 @@ class SensorHealth:
 
     def gate(self, stamp_ns: int) -> str | None:
         """Why the sensor cannot be used for a frame at a time; `None` when it can."""
-        usable = self.upto(stamp_ns)
-        fresh = usable and (stamp_ns - usable[-1].stamp_ns) * 1e-9 <= self.max_age_s
-        # A picture is looked at now and then only: those before the one that was found dark are no better.
-        if fresh and not (self._fault is State.DEGRADED and self.modality == "camera"):
-            return None
         if self._fault is not None:
             return self._fault.value.lower()
+        usable = self.upto(stamp_ns)
+        if usable and (stamp_ns - usable[-1].stamp_ns) * 1e-9 <= self.max_age_s:
+            return None
         return "stale" if self.received else "missing"
 
     def count_gated(self, reason: str) -> None:

@@ -36,7 +36,7 @@ _EARLY = 0.6
 """A frame may follow the last after this share of the period: a 20 Hz LiDAR gives 10 Hz, a late frame is made up."""
 
 _STEPS = 3
-"""Stamps in a row far in the past that make one sensor's glitch a clock that was set back; of two sensors, one each."""
+"""Measurements in a row far in the past, of any sensors, that make a glitch a clock that was set back."""
 
 Kind = TypeVar("Kind", LidarSweep, RadarSweep, CameraImage, ImuSample, GnssFix, OdometrySample)
 
@@ -66,7 +66,7 @@ class Synchroniser:
         self._agreed_ns: int | None = None
         self._last_reference = ""
         self._due_ns = 0
-        self._steps: Counter[str] = Counter()
+        self._steps = 0
 
     def add(self, name: str, measurement: Measurement, now_ns: int, *, invalid_share: float = 0.0) -> Snapshot | None:
         """Take in one measurement.
@@ -87,13 +87,10 @@ class Synchroniser:
             if sensor is None:
                 self.drops[f"{name}: not configured"] += 1
                 return None
-            if self._stepped_back(sensor, measurement.stamp_ns):
-                self._steps[name] += 1
-                if len(self._steps) == 1 and self._steps[name] < _STEPS:
-                    self.drops[f"{name}: stamp stepped back"] += 1
-                    return None
+            # One sensor that goes on as before proves that the clock was not set back, but another one's is wrong.
+            self._steps = self._steps + 1 if self._stepped_back(sensor, measurement.stamp_ns) else 0
+            if self._steps >= _STEPS:
                 self._reset("clock stepped back")
-            self._steps.pop(name, None)
             holds = self._clock_holds(measurement.stamp_ns, now_ns)
             reason = sensor.admit(measurement, now_ns, clock_holds=holds, invalid_share=invalid_share)
             if reason is not None:

@@ -153,9 +153,33 @@ def test_a_glitch_of_one_clock_takes_nothing_from_the_others(sync, name):
     now = START_NS + 1000 * MS
     assert sync.add(name, MAKERS[name](0), now) is None
     frames = play(sync, [(t + 1000, n) for t, n in events(200)])
-    assert dict(sync.drops) == {f"{name}: stamp stepped back": 1}
+    assert dict(sync.drops) == {f"{name}: stamp from the past": 1}
     assert stamps_ms(frames) == [1000, 1100]
     assert len(frames[0].lidar["LIDAR_TOP"]) > 5
+
+
+@pytest.mark.parametrize("name", ["LIDAR_TOP", "RADAR_FRONT", "IMU"])
+def test_a_sensor_whose_clock_is_lost_is_shut_out_alone(sync, name):
+    play(sync, events(1000))
+    told = []
+    for time_ms, sensor in events(1000):
+        now = START_NS + (1000 + time_ms) * MS
+        behind = 20_000 * MS if sensor == name else 0
+        sync.add(sensor, MAKERS[sensor](now - behind), now)
+        if sensor == name:
+            told.append(sync.states(now)[name].state.name)
+    assert told[1:] == ["CLOCK"] * (len(told) - 1)
+    assert "clock stepped back" not in sync.drops
+    assert {s for s, found in sync.states(now).items() if found.state.name == "CLOCK"} == {name}
+
+
+def test_a_fault_is_told_while_older_measurements_are_still_fresh(sync):
+    play(sync, events(1000))
+    frozen = MAKERS["RADAR_FRONT"](START_NS)
+    for time_ms in (1000, 1077, 1154):
+        now = START_NS + time_ms * MS
+        sync.add("RADAR_FRONT", replace(frozen, stamp_ns=now), now)
+    assert sync.states(now)["RADAR_FRONT"].state.name == "FROZEN"
 
 
 def test_a_single_sensor_may_start_over_as_well():

@@ -29,6 +29,13 @@ _LIDAR_FIELDS: Final = ("x", "y", "z", "intensity", "ring", "channel")
 _RADAR_NEEDED: Final = ("x", "y", "vx_comp", "vy_comp")
 _RADAR_DEFAULTS: Final = {"is_quality_valid": 1, "ambig_state": 3}
 _RADAR_FINITE: Final = ("x", "y", "z", "rcs", "vx", "vy", "vx_comp", "vy_comp")
+_MOST_INTENSITY: Final = 65535.0
+_MOST_RADAR: Final = 1e4
+_MOST_ACCEL_MPS2: Final = 1e3
+_MOST_GYRO_RADPS: Final = 1e2
+_MOST_ALTITUDE_M: Final = 1e5
+_MOST_DISTANCE_M: Final = 1e8
+"""Beyond these no sensor measures: bytes were damaged on the way, and finite as they are, they overflow a network."""
 _ONES: Final = np.ones(5, dtype=np.float32)
 _SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _TO_RGB: Final = {
@@ -66,6 +73,7 @@ def lidar_from_msg(msg: Any) -> LidarSweep:
         total = points @ _ONES
     if not np.isfinite(total).all():
         points = _without_broken(points)
+    np.clip(points[:, 3], 0.0, _MOST_INTENSITY, out=points[:, 3])
     return LidarSweep(stamp_ns_from_msg(msg), points)
 
 
@@ -85,7 +93,8 @@ def radar_from_msg(msg: Any) -> RadarSweep:
         for name in RADAR_DTYPE.names or ():
             source = {"vx": "vx_comp", "vy": "vy_comp"}.get(name, name) if name not in names else name
             points[name] = column(view, source) if source in names else _RADAR_DEFAULTS.get(name, 0)
-    finite = np.logical_and.reduce([np.isfinite(points[name]) for name in _RADAR_FINITE])
+    # What is not finite is not smaller either.
+    finite = np.logical_and.reduce([np.abs(points[name]) < _MOST_RADAR for name in _RADAR_FINITE])
     return RadarSweep(stamp_ns_from_msg(msg), points if finite.all() else points[finite])
 
 
@@ -129,13 +138,16 @@ def imu_from_msg(msg: Any) -> ImuSample:
     """sensor_msgs/Imu -> sample, in the axes of the message's frame: turn it to `base_link` where they differ.
 
     Raises:
-        DataError: acceleration or rate is declared absent, or is not finite.
+        DataError: acceleration or rate is declared absent, is not finite, or beyond what any vehicle bears.
     """
     for name in ("linear_acceleration", "angular_velocity"):
         if getattr(msg, f"{name}_covariance")[0] == -1:
             text = f"Imu in frame '{msg.header.frame_id}' declares its {name} absent (covariance[0] is -1)"
             raise DataError(text)
     accel, gyro = _vector(msg, msg.linear_acceleration), _vector(msg, msg.angular_velocity)
+    if np.abs(accel).max() > _MOST_ACCEL_MPS2 or np.abs(gyro).max() > _MOST_GYRO_RADPS:
+        text = f"Imu in frame '{msg.header.frame_id}' measures {accel.tolist()} m/s2 and {gyro.tolist()} rad/s"
+        raise DataError(text)
     return ImuSample(stamp_ns_from_msg(msg), accel, gyro)
 
 
@@ -153,12 +165,12 @@ def gnss_from_msg(msg: Any) -> GnssFix:
     if not np.isfinite([latitude, longitude]).all():
         latitude = longitude = 0.0
     variance = (float(msg.position_covariance[0]) + float(msg.position_covariance[4])) / 2
-    known = int(msg.position_covariance_type) > 0 and np.isfinite(variance) and variance >= 0
+    known = int(msg.position_covariance_type) > 0 and 0 <= variance <= _MOST_ALTITUDE_M**2
     return GnssFix(
         stamp_ns_from_msg(msg),
         latitude,
         longitude,
-        altitude if np.isfinite(altitude) else 0.0,
+        altitude if abs(altitude) <= _MOST_ALTITUDE_M else 0.0,
         float(np.sqrt(variance)) if known else UNKNOWN_SIGMA_M,
         has_fix,
     )
@@ -168,9 +180,13 @@ def odometry_from_msg(msg: Any) -> OdometrySample:
     """nav_msgs/Odometry -> pose of `child_frame_id` in `header.frame_id`.
 
     Raises:
-        DataError: the pose is not finite or its quaternion is no rotation.
+        DataError: the pose is not finite or not on Earth, or its quaternion is no rotation.
     """
-    return OdometrySample(stamp_ns_from_msg(msg), se3_from_msg(msg, msg.pose.pose.position, msg.pose.pose.orientation))
+    pose = se3_from_msg(msg, msg.pose.pose.position, msg.pose.pose.orientation)
+    if np.abs(pose.translation).max() > _MOST_DISTANCE_M:
+        text = f"Odometry in frame '{msg.header.frame_id}' is at {pose.translation.tolist()} m"
+        raise DataError(text)
+    return OdometrySample(stamp_ns_from_msg(msg), pose)
 
 
 def camera_model_from_msg(msg: Any) -> CameraModel:
