@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loop learns, stops, resumes to the same weights, and recipes are checked."""
 
+import json
+import logging
+import resource
+
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
 from peft_dml_ros.core.errors import ConfigError, DataError
@@ -22,8 +27,14 @@ def stream(frames, config):
 def test_the_loss_falls(frames, config, tmp_path):
     stage = config.pretrain.model_copy(update={"steps": 25, "rate": 5e-3})
     trainer = Trainer(config, stage, new_network(config), tmp_path)
-    losses = []
-    step = trainer._step
+    losses = losses_of(trainer)
+    trainer.run(stream(frames, config))
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+def losses_of(trainer):
+    """Where the losses of a run will be."""
+    losses, step = [], trainer._step
 
     def watched(batch):
         record = step(batch)
@@ -31,22 +42,24 @@ def test_the_loss_falls(frames, config, tmp_path):
         return record
 
     trainer._step = watched
-    trainer.run(stream(frames, config))
-    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+    return losses
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(frames, config, tmp_path):
+class StopHereError(Exception):
+    """As if the process had been killed."""
+
+
+def test_a_resumed_run_has_the_losses_and_weights_of_an_unbroken_one(frames, config, tmp_path):
     whole = Trainer(config, config.pretrain, new_network(config), tmp_path / "whole")
+    wanted = losses_of(whole)
     whole.run(stream(frames, config))
 
-    class StopHereError(Exception):
-        pass
-
     cut = Trainer(config, config.pretrain, new_network(config), tmp_path / "cut")
+    first = losses_of(cut)
     step = cut._step
 
     def failing(batch):
-        if cut.step == 2:
+        if cut.step == 3:
             raise StopHereError
         return step(batch)
 
@@ -55,10 +68,13 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(frames, config, tmp_
         cut.run(stream(frames, config))
     again = Trainer(config, config.pretrain, new_network(config), tmp_path / "cut")
     again.resume()
-    assert again.step == 2
+    assert again.step == 2, "the last checkpoint is one of every second step"
+    rest = losses_of(again)
     again.run(stream(frames, config))
+    assert first == wanted[:3]
+    assert rest == wanted[2:]
     for (name, a), b in zip(whole.network.state_dict().items(), again.network.state_dict().values(), strict=True):
-        torch.testing.assert_close(a, b, atol=2e-3, rtol=0.05, msg=name)
+        assert a.equal(b), name
 
 
 def test_damaged_checkpoints_are_refused(tmp_path):
@@ -93,3 +109,43 @@ def test_commands_tell_expected_errors_in_one_line(tmp_path):
     result = CliRunner().invoke(app, ["pretrain", "--data", str(tmp_path), "--set", "seeed=1"])
     assert result.exit_code == 1
     assert "did you mean 'seed'" in result.output
+
+
+def test_a_loss_that_is_no_number_ends_the_training_and_keeps_the_last_checkpoint(frames, config, tmp_path):
+    trainer = Trainer(config, config.pretrain, new_network(config), tmp_path)
+    trainer.run(stream(frames, config))
+    good = (tmp_path / "last.pt").read_bytes()
+    trainer.step, trainer.elapsed_s = 0, 0.0
+    with torch.no_grad():
+        trainer.network.head.direct.weight[0] = float("nan")
+    with pytest.raises(
+        DataError, match=r"step 0: the loss is nan in full/heatmap.*token.*last\.pt holds the last good"
+    ):
+        trainer.run(stream(frames, config))
+    assert (tmp_path / "last.pt").read_bytes() == good
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {"step": 3})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(DataError, match=r"cannot be written.*the one before it is as it was.*make room"):
+            save_checkpoint(path, {"step": 4, "weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert load_checkpoint(path) == {"step": 3}
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_every_term_is_logged(frames, config, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("peft_dml_train.loop.trainer.LOG_EVERY", 2)
+    with caplog.at_level(logging.INFO):
+        Trainer(config, config.pretrain, new_network(config), tmp_path).run(stream(frames, config))
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4]
+    assert {"loss", "rate", "norm", "elapsed_s", "alignment", "instance", "full/gate", "single/radar"} <= set(lines[0])
+    assert "left) loss" in caplog.text
+    accumulator = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in accumulator.Scalars("full/heatmap")] == [2, 4]

@@ -179,4 +179,4 @@ class Trainer:
                 self._give_up(f"step {self.step}: {self.skipped} gradients one after the other were not finite")
         self.optimizer.zero_grad(set_to_none=True)
         rounded = {name: round(part, 4) for name, part in parts.items()}
-        return {"step": self.step, "rate": rate, "loss": value, "norm": float(norm), **rounded}
+        return {"step": self.step + 1, "rate": rate, "loss": value, "norm": float(norm), **rounded}
