@@ -55,7 +55,7 @@ GLASS_RETURNS: Final = 0.3
 """Share of firings at glass that come back from it, or from behind it."""
 
 COATING_RETURNS: Final = 0.25
-"""Share of firings that come back from a vehicle's lacquer at grazing incidence, where it is a mirror; all do head on."""
+"""Share of firings that come back from a vehicle's lacquer at grazing incidence, a mirror there; all do head on."""
 
 LOST: Final = 0.005
 RETRO_INTENSITY: Final = (100.0, 290.0)
