@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shapes, availability, adapters and export of the network, on a tiny one."""
 
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from peft_dml_ros.core.spec import graph_outputs
 from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine
 from peft_dml_train.adapters.lora import (
     adapt,
+    freeze,
     load_adapter,
     merge,
     parameter_counts,
@@ -202,6 +204,20 @@ def test_merged_and_reloaded_adapters_compute_the_same(network, batch, config, t
     assert max(float((a - b).abs().max()) for a, b in zip(unmerged, merged, strict=True)) < 1e-5
     assert max(float((a - b).abs().max()) for a, b in zip(reloaded, merged, strict=True)) < 1e-5
     assert max(float((a - b).abs().max()) for a, b in zip(pristine, merged, strict=True)) > 1e-3
+
+
+def test_frozen_parts_of_a_pretraining_keep_every_bit(network, frames, config, tmp_path):
+    parts = ("encoders.lidar.", "encoders.camera.backbone.")
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    freeze(network, parts)
+    stage = config.pretrain.model_copy(update={"steps": 2, "frozen": parts})
+    trainer = Trainer(config, stage, network, tmp_path, partial(train_mode, frozen=parts))
+    trainer.run(BatchStream(frames, config, stage, seed=0))
+    changed = {k for k, v in network.state_dict().items() if not v.equal(before[k])}
+    assert not [k for k in changed if k.startswith(parts)]
+    assert {"encoders.camera.lift.weight", "encoders.radar.pillars.norm.running_mean"} <= changed
+    with pytest.raises(ConfigError, match=r"'encoders\.ldiar\.'; did you mean 'encoders\.lidar\.'"):
+        freeze(network, ("encoders.ldiar.",))
 
 
 def shaken_adapter(base, config, folder, seed):

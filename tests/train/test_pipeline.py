@@ -240,6 +240,13 @@ def test_a_base_with_other_classes_is_refused(data, made):
     assert "adapter name '../other'" in result.output
 
 
+def test_frozen_parts_need_given_weights(data, tmp_path):
+    options = ["--config", "train/configs/tiny.yaml", "--data", str(data), "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, ["pretrain", *options, "--set", "pretrain.frozen=[encoders.lidar.]"])
+    assert result.exit_code == 1
+    assert "--from" in result.output
+
+
 def test_conditions_are_checked():
     assert parse_conditions() == (CLEAR,)
     names = [str(c) for c in parse_conditions(("fog=50", "clear"), ("dark",), (1, 3))]

@@ -95,7 +95,7 @@ def finetune(
 def import_weights(
     pillar: Annotated[Path | None, typer.Option(help="CenterPoint-pillar checkpoint (det3d or mmdet3d names)")] = None,
     resnet: Annotated[Path | None, typer.Option(help="ResNet (torchvision or Hugging Face names)")] = None,
-    out: OutOption = Path("runs/nuscenes"),
+    out: OutOption = Path("runs/nuscenes/imported"),
     config: ConfigOption = Path("train/configs/nuscenes.yaml"),
     overrides: SetOption = None,
     partial: Annotated[bool, typer.Option("--partial", help="Take what fits, instead of refusing the file")] = False,

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from peft_dml_ros.core.classes import MODALITIES
-from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_ros.core.errors import ConfigError, DataError, nearest
 from peft_dml_train.config import AdapterConfig
 from peft_dml_train.network import PeftDmlNetwork
 
@@ -87,12 +87,33 @@ def adapt(network: PeftDmlNetwork, config: AdapterConfig) -> peft.PeftModel:
     return adapted
 
 
-def train_mode(network: nn.Module) -> None:
-    """Training mode, except for the batch norms of the frozen encoders: their statistics belong to the base."""
+def train_mode(network: nn.Module, frozen: tuple[str, ...] = ("encoders.",)) -> None:
+    """Training mode, except for the batch norms of the frozen parts: their statistics belong to the base."""
     network.train()
     for name, module in network.named_modules():
-        if ".encoders." in f".{name}" and isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and any(f".{part}" in f".{name}" for part in frozen):
             module.eval()
+
+
+def freeze(network: nn.Module, parts: tuple[str, ...]) -> None:
+    """Keep the weights of some parts as they are.
+
+    Args:
+        network: Changed in place.
+        parts: Beginnings of parameter names, e.g. `encoders.lidar.`.
+
+    Raises:
+        ConfigError: nothing begins so.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    for part in parts:
+        if not any(name.startswith(part) for name in names):
+            known = {".".join(name.split(".")[:2]) + "." for name in names}
+            msg = f"pretrain.frozen: no parameter begins with '{part}'; {nearest(part, known)}"
+            raise ConfigError(msg)
+    for name, parameter in network.named_parameters():
+        if name.startswith(parts):
+            parameter.requires_grad_(requires_grad=False)
 
 
 def merge(adapted: peft.PeftModel) -> PeftDmlNetwork:

@@ -21,10 +21,13 @@ from peft_dml_train.evaluation.subsets import Scores
 from peft_dml_train.export.card import write_card
 from peft_dml_train.export.graphs import export_graphs
 from peft_dml_train.export.parity import parity
+from peft_dml_train.export.precision import calibration_frames
+from peft_dml_train.export.subset_parity import subset_parity
 from peft_dml_train.loop.checkpoint import load_checkpoint
 from peft_dml_train.loop.stages import DEFAULT_ADAPTER, adapter_folder, finetune_folder, load_adapted, set_threads
 
 log = logging.getLogger(__name__)
+PARITY_FRAMES = 2
 VERSION = "0.1.0"
 IMPORTED = "LiDAR encoder and image backbone from public weights, then trained; not distributed"
 DESCRIPTION = "PEFT-DML on simulated data: LiDAR, camera, radar, IMU, GNSS to 3D boxes, for any subset of sensors."
@@ -61,7 +64,10 @@ def export_bundle(config: TrainConfig, data: Path, run: Path, folder: Path, adap
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
         work = Path(temporary) / folder.name
-        differences = parity(network, export_graphs(network, work))
+        paths = export_graphs(network, work)
+        differences = parity(network, paths)
+        frames = calibration_frames(config.spec, data, config.splits.val, PARITY_FRAMES)
+        differences["all subsets, on frames"] = subset_parity(network, paths, frames)
         log.info("network and graphs differ by at most %.1e", max(differences.values()))
         shutil.copytree(adapter_folder(run, adapter), work / "adapter")
         manifest = _manifest(config, data, run, adapter, folder.name)
@@ -89,7 +95,7 @@ def _manifest(config: TrainConfig, data: Path, run: Path, adapter: str, name: st
         files={},
         base={
             "sha256": weights_digest(load_checkpoint(run / "base.pt")),
-            "weights": IMPORTED if (run / "import.json").is_file() else "trained from scratch, not distributed",
+            "weights": IMPORTED if any(run.rglob("import.json")) else "trained from scratch, not distributed",
         },
         adapter={
             "name": adapter,
