@@ -46,16 +46,10 @@ def info(name: NameArgument = "demo") -> None:
 def check(name: NameArgument = "demo") -> None:
     """Verify every hash and shape, and run each graph once on this machine's CPU."""
     from peft_dml_ros.core.bundle import load_bundle
-    from peft_dml_ros.core.errors import BundleError
     from peft_dml_ros.engines import load_engines
 
     found = load_bundle(name)
-    for graph, engine in load_engines(found).items():
-        declared = found.manifest.graphs[graph]
-        for kind, table, infos in (("in", engine.inputs, declared.inputs), ("out", engine.outputs, declared.outputs)):
-            if table != {n: (i.shape, i.dtype) for n, i in infos.items()}:
-                msg = f"{declared.file}: its {kind}puts are {table}, not what the manifest says; export it again"
-                raise BundleError(msg)
+    for engine in load_engines(found).values():
         engine.warm_up()
     typer.echo(f"{found.path}: {len(found.manifest.files)} files and {len(found.manifest.graphs)} graphs are sound")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from peft_dml_ros.core.engine import ENGINES
-from peft_dml_ros.core.errors import EngineError, nearest
+from peft_dml_ros.core.errors import BundleError, EngineError, nearest
 
 if TYPE_CHECKING:
     from peft_dml_ros.core.bundle import Bundle
@@ -28,14 +28,29 @@ def load_engines(bundle: Bundle, engine: str = "onnxruntime", threads: int = 2) 
     if engine not in ENGINES:
         msg = f"unknown engine '{engine}'; {nearest(engine, ENGINES)}"
         raise EngineError(msg)
+    engines: Mapping[str, Engine]
     # The libraries are heavy, and only one of them is needed.
     if engine == "tensorrt":
         from peft_dml_ros.engines.tensorrt import load_tensorrt_engines  # noqa: PLC0415
 
-        return load_tensorrt_engines(bundle)
-    from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: PLC0415
+        engines = load_tensorrt_engines(bundle)
+    else:
+        from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: PLC0415
 
-    return {
-        name: OnnxRuntimeEngine(bundle.path / graph.file, threads, engine)
-        for name, graph in bundle.manifest.graphs.items()
-    }
+        engines = {
+            name: OnnxRuntimeEngine(bundle.path / graph.file, threads, engine)
+            for name, graph in bundle.manifest.graphs.items()
+        }
+    for name, made in engines.items():
+        _refuse_other_tensors(bundle, name, made)
+    return engines
+
+
+def _refuse_other_tensors(bundle: Bundle, name: str, engine: Engine) -> None:
+    """The file's hash is right, but is it the graph that the manifest describes?"""
+    graph = bundle.manifest.graphs[name]
+    for kind, found, infos in (("inputs", engine.inputs, graph.inputs), ("outputs", engine.outputs, graph.outputs)):
+        declared = {tensor: (info.shape, info.dtype) for tensor, info in infos.items()}
+        if found != declared:
+            msg = f"{bundle.path / graph.file}: its {kind} are {found}, the manifest says {declared}; export it again"
+            raise BundleError(msg)

@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 
-from peft_dml_ros.core.bundle import load_bundle
-from peft_dml_ros.core.errors import EngineError
+from peft_dml_ros.core.bundle import load_bundle, write_manifest
+from peft_dml_ros.core.errors import BundleError, EngineError
 from peft_dml_ros.engines import load_engines
 from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine
 from tests.support.random_bundle import make_random_bundle
@@ -30,6 +30,14 @@ def test_a_truncated_graph_is_named(folder, tmp_path):
     broken.write_bytes((folder / "imu.onnx").read_bytes()[:200])
     with pytest.raises(EngineError, match=r"broken\.onnx"):
         OnnxRuntimeEngine(broken)
+
+
+def test_another_graph_under_a_right_hash_is_refused_by_name(folder, tmp_path):
+    bundle = load_bundle(make_random_bundle(tmp_path / "other"))
+    (bundle.path / "imu.onnx").write_bytes((bundle.path / "gnss.onnx").read_bytes())
+    write_manifest(bundle.path, bundle.manifest)
+    with pytest.raises(BundleError, match=r"imu\.onnx: its inputs are .*\(8, 6\).*manifest says.*\(32, 7\)"):
+        load_engines(load_bundle(bundle.path))
 
 
 def test_an_unknown_engine_is_refused_with_the_choices(folder):

@@ -19,7 +19,7 @@ from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.engine import PRECISIONS
 from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.inputs import InputAssembler, NetworkInputs
-from peft_dml_ros.core.spec import graph_outputs
+from peft_dml_ros.core.spec import ModelSpec, graph_outputs
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
 from peft_dml_ros.engines import load_engines
 from peft_dml_train.data.dataset import scenes_of
@@ -99,19 +99,19 @@ def convert_bundle(
     if data is None:
         msg = "int8 is calibrated on frames: name a nuScenes folder with --data"
         raise ConfigError(msg)
-    return quantise(bundle, calibration_frames(load_bundle(bundle), data, splits), out)
+    return quantise(bundle, calibration_frames(load_bundle(bundle).spec, data, splits), out)
 
 
 def calibration_frames(
-    bundle: Bundle, data: Path, splits: tuple[str, ...], count: int = 32, seed: int = 0
+    spec: ModelSpec, data: Path, splits: tuple[str, ...], count: int = 32, seed: int = 0
 ) -> Iterator[NetworkInputs]:
     """Network inputs of keyframes drawn from some scenes."""
     reader = NuScenesReader(data)
     tokens = [token for scene in scenes_of(reader, splits) for token in reader.samples(scene)]
     drawn = np.random.default_rng(seed).permutation(len(tokens))[:count]
     for token in (tokens[i] for i in sorted(drawn)):
-        assemble = InputAssembler(bundle.spec, reader.rig(token))
-        yield assemble(reader.snapshot(token, bundle.spec))
+        assemble = InputAssembler(spec, reader.rig(token))
+        yield assemble(reader.snapshot(token, spec))
 
 
 def graph_feeds(bundle: Bundle, frames: Iterable[NetworkInputs]) -> dict[str, list[Feeds]]:

@@ -22,6 +22,12 @@ from peft_dml_train.network import PeftDmlNetwork
 MASKS = tuple(np.array(bits, dtype=np.float32) for bits in product((1, 0), repeat=5) if any(bits))
 """All 31 subsets of the modalities."""
 
+BACKGROUND = 0.05
+"""Scores below this are what the network says of empty ground."""
+
+MAX_UNMATCHED = 0.1
+"""Share of the other candidates that may sit one cell further."""
+
 
 @torch.no_grad()
 def subset_parity(network: PeftDmlNetwork, paths: Mapping[str, Path], frames: Iterable[NetworkInputs]) -> float:
@@ -30,7 +36,7 @@ def subset_parity(network: PeftDmlNetwork, paths: Mapping[str, Path], frames: It
     Args:
         network: Merged, in evaluation mode.
         paths: ONNX file by graph.
-        frames: Inputs with all five modalities, random or measured.
+        frames: Inputs, random or measured; masks over modalities that a frame lacks are left out.
 
     Returns:
         The difference.
@@ -39,19 +45,20 @@ def subset_parity(network: PeftDmlNetwork, paths: Mapping[str, Path], frames: It
         BundleError: it is more than `TOLERANCE`.
     """
     engines = {graph: OnnxRuntimeEngine(path) for graph, path in paths.items()}
-    names = list(graph_outputs(network.spec)["fusion"])
+    outputs = graph_outputs(network.spec)
+    names = list(outputs["fusion"])
     fusion, worst = graph_module(network, "fusion"), 0.0
     for frame in frames:
         torches, arrays = {}, {}
-        for m in MODALITIES:
-            feeds = frame.feeds[m]
+        for m, feeds in frame.feeds.items():
             inputs = [torch.from_numpy(np.array(feeds[name])) for name in graph_inputs(network.spec)[m]]
             torches[m], arrays[m] = graph_module(network, m)(*inputs), engines[m](feeds)["latent"]
-        for mask in MASKS:
+        for mask in (mask for mask in MASKS if (mask <= frame.mask).all()):
             state = (mask, frame.age_s * mask, frame.completeness * mask)
             keep = dict(zip(MODALITIES, mask, strict=True))
-            wanted = fusion(*(torches[m] * float(keep[m]) for m in MODALITIES), *map(torch.from_numpy, state))
-            feeds = {str(m): arrays[m] * keep[m] for m in MODALITIES}
+            latents = {m: torches[m] if keep[m] else torch.zeros(outputs[m]["latent"][0]) for m in MODALITIES}
+            wanted = fusion(*latents.values(), *map(torch.from_numpy, state))
+            feeds = {str(m): arrays[m] if keep[m] else latents[m].numpy() for m in MODALITIES}
             found = engines["fusion"](feeds | dict(zip(("mask", "age_s", "completeness"), state, strict=True)))
             worst = max(worst, difference({n: v.numpy() for n, v in zip(names, wanted, strict=True)}, found))
     if worst > TOLERANCE:
@@ -63,16 +70,18 @@ def subset_parity(network: PeftDmlNetwork, paths: Mapping[str, Path], frames: It
 def difference(reference: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> float:
     """Largest relative difference of the gate, and of what candidates of the same cell and class hold.
 
-    On a flat heat map the last bit of rounding decides which neighbour is the peak, so candidates are matched by cell
-    and class; where fewer than half have a match, the difference is 1.
+    Where the heat map is flat the last bit of rounding decides which neighbour is the peak, so candidates are matched by
+    cell and class. Of those that are more than background nearly all must have a match; else the difference is 1.
     """
     rows = {key: i for i, key in enumerate(zip(reference["cells"], reference["labels"], strict=True))}
-    pairs = [(rows[k], j) for j, k in enumerate(zip(found["cells"], found["labels"], strict=True)) if k in rows]
-    if len(pairs) < len(rows) / 2:
+    pairs = {rows[k]: j for j, k in enumerate(zip(found["cells"], found["labels"], strict=True)) if k in rows}
+    confident = np.flatnonzero(reference["scores"] > BACKGROUND)
+    if sum(i not in pairs for i in confident.tolist()) > MAX_UNMATCHED * len(confident):
         return 1.0
-    ours, theirs = np.array(pairs).T
-    worst = [_relative(reference[n][ours], found[n][theirs]) for n in ("scores", "regression", "attributes")]
-    return max(*worst, _relative(reference["gate"], found["gate"]))
+    worst = [_relative(reference["gate"], found["gate"])]
+    ours, theirs = list(pairs), list(pairs.values())
+    worst += [_relative(reference[n][ours], found[n][theirs]) for n in ("scores", "regression", "attributes") if ours]
+    return max(worst)
 
 
 def _relative(reference: np.ndarray, found: np.ndarray) -> float:
