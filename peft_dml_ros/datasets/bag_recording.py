@@ -18,6 +18,7 @@ from peft_dml_ros.core.measurements import CameraImage, Measurement, OdometrySam
 from peft_dml_ros.core.motion import MAX_EXTRAPOLATION_NS, interpolate
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.typing import IntArray, UInt8Array
+from peft_dml_ros.datasets.nuscenes_images import jpeg_damage
 from peft_dml_ros.datasets.nuscenes_writer_tables import channels
 from peft_dml_ros.datasets.source import Source
 
@@ -76,6 +77,9 @@ class BagRecording:
         self.stamps: dict[str, list[int]] = {}
         poses: dict[int, SE3] = {}
         for name, measurement in self._readable():
+            if isinstance(measurement, CameraImage) and measurement.jpeg and jpeg_damage(measurement.jpeg):
+                self.left_out[f"{name}: the image is damaged"] += 1
+                continue
             self.stamps.setdefault(name, []).append(measurement.stamp_ns)
             if isinstance(measurement, OdometrySample):
                 poses[measurement.stamp_ns] = measurement.odom_SE3_base

@@ -16,6 +16,7 @@ from peft_dml_ros.datasets.bags import BagSource, RosbagsFactory, write_bag
 from peft_dml_ros.datasets.checks import check_dataset
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
 from peft_dml_ros.datasets.source import NuScenesSource
+from tests.support import scenes
 from tests.support.made_source import MadeSource, pose, scene_of, sweep
 
 MAKE = RosbagsFactory()
@@ -189,6 +190,15 @@ def test_raw_images_are_compressed_and_uncalibrated_cameras_left_out(tmp_path):
     lost = BagRecording(MadeSource(rows, camera=False))
     assert "CAM_FRONT" not in lost.rig.sensors
     assert "CAM_FRONT: the camera has no CameraInfo" in lost.left_out
+
+
+def test_damaged_images_are_left_out_and_counted(tmp_path):
+    sound = scenes.image(10**18)
+    middle = len(sound.jpeg) // 2
+    broken = CameraImage(10**18 + 1, jpeg=sound.jpeg[:middle] + b"\xff\xd9")
+    rows = [sweep(10**18), pose(10**18, 0), ("CAM_FRONT", sound), ("CAM_FRONT", broken)]
+    made = import_bag(BagSource(write_bag(MadeSource(rows), tmp_path / "hit.mcap")), tmp_path / "out")
+    assert (made.files, made.left_out) == (2, {"CAM_FRONT: the image is damaged": 1})
 
 
 def test_a_sensor_that_falls_silent_leaves_later_keyframes_alone(tmp_path):
