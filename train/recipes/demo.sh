@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Makes models/demo from nothing but seeds: simulate, pretrain, finetune, an adapter for rain, export, evaluate.
+# Makes models/demo from nothing but seeds: simulate, pretrain, finetune, export, evaluate.
 #   make setup-test && train/recipes/demo.sh
 # About two hours on two idle cores. A second call carries on where the first was interrupted.
 # DATA: folder of scenes that are there already; SCENES: how many to simulate otherwise.
@@ -19,7 +19,5 @@ if [ -z "${DATA:-}" ]; then
 fi
 [ -f "$RUN/base.pt" ] || peft-dml-train pretrain --config "$CONFIG" --data "$DATA" --out "$RUN" --resume
 [ -d "$RUN/adapter" ] || peft-dml-train finetune --config "$CONFIG" --data "$DATA" --out "$RUN" --resume
-[ -d "$RUN/adapters/rain" ] ||
-  peft-dml-train finetune --config train/configs/rain.yaml --adapter rain --data "$DATA" --out "$RUN" --resume
 peft-dml-train export --config "$CONFIG" --data "$DATA" --out "$RUN" --bundle models/demo
 peft-dml-train evaluate --config "$CONFIG" --data "$DATA" --bundle models/demo --out "$RUN/evaluation" --record
