@@ -15,7 +15,7 @@ export OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1
 
 if [ -z "${DATA:-}" ]; then
   DATA=$RUN/data
-  peft-dml simulate --out "$DATA" --scenes "$SCENES" --seconds 3 --seed 7 --workers 2 --splits 0.84,0.06,0.1
+  peft-dml simulate --out "$DATA" --scenes "$SCENES" --seconds 3 --seed 7 --lidar-hz 10 --workers 2 --splits 0.84,0.06,0.1
 fi
 [ -f "$RUN/base.pt" ] || peft-dml-train pretrain --config "$CONFIG" --data "$DATA" --out "$RUN" --resume
 [ -d "$RUN/adapter" ] || peft-dml-train finetune --config "$CONFIG" --data "$DATA" --out "$RUN" --resume
