@@ -64,7 +64,8 @@ def poor_picture(image: CameraImage, limits: HealthParams) -> str | None:
 def _thumbnail(image: CameraImage) -> UInt8Array | None:
     """The picture in grey at an eighth of its size."""
     if image.pixels is not None:
-        return image.pixels[::8, ::8].mean(axis=2).astype(np.uint8)
+        small: UInt8Array = image.pixels[::8, ::8].mean(axis=2).astype(np.uint8)
+        return small
     data = image.jpeg or b""
     try:
         width, height = jpeg_size(data)
