@@ -70,12 +70,12 @@ def subset_parity(network: PeftDmlNetwork, paths: Mapping[str, Path], frames: It
 def difference(reference: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> float:
     """Largest relative difference of the gate, and of what candidates of the same cell and class hold.
 
-    Where the heat map is flat the last bit of rounding decides which neighbour is the peak, so candidates are matched by
-    cell and class. Of those that are more than background nearly all must have a match; else the difference is 1.
+    Where the heat map is flat the last bit of rounding decides which neighbour is the peak, so candidates are matched
+    by cell and class. Of those well above the rest nearly all must have a match; else the difference is 1.
     """
     rows = {key: i for i, key in enumerate(zip(reference["cells"], reference["labels"], strict=True))}
     pairs = {rows[k]: j for j, k in enumerate(zip(found["cells"], found["labels"], strict=True)) if k in rows}
-    confident = np.flatnonzero(reference["scores"] > BACKGROUND)
+    confident = np.flatnonzero(reference["scores"] > max(BACKGROUND, 2 * float(reference["scores"].min())))
     if sum(i not in pairs for i in confident.tolist()) > MAX_UNMATCHED * len(confident):
         return 1.0
     worst = [_relative(reference["gate"], found["gate"])]
