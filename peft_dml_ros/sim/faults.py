@@ -200,7 +200,8 @@ def parse_faults(text: str, where: str = "the fault script") -> tuple[Fault, ...
     """
     try:
         entries = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # A date that is none is a plain ValueError of PyYAML's.
         msg = f"cannot read the fault script {where}: {error}"
         raise ConfigError(msg) from error
     if entries is None:

@@ -1,8 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.sim.faults import DEMO_FAULTS, Fault, active, check_sensors, dump_faults, load_faults
+from peft_dml_ros.sim.faults import (
+    DEMO_FAULTS,
+    KINDS,
+    Fault,
+    active,
+    check_sensors,
+    dump_faults,
+    load_faults,
+    parse_faults,
+)
 from peft_dml_ros.sim.vehicle_rig import make_rig
 
 
@@ -80,6 +92,34 @@ def test_unknown_sensor_is_named_with_the_nearest(tmp_path):
     path.write_text("- {sensor: RADAR_FRONT_LEFTT, fault: silence, from_s: 1, to_s: 2}")
     with pytest.raises(ConfigError, match="did you mean 'RADAR_FRONT_LEFT'"):
         check_sensors(load_faults(path), make_rig())
+
+
+KEYS = st.sampled_from([*Fault.model_fields, "colour", ""])
+VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from([*KINDS, "camera", "rain=5", "all", "2001-99-99"])
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    entries=st.lists(st.dictionaries(KEYS, VALUES | st.lists(VALUES, max_size=2), max_size=5) | VALUES, max_size=3),
+    raw=st.text(max_size=20),
+)
+def test_any_script_is_read_or_refused_with_its_entry(entries, raw):
+    for text in (yaml.safe_dump(entries), raw, f"- {raw}", "- {sensor: all, fault: drop, to_s: 2001-99-99}"):
+        try:
+            faults = parse_faults(text)
+        except ConfigError as error:
+            assert "entry" in str(error) or "script" in str(error)  # noqa: PT017  may or may not be raised
+            continue
+        assert parse_faults(dump_faults(faults)) == faults
+        for fault in faults:
+            str(fault)
+            fault.hits("LIDAR_TOP", 1.0)
 
 
 def test_a_script_that_is_no_text_is_named(tmp_path):
