@@ -95,7 +95,7 @@ class Fault(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Fault:
-        if self.to_s <= self.from_s:
+        if not self.to_s > self.from_s:  # so that nan is refused, too
             msg = f"fault of {self.sensor}: to_s {self.to_s} must be greater than from_s {self.from_s}"
             raise ValueError(msg)
         if unused := sorted(self.model_fields_set - {*_COMMON, *FIELDS[self.fault]}):
