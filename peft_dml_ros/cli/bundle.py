@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`peft-dml bundle`: look at a model bundle, verify it, or build its TensorRT engines ahead of the first drive."""
+"""`peft-dml bundle`: look at a model bundle, verify or sign it, build its TensorRT engines before the first drive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-bundle = typer.Typer(no_args_is_help=True, help="Inspect, verify or build a model bundle.")
+bundle = typer.Typer(no_args_is_help=True, help="Inspect, verify, sign or build a model bundle.")
 
 NameArgument = Annotated[str, typer.Argument(help="Folder of the bundle, or name of an installed one")]
 
@@ -74,6 +74,42 @@ def build(
     profile = BuildProfile(level, workspace_mib, tf32)
     for graph, size in build_tensorrt_engines(found, profile, cache).items():
         typer.echo(f"{graph}: {size / 2**20:.1f} MiB")
+
+
+@bundle.command()
+def keygen(
+    secret: Annotated[Path, typer.Argument(help="File of the secret key; the public one gets the ending .pub")],
+) -> None:
+    """Make a pair of keys for signing bundles, and print the public one."""
+    from peft_dml_ros.core.signature import make_keys
+
+    typer.echo(make_keys(secret).text)
+
+
+@bundle.command()
+def sign(
+    name: NameArgument,
+    key: Annotated[Path, typer.Option(help="Secret key without password, of keygen or of minisign -G -W")],
+    comment: Annotated[str, typer.Option(help="Signed as well; the time if left out")] = "",
+) -> None:
+    """Sign a bundle: its manifest, which holds the sha256 of every other file."""
+    from peft_dml_ros.core.bundle import MANIFEST, load_bundle
+    from peft_dml_ros.core.signature import sign as sign_file
+
+    typer.echo(str(sign_file(load_bundle(name).path / MANIFEST, key, comment)))
+
+
+@bundle.command("verify-signature")
+def verify_signature(
+    name: NameArgument,
+    key: Annotated[str, typer.Option(help="Public key (RW...), or the file that holds it")],
+) -> None:
+    """Check who signed a bundle, and that no byte of it has changed since."""
+    from peft_dml_ros.core.bundle import MANIFEST, load_bundle
+    from peft_dml_ros.core.signature import public_key, verify
+
+    file = load_bundle(name, key).path / MANIFEST
+    typer.echo(f"{file.parent}: signed; {verify(file, file.read_bytes(), public_key(key))}")
 
 
 def _tensors(infos: dict[str, Any]) -> str:

@@ -18,11 +18,15 @@ from pydantic import Field, ValidationError
 
 from peft_dml_ros.core.classes import CLASSES, MODALITIES
 from peft_dml_ros.core.errors import BundleError, nearest
+from peft_dml_ros.core.signature import SUFFIX, public_key, verify
 from peft_dml_ros.core.spec import Frozen, ModelSpec, graph_inputs, graph_outputs
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+SIGNATURE = MANIFEST + SUFFIX
 CALIBRATION = "calibration.json"
+LARGEST_MANIFEST = 16 * 2**20
+"""No larger manifest is read."""
 
 
 class TensorInfo(Frozen):
@@ -110,18 +114,23 @@ def find_bundle(name: str | Path) -> Path:
     raise BundleError(msg)
 
 
-def load_bundle(name: str | Path) -> Bundle:
+def load_bundle(name: str | Path, trusted_key: str = "") -> Bundle:
     """Read and verify a bundle.
 
     Args:
         name: Folder, or name of an installed bundle.
+        trusted_key: Public key, or the file that holds it, that must have signed the bundle; any bundle when empty.
 
     Raises:
-        BundleError: a file is missing or altered, or a graph does not fit the model spec.
+        BundleError: a file is missing or altered, a graph does not fit the model spec, or the signature is not good.
+        ConfigError: the key is none.
     """
     path = find_bundle(name)
     try:
-        manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
+        content = _manifest_bytes(path / MANIFEST)
+        if trusted_key:
+            verify(path / MANIFEST, content, public_key(trusted_key))
+        manifest = Manifest.model_validate_json(content)
     except (OSError, ValidationError) as error:
         msg = f"{path / MANIFEST}: not a manifest of schema {SCHEMA_VERSION}: {error}"
         raise BundleError(msg) from error
@@ -130,6 +139,13 @@ def load_bundle(name: str | Path) -> Bundle:
         msg = f"bundle {path} refused: {'; '.join(problems)}; export it again, or restore it from its source"
         raise BundleError(msg)
     return Bundle(path, manifest, _temperatures(path))
+
+
+def _manifest_bytes(file: Path) -> bytes:
+    if (size := file.stat().st_size) > LARGEST_MANIFEST:
+        msg = f"{file} is of {size} bytes; no manifest is larger than {LARGEST_MANIFEST}"
+        raise BundleError(msg)
+    return file.read_bytes()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -152,7 +168,7 @@ def sha256(path: Path) -> str:
 
 
 def _is_content(path: Path) -> bool:
-    return path.is_file() and path.name != MANIFEST and not path.name.startswith(".")
+    return path.is_file() and path.name not in {MANIFEST, SIGNATURE} and not path.name.startswith(".")
 
 
 def _altered(path: Path, manifest: Manifest) -> list[str]:
@@ -165,8 +181,10 @@ def _altered(path: Path, manifest: Manifest) -> list[str]:
             problems.append(f"'{name}' is missing")
         elif sha256(file) != expected:
             problems.append(f"'{name}' was altered (sha256 differs)")
-    unsigned = [graph.file for graph in manifest.graphs.values() if graph.file not in manifest.files]
-    return [*problems, *(f"graph file '{file}' has no sha256" for file in unsigned)]
+    used = [graph.file for graph in manifest.graphs.values()]
+    used += [CALIBRATION] if (path / CALIBRATION).is_file() else []
+    unsigned = [file for file in used if file not in manifest.files]
+    return [*problems, *(f"'{file}' has no sha256" for file in unsigned)]
 
 
 def _unfit(manifest: Manifest) -> list[str]:

@@ -127,6 +127,9 @@ class PerceptionParams(Frozen):
     """All parameters of the perception node."""
 
     bundle: str = Field("demo", description="Model bundle: a folder, or the name of an installed bundle")
+    trusted_key: str = Field(
+        "", description="Public key, or its file, that must have signed the bundle; empty takes any; set at start only"
+    )
     engine: Literal["onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt"] = Field(
         "onnxruntime", description="Inference engine"
     )

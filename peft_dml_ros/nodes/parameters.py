@@ -14,6 +14,8 @@ from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.params import ParamInfo, describe, nested, validated
 from peft_dml_ros.nodes.parameter_file import NodeParams
 
+READ_ONLY = frozenset({"trusted_key"})
+"""Who may set parameters of a running node may not choose whom it trusts."""
 OWNED_BY_RCLPY = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 
 
@@ -63,7 +65,11 @@ def _judge(node: Node, changes: Sequence[Parameter]) -> SetParametersResult:
 
 def _descriptor(info: ParamInfo) -> ParameterDescriptor:
     # ROS gives an empty list no type, or that of bytes; what it may hold is checked with everything else.
-    descriptor = ParameterDescriptor(description=info.description, dynamic_typing=isinstance(info.default, tuple))
+    descriptor = ParameterDescriptor(
+        description=info.description,
+        dynamic_typing=isinstance(info.default, tuple),
+        read_only=info.name in READ_ONLY,
+    )
     if info.minimum is None or info.maximum is None:
         return descriptor
     if isinstance(info.default, int):

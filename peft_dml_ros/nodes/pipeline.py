@@ -45,7 +45,7 @@ class Pipeline:
 
     def __init__(self, params: PerceptionParams) -> None:
         self._params = params
-        self.bundle = load_bundle(params.bundle)
+        self.bundle = load_bundle(params.bundle, params.trusted_key)
         self._engines = load_engines(self.bundle, params.engine, params.threads)
         self._detector = self._make(Rig())
         self._detector.warm_up()

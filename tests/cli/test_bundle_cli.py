@@ -66,3 +66,17 @@ def test_build_without_tensorrt_names_the_mend(folder, monkeypatch):
     code, text = run("build", folder)
     assert code == 2
     assert "pip install tensorrt" in text
+
+
+def test_a_bundle_is_signed_and_verified(folder, tmp_path):
+    pytest.importorskip("cryptography")
+    secret = tmp_path / "robot.key"
+    code, text = run("keygen", str(secret))
+    assert code == 0
+    assert text.startswith("RW")
+    public = str(secret.with_suffix(".pub"))
+    assert run("verify-signature", folder, "--key", public)[0] == 2
+    assert run("sign", folder, "--key", str(secret), "--comment", "release 1")[0] == 0
+    code, said = run("verify-signature", folder, "--key", text.strip())
+    assert code == 0
+    assert said.strip().endswith("signed; release 1")

@@ -72,11 +72,11 @@ def parameters(patient: Patient) -> Iterator[Finding]:
             yield Finding(str(error), "mend the named values; config/perception.yaml is an example")
 
 
-@rule("BUN001", Severity.ERROR, "The bundle is whole: every file has its sha256, every graph its shapes")
+@rule("BUN001", Severity.ERROR, "The bundle is whole and signed by whom the parameters trust")
 def bundle(patient: Patient) -> Iterator[Finding]:
     """The bundle that the node would load."""
     try:
-        load_bundle(_bundle_of(patient))
+        load_bundle(_bundle_of(patient), _params_of(patient).trusted_key)
     except PeftDmlError as error:
         yield Finding(str(error), "export it again or restore it; bundle:=demo is the one that comes with this package")
 
