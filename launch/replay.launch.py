@@ -1,29 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Play a bag or a nuScenes folder as a vehicle would send it, with sensor faults on demand.
+"""Play a bag or a nuScenes folder as a vehicle would send it, in any weather and with sensor faults on demand.
 
-ros2 launch peft_dml_ros replay.launch.py bag:=drive.mcap faults:=faults.yaml
+ros2 launch peft_dml_ros replay.launch.py bag:=drive.mcap weather:=rain=25 faults:=faults.yaml loop:=true
 """
 
-from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription
 
 ARGUMENTS = (
     ("bag", None, "Bag (.mcap, .db3 or folder) or nuScenes folder"),
     ("namespace", "", "Namespace that the topics are put into, one per vehicle; /tf and /tf_static stay"),
     ("rate", "1.0", "Recorded seconds per second; other than 1.0 also publishes /clock"),
     ("start", "0.0", "Seconds to skip at the beginning"),
+    ("loop", "false", "Start again at the end, until stopped"),
+    ("clock", "false", "Publish /clock, for nodes with use_sim_time"),
+    ("scene", "", "Scene of a nuScenes folder; the first when empty"),
+    ("weather", "clear", "fog=50 (visibility in m), rain=25 or snow=5 (mm/h); later: ros2 param set /replay weather"),
+    ("seed", "0", "Of the weather's randomness"),
     ("faults", "", "Fault script: a YAML list of {sensor, fault, from_s, to_s}; none when empty"),
-    ("weather", "clear", "fog=50 (visibility in m), rain=25 or snow=5 (mm/h)"),
     (
         "dds_profile",
         PathJoinSubstitution([FindPackageShare("peft_dml_ros"), "config", "fastdds_large_messages.xml"]),
         "Fast DDS profile; the default one has room for LiDAR sweeps in shared memory",
     ),
 )
+VALUES, SWITCHES = ("rate", "start", "scene", "weather", "seed", "faults"), ("loop", "clock")
+"""Arguments that are options of the node; an option without a value is left out, a switch counts when it is true."""
+TRUE = ("true", "1")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -35,23 +42,23 @@ def generate_launch_description() -> LaunchDescription:
             *arguments,
             SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", profile),
             SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", profile),
-            Node(
-                package="peft_dml_ros",
-                executable="replay",
-                name="replay",
-                namespace=LaunchConfiguration("namespace"),
-                arguments=[
-                    LaunchConfiguration("bag"),
-                    "--rate",
-                    LaunchConfiguration("rate"),
-                    "--start",
-                    LaunchConfiguration("start"),
-                    "--faults",
-                    LaunchConfiguration("faults"),
-                    "--weather",
-                    LaunchConfiguration("weather"),
-                ],
-                output="screen",
-            ),
+            OpaqueFunction(function=replay),
         ]
     )
+
+
+def replay(context: LaunchContext) -> list[Node]:
+    """The node, once its options are known."""
+    given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    options = [part for name in VALUES if given[name] for part in (f"--{name}", given[name])]
+    options += [f"--{name}" for name in SWITCHES if given[name].lower() in TRUE]
+    return [
+        Node(
+            package="peft_dml_ros",
+            executable="replay",
+            name="replay",
+            namespace=given["namespace"],
+            arguments=[given["bag"], *options],
+            output="screen",
+        )
+    ]

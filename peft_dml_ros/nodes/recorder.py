@@ -28,7 +28,7 @@ from peft_dml_ros.nodes.bag_file import RawBagFile
 from peft_dml_ros.nodes.runtime import POLL_S, emit, pattern, ros_main, spin
 from peft_dml_ros.nodes.subscribing import FittingSubscription, message_class
 
-NOT_RECORDED = r"^/(parameter_events|rosout)$"
+NOT_RECORDED = r"^/(parameter_events|rosout)$|/overlay/"
 QUEUE = 100
 """Messages kept per topic while the file is being written."""
 

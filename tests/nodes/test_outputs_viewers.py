@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What viewers open fits the node: every topic in it is there, every class has its colour."""
+
+import json
+import runpy
+
+import pytest
+import yaml
+
+from peft_dml_ros.core.classes import CLASS_COLOURS
+from peft_dml_ros.datasets.topics import bag_topic
+from peft_dml_ros.nodes.interface import inputs, outputs
+
+
+@pytest.fixture
+def script(repository):
+    return runpy.run_path(str(repository / "docs" / "make_viewers.py"))
+
+
+@pytest.fixture
+def topics():
+    return {bag_topic(t.name.replace("~/", "/perception/")) for t in (*inputs(), *outputs())}
+
+
+@pytest.mark.parametrize("name", ["vision_colours.yaml", "perception.rviz", "foxglove.json"])
+def test_files_are_up_to_date(repository, script, name):
+    text = (repository / "config" / name).read_text(encoding="utf-8")
+    assert text == script["FILES"][name](), "run docs/make_viewers.py"
+
+
+def test_every_class_has_its_colour(repository):
+    table = yaml.safe_load((repository / "config" / "vision_colours.yaml").read_text(encoding="utf-8"))
+    assert table == {name: {"r": r, "g": g, "b": b} for name, (r, g, b) in CLASS_COLOURS.items()}
+
+
+def test_rviz_shows_lidar_radars_boxes_and_a_picture(repository, topics):
+    tree = yaml.safe_load((repository / "config" / "perception.rviz").read_text(encoding="utf-8"))
+    displays = [d for d in tree["Visualization Manager"]["Displays"] if "Topic" in d]
+    # Relative names, so that RViz in a vehicle's namespace shows that vehicle.
+    shown = [d["Topic"]["Value"] for d in displays]
+    assert not [name for name in shown if name.startswith("/")]
+    assert {bag_topic(name) for name in shown} <= topics
+    kinds = [d["Class"].rpartition("/")[2] for d in displays]
+    assert (kinds.count("PointCloud2"), kinds.count("MarkerArray"), kinds.count("Image")) == (6, 1, 1)
+
+
+def test_foxglove_shows_the_same_and_the_diagnostics(repository, topics):
+    tree = json.loads((repository / "config" / "foxglove.json").read_text(encoding="utf-8"))
+    panels = tree["configById"]
+
+    def leaves(node):
+        return [node] if isinstance(node, str) else leaves(node["first"]) + leaves(node["second"])
+
+    assert sorted(leaves(tree["layout"])) == sorted(panels)
+    assert {name.partition("!")[0] for name in panels} == {"3D", "Image", "DiagnosticSummary", "Plot"}
+    plotted = [path["value"].removesuffix(".data") for path in panels["Plot!time"]["paths"]]
+    assert plotted[0] == "/perception/debug/total_ms"
+    shown = {*panels["3D!above"]["topics"], *plotted, panels["Image!front"]["imageMode"]["imageTopic"]}
+    assert shown <= topics
+    assert panels["DiagnosticSummary!all"]["topicToRender"] in topics
