@@ -84,7 +84,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     result.graph.node.extend(writer.nodes)
     used = {name for node in writer.nodes for name in node.input}
     result.graph.initializer.extend(w for name, w in writer.weights.items() if name in used)
-    onnx.checker.check_model(result)
+    onnx.checker.check_model(result, full_check=True)
     return result
 
 

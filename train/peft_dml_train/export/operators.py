@@ -70,7 +70,7 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     _cast_inputs_first(result.graph)
     _fold_factors(result.graph)
     _spell_out_softmax(result.graph)
-    onnx.checker.check_model(result)
+    onnx.checker.check_model(result, full_check=True)
     return result
 
 

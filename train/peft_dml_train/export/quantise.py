@@ -170,7 +170,7 @@ def quantise_graph(
     result.graph.node.extend(nodes)
     used = {name for node in nodes for name in node.input}
     result.graph.initializer.extend(w for name, w in weights.items() if name in used)
-    onnx.checker.check_model(result)
+    onnx.checker.check_model(result, full_check=True)
     return result, len(chosen)
 
 
