@@ -110,11 +110,52 @@ def _calibration(calibration: dict[str, Any]) -> list[str]:
     return lines
 
 
-def write_card(folder: Path, manifest: Manifest, calibration: dict[str, Any]) -> None:
-    """Write MODEL_CARD.md into a bundle."""
-    p, origin, test = manifest.parameters, manifest.provenance, manifest.metrics.get("test", {})
+def _pairs(values: dict[str, Any] | None) -> str:
+    parts = {k: ", ".join(v) if isinstance(v, list | tuple) else v for k, v in (values or {}).items()}
+    return "; ".join(f"{k.replace('_', ' ')} {v}" for k, v in parts.items()) or "none recorded"
+
+
+def _origin(manifest: Manifest) -> list[str]:
+    origin, adapter, base = manifest.provenance, manifest.adapter, manifest.base
+    first = adapter.get("name", "default") == "default"
+    steps = (
+        "(simulate, pretrain, finetune, export, evaluate)" if first else "after the demo's (finetune, export, evaluate)"
+    )
     stages = "; ".join(f"{n}: {s['steps']} steps, {s['minutes']} min" for n, s in origin.get("stages", {}).items())
     weather = origin.get("config", {}).get("finetune", {}).get("weather", ())
+    return [
+        f"One command makes it again: `{origin.get('command')}` {steps}.",
+        f"Stages: {stages or 'none recorded'}. Scenes: {_pairs(origin.get('splits'))}.",
+        f"Data: {_pairs(origin.get('data'))}.",
+        f"Weather of the fine-tuning: {', '.join(weather) or 'as recorded'}.",
+        *([origin["note"]] if "note" in origin else []),
+        "",
+        f"Base: {base.get('weights')}; sha256 {str(base.get('sha256'))[:16]}. Bundles on one base name the same hash.",
+        f"Adapter here: '{adapter.get('name', 'default')}'.",
+        "",
+        "The encoders are pretrained on the training scenes, then frozen; the fine-tuning trains LoRA",
+        f"(rank {adapter.get('rank')}) on their convolutions and linear layers, bottleneck adapters,",
+        "projections, fusion and head. The adapter is merged into the graphs and kept in `adapter/` in peft's format.",
+    ]
+
+
+def _reach(metrics: dict[str, Any], kind: str) -> list[str]:
+    test = metrics.get("test")
+    if not test:
+        return ["Not evaluated yet: `peft-dml-train evaluate` writes the figures here.", ""]
+    lines = ["nuscenes-devkit's own detection evaluation on test scenes that no training has seen.", ""]
+    lines += [*_subset_table(test), "", *_motion_line(test), "AP at 2 m by class:", "", *_class_table(test), ""]
+    lines += _range_table(test)
+    if conditions := metrics.get("conditions"):
+        lines += _condition_table(conditions)
+    if kind == "simulated":
+        lines += ["Not one of these figures compares with published nuScenes results: the data are simulated.", ""]
+    return lines
+
+
+def write_card(folder: Path, manifest: Manifest, calibration: dict[str, Any]) -> None:
+    """Write MODEL_CARD.md into a bundle."""
+    p, origin = manifest.parameters, manifest.provenance
     kind = "simulated" if origin.get("simulated", True) else "real"
     lines = [
         f"# {manifest.name} {manifest.version}",
@@ -125,18 +166,7 @@ def write_card(folder: Path, manifest: Manifest, calibration: dict[str, Any]) ->
         "",
         "## How it was made",
         "",
-        f"One command makes it again: `{origin.get('command')}` (simulate, pretrain, finetune, export, evaluate).",
-        f"Stages: {stages or 'none recorded'}. Scenes: {origin.get('splits')}.",
-        f"Data: {origin.get('data')}.",
-        f"Weather of the fine-tuning: {', '.join(weather) or 'as recorded'}.",
-        *([origin["note"]] if "note" in origin else []),
-        "",
-        f"Base: {manifest.base.get('weights')}; sha256 {str(manifest.base.get('sha256'))[:16]}.",
-        f"Bundles on one base name the same hash. Adapter here: '{manifest.adapter.get('name', 'default')}'.",
-        "",
-        "The encoders are pretrained on the training scenes, then frozen; the fine-tuning trains LoRA",
-        f"(rank {manifest.adapter.get('rank')}) on their convolutions and linear layers, bottleneck adapters,",
-        "projections, fusion and head. The adapter is merged into the graphs and kept in `adapter/` in peft's format.",
+        *_origin(manifest),
         "",
         f"- Parameters, adapters included: {p['total']:,}",
         f"- Trained in the fine-tuning: {p['trained']:,} ({p['share']:.1%})",
@@ -147,15 +177,14 @@ def write_card(folder: Path, manifest: Manifest, calibration: dict[str, Any]) ->
         "",
         "## What it reaches",
         "",
+        *_reach(manifest.metrics, kind),
+        "## Confidence calibration",
+        "",
+        *_calibration(calibration),
+        "",
+        "## Known failures",
+        "",
+        *_failures(manifest.metrics.get("test", {})),
+        "",
     ]
-    if test:
-        lines += ["nuscenes-devkit's own detection evaluation on test scenes that no training has seen.", ""]
-        lines += [*_subset_table(test), "", *_motion_line(test), "AP at 2 m by class:", "", *_class_table(test), ""]
-        lines += _range_table(test)
-        lines += _condition_table(conditions) if (conditions := manifest.metrics.get("conditions")) else []
-        lines += ["Not one of these figures compares with published nuScenes results: the data are simulated.", ""]
-    else:
-        lines += ["Not evaluated yet: `peft-dml-train evaluate` writes the figures here.", ""]
-    lines += ["## Confidence calibration", "", *_calibration(calibration), ""]
-    lines += ["## Known failures", "", *_failures(test), ""]
     (folder / CARD).write_text("\n".join(lines))
