@@ -18,6 +18,10 @@ from peft_dml_ros.core.errors import ConfigError, DataError
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """For what is published once and must reach whoever subscribes later."""
 
+MIB = 2**20
+LARGEST_BYTES = {"PointCloud2": 64 * MIB, "Image": 256 * MIB, "CompressedImage": 64 * MIB, "TFMessage": 4 * MIB}
+"""Largest message by type that is unpacked; of all others, `MIB`. A full turn of a LiDAR is about one."""
+
 
 @cache
 def message_class(name: str) -> type[Any]:
@@ -38,8 +42,10 @@ def unpacked(cdr: bytes, kind: type[Any]) -> Any:
     """The message in serialised bytes.
 
     Raises:
-        DataError: the bytes are none of that type: cut short, or damaged.
+        DataError: the bytes are none of that type: cut short, damaged, or more than any sensor sends.
     """
+    if len(cdr) > (limit := LARGEST_BYTES.get(kind.__name__, MIB)):
+        raise DataError(f"{kind.__name__} of {len(cdr)} bytes, at most {limit} are taken")
     try:
         return deserialize_message(cdr, kind)
     except Exception as error:  # rclpy names no type of its own for it

@@ -75,3 +75,11 @@ def test_lists_of_the_shipped_file_are_taken_and_may_be_set_later(repository):
         refused = made.set_parameters([Parameter("sync.offsets", value=["CAM_FRNT=1"])])[0]
         assert not refused.successful
         assert "CAM_FRONT" in refused.reason
+
+
+def test_whom_to_trust_is_settled_at_the_start():
+    with node("-p", "trusted_key:=RWQ") as made:
+        assert declare_parameters(made).trusted_key == "RWQ"
+        (result,) = made.set_parameters([Parameter("trusted_key", value="")])
+        assert not result.successful
+        assert read_parameters(made).trusted_key == "RWQ"

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages beyond what any sensor sends are refused by their size, before anything is made of them."""
+
+import pytest
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CameraInfo, PointCloud2
+from tf2_msgs.msg import TFMessage
+
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.nodes import subscribing
+from peft_dml_ros.nodes.factory import RclpyFactory
+from peft_dml_ros.nodes.subscribing import MIB, unpacked
+
+
+@pytest.mark.parametrize(("kind", "limit"), [(CameraInfo, MIB), (TFMessage, 4 * MIB), (PointCloud2, 64 * MIB)])
+def test_too_large_is_refused_before_it_is_unpacked(monkeypatch, kind, limit):
+    touched = []
+    monkeypatch.setattr(subscribing, "deserialize_message", lambda *_: touched.append(1))
+    unpacked(bytes(limit), kind)
+    with pytest.raises(DataError, match=f"at most {limit}"):
+        unpacked(bytes(limit + 1), kind)
+    assert touched == [1]
+
+
+def test_a_full_turn_of_a_large_lidar_is_taken():
+    cloud = PointCloud2(height=1, width=500_000, point_step=20, data=RclpyFactory().bytes(bytes(10_000_000)))
+    assert unpacked(serialize_message(cloud), PointCloud2).width == 500_000
