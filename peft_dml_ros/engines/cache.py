@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,6 +109,21 @@ def read_engine(path: Path, key: EngineKey) -> bytes:
         msg = f"{path} was built for {', '.join(differences)}; it will be built again"
         raise EngineError(msg)
     return plan
+
+
+def require_space(folder: Path, nbytes: int) -> None:
+    """Refuse to begin what could not be stored: a build takes minutes.
+
+    Raises:
+        EngineError: the disk has less space than this.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(folder).free) < nbytes:
+        msg = (
+            f"{folder} has {free >> 20} MiB free, an engine may take {nbytes >> 20} MiB; free space there or name"
+            f" another folder in {FOLDER_VARIABLE}; engines built before are untouched"
+        )
+        raise EngineError(msg)
 
 
 def engine_headers(folder: Path) -> Iterator[tuple[Path, dict[str, object]]]:

@@ -141,7 +141,10 @@ def _available(engine: str) -> list[str]:
 
 
 def _with_options(providers: list[str]) -> list[str | tuple[str, dict[str, Any]]]:
-    cache = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache_folder() / "onnxruntime")}
+    folder = cache_folder() / "onnxruntime"
+    if "TensorrtExecutionProvider" in providers:
+        folder.mkdir(parents=True, exist_ok=True)
+    cache = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)}
     return [(p, cache) if p == "TensorrtExecutionProvider" else p for p in providers]
 
 

@@ -11,13 +11,17 @@ from typing import Any, Final
 
 from peft_dml_ros.core.bundle import Bundle, sha256
 from peft_dml_ros.core.errors import BundleError, EngineError
-from peft_dml_ros.engines.cache import BuildProfile, EngineKey, cached, engine_path, write_atomically
+from peft_dml_ros.engines.cache import BuildProfile, EngineKey, cached, engine_path, require_space, write_atomically
 from peft_dml_ros.engines.cuda import Gpu
 
 log = logging.getLogger(__name__)
 
 OLDEST_MAJOR: Final = 10
 PROGRESS_EVERY_S: Final = 5.0
+SIZE_FACTOR: Final = 4
+"""An engine holds the weights, at times in more than one layout."""
+
+SPARE_BYTES: Final = 64 << 20
 
 
 def load_tensorrt() -> Any:
@@ -58,7 +62,7 @@ def plan_of(bundle: Bundle, graph: str, trt: Any, gpu: Gpu, profile: BuildProfil
 
     Raises:
         BundleError: the graph's file is not what the manifest says.
-        EngineError: it cannot be built or stored; engines built before stay as they are.
+        EngineError: it cannot be built or stored, or there is no space to store it; engines built before stay.
     """
     key = engine_key(bundle, graph, trt, gpu, profile)
     onnx = bundle.path / bundle.manifest.graphs[graph].file
@@ -68,6 +72,7 @@ def plan_of(bundle: Bundle, graph: str, trt: Any, gpu: Gpu, profile: BuildProfil
         if (found := sha256(onnx)) != key.onnx_sha256:
             msg = f"{onnx}: sha256 is {found}, the manifest says {key.onnx_sha256}; restore the bundle from its source"
             raise BundleError(msg)
+        require_space(folder, SIZE_FACTOR * onnx.stat().st_size + SPARE_BYTES)
         return build_plan(onnx, trt, profile, timing)
 
     return cached(engine_path(folder, f"{bundle.manifest.name}-{graph}", key), key, build, log.warning)
@@ -108,7 +113,11 @@ def build_plan(onnx: Path, trt: Any, profile: BuildProfile, timing: Path) -> byt
         msg = f"TensorRT {trt.__version__} cannot build {onnx}: {logger.last_error or 'no reason given'}"
         raise EngineError(msg)
     log.info("built %s in %.0f s", onnx.name, monotonic() - start)
-    write_atomically(timing, bytes(config.get_timing_cache().serialize()))
+    try:
+        write_atomically(timing, bytes(config.get_timing_cache().serialize()))
+    except EngineError as error:
+        # Only the next build would have been faster.
+        log.warning("%s", error)
     return bytes(plan)
 
 

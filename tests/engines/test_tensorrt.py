@@ -6,6 +6,7 @@ import gc
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -182,6 +183,21 @@ def test_a_full_disk_leaves_the_previous_engine(bundle, install, tmp_path, monke
     trt, _ = install()
     load_engines(bundle, "tensorrt")
     assert trt.builds == 0
+
+
+def test_a_build_that_could_not_be_stored_does_not_begin(bundle, install, monkeypatch):
+    trt, _ = install()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+    with pytest.raises(EngineError, match=r"1 MiB free.*PEFT_DML_ENGINE_CACHE"):
+        build_tensorrt_engines(bundle)
+    assert trt.builds == 0
+
+
+def test_timings_that_cannot_be_kept_do_not_lose_the_engine(bundle, install, tmp_path):
+    (tmp_path / "cache" / "timing-8.7-10.3.0.cache").mkdir(parents=True)
+    # A folder in the place of the file cannot be replaced by it.
+    install()
+    assert len(build_tensorrt_engines(bundle)) == GRAPHS
 
 
 def test_a_truncated_graph_is_refused_by_name(bundle, install):

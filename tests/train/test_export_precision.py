@@ -13,6 +13,7 @@ from peft_dml_ros.core.bundle import Manifest, find_bundle, load_bundle, write_m
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import BundleError, ConfigError
 from peft_dml_ros.core.inputs import InputAssembler, NetworkInputs
+from peft_dml_ros.datasets.nuscenes import NuScenesReader
 from peft_dml_ros.engines import load_engines
 from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine, for_cpu
 from peft_dml_train.data.synthetic import random_feeds
@@ -145,6 +146,15 @@ def test_all_31_subsets_agree_with_the_network(exported, config):
     network, paths, _ = exported
     measured = InputAssembler(config.spec, scenes.rig())(full_snapshot())
     assert subset_parity(network, paths, [random_inputs(config.spec, 5), measured]) < 1e-3
+
+
+def test_a_real_frame_agrees_too(exported, config, real_keyframe):
+    network, paths, _ = exported
+    reader = NuScenesReader(real_keyframe)
+    token = reader.samples(next(iter(reader.scenes)))[0]
+    frame = InputAssembler(config.spec, reader.rig(token))(reader.snapshot(token, config.spec))
+    assert frame.mask[:3].all()
+    assert subset_parity(network, paths, [frame]) < 1e-3
 
 
 def test_a_graph_that_differs_is_refused(exported, config, tmp_path):
