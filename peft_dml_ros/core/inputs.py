@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +23,8 @@ from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.sweeps import lidar_cloud, radar_cloud, spaced
 from peft_dml_ros.core.typing import AnyArray, Float32Array, Int32Array, UInt8Array
+
+Swept = TypeVar("Swept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class InputAssembler:
     ) -> tuple[dict[str, AnyArray], float] | None:
         spec = self.spec.lidar
         sweeps: list[tuple[Float32Array, SE3, float]] = []
-        for name, ours in snapshot.lidar.items():
+        for name, ours in self._mounted(snapshot.lidar, "lidar", drops):
             for sweep in spaced(ours, spec.sweeps, spec.spacing_s):
                 now_SE3_then = motion.now_SE3_then(sweep.stamp_ns)
                 if now_SE3_then is None:
@@ -103,7 +107,7 @@ class InputAssembler:
     ) -> tuple[dict[str, AnyArray], float] | None:
         spec = self.spec.radar
         sweeps: list[tuple[AnyArray, SE3, float]] = []
-        for name, ours in snapshot.radars.items():
+        for name, ours in self._mounted(snapshot.radars, "radar", drops):
             for sweep in ours[: spec.sweeps]:
                 now_SE3_then = motion.now_SE3_then(sweep.stamp_ns)
                 if now_SE3_then is None:
@@ -164,6 +168,16 @@ class InputAssembler:
             "voxel_depth": voxel_depth,
         }
         return feeds, float(present.mean())
+
+    def _mounted(
+        self, found: Mapping[str, Swept], modality: Modality, drops: Counter[str]
+    ) -> Iterator[tuple[str, Swept]]:
+        """The sensors that the rig knows by now: a transform may have changed since they were heard."""
+        for name, sweeps in found.items():
+            if name in self.rig.sensors:
+                yield name, sweeps
+            else:
+                drops[f"{modality}: {name} not in the rig"] += 1
 
     def _calibrated(self, name: str) -> bool:
         sensor = self.rig.sensors.get(name)

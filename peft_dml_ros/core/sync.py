@@ -66,7 +66,7 @@ class Synchroniser:
         self._agreed_ns: int | None = None
         self._last_reference = ""
         self._due_ns = 0
-        self._steps = 0
+        self._steps: Counter[str] = Counter()
 
     def add(self, name: str, measurement: Measurement, now_ns: int, *, invalid_share: float = 0.0) -> Snapshot | None:
         """Take in one measurement.
@@ -87,9 +87,7 @@ class Synchroniser:
             if sensor is None:
                 self.drops[f"{name}: not configured"] += 1
                 return None
-            # One sensor that goes on as before proves that the clock was not set back, but another one's is wrong.
-            self._steps = self._steps + 1 if self._stepped_back(sensor, measurement.stamp_ns) else 0
-            if self._steps >= _STEPS:
+            if self._clock_stepped_back(sensor, measurement.stamp_ns):
                 self._reset("clock stepped back")
             holds = self._clock_holds(measurement.stamp_ns, now_ns)
             reason = sensor.admit(measurement, now_ns, clock_holds=holds, invalid_share=invalid_share)
@@ -138,9 +136,16 @@ class Synchroniser:
             self._agreed_ns = now_ns
         return self._agreed_ns is not None and abs(now_ns - self._agreed_ns) <= limit_ns
 
-    def _stepped_back(self, sensor: SensorHealth, stamp_ns: int) -> bool:
-        last = sensor.last_stamp_ns
-        return last is not None and (last - stamp_ns) * 1e-9 > self._params.sync.max_past_s
+    def _clock_stepped_back(self, sensor: SensorHealth, stamp_ns: int) -> bool:
+        """Whether most sensors are far behind themselves by now; those few that are have a clock that is wrong."""
+        last_ns = sensor.last_stamp_ns
+        if last_ns is None or last_ns - stamp_ns <= self._params.sync.max_past_s * 1e9:
+            # One sensor that goes on as before proves that time does.
+            self._steps.clear()
+            return False
+        self._steps[sensor.name] += 1
+        living = sum(s.last_stamp_ns is not None for s in self._sensors.values())
+        return self._steps.total() >= _STEPS and 2 * len(self._steps) > living
 
     def _triggers(self, sensor: SensorHealth, stamp_ns: int) -> bool:
         sync = self._params.sync

@@ -192,7 +192,13 @@ class Intake:
     def _on_measurement(self, name: str, decode: Callable[[Any], Measurement], kind: type[Any], cdr: bytes) -> None:
         self._received[name] += 1
         message = unpacked(cdr, kind)
-        if self._builder.name_frame(name, message.header.frame_id):
+        frame_id = message.header.frame_id
+        if self._builder.strange(name, frame_id):
+            self._unfit[name] = f"its frame '{frame_id[:40]}' has no static transform"
+            self._drops.count(f"{name}: uncalibrated", self._unfit[name])
+            return
+        self._unfit.pop(name, None)
+        if self._builder.name_frame(name, frame_id):
             self._rebuild()
         if name in self._rig.sensors:
             self._take(name, decode, message)
@@ -213,12 +219,10 @@ class Intake:
             invalid_share = lost / (lost + len(measurement.points))
         if isinstance(measurement, ImuSample):
             measurement = self._in_base_axes(name, measurement)
-        if isinstance(measurement, CameraImage):
-            self._unfit.pop(name, None)
-            if wrong := self._wrong_shape(name, measurement):
-                self._unfit[name] = wrong
-                self._drops.count(f"{name}: uncalibrated", wrong)
-                return
+        if isinstance(measurement, CameraImage) and (wrong := self._wrong_shape(name, measurement)):
+            self._unfit[name] = wrong
+            self._drops.count(f"{name}: uncalibrated", wrong)
+            return
         now_ns = self._now_ns()
         self._emit(self._synchroniser.add(name, measurement, now_ns, invalid_share=invalid_share), now_ns)
 
@@ -228,6 +232,8 @@ class Intake:
         if camera is None:
             return ""
         width, height = image_size(image)
+        if not width * height:
+            raise DataError(f"an image of {width} x {height} pixels")
         stretch = width * camera.height_px / (height * camera.width_px)
         if abs(stretch - 1) <= SHAPE_TOLERANCE:
             return ""

@@ -67,6 +67,13 @@ class RigBuilder:
         self._frames[sensor] = frame_id
         return True
 
+    def strange(self, sensor: str, frame_id: str) -> bool:
+        """Whether a frame leads nowhere, while the sensor's own one is mounted: a damaged message, no news."""
+        frame_id, known = frame_id.lstrip("/"), self._frames[sensor]
+        if not frame_id or frame_id == known or sensor in self._given or modality_of_channel(sensor) is None:
+            return False
+        return self.tree.lookup(self._base, frame_id) is None and self.tree.lookup(self._base, known) is not None
+
     def set_camera(self, sensor: str, model: CameraModel) -> None:
         """Learn how a camera projects."""
         self._cameras[sensor] = model

@@ -102,3 +102,11 @@ def test_sweeps_keep_their_spacing_whatever_the_rate(rate_hz, ages_ms):
     kept = spaced([scenes.lidar(stamp, n=1) for stamp in stamps], 3, 0.1)
     assert [(START_NS + 1000 * MS - sweep.stamp_ns) // MS for sweep in kept] == ages_ms
     assert [s.stamp_ns for s in spaced([scenes.lidar(t, n=1) for t in stamps], 3, 0.0)] == stamps[:3]
+
+
+def test_sensors_that_the_rig_has_lost_are_left_out_and_counted():
+    rig = scenes.rig()
+    sensors = {name: s for name, s in rig.sensors.items() if name not in {"LIDAR_TOP", "RADAR_FRONT"}}
+    inputs = InputAssembler(SPEC, Rig(sensors))(full_snapshot())
+    assert set(inputs.feeds) == {"camera", "imu", "gnss"}
+    assert inputs.drops == {"lidar: LIDAR_TOP not in the rig": 1, "radar: RADAR_FRONT not in the rig": 1}

@@ -349,6 +349,12 @@ def test_motion_messages_are_checked():
         conv.imu_from_msg(replace(imu, linear_acceleration_covariance=absent))
     with pytest.raises(DataError, match="nan"):
         conv.imu_from_msg(conv.imu_to_msg(ImuSample(1, np.full(3, np.nan), np.zeros(3)), "imu", MAKE))
+    # Finite, but the network would overflow.
+    with pytest.raises(DataError, match="1e\\+200"):
+        conv.imu_from_msg(conv.imu_to_msg(ImuSample(1, np.zeros(3), np.array([0, 1e200, 0])), "imu", MAKE))
+    far = OdometrySample(1, SE3.from_yaw(0.0, (1e300, 0.0, 0.0)))
+    with pytest.raises(DataError, match="1e\\+300"):
+        conv.odometry_from_msg(conv.odometry_to_msg(far, MAKE))
     with pytest.raises(DataError, match="claims a fix"):
         conv.gnss_from_msg(conv.gnss_to_msg(GnssFix(1, 95.0, 0.0, 0.0, 1.0), "gnss", MAKE))
     unknown = replace(conv.gnss_to_msg(GnssFix(1, 1.0, 2.0, float("nan"), 1.0), "g", MAKE), position_covariance_type=0)

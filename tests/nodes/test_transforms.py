@@ -55,3 +55,12 @@ def test_a_sensor_may_measure_in_another_frame_than_expected(builder):
     assert not builder.name_frame("LIDAR_TOP", "velodyne")
     assert not builder.name_frame("LIDAR_TOP", "")
     assert builder.rig()["LIDAR_TOP"].base_SE3_sensor.translation[2] == 1.9
+
+
+def test_a_frame_that_leads_nowhere_does_not_replace_one_that_is_mounted():
+    builder = RigBuilder({"RADAR_FRONT": "radar_front", "ODOM": "odom"}, "base_link")
+    assert not builder.strange("RADAR_FRONT", "radar_fr\x00nt")
+    builder.tree.update([("base_link", "radar_front", SE3.identity()), ("base_link", "other", SE3.identity())])
+    assert builder.strange("RADAR_FRONT", "radar_fr\x00nt")
+    assert not any(builder.strange("RADAR_FRONT", frame) for frame in ("", "radar_front", "/radar_front", "other"))
+    assert not builder.strange("ODOM", "map")
