@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data-parallel training on a CPU: one single-threaded process per core, gradients averaged after each step.
+"""Data-parallel training: one process per GPU, or per core of a CPU, gradients averaged after each step.
 
 On cores that other programs share, operators that split over threads wait for their slowest part dozens of times a
 step; processes wait once.
@@ -55,15 +55,16 @@ def _enter(number: int, function: Callable[..., Any], count: int, port: int, arg
             "LOCAL_WORLD_SIZE": str(count),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
-            "ACCELERATE_USE_CPU": "true",
         }
     )
+    if not torch.cuda.is_available():
+        os.environ["ACCELERATE_USE_CPU"] = "true"
     _joined(function, arguments)
 
 
 def _joined(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     """Run as one of the processes that the environment names, as torchrun and accelerate set it."""
-    if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU") != "true":
+    if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     distributed.init_process_group()
     try:
