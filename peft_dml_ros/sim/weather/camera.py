@@ -80,8 +80,8 @@ def blend(pixels: UInt8Array, opacity: AnyArray, colour: Float32Array) -> UInt8A
     import cv2  # noqa: PLC0415
 
     veil = opacity.astype(np.float32)
-    plain = np.empty(pixels.shape, np.uint8)
-    plain[:] = np.clip(colour + 0.5, 0, 255).astype(np.uint8)
+    tint = np.clip(colour + 0.5, 0, 255).astype(np.uint8).reshape(1, 1, 3)
+    plain = cv2.resize(tint, (pixels.shape[1], pixels.shape[0]), interpolation=cv2.INTER_NEAREST)
     # Five times as fast as the sum in floats: this runs in real time.
     mixed: UInt8Array = cv2.blendLinear(np.ascontiguousarray(pixels), plain, 1 - veil, veil)
     return mixed

@@ -34,8 +34,8 @@ def decode(image: CameraImage) -> UInt8Array:
     if decoded is None:
         msg = f"cannot decode {len(data)} bytes as an image; is it a JPEG or PNG?"
         raise DataError(msg)
-    pixels: UInt8Array = decoded[..., ::-1]
-    return pixels
+    # A turned view would be copied, slowly, by whatever uses it.
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def edit(image: CameraImage, change: Callable[[UInt8Array], UInt8Array], quality: int = JPEG_QUALITY) -> CameraImage:
@@ -56,5 +56,6 @@ def edit(image: CameraImage, change: Callable[[UInt8Array], UInt8Array], quality
         return replace(image, pixels=changed)
     is_png = (image.jpeg or b"").startswith(PNG_MAGIC)
     options = [] if is_png else [cv2.IMWRITE_JPEG_QUALITY, quality]
-    _, data = cv2.imencode(".png" if is_png else ".jpg", changed[..., ::-1], options)
+    bgr = cv2.cvtColor(np.ascontiguousarray(changed), cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".png" if is_png else ".jpg", bgr, options)
     return replace(image, jpeg=bytes(data))
