@@ -138,7 +138,11 @@ class Cuda:
         self._call("cudaGraphLaunch", executable, stream)
 
     def _call(self, function: str, *arguments: Any) -> Any:
-        error, *values = getattr(self._cudart, function)(*arguments)
+        try:
+            error, *values = getattr(self._cudart, function)(*arguments)
+        except RuntimeError as missing:
+            msg = f"CUDA: {missing}; install NVIDIA's driver, or use engine: onnxruntime"
+            raise EngineError(msg) from missing
         if error != self._cudart.cudaError_t.cudaSuccess:
             reason = self._cudart.cudaGetErrorString(error)[1]
             text = reason.decode() if isinstance(reason, bytes) else reason

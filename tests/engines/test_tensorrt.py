@@ -230,6 +230,13 @@ def test_a_cuda_error_says_what_failed(bundle, install):
     cuda.cudaGetDeviceCount = lambda: (100, None)
     with pytest.raises(EngineError, match="cudaGetDeviceCount failed"):
         load_engines(bundle, "tensorrt")
+
+    def no_driver():
+        raise RuntimeError("Failed to dlopen libcuda.so.1")
+
+    cuda.cudaGetDeviceCount = no_driver
+    with pytest.raises(EngineError, match=r"libcuda\.so\.1; install NVIDIA's driver"):
+        load_engines(bundle, "tensorrt")
     cuda.cudaGetDeviceCount = lambda: (0, 0)
     with pytest.raises(EngineError, match="no NVIDIA GPU"):
         load_engines(bundle, "tensorrt")
