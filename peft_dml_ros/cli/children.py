@@ -74,6 +74,11 @@ class Child:
                     self.last_lines.append(text)
 
     @property
+    def pid(self) -> int:
+        """Its id."""
+        return self._process.pid
+
+    @property
     def code(self) -> int | None:
         """Exit status; None while it runs."""
         return self._process.poll()

@@ -16,10 +16,11 @@ COMMANDS: Final[dict[str, str]] = {
     "run": "Detect in a bag or nuScenes folder at full CPU speed; draws boxes and measures time and accuracy.",
     "simulate": "Write simulated scenes as a nuScenes folder.",
     "node": "Start the perception node of this robot.",
-    "bundle": "Inspect or verify a model bundle, or build its TensorRT engines.",
+    "bundle": "Inspect, verify or sign a model bundle, or build its TensorRT engines.",
     "dataset": "Check a nuScenes folder: tables, references, times, geometry and files.",
     "bag": "Write a nuScenes scene as a ROS 2 bag, or a bag as a nuScenes folder.",
     "bench": "Measure seconds, memory and realism, each into a JSON file.",
+    "chaos": "Break sensors, messages and processes in every way, and measure how the node takes it.",
     "doctor": "Check this machine and the system that runs on it; names every mend.",
     "replay": "Publish a bag's sensors live, with scripted faults.",
 }

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from rclpy.utilities import remove_ros_args
 
 from peft_dml_ros.core.classes import DETECTING
 from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.datasets import conversions
 from peft_dml_ros.nodes.player import Player, wall_clock_ns
 from peft_dml_ros.nodes.recordings import Recorded, Recording, open_recording
@@ -34,7 +35,7 @@ from peft_dml_ros.nodes.replay_faults import MessageFaults, sensors_by_topic
 from peft_dml_ros.nodes.replay_parameters import spinning
 from peft_dml_ros.nodes.runtime import POLL_S, emit, ros_main
 from peft_dml_ros.nodes.stamps import shift_leading
-from peft_dml_ros.sim.faults import Fault
+from peft_dml_ros.sim.faults import ALL, Fault
 
 BOOKS_S = 0.5
 
@@ -53,16 +54,27 @@ class Round:
 
     Args:
         recording: The drive; its length is cut to whole seconds, so that each sensor keeps its period at the seam.
+        only: Sensors that the vehicle has; all when none is named.
     """
 
-    def __init__(self, recording: Recording) -> None:
-        self.channels = {t: c for t, c in recording.channels.items() if c.latched or t in sensors_by_topic([t])}
+    def __init__(self, recording: Recording, only: Sequence[str] = ()) -> None:
+        sensors = sensors_by_topic(recording.channels)
+        wanted = {topic for topic, sensor in sensors.items() if not only or sensor in only}
+        self.channels = {t: c for t, c in recording.channels.items() if c.latched or t in wanted}
         self.start_ns = recording.start_ns
         self._cycle_ns = max(1, int((recording.end_ns - recording.start_ns) / 1e9)) * 1_000_000_000
         end_ns = self.start_ns + self._cycle_ns
         self._messages = [m for m in recording.messages() if m.topic in self.channels and m.time_ns < end_ns]
         if not self._messages:
             raise DataError("the drive holds no message of any sensor")
+
+    @property
+    def first(self) -> list[Recorded]:
+        """The first message of each topic, in time order."""
+        found: dict[str, Recorded] = {}
+        for message in self._messages:
+            found.setdefault(message.topic, message)
+        return list(found.values())
 
     def __iter__(self) -> Iterator[Recorded]:
         """Messages in time order, with their stamps moved on from cycle to cycle."""
@@ -171,6 +183,15 @@ class Drive:
             yield message
 
 
+def _warm_up(messages: Round, rig: Callable[[], Rig], phases: Sequence[Phase]) -> None:
+    """Act every kind of fault out once: what is loaded and compiled for it would hold the vehicle up on its way."""
+    always = {"from_s": 0.0, "to_s": float("inf")}
+    faults = {(f.fault, f.sensor): f.model_copy(update=always) for phase in phases for f in phase.faults}
+    for fault in {kind: fault for (kind, _), fault in faults.items() if kind in {"weather", "blackout"}}.values():
+        every = fault.model_copy(update={"sensor": ALL})
+        list(MessageFaults(messages.channels, rig, messages.start_ns, [every])(messages.first))
+
+
 def _await_node(player: Player, observer: Observer, topics: Sequence[str], limit_s: float) -> None:
     """Wait until the node listens to every topic, and its status reaches us.
 
@@ -193,10 +214,7 @@ def drive(options: argparse.Namespace, stop: threading.Event) -> None:
         PeftDmlError: the drive cannot be read, or the node does not listen.
     """
     recording = open_recording(options.source)
-    messages = Round(recording)
-    if options.sensors:
-        there = sensors_by_topic(messages.channels)
-        messages.channels = {t: c for t, c in messages.channels.items() if there.get(t) in {*options.sensors, None}}
+    messages = Round(recording, options.sensors)
     entries = json.loads(options.plan.read_text(encoding="utf-8")) if options.plan else []
     phases = [Phase(e["from_s"], e["to_s"], tuple(Fault.model_validate(f) for f in e["faults"])) for e in entries]
     node = Node("chaos_driver")
@@ -206,6 +224,7 @@ def drive(options: argparse.Namespace, stop: threading.Event) -> None:
         player = Player(node, messages.channels.values())
         player.publish_latched(recording.latched())
         faulty = MessageFaults(messages.channels, lambda: recording.rig, messages.start_ns)
+        _warm_up(messages, lambda: recording.rig, phases)
         vehicle = Drive(messages, faulty, phases, note)
         with spinning(node):
             _await_node(player, observer, [t for t in messages.channels if t in sensors_by_topic([t])], options.wait_s)

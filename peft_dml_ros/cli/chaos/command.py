@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command: runs the stages, writes the file of results, and says what did not hold."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from peft_dml_ros.cli.chaos.stages import Bench
+
+DRIVE_S = 4.0
+SHORT_DRIVE_S = 1.2
+FUZZ, LIVE = 100_000, 5000
+"""Malformed messages to the callbacks, and over DDS."""
+SHORT_FUZZ, SHORT_LIVE = 3000, 300
+
+
+class Stage(str, Enum):
+    """What can be tried."""
+
+    cells = "cells"
+    fuzz = "fuzz"
+    respawn = "respawn"
+    namespaces = "namespaces"
+    soak = "soak"
+
+
+def chaos(
+    json_file: Annotated[
+        Optional[Path], typer.Option("--json", help="File of results; stages that are not run keep theirs")
+    ] = None,
+    short: Annotated[bool, typer.Option("--short", help="Some faults and a little fuzz, in half a minute")] = False,
+    minutes: Annotated[float, typer.Option(min=2.0, max=1440.0, help="Length of the soak")] = 30.0,
+    only: Annotated[Optional[list[Stage]], typer.Option(help="Only these stages; may be given several times")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of all that is left to chance")] = 0,
+    drive: Annotated[Optional[Path], typer.Option(help="Drive this bag in circles, instead of a simulated one")] = None,
+    bundle: Annotated[str, typer.Option(help="Model bundle: a folder or the name of an installed one")] = "demo",
+    domain_id: Annotated[int, typer.Option(min=0, max=232, help="ROS domain, apart from any vehicle")] = 78,
+) -> None:
+    """Break sensors, messages and processes in every way, and measure how the perception node takes it.
+
+    Exit status: 0 all holds, 1 something does not. A full run takes a quarter of an hour and the soak.
+
+    Examples:
+      peft-dml chaos --short
+      peft-dml chaos --json chaos.json --minutes 30
+      peft-dml chaos --only cells --json chaos.json
+    """
+    import os
+    from tempfile import TemporaryDirectory
+
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from rich.console import Console
+
+    from peft_dml_ros.cli.chaos.drive import make_drive
+    from peft_dml_ros.cli.chaos.results import merged, missed, write
+    from peft_dml_ros.cli.chaos.stages import Bench
+    from peft_dml_ros.cli.children import ended_in_order
+    from peft_dml_ros.cli.environment import alone_in, require_ros
+    from peft_dml_ros.core.bundle import load_bundle
+
+    require_ros()
+    load_bundle(bundle)
+    stages = only or ([Stage.cells, Stage.fuzz] if short else list(Stage))
+    console = Console(stderr=True)
+    with (
+        ended_in_order(),
+        alone_in(domain_id),
+        TemporaryDirectory(prefix="peft_dml_chaos_") as scratch,
+        console.status("") as status,
+    ):
+        status.update("simulating a drive")
+        path = drive or make_drive(Path(scratch) / "drive.mcap", SHORT_DRIVE_S if short else DRIVE_S)
+        bench = Bench(path, Path(scratch), bundle, domain_id, status.update)
+        results: dict[str, Any] = {}
+        for stage in stages:
+            found = _stage(stage, bench, short=short, minutes=minutes, seed=seed)
+            results = merged(results, stage.value, found)
+            console.print(f"[bold]{stage.value:10}[/] {found['words']}", soft_wrap=True, highlight=False)
+        results["errors_logged"] = bench.errors()
+    if json_file is not None:
+        write(json_file, results)
+    for line in missed(results):
+        console.print(f"[red]missed[/] {line}", soft_wrap=True, highlight=False)
+    if missed(results):
+        raise typer.Exit(1)
+
+
+def _stage(stage: Stage, bench: Bench, *, short: bool, minutes: float, seed: int) -> dict[str, Any]:
+    """Run one stage; returns its figures, with `words` for the terminal."""
+    from peft_dml_ros.cli.chaos.fuzzing import fuzz
+    from peft_dml_ros.cli.chaos.plan import full_plan, short_plan
+    from peft_dml_ros.cli.chaos.processes import namespaces, respawn
+    from peft_dml_ros.cli.chaos.soak import soak
+    from peft_dml_ros.cli.chaos.stages import cells
+
+    work: dict[Stage, Callable[[], dict[str, Any]]] = {
+        Stage.cells: lambda: cells(bench, short_plan() if short else full_plan()),
+        Stage.fuzz: lambda: fuzz(bench, *((SHORT_FUZZ, SHORT_LIVE) if short else (FUZZ, LIVE)), seed),
+        Stage.respawn: lambda: respawn(bench),
+        Stage.namespaces: lambda: namespaces(bench),
+        Stage.soak: lambda: soak(bench, minutes, seed),
+    }
+    return work[stage]()

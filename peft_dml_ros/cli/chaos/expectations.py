@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each fault must do to a sensor: the state it takes, and how soon. One table; everything else follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from peft_dml_ros.core.health import State
+from peft_dml_ros.core.params import HealthParams
+from peft_dml_ros.core.rig import modality_of_channel
+from peft_dml_ros.sim.faults import Fault
+from peft_dml_ros.sim.schedule import DriveSpec
+
+SEEING: Final = ("lidar", "camera", "radar")
+EVERY: Final = (*SEEING, "imu", "gnss", "odometry")
+TOLERANCE_S: Final = 0.1
+"""One frame: states are told with frames, ten a second."""
+
+GAP: Final = frozenset({State.LATE.value, State.STALE.value})
+HEALTH: Final = HealthParams()
+
+
+def kind_of(sensor: str) -> str:
+    """Modality of a sensor, or `odometry`."""
+    return modality_of_channel(sensor) or "odometry"
+
+
+def period_s(sensor: str) -> float:
+    """Seconds between two of its measurements in the drive of these tests."""
+    return 1.0 / DriveSpec().rate_hz(sensor)
+
+
+def max_age_s(sensor: str) -> float:
+    """Age beyond which it is stale."""
+    kind = kind_of(sensor)
+    limit: float = getattr(HEALTH, f"max_age_{kind}_s", HEALTH.max_age_imu_s)
+    return limit + (period_s(sensor) if kind == "camera" else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One fault as it is tried.
+
+    Attributes:
+        fault: Kind, as fault scripts name it.
+        fields: Its settings.
+        states: Per kind of sensor, the states of which it must take one; a kind without an entry keeps its state.
+        by_age: The state comes when the newest usable measurement is too old, not within two periods.
+        extra_s: Beyond two periods, what the node needs by its parameters.
+        hits: Kinds of sensor that it can hit.
+        why: Why kinds that it hits keep their state, for the page.
+    """
+
+    fault: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    states: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    by_age: bool = False
+    extra_s: Mapping[str, float] = field(default_factory=dict)
+    hits: tuple[str, ...] = EVERY
+    why: str = ""
+
+    def made(self, sensor: str, from_s: float, to_s: float) -> Fault:
+        """The fault of one sensor."""
+        tree = {"sensor": sensor, "fault": self.fault, "from_s": from_s, "to_s": to_s, **self.fields}
+        return Fault.model_validate(tree)
+
+    def wanted(self, sensor: str) -> frozenset[str]:
+        """States of which the sensor must take one; empty when none is called for."""
+        return self.states.get(kind_of(sensor), frozenset())
+
+    def limit_s(self, sensor: str) -> float:
+        """How soon after the first message that is hit."""
+        if self.by_age:
+            return max_age_s(sensor) + period_s(sensor) + TOLERANCE_S
+        return 2 * period_s(sensor) + self.extra_s.get(kind_of(sensor), 0.0) + TOLERANCE_S
+
+
+def _all(state: State | frozenset[str], kinds: tuple[str, ...] = EVERY) -> dict[str, frozenset[str]]:
+    states = frozenset({state.value}) if isinstance(state, State) else state
+    return dict.fromkeys(kinds, states)
+
+
+COUNTED: Final = "usable messages go on; what is refused is counted"
+VARIANTS: Final[dict[str, Variant]] = {
+    "silence": Variant("silence", states=_all(GAP)),
+    "freeze": Variant(
+        "freeze", states=_all(State.FROZEN, SEEING), why="a vehicle that stands measures the same again and again"
+    ),
+    "delay": Variant("delay", {"delay_s": 0.6}, states=_all(GAP)),
+    "drop": Variant("drop", {"share": 0.5}, why=COUNTED),
+    "jitter": Variant("jitter", {"delay_s": 0.2}, why=COUNTED),
+    "clock ahead": Variant("skew", {"offset_s": 0.5}, states=_all(State.CLOCK)),
+    "clock behind": Variant(
+        "skew",
+        {"offset_s": -0.6},
+        states=_all(State.STALE, ("lidar", "camera", "radar", "imu", "odometry")),
+        by_age=True,
+        why="a fix may be two seconds old",
+    ),
+    "clock lost": Variant("skew", {"offset_s": -1000.0}, states=_all(State.CLOCK)),
+    "bytes damaged": Variant("corrupt", {"severity": 2}, why=COUNTED),
+    "cut short": Variant("corrupt", {"severity": 3}, states=_all(GAP)),
+    "blackout": Variant(
+        "blackout",
+        # A black picture that repeats itself is frozen as well.
+        states=_all(State.DEGRADED, ("lidar",)) | _all(frozenset({"DEGRADED", "FROZEN"}), ("camera",)),
+        extra_s={"camera": HEALTH.image_check_s},
+        hits=SEEING,
+        why="an empty radar cycle is an honest one",
+    ),
+    "reorder": Variant("reorder", {"share": 0.5}, why=COUNTED),
+    "duplicate": Variant("duplicate", {"share": 0.5}, why=COUNTED),
+    "fog": Variant("weather", {"weather": "fog=50"}, hits=SEEING, why="weather is no fault of the sensor"),
+}
+"""By the name that reports use."""
+
+COMBINATIONS: Final = (
+    ("lidar",),
+    ("camera",),
+    ("radar",),
+    ("lidar", "camera"),
+    ("lidar", "radar"),
+    ("camera", "radar"),
+    ("lidar", "camera", "radar"),
+)
+"""Modalities that fall silent together; with the last one the node must say that it is blind."""
+
+GROUPS: Final = (
+    ("LIDAR_TOP", "GNSS"),
+    ("CAM_FRONT", "CAM_BACK", "RADAR_FRONT", "RADAR_BACK_LEFT", "IMU"),
+    ("CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "RADAR_FRONT_LEFT", "RADAR_BACK_RIGHT", "ODOM"),
+    ("CAM_BACK_RIGHT", "CAM_FRONT_LEFT", "RADAR_FRONT_RIGHT"),
+)
+"""Sensors that suffer the same fault at the same time: what is expected of one does not depend on the others."""

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Malformed messages: many to the intake's callbacks in a process of its own, some over DDS to a node that runs."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any, Final
+
+from peft_dml_ros.cli.chaos.stages import NODES, Bench
+from peft_dml_ros.cli.children import Child
+from peft_dml_ros.core.errors import DataError
+
+SILENT_S: Final = 30.0
+"""A process that says nothing for so long hangs; it says something every thousand messages."""
+ATTEMPTS: Final = 5
+HANG_S: Final = 1.0
+
+
+def fuzz(bench: Bench, messages: int, live_messages: int, seed: int) -> dict[str, Any]:
+    """Feed malformed messages.
+
+    Args:
+        bench: Where.
+        messages: To the callbacks.
+        live_messages: Over DDS.
+        seed: Of what is wrong with them.
+    """
+    inside = _inside(bench, messages, seed)
+    wire = _over_dds(bench, live_messages, seed)
+    crashes = inside.pop("crashes") + wire.pop("crashes")
+    hangs = inside.pop("hangs") + (wire["longest_gap_s"] > HANG_S)
+    total = inside.pop("messages") + wire["messages"]
+    refused = sum(inside["reasons"].values())
+    words = f"{total} malformed messages, {crashes} crashes, {hangs} hangs, {inside['uncounted']} not counted"
+    return {
+        "words": words,
+        "messages": total,
+        "crashes": crashes,
+        "hangs": hangs,
+        **inside,
+        "refusals": refused,
+        "live": wire,
+    }
+
+
+def _inside(bench: Bench, messages: int, seed: int) -> dict[str, Any]:
+    """In one process, begun again with another seed when it dies."""
+    crashes = hangs = done = 0
+    sums: dict[str, Counter[str]] = {"by_kind": Counter(), "reasons": Counter()}
+    found: dict[str, Any] = {"uncounted": 0, "longest_ms": 0.0, "errors_inside": {}, "sees_after": []}
+    for attempt in range(ATTEMPTS):
+        arguments = ["--messages", str(messages - done), "--seed", str(seed + attempt), "--bundle", bench.bundle]
+        child = Child("fuzz", f"{NODES}.chaos_fuzz", [str(bench.drive), *arguments], bench.environment)
+        hung = _follow(bench, child, "messages to the callbacks")
+        result = child.latest.get("done")
+        hangs += hung
+        if result is None and child.code in {1, 2}:
+            raise DataError(f"the fuzzer failed; its last lines:\n{child.last_words}")
+        if result is not None:
+            done += result["messages"]
+            hangs += result["hangs"]
+            for name, counter in sums.items():
+                counter.update(result[name])
+            found = {key: result[key] for key in found}
+            break
+        crashes += not hung
+        done += int(child.value("progress", "messages", 0))
+    ordered = {name: dict(counter.most_common()) for name, counter in sums.items()}
+    return {"messages": done, "crashes": crashes, "hangs": hangs, **found, **ordered}
+
+
+def _over_dds(bench: Bench, messages: int, seed: int) -> dict[str, Any]:
+    with bench.node() as node:
+        arguments = [str(bench.drive), "--messages", str(messages), "--seed", str(seed), "--live"]
+        child = Child("fuzz", f"{NODES}.chaos_fuzz", arguments, bench.environment)
+        _follow(bench, child, "messages over DDS")
+        crashes = int(node.code is not None)
+        result = child.latest.get("done", {"messages": 0, "frames": 0, "longest_gap_s": float("inf")})
+    return {"crashes": crashes, **{k: v for k, v in result.items() if k != "event"}}
+
+
+def _follow(bench: Bench, child: Child, what: str) -> bool:
+    """Wait for the end of a process; True when it had to be ended because it hung."""
+    said, said_s = -1, time.monotonic()
+    try:
+        while child.code is None:
+            count = int(child.value("progress", "messages", -1))
+            if count != said:
+                said, said_s = count, time.monotonic()
+            if time.monotonic() - said_s > SILENT_S * (3 if said < 0 else 1):
+                return True
+            bench.tell(f"fuzz: {max(0, count)} {what}")
+            child.wait(0.3)
+        return False
+    finally:
+        child.stop()

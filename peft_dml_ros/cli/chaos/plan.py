@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which faults are tried when: the phases of a drive in circles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from peft_dml_ros.cli.chaos.expectations import COMBINATIONS, GROUPS, VARIANTS, Variant, kind_of
+from peft_dml_ros.core.params import ALL_SENSORS
+from peft_dml_ros.sim.faults import Fault
+
+BEGIN_S: Final = 4.0
+"""Before the first fault: all sensors are seen, and the pace without faults is known."""
+FAULT_S: Final = 1.5
+REST_S: Final = 1.3
+"""After a fault: a second to recover, and some to see that it lasts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One stretch of a drive.
+
+    Attributes:
+        from_s: Begin of its faults, since the start of the drive.
+        to_s: Their end.
+        variants: Name of the fault by sensor.
+        silent: Instead, modalities that fall silent together.
+    """
+
+    from_s: float
+    to_s: float
+    variants: Mapping[str, str] = field(default_factory=dict)
+    silent: tuple[str, ...] = ()
+
+    @property
+    def until_s(self) -> float:
+        """End of the recovery."""
+        return self.to_s + REST_S
+
+    @property
+    def faults(self) -> list[Fault]:
+        """As a script."""
+        together = [VARIANTS["silence"].made(modality, self.from_s, self.to_s) for modality in self.silent]
+        return together + [VARIANTS[v].made(s, self.from_s, self.to_s) for s, v in self.variants.items()]
+
+    def tree(self) -> dict[str, Any]:
+        """As the driver reads it."""
+        faults = [fault.model_dump(exclude_unset=True) for fault in self.faults]
+        return {"from_s": self.from_s, "to_s": self.to_s, "faults": faults}
+
+
+def hits(variant: Variant, sensor: str) -> bool:
+    """Whether a fault can hit a sensor."""
+    return kind_of(sensor) in variant.hits
+
+
+def full_plan() -> list[Phase]:
+    """Every fault with every sensor, and every combination of silent modalities."""
+    tried = [{s: name for s in group if hits(variant, s)} for name, variant in VARIANTS.items() for group in GROUPS]
+    return _in_a_row([t for t in tried if t], COMBINATIONS)
+
+
+def short_plan() -> list[Phase]:
+    """Some faults of some sensors in three phases, then the combinations that matter most."""
+    tried = [
+        {"LIDAR_TOP": "silence", "CAM_FRONT": "blackout", "RADAR_FRONT": "freeze", "IMU": "clock ahead"},
+        {"CAM_FRONT": "cut short", "RADAR_FRONT": "clock lost", "GNSS": "delay", "ODOM": "silence"},
+        {"LIDAR_TOP": "freeze", "CAM_FRONT": "reorder", "RADAR_FRONT": "duplicate", "IMU": "bytes damaged"},
+    ]
+    return _in_a_row(tried, (("lidar", "camera"), ("lidar", "camera", "radar")))
+
+
+def _in_a_row(tried: list[dict[str, str]], combinations: tuple[tuple[str, ...], ...]) -> list[Phase]:
+    entries: list[tuple[Mapping[str, str], tuple[str, ...]]] = [(t, ()) for t in tried]
+    entries += [({}, silent) for silent in combinations]
+    phases, from_s = [], BEGIN_S
+    for variants, silent in entries:
+        phases.append(Phase(from_s, from_s + FAULT_S, variants, silent))
+        from_s = phases[-1].until_s
+    return phases
+
+
+def random_minute(minute: int, seed: int) -> list[Phase]:
+    """A minute of random faults: every three seconds or so, one to three sensors suffer each its own.
+
+    Args:
+        minute: Number of the minute in the drive.
+        seed: What is drawn from; with the same seed two minutes are alike.
+    """
+    rng = np.random.default_rng(seed)
+    phases, at_s = [], 60.0 * minute + 2.0
+    while at_s < 60.0 * (minute + 1) - 4.0:
+        sensors = [str(s) for s in rng.choice(ALL_SENSORS, rng.integers(1, 4), replace=False)]
+        drawn = {s: str(rng.choice([n for n, v in VARIANTS.items() if hits(v, s)])) for s in sensors}
+        length_s = float(rng.uniform(0.5, 2.0))
+        phases.append(Phase(at_s, at_s + length_s, drawn))
+        at_s += length_s + float(rng.uniform(0.5, 1.5))
+    return phases

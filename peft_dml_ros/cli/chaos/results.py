@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The file of results: what stands in it, and what misses its target."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+FUZZ_MESSAGES: Final = 100_000
+RECOVERY_S: Final = 1.0
+RESPAWN_S: Final = 8.0
+P99_RATIO: Final = 1.1
+RSS_MB_PER_MIN: Final = 1.0
+"""Of a process of half a gigabyte; less cannot be told from the allocator's own steps in half an hour."""
+OWN_KEY: Final = {"fuzz": "fuzz", "soak": "soak", "respawn": "respawn", "namespaces": "namespaces"}
+
+
+def merged(results: Mapping[str, Any], stage: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Results with those of one more stage; crashes add up."""
+    rest = {key: value for key, value in found.items() if key != "words"}
+    tree = dict(results)
+    tree["crashes"] = tree.get("crashes", 0) + rest.pop("crashes", 0) if stage != "fuzz" else tree.get("crashes", 0)
+    tree["frames_unaccounted"] = tree.get("frames_unaccounted", 0) + rest.pop("frames_unaccounted", 0)
+    if stage == "cells":
+        top = ("cells", "cells_failed", "recovery_s_max")
+        tree |= {key: rest.pop(key) for key in top}
+        tree["faults"] = rest
+        return tree
+    if stage == "respawn":
+        tree["respawn_s"] = rest.pop("respawn_s")
+    tree[OWN_KEY[stage]] = rest
+    return tree
+
+
+def write(path: Path, results: Mapping[str, Any]) -> None:
+    """Write the file; what an earlier run found in stages that this one left out stays."""
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    tree = {**before, **results, "machine": {"cores": _cores(), "python": platform.python_version()}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def missed(results: Mapping[str, Any]) -> list[str]:
+    """Every target that is missed, in words; of stages that were run."""
+    lines = []
+
+    def check(found: float | None, most: float, what: str) -> None:
+        if found is not None and found > most:
+            lines.append(f"{what}: {found:g}, at most {most:g}")
+
+    check(results.get("cells_failed"), 0, "cells that do not hold")
+    cells = results.get("faults", {}).get("cells_detail", [])
+    lines += [f"  {c['fault']} of {c['sensor']}, {c['when']}: {c['problem']}" for c in cells if c["problem"]]
+    check(results.get("crashes"), 0, "crashes")
+    check(results.get("frames_unaccounted"), 0, "frames unaccounted for")
+    check(results.get("recovery_s_max"), RECOVERY_S, "longest recovery, s")
+    check(sum(results.get("faults", {}).get("messages_unaccounted", {}).values()), 0, "messages unaccounted for")
+    check(sum(results.get("faults", {}).get("errors_inside", {}).values()), 0, "errors inside the node")
+    fuzz, soak = results.get("fuzz", {}), results.get("soak", {})
+    check(fuzz.get("crashes"), 0, "crashes by fuzz")
+    check(fuzz.get("hangs"), 0, "hangs by fuzz")
+    check(fuzz.get("uncounted"), 0, "malformed messages not counted")
+    check(soak.get("rss_mb_per_min"), RSS_MB_PER_MIN, "growth of memory in the soak, MB a minute")
+    check(soak.get("p99_ratio"), P99_RATIO, "99th percentile of the last minute over the first's")
+    check(results.get("respawn_s"), RESPAWN_S, "seconds from kill -9 to boxes")
+    if results.get("respawn", {}).get("recording_readable") is False:
+        lines.append("the file of a recorder that was killed cannot be read")
+    check(results.get("namespaces", {}).get("cross_talk"), 0, "messages between vehicles")
+    return lines
