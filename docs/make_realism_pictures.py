@@ -33,6 +33,7 @@ MOST_BYTES = 400_000
 CREDIT = "Real data: nuScenes, © Motional, CC BY-NC-SA 4.0"
 DARK, PALE, REAL, SIMULATED = "#0a0f15", "#dfe7ef", "#ff9e3d", "#3d9bff"
 COLUMNS = 1085
+BODY_M = (-1.2, 4.0, 1.2)
 CAMERA_PX = 480
 POINT_EDGES = np.array([0.3, 0.55, 1.5, 2.5, 4.5, 8.5, 16.5, 32.5, 64.5, 128.5, 256.5, 512.5, 1024.5, 4096.5])
 SHOWN = ("car", "pedestrian", "truck", "motorcycle")
@@ -129,10 +130,12 @@ def range_images(shots: list[Shot]) -> Figure:
         for number, one in enumerate(shots):
             points = one.lidar.points.astype(np.float64)
             ranges = np.linalg.norm(points[:, :3], axis=1)
-            ahead = one.rig["LIDAR_TOP"].base_SE3_sensor.rotate(points[:, :3])
+            mounting = one.rig["LIDAR_TOP"].base_SE3_sensor
+            ahead, at = mounting.rotate(points[:, :3]), mounting.transform(points[:, :3])
             column = ((np.pi - np.arctan2(ahead[:, 1], ahead[:, 0])) / (2 * np.pi) * COLUMNS).astype(int) % COLUMNS
             image = np.full((32, COLUMNS), np.nan)
-            outer = ranges > EGO_RANGE_M
+            body = (at[:, 0] > BODY_M[0]) & (at[:, 0] < BODY_M[1]) & (np.abs(at[:, 1]) < BODY_M[2])
+            outer = ~body & (ranges > 1.0)
             image[31 - points[outer, 4].astype(int), column[outer]] = (ranges if kind == 0 else points[:, 3])[outer]
             ax = axes[2 * kind + number]
             edges = (180, -180, 0, 32)
