@@ -20,7 +20,7 @@ EXTRAS := $(if $(ROS_DISTRO),sim$(comma)demo,ros$(comma)sim$(comma)demo)
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 .DEFAULT_GOAL := help
-.PHONY: help bench demo test setup setup-test lint clean
+.PHONY: help bench demo docs test setup setup-test lint clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -33,6 +33,9 @@ test: setup-test lint  ## install everything, then run lint, types, import contr
 
 bench: setup  ## measure simulate, read, corrupt, export and realism (ten minutes); writes bench/data.json
 	$(BIN)/peft-dml bench data $(ARGS)
+
+docs: setup-test  ## build the documentation into site/, refusing broken links
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: setup-test  ## lint, types, import contracts
 	$(BIN)/ruff check .

@@ -1,14 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
 import re
 import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
-from peft_dml_ros.cli.main import COMMANDS
+from peft_dml_ros.cli.main import app as peft_dml
 from peft_dml_ros.cli.metrics import evaluate
+from peft_dml_ros.core.params import describe
+from peft_dml_ros.nodes.parameter_file import NodeParams
 
-PAGES = ("README.md", "docs/index.md", "docs/quickstart.md", "docs/concepts.md", "CONTRIBUTING.md")
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    str(path.relative_to(ROOT))
+    for path in (
+        *(ROOT / "docs").glob("*.md"),
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "QUALITY_DECLARATION.md",
+    )
+)
+PASSED_ON = ("-p", "-r")
+"""Options that `peft-dml node` hands on to ROS, each with a value."""
 
 
 def test_parameter_page_is_up_to_date(repository):
@@ -16,11 +35,51 @@ def test_parameter_page_is_up_to_date(repository):
     assert (repository / "docs" / "parameters.md").read_text(encoding="utf-8") == made, "run docs/make_parameters.py"
 
 
-def test_site_lists_pages_that_exist(repository):
-    site = yaml.safe_load((repository / "mkdocs.yml").read_text())
-    for entry in site["nav"]:
-        for page in entry.values():
-            assert (repository / "docs" / page).is_file(), page
+@pytest.mark.parametrize(
+    ("script", "function", "page"),
+    [("make_topics", "page", "topics.md"), ("make_troubleshooting", "fill", "troubleshooting.md")],
+)
+def test_pages_made_from_code_are_up_to_date(repository, script, function, page):
+    made = runpy.run_path(str(repository / "docs" / f"{script}.py"))[function]
+    text = (repository / "docs" / page).read_text(encoding="utf-8")
+    assert text == (made(text) if function == "fill" else made()), f"run docs/{script}.py"
+
+
+def test_every_reason_for_a_drop_is_explained(repository):
+    explained = runpy.run_path(str(repository / "docs" / "make_troubleshooting.py"))["DROPS"]
+    counted = re.compile(r'(?:Refusal\(|drops\.count\(|drops\[|self\._reset\()f?"([^"]+)"')
+    told = re.compile(r'return "([a-z ]+)"')
+    package, found = repository / "peft_dml_ros", set()
+    for path in (*(package / "core").glob("*.py"), *(package / "nodes").glob("[!c]*.py")):
+        text = path.read_text(encoding="utf-8")
+        found |= {*counted.findall(text), *(told.findall(text) if path.name == "content.py" else ())}
+    # A name in braces stands before or after the words, as in "{name}: malformed".
+    reasons = {re.sub(r"\{[^}]*\}", "", reason).strip(" :") for reason in found} - {""}
+    known = {key.removesuffix(" …") for key in explained}
+    assert {"malformed", "frozen", "dark image", "frame: superseded", "on probation after"} <= reasons
+    missing = [r for r in reasons if not any(r == key or r.endswith(f": {key}") for key in known)]
+    assert not missing, "explain them in DROPS of docs/make_troubleshooting.py"
+
+
+def test_site_builds_without_a_broken_link(repository, tmp_path):
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("material")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=repository, env=quiet, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "site" / "troubleshooting" / "index.html").is_file()
+
+
+def test_site_lists_every_page(repository):
+    site = yaml.safe_load((repository / "mkdocs.yml").read_text(encoding="utf-8"))
+
+    def pages(entries):
+        for entry in entries:
+            for value in entry.values():
+                yield from [value] if isinstance(value, str) else pages(value)
+
+    assert sorted(pages(site["nav"])) == sorted(path.name for path in (repository / "docs").glob("*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -31,11 +90,84 @@ def test_links_lead_somewhere(repository, page):
             assert (folder / target).exists(), f"{page}: {target}"
 
 
+def command_lines(text):
+    """Every shell command of a page, from fenced blocks and from the text, without comments and continuations."""
+    fenced = re.findall(r"^```(?:bash|sh|)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    inline = re.findall(r"`((?:peft-dml|peft-dml-train|ros2|make) [^`\n]+)`", text)
+    for block in (*fenced, *inline):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield line.partition(" #")[0].strip()
+
+
+def resolve(app, words):
+    """The command that words lead to, and the words that are left. Typer has a click of its own, or the usual one."""
+    command, rest = typer.main.get_command(app), list(words)
+    while hasattr(command, "resolve_command") and rest:
+        _, command, _ = command.resolve_command(command.context_class(command), [rest[0]])
+        rest = rest[1:]
+    return command, rest
+
+
+def refusal(app, words):
+    """What the command says to options that it does not have, or that lack a value; empty when it takes them."""
+    command, given = resolve(app, words)
+    if words[0] == "node":
+        given = [w for i, w in enumerate(given) if w not in PASSED_ON and (not i or given[i - 1] not in PASSED_ON)]
+    try:
+        command.make_parser(command.context_class(command)).parse_args([w for w in given if w != "--help"])
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        return error.format_message()
+    return ""
+
+
+def is_mention(said):
+    """The text may name an option without giving it a value."""
+    return said.endswith("requires an argument.")
+
+
+def test_an_option_that_does_not_exist_is_seen():
+    assert "--nonsense" in refusal(peft_dml, ["run", "drive.mcap", "--nonsense"])
+    assert refusal(peft_dml, ["bundle", "sign", "demo", "--key"])
+    assert not refusal(peft_dml, ["bundle", "sign", "demo", "--key", "x"])
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_in_the_docs_exist(repository, page):
-    text = (repository / page).read_text(encoding="utf-8")
-    for name in re.findall(r"peft-dml ([a-z]+)", text):
-        assert name in {*COMMANDS, "version"}, f"{page}: peft-dml {name}"
+def test_commands_in_the_docs_take_what_they_are_given(repository, page):
+    trainer = pytest.importorskip("peft_dml_train.cli").app
+    apps = {"peft-dml": peft_dml, "peft-dml-train": trainer}
+    for line in command_lines((repository / page).read_text(encoding="utf-8")):
+        name, _, rest = line.partition(" ")
+        if name not in apps or "…" in line or rest in {"", "--help"}:
+            continue
+        words = shlex.split(re.split(r" (?:\||&&|>) ", rest)[0])
+        if words[0].startswith("-") or not re.fullmatch("[a-z-]+", words[0]):
+            continue
+        assert not (said := refusal(apps[name], words)) or is_mention(said), f"{page}: {line}: {said}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_launch_arguments_targets_and_scripts_in_the_docs_exist(repository, page):
+    targets = set(re.findall(r"^([a-z-]+):", (repository / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    arguments = {}
+    for path in (repository / "launch").glob("*.launch.py"):
+        arguments[path.name] = set(
+            re.findall(r'^    \(\n?\s*"(\w+)"', path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        )
+    arguments["perception.launch.py"] |= arguments["replay.launch.py"]
+    parameters = {info.name for info in describe(NodeParams)} | {"use_sim_time"}
+    for line in command_lines((repository / page).read_text(encoding="utf-8")):
+        words = line.split()
+        if line.startswith("ros2 launch peft_dml_ros"):
+            given = {word.partition(":=")[0] for word in words[4:] if ":=" in word}
+            assert given <= arguments[words[3]], line
+        elif line.startswith("make ") and "=" not in words[1]:
+            assert words[1] in targets, line
+        elif line.startswith("python docs/"):
+            assert (repository / words[1]).is_file(), line
+        elif line.startswith("ros2 param set /perception"):
+            assert words[4] in parameters, line
 
 
 def test_readme_is_short(repository):

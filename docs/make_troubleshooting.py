@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fills the tables of docs/troubleshooting.md from the code that they explain: `python docs/make_troubleshooting.py`.
+
+The words for reasons of drops stand here; a test compares their keys with the reasons that the code counts.
+"""
+
+import re
+from pathlib import Path
+
+from peft_dml_ros.cli.doctor import machine, system  # noqa: F401  they register their rules
+from peft_dml_ros.cli.doctor.rules import RULES
+from peft_dml_ros.core.health import State
+
+PAGE = Path(__file__).with_name("troubleshooting.md")
+
+STATES = {
+    State.OK: ("it is used", ""),
+    State.LATE: (
+        "it is used; its next measurement is overdue",
+        "look at the driver's rate and the load of the machine",
+    ),
+    State.STALE: (
+        "its newest usable measurement is too old",
+        "see why it stopped; `health.max_age_*_s`, `health.max_ages`",
+    ),
+    State.MISSING: ("nothing ever came", "the log names topic and mend after `startup_timeout_s`; `peft-dml doctor`"),
+    State.FROZEN: ("the same payload comes again and again", "restart the driver; `health.frozen_after`"),
+    State.DEGRADED: (
+        "too few or too many invalid points, a dark or blank image",
+        "clean or uncover it; `health.min_lidar_points`, `health.min_image_*`, `health.max_invalid_share`",
+    ),
+    State.CLOCK: ("its stamps are far from the clock", "synchronise it (PTP, chrony), or set `sync.offsets`"),
+    State.UNCALIBRATED: (
+        "no static transform, or no CameraInfo that fits its images",
+        "the log names the transform or topic; or give `calibration:=FILE`",
+    ),
+}
+"""Meaning and mend of each state."""
+
+DROPS = {
+    "malformed": ("the message contradicts itself, is cut short or too large; the log says how", "mend the driver"),
+    "failed": ("an unexpected error while a message was handled; the log has it", "report it"),
+    "uncalibrated": (
+        "its mounting or projection is not known, or of another shape than its images",
+        "see UNCALIBRATED",
+    ),
+    "points not finite": ("points with NaN or infinite coordinates, each counted", "usual for organised clouds"),
+    "too many points not finite": ("most of a sweep is invalid", "see DEGRADED"),
+    "too few points": ("hardly any point beyond 1 m", "see DEGRADED"),
+    "dark image": ("the mean grey level is low", "see DEGRADED"),
+    "blank image": ("the grey levels hardly differ", "see DEGRADED"),
+    "frozen": ("the same payload under new stamps", "see FROZEN"),
+    "duplicate stamp": (
+        "two measurements of one sensor have one stamp",
+        "mend the driver; two publishers on one topic?",
+    ),
+    "out of order": ("an older measurement after a newer one", "usual in small numbers over a network"),
+    "stamp from the future": ("stamped ahead of the clock by more than `sync.max_future_s`", "see CLOCK"),
+    "stamp from the past": (
+        "behind the clock by more than `sync.max_past_s`, while other sensors agree with it",
+        "see CLOCK",
+    ),
+    "stamp stepped back": ("far behind this sensor's own last stamp, while others go on", "see CLOCK"),
+    "on probation after …": ("good again, but not yet often enough", "none; `health.readmit_after`"),
+    "not configured": ("a measurement of a sensor that is not in `sensors`", "add it there"),
+    "sweep without ego motion": (
+        "an old sweep that cannot be moved to the present",
+        "publish odometry, or IMU and GNSS",
+    ),
+    "corrupt image": ("an image cannot be decoded", "mend the driver or the network"),
+    "not in the rig": ("a measurement without mounting reached the detector", "see UNCALIBRATED"),
+    "candidate not finite": ("the network gave NaN for a box", "report it with the bundle"),
+    "frame: superseded": ("the detector was busy, a newer frame took the place", "a faster engine, or fewer sensors"),
+    "frame: stopped": ("the frame that waited when the node was deactivated", "none"),
+    "frame: failed": ("the detector raised an error; the log has it", "report it"),
+    "overlay: failed": ("a picture with boxes could not be made; the boxes were published", "see `corrupt image`"),
+    "clock stepped back": (
+        "most sensors are far behind themselves: all buffers were emptied",
+        "usual when a bag loops",
+    ),
+    "reset": ("the ROS clock jumped: all buffers were emptied", "usual when a bag loops"),
+}
+"""Meaning and mend of each reason, as it ends: `LIDAR_TOP: frozen` is under `frozen`."""
+
+
+def doctor() -> str:
+    """Every rule of the doctor."""
+    rows = ["| id | severity | what must hold |", "|---|---|---|"]
+    return "\n".join([*rows, *(f"| {r.id} | {r.severity.value} | {r.title} |" for _, r in sorted(RULES.items()))])
+
+
+def states() -> str:
+    """Every state of a sensor."""
+    rows = ["| state | meaning | mend |", "|---|---|---|"]
+    return "\n".join([*rows, *(f"| {s.value} | {STATES[s][0]} | {STATES[s][1]} |" for s in State)])
+
+
+def drops() -> str:
+    """Every reason for a drop."""
+    rows = ["| reason | meaning | mend |", "|---|---|---|"]
+    return "\n".join([*rows, *(f"| `{reason}` | {meaning} | {mend} |" for reason, (meaning, mend) in DROPS.items())])
+
+
+def fill(page: str) -> str:
+    """The page with its tables replaced."""
+    for name, table in (("doctor", doctor()), ("states", states()), ("drops", drops())):
+        begin, end = f"<!-- {name}: made by docs/make_troubleshooting.py -->", f"<!-- end of {name} -->"
+        page = re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{table}\n{end}", page, flags=re.DOTALL)  # noqa: B023
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(fill(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
