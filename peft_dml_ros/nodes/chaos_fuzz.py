@@ -156,7 +156,7 @@ class Mouth:
             counted = sum(
                 n for r, n in drops.items() if r.startswith(f"{name}: ") and r != f"{name}: points not finite"
             )
-            left += abs(report.received - report.admitted - counted)
+            left += abs(report.received - report.admitted - counted - (name in self.intake.waiting))
         return left
 
     def _on_job(self, job: FrameJob) -> None:

@@ -159,6 +159,11 @@ class Intake:
         """What is listened to: by sensor, by `info_of(camera)`, by `raw_of(camera)`, and /tf_static."""
         return self._subscriptions | {raw_of(name): s for name, s in self._raw_images.subscriptions().items()}
 
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Sensors of which one message waits for their calibration: it is neither admitted nor refused yet."""
+        return frozenset(self._uncalibrated)
+
     def tick(self) -> None:
         """Let the clock make a frame when no sensor does."""
         now_ns = self._now_ns()

@@ -17,7 +17,9 @@ from peft_dml_ros.core.health import State
 
 RECOVERY_S: Final = 1.0
 GAP_S: Final = 0.5
-"""Longest time between two frames: the deadline of a silent LiDAR twice over, and a period."""
+"""Longest time without a frame at work: the deadline of a silent LiDAR twice over, a period, and some for the rest."""
+SLOW_S: Final = 2.0
+"""A frame that takes longer stops the boxes, however busy the machine is."""
 
 SHUT_OUT: Final = {s.value for s in (State.FROZEN, State.DEGRADED, State.CLOCK, State.UNCALIBRATED)}
 NOT_MESSAGES: Final = ": points not finite"
@@ -153,9 +155,7 @@ class Judge:
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
         calm = self._between(BEGIN_S - 2.5, BEGIN_S)
-        self.calm_gap_s = _longest_gap(calm)
-        self.gap_limit_s = max(GAP_S, 2 * self.calm_gap_s)
-        """On a busy machine frames come apart also without faults; that is told, and not held against the faults."""
+        self.calm_interval_s = longest_interval_s(calm)
 
     def __call__(self, phases: Iterable[Phase]) -> list[Cell]:
         """Two cells for each fault of each sensor, and for each combination."""
@@ -241,7 +241,10 @@ class Judge:
         if blind := _blind(frames):
             return blind
         gap_s = _longest_gap(self._between(phase.from_s - 0.5, phase.to_s + 0.5))
-        return f"no frame for {gap_s:.2f} s" if gap_s > self.gap_limit_s else ""
+        slow_ms = max((f.work_ms for f in frames), default=0.0)
+        if slow_ms > SLOW_S * 1e3:
+            return f"a frame took {slow_ms:.0f} ms"
+        return f"no frame for {gap_s:.2f} s" if gap_s > GAP_S else ""
 
 
 def _blind(frames: Sequence[Frame]) -> str:
@@ -250,5 +253,11 @@ def _blind(frames: Sequence[Frame]) -> str:
 
 
 def _longest_gap(frames: Sequence[Frame]) -> float:
-    stamps = [f.at_ns for f in frames]
-    return max((b - a) * 1e-9 for a, b in pairwise(stamps)) if len(stamps) > 1 else float("inf")
+    """Longest time in which no frame was worked on: that a busy machine works slowly is no fault of the sensors'."""
+    idle = [(b.at_ns - a.at_ns) * 1e-9 - a.work_ms * 1e-3 for a, b in pairwise(frames)]
+    return max(idle) if idle else float("inf")
+
+
+def longest_interval_s(frames: Sequence[Frame]) -> float:
+    """Longest time between two frames."""
+    return max(((b.at_ns - a.at_ns) * 1e-9 for a, b in pairwise(frames)), default=float("inf"))

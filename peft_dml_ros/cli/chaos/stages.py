@@ -126,8 +126,7 @@ def cells(bench: Bench, phases: Sequence[Phase]) -> dict[str, Any]:
     return found | {
         "words": f"{found['cells'] - found['cells_failed']} of {found['cells']} cells hold",
         "crashes": crashes,
-        "frame_gap_limit_s": round(judge.gap_limit_s, 3),
-        "frame_gap_calm_s": round(judge.calm_gap_s, 3),
+        "frame_interval_calm_s": round(judge.calm_interval_s, 3),
         "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
         "cells_detail": [cell.tree() for cell in judged],
     }
