@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.spec import ModelSpec
 
@@ -54,6 +55,9 @@ class NetworkConfig(Section):
     radar: BevConfig = BevConfig(pillar=24, widths=(16, 32, 64), depths=(0, 1, 1), neck=32, out=32)
     motion_width: int = 48
     attention_heads: int = 4
+    fusion: Literal["gated_attention", "attention", "gate", "average", "concatenate"] = Field(
+        "gated_attention", description="The others are for comparison: one half of ours, UniBEV's, BEVFusion's"
+    )
     head_width: int = 48
 
 
@@ -153,6 +157,10 @@ class TrainConfig(Section):
     pretrain: StageConfig = StageConfig()
     finetune: StageConfig = StageConfig(rate=1e-3, steps=1000, minutes=20, ramp=0)
     splits: SplitConfig = SplitConfig()
+    sensors: tuple[str, ...] = Field(MODALITIES, description="Modalities that training sees at all")
+    withheld: tuple[str, ...] = Field(
+        (), description="Pairs never trained together, e.g. [radar:truck]: frames with the class lose the modality"
+    )
 
 
 def _set(tree: dict[str, Any], assignment: str) -> None:

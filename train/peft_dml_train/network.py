@@ -17,6 +17,7 @@ from peft_dml_train.encoders.lidar import LidarEncoder
 from peft_dml_train.encoders.motion import GnssEncoder, ImuEncoder
 from peft_dml_train.encoders.radar import RadarEncoder
 from peft_dml_train.fusion.attention import Fused, Fusion, unit_latent
+from peft_dml_train.fusion.plain import PlainFusion
 from peft_dml_train.head.center import CenterHead, HeadOutput
 
 
@@ -37,6 +38,14 @@ class Detection(NamedTuple):
 
     fused: Fused
     head: HeadOutput
+
+
+def make_fusion(dim: int, config: NetworkConfig) -> nn.Module:
+    """The fusion that a recipe names: ours, ours without one of its parts, or another system's."""
+    kind = config.fusion
+    if kind in {"average", "concatenate"}:
+        return PlainFusion(dim, kind)
+    return Fusion(dim, config.attention_heads, attend=kind != "gate", trust=kind != "attention")
 
 
 class PeftDmlNetwork(nn.Module):
@@ -80,7 +89,7 @@ class PeftDmlNetwork(nn.Module):
                 for m in MODALITIES
             }
         )
-        self.fusion = Fusion(spec.latent_dim, config.attention_heads)
+        self.fusion = make_fusion(spec.latent_dim, config)
         self.head = CenterHead(spec.latent_dim, config.head_width, len(spec.classes))
         self.single = nn.ModuleDict({m: nn.Conv2d(spec.latent_dim, len(spec.classes), 1) for m in DETECTING})
         # Logits of unit vectors: without a scale they could not leave the range of the weights.

@@ -72,13 +72,19 @@ def weights_digest(state: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def adapt(network: PeftDmlNetwork, config: AdapterConfig) -> peft.PeftModel:
-    """Freeze the network and give it adapters; the network is changed in place and lives on inside the result."""
+def adapt(network: PeftDmlNetwork, config: AdapterConfig, whole: tuple[str, ...] = TRAINED_WHOLE) -> peft.PeftModel:
+    """Freeze the network and give it adapters; the network is changed in place and lives on inside the result.
+
+    Args:
+        network: Changed in place.
+        config: Ranks.
+        whole: Modules that are trained as they are.
+    """
     settings = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         target_modules=target_names(network),
-        modules_to_save=list(TRAINED_WHOLE),
+        modules_to_save=list(whole),
     )
     base = _identity(network)
     adapted = peft.get_peft_model(network, settings)

@@ -19,6 +19,7 @@ from peft_dml_train.data.augment import degrade, mirror, tone
 from peft_dml_train.data.frame import NO_DEPTH, Frame, Pillars
 from peft_dml_train.data.paste import collect_objects, paste
 from peft_dml_train.data.turn import turn
+from peft_dml_train.data.withheld import parse_pairs, withhold
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,7 @@ class BatchStream:
         self.frames, self.config, self.stage, self.seed, self.harmed = frames, config, stage, seed, list(harmed)
         self.store = collect_objects(frames) if stage.paste else []
         self.weights = frame_weights(frames, stage.balance)
+        self.withheld = parse_pairs(config.withheld)
         self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.int64))
 
     def _picked(self, step: int) -> np.ndarray:
@@ -195,7 +197,8 @@ class BatchStream:
             frame = self.frames[i]
             if self.harmed and draw.random() < dropout.corruption * strength / 2:
                 frame = self.harmed[draw.integers(len(self.harmed))]
-            frame = degrade(self._augmented(frame, draw), dropout, strength, self.config.spec, draw)
+            frame = withhold(self._augmented(frame, draw), self.withheld, self.config.sensors)
+            frame = degrade(frame, dropout, strength, self.config.spec, draw)
             picked.append(frame)
             dropped.append(draw_mask(frame.mask, dropout, strength, draw))
         return collate(picked, self.config.spec, dropped)

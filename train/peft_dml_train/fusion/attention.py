@@ -37,20 +37,25 @@ class Fusion(nn.Module):
     Args:
         dim: Channels d of the shared latent space.
         heads: Attention heads.
+        attend: With cross-attention; without it the gate alone weighs the tokens.
+        trust: With the gate; without it attention alone does.
     """
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, *, attend: bool = True, trust: bool = True) -> None:
         super().__init__()
+        self.attend, self.trust = attend, trust
         self.dim, self.heads, self.scale = dim, heads, dim**0.5
         self.value = nn.ModuleDict({m: nn.Conv2d(dim, dim, 1) for m in DETECTING})
         self.token_value = nn.ModuleDict({m: nn.Linear(dim, dim) for m in MODALITIES if m not in DETECTING})
         self.score = nn.ModuleDict({m: nn.Conv2d(dim, heads + 1, 1) for m in DETECTING})
         self.token_score = nn.ModuleDict({m: nn.Linear(dim, heads + 1) for m in MODALITIES if m not in DETECTING})
-        self.query = nn.Conv2d(dim, heads * len(MODALITIES), 1)
-        self.state = nn.Sequential(nn.Linear(2, 16), nn.ReLU(inplace=True), nn.Linear(16, 1))
-        # Softplus of it, per second: an older measurement never counts for more.
-        self.ageing = nn.Parameter(torch.full((len(MODALITIES),), AGEING))
-        self.reliability = nn.Parameter(torch.tensor([1.0, 0.5, 0.5, -1.5, -1.5]))
+        if attend:
+            self.query = nn.Conv2d(dim, heads * len(MODALITIES), 1)
+        if trust:
+            self.state = nn.Sequential(nn.Linear(2, 16), nn.ReLU(inplace=True), nn.Linear(16, 1))
+            # Softplus of it, per second: an older measurement never counts for more.
+            self.ageing = nn.Parameter(torch.full((len(MODALITIES),), AGEING))
+            self.reliability = nn.Parameter(torch.tensor([1.0, 0.5, 0.5, -1.5, -1.5]))
         self.mix = conv_bn(dim, dim, 1)
         self.context = conv_bn(dim, dim, 3)
 
@@ -73,19 +78,10 @@ class Fusion(nn.Module):
         maps = {m: latents[m] * (present[m] * self.scale).view(-1, 1, 1, 1).to(latents[m].dtype) for m in DETECTING}
         tokens = {m: latents[m] * (present[m] * self.scale).view(-1, 1).to(latents[m].dtype) for m in self.token_value}
         values, scores = self._tokens(maps, tokens)
-        absent = ((1 - mask) * ABSENT)[:, :, None, None]
-
-        # The query is the sum of what is present; its product with the modalities' keys is folded into one projection.
-        query = self.query(sum(maps.values()))
-        batch, _, rows, columns = query.shape
-        quality = torch.cat([s[:, self.heads :].expand(-1, -1, rows, columns) for s in scores], dim=1)
-        state = self.state(torch.stack([mask, completeness], dim=-1))[..., 0] + self.reliability
-        state = state - functional.softplus(self.ageing) * age_s
-        trust = quality.float() + state[:, :, None, None] + absent
+        batch, _, rows, columns = maps[DETECTING[0]].shape
+        trust = self._trust(scores, mask, age_s, completeness).expand(-1, -1, rows, columns)
         # The gate's logits enter each head's attention: what is not trusted is not attended to either.
-        keys = torch.stack([s[:, : self.heads].expand(-1, -1, rows, columns) for s in scores], dim=2)
-        logits = query.view(batch, self.heads, len(MODALITIES), rows, columns) + keys
-        attention = (logits.float() + trust[:, None]).softmax(2)
+        attention = (self._logits(maps, scores) + trust[:, None]).softmax(2)
         fused = 0.0
         for i, value in enumerate(values):
             weight = attention[:, :, i, None].to(value.dtype)
@@ -94,6 +90,30 @@ class Fusion(nn.Module):
         # What is published and supervised is the weight that really entered the result, not one part of its logits.
         # The sum goes on beside its refinement: what the encoders know must not have to pass through it.
         return Fused(fused + self.context(self.mix(fused)), attention.mean(1))
+
+    def _logits(self, maps: dict[str, torch.Tensor], scores: list[torch.Tensor]) -> torch.Tensor:
+        """(B, heads, 5, H, W) of the attention alone."""
+        batch, _, rows, columns = maps[DETECTING[0]].shape
+        if not self.attend:
+            return maps[DETECTING[0]].new_zeros(batch, self.heads, len(MODALITIES), rows, columns).float()
+        # The query is the sum of what is present; its product with the modalities' keys is folded into one projection.
+        query = self.query(sum(maps.values()))
+        keys = torch.stack([s[:, : self.heads].expand(-1, -1, rows, columns) for s in scores], dim=2)
+        return (query.view(batch, self.heads, len(MODALITIES), rows, columns) + keys).float()
+
+    def _trust(
+        self, scores: list[torch.Tensor], mask: torch.Tensor, age_s: torch.Tensor, completeness: torch.Tensor
+    ) -> torch.Tensor:
+        """(B, 5, H, W) or (B, 5, 1, 1) of the gate alone; very low where a modality is absent."""
+        absent = ((1 - mask) * ABSENT)[:, :, None, None]
+        if not self.trust:
+            # The exported graph takes both, whatever the fusion makes of them.
+            return absent + 0.0 * (age_s + completeness)[:, :, None, None]
+        rows, columns = scores[0].shape[2:]
+        quality = torch.cat([s[:, self.heads :].expand(-1, -1, rows, columns) for s in scores], dim=1)
+        state = self.state(torch.stack([mask, completeness], dim=-1))[..., 0] + self.reliability
+        state = state - functional.softplus(self.ageing) * age_s
+        return quality.float() + state[:, :, None, None] + absent
 
     def _tokens(
         self, maps: dict[str, torch.Tensor], tokens: dict[str, torch.Tensor]

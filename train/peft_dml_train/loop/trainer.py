@@ -67,7 +67,7 @@ class Trainer:
         optimizer = torch.optim.AdamW(groups, lr=self.stage.rate, betas=(0.9, 0.99))
         self.model, self.optimizer = self.accelerator.prepare(self.network, optimizer)
         self.average = WeightAverage(self.network, self.stage.ema)
-        self.loss = TotalLoss(self.config.spec, self.config.losses)
+        self.loss = TotalLoss(self.config.spec, self.config.losses, self.config.withheld)
 
     @property
     def progress(self) -> float:

@@ -51,14 +51,15 @@ def focal(
         logits: (B, classes, H, W).
         heat: Same shape, 1 at object centres, falling off around them.
         count: Objects to divide by; those of these samples without it.
-        rows: (B,) bool samples that count; all without it.
+        rows: (B,) bool samples, or (B, classes) bool classes of samples, that count; all without it.
     """
     logits = logits.contiguous()
     centres = heat.eq(1)
     weight = (1 - heat).square_().square_()
     if rows is not None:
-        centres = centres & rows[:, None, None, None]
-        weight *= rows[:, None, None, None]
+        counted = rows.view(len(rows), -1, 1, 1)
+        centres = centres & counted
+        weight *= counted
     at = logits[centres]
     hit = functional.softplus(-at) * (1 - at.sigmoid()).square()
     total = hit.sum() + _EmptyCells.apply(logits, weight)

@@ -11,6 +11,7 @@ from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_train.config import LossConfig
 from peft_dml_train.data.batch import Batch
 from peft_dml_train.data.frame import NO_DEPTH
+from peft_dml_train.data.withheld import learnt, parse_pairs
 from peft_dml_train.losses.alignment import AlignmentLoss, embed
 from peft_dml_train.losses.auxiliary import consistency, depth_loss, gate_loss
 from peft_dml_train.losses.detection import box_losses, focal
@@ -49,8 +50,8 @@ def counts_of(batch: Batch, targets: Targets) -> dict[str, torch.Tensor]:
 class TotalLoss:
     """Weighted sum over the full pass and the pass with dropped sensors."""
 
-    def __init__(self, spec: ModelSpec, config: LossConfig) -> None:
-        self.spec, self.config = spec, config
+    def __init__(self, spec: ModelSpec, config: LossConfig, withheld: tuple[str, ...] = ()) -> None:
+        self.spec, self.config, self.withheld = spec, config, parse_pairs(withheld)
         self.align, self.separate = AlignmentLoss(config.alignment_margin), AlignmentLoss(config.instance_margin)
 
     def __call__(
@@ -71,7 +72,9 @@ class TotalLoss:
         parts: dict[str, torch.Tensor] = {}
         for name, detection, mask in (("full", full, batch.mask), ("dropped", dropped, batch.dropped)):
             if config.heatmap:
-                parts[f"{name}/heatmap"] = config.heatmap * focal(detection.head.heat, targets.heat, counts["objects"])
+                known = learnt(mask, self.withheld)
+                heat = focal(detection.head.heat, targets.heat, counts["objects"], known)
+                parts[f"{name}/heatmap"] = config.heatmap * heat
             for key, value in box_losses(detection.head, targets, config, counts).items():
                 parts[f"{name}/{key}"] = getattr(config, key) * value
             if config.gate:
@@ -112,6 +115,14 @@ class TotalLoss:
         for m in DETECTING:
             # Samples without the modality pass through with weight 0, so that every process has every gradient.
             present = batch.mask[:, MODALITIES.index(m)] > 0
+            known = learnt(batch.mask * _only(m, batch.mask), self.withheld)
+            if known is not None:
+                present = present[:, None] & known
             logits = network.single[m](latents.by_modality[m] * network.single_scale).float()
             parts[f"single/{m}"] = self.config.single * focal(logits, targets.heat, counts[m], present)
         return parts
+
+
+def _only(modality: str, mask: torch.Tensor) -> torch.Tensor:
+    """(5,) 1 for one modality."""
+    return torch.tensor([float(m == modality) for m in MODALITIES], device=mask.device)
