@@ -6,11 +6,12 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from nuscenes import NuScenes
 
 from peft_dml_ros.core.bundle import Bundle, load_bundle
 from peft_dml_ros.core.classes import CLASSES, DETECTING, MODALITIES, Modality
@@ -89,21 +90,28 @@ class BundleRunner:
     """A bundle's detector on keyframes of a nuScenes folder; one detector per calibration."""
 
     def __init__(self, bundle: Path, reader: NuScenesReader, threads: int = 2, engine: str = DEFAULT_ENGINE) -> None:
-        self.bundle, self.reader = load_bundle(bundle), reader
-        engines = load_engines(self.bundle, engine, threads=threads)
+        loaded = load_bundle(bundle)
+        self.start(loaded, load_engines(loaded, engine, threads=threads), reader)
+
+    def start(self, bundle: Bundle, engines: Mapping[str, Engine], reader: NuScenesReader) -> None:
+        """Take the parts, wherever they come from."""
+        self.bundle, self.reader = bundle, reader
         self.engines = {name: e if name == "fusion" else RememberingEngine(e) for name, e in engines.items()}
         self.params = DetectionParams(score_threshold=LOWEST_SCORE, max_boxes=200)
         self._detectors: dict[int, tuple[Rig, Detector]] = {}
 
     def snapshots(
-        self, scenes: Iterable[str], conditions: Iterable[Condition] = (CLEAR,)
+        self, scenes: Iterable[str], conditions: Iterable[Condition] = (CLEAR,), wanted: Container[str] | None = None
     ) -> Iterator[tuple[str, Condition, Snapshot]]:
-        """Sample tokens and snapshots, each under every condition."""
+        """Sample tokens and snapshots, each under every condition; only the wanted tokens, if some are named."""
         conditions = tuple(conditions)
         for scene in scenes:
             previous = None
             for token in self.reader.samples(scene):
                 snapshot = self.reader.snapshot(token, self.bundle.spec)
+                if wanted is not None and token not in wanted:
+                    previous = snapshot
+                    continue
                 rig, truth = self.reader.rig(token), self.reader.truth(token, keep_unseen=True)
                 for condition in conditions:
                     yield token, condition, condition.apply(snapshot, rig, previous, truth)
@@ -161,20 +169,44 @@ def evaluate_bundle(
     reader = NuScenesReader(data)
     runner = BundleRunner(bundle, reader, engine=engine)
     refuse_other_classes(runner.bundle, CLASSES, "nuscenes-devkit")
+    nusc = open_devkit(data, reader.version)
+    scores = evaluate_runner(runner, nusc, scenes_of(reader, splits), subsets, out, conditions)
+    (out / "metrics.json").write_text(json.dumps(scores, indent=1) + "\n")
+    return scores
+
+
+def evaluate_runner(
+    runner: BundleRunner,
+    nusc: NuScenes,
+    scenes: Iterable[str],
+    subsets: dict[str, tuple[Modality, ...]],
+    out: Path,
+    conditions: tuple[Condition, ...] = (CLEAR,),
+    wanted: Container[str] | None = None,
+) -> Scores:
+    """Official metrics of anything that detects in keyframes.
+
+    Args:
+        runner: It detects.
+        nusc: The devkit's tables.
+        scenes: Scenes to score.
+        subsets: Modalities by name.
+        out: Folder for results files.
+        conditions: Weather and corruptions.
+        wanted: Sample tokens to score; all without it.
+    """
     results: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {
         (str(condition), name): {} for condition in conditions for name in subsets
     }
-    for token, condition, snapshot in runner.snapshots(scenes_of(reader, splits), conditions):
-        pose = reader.global_SE3_base(token)
+    for token, condition, snapshot in runner.snapshots(scenes, conditions, wanted):
+        pose = runner.reader.global_SE3_base(token)
         for name, sensors in subsets.items():
             boxes = runner.detect(token, snapshot, sensors).boxes
             results[str(condition), name][token] = result_rows(token, boxes, pose)
-    nusc = open_devkit(data, reader.version)
     scores: Scores = {str(condition): {} for condition in conditions}
     for (condition, name), rows in results.items():
         use = {f"use_{m}": m in subsets[name] for m in DETECTING} | {"use_map": False, "use_external": False}
         folder = out / re.sub(r"[^\w.=-]+", "_", condition) / name.replace(" ", "_")
         scores[condition][name] = m = score(nusc, rows, folder, use)
         log.info("%s, %s: mAP %.3f, NDS %.3f", condition, name, m["mean_ap"], m["nd_score"])
-    (out / "metrics.json").write_text(json.dumps(scores, indent=1) + "\n")
     return scores
