@@ -17,7 +17,7 @@ from launch.actions import (
 )
 from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, NotEqualsSubstitution, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
@@ -35,7 +35,11 @@ ARGUMENTS = (
     ("calibration", "", "File for sensors without /tf_static or CameraInfo; as in params_file when empty"),
     ("use_sim_time", "false", "Take the time from /clock, as simulators and bags at another rate publish it"),
     ("respawn", "true", "Start the node again when it ends unexpectedly, 2 s later and at most 5 times"),
-    ("bag", "", "Bag or nuScenes folder to play into the node, as replay.launch.py does; none when empty"),
+    (
+        "bag",
+        "",
+        "Bag or nuScenes folder to play into the node, with the arguments of replay.launch.py; none when empty",
+    ),
     ("rviz", "false", "Show clouds, boxes, velocities and the front camera in RViz"),
     (
         "dds_profile",
@@ -54,23 +58,19 @@ RETRIES = {"respawn_max_retries": 5} if COUNTS_RETRIES else {}
 def generate_launch_description() -> LaunchDescription:
     """Build what `ros2 launch` runs."""
     arguments = [DeclareLaunchArgument(name, default_value=d, description=text) for name, d, text in ARGUMENTS]
-    bag, namespace, profile = (LaunchConfiguration(name) for name in ("bag", "namespace", "dds_profile"))
+    profile = LaunchConfiguration("dds_profile")
     return LaunchDescription(
         [
             *arguments,
             SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", profile),
             SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", profile),
             OpaqueFunction(function=perception),
-            IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(PathJoinSubstitution([SHARE, "launch", "replay.launch.py"])),
-                launch_arguments={"bag": bag, "namespace": namespace, "dds_profile": profile}.items(),
-                condition=IfCondition(NotEqualsSubstitution(bag, "")),
-            ),
+            OpaqueFunction(function=replay),
             Node(
                 package="rviz2",
                 executable="rviz2",
                 name="rviz",
-                namespace=namespace,
+                namespace=LaunchConfiguration("namespace"),
                 arguments=["-d", PathJoinSubstitution([SHARE, "config", "perception.rviz"])],
                 parameters=[{"use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)}],
                 condition=IfCondition(LaunchConfiguration("rviz")),
@@ -98,3 +98,12 @@ def perception(context: LaunchContext) -> list[Node]:
             output="screen",
         )
     ]
+
+
+def replay(context: LaunchContext) -> list[IncludeLaunchDescription]:
+    """What plays the bag, when one is given."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in ("bag", "namespace", "dds_profile")}
+    if not given["bag"]:
+        return []
+    file = PathJoinSubstitution([SHARE, "launch", "replay.launch.py"])
+    return [IncludeLaunchDescription(PythonLaunchDescriptionSource(file), launch_arguments=given.items())]

@@ -106,9 +106,10 @@ def start(monkeypatch, repository):
         script["generate_launch_description"]()
         defaults = {name: "" if default is None else default for name, default, _ in script["ARGUMENTS"]}
         context = {name: value if isinstance(value, str) else "a file" for name, value in defaults.items()} | arguments
-        (opaque,) = (m.kwargs["function"] for m in made if "function" in m.kwargs)
-        (node,) = opaque(context)
-        return node.kwargs
+        given = [m.kwargs["function"](context) for m in made if "function" in m.kwargs]
+        (node,) = given[0]
+        included = [action.kwargs for actions in given[1:] for action in actions]
+        return node.kwargs | {"included": included}
 
     return run
 
@@ -134,6 +135,12 @@ def test_only_what_is_given_counts_more_than_the_parameter_file(start):
     assert (given["bundle"].args, given["bundle"].kwargs) == (("2024",), {"value_type": str})
     assert given["autodetect"] is True
     assert set(given) == {"bundle", "autodetect", "use_sim_time"}
+
+
+def test_a_bag_is_played_only_when_it_is_given(start):
+    assert start("perception")["included"] == []
+    (replay,) = start("perception", bag="drive.mcap", namespace="/v1")["included"]
+    assert dict(replay["launch_arguments"]) == {"bag": "drive.mcap", "namespace": "/v1", "dds_profile": "a file"}
 
 
 def test_replay_hands_on_what_its_node_understands(start):
