@@ -12,7 +12,7 @@ import numpy as np
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.rig import Sensor
-from peft_dml_ros.core.typing import FloatArray, UInt8Array
+from peft_dml_ros.core.typing import BoolArray, FloatArray, Int32Array, UInt8Array
 
 Colour: TypeAlias = tuple[int, int, int]
 
@@ -51,29 +51,32 @@ def draw_wires(
         pixels: (H, W, 3), drawn into.
         boxes: In the frame that `matrix` starts from.
         matrix: (3, 4) to homogeneous pixels.
-        colours: One per box, in the channel order of `pixels`.
+        colours: One per box, in the channel order of `pixels`; boxes of one colour are drawn together.
         thickness_px: Of the lines.
     """
+    # A few calls for all boxes: a live overlay must not hold the interpreter while the detector wants it.
     corners = boxes.corners_m()
     homogeneous = np.concatenate([corners, np.ones((*corners.shape[:2], 1))], axis=2) @ matrix.T
-    for projected, colour in zip(homogeneous, colours, strict=True):
-        for a, b in EDGES:
-            ends = _clip(projected[a], projected[b])
-            if ends is not None:
-                cv2.line(pixels, _pixel(ends[0]), _pixel(ends[1]), colour, thickness_px, cv2.LINE_AA)
+    ends = homogeneous[:, np.array(EDGES)].reshape(-1, 2, 3)
+    owners = np.repeat(np.arange(len(boxes)), len(EDGES))
+    segments, shown = _segments_px(ends)
+    of_colour: dict[Colour, list[int]] = {}
+    for i, colour in enumerate(colours):
+        of_colour.setdefault(colour, []).append(i)
+    for colour, members in of_colour.items():
+        lines = segments[shown & np.isin(owners, members)]
+        cv2.polylines(pixels, list(lines), isClosed=False, color=colour, thickness=thickness_px, lineType=cv2.LINE_AA)
 
 
-def _clip(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray] | None:
-    """The part of a segment in front of the camera; None when there is none."""
-    if max(a[2], b[2]) < NEAR_M:
-        return None
-    if a[2] < NEAR_M:
-        a = a + (b - a) * (NEAR_M - a[2]) / (b[2] - a[2])
-    if b[2] < NEAR_M:
-        b = b + (a - b) * (NEAR_M - b[2]) / (a[2] - b[2])
-    return a, b
+def _segments_px(ends: FloatArray) -> tuple[Int32Array, BoolArray]:
+    """Ends (M, 2, 2) in pixels of segments (M, 2, 3) in homogeneous ones, and which lie in front of the camera in part.
 
-
-def _pixel(point: FloatArray) -> tuple[int, int]:
-    x, y = np.clip(point[:2] / point[2], -1e4, 1e4)
-    return round(float(x)), round(float(y))
+    What lies behind is cut off.
+    """
+    depth = ends[:, :, 2]
+    shown: BoolArray = depth.max(axis=1) >= NEAR_M
+    run = depth[:, ::-1] - depth
+    share = np.divide(NEAR_M - depth, run, out=np.zeros_like(depth), where=(depth < NEAR_M) & (run > 0))
+    cut = ends + share[:, :, None] * (ends[:, ::-1] - ends)
+    pixels = np.clip(cut[:, :, :2] / np.maximum(cut[:, :, 2:], NEAR_M), -1e4, 1e4)
+    return np.round(pixels).astype(np.int32), shown
