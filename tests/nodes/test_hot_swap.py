@@ -11,8 +11,13 @@ from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray, VisionInfo
 
+from peft_dml_ros.core.bundle import MANIFEST
+from peft_dml_ros.core.errors import BundleError
+from peft_dml_ros.core.signature import make_keys, sign
 from peft_dml_ros.datasets.conversions import lidar_to_msg, stamp_ns_from_msg, tf_static_to_msg
 from peft_dml_ros.nodes.factory import RclpyFactory
+from peft_dml_ros.nodes.parameter_file import NodeParams
+from peft_dml_ros.nodes.pipeline import Pipeline
 from peft_dml_ros.nodes.subscribing import LATCHED
 from tests.support import scenes
 from tests.support.random_bundle import make_random_bundle
@@ -91,3 +96,13 @@ def test_a_model_is_swapped_without_losing_a_frame_and_a_bad_one_is_rolled_back(
         assert [m.method.partition(" ")[0] for m in vehicle.models] == ["first", "second"]
         assert node.stop() == 0
         assert "Traceback" not in node.text
+
+
+def test_only_a_model_of_whom_the_node_trusts_is_loaded(tmp_path):
+    pytest.importorskip("cryptography")
+    bundle, secret = make_random_bundle(tmp_path / "bundle"), tmp_path / "key"
+    wanted = NodeParams(bundle=str(bundle), trusted_key=make_keys(secret).text)
+    with pytest.raises(BundleError, match="is not signed"):
+        Pipeline(wanted)
+    sign(bundle / MANIFEST, secret)
+    assert Pipeline(wanted).bundle.manifest.name == "random"
