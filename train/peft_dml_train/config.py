@@ -81,7 +81,7 @@ class LossConfig(Section):
     instance: float = Field(0.05, description="An object seen by two sensors is nearer to itself than to its like")
     instance_margin: float = 0.1
     consistency: float = 0.5
-    gate: float = 0.2
+    gate: float = 0.4
     depth: float = 0.3
     single: float = Field(0.3, description="Heat map from each modality alone")
     code: tuple[float, ...] = Field(
@@ -103,7 +103,9 @@ class DropoutConfig(Section):
     stale_s: float = 0.6
     corruption: float = 0.3
     harmed_portion: float = Field(
-        0.25, ge=0, description="Share of the frames held once more in weather or corrupted; half of the corrupted ones"
+        0.25,
+        ge=0,
+        description="Share of the frames held once more in weather or corrupted; drawn half as often as `corruption`",
     )
     late_s: float = Field(0.08, description="Ages are raised by up to this: live streams are older than keyframes")
 

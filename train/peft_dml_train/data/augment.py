@@ -84,7 +84,7 @@ def degrade(frame: Frame, config: DropoutConfig, strength: float, spec: ModelSpe
         frame = _lose_cameras(frame, config.single_camera * strength, draw)
     if draw.random() >= config.corruption * strength:
         return frame
-    victim = str(draw.choice(MODALITIES, p=(0.3, 0.4, 0.2, 0.05, 0.05)))
+    victim = str(draw.choice(MODALITIES, p=(0.3, 0.35, 0.29, 0.03, 0.03)))
     return _corrupt(frame, victim, spec, draw)
 
 

@@ -157,7 +157,7 @@ class BatchStream:
         config: Recipe.
         stage: Batch size and augmentation.
         seed: Of all draws.
-        harmed: Frames in weather or corrupted; half of all corrupted samples come from here.
+        harmed: Frames in weather or corrupted; half as many samples as `corruption` says come from here.
     """
 
     def __init__(
