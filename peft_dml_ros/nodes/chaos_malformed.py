@@ -96,7 +96,7 @@ def absurd_cloud(msg: Any, rng: Rng) -> None:
         data = np.frombuffer(bytes(msg.data), np.uint8).copy()
         usable = len(data) // 4 * 4
         struck = rng.random(usable // 4) < rng.random()
-        data[:usable].view(np.float32)[struck] = np.float32(_pick(rng, (*FLOATS[:3], 1e+38, -1e+38)))
+        data[:usable].view(np.float32)[struck] = np.float32(_pick(rng, (*FLOATS[:3], 1e38, -1e38)))
         msg.data = data.tobytes()
         msg.is_bigendian = bool(rng.integers(2))
 

@@ -46,6 +46,8 @@ QUEUE: Final[dict[Modality | None, int]] = {"lidar": 3, "radar": 5, "camera": 3,
 """Messages the middleware keeps while the executor is busy: a quarter of a second at usual rates."""
 
 
+FAST: Final = 50
+"""Topics with so long a queue are taken empty at each turn."""
 INFO: Final = " calibration"
 SHAPE_TOLERANCE: Final = 0.02
 """Images and calibration may differ in scale, but not in shape: rounding at an eighth of the size is within this."""
@@ -105,6 +107,7 @@ class Intake:
             lambda cdr: self._guard(name, lambda: self._on_measurement(name, decode, kind, cdr)),
             depth=QUEUE[modality],
             raw=True,
+            drain=QUEUE[modality] >= FAST,
         )
 
     def _listen_to_calibration(self, camera: str, topic: str) -> FittingSubscription:

@@ -90,9 +90,10 @@ class FittingSubscription:
         raw: bool = False,
         latched: bool = False,
         count_lost: bool = False,
+        drain: bool = False,
     ) -> None:
         self._node, self._type, self.callback = node, message_type, callback
-        self._depth, self._raw, self._latched = depth, raw, latched
+        self._depth, self._raw, self._latched, self._drain = depth, raw, latched, drain
         # An executor looks at every event of every subscription each time it waits: half of its work, when left on.
         on_lost = self._on_lost if count_lost else None
         self._events = SubscriptionEventCallbacks(message_lost=on_lost, use_default_callbacks=False)
@@ -125,8 +126,24 @@ class FittingSubscription:
 
     def _subscribe(self) -> Any:
         return self._node.create_subscription(
-            self._type, self.topic, self.callback, self.qos, event_callbacks=self._events, raw=self._raw
+            self._type,
+            self.topic,
+            self._deliver if self._drain else self.callback,
+            self.qos,
+            event_callbacks=self._events,
+            raw=self._raw,
         )
+
+    def _deliver(self, first: Any) -> None:
+        """Hand on all that waits: of an executor that takes one a turn, a busy machine would fall behind."""
+        self.callback(first)
+        handle = self._subscription.handle
+        for _ in range(self._depth):
+            with handle:
+                taken = handle.take_message(self._type, self._raw)
+            if taken is None:
+                return
+            self.callback(taken[0])
 
     def _on_lost(self, info: Any) -> None:
         self.lost += info.total_count_change

@@ -6,8 +6,10 @@ import time
 import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
@@ -107,6 +109,22 @@ def test_the_profile_fits_every_publisher():
     assert fitting_qos([LATCHED], depth=3).durability == LATCHED.durability
     assert fitting_qos([LATCHED, RELIABLE], depth=3).durability == RELIABLE.durability
     assert fitting_qos([], depth=3, latched=True).durability == LATCHED.durability
+
+
+def test_a_topic_that_fell_behind_is_taken_empty_in_one_turn(ros_node, executor):
+    heard = []
+    FittingSubscription(ros_node, PointCloud2, "fast/points", heard.append, depth=50, raw=True, drain=True)
+    driver = ros_node.create_publisher(PointCloud2, "fast/points", 50)
+    spin_until(executor, driver.get_subscription_count)
+    for width in range(30):
+        driver.publish(PointCloud2(width=width))
+    assert driver.wait_for_all_acked(Duration(seconds=5))
+    turns = 0
+    while len(heard) < 30 and turns < 20:
+        executor.spin_once(timeout_sec=0.2)
+        turns += 1
+    assert [deserialize_message(cdr, PointCloud2).width for cdr in heard] == list(range(30))
+    assert turns < 10
 
 
 def test_a_best_effort_driver_that_comes_later_is_heard(ros_node, executor):

@@ -27,7 +27,8 @@ def fuzz(bench: Bench, messages: int, live_messages: int, seed: int) -> dict[str
         seed: Of what is wrong with them.
     """
     inside = _inside(bench, messages, seed)
-    wire = _over_dds(bench, live_messages, seed)
+    nothing = {"crashes": 0, "messages": 0, "longest_gap_s": 0.0}
+    wire = _over_dds(bench, live_messages, seed) if live_messages else nothing
     crashes = inside.pop("crashes") + wire.pop("crashes")
     hangs = inside.pop("hangs") + (wire["longest_gap_s"] > HANG_S)
     total = inside.pop("messages") + wire["messages"]

@@ -154,7 +154,7 @@ class Judge:
 
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
-        calm = self._between(BEGIN_S - 2.5, BEGIN_S)
+        calm = self._between(BEGIN_S - 2.0, BEGIN_S)
         self.calm_interval_s = longest_interval_s(calm)
 
     def __call__(self, phases: Iterable[Phase]) -> list[Cell]:
@@ -167,7 +167,7 @@ class Judge:
             cells += [self._onset(phase, sensor, name), self._recovery(phase, name, sensor, [sensor])]
         if phase.silent:
             label = " + ".join(phase.silent)
-            sensors = [s for s in self._seen.received if kind_of(s) in phase.silent]
+            sensors = [s for s in self._seen.sent if kind_of(s) in phase.silent]
             cells += [self._combination(phase, label), self._recovery(phase, "silence", label, sensors)]
         return cells
 
@@ -204,7 +204,7 @@ class Judge:
         living = {"lidar", "camera", "radar"} - set(phase.silent)
         if living:
             return Cell("silence", label, "onset", None, None, self._boxes_stop(phase))
-        ages_s = (max_age_s(s) + period_s(s) for s in self._seen.received if kind_of(s) in phase.silent)
+        ages_s = (max_age_s(s) + period_s(s) for s in self._seen.sent if kind_of(s) in phase.silent)
         limit_s = max(ages_s, default=0.0) + 4 * TOLERANCE_S
         blind = [f for f in frames if f.blind]
         if not blind:
