@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -76,10 +76,8 @@ def engines(
     import json
 
     from rich.console import Console
-    from rich.table import Table
 
     from peft_dml_ros.bench.engines import QUICK, EngineBenchmark, EnginePlan
-    from peft_dml_ros.bench.engines import compare as compared
 
     console = Console(stderr=True)
     older = json.loads(compare.read_text(encoding="utf-8")) if compare else None
@@ -87,6 +85,91 @@ def engines(
     with console.status("loading") as status:
         plan = QUICK if quick else EnginePlan()
         report = EngineBenchmark(plan, bundle, int8 or None, repository, status.update).run()
+    _tell(report, out, older)
+
+
+@bench.command("live")
+def live(
+    out: Annotated[Path, typer.Option(help="File to write")] = Path("bench/live.json"),
+    bundle: Annotated[str, typer.Option(help="Bundle to measure: folder or name")] = "demo",
+    minutes: Annotated[float, typer.Option(min=0.1, max=1440.0, help="With all sensors; subsets come on top")] = 10.0,
+    image_width: Annotated[int, typer.Option(min=64, max=1600, help="Width of the pictures, 16:9")] = 704,
+    threads: Annotated[int, typer.Option(min=0, max=64, help="Of the engine, as the node's parameter")] = 2,
+    engine: Annotated[str, typer.Option(help="As the node's parameter")] = "onnxruntime",
+    drive: Annotated[Optional[Path], typer.Option(help="Drive this bag in circles, instead of a simulated one")] = None,
+    compare: Annotated[Optional[Path], typer.Option(help="An older file, to stand beside the new one")] = None,
+    domain_id: Annotated[int, typer.Option(min=0, max=232, help="ROS domain, apart from any vehicle")] = 79,
+    quick: Annotated[bool, typer.Option("--quick", help="Everything once, in seconds; figures of no worth")] = False,
+) -> None:
+    """The real node over DDS at nuScenes' rates: latency, overhead beyond the engines, pace, memory, every drop.
+
+    Takes the minutes asked for, and three more: for the simulated drive, and for subsets of the sensors.
+    """
+    import os
+    from dataclasses import replace
+    from tempfile import TemporaryDirectory
+
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from rich.console import Console
+
+    from peft_dml_ros.bench.live import QUICK, LivePlan
+    from peft_dml_ros.bench.summary import read_report
+    from peft_dml_ros.cli.bench_live import LiveOptions, run_live
+    from peft_dml_ros.cli.children import ended_in_order
+    from peft_dml_ros.cli.environment import alone_in, require_ros
+    from peft_dml_ros.core.errors import ConfigError
+
+    require_ros()
+    if compare and not compare.is_file():
+        raise ConfigError(f"--compare {compare}: there is no such file")
+    older = read_report(compare) if compare else None
+    plan = QUICK if quick else replace(LivePlan(), minutes=minutes, image_width_px=image_width)
+    options = LiveOptions(bundle, threads, engine, drive, domain_id, Path(__file__).resolve().parents[2])
+    console = Console(stderr=True)
+    with (
+        ended_in_order(),
+        alone_in(domain_id),
+        TemporaryDirectory(prefix="peft_dml_bench_") as scratch,
+        console.status("starting") as status,
+    ):
+        report = run_live(plan, options, Path(scratch), status.update)
+    _tell(report, out, older)
+
+
+@bench.command("summary")
+def summary(
+    engines_file: Annotated[Path, typer.Option("--engines", help="Of `bench engines`")] = Path("bench/engines.json"),
+    live_file: Annotated[Path, typer.Option("--live", help="Of `bench live`")] = Path("bench/live.json"),
+    out: Annotated[Path, typer.Option(help="File to write")] = Path("bench/summary.json"),
+) -> None:
+    """Gather the figures that have a target; what was not measured is null, with the reason."""
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from peft_dml_ros.bench.summary import ENGINES, LIVE, TARGETS, read_report, summarise
+
+    gathered = summarise({ENGINES: read_report(engines_file), LIVE: read_report(live_file)})
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(gathered, indent=1) + "\n", encoding="utf-8")
+    table = Table("figure", "value", "target", "")
+    for name, target in TARGETS.items():
+        verdict = {True: "met", False: "[red]missed[/]", None: gathered["missing"].get(name, "")}
+        value = "–" if gathered[name] is None else f"{gathered[name]:g}"
+        table.add_row(name, value, target.words, verdict[gathered["met"].get(name)])
+    Console().print(table)
+
+
+def _tell(report: dict[str, Any], out: Path, older: dict[str, Any] | None) -> None:
+    """Write the file; show its summary, and an older file beside it."""
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from peft_dml_ros.bench.engines import compare
+
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     table = Table("figure", "value")
@@ -95,6 +178,6 @@ def engines(
     Console().print(table)
     if older is not None:
         beside = Table("figure", "before", "now", "ratio")
-        for name, before, now in sorted(compared(older, report)):
+        for name, before, now in sorted(compare(older, report)):
             beside.add_row(name, f"{before:g}", f"{now:g}", f"{now / before:.2f}" if before else "")
         Console().print(beside)

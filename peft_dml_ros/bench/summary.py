@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures that have a target, gathered from the other benchmarks' files; what is missing is null, with a reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from peft_dml_ros.core.errors import DataError
+
+Report: TypeAlias = dict[str, Any]
+
+ENGINES, LIVE = "engines", "live"
+COMMANDS: Final = {
+    ENGINES: "peft-dml bench engines --int8 BUNDLE",
+    LIVE: "peft-dml bench live",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One figure of the summary.
+
+    Attributes:
+        source: File that it comes from.
+        most: What it may be at most; None where `least` holds.
+        least: What it must be at least.
+        absolute: The sign does not matter.
+        needs: What the source lacks when it has no such figure, in words.
+    """
+
+    source: str
+    most: float | None = None
+    least: float | None = None
+    absolute: bool = False
+    needs: str = ""
+
+    def met(self, value: float) -> bool:
+        """Whether a figure is within the target."""
+        held = abs(value) if self.absolute else value
+        return (self.most is None or held <= self.most) and (self.least is None or held >= self.least)
+
+    @property
+    def words(self) -> str:
+        """E.g. `<= 1.2`."""
+        sign = "±" if self.absolute else "<= "
+        return f"{sign}{self.most:g}" if self.most is not None else f">= {self.least:g}"
+
+
+INT8: Final = "the benchmark was not given the bundle in 8 bit: --int8"
+TARGETS: Final[Mapping[str, Target]] = {
+    "overhead_ratio_p50": Target(LIVE, most=1.2),
+    "overhead_ratio_p99": Target(LIVE, most=2.0),
+    "hz_held": Target(LIVE, least=9.95),
+    "drops_unaccounted": Target(LIVE, most=0),
+    "rss_mb": Target(LIVE, most=700),
+    "rss_growth_pct": Target(LIVE, most=2.0, absolute=True, needs="the run was too short"),
+    "int8_over_fp32": Target(ENGINES, most=0.65, needs=INT8),
+    "int8_nds_loss": Target(ENGINES, most=0.5, needs=f"{INT8}, or one of the two was not evaluated with --record"),
+    "ort_over_eager": Target(ENGINES, most=0.6, needs="the training project is not installed: make setup-test"),
+    "cloud_decode_ms": Target(ENGINES, most=0.3),
+    "pillars_270k_ms": Target(ENGINES, most=12),
+    "jpeg6_ms": Target(ENGINES, most=25),
+    "nms500_ms": Target(ENGINES, most=2),
+    "configure_to_active_s": Target(LIVE, most=5),
+}
+"""By name, in the order of the table."""
+
+
+def read_report(path: Path) -> Report | None:
+    """A benchmark's file; None where there is none.
+
+    Raises:
+        DataError: it is no benchmark's file.
+    """
+    if not path.is_file():
+        return None
+    try:
+        report: Report = json.loads(path.read_text(encoding="utf-8"))
+        report["summary"].items()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"{path} is no benchmark's file ({type(error).__name__}: {error}); make it again"
+        raise DataError(msg) from error
+    return report
+
+
+def summarise(reports: Mapping[str, Report | None]) -> Report:
+    """One figure for each target.
+
+    Args:
+        reports: By source, `engines` and `live`; None for what was not measured.
+    """
+    figures: Report = {}
+    missing: dict[str, str] = {}
+    for name, target in TARGETS.items():
+        report = reports.get(target.source)
+        figures[name] = None if report is None else report["summary"].get(name)
+        if figures[name] is None:
+            told = target.needs or "the file has no such figure"
+            not_run = f"{target.source} was not measured: {COMMANDS[target.source]}"
+            missing[name] = not_run if report is None else told
+    known = {name: value for name, value in figures.items() if value is not None}
+    return {
+        **figures,
+        "targets": {name: target.words for name, target in TARGETS.items()},
+        "met": {name: TARGETS[name].met(value) for name, value in known.items()},
+        "missing": missing,
+        "conditions": {source: _conditions(report) for source, report in reports.items() if report is not None},
+    }
+
+
+def _conditions(report: Report) -> Report:
+    """Where and on what a file was made."""
+    kept = ("bundle", "machine", "software", "load_average", "vehicle", "node")
+    return {key: report[key] for key in kept if key in report}

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from peft_dml_ros.bench.summary import ENGINES, LIVE, TARGETS, read_report, summarise
+from peft_dml_ros.cli.main import app
+from peft_dml_ros.core.errors import DataError
+
+ISSUE = (
+    "overhead_ratio_p50, overhead_ratio_p99, hz_held, drops_unaccounted, rss_mb, rss_growth_pct, int8_over_fp32, "
+    "int8_nds_loss, ort_over_eager, cloud_decode_ms, pillars_270k_ms, jpeg6_ms, nms500_ms, configure_to_active_s"
+)
+GOOD = {
+    LIVE: {
+        "overhead_ratio_p50": 1.1,
+        "overhead_ratio_p99": 1.9,
+        "hz_held": 10.0,
+        "drops_unaccounted": 0,
+        "rss_mb": 500.0,
+        "rss_growth_pct": -0.4,
+        "configure_to_active_s": 3.0,
+    },
+    ENGINES: {
+        "int8_over_fp32": 0.5,
+        "int8_nds_loss": 0.2,
+        "ort_over_eager": 0.59,
+        "cloud_decode_ms": 0.2,
+        "pillars_270k_ms": 6.0,
+        "jpeg6_ms": 18.0,
+        "nms500_ms": 0.3,
+        # What the frame without ROS has of its own is not what the node has.
+        "rss_mb": 440.0,
+    },
+}
+
+
+def reports(**changed):
+    return {source: {"summary": figures | changed, "bundle": "demo"} for source, figures in GOOD.items()}
+
+
+def test_every_figure_that_is_asked_for_is_there_and_meets_its_target():
+    found = summarise(reports())
+    assert list(TARGETS) == ISSUE.split(", ")
+    assert found.keys() >= TARGETS.keys()
+    assert found["met"] == dict.fromkeys(TARGETS, True)
+    assert found["missing"] == {}
+    assert found["rss_mb"] == 500.0
+    assert found["conditions"][LIVE] == {"bundle": "demo"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("overhead_ratio_p99", 2.1), ("hz_held", 9.9), ("rss_growth_pct", -2.5), ("drops_unaccounted", 1)],
+)
+def test_a_miss_is_a_miss(name, value):
+    assert {n for n, met in summarise(reports(**{name: value}))["met"].items() if not met} == {name}
+
+
+def test_what_is_missing_is_null_and_says_why():
+    found = summarise({LIVE: None, ENGINES: reports(int8_over_fp32=None)[ENGINES]})
+    assert found["hz_held"] is None
+    assert found["missing"]["hz_held"] == "live was not measured: peft-dml bench live"
+    assert "--int8" in found["missing"]["int8_over_fp32"]
+    assert "hz_held" not in found["met"]
+    assert found["jpeg6_ms"] == 18.0
+
+
+def test_command_writes_the_file_and_tells_misses(tmp_path):
+    live, out = tmp_path / "live.json", tmp_path / "summary.json"
+    live.write_text(json.dumps(reports(hz_held=8.0)[LIVE]))
+    call = ["bench", "summary", "--live", str(live), "--engines", str(tmp_path / "none.json"), "--out", str(out)]
+    done = CliRunner().invoke(app, call)
+    assert done.exit_code == 0, done.output
+    assert "missed" in done.output
+    assert json.loads(out.read_text())["met"]["hz_held"] is False
+
+
+def test_another_file_is_refused_by_name(tmp_path):
+    path = tmp_path / "other.json"
+    path.write_text("[1]")
+    with pytest.raises(DataError, match=r"other\.json is no benchmark's file"):
+        read_report(path)
+    assert read_report(tmp_path / "none.json") is None
