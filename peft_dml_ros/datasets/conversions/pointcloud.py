@@ -15,6 +15,9 @@ _FORMATS: Final = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4"
 DATATYPES: Final = {np.dtype(name).str[1:]: code for code, name in _FORMATS.items()}
 """The inverse, for encoding."""
 
+MAX_POINTS: Final = 8_000_000
+"""Points of a cloud beyond this are refused: fields that overlap in a byte would make twenty of it."""
+
 _LARGEST_STEP: Final = 1 << 20
 """No point is larger than this; numpy's types are, at 2 GiB, limited as well."""
 
@@ -40,6 +43,8 @@ def cloud_view(msg: Any, wanted: Sequence[str]) -> AnyArray:
         _fail(msg, f"point_step {point_step} x width {width} does not fit into row_step {row_step}")
     if (height * width and not point_step) or point_step > _LARGEST_STEP:
         _fail(msg, f"point_step is {point_step}")
+    if height * width > MAX_POINTS:
+        _fail(msg, f"{height} x {width} points, at most {MAX_POINTS} are taken")
     layout = _layout(msg, wanted, max(point_step, 1))
     if not height * width or layout is None:
         names = (
