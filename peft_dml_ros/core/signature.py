@@ -73,8 +73,10 @@ def make_keys(secret: Path) -> PublicKey:
     Raises:
         ConfigError: one of the files exists.
     """
-    private = _library("hazmat.primitives.asymmetric.ed25519").Ed25519PrivateKey.generate()
-    key_id, seed, raw = secrets.token_bytes(8), private.private_bytes_raw(), private.public_key().public_bytes_raw()
+    key_id, seed = secrets.token_bytes(8), secrets.token_bytes(32)
+    private = _library("hazmat.primitives.asymmetric.ed25519").Ed25519PrivateKey.from_private_bytes(seed)
+    form = _library("hazmat.primitives.serialization")
+    raw = private.public_key().public_bytes(form.Encoding.Raw, form.PublicFormat.Raw)
     public = PublicKey(key_id, raw)
     checksum = hashlib.blake2b(_ALGORITHM + key_id + seed + raw, digest_size=32).digest()
     blob = _ALGORITHM + _UNENCRYPTED + _CHECKSUM + bytes(48) + key_id + seed + raw + checksum
