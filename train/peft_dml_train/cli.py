@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`peft-dml-train`: import-weights, pretrain, finetune, export, convert, evaluate, gate-plot."""
+"""`peft-dml-train`: import-weights, pretrain, finetune, export, convert, evaluate, gate-plot, and the evidence."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from peft_dml_train.cli_experiments import register
 
 if TYPE_CHECKING:
     from peft_dml_train.config import TrainConfig
@@ -207,6 +209,8 @@ def gate_plot(
         plot_gate(measure_gate(bundle, data, tuple(split or recipe.splits.test), frames), out)
         typer.echo(out)
 
+
+register(app)
 
 if __name__ == "__main__":
     app()

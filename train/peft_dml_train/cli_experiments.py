@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of the evidence: robustness, ablate, ranks, zero-shot, domains, baselines, cost and report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Recipe(str, Enum):
+    """A shipped recipe."""
+
+    tiny = "tiny"
+    demo = "demo"
+    nuscenes = "nuscenes"
+
+
+ABOUT = {
+    "robustness": "All sensor subsets, lost and late sensors, weather, MultiCorrupt.",
+    "ablate": "Ours with one component left out.",
+    "ranks": "LoRA ranks, full fine-tuning, head only, from scratch: scores, time, memory, file size.",
+    "zero-shot": "Modality-class pairs never trained together; retrieval between modalities.",
+    "domains": "Another sensor layout, town, speed, weather: before and after adapting.",
+    "baselines": "Zero-filled concatenation, averaging and specialists in the same harness.",
+    "cost": "Parameters, operations, latency and CPU seconds by subset.",
+}
+
+
+def _command(name: str) -> Callable[..., None]:
+    def command(
+        data: Annotated[Path, typer.Option("--data", help="nuScenes folder, real or simulated")],
+        config: Annotated[Recipe, typer.Option("--config", help="Recipe")] = Recipe.tiny,
+        layout_data: Annotated[
+            Path | None, typer.Option(help="Scenes of another sensor layout; DATA_layout if that is there")
+        ] = None,
+        runs: Annotated[Path, typer.Option(help="Folder for trained weights, shared by all commands")] = Path(
+            "runs/evidence"
+        ),
+        out: Annotated[Path, typer.Option(help="Folder for results")] = Path("docs/results"),
+        jobs: Annotated[int, typer.Option(min=1, help="Cells at once")] = 1,
+        minutes: Annotated[float, typer.Option(min=0, help="After so many no new stage begins; 0 for no limit")] = 0.0,
+        seeds: Annotated[int, typer.Option(min=0, help="Seeds of a cell at most; 0 for all")] = 0,
+        frames: Annotated[int, typer.Option(min=0, help="Keyframes to score at most; 0 for all")] = 0,
+        cell: Annotated[list[str] | None, typer.Option(help="Only these cells; repeatable")] = None,
+        overrides: Annotated[list[str] | None, typer.Option("--set", help="Override in every cell; repeatable")] = None,
+        device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+        show: Annotated[bool, typer.Option("--list", help="Only list the cells and whether they are finished")] = False,
+    ) -> None:
+        from peft_dml_ros.core.errors import PeftDmlError
+        from peft_dml_train.experiments.budgets import BUDGETS, recipe_file
+        from peft_dml_train.experiments.catalog import COMMANDS, choose
+        from peft_dml_train.experiments.runner import Setting, finished, run_cells
+        from peft_dml_train.loop.stages import start_logging
+
+        start_logging()
+        beside = data.with_name(f"{data.name}_layout")
+        setting = Setting(
+            config.value,
+            recipe_file(config.value),
+            data,
+            layout_data or (beside if beside.is_dir() else None),
+            runs,
+            out,
+            (*BUDGETS[config.value], *(overrides or ())),
+            device,
+            frames,
+            minutes or float("inf"),
+        )
+        failed = False
+        try:
+            cells = choose(COMMANDS[name](), cell or [])
+            if show:
+                bench = setting.bench(float("inf"))
+                for c in cells:
+                    states = " ".join(
+                        f"s{s}:{'done' if finished(setting, bench, c, s) else '-'}" for s in c.seeds[: seeds or None]
+                    )
+                    typer.echo(f"{c.name:32} {states:24} {c.about}")
+                return
+            for outcome in run_cells(setting, cells, jobs, seeds):
+                failed |= outcome.state == "failed"
+                typer.echo(f"{outcome.name}: {outcome.state} {outcome.note}".rstrip())
+        except PeftDmlError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from None
+        if failed:
+            raise typer.Exit(1)
+
+    return command
+
+
+def report(
+    results: Annotated[Path, typer.Option(help="Folder with the results")] = Path("docs/results"),
+    page: Annotated[Path, typer.Option(help="Page to write; plots go to images/ beside it")] = Path("docs/results.md"),
+    plots: Annotated[bool, typer.Option(help="Draw the plots as well")] = True,
+) -> None:
+    """Make the results page, its plots and summary.json from the results; nothing is typed by hand."""
+    from peft_dml_train.experiments.report.page import write_report
+
+    for path in write_report(results, page, plots=plots):
+        typer.echo(path)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for name, about in ABOUT.items():
+        app.command(name=name, help=about)(_command(name))
+    app.command(name="report")(report)

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All cells of the evidence, by command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from peft_dml_ros.core.classes import DETECTING
+from peft_dml_ros.core.errors import ConfigError, nearest
+from peft_dml_ros.core.spec import CameraSpec
+from peft_dml_ros.sim.corruptions import MULTICORRUPT
+from peft_dml_ros.sim.vehicle_rig import make_rig
+from peft_dml_train.experiments.cells import EVERY_SUBSET, KEY_SEEDS, OURS, STANDARD, Cell, Mode, Pick, Plan
+from peft_dml_train.experiments.looks import RADAR_NOISE, WITH_RADAR
+
+SEVERITIES = (1, 2, 3)
+CAMERAS = CameraSpec().cameras
+RADARS = tuple(sensor.name for sensor in make_rig().of("radar"))
+WEATHER = ("fog=200", "fog=100", "fog=50", "rain=10", "rain=25", "rain=50", "snow=1", "snow=2.5", "snow=5")
+"""Three severities each: visibility in m, rates in mm/h."""
+
+TARGET_LOOKS = ("clear", "fog=50", "rain=25", "snow=2.5")
+"""Clear air, and the weather that the second stage trains for."""
+
+MAIN_SUBSETS = ("all", "no lidar", "no camera")
+RANKS = (4, 8, 16)
+ZERO_SHOT_CLASSES = ("truck", "bicycle")
+"""Common enough to score, rare enough that most frames stay whole when theirs lose a modality."""
+
+FEW_SCENES = (2, 8, 32, 0)
+"""Scenes to adapt with; 0 for all."""
+
+NO_METRIC = ("losses.alignment=0", "losses.instance=0")
+NO_DROPOUT = tuple(f"dropout.{m}=0" for m in ("lidar", "camera", "radar", "imu", "gnss"))
+NO_HARM = (*NO_DROPOUT, *(f"dropout.{k}=0" for k in ("single_camera", "sweep", "stale", "corruption", "late_s")))
+DETECTION_ALONE = (*NO_METRIC, "losses.consistency=0", "losses.gate=0", "losses.single=0")
+ZERO_FILLED = Plan(base=("network.fusion=concatenate", *NO_HARM, *DETECTION_ALONE))
+AVERAGING = Plan(base=("network.fusion=average", *NO_METRIC, "losses.consistency=0", "losses.gate=0"))
+
+CORRUPTED = tuple(f"{name}/{s}" for name in MULTICORRUPT for s in SEVERITIES)
+RADAR_CORRUPTED = tuple(f"{name}/{s}" for name in RADAR_NOISE for s in SEVERITIES)
+
+
+def robustness() -> list[Cell]:
+    """Ours without some sensors, with worse ones, and in weather."""
+
+    def cell(name: str, about: str, looks: tuple[str, ...], subsets: tuple[str, ...] = ("all",)) -> Cell:
+        return Cell("robustness", name, about, looks=("clear", *looks), subsets=subsets)
+
+    beams = tuple(f"beamsreducing/{s}" for s in SEVERITIES)
+    late = tuple(f"{kind}:{m}" for kind in ("frozen", "delayed") for m in DETECTING)
+    noisy = tuple(f"{look}{WITH_RADAR}" for look in CORRUPTED)
+    return [
+        Cell("robustness", "subsets", "All 31 subsets of five sensors", subsets=EVERY_SUBSET, seeds=KEY_SEEDS),
+        cell("weather", "Fog, rain and snow on all sensors at once", WEATHER, STANDARD),
+        cell("multicorrupt", "MultiCorrupt's ten types at three severities", CORRUPTED),
+        cell("multicorrupt_radar", "The same with four kinds of radar noise on top", (*noisy, *RADAR_CORRUPTED)),
+        cell("one_lost", "One camera or one radar lost", tuple(f"lost:{s}" for s in (*CAMERAS, *RADARS)), MAIN_SUBSETS),
+        cell("beams", "LiDAR with 16, 8 and 4 beams", beams, ("all", "no camera", "lidar only")),
+        cell(
+            "field_of_view",
+            "LiDAR that sees ±90° and ±60° only",
+            ("field_of_view/1", "field_of_view/2"),
+            ("all", "no camera", "lidar only"),
+        ),
+        cell("late", "A modality half a second old, with its true stamps (delayed) or new ones (frozen)", late),
+    ]
+
+
+def ablate() -> list[Cell]:
+    """Ours with one part left out."""
+    parts: tuple[tuple[str, str, Mode, tuple[str, ...]], ...] = (
+        ("ours", "Everything", "peft", ()),
+        ("no_lora", "Without low-rank adapters", "no_lora", ()),
+        ("no_adapters", "Without bottleneck adapters", "no_adapters", ()),
+        ("no_cross_attention", "Without cross-attention: the gate alone weighs", "peft", ("network.fusion=gate",)),
+        ("no_gate", "Without gate: attention alone", "peft", ("network.fusion=attention", "losses.gate=0")),
+        ("no_metric_loss", "Without metric loss", "peft", NO_METRIC),
+        ("no_consistency", "Without consistency", "peft", ("losses.consistency=0",)),
+        ("no_modality_dropout", "Without modality dropout", "peft", NO_DROPOUT),
+        ("no_gate_supervision", "Without gate supervision", "peft", ("losses.gate=0",)),
+    )
+    return [Cell("ablate", name, about, Plan(mode, base), STANDARD, TARGET_LOOKS) for name, about, mode, base in parts]
+
+
+def ranks() -> list[Cell]:
+    """What the second stage may change, on the same data and for the same steps."""
+
+    def cell(name: str, about: str, plan: Plan, *, key: bool = False) -> Cell:
+        return Cell("ranks", name, about, plan, MAIN_SUBSETS, TARGET_LOOKS, seeds=KEY_SEEDS if key else KEY_SEEDS[:1])
+
+    ranked = [
+        cell(f"rank{r}", f"LoRA rank {r}", Plan(adapt=(f"adapters.rank={r}", f"adapters.alpha={2 * r}"))) for r in RANKS
+    ]
+    return [
+        cell("peft", "PEFT at the recipe's own rank", OURS, key=True),
+        cell("full", "Full fine-tuning", Plan("full"), key=True),
+        cell("head", "Projections, fusion and head only", Plan("head")),
+        cell("scratch", "From scratch", Plan("scratch")),
+        cell("base", "Not fine-tuned", Plan("base")),
+        *ranked,
+    ]
+
+
+def zero_shot() -> list[Cell]:
+    """Modality-class pairs that were never trained together, tested with that modality alone; and the shared space."""
+    cells = []
+    whole = ("losses.consistency=0",)
+    for m in DETECTING:
+        pairs = f"withheld=[{', '.join(f'{m}:{c}' for c in ZERO_SHOT_CLASSES)}]"
+        for suffix, about, base in (
+            ("", "never trained together", (pairs, *whole)),
+            ("_without_metric_loss", "never trained together, without metric loss", (pairs, *whole, *NO_METRIC)),
+            ("_together", "trained together", whole),
+        ):
+            text = f"{' and '.join(ZERO_SHOT_CLASSES)} by {m} alone, {about}"
+            plan = Plan("base", base)
+            cells.append(Cell("zero-shot", f"{m}{suffix}", text, plan, (f"{m} only",), classes=ZERO_SHOT_CLASSES))
+    with_loss = Cell("zero-shot", "retrieval", "Recall@1 between modalities, embedding map", measure="retrieval")
+    without = Cell(
+        "zero-shot",
+        "retrieval_without_metric_loss",
+        "The same without metric loss",
+        Plan(base=NO_METRIC),
+        measure="retrieval",
+    )
+    return [*cells, with_loss, without]
+
+
+def domains() -> list[Cell]:
+    """Before and after adapting to another sensor layout, town, speed or weather, with few scenes and with all."""
+    rain = ("finetune.weather=[rain=40]",)
+    kinds: tuple[tuple[str, str, Plan, Pick, tuple[str, ...]], ...] = (
+        ("layout", "another sensor layout", Plan(target=Pick("train", layout=True)), Pick("test", layout=True), ()),
+        (
+            "city",
+            "another town",
+            Plan(source=Pick("train", "city"), target=Pick("finetune", "other_city")),
+            Pick("test", "other_city"),
+            (),
+        ),
+        (
+            "fast",
+            "fast motion",
+            Plan(source=Pick("train", "slow"), target=Pick("finetune", "fast")),
+            Pick("test", "fast"),
+            (),
+        ),
+        ("weather", "rain of 40 mm/h", OURS, Pick("test"), rain),
+    )
+    cells = []
+    for name, about, plan, test, adapt in kinds:
+        looks = ("rain=40",) if name == "weather" else ("clear",)
+        before = Plan("base", source=plan.source)
+        cells.append(Cell("domains", f"{name}_before", f"{about}: before", before, MAIN_SUBSETS, looks, test))
+        # Clear-air domains adapt in clear air: one thing changes at a time.
+        adapt_or_clear = adapt or ("finetune.weather=[]",)
+        for few in FEW_SCENES:
+            target = Pick(plan.target.split, plan.target.kind, few, plan.target.layout)
+            after = Plan("peft", adapt=adapt_or_clear, source=plan.source, target=target)
+            text = f"{about}: after {few or 'all'} scenes"
+            cells.append(Cell("domains", f"{name}_after_{few or 'all'}", text, after, MAIN_SUBSETS, looks, test))
+    return cells
+
+
+def baselines() -> list[Cell]:
+    """Other systems' ways in the same harness, and one specialist for each set of sensors."""
+    cells = [
+        Cell(
+            "baselines",
+            "zero_filled",
+            "Concatenation, zeros for what is missing, no dropout in training (BEVFusion's way)",
+            ZERO_FILLED,
+            STANDARD,
+            seeds=KEY_SEEDS,
+        ),
+        Cell(
+            "baselines",
+            "averaging",
+            "Mean over what is there, with modality dropout (UniBEV's way)",
+            AVERAGING,
+            STANDARD,
+        ),
+        Cell(
+            "baselines",
+            "zero_filled_multicorrupt",
+            "The reference of the relative resilience",
+            ZERO_FILLED,
+            looks=("clear", *CORRUPTED),
+        ),
+    ]
+    for name, sensors in (("lidar", ("lidar",)), ("camera", ("camera",)), ("radar_camera", ("camera", "radar"))):
+        base = (f"sensors=[{', '.join(sensors)}]", *NO_DROPOUT, *DETECTION_ALONE)
+        # A pasted sample has no camera.
+        base += ("pretrain.paste=0", "finetune.paste=0") if "camera" in sensors else ()
+        about = f"Specialist for {' and '.join(sensors)}"
+        cells.append(Cell("baselines", f"only_{name}", about, Plan(base=base), ("+".join(sensors),)))
+    return cells
+
+
+def cost() -> list[Cell]:
+    """What each subset costs."""
+    return [
+        Cell(
+            "cost",
+            "subsets",
+            "Parameters, operations, latency and CPU seconds by subset",
+            Plan("untrained"),
+            EVERY_SUBSET,
+            measure="cost",
+        )
+    ]
+
+
+COMMANDS: dict[str, Callable[[], list[Cell]]] = {
+    "robustness": robustness,
+    "ablate": ablate,
+    "ranks": ranks,
+    "zero-shot": zero_shot,
+    "domains": domains,
+    "baselines": baselines,
+    "cost": cost,
+}
+
+
+def choose(cells: list[Cell], names: list[str]) -> list[Cell]:
+    """The named cells, in the catalogue's order; all when none is named.
+
+    Raises:
+        ConfigError: no such cell.
+    """
+    known = {cell.name for cell in cells}
+    for name in names:
+        if name not in known:
+            msg = f"no cell '{name}'; {nearest(name, known)}"
+            raise ConfigError(msg)
+    return [cell for cell in cells if not names or cell.name in names]
+
+
+def all_cells() -> list[Cell]:
+    """Of all commands."""
+    return [cell for make in COMMANDS.values() for cell in make()]

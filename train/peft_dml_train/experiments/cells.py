@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One cell of the evidence: what is trained, on which scenes, and what is evaluated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from typing import Any, Literal
+
+from peft_dml_ros.core.classes import MODALITIES, Modality
+from peft_dml_train.evaluation.subsets import SUBSETS, parse_sensors
+
+Mode = Literal["peft", "no_lora", "no_adapters", "full", "head", "scratch", "base", "untrained"]
+"""What the second stage trains: low-rank and bottleneck adapters with the small modules, without one of the two,
+everything, the small modules alone, everything from random weights, nothing; `untrained` skips both stages."""
+
+Kind = Literal["any", "city", "other_city", "slow", "fast"]
+Measure = Literal["scores", "retrieval", "cost"]
+
+FIRST_SEED = 7
+KEY_SEEDS = (7, 8, 9)
+EVERY_SUBSET = tuple("+".join(s) for n in range(1, 6) for s in combinations(MODALITIES, n))
+"""All 31 subsets of the five sensors."""
+
+STANDARD = tuple(SUBSETS)
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """Some of a split's scenes.
+
+    Attributes:
+        split: Of the recipe: train, finetune, val or test.
+        kind: `city` are the scenes of the town that most training scenes come from, `other_city` the rest; `fast` are
+            those driven at `scenes.FAST_MPS` and more on average, `slow` the rest.
+        most: Scenes at most, taken evenly; 0 for all.
+        layout: From the folder of the other sensor layout.
+    """
+
+    split: Literal["train", "finetune", "val", "test"]
+    kind: Kind = "any"
+    most: int = 0
+    layout: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a network comes about; two cells with the same plan and seed share it.
+
+    Attributes:
+        mode: What the second stage trains.
+        base: Overrides of the recipe for both stages, e.g. `losses.alignment=0`.
+        adapt: Overrides for the second stage alone.
+        source: Scenes of the first stage.
+        target: Scenes of the second.
+    """
+
+    mode: Mode = "peft"
+    base: tuple[str, ...] = ()
+    adapt: tuple[str, ...] = ()
+    source: Pick = field(default=Pick("train"))
+    target: Pick = field(default=Pick("finetune"))
+
+
+OURS = Plan()
+"""The winning recipe as it stands: everything else is compared with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        command: Command that it belongs to.
+        name: Unique within the command; letters, digits, `_`, `-` and `.`.
+        about: A line for the page.
+        plan: What is trained.
+        subsets: Names of `SUBSETS`, or modalities joined by `+`.
+        looks: What is done to the frames, see `looks.parse_look`.
+        test: Scenes to score.
+        seeds: The cell is run once for each.
+        measure: Official scores; also retrieval; or costs alone.
+        classes: Classes whose AP is the point.
+    """
+
+    command: str
+    name: str
+    about: str
+    plan: Plan = OURS
+    subsets: tuple[str, ...] = ("all",)
+    looks: tuple[str, ...] = ("clear",)
+    test: Pick = field(default=Pick("test"))
+    seeds: tuple[int, ...] = (FIRST_SEED,)
+    measure: Measure = "scores"
+    classes: tuple[str, ...] = ()
+
+    def file_name(self, config: str, seed: int) -> str:
+        """Of its result."""
+        return f"{self.name}.{config}.s{seed}.json"
+
+
+def subsets_of(names: tuple[str, ...]) -> dict[str, tuple[Modality, ...]]:
+    """Modalities by subset name; subsets that see nothing are allowed, they find nothing."""
+
+    def one(name: str) -> tuple[Modality, ...]:
+        if name in SUBSETS:
+            return SUBSETS[name]
+        parts = name.split("+")
+        blind = all(part in {"imu", "gnss"} for part in parts)
+        return tuple(m for m in MODALITIES if m in parts) if blind else parse_sensors(",".join(parts))
+
+    return {name: one(name) for name in names}
+
+
+def digest(content: Any) -> str:
+    """12 hexadecimal digits of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def as_tree(cell: Cell) -> dict[str, Any]:
+    """What makes the cell's result; its wording and its other seeds do not."""
+    tree = asdict(cell)
+    for name in ("about", "seeds", "command", "name", "classes"):
+        del tree[name]
+    return tree

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a frame looks to the detector: weather, published corruptions, lost, frozen and late sensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.classes import DETECTING, Modality
+from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.core.snapshot import Snapshot
+from peft_dml_ros.sim.corruptions import CORRUPTIONS, corrupt
+from peft_dml_train.evaluation.conditions import Condition, parse_conditions
+
+RADAR_NOISE = tuple(name for name in CORRUPTIONS if name.startswith("radar_"))
+WITH_RADAR = "+radar"
+FIELD = {"lidar": "lidar", "camera": "cameras", "radar": "radars"}
+"""Of a snapshot."""
+
+
+class Look(Protocol):
+    """Anything that changes frames as `Condition` does."""
+
+    def apply(self, snapshot: Snapshot, rig: Rig, previous: Snapshot | None, boxes: Boxes3D) -> Snapshot:
+        """See `Condition.apply`."""
+
+
+@dataclass(frozen=True, slots=True)
+class WithRadarNoise:
+    """A corruption, and all four kinds of radar noise at its severity on top."""
+
+    condition: Condition
+
+    def __str__(self) -> str:
+        """E.g. `fog/2+radar`."""
+        return f"{self.condition}{WITH_RADAR}"
+
+    def apply(self, snapshot: Snapshot, rig: Rig, previous: Snapshot | None, boxes: Boxes3D) -> Snapshot:
+        """One after the other."""
+        worse = self.condition.apply(snapshot, rig, previous, boxes)
+        for name in RADAR_NOISE:
+            worse = corrupt(worse, name, self.condition.severity, rig)
+        return worse
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """One camera or radar is not there."""
+
+    sensor: str
+
+    def __str__(self) -> str:
+        """E.g. `lost:CAM_FRONT`."""
+        return f"lost:{self.sensor}"
+
+    def apply(self, snapshot: Snapshot, rig: Rig, previous: Snapshot | None, boxes: Boxes3D) -> Snapshot:  # noqa: ARG002
+        """All but that sensor."""
+        kept = {f: {n: v for n, v in getattr(snapshot, f).items() if n != self.sensor} for f in FIELD.values()}
+        return replace(snapshot, **kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A whole modality has the content of the keyframe before: half a second old in nuScenes.
+
+    Attributes:
+        modality: LiDAR, camera or radar.
+        kind: `frozen` bears the stamps of now, as a stuck driver does, `delayed` its own: the detector knows its age.
+    """
+
+    modality: Modality
+    kind: Literal["frozen", "delayed"]
+
+    def __str__(self) -> str:
+        """E.g. `frozen:lidar`."""
+        return f"{self.kind}:{self.modality}"
+
+    def apply(self, snapshot: Snapshot, rig: Rig, previous: Snapshot | None, boxes: Boxes3D) -> Snapshot:  # noqa: ARG002
+        """The first frame of a scene stays as it is."""
+        name = FIELD[self.modality]
+        if previous is None or not getattr(previous, name) or not getattr(snapshot, name):
+            return snapshot
+        old: dict[str, Any] = getattr(previous, name)
+        if self.kind == "frozen":
+            return replace(snapshot, **{name: _restamped(old, getattr(snapshot, name))})
+        poses = {pose.stamp_ns: pose for pose in (*previous.odometry, *snapshot.odometry)}
+        older_s = (snapshot.stamp_ns - previous.stamp_ns) * 1e-9
+        age_s = {**snapshot.age_s, self.modality: previous.age_s.get(self.modality, 0.0) + older_s}
+        odometry = tuple(poses[stamp] for stamp in sorted(poses))
+        return replace(snapshot, **{name: old}, odometry=odometry, age_s=age_s)
+
+
+def _restamped(old: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Old contents under new stamps; a sensor that the old frame lacks stays as it is."""
+    out = dict(now)
+    for name, content in old.items():
+        if name not in now:
+            continue
+        if isinstance(content, tuple):
+            pairs = zip(content, now[name], strict=False)
+            out[name] = tuple(replace(o, stamp_ns=n.stamp_ns) for o, n in pairs)
+        else:
+            out[name] = replace(content, stamp_ns=now[name].stamp_ns)
+    return out
+
+
+def parse_look(text: str) -> Look:
+    """A look by its name.
+
+    Args:
+        text: `clear`, `fog=50`, `rain=25`, `snow=5`, `dark/2`, `dark/2+radar`, `lost:CAM_FRONT`, `frozen:lidar` or
+            `delayed:camera`.
+
+    Raises:
+        ConfigError: no such weather, corruption, severity or modality.
+    """
+    kind, _, what = text.partition(":")
+    if kind == "lost" and what:
+        return Lost(what)
+    if kind in {"frozen", "delayed"}:
+        if what not in DETECTING:
+            msg = f"look '{text}': {kind} needs one of {', '.join(DETECTING)}"
+            raise ConfigError(msg)
+        return Late(what, kind)  # type: ignore[arg-type]
+    name, _, level = text.removesuffix(WITH_RADAR).partition("/")
+    if not level:
+        return parse_conditions((text,))[0]
+    if not level.isdigit():
+        msg = f"look '{text}': the severity after '/' must be 1, 2 or 3"
+        raise ConfigError(msg)
+    condition = parse_conditions((), (name,), (int(level),))[0]
+    return WithRadarNoise(condition) if text.endswith(WITH_RADAR) else condition

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cell's result as JSON, and what tells whether it is still the result of that cell."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from peft_dml_train.experiments.cells import Cell, as_tree, digest
+from peft_dml_train.experiments.training import Bench
+
+SCHEMA = 1
+
+
+@lru_cache(maxsize=1)
+def commit() -> str:
+    """Of the source code, with `+` when files differ from it; unknown outside a checkout."""
+    root = Path(__file__).parents[3]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "train", "peft_dml_ros")
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def identity(bench: Bench, cell: Cell, seed: int) -> str:
+    """Changes when the same command would give another result: cell, recipe, seed, data or frames changed."""
+    config = bench.config(cell.plan, seed, second=True).model_dump(mode="json")
+    first = bench.config(cell.plan, seed, second=False).model_dump(mode="json")
+    folders = [bench.folder.identity["hash"]]
+    if cell.test.layout or cell.plan.target.layout:
+        folders.append(bench.layout.identity["hash"] if bench.layout else "none")
+    return digest([SCHEMA, as_tree(cell), config, first, folders, bench.frames])
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """A result; none where there is no file or a damaged one."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def write(path: Path, record: dict[str, Any]) -> None:
+    """Beside, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def header(bench: Bench, cell: Cell, config: str, seed: int) -> dict[str, Any]:
+    """What a result says of itself besides its figures."""
+    recipe = bench.config(cell.plan, seed, second=True)
+    folder = bench.data(cell.test)
+    return {
+        "schema": SCHEMA,
+        "command": cell.command,
+        "cell": cell.name,
+        "about": cell.about,
+        "config": config,
+        "seed": seed,
+        "identity": identity(bench, cell, seed),
+        "commit": commit(),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "torch": torch.__version__},
+        "data": folder.identity,
+        "data_seed": folder.identity["seed"],
+        "config_hash": digest(recipe.model_dump(mode="json")),
+        "overrides": [*bench.overrides, *cell.plan.base, *cell.plan.adapt],
+        "mode": cell.plan.mode,
+        "steps": {
+            "base": recipe.pretrain.steps if cell.plan.mode not in {"scratch", "untrained"} else 0,
+            "adapted": recipe.finetune.steps if cell.plan.mode not in {"base", "untrained"} else 0,
+        },
+    }

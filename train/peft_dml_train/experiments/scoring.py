@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of a network as it is in memory, by the vehicle's own detector and the devkit's own evaluation."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from peft_dml_ros.core.bundle import Bundle, Manifest
+from peft_dml_ros.core.classes import CLASSES
+from peft_dml_ros.core.engine import EngineArray
+from peft_dml_ros.core.spec import graph_inputs, graph_outputs
+from peft_dml_ros.core.typing import AnyArray
+from peft_dml_ros.datasets.nuscenes import NuScenesReader
+from peft_dml_train.evaluation.report import summary
+from peft_dml_train.evaluation.subsets import BundleRunner, evaluate_runner
+from peft_dml_train.experiments.cells import Cell, subsets_of
+from peft_dml_train.experiments.looks import parse_look
+from peft_dml_train.experiments.scenes import Folder, keyframes
+from peft_dml_train.export.bundle import graph_infos
+from peft_dml_train.export.graphs import graph_module
+from peft_dml_train.network import PeftDmlNetwork
+
+
+class TorchEngine:
+    """One of a bundle's graphs, run by torch before it is exported; an export's parity test holds both together."""
+
+    def __init__(self, network: PeftDmlNetwork, graph: str, device: str = "cpu") -> None:
+        self.inputs, self.outputs = graph_inputs(network.spec)[graph], graph_outputs(network.spec)[graph]
+        self.elapsed_ms, self._device = 0.0, device
+        self._module = graph_module(network, graph).eval().to(device)
+
+    @torch.inference_mode()
+    def __call__(self, feeds: Mapping[str, EngineArray]) -> dict[str, AnyArray]:
+        """See `Engine`."""
+        given = [torch.tensor(np.asarray(feeds[name])).to(self._device) for name in self.inputs]
+        result = self._module(*given)
+        values = result if isinstance(result, tuple) else (result,)
+        return {
+            name: value.cpu().numpy().astype(dtype)
+            for (name, (_, dtype)), value in zip(self.outputs.items(), values, strict=True)
+        }
+
+    start = __call__
+
+    def warm_up(self) -> None:
+        """Nothing is compiled."""
+
+
+class NetworkRunner(BundleRunner):
+    """A network's detector on keyframes of a nuScenes folder."""
+
+    def __init__(self, network: PeftDmlNetwork, reader: NuScenesReader, device: str = "cpu") -> None:
+        spec = network.spec
+        manifest = Manifest(
+            name="experiment", version="0", description="in memory", spec=spec, graphs=graph_infos(spec), files={},
+            trained_share=0.0,
+        )  # fmt: skip
+        engines = {graph: TorchEngine(network, graph, device) for graph in graph_inputs(spec)}
+        self.start(Bundle(Path(), manifest, {}), engines, reader)
+
+
+def score_cell(
+    cell: Cell, network: PeftDmlNetwork, folder: Folder, scenes: tuple[str, ...], frames: int, device: str
+) -> dict[str, Any]:
+    """Official figures of a cell.
+
+    Returns:
+        `scores` by look and subset (map, nds, the five errors, and AP by class as its mean over the four distances),
+        `keyframes` that were scored, `objects` by class in them.
+    """
+    runner = NetworkRunner(network, folder.reader, device)
+    wanted = keyframes(folder, scenes, frames)
+    looks = tuple(parse_look(text) for text in cell.looks)
+    with tempfile.TemporaryDirectory() as out:
+        found = evaluate_runner(
+            runner,
+            folder.devkit,
+            scenes,
+            subsets_of(cell.subsets),
+            Path(out),
+            looks,
+            wanted,  # type: ignore[arg-type]
+        )
+    first = next(iter(next(iter(found.values())).values()))
+    scores = {look: {subset: _figures(m) for subset, m in by.items()} for look, by in found.items()}
+    return {"scores": scores, "keyframes": len(wanted), "objects": first["objects"]}
+
+
+def _figures(metrics: dict[str, Any]) -> dict[str, Any]:
+    ap = {c: round(float(np.mean(list(metrics["ap"][c].values()))), 5) for c in CLASSES}
+    return {**{name: round(value, 5) for name, value in summary(metrics).items()}, "ap": ap}

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network of a cell: a base, shared by all cells that need the same one, and what its second stage makes of it.
+
+Both stages are the plain loop of `loop.trainer`; this module decides only what may change and keeps the results.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.spec import ModelSpec
+from peft_dml_train.adapters.lora import TRAINED_WHOLE, adapt, freeze, merge, parameter_counts, train_mode
+from peft_dml_train.config import StageConfig, TrainConfig, load_config
+from peft_dml_train.data.batch import BatchStream
+from peft_dml_train.data.dataset import load_frames, load_harmed
+from peft_dml_train.data.frame import Frame
+from peft_dml_train.experiments.cells import Pick, Plan, digest
+from peft_dml_train.experiments.gauge import gauge
+from peft_dml_train.experiments.scenes import Folder
+from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
+from peft_dml_train.loop.stages import load_weights, new_network, set_threads
+from peft_dml_train.loop.trainer import Trainer
+from peft_dml_train.network import PeftDmlNetwork
+
+log = logging.getLogger(__name__)
+FRAME_LISTS_KEPT = 3
+"""Lists of frames that a process keeps in memory for its next cells."""
+
+SMALL_PARTS = tuple(f"{part}." for part in ("projections", "fusion", "head"))
+BOTTLENECKS = "adapters."
+
+
+class OutOfTimeError(Exception):
+    """The minutes that the run was given are used up; what is finished is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where a cell is run.
+
+    Attributes:
+        folder: The data.
+        layout: Data of the other sensor layout, where there is one.
+        runs: Folder for trained weights, shared by all cells.
+        recipe: YAML file.
+        overrides: Of every cell.
+        device: cpu or cuda.
+        frames: Keyframes to score at most; 0 for all.
+        until: `time.monotonic()` at which no new stage begins.
+    """
+
+    folder: Folder
+    layout: Folder | None
+    runs: Path
+    recipe: Path
+    overrides: tuple[str, ...] = ()
+    device: str = "cpu"
+    frames: int = 0
+    until: float = float("inf")
+
+    def config(self, plan: Plan, seed: int, *, second: bool) -> TrainConfig:
+        """Recipe of one of the two stages; steps alone set the rate, so that two runs agree."""
+        fixed = ("pretrain.minutes=1000000", "finetune.minutes=1000000", "processes=1", f"seed={seed}")
+        return load_config(self.recipe, (*self.overrides, *plan.base, *(plan.adapt if second else ()), *fixed))
+
+    def data(self, pick: Pick) -> Folder:
+        """The folder that a pick means.
+
+        Raises:
+            DataError: it needs the other sensor layout.
+        """
+        if not pick.layout:
+            return self.folder
+        if self.layout is None:
+            msg = "this cell needs scenes of another sensor layout: give --layout-data, see train/recipes/evidence.sh"
+            raise DataError(msg)
+        return self.layout
+
+    def check_time(self) -> None:
+        """Refuse to begin another stage.
+
+        Raises:
+            OutOfTimeError: the time is up.
+        """
+        if time.monotonic() > self.until:
+            raise OutOfTimeError
+
+
+@lru_cache(maxsize=FRAME_LISTS_KEPT)
+def _frames(root: Path, scenes: tuple[str, ...], spec: ModelSpec, weather: tuple[str, ...], seed: int) -> list[Frame]:
+    return load_frames(root, scenes, spec, slice(None), weather, seed)
+
+
+@lru_cache(maxsize=FRAME_LISTS_KEPT)
+def _harmed(root: Path, scenes: tuple[str, ...], spec: ModelSpec, portion: float, seed: int) -> list[Frame]:
+    return load_harmed(root, scenes, spec, slice(None), portion, seed)
+
+
+def _stream(bench: Bench, config: TrainConfig, stage: StageConfig, pick: Pick, seed: int) -> BatchStream:
+    folder = bench.data(pick)
+    scenes = folder.scenes(pick, config.splits)
+    frames = _frames(folder.root, scenes, config.spec, stage.weather, seed)
+    portion = config.dropout.harmed_portion if config.dropout.corruption and not stage.weather else 0.0
+    spoilt = _harmed(folder.root, scenes, config.spec, portion, seed) if portion else []
+    return BatchStream(frames, config, stage, seed=seed, harmed=spoilt)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Other processes that want the same weights wait, and then find them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _identity(bench: Bench, config: TrainConfig, pick: Pick, *more: Any) -> str:
+    folder = bench.data(pick)
+    scenes = folder.scenes(pick, config.splits)
+    return digest([config.model_dump(mode="json", exclude={"name"}), folder.identity["hash"], scenes, *more])
+
+
+def base_folder(bench: Bench, plan: Plan, seed: int) -> Path:
+    """Where the base of a plan lies, trained or not."""
+    config = bench.config(plan, seed, second=False).model_copy(update={"finetune": StageConfig()})
+    return bench.runs / f"base-{_identity(bench, config, plan.source)}"
+
+
+def base_of(bench: Bench, plan: Plan, seed: int) -> tuple[Path, dict[str, Any]]:
+    """Folder with the `base.pt` of a plan, and what its training cost; trained now if it was not."""
+    config, folder = bench.config(plan, seed, second=False), base_folder(bench, plan, seed)
+    with _alone(folder):
+        note = folder / "base.json"
+        if not note.is_file():
+            network = new_network(config)
+            freeze(network, (BOTTLENECKS,))
+            figures = _train(bench, config, config.pretrain, network, folder, plan.source, train_all)
+            save_checkpoint(folder / "base.pt", network.state_dict())
+            note.write_text(json.dumps(figures, indent=1) + "\n")
+        return folder, json.loads(note.read_text())
+
+
+def train_all(network: nn.Module) -> None:
+    """Training mode for everything, batch norms included."""
+    train_mode(network, frozen=())
+
+
+def _train(
+    bench: Bench,
+    config: TrainConfig,
+    stage: StageConfig,
+    network: PeftDmlNetwork,
+    folder: Path,
+    pick: Pick,
+    set_mode: Callable[[nn.Module], None],
+) -> dict[str, Any]:
+    bench.check_time()
+    set_threads(config)
+    stream = _stream(bench, config, stage, pick, config.seed)
+    trainer = Trainer(config, stage, network, folder / "training", set_mode, bench.device)
+    trainer.resume()
+    first = trainer.step
+    with gauge() as cost:
+        trainer.run(stream)
+    network.to("cpu")
+    steps = trainer.step - first
+    return {
+        **cost.as_json(),
+        "steps": trainer.step,
+        "cpu_s_per_step": round(cost.cpu_s / max(steps, 1), 4),
+        "frames": len(stream.frames),
+    }
+
+
+def prepare(network: PeftDmlNetwork, config: TrainConfig, plan: Plan) -> tuple[nn.Module, partial[None]]:
+    """Let the second stage of a plan change what its mode says.
+
+    Returns:
+        What is to be merged and saved afterwards, and what sets the training mode.
+    """
+    if plan.mode in {"peft", "no_adapters"}:
+        whole = tuple(n for n in TRAINED_WHOLE if plan.mode == "peft" or not n.startswith(BOTTLENECKS))
+        return adapt(network, config.adapters, whole), partial(train_mode)
+    if plan.mode in {"full", "scratch"}:
+        freeze(network, (BOTTLENECKS,))
+        return network, partial(train_mode, frozen=())
+    kept = SMALL_PARTS if plan.mode == "head" else (*SMALL_PARTS, BOTTLENECKS)
+    network.requires_grad_(requires_grad=False)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(kept))
+    return network, partial(train_mode)
+
+
+def network_of(bench: Bench, plan: Plan, seed: int) -> tuple[PeftDmlNetwork, dict[str, Any]]:
+    """The trained network of a plan, nothing left to merge, and what it cost by stage."""
+    config = bench.config(plan, seed, second=True)
+    if plan.mode == "untrained":
+        return new_network(config).eval(), {}
+    costs: dict[str, Any] = {}
+    network = new_network(config)
+    base = "none"
+    if plan.mode != "scratch":
+        folder, costs["base"] = base_of(bench, plan, seed)
+        load_weights(network, folder / "base.pt")
+        base = folder.name
+    if plan.mode == "base":
+        return network.eval(), costs
+    folder = bench.runs / f"adapted-{_identity(bench, config, plan.target, plan.mode, base)}"
+    with _alone(folder):
+        note = folder / "adapted.json"
+        if not note.is_file():
+            _adapt(bench, config, plan, network, folder)
+        costs["adapted"] = json.loads(note.read_text())
+    network = new_network(config)
+    network.load_state_dict(load_checkpoint(folder / "network.pt"))
+    return network.eval(), costs
+
+
+def _adapt(bench: Bench, config: TrainConfig, plan: Plan, network: PeftDmlNetwork, folder: Path) -> None:
+    holder, set_mode = prepare(network, config, plan)
+    counts = parameter_counts(network)
+    figures = _train(bench, config, config.finetune, network, folder, plan.target, set_mode)
+    figures |= {"parameters": counts, "file_bytes": _file_bytes(network)}
+    whole = merge(holder) if holder is not network else network
+    save_checkpoint(folder / "network.pt", whole.state_dict())
+    (folder / "adapted.json").write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _file_bytes(network: nn.Module) -> int:
+    """Size of a file that holds what was trained, and nothing else."""
+    changed = {n: p.detach().contiguous() for n, p in network.named_parameters() if p.requires_grad}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trained.safetensors"
+        save_file({n: p.clone(memory_format=torch.contiguous_format) for n, p in changed.items()}, path)
+        return path.stat().st_size
