@@ -16,7 +16,8 @@ from visualization_msgs.msg import MarkerArray
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import Bundle
-from peft_dml_ros.datasets.conversions import boxes_to_msg, markers_to_msg, velocities_to_msg
+from peft_dml_ros.datasets.conversions import markers_to_msg, velocities_to_msg
+from peft_dml_ros.datasets.conversions.boxes_cdr import boxes_to_cdr
 from peft_dml_ros.nodes.diagnostics import NodeReport, to_diagnostics
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.factory import RclpyFactory
@@ -90,8 +91,7 @@ class Outputs:
     def publish_boxes(self, boxes: Boxes3D, stamp_ns: int) -> None:
         """Publish the boxes of a frame, also when there are none: silence must mean failure."""
         if self._detections.get_subscription_count():
-            classes = self._bundle.spec.classes
-            self._detections.publish(boxes_to_msg(boxes, stamp_ns, self._frame, classes, self._make))
+            self._detections.publish(boxes_to_cdr(boxes, stamp_ns, self._frame, self._bundle.spec.classes))
         if self._velocities.get_subscription_count():
             self._velocities.publish(velocities_to_msg(boxes, stamp_ns, self._frame, self._make))
 

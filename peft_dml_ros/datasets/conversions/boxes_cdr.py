@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boxes straight to the bytes of a vision_msgs/Detection3DArray: much faster than building and packing messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from struct import Struct
+from typing import Final
+
+import numpy as np
+
+from peft_dml_ros.core.boxes import Boxes3D
+
+LITTLE_ENDIAN: Final = b"\x00\x01\x00\x00"
+"""Encapsulation of plain CDR, little-endian."""
+
+_ALIGNMENT: Final = 8
+"""Of a float64, counted from the end of the encapsulation."""
+
+
+def boxes_to_cdr(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequence[str]) -> bytes:
+    """The message of `boxes_to_msg`, serialised.
+
+    Args:
+        boxes: Boxes in `frame_id` axes.
+        stamp_ns: Reference time, for the array and for each detection.
+        frame_id: Frame of the boxes.
+        classes: Names that `boxes.labels` index.
+    """
+    seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
+    frame = frame_id.encode() + b"\0"
+    names = [name.encode() + b"\0" for name in classes]
+    begin = _begin(len(frame))
+    parts = [LITTLE_ENDIAN, begin.pack(seconds, nanoseconds, len(frame), frame, len(boxes))]
+    at = begin.size
+    half = boxes.yaws_rad / 2
+    turns = np.stack([np.zeros_like(half), np.zeros_like(half), np.sin(half), np.cos(half)], axis=1)
+    poses = np.concatenate([boxes.centers_m, turns], axis=1).tolist()
+    rows = zip(
+        poses,
+        (boxes.sigmas**2).tolist(),
+        boxes.sizes_m.tolist(),
+        boxes.scores.tolist(),
+        boxes.labels.tolist(),
+        boxes.ids or [""] * len(boxes),
+        strict=True,
+    )
+    for pose, (x, y, z, yaw), size, score, label, identity in rows:
+        name, ident = names[label], identity.encode() + b"\0"
+        layout = _detection(at % _ALIGNMENT, len(frame), len(name), len(ident))
+        head = (seconds, nanoseconds, len(frame), frame, 1, len(name), name, score)
+        parts.append(layout.pack(*head, *pose, x, y, z, yaw, *pose, *size, len(ident), ident))
+        at += layout.size
+    return b"".join(parts)
+
+
+@lru_cache
+def _begin(frame: int) -> Struct:
+    """Header, and the number of detections."""
+    return Struct(f"<iII{frame}s{-frame % 4}xI")
+
+
+@lru_cache(maxsize=1024)
+def _detection(at: int, frame: int, name: int, ident: int) -> Struct:
+    """A detection that begins at `at` beyond a multiple of eight, with strings of these lengths.
+
+    Of the 6 x 6 covariance only the variances of x, y, z and yaw are not zero: places 0, 7, 14 and 35.
+    """
+    lead = -at % 4
+    header = f"{lead}xiII{frame}s"
+    at += lead + 12 + frame
+    results = f"{-at % 4}xII{name}s"
+    at += -at % 4 + 8 + name
+    numbers = f"{-at % _ALIGNMENT}xd7d" + "d48x" * 2 + "d160xd" + "7d3d"
+    return Struct(f"<{header}{results}{numbers}I{ident}s")
