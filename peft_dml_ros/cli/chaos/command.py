@@ -18,6 +18,8 @@ DRIVE_S = 4.0
 SHORT_DRIVE_S = 1.2
 FUZZ, LIVE = 100_000, 5000
 """Malformed messages to the callbacks, and over DDS."""
+BUSY = 2.0
+"""Load average a core beyond which nobody keeps deadlines; the processes of this command make half of that."""
 SHORT_FUZZ, SHORT_LIVE = 3000, 0
 
 
@@ -83,6 +85,8 @@ def chaos(
             found = _stage(stage, bench, short=short, minutes=minutes, seed=seed)
             results = merged(results, stage.value, found)
             console.print(f"[bold]{stage.value:10}[/] {found['words']}", soft_wrap=True, highlight=False)
+            if os.getloadavg()[0] > BUSY * (os.cpu_count() or 1):
+                console.print(f"[yellow]busy[/]       load average {os.getloadavg()[0]:.1f}: times are of little worth")
         results["errors_logged"] = bench.errors()
     if json_file is not None:
         write(json_file, results)

@@ -15,30 +15,30 @@ RESPAWN_S: Final = 8.0
 P99_RATIO: Final = 1.1
 RSS_MB_PER_MIN: Final = 1.0
 """Of a process of half a gigabyte; less cannot be told from the allocator's own steps in half an hour."""
-OWN_KEY: Final = {"fuzz": "fuzz", "soak": "soak", "respawn": "respawn", "namespaces": "namespaces"}
+TOP: Final = {"cells": ("cells", "cells_failed", "recovery_s_max"), "respawn": ("respawn_s",)}
+"""Figures of a stage that stand at the top of the file."""
+ADDED_UP: Final = ("crashes", "frames_unaccounted")
+"""Figures of which the top holds the sum over stages; the fuzzer's crashes are its own."""
 
 
 def merged(results: Mapping[str, Any], stage: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Results with those of one more stage; crashes add up."""
+    """Results with those of one more stage."""
     rest = {key: value for key, value in found.items() if key != "words"}
-    tree = dict(results)
-    tree["crashes"] = tree.get("crashes", 0) + rest.pop("crashes", 0) if stage != "fuzz" else tree.get("crashes", 0)
-    tree["frames_unaccounted"] = tree.get("frames_unaccounted", 0) + rest.pop("frames_unaccounted", 0)
-    if stage == "cells":
-        top = ("cells", "cells_failed", "recovery_s_max")
-        tree |= {key: rest.pop(key) for key in top}
-        tree["faults"] = rest
-        return tree
-    if stage == "respawn":
-        tree["respawn_s"] = rest.pop("respawn_s")
-    tree[OWN_KEY[stage]] = rest
-    return tree
+    tree = {**results, **{key: rest.pop(key) for key in TOP.get(stage, ())}}
+    tree["faults" if stage == "cells" else stage] = rest
+    return _with_sums(tree)
+
+
+def _with_sums(tree: dict[str, Any]) -> dict[str, Any]:
+    stages = [tree[name] for name in ("faults", "soak", "respawn", "namespaces") if name in tree]
+    return {**tree, **{key: sum(stage.get(key, 0) for stage in stages) for key in ADDED_UP}}
 
 
 def write(path: Path, results: Mapping[str, Any]) -> None:
     """Write the file; what an earlier run found in stages that this one left out stays."""
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    tree = {**before, **results, "machine": {"cores": _cores(), "python": platform.python_version()}}
+    machine = {"cores": _cores(), "python": platform.python_version()}
+    tree = _with_sums({**before, **results, "machine": machine})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
 
