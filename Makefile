@@ -4,6 +4,8 @@
 PYTHON ?= python3
 # More arguments for the demo: make demo ARGS="--seconds 6 --no-faults"
 ARGS ?=
+# The demo bundle in 8 bit, for its ratio in the benchmark: see docs/engines.md for how it is made.
+INT8 ?= $(wildcard models/demo_int8)
 # Index of PyTorch builds, used by `make test` when given. The default build on Linux brings several GB of CUDA; name
 # PyTorch's index of CPU builds here to go without: make test TORCH_INDEX=<address>
 TORCH_INDEX ?=
@@ -31,11 +33,13 @@ demo: setup  ## install the runtime, then show boxes that survive sensor faults;
 test: setup-test lint  ## install everything, then run lint, types, import contracts and all tests
 	$(BIN)/python -m pytest
 
-bench: setup  ## measure simulate, read, corrupt, export and realism (ten minutes); writes bench/data.json
+bench: setup  ## measure data, engines and the live node (half an hour); writes bench/*.json and docs/speed.md
+	@echo "data about 10 minutes, engines 5, live 13; anything else that runs on this machine spoils the figures"
 	$(BIN)/peft-dml bench data $(ARGS)
-
-docs: setup-test  ## build the documentation into site/, refusing broken links
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/peft-dml bench engines $(if $(INT8),--int8 $(INT8)) $(ARGS)
+	$(BIN)/peft-dml bench live $(ARGS)
+	$(BIN)/peft-dml bench summary
+	$(BIN)/python docs/make_bench_plots.py
 
 lint: setup-test  ## lint, types, import contracts
 	$(BIN)/ruff check .

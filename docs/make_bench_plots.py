@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts the figures of bench/*.json into docs/speed.md, and draws its pictures.
+
+make bench, or: peft-dml bench live && peft-dml bench summary && python docs/make_bench_plots.py
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+FILES = ("summary", "live", "engines")
+NOTHING = "Nothing is measured yet: `make bench` fills this section."
+BUDGET, GROWTH = "speed_budget.png", "speed_growth.png"
+ENGINES = ("lidar", "camera", "radar", "imu", "gnss", "fusion")
+PARTS = {
+    "driver": "lateness of the vehicle's own message",
+    "transport": "middleware, executor, unpacking",
+    "wait": "wait for the worker",
+    "inputs": "pillars and pictures",
+    "decode": "decoding and suppression of boxes",
+    "publish": "packing and publishing boxes",
+    "rest": "all else",
+}
+
+Report = dict[str, Any]
+
+
+def load(folder: Path) -> dict[str, Report]:
+    """The benchmarks' files that are there, by name."""
+    paths = {name: folder / f"{name}.json" for name in FILES}
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.is_file()}
+
+
+def section(reports: dict[str, Report]) -> str:
+    """Markdown of the page's figures; a note where nothing is measured."""
+    parts: list[str] = []
+    if "summary" in reports:
+        parts += ["## Targets", *targets(reports["summary"])]
+    if "live" in reports:
+        parts += live(reports["live"])
+    if "engines" in reports:
+        parts += engines(reports["engines"])
+    return "\n\n".join(parts) if parts else NOTHING
+
+
+def targets(summary: Report) -> list[str]:
+    """Each figure with its target; what is missing with the reason."""
+    words = {True: "met", False: "**missed**"}
+    lines = ["| figure | measured | target | |", "|---|---|---|---|"]
+    for name, target in summary["targets"].items():
+        value = "–" if summary[name] is None else f"{summary[name]:g}"
+        verdict = words.get(summary["met"].get(name), summary["missing"].get(name, ""))
+        lines.append(f"| `{name}` | {value} | {target} | {verdict} |")
+    return ["\n".join(lines)]
+
+
+def live(report: Report) -> list[str]:
+    """The node over DDS: conditions, subsets of the sensors, where time goes, every message."""
+    lines = ["| sensors | Hz | stamp to publication, ms | engines, ms | ratio p50 | ratio p99 | CPU |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for name, stretch in report["stretches"].items():
+        latency, ratio = stretch["latency_ms"], stretch["overhead_ratio"]
+        spread = " / ".join(_number(latency.get(p), 0) for p in ("p50", "p95", "p99"))
+        engine, pair = _number(stretch["engines_ms"].get("p50"), 1), (_number(ratio.get(p), 2) for p in ("p50", "p99"))
+        load = "–" if stretch["cpu_pct"] is None else f"{stretch['cpu_pct']:.0f} %"
+        lines.append(f"| {name} | {stretch['hz']:.2f} | {spread} | {engine} | {' | '.join(pair)} | {load} |")
+    return [
+        "## The node over DDS",
+        conditions(report),
+        "\n".join(lines),
+        "Stamp to publication is p50 / p95 / p99; CPU is that of the node, 100 % is one core.",
+        "### Beyond the engines",
+        *beyond(report["stretches"]["all"]),
+        f"![Where the time of a frame goes, by sensors](images/{BUDGET})",
+        "### Messages, frames and memory",
+        books(report),
+    ]
+
+
+def conditions(report: Report) -> str:
+    """On what was measured, and how busy it was."""
+    machine, vehicle, node = report["machine"], report["vehicle"], report["node"]
+    before, after = report["load_average"]["before"], report["load_average"]["after"][0]
+    return (
+        f"Bundle {report['bundle']}, {node['engine']}, {node['threads']} threads; {machine['cores']} cores of "
+        f"{machine['processor']}; {vehicle['minutes']:g} minutes with all sensors, pictures "
+        f"{vehicle['image_width_px']} pixels wide. Load average {before:g} before, {after:g} after; the benchmark's "
+        "own load is about 1.5."
+    )
+
+
+def beyond(stretch: Report) -> list[str]:
+    """Mean time of a frame that no engine spends."""
+    parts = stretch["beyond_engines_ms"]
+    if not parts:
+        return ["No frame was measured."]
+    lines = ["| where | mean, ms |", "|---|---|"]
+    lines += [f"| {words} | {parts[name]:.2f} |" for name, words in PARTS.items()]
+    return ["\n".join([*lines, f"| sum | {parts['sum']:.2f} |"])]
+
+
+def books(report: Report) -> str:
+    """Where every message and frame went, and what memory did."""
+    messages, frames, memory = report["messages"], report["frames"], report["memory"]
+    dropped = sum(sum(s["dropped"].values()) for s in messages["by_sensor"].values())
+    reasons = ", ".join(f"{n} {r.partition(': ')[2]}" for r, n in frames["drops"].items()) or "none dropped"
+    resident = (
+        f"Resident memory is {memory['max_mb']:.0f} MB at most, and changes by {memory['growth_pct']:+.2f} % after the "
+        "warm-up."
+        if memory
+        else "Memory was not followed."
+    )
+    return (
+        f"Of {messages['sent']} messages, {messages['lost_in_transport']} were lost in transport, {dropped} dropped "
+        f"for a reason, {messages['unaccounted']} are unaccounted for. Of {frames['triggered']} frames due, "
+        f"{frames['published']} were published ({reasons}), {frames['unaccounted']} are unaccounted for. {resident}"
+    )
+
+
+def engines(report: Report) -> list[str]:
+    """Engines alone, and how the time of a frame grows."""
+    lines = ["| engine | p50, ms | p95, ms | p99, ms |", "|---|---|---|---|"]
+    for name, times in report["engines"].items():
+        lines.append(f"| {name} | {times['p50']:.2f} | {times['p95']:.2f} | {times['p99']:.2f} |")
+    return [
+        "## Engines alone",
+        f"Bundle {report['bundle']}, one thread, processor time.",
+        "\n".join(lines),
+        f"![Growth with points, sweeps, cameras and boxes](images/{GROWTH})",
+    ]
+
+
+def draw(reports: dict[str, Report], folder: Path) -> None:
+    """The pictures that the section shows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if "live" in reports:
+        budget(reports["live"], folder / BUDGET)
+    if "engines" in reports:
+        growth(reports["engines"], folder / GROWTH)
+
+
+def budget(report: Report, path: Path) -> None:
+    """A bar for each subset of the sensors: engines, then all else."""
+    import matplotlib as mpl  # noqa: PLC0415  not needed for the text
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    bars = {n: _bar(s) for n, s in report["stretches"].items() if s["beyond_engines_ms"]}
+    figure, axis = plt.subplots(figsize=(9, 1.2 + 0.6 * len(bars)), layout="constrained")
+    names, colours = [*ENGINES, *PARTS], [*plt.cm.Blues_r([0.1 * i for i in range(6)]), *plt.cm.Oranges_r(_SHADES)]
+    left = [0.0] * len(bars)
+    for name, colour in zip(names, colours, strict=True):
+        widths = [max(bar.get(name, 0.0), 0.0) for bar in bars.values()]
+        if max(widths, default=0.0) > 0:
+            axis.barh(list(bars), widths, left=left, color=colour, label=name, edgecolor="white", linewidth=0.5)
+        left = [at + width for at, width in zip(left, widths, strict=True)]
+    axis.axvline(100, color="0.4", linestyle=":", linewidth=1)
+    axis.invert_yaxis()
+    axis.set_xlabel("ms since the stamp; engines: median, blue; all else: mean, orange; dotted: the period")
+    axis.legend(ncols=7, fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.25), frameon=False)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+_SHADES = [0.1 * i for i in range(len(PARTS))]
+
+
+def _bar(stretch: Report) -> dict[str, float]:
+    medians = {name: stretch["stages_ms"].get(name, {}).get("p50", 0.0) for name in ENGINES}
+    return medians | {name: stretch["beyond_engines_ms"][name] for name in PARTS}
+
+
+def growth(report: Report, path: Path) -> None:
+    """Time over points, sweeps, cameras and boxes."""
+    import matplotlib as mpl  # noqa: PLC0415
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    grown = report["growth"]
+    curves = {
+        "LiDAR points": grown["points"]["pillars_ms"],
+        "LiDAR sweeps": grown["lidar_sweeps"]["inputs_ms"],
+        "cameras": grown["cameras"]["frame_ms"],
+        "boxes": grown["boxes"]["decode_and_nms_ms"],
+    }
+    figure, axes = plt.subplots(1, 4, figsize=(11, 2.6), layout="constrained")
+    for axis, (name, curve) in zip(axes, curves.items(), strict=True):
+        axis.plot([float(x) for x in curve], list(curve.values()), marker="o", color="C0")
+        axis.set_xlabel(name)
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("ms")
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def fill(page: str, text: str) -> str:
+    """The page with its figures replaced."""
+    pattern = f"{re.escape(BEGIN)}.*?{re.escape(END)}"
+    return re.sub(pattern, lambda _: f"{BEGIN}\n{text}\n{END}", page, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Update docs/speed.md and its pictures."""
+    reports, page = load(ROOT / "bench"), ROOT / "docs" / "speed.md"
+    page.write_text(fill(page.read_text(encoding="utf-8"), section(reports)), encoding="utf-8")
+    draw(reports, ROOT / "docs" / "images")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of speed shows what the benchmark's files hold."""
+
+import re
+import runpy
+
+import pytest
+
+from peft_dml_ros.bench.live import live_report
+from peft_dml_ros.bench.summary import ENGINES, LIVE, summarise
+from tests.bench.test_live import S, Sample, Stretch, frame, records
+
+
+@pytest.fixture(scope="module")
+def script(repository):
+    return runpy.run_path(str(repository / "docs" / "make_bench_plots.py"))
+
+
+@pytest.fixture(scope="module")
+def reports():
+    """A live run and engines as the benchmarks write them, small."""
+    stretches = (Stretch("all", (), 0, 5 * S), Stretch("no LiDAR", ("lidar",), 5 * S, 9 * S))
+    frames = [frame(i * S // 10) for i in range(50)] + [frame(i * S // 10, present=("camera",)) for i in range(50, 90)]
+    samples = [Sample(i * S, 0.5 * i, 400.0) for i in range(10)]
+    seen = records(frames, stretches, samples, {"IMU": 900}, {"IMU": 900}, {"IMU": 900})
+    about = {
+        "machine": {"processor": "P", "cores": 2},
+        "bundle": "demo 1",
+        "node": {"engine": "onnxruntime", "threads": 2},
+        "vehicle": {"minutes": 10.0, "image_width_px": 704},
+        "load_average": {"before": 0.2, "after": [1.5, 1.4, 1.0]},
+    }
+    line = {"1": 1.0, "2": 2.0}
+    grown = {"points": {"pillars_ms": line}, "lidar_sweeps": {"inputs_ms": line}, "cameras": {"frame_ms": line}}
+    grown["boxes"] = {"decode_and_nms_ms": line}
+    engines = {"bundle": "demo 1", "engines": {"lidar": {"p50": 22.1, "p95": 23.0, "p99": 24.0}}, "growth": grown}
+    engines["summary"] = {"jpeg6_ms": 30.0}
+    live = about | live_report(seen)
+    return {"live": live, "engines": engines, "summary": summarise({LIVE: live, ENGINES: engines})}
+
+
+def test_page_is_up_to_date(repository, script):
+    page = (repository / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert script["fill"](page, script["section"](script["load"](repository / "bench"))) == page, (
+        "run docs/make_bench_plots.py"
+    )
+    for name in re.findall(r"\]\(images/([^)]+)\)", page):
+        assert (repository / "docs" / "images" / name).stat().st_size > 5000, name
+
+
+def test_section_shows_figures_targets_and_misses(script, reports):
+    text = script["section"](reports)
+    assert "| all | 10.00 | 100 / 100 / 100 | 80.0 | 1.25 | 1.25 | 50 % |" in text
+    assert "| `overhead_ratio_p50` | 1.25 | <= 1.2 | **missed** |" in text
+    assert "| `hz_held` | 10 | >= 9.95 | met |" in text
+    assert "| `int8_over_fp32` | – | <= 0.65 | the benchmark was not given the bundle in 8 bit: --int8 |" in text
+    assert "| pillars and pictures | 8.00 |" in text
+    assert "Load average 0.2 before, 1.5 after" in text
+    assert script["section"]({}) == script["NOTHING"]
+
+
+def test_pictures_are_drawn(script, reports, tmp_path):
+    script["draw"](reports, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {script["BUDGET"], script["GROWTH"]}
+    assert all(5000 < path.stat().st_size < 200_000 for path in tmp_path.iterdir())
