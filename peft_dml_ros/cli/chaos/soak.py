@@ -19,6 +19,8 @@ SAMPLE_S: Final = 1.0
 WARM_SHARE: Final = 0.2
 WARM_MOST_S: Final = 120.0
 """Allocators and caches fill first: that much of the beginning does not count for the slope of memory."""
+CURVE: Final = 60
+"""Values of memory in the file: a leak goes on, fragments of the heap come to rest."""
 POINTS: Final = 300
 """Of the slope: medians of stretches, since pairs grow with the square."""
 
@@ -61,7 +63,7 @@ def soak(bench: Bench, minutes: float, seed: int) -> dict[str, Any]:
         "faults": sum(len(phase.variants) for phase in phases),
         "frames": len(seen.frames),
         "rss_mb_per_min": round(slope, 3),
-        "rss_mb": [round(memory[0][1], 1), round(memory[-1][1], 1)] if memory else [],
+        "rss_mb_curve": [round(mb, 1) for _, mb in memory[:: max(1, len(memory) // CURVE)]],
         "p99_ratio": round(ratio, 3),
         "p99_ms": [round(v, 1) for v in p99],
         "p50_ms": [percentiles([f.work_ms for f in frames]).get("p50") for frames in (first, last)],
