@@ -82,7 +82,8 @@ class Overlays:
 
     def _draw_all(self, frame: Frame) -> None:
         if not self._yields:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), YIELDING)
+            thread = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, max(YIELDING, os.getpriority(os.PRIO_PROCESS, thread)))
             self._yields = True
         motion = EgoMotion(frame.snapshot)
         for name in sorted(frame.cameras):

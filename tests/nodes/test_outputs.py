@@ -108,7 +108,7 @@ def stage(ros_node, bundle):
 @pytest.fixture
 def made(monkeypatch):
     """How often each kind of message was made."""
-    counts = dict.fromkeys(("boxes_to_msg", "velocities_to_msg", "markers_to_msg", "to_diagnostics", "overlay"), 0)
+    counts = dict.fromkeys(("boxes_to_cdr", "velocities_to_msg", "markers_to_msg", "to_diagnostics", "overlay"), 0)
 
     def counting(name, function):
         def call(*arguments):
@@ -266,7 +266,7 @@ def test_the_interface_and_its_access_policy_are_what_a_live_node_does(tmp_path,
     with ros_process(
         "peft_dml_ros.nodes.perception", "--ros-args", "-p", f"bundle:={bundle}", log=tmp_path / "log"
     ) as node:
-        node.wait_for("perception active")
+        node.wait_for("perception active", 60)
         live, heard, served = wait_until_known(ros_node, len(published()))
 
     def full(name):
