@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""docs/results.md and docs/results/summary.json from the cells' JSON files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from peft_dml_train.experiments import catalog
+from peft_dml_train.experiments.cells import STANDARD
+from peft_dml_train.experiments.report import plots as drawing
+from peft_dml_train.experiments.report import sections
+from peft_dml_train.experiments.report.markdown import table
+from peft_dml_train.experiments.report.results import CONFIGS, Results, load
+from peft_dml_train.experiments.report.summary import fullest, summary_of
+
+SUMMARY = "summary.json"
+INTRO = """# Results
+
+Made by `peft-dml-train report` from the JSON files in `docs/results`; nothing here is typed by hand, and what was not
+run says so. Scores are nuscenes-devkit's own (`detection_cvpr_2019`), on scenes that no training saw. ± is the standard
+deviation over seeds. How every cell is trained and tested: `train/peft_dml_train/experiments/catalog.py`.
+
+**What can be compared.** Figures on simulated scenes compare with one another, not with published ones on real
+nuScenes: other scenes, other annotation, a much smaller network. What carries over is the shape, such as the share of
+NDS that is kept without LiDAR; published figures stand beside ours for that alone. Commands for real data, and the
+figures to hold against the paper's: [On real nuScenes](nuscenes.md).
+
+To redo a cell (a finished one is redone once its JSON is removed):
+
+```bash
+peft-dml-train robustness --data DATA --config tiny --cell subsets --seeds 1
+peft-dml-train report
+```
+"""
+WORDS = {
+    "multicorrupt": (
+        "RA is NDS under a corruption over clean NDS; RRA the sum of NDS over severities against the zero-filled "
+        "baseline's, less 1. MultiCorrupt leaves the radar alone; the second column adds all four kinds of radar noise "
+        "at the same severity."
+    ),
+    "ranks": "The target is the mean of clear air, fog=50, rain=25 and snow=2.5: what the second stage trains for.",
+    "zero_shot": (
+        "In training, frames that hold one of the classes had no data of the modality, and frames with the modality "
+        "taught nothing about the class. AP of the class by that modality alone."
+    ),
+    "retrieval": (
+        "An object's embedding from one modality looks for its nearest neighbour among those of another one: is it "
+        "the same object; is the nearest other object of its class?"
+    ),
+    "domains": "The same steps for each number of scenes; `before` is the base, which saw none of the domain.",
+    "baselines": "The same data, encoders, steps and head; only fusion, dropout and losses differ, as named.",
+    "cost": (
+        "ONNX Runtime on one thread, median of 20 keyframes through the vehicle's detector; CPU seconds are the proxy "
+        "for energy. Operations count two for a multiply-add."
+    ),
+    "late": (
+        "The content is that of the keyframe before, half a second old. Delayed: true stamps, the gate knows its "
+        "age. Frozen: it bears the stamps of now."
+    ),
+}
+
+
+def _looks(results: Results, name: str, shown: tuple[str, ...] | None = None) -> list[str]:
+    cell = next(c for c in catalog.robustness() if c.name == name)
+    return sections.looks(results, cell, shown or cell.subsets)
+
+
+def _origin(results: Results) -> list[str]:
+    """Where the figures come from."""
+    records = [r for entries in results.records.values() for r in entries]
+    data = {r["data"]["hash"]: r["data"] for r in records}
+    commits = sorted({r["commit"][:9] for r in records})
+    lines = []
+    for d in data.values():
+        kind = f"simulated, seed {d['seed']}" if d["simulated"] else "as given"
+        lines.append(
+            f"- data `{d['folder']}` ({kind}; {d['scenes']} scenes, {d['keyframes']} keyframes; hash {d['hash']})"
+        )
+    hours = sum(r["cpu_s"] for r in records) / 3600
+    lines.append(f"- {len(records)} runs, {hours:.1f} CPU hours, code {', '.join(commits)}")
+    counts = results.progress()
+    rows = [[command, f"{done} of {planned}"] for command, (done, planned) in counts.items()]
+    return [*lines, "", *table(("command", "runs finished"), rows)]
+
+
+def _plot(results: Results, name: str) -> list[str]:
+    if not drawing.drawable(results, name):
+        return []
+    return [f"![{drawing.PLOTS[name][1]}](images/{drawing.file_name(results, name)})", ""]
+
+
+def _section(results: Results, title: str, body: list[str], plot: str = "", words: str = "") -> list[str]:
+    text = [WORDS[words], ""] if words else []
+    return [f"### {title}", "", *text, *(_plot(results, plot) if plot else []), *body]
+
+
+def chapter(results: Results) -> list[str]:
+    """All sections of one recipe."""
+    r = results
+
+    def look(name: str, shown: tuple[str, ...] | None = None) -> list[str]:
+        return _looks(r, name, shown)
+
+    return [
+        f"## Recipe `{r.config}`",
+        "",
+        *_origin(r),
+        *_section(r, "What holds", sections.verdicts(r)),
+        *_section(r, "Sensors added one by one", sections.modalities(r)),
+        *_section(r, "Beside published systems", sections.published_dropout(r)),
+        *_section(r, "All 31 subsets of sensors", sections.subsets(r), "subsets"),
+        *_section(r, "Other fusions, specialists", sections.baselines(r), "baselines", "baselines"),
+        *_section(r, "Weather on all sensors", look("weather", STANDARD), "weather"),
+        *_section(r, "MultiCorrupt, with radar", sections.multicorrupt(r), "multicorrupt", "multicorrupt"),
+        *_section(r, "One camera or radar lost", look("one_lost")),
+        *_section(r, "Fewer LiDAR beams", look("beams")),
+        *_section(r, "Narrow LiDAR", look("field_of_view")),
+        *_section(r, "Frozen and delayed", look("late"), words="late"),
+        *_section(r, "What is trained", sections.ranks(r), "ranks", "ranks"),
+        *_section(r, "Components", sections.ablations(r), "ablations"),
+        *_section(r, "Zero-shot", sections.zero_shot(r), "zero_shot", "zero_shot"),
+        *_section(r, "One space for all sensors", sections.retrieval(r), "embeddings", "retrieval"),
+        *_section(r, "Other domains", sections.domains(r), "domains", "domains"),
+        *_section(r, "Cost", sections.cost(r), "cost", "cost"),
+    ]
+
+
+def render(found: list[Results]) -> str:
+    """The whole page."""
+    # Without any result the page still lists what there is to run.
+    chapters = found or [Results(CONFIGS[-1], {})]
+    lines = [line for results in chapters for line in chapter(results)]
+    return INTRO + "\n" + "\n".join(lines).rstrip() + "\n"
+
+
+def render_summary(found: list[Results]) -> str:
+    """Text of summary.json."""
+    return json.dumps(summary_of(fullest(found)), indent=1) + "\n"
+
+
+def write_report(results: Path, page: Path, *, plots: bool = True) -> list[Path]:
+    """Write page, summary and plots.
+
+    Args:
+        results: Folder with the cells' results.
+        page: Markdown file; plots go to `images/` beside it.
+        plots: Draw them too.
+
+    Returns:
+        What was written.
+    """
+    found = load(results)
+    results.mkdir(parents=True, exist_ok=True)
+    page.write_text(render(found), encoding="utf-8")
+    (results / SUMMARY).write_text(render_summary(found), encoding="utf-8")
+    drawn = [path for r in found for path in drawing.save(r, page.parent / "images")] if plots else []
+    return [page, results / SUMMARY, *drawn]

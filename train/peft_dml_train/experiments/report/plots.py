@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One plot a claim, drawn only where its cells were run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from peft_dml_ros.core.classes import CLASSES, DETECTING, MODALITIES
+from peft_dml_ros.sim.corruptions import MULTICORRUPT
+from peft_dml_train.experiments import catalog
+from peft_dml_train.experiments.cells import EVERY_SUBSET, STANDARD
+from peft_dml_train.experiments.report.results import Figure, Results
+
+MARKERS = {"lidar": "o", "camera": "s", "radar": "^"}
+
+
+def bars(axes: Axes, labels: list[str], series: dict[str, list[Figure | None]]) -> None:
+    """Groups of bars with their spread; what was not run has none."""
+    width, place = 0.8 / len(series), np.arange(len(labels))
+    for i, (name, figures) in enumerate(series.items()):
+        values = [np.nan if f is None else f.value for f in figures]
+        spread = [0.0 if f is None else f.spread for f in figures]
+        axes.bar(place + (i - (len(series) - 1) / 2) * width, values, width, yerr=spread, capsize=2, label=name)
+    axes.set_xticks(place, labels, rotation=40, ha="right", fontsize="small")
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_ylabel("NDS")
+    if len(series) > 1:
+        axes.legend(fontsize="small")
+
+
+def draw_subsets(axes: Axes, results: Results) -> None:
+    """All subsets, best first, the letters of their sensors below."""
+    found = {n: f for n in EVERY_SUBSET if (f := results.score("robustness", "subsets", subset=n))}
+    order = sorted(found, key=lambda n: -found[n].value)
+    letters = dict(zip(MODALITIES, "LCRIG", strict=True))
+    bars(axes, ["".join(letters[m] for m in n.split("+")) for n in order], {"NDS": [found[n] for n in order]})
+    axes.set_xlabel("L LiDAR, C cameras, R radar, I IMU, G GNSS")
+
+
+def draw_weather(axes: Axes, results: Results) -> None:
+    """NDS along each weather."""
+    looks = ["clear", *catalog.WEATHER]
+    shown = ("all", "lidar only", "camera only", "radar only")
+    bars(axes, looks, {s: [results.score("robustness", "weather", look, s) for look in looks] for s in shown})
+
+
+def draw_multicorrupt(axes: Axes, results: Results) -> None:
+    """RA by type."""
+    names = list(MULTICORRUPT)
+    series = {
+        text: [results.resistance(name, radar=radar) for name in names]
+        for text, radar in (("radar clean", False), ("radar noise on top", True))
+    }
+    bars(axes, names, series)
+    axes.set_ylabel("RA")
+    axes.axhline(1.0, color="gray", lw=0.8)
+
+
+def draw_ranks(axes: Axes, results: Results) -> None:
+    """NDS of the target by what was trained."""
+    cells = catalog.ranks()
+    bars(axes, [c.name for c in cells], {"target": [results.target(c.name) for c in cells]})
+
+
+def draw_ablations(axes: Axes, results: Results) -> None:
+    """NDS without each component."""
+    cells = catalog.ablate()
+    series: dict[str, list[Figure | None]] = {
+        s: [results.score("ablate", c.name, "clear", s) for c in cells] for s in catalog.MAIN_SUBSETS
+    }
+    bars(axes, [c.name for c in cells], series)
+
+
+def draw_zero_shot(axes: Axes, results: Results) -> None:
+    """AP of pairs never trained together."""
+    pairs = [(m, c) for m in DETECTING for c in catalog.ZERO_SHOT_CLASSES]
+    series = {
+        text: [results.ap(f"{m}{suffix}", f"{m} only", (c,)) for m, c in pairs]
+        for text, suffix in (
+            ("metric loss", ""),
+            ("without metric loss", "_without_metric_loss"),
+            ("trained together", "_together"),
+        )
+    }
+    bars(axes, [f"{m}, {c}" for m, c in pairs], series)
+    axes.set_ylabel("AP")
+
+
+def draw_embeddings(axes: Axes, results: Results) -> None:
+    """The embedding map: colour is the class, shape the modality."""
+    points = results.of("zero-shot", "retrieval")[0]["retrieval"]["map"]
+    names = [c for c in CLASSES if any(p[1] == c for p in points)]
+    for i, name in enumerate(names):
+        for m in DETECTING:
+            mine = np.array([p[2:] for p in points if p[:2] == [m, name]]).reshape(-1, 2)
+            label = name if m == DETECTING[0] else None
+            axes.scatter(*mine.T, s=14, marker=MARKERS[m], color=f"C{i}", alpha=0.7, label=label)
+    axes.set_title("circle LiDAR, square camera, triangle radar", fontsize="small")
+    axes.set_xlabel("first main component")
+    axes.set_ylabel("second")
+    axes.legend(fontsize="x-small", ncols=2)
+
+
+def draw_domains(axes: Axes, results: Results) -> None:
+    """NDS against the number of scenes; the last is all."""
+    steps = ["before", *(f"after_{few or 'all'}" for few in catalog.FEW_SCENES)]
+    for name in ("layout", "city", "fast", "weather"):
+        look = "rain=40" if name == "weather" else "clear"
+        found = [results.score("domains", f"{name}_{step}", look) for step in steps]
+        axes.plot(range(len(steps)), [np.nan if f is None else f.value for f in found], marker="o", label=name)
+    axes.set_xticks(range(len(steps)), ["before", *(str(few or "all") for few in catalog.FEW_SCENES)])
+    axes.set_xlabel("scenes adapted with")
+    axes.set_ylabel("NDS")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+
+
+def draw_baselines(axes: Axes, results: Results) -> None:
+    """Ours and others' ways by subset."""
+    cells = (
+        ("ours", "ablate", "ours"),
+        ("zero-filled", "baselines", "zero_filled"),
+        ("mean", "baselines", "averaging"),
+    )
+    series: dict[str, list[Figure | None]] = {
+        text: [results.score(command, cell, subset=s) for s in STANDARD] for text, command, cell in cells
+    }
+    bars(axes, list(STANDARD), series)
+
+
+def draw_cost(axes: Axes, results: Results) -> None:
+    """NDS against CPU seconds, one point a subset."""
+    costs = results.of("cost", "subsets")[0]["cost"]["subsets"]
+    letters = dict(zip(MODALITIES, "LCRIG", strict=True))
+    for name, found in costs.items():
+        figure = results.score("robustness", "subsets", subset=name)
+        if figure is not None and figure.value:
+            axes.scatter(1e3 * found["cpu_s"], figure.value, color="tab:blue", s=14)
+            text = "".join(letters[m] for m in name.split("+"))
+            axes.annotate(text, (1e3 * found["cpu_s"], figure.value), fontsize="x-small")
+    axes.set_xlabel("CPU ms a frame")
+    axes.set_ylabel("NDS")
+    axes.grid(alpha=0.3)
+
+
+Draw = Callable[[Axes, Results], None]
+PLOTS: dict[str, tuple[Draw, str, tuple[tuple[str, str], ...]]] = {
+    "subsets": (draw_subsets, "NDS by subset of sensors", (("robustness", "subsets"),)),
+    "weather": (draw_weather, "NDS in weather", (("robustness", "weather"),)),
+    "multicorrupt": (draw_multicorrupt, "Resistance to MultiCorrupt's corruptions", (("robustness", "multicorrupt"),)),
+    "ranks": (draw_ranks, "NDS in the target, by what the second stage trains", (("ranks", "peft"),)),
+    "ablations": (draw_ablations, "NDS without a component", (("ablate", "ours"),)),
+    "zero_shot": (draw_zero_shot, "AP of pairs never trained together", (("zero-shot", "lidar"),)),
+    "embeddings": (draw_embeddings, "Object embeddings of three modalities", (("zero-shot", "retrieval"),)),
+    "domains": (draw_domains, "NDS before and after adapting", (("domains", "weather_before"),)),
+    "baselines": (draw_baselines, "Ours and others' fusion in the same harness", (("baselines", "zero_filled"),)),
+    "cost": (draw_cost, "NDS against cost", (("cost", "subsets"), ("robustness", "subsets"))),
+}
+"""By name: who draws, the title, and the cells without which there is nothing to draw."""
+
+
+def drawable(results: Results, name: str) -> bool:
+    """True when the cells of a plot were run."""
+    return all(results.of(*cell) for cell in PLOTS[name][2])
+
+
+def file_name(results: Results, name: str) -> str:
+    """Of a plot."""
+    return f"results_{results.config}_{name}.png"
+
+
+def save(results: Results, folder: Path) -> list[Path]:
+    """Draw all that can be drawn."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, (draw, title, _) in PLOTS.items():
+        if drawable(results, name):
+            canvas = Canvas(figsize=(9, 4.2), layout="constrained")
+            axes = canvas.subplots()
+            draw(axes, results)
+            canvas.suptitle(title)
+            paths.append(folder / file_name(results, name))
+            canvas.savefig(paths[-1], dpi=90, metadata={"Software": None})
+    return paths

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of the results page, one function a claim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from peft_dml_ros.core.classes import DETECTING, MODALITIES
+from peft_dml_ros.sim.corruptions import MULTICORRUPT
+from peft_dml_train.experiments import catalog
+from peft_dml_train.experiments.cells import EVERY_SUBSET, STANDARD, Cell
+from peft_dml_train.experiments.report.markdown import MISSING, number, percent, table
+from peft_dml_train.experiments.report.published import DROPOUT, RESISTANCE
+from peft_dml_train.experiments.report.results import Results
+from peft_dml_train.experiments.report.summary import ALL, targets
+
+
+def verdicts(results: Results) -> list[str]:
+    """What holds and what does not."""
+    rows = [[t.claim, f"≥ {t.least:g}", number(t.found), t.made_of, t.verdict] for t in targets(results)]
+    return table(("claim", "target", "measured", "from", ""), rows)
+
+
+def modalities(results: Results) -> list[str]:
+    """Each alone, then added one by one."""
+    rows = []
+    added = ["+".join(MODALITIES[: n + 1]) for n in range(len(MODALITIES))]
+    for name in dict.fromkeys((*MODALITIES, *added)):
+        figures = [results.score("robustness", "subsets", subset=name, key=key) for key in ("map", "nds")]
+        rows.append([name.replace("+", " + "), *(number(f) for f in figures)])
+    return table(("sensors", "mAP", "NDS"), rows)
+
+
+def subsets(results: Results) -> list[str]:
+    """All 31, best first."""
+    full = results.score("robustness", "subsets", subset=ALL)
+    found = {name: results.score("robustness", "subsets", subset=name) for name in EVERY_SUBSET}
+    order = sorted(EVERY_SUBSET, key=lambda n: -(figure.value if (figure := found[n]) else 0.0))
+    rows = [[name.replace("+", " + "), number(found[name]), percent(found[name], full)] for name in order]
+    return table(("sensors", "NDS", "kept"), rows)
+
+
+def published_dropout(results: Results) -> list[str]:
+    """Ours beside others; not the same data."""
+    full, no_lidar, no_camera = (
+        results.score("robustness", "subsets", subset=s) for s in (ALL, "camera+radar+imu+gnss", "lidar+radar+imu+gnss")
+    )
+    rows = [["ours, here", number(full), percent(no_lidar, full), percent(no_camera, full), "this page"]]
+    for name, whole, without_lidar, without_camera, source in DROPOUT:
+        kept = (f"{part / whole:.1%}" for part in (without_lidar, without_camera))
+        rows.append([f"{name}, nuScenes val", f"{whole / 100:.3f}", *kept, source])
+    return table(("system", "NDS", "kept without LiDAR", "kept without cameras", "source"), rows)
+
+
+def looks(results: Results, cell: Cell, shown: Sequence[str]) -> list[str]:
+    """NDS by look, one column a subset, and what is kept of all sensors in clear air."""
+    clear = results.score(cell.command, cell.name)
+    rows = []
+    for look in cell.looks:
+        found = [results.score(cell.command, cell.name, look, subset) for subset in shown]
+        rows.append([f"`{look}`", *(number(f) for f in found), percent(found[0], clear)])
+    return table(("frames", *(f"NDS, {s}" for s in shown), f"kept, {shown[0]}"), rows)
+
+
+def multicorrupt(results: Results) -> list[str]:
+    """RA and RRA by type, and their means."""
+    rows = []
+    for name in MULTICORRUPT:
+        relative = results.relative_resilience(name)
+        rows.append(
+            [
+                f"`{name}`",
+                number(results.resistance(name, radar=False)),
+                number(results.resistance(name, radar=True)),
+                MISSING if relative is None else f"{relative:+.1%}",
+            ]
+        )
+    relatives = [results.relative_resilience(name) for name in MULTICORRUPT]
+    known = [r for r in relatives if r is not None]
+    mean = f"**{sum(known) / len(known):+.1%}**" if len(known) == len(relatives) else MISSING
+    clean, noisy = (results.mean_resistance(radar=radar) for radar in (False, True))
+    rows.append(["**mean**", f"**{number(clean)}**", f"**{number(noisy)}**", mean])
+    rows += [[f"{name}, nuScenes val", f"{value:.3f}", "-", "-"] for name, value in RESISTANCE]
+    return table(("type", "RA", "RA, radar noise on top", "RRA against zero-filled"), rows)
+
+
+def ranks(results: Results) -> list[str]:
+    """What the second stage changes, what it costs and what it gains."""
+    full = results.target("full")
+    rows = []
+    for cell in catalog.ranks():
+        target, clear = results.target(cell.name), results.score("ranks", cell.name)
+        row = [cell.about, number(clear), number(target), percent(target, full)]
+        entries = results.of("ranks", cell.name)
+        adapted = entries[0]["training"].get("adapted") if entries else None
+        if adapted:
+            parameters = adapted["parameters"]
+            row += [
+                f"{parameters['share']:.1%}",
+                f"{adapted['cpu_s'] / 60:.1f}",
+                f"{adapted['peak_rss_mb']:.0f}",
+                f"{adapted['file_bytes'] / 1e6:.2f}",
+            ]
+        else:
+            row += ["-" if entries else MISSING] * 4
+        rows.append(row)
+    head = ("second stage", "NDS, clear", "NDS, target", "of full", "trained", "CPU min", "peak MB", "file MB")
+    return table(head, rows)
+
+
+def ablations(results: Results) -> list[str]:
+    """Each component left out, against everything."""
+    rows = []
+    ours = results.target("ours", command="ablate")
+    for cell in catalog.ablate():
+        clear = [results.score("ablate", cell.name, "clear", s) for s in catalog.MAIN_SUBSETS]
+        target = results.target(cell.name, command="ablate")
+        change = MISSING if target is None or ours is None else f"{target.value - ours.value:+.3f}"
+        rows.append([cell.about, *(number(f) for f in clear), number(target), change])
+    return table(("", *(f"NDS, {s}" for s in catalog.MAIN_SUBSETS), "NDS, target weather", "change"), rows)
+
+
+def zero_shot(results: Results) -> list[str]:
+    """AP of the held-out pairs by modality."""
+    rows = []
+    for m in DETECTING:
+        for name in catalog.ZERO_SHOT_CLASSES:
+            found = (
+                results.ap(f"{m}{suffix}", f"{m} only", (name,)) for suffix in ("", "_without_metric_loss", "_together")
+            )
+            rows.append([f"{m}, {name}", *(number(f) for f in found)])
+    return table(("pair", "never together", "without metric loss", "trained together"), rows)
+
+
+def retrieval(results: Results) -> list[str]:
+    """Recall@1 between modalities."""
+    cells = [results.of("zero-shot", name) for name in ("retrieval", "retrieval_without_metric_loss")]
+    pairs = [f"{a}->{b}" for a in DETECTING for b in DETECTING if a != b]
+    rows = []
+    for pair in pairs:
+        row = [pair.replace("->", " → ")]
+        for entries in cells:
+            if entries:
+                found = entries[0]["retrieval"]["recall_at_1"][pair]
+                row += [f"{found['instance']:.3f}", f"{found['class']:.3f}"]
+            else:
+                row += [MISSING, MISSING]
+        entries = cells[0] or cells[1]
+        chance = entries[0]["retrieval"]["recall_at_1"][pair] if entries else None
+        row.append(f"{chance['chance_instance']:.3f}, {chance['chance_class']:.3f}" if chance else MISSING)
+        rows.append(row)
+    head = ("from → to", "itself", "its class", "itself, no metric loss", "its class, no metric loss", "by chance")
+    return table(head, rows)
+
+
+def domains(results: Results) -> list[str]:
+    """Before, and after so many scenes."""
+    rows = []
+    for name, about in (
+        ("layout", "another sensor layout"),
+        ("city", "another town"),
+        ("fast", "fast motion"),
+        ("weather", "rain of 40 mm/h"),
+    ):
+        look = "rain=40" if name == "weather" else "clear"
+        cells = [f"{name}_before", *(f"{name}_after_{few or 'all'}" for few in catalog.FEW_SCENES)]
+        rows.append([about, *(number(results.score("domains", cell, look)) for cell in cells)])
+    few = [f"{n} scenes" if n else "all scenes" for n in catalog.FEW_SCENES]
+    return table(("NDS in", "before", *few), rows)
+
+
+def baselines(results: Results) -> list[str]:
+    """Others' ways and ours by subset, and the specialists."""
+    rows = []
+    for command, cell, about in (
+        ("ablate", "ours", "Ours"),
+        ("baselines", "zero_filled", "Zero-filled concatenation"),
+        ("baselines", "averaging", "Averaging"),
+    ):
+        rows.append([about, *(number(results.score(command, cell, subset=s)) for s in STANDARD)])
+    lines = table(("NDS", *STANDARD), rows)
+    specialists = []
+    for cell in catalog.baselines():
+        if cell.name.startswith("only_"):
+            alone = results.score("baselines", cell.name, subset=cell.subsets[0])
+            ours = results.score("robustness", "subsets", subset=cell.subsets[0])
+            specialists.append([cell.about, number(alone), number(ours), percent(ours, alone)])
+    return [*lines, *table(("", "specialist", "ours with these sensors", "kept"), specialists)]
+
+
+def cost(results: Results) -> list[str]:
+    """What each subset costs."""
+    entries = results.of("cost", "subsets")
+    rows = []
+    for name in EVERY_SUBSET:
+        found = entries[0]["cost"]["subsets"].get(name) if entries else None
+        if found is None:
+            rows.append([name.replace("+", " + "), *[MISSING] * 4])
+        else:
+            parameters, flops = f"{found['parameters'] / 1e6:.2f}", f"{found['flops'] / 1e9:.2f}"
+            latency = f"{found['p50_ms']:.1f} / {found['p95_ms']:.1f}"
+            rows.append([name.replace("+", " + "), parameters, flops, latency, f"{found['cpu_s']:.4f}"])
+    head = ("sensors", "parameters, M", "operations, G", "latency p50 / p95, ms", "CPU s a frame")
+    return table(head, rows)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""summary.json: the key figures, and the targets that they are held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from peft_dml_ros.core.classes import DETECTING
+from peft_dml_train.experiments.catalog import ZERO_SHOT_CLASSES
+from peft_dml_train.experiments.report.results import Figure, Results
+
+ALL = "lidar+camera+radar+imu+gnss"
+NO_LIDAR = "camera+radar+imu+gnss"
+NO_CAMERA = "lidar+radar+imu+gnss"
+KEYS = (
+    "seeds",
+    "nds_full",
+    "nds_no_lidar",
+    "nds_no_camera",
+    "nds_peft",
+    "nds_full_finetune",
+    "trained_share",
+    "mra",
+    "nds_zero_filled_no_lidar",
+    "zero_shot_ap",
+    "zero_shot_ap_without_metric_loss",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One claim and its target.
+
+    Attributes:
+        claim: In words.
+        least: What is wanted at least.
+        found: What was measured; none when it was not.
+        made_of: The figures behind it.
+    """
+
+    claim: str
+    least: float
+    found: float | None
+    made_of: str
+
+    @property
+    def verdict(self) -> str:
+        """Whether it holds."""
+        if self.found is None:
+            return "not run"
+        return "holds" if self.found >= self.least else "missed"
+
+
+def zero_shot_ap(results: Results, suffix: str = "") -> Figure | None:
+    """Mean AP over the held-out pairs; none while a modality is missing."""
+    found = [results.ap(f"{m}{suffix}", f"{m} only", ZERO_SHOT_CLASSES) for m in DETECTING]
+    return Figure.of([mean(f.value for f in found if f)]) if all(found) else None
+
+
+def key_figures(results: Results) -> dict[str, Figure | None]:
+    """By the keys of the summary, without seeds and share."""
+    return {
+        "nds_full": results.score("robustness", "subsets", subset=ALL),
+        "nds_no_lidar": results.score("robustness", "subsets", subset=NO_LIDAR),
+        "nds_no_camera": results.score("robustness", "subsets", subset=NO_CAMERA),
+        "nds_peft": results.target("peft"),
+        "nds_full_finetune": results.target("full"),
+        "mra": results.mean_resistance(radar=True),
+        "nds_zero_filled_no_lidar": results.score("baselines", "zero_filled", subset="no lidar"),
+        "zero_shot_ap": zero_shot_ap(results),
+        "zero_shot_ap_without_metric_loss": zero_shot_ap(results, "_without_metric_loss"),
+    }
+
+
+def trained_share(results: Results) -> float | None:
+    """Of all parameters, in our fine-tuning."""
+    for entry in results.of("ranks", "peft") + results.of("robustness", "subsets"):
+        share = entry["training"].get("adapted", {}).get("parameters", {}).get("share")
+        if share is not None:
+            return float(share)
+    return None
+
+
+def summary_of(results: Results | None) -> dict[str, Any]:
+    """What summary.json holds; null for what was not run."""
+    if results is None:
+        return dict.fromkeys(KEYS) | {"seeds": [], "config": None, "spread": {}}
+    figures = key_figures(results)
+    seeds = [int(r["seed"]) for r in results.of("robustness", "subsets")]
+    values = {key: None if f is None else round(f.value, 5) for key, f in figures.items()}
+    values |= {"seeds": seeds, "trained_share": trained_share(results)}
+    spread = {key: round(f.spread, 5) for key, f in figures.items() if f is not None and f.seeds > 1}
+    return {**{key: values[key] for key in KEYS}, "config": results.config, "spread": spread}
+
+
+def fullest(all_results: list[Results]) -> Results | None:
+    """The recipe with the most key figures; the larger one where two have as many."""
+    if not all_results:
+        return None
+    return max(all_results, key=lambda r: sum(f is not None for f in key_figures(r).values()))
+
+
+def _ratio(above: Figure | None, below: Figure | None) -> float | None:
+    return above.value / below.value if above and below and below.value else None
+
+
+def targets(results: Results) -> list[Target]:
+    """The issue's targets with what was measured."""
+    f = key_figures(results)
+
+    def texts(*keys: str) -> str:
+        return ", ".join("not run" if (figure := f[key]) is None else figure.text() for key in keys)
+
+    lift = _ratio(f["zero_shot_ap"], f["zero_shot_ap_without_metric_loss"])
+    return [
+        Target(
+            "PEFT keeps full fine-tuning's NDS",
+            0.98,
+            _ratio(f["nds_peft"], f["nds_full_finetune"]),
+            texts("nds_peft", "nds_full_finetune"),
+        ),
+        Target(
+            "NDS kept without LiDAR", 0.70, _ratio(f["nds_no_lidar"], f["nds_full"]), texts("nds_no_lidar", "nds_full")
+        ),
+        Target(
+            "NDS kept without cameras",
+            0.97,
+            _ratio(f["nds_no_camera"], f["nds_full"]),
+            texts("nds_no_camera", "nds_full"),
+        ),
+        Target(
+            "No-LiDAR NDS, times the zero-filled baseline's",
+            3.0,
+            _ratio(f["nds_no_lidar"], f["nds_zero_filled_no_lidar"]),
+            texts("nds_no_lidar", "nds_zero_filled_no_lidar"),
+        ),
+        Target("mRA, radar corrupted too", 0.90, f["mra"].value if f["mra"] else None, texts("mra")),
+        Target(
+            "Zero-shot AP with the metric loss, times that without",
+            1.20,
+            lift,
+            texts("zero_shot_ap", "zero_shot_ap_without_metric_loss"),
+        ),
+    ]
