@@ -138,8 +138,16 @@ def test_stages_are_merged_and_misses_named(tmp_path):
     results = merged({}, "cells", found)
     results = merged(results, "respawn", {"respawn_s": 9.0, "recording_readable": False, "words": ""})
     assert (results["crashes"], results["cells"]) == (1, 2)
+    results["fuzz"] = {"crashes": 0, "errors_inside": {"IMU: failed": "ValueError"}, "sees_after": ["radar"]}
     told = "\n".join(missed(results))
-    for words in ("1, at most 0", "freeze of IMU, onset: told late", "kill -9 to boxes: 9", "cannot be read"):
+    for words in (
+        "1, at most 0",
+        "freeze of IMU, onset: told late",
+        "kill -9 to boxes: 9",
+        "cannot be read",
+        "(fuzz): IMU: failed ValueError",
+        "only these are seen: radar",
+    ):
         assert words in told
     path = tmp_path / "chaos.json"
     path.write_text(json.dumps({"soak": {"minutes": 30, "crashes": 2}}), encoding="utf-8")

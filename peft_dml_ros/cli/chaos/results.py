@@ -64,11 +64,15 @@ def missed(results: Mapping[str, Any]) -> list[str]:
     check(results.get("frames_unaccounted"), 0, "frames unaccounted for")
     check(results.get("recovery_s_max"), RECOVERY_S, "longest recovery, s")
     check(sum(results.get("faults", {}).get("messages_unaccounted", {}).values()), 0, "messages unaccounted for")
-    check(sum(results.get("faults", {}).get("errors_inside", {}).values()), 0, "errors inside the node")
     fuzz, soak = results.get("fuzz", {}), results.get("soak", {})
+    for stage in ("faults", "fuzz", "soak"):
+        inside = results.get(stage, {}).get("errors_inside", {})
+        lines += [f"errors inside the node ({stage}): {reason} {detail}" for reason, detail in inside.items()]
     check(fuzz.get("crashes"), 0, "crashes by fuzz")
     check(fuzz.get("hangs"), 0, "hangs by fuzz")
     check(fuzz.get("uncounted"), 0, "malformed messages not counted")
+    if fuzz and set(fuzz["sees_after"]) != {"lidar", "camera", "radar"}:
+        lines.append(f"after malformed messages only these are seen: {', '.join(fuzz['sees_after']) or 'none'}")
     check(soak.get("rss_mb_per_min"), RSS_MB_PER_MIN, "growth of memory in the soak, MB a minute")
     check(soak.get("p99_ratio"), P99_RATIO, "99th percentile of the last minute over the first's")
     check(results.get("respawn_s"), RESPAWN_S, "seconds from kill -9 to boxes")
