@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -30,6 +30,9 @@ def simulate(
     image_width: Annotated[int, typer.Option(min=64, max=1600, help="Width of the pictures in pixels")] = 352,
     camera_hz: Annotated[float, typer.Option(min=0, max=30, help="Pictures a second; 2 gives keyframes only")] = 2.0,
     lidar_hz: Annotated[float, typer.Option(min=2, max=20, help="LiDAR turns a second")] = 20.0,
+    lidar_height: Annotated[float, typer.Option(min=1.5, max=3.0, help="Height of the LiDAR in m")] = 1.84,
+    lidar_beams: Annotated[int, typer.Option(help="Beams of the LiDAR: 32, 16 or 8")] = 32,
+    focal: Annotated[float, typer.Option(min=0.5, max=2.0, help="Focal lengths, times nuScenes'")] = 1.0,
     weather: Annotated[str, typer.Option(help="clear, fog=50 (visibility in m), rain=25 or snow=5 (mm/h)")] = "clear",
     splits: Annotated[str, typer.Option(help="Shares of sim_train, sim_val, sim_test")] = "0.8,0.1,0.1",
 ) -> None:
@@ -47,15 +50,34 @@ def simulate(
     console = Console()
     names = [f"scene-{FIRST_SCENE + i:04d}" for i in range(scenes)]
     parts = split_names(names, splits)
-    spec = DriveSpec(image_width_px=image_width, camera_hz=camera_hz, lidar_hz=lidar_hz, weather=Weather.parse(weather))
+    layout = _layout(lidar_height, lidar_beams, focal)
+    spec = DriveSpec(
+        image_width_px=image_width, camera_hz=camera_hz, lidar_hz=lidar_hz, weather=Weather.parse(weather), **layout
+    )
     rates: Settings = {"image_width": image_width, "camera_hz": camera_hz, "lidar_hz": lidar_hz, "weather": weather}
-    _check_settings(out, {"seconds": seconds, "seed": seed, **rates})
+    _check_settings(out, {"seconds": seconds, "seed": seed, **rates, **layout})
     todo = [(i, n) for i, n in enumerate(names) if not scene_file(out, VERSION, n).is_file()]
     jobs = [(str(out), name, seed * 100_000 + i, seconds, spec) for i, name in todo]
     for _ in track(_run(jobs, workers), f"Simulating {len(jobs)} of {scenes} scenes", len(jobs), console=console):
         pass
-    finish(out, VERSION, make_rig(image_width), parts)
+    finish(out, VERSION, make_rig(image_width, spec.lidar_height_m, spec.focal_scale), parts)
     console.print(f"{scenes} scenes in {out} ({VERSION}): {', '.join(f'{k} {len(v)}' for k, v in parts.items())}")
+
+
+def _layout(height_m: float, beams: int, focal: float) -> dict[str, Any]:
+    """What differs from a nuScenes car, by the names of `DriveSpec`.
+
+    Raises:
+        ConfigError: no such number of beams.
+    """
+    from peft_dml_ros.core.errors import ConfigError
+    from peft_dml_ros.sim.schedule import DriveSpec
+
+    if beams not in {32, 16, 8}:
+        msg = f"--lidar-beams {beams}: choose 32, 16 or 8"
+        raise ConfigError(msg)
+    given = {"lidar_height_m": height_m, "lidar_beams": beams, "focal_scale": focal}
+    return {name: value for name, value in given.items() if value != DriveSpec.model_fields[name].default}
 
 
 def split_names(names: list[str], shares: str) -> dict[str, list[str]]:

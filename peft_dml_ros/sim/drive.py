@@ -56,7 +56,8 @@ class Drive:
         self.seed, self.duration_s, self.spec = seed, duration_s, spec or DriveSpec()
         self.name = name or f"sim-{seed}"
         self.workers = workers
-        self.rig: Rig = make_rig(self.spec.image_width_px)
+        sizes = self.spec
+        self.rig: Rig = make_rig(sizes.image_width_px, sizes.lidar_height_m, sizes.focal_scale)
         self.events: tuple[Event, ...] = schedule(self.rig, self.spec, seed, duration_s)
         self._counts: dict[tuple[str, int], IntArray] = {}
 
@@ -196,8 +197,9 @@ def _in_clear_air(drive: Drive, event: Event) -> Rendered:
     rng = _event_rng(drive, event)
     time_s, stamp, sensor = drive.time_s(event.stamp_ns), event.stamp_ns, drive.rig[event.sensor]
     if sensor.modality == "lidar":
-        compensated = drive.spec.lidar_compensated
-        return lidar.scan(drive.caster, sensor.base_SE3_sensor, time_s, stamp, rng, compensated=compensated)
+        spec, pose = drive.spec, sensor.base_SE3_sensor
+        kept, beams = spec.lidar_compensated, spec.lidar_beams
+        return lidar.scan(drive.caster, pose, time_s, stamp, rng, compensated=kept, beams=beams)
     if sensor.modality == "radar":
         return radar.measure(drive.caster, sensor.base_SE3_sensor, time_s, stamp, rng)
     if sensor.modality == "imu":

@@ -139,6 +139,7 @@ def scan(
     rng: np.random.Generator,
     *,
     compensated: bool = True,
+    beams: int = RINGS,
 ) -> tuple[LidarSweep, IntArray]:
     """One turn.
 
@@ -150,9 +151,10 @@ def scan(
         rng: Noise.
         compensated: Points in the sensor frame at the stamp, as in nuScenes' files, by the true motion of the vehicle;
             else each in the sensor frame of its firing.
+        beams: Evenly spaced ones of the 32 that fire; ring indices stay.
 
     Returns:
-        The sweep of `AZIMUTHS` * `RINGS` points, and (A,) the number of returns from each actor.
+        The sweep of `AZIMUTHS` * `beams` points, and (A,) the number of returns from each actor.
     """
     pattern = _pattern()
     place, yaw_rad = _motion(caster.world, base_SE3_lidar, time_s)
@@ -168,9 +170,11 @@ def scan(
         points[:, :3] = (rays * ranges[:, None]) @ end.rotation.astype(np.float32) + shift
     points[:, 3] = intensity
     points[:, 4] = pattern.ring
+    fired = pattern.ring % (RINGS // beams) == 0
+    from_world = from_world[fired[from_world]]
     owner = caster.owner[hits.face[from_world]]
     counts = np.bincount(owner[owner >= 0], minlength=len(caster.world.actors))
-    return LidarSweep(stamp_ns, points), counts
+    return LidarSweep(stamp_ns, points if beams == RINGS else points[fired]), counts
 
 
 def _motion(world: World, base_SE3_lidar: SE3, time_s: float) -> tuple[FloatArray, FloatArray]:

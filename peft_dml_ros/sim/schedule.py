@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from pydantic import Field
@@ -47,6 +47,9 @@ class DriveSpec(Frozen):
     lidar_compensated: bool = Field(
         default=True, description="LiDAR points freed of the vehicle's motion, as nuScenes' files are; else raw ones"
     )
+    lidar_height_m: float = Field(1.84, gt=1.5, le=3.0, description="Height of the LiDAR above the ground")
+    lidar_beams: Literal[32, 16, 8] = Field(32, description="Beams of the LiDAR")
+    focal_scale: float = Field(1.0, ge=0.5, le=2.0, description="Focal lengths, times those of a nuScenes car")
     radar_hz: float = Field(13.0, ge=0, le=20, description="Cycles a second of each radar; 0 for none")
     imu_hz: float = Field(100.0, ge=0, le=200, description="Inertial samples a second")
     gnss_hz: float = Field(10.0, ge=0, le=20, description="Satellite fixes a second")

@@ -40,17 +40,26 @@ def optical_rotation(yaw_rad: float) -> FloatArray:
     return np.stack([right, [0.0, 0.0, -1.0], forward], axis=1)
 
 
-def make_rig(image_width_px: int = 352) -> Rig:
-    """The rig, with cameras scaled to an image width; heights keep 16:9."""
+def make_rig(image_width_px: int = 352, lidar_height_m: float = LIDAR_POSITION_M[2], focal_scale: float = 1.0) -> Rig:
+    """The rig.
+
+    Args:
+        image_width_px: Cameras are scaled to it; heights keep 16:9.
+        lidar_height_m: Of the LiDAR above the ground.
+        focal_scale: Focal lengths, times those of a nuScenes car.
+    """
     scale = image_width_px / FULL_WIDTH_PX
     height = round(FULL_HEIGHT_PX * scale)
     sensors = {}
     for name, (position, yaw_deg, focal, cx, cy) in _CAMERAS.items():
-        intrinsics = np.array([[focal * scale, 0.0, cx * scale], [0.0, focal * scale, cy * scale], [0.0, 0.0, 1.0]])
+        intrinsics = np.array([[1.0, 0.0, cx * scale], [0.0, 1.0, cy * scale], [0.0, 0.0, 1.0]])
+        intrinsics[[0, 1], [0, 1]] = focal * scale * focal_scale
         pose = SE3(optical_rotation(np.deg2rad(yaw_deg)), np.array(position))
         sensors[name] = Sensor(name, "camera", pose, CameraModel(intrinsics, image_width_px, height))
     # The LiDAR's x points right and its y forward.
-    sensors["LIDAR_TOP"] = Sensor("LIDAR_TOP", "lidar", SE3.from_yaw(-np.pi / 2, LIDAR_POSITION_M))
+    sensors["LIDAR_TOP"] = Sensor(
+        "LIDAR_TOP", "lidar", SE3.from_yaw(-np.pi / 2, (*LIDAR_POSITION_M[:2], lidar_height_m))
+    )
     for name, (position, yaw_deg) in _RADARS.items():
         sensors[name] = Sensor(name, "radar", SE3.from_yaw(np.deg2rad(yaw_deg), position))
     for name in ("IMU", "GNSS", "ODOM"):

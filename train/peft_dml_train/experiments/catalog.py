@@ -24,8 +24,8 @@ TARGET_LOOKS = ("clear", "fog=50", "rain=25", "snow=2.5")
 
 MAIN_SUBSETS = ("all", "no lidar", "no camera")
 RANKS = (4, 8, 16)
-ZERO_SHOT_CLASSES = ("truck", "bicycle")
-"""Common enough to score, rare enough that most frames stay whole when theirs lose a modality."""
+ZERO_SHOT_CLASSES = ("bus", "construction_vehicle")
+"""Each withheld on its own: common enough to score, rare enough that half of the simulated frames keep the modality."""
 
 FEW_SCENES = (2, 8, 32, 0)
 """Scenes to adapt with; 0 for all."""
@@ -107,15 +107,15 @@ def zero_shot() -> list[Cell]:
     cells = []
     whole = ("losses.consistency=0",)
     for m in DETECTING:
-        pairs = f"withheld=[{', '.join(f'{m}:{c}' for c in ZERO_SHOT_CLASSES)}]"
-        for suffix, about, base in (
-            ("", "never trained together", (pairs, *whole)),
-            ("_without_metric_loss", "never trained together, without metric loss", (pairs, *whole, *NO_METRIC)),
-            ("_together", "trained together", whole),
-        ):
-            text = f"{' and '.join(ZERO_SHOT_CLASSES)} by {m} alone, {about}"
-            plan = Plan("base", base)
-            cells.append(Cell("zero-shot", f"{m}{suffix}", text, plan, (f"{m} only",), classes=ZERO_SHOT_CLASSES))
+        only = (f"{m} only",)
+        for c in ZERO_SHOT_CLASSES:
+            pair, text = f"withheld=[{m}:{c}]", f"{c} by {m} alone, never trained together"
+            with_it, without_it = Plan("base", (pair, *whole)), Plan("base", (pair, *whole, *NO_METRIC))
+            cells.append(Cell("zero-shot", f"{m}_{c}", text, with_it, only))
+            name = f"{m}_{c}_without_metric_loss"
+            cells.append(Cell("zero-shot", name, f"{text}, without metric loss", without_it, only))
+        together = Plan("base", whole)
+        cells.append(Cell("zero-shot", f"{m}_together", f"{m} alone, all classes trained together", together, only))
     with_loss = Cell("zero-shot", "retrieval", "Recall@1 between modalities, embedding map", measure="retrieval")
     without = Cell(
         "zero-shot",

@@ -82,7 +82,6 @@ class Cell:
         test: Scenes to score.
         seeds: The cell is run once for each.
         measure: Official scores; also retrieval; or costs alone.
-        classes: Classes whose AP is the point.
     """
 
     command: str
@@ -94,7 +93,6 @@ class Cell:
     test: Pick = field(default=Pick("test"))
     seeds: tuple[int, ...] = (FIRST_SEED,)
     measure: Measure = "scores"
-    classes: tuple[str, ...] = ()
 
     def file_name(self, config: str, seed: int) -> str:
         """Of its result."""
@@ -122,6 +120,6 @@ def digest(content: Any) -> str:
 def as_tree(cell: Cell) -> dict[str, Any]:
     """What makes the cell's result; its wording and its other seeds do not."""
     tree = asdict(cell)
-    for name in ("about", "seeds", "command", "name", "classes"):
+    for name in ("about", "seeds", "command", "name"):
         del tree[name]
     return tree

@@ -41,7 +41,7 @@ WORDS = {
     ),
     "ranks": "The target is the mean of clear air, fog=50, rain=25 and snow=2.5: what the second stage trains for.",
     "zero_shot": (
-        "In training, frames that hold one of the classes had no data of the modality, and frames with the modality "
+        "In training, frames that hold the class had no data of the modality, and frames with the modality "
         "taught nothing about the class. AP of the class by that modality alone."
     ),
     "retrieval": (

@@ -80,7 +80,7 @@ def draw_zero_shot(axes: Axes, results: Results) -> None:
     """AP of pairs never trained together."""
     pairs = [(m, c) for m in DETECTING for c in catalog.ZERO_SHOT_CLASSES]
     series = {
-        text: [results.ap(f"{m}{suffix}", f"{m} only", (c,)) for m, c in pairs]
+        text: [results.ap(m, c, suffix) for m, c in pairs]
         for text, suffix in (
             ("metric loss", ""),
             ("without metric loss", "_without_metric_loss"),
@@ -155,7 +155,7 @@ PLOTS: dict[str, tuple[Draw, str, tuple[tuple[str, str], ...]]] = {
     "multicorrupt": (draw_multicorrupt, "Resistance to MultiCorrupt's corruptions", (("robustness", "multicorrupt"),)),
     "ranks": (draw_ranks, "NDS in the target, by what the second stage trains", (("ranks", "peft"),)),
     "ablations": (draw_ablations, "NDS without a component", (("ablate", "ours"),)),
-    "zero_shot": (draw_zero_shot, "AP of pairs never trained together", (("zero-shot", "lidar"),)),
+    "zero_shot": (draw_zero_shot, "AP of pairs never trained together", (("zero-shot", "lidar_bus"),)),
     "embeddings": (draw_embeddings, "Object embeddings of three modalities", (("zero-shot", "retrieval"),)),
     "domains": (draw_domains, "NDS before and after adapting", (("domains", "weather_before"),)),
     "baselines": (draw_baselines, "Ours and others' fusion in the same harness", (("baselines", "zero_filled"),)),

@@ -74,10 +74,13 @@ class Results:
                 seeds.append(mean(values))
         return Figure.of(seeds)
 
-    def ap(self, cell: str, subset: str, classes: Iterable[str]) -> Figure | None:
-        """Mean AP over some classes."""
+    def ap(self, modality: str, name: str, suffix: str = "") -> Figure | None:
+        """AP of a class by one modality alone, where the two never met in training (or as the suffix says)."""
+        cell, subset = f"{modality}_{name}{suffix}", f"{modality} only"
+        if suffix == "_together":
+            cell = f"{modality}{suffix}"
         found = [r["scores"].get("clear", {}).get(subset) for r in self.of("zero-shot", cell) if "scores" in r]
-        return Figure.of(mean(entry["ap"][c] for c in classes) for entry in found if entry)
+        return Figure.of(entry["ap"][name] for entry in found if entry)
 
     def resistance(self, name: str, *, radar: bool) -> Figure | None:
         """MultiCorrupt's RA: NDS under a corruption over clean NDS, mean of three severities."""

@@ -125,9 +125,7 @@ def zero_shot(results: Results) -> list[str]:
     rows = []
     for m in DETECTING:
         for name in catalog.ZERO_SHOT_CLASSES:
-            found = (
-                results.ap(f"{m}{suffix}", f"{m} only", (name,)) for suffix in ("", "_without_metric_loss", "_together")
-            )
+            found = (results.ap(m, name, suffix) for suffix in ("", "_without_metric_loss", "_together"))
             rows.append([f"{m}, {name}", *(number(f) for f in found)])
     return table(("pair", "never together", "without metric loss", "trained together"), rows)
 

@@ -54,8 +54,8 @@ class Target:
 
 
 def zero_shot_ap(results: Results, suffix: str = "") -> Figure | None:
-    """Mean AP over the held-out pairs; none while a modality is missing."""
-    found = [results.ap(f"{m}{suffix}", f"{m} only", ZERO_SHOT_CLASSES) for m in DETECTING]
+    """Mean AP over the held-out pairs; none while a pair is missing."""
+    found = [results.ap(m, c, suffix) for m in DETECTING for c in ZERO_SHOT_CLASSES]
     return Figure.of([mean(f.value for f in found if f)]) if all(found) else None
 
 

@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cells of the evidence: what the issue lists is there, and every command runs, resumes and skips."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from peft_dml_ros.core.classes import CLASSES, DETECTING, MODALITIES
+from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.core.snapshot import Snapshot
+from peft_dml_ros.datasets.nuscenes_writer import write_scene
+from peft_dml_ros.datasets.nuscenes_writer_tables import finish
+from peft_dml_ros.sim.corruptions import MULTICORRUPT
+from peft_dml_ros.sim.drive import Drive, DriveSpec
+from peft_dml_ros.sim.vehicle_rig import make_rig
+from peft_dml_train.cli import app
+from peft_dml_train.config import NetworkConfig, load_config
+from peft_dml_train.data.withheld import learnt, parse_pairs, withhold, without
+from peft_dml_train.experiments.budgets import BUDGETS, recipe_file
+from peft_dml_train.experiments.catalog import COMMANDS, FEW_SCENES, all_cells, choose
+from peft_dml_train.experiments.cells import EVERY_SUBSET, KEY_SEEDS, Pick, Plan, subsets_of
+from peft_dml_train.experiments.looks import parse_look
+from peft_dml_train.experiments.retrieval import recall
+from peft_dml_train.experiments.training import prepare
+from peft_dml_train.loop.stages import new_network
+from peft_dml_train.losses.detection import focal
+from peft_dml_train.network import make_fusion
+from tests.support import scenes
+
+NAMES = ("scene-5000", "scene-5001")
+QUICK = (
+    "spec.grid.size=32",
+    "spec.lidar.pillar_grid=64",
+    "pretrain.steps=2",
+    "finetune.steps=2",
+    "pretrain.batch=2",
+    "finetune.batch=2",
+    "finetune.weather=[]",
+    "dropout.harmed_portion=0",
+)
+
+
+def cells_of(command):
+    return {cell.name: cell for cell in COMMANDS[command]()}
+
+
+# ---------------------------------------------------------------- the catalogue
+def test_every_cell_has_a_valid_recipe_and_a_name_of_its_own():
+    cells = all_cells()
+    assert len({(c.command, c.name) for c in cells}) == len(cells)
+    for cell in cells:
+        for config in BUDGETS:
+            load_config(recipe_file(config), (*BUDGETS[config], *cell.plan.base, *cell.plan.adapt))
+        assert all(parse_look(text) for text in cell.looks)
+        assert subsets_of(cell.subsets).keys() == set(cell.subsets)
+        assert cell.file_name("tiny", 7).replace(".", "").replace("-", "").replace("_", "").isalnum()
+
+
+def test_dropout_cells_are_those_of_the_issue():
+    cells = cells_of("robustness")
+    assert len(set(cells["subsets"].subsets)) == 31
+    assert {"imu", "gnss", "imu+gnss", "lidar", "lidar+camera", "+".join(MODALITIES)} <= set(EVERY_SUBSET)
+    lost = set(cells["one_lost"].looks)
+    assert {f"lost:{s.name}" for m in ("camera", "radar") for s in make_rig().of(m)} == lost - {"clear"}
+    assert len(lost) == 12
+    assert {f"beamsreducing/{s}" for s in (1, 2, 3)} < set(cells["beams"].looks)
+    assert {"field_of_view/1", "field_of_view/2"} < set(cells["field_of_view"].looks)
+    assert {f"{k}:{m}" for k in ("frozen", "delayed") for m in DETECTING} < set(cells["late"].looks)
+    for kind in ("fog", "rain", "snow"):
+        assert sum(look.startswith(kind) for look in cells["weather"].looks) == 3
+    for name in MULTICORRUPT:
+        for s in (1, 2, 3):
+            assert f"{name}/{s}" in cells["multicorrupt"].looks
+            assert f"{name}/{s}+radar" in cells["multicorrupt_radar"].looks
+    assert sum(look.startswith("radar_") for look in cells["multicorrupt_radar"].looks) == 12
+
+
+def test_training_cells_are_those_of_the_issue():
+    ranks = cells_of("ranks")
+    assert {"peft", "full", "head", "scratch", "rank4", "rank8", "rank16"} <= set(ranks)
+    parts = {"lora", "adapters", "cross_attention", "gate", "metric_loss", "consistency", "modality_dropout"}
+    assert {f"no_{part}" for part in (*parts, "gate_supervision")} | {"ours"} == set(cells_of("ablate"))
+    zero = cells_of("zero-shot")
+    for m in DETECTING:
+        assert f"{m}_together" in zero
+        for name in ("bus", "construction_vehicle"):
+            assert zero[f"{m}_{name}"].plan.base[0] == f"withheld=[{m}:{name}]"
+            assert "losses.alignment=0" in zero[f"{m}_{name}_without_metric_loss"].plan.base
+    domains = cells_of("domains")
+    assert len(domains) == 4 * (1 + len(FEW_SCENES))
+    assert domains["city_after_8"].plan.target == Pick("finetune", "other_city", 8)
+    assert domains["layout_before"].test.layout
+    baselines = cells_of("baselines")
+    assert {"zero_filled", "averaging", "only_lidar", "only_camera", "only_radar_camera"} <= set(baselines)
+    assert "dropout.lidar=0" in baselines["zero_filled"].plan.base
+    assert cells_of("cost")["subsets"].subsets == EVERY_SUBSET
+    key = [cells_of("robustness")["subsets"], ranks["peft"], ranks["full"], baselines["zero_filled"]]
+    assert all(cell.seeds == KEY_SEEDS and len(cell.seeds) == 3 for cell in key)
+
+
+def test_an_unknown_cell_is_named():
+    with pytest.raises(ConfigError, match="did you mean 'rank16'"):
+        choose(COMMANDS["ranks"](), ["rank15"])
+
+
+# ---------------------------------------------------------------- what is switched
+@pytest.mark.parametrize("kind", ["gated_attention", "attention", "gate", "average", "concatenate"])
+def test_absent_modalities_never_matter_in_any_fusion(kind):
+    torch.manual_seed(0)
+    fusion = make_fusion(16, NetworkConfig(fusion=kind)).eval()
+    latents = {m: torch.randn(1, 16, 4, 4) if m in DETECTING else torch.randn(1, 16) for m in MODALITIES}
+    mask = torch.tensor([[0.0, 1, 1, 0, 1]])
+    first = fusion(latents, mask, mask * 0.1, mask)
+    for m in ("lidar", "imu"):
+        latents[m] = latents[m] + 5
+    second = fusion(latents, mask, mask * 0.1, mask)
+    torch.testing.assert_close(first.features, second.features, rtol=0, atol=0)
+    torch.testing.assert_close(first.gates.sum(1), torch.ones(1, 4, 4))
+    assert first.gates[:, 0].abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "trained", "still"),
+    [
+        ("peft", ("lora_", "adapters.", "fusion.", "head."), ("encoders.lidar.body",)),
+        ("no_adapters", ("lora_", "projections."), ("adapters.",)),
+        ("no_lora", ("adapters.", "fusion."), ("encoders.",)),
+        ("head", ("projections.", "fusion.", "head."), ("encoders.", "adapters.")),
+        ("full", ("encoders.", "head."), ("adapters.",)),
+        ("scratch", ("encoders.", "head."), ("adapters.",)),
+    ],
+)
+def test_each_mode_trains_its_part_and_merges_to_the_same_layout(config, mode, trained, still):
+    network = new_network(config)
+    keys = set(network.state_dict())
+    holder, set_mode = prepare(network, config, Plan(mode))
+    moving = [n for n, p in network.named_parameters() if p.requires_grad]
+    for part in trained:
+        assert any(part in name for name in moving), part
+    for part in still:
+        assert not any(name.startswith(part) and "lora_" not in name for name in moving), part
+    set_mode(network)
+    encoder_norms = [
+        m for n, m in network.named_modules() if n.startswith("encoders.") and isinstance(m, torch.nn.BatchNorm2d)
+    ]
+    assert all(m.training == (mode in {"full", "scratch"}) for m in encoder_norms)
+    merged = holder.merge_and_unload() if holder is not network else network
+    assert set(merged.state_dict()) == keys
+
+
+def test_withheld_pairs_never_meet(frames):
+    pairs = parse_pairs(("radar:truck", "camera:bus"))
+    truck, bus = CLASSES.index("truck"), CLASSES.index("bus")
+    boxes = frames[0].boxes
+    labelled = replace(frames[0], boxes=replace(boxes, labels=np.full(len(boxes), truck)))
+    kept = withhold(labelled, pairs, MODALITIES)
+    assert kept.mask.tolist() == [1, 1, 0, 1, 1]
+    assert "radar" not in kept.pillars
+    assert kept.camera is not None
+    assert withhold(frames[0], (), ("lidar",)).mask.tolist() == [1, 0, 0, 0, 0]
+    assert without(frames[0], set()) is frames[0]
+    known = learnt(torch.tensor([[1.0, 1, 0, 1, 1], [1, 0, 1, 1, 1]]), pairs)
+    assert known[:, truck].tolist() == [True, False]
+    assert known[:, bus].tolist() == [False, True]
+    assert known.sum() == 2 * len(CLASSES) - 2
+    with pytest.raises(ConfigError, match="did you mean 'truck'"):
+        parse_pairs(("radar:truk",))
+
+
+def test_classes_that_are_not_learnt_get_no_gradient():
+    logits = torch.zeros(2, 3, 4, 4, requires_grad=True)
+    heat = torch.zeros(2, 3, 4, 4)
+    heat[:, 1, 2, 2] = 1
+    known = torch.tensor([[True, False, True], [True, True, True]])
+    focal(logits, heat, rows=known).backward()
+    assert logits.grad[0, 1].abs().max() == 0
+    assert logits.grad[1, 1].abs().min() > 0
+
+
+# ---------------------------------------------------------------- looks
+def snapshot(start_ns, age_s=0.0):
+    return Snapshot(
+        start_ns,
+        "LIDAR_TOP",
+        lidar={"LIDAR_TOP": (scenes.lidar(start_ns), scenes.lidar(start_ns - 100 * scenes.MS))},
+        radars={"RADAR_FRONT": (scenes.radar(start_ns),)},
+        cameras={name: scenes.image(start_ns) for name in scenes.CAMERAS},
+        odometry=tuple(scenes.odometry(start_ns - k * 100 * scenes.MS) for k in (2, 1, 0)),
+        age_s={"lidar": age_s, "camera": age_s, "radar": age_s},
+    )
+
+
+def test_lost_frozen_and_delayed_sensors():
+    rig, before, now = scenes.rig(), snapshot(scenes.START_NS), snapshot(scenes.START_NS + 500 * scenes.MS, 0.01)
+    lost = parse_look("lost:CAM_BACK").apply(now, rig, before, None)
+    assert set(lost.cameras) == {"CAM_FRONT"}
+    assert lost.lidar.keys() == now.lidar.keys()
+    frozen = parse_look("frozen:lidar").apply(now, rig, before, None)
+    newest = frozen.lidar["LIDAR_TOP"][0]
+    assert newest.stamp_ns == now.lidar["LIDAR_TOP"][0].stamp_ns
+    np.testing.assert_array_equal(newest.points, before.lidar["LIDAR_TOP"][0].points)
+    assert frozen.age_s == now.age_s
+    delayed = parse_look("delayed:camera").apply(now, rig, before, None)
+    assert delayed.cameras == before.cameras
+    assert delayed.age_s["camera"] == pytest.approx(0.5)
+    assert delayed.age_s["lidar"] == 0.01
+    stamps = [pose.stamp_ns for pose in delayed.odometry]
+    assert stamps == sorted(set(stamps))
+    assert stamps[0] < before.stamp_ns < stamps[-1]
+    assert parse_look("frozen:radar").apply(now, rig, None, None) is now
+    for wrong in ("frozen:imu", "dark/x", "drak/1"):
+        with pytest.raises(ConfigError):
+            parse_look(wrong)
+
+
+def test_radar_noise_comes_on_top():
+    rig, now = scenes.rig(), snapshot(scenes.START_NS)
+    alone, both = (
+        parse_look(text).apply(now, rig, None, None) for text in ("pointsreducing/2", "pointsreducing/2+radar")
+    )
+    np.testing.assert_array_equal(alone.lidar["LIDAR_TOP"][0].points, both.lidar["LIDAR_TOP"][0].points)
+    assert alone.radars["RADAR_FRONT"][0] is now.radars["RADAR_FRONT"][0]
+    assert len(both.radars["RADAR_FRONT"][0].points) != len(now.radars["RADAR_FRONT"][0].points)
+
+
+def test_retrieval_finds_itself_and_its_class():
+    vectors = np.eye(4, dtype=np.float32)
+    labels = np.array([0, 0, 1, 1])
+    assert recall(vectors, vectors, labels)["instance"] == 1.0
+    swapped = vectors[[1, 0, 3, 2]]
+    found = recall(vectors, swapped, labels)
+    assert (found["instance"], found["class"]) == (0.0, 1.0)
+    assert found["chance_class"] == pytest.approx(1 / 3, abs=1e-3)
+
+
+# ---------------------------------------------------------------- the runner
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Two scenes of a keyframe each or two; the second serves for all but training."""
+    root = tmp_path_factory.mktemp("evidence")
+    spec = DriveSpec(image_width_px=192, camera_hz=2, lidar_hz=4, radar_hz=4, imu_hz=50, odometry_hz=20)
+    for i, name in enumerate(NAMES):
+        drive = Drive(31 + i, 1.5, spec, name=name)
+        stamps = {}
+        for event in drive.events:
+            stamps.setdefault(event.sensor, []).append(event.stamp_ns)
+        write_scene(root, "v1.0-sim", name, drive, stamps)
+    splits = {"sim_train": [NAMES[0]], "sim_val": [NAMES[1]], "sim_test": [NAMES[1]]}
+    finish(root, "v1.0-sim", make_rig(192), splits)
+    return root
+
+
+@pytest.fixture(scope="module")
+def invoke(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+
+    def run(command, *cells, more=(), fails=False):
+        options = ["--data", str(data), "--runs", str(folder / "runs"), "--out", str(folder / "results")]
+        for name in cells:
+            options += ["--cell", name]
+        for override in QUICK:
+            options += ["--set", override]
+        result = CliRunner().invoke(app, [command, *options, "--seeds", "1", "--frames", "1", *more])
+        assert (result.exit_code != 0) == fails, result.output
+        return result.output
+
+    run.results, run.runs = folder / "results", folder / "runs"
+    return run
+
+
+def test_a_cell_runs_once_and_says_how(invoke):
+    assert "late.tiny.s7.json: done" in invoke("robustness", "late")
+    path = invoke.results / "robustness" / "late.tiny.s7.json"
+    found = json.loads(path.read_text())
+    assert found.keys() >= {"seed", "commit", "data", "data_seed", "config_hash", "overrides", "wall_s", "cpu_s"}
+    assert found["peak_rss_mb"] > 50
+    assert found["data"]["hash"]
+    assert "/" not in found["data"]["folder"]
+    assert found["training"]["adapted"]["steps"] == found["training"]["base"]["steps"] == 2
+    assert 0 < found["training"]["adapted"]["parameters"]["share"] < 0.1
+    assert found["scores"].keys() == {"clear", *(f"{k}:{m}" for k in ("frozen", "delayed") for m in DETECTING)}
+    figures = found["scores"]["frozen:lidar"]["all"]
+    assert figures.keys() == {"map", "nds", "mate", "mase", "maoe", "mave", "maae", "ap"}
+    before = path.stat().st_mtime_ns
+    assert "done" not in invoke("robustness", "late")
+    assert path.stat().st_mtime_ns == before
+    assert "s7:done" in invoke("robustness", "late", more=["--list"])
+    assert "s7:-" in invoke("robustness", "late", more=["--list", "--set", "finetune.steps=3"])
+
+
+def test_time_that_is_up_begins_nothing(invoke):
+    told = invoke("ranks", "full", more=["--minutes", "0.000001"])
+    assert "out of time" in told
+    assert not (invoke.results / "ranks").exists()
+
+
+def test_what_cannot_run_is_told_and_the_rest_goes_on(invoke):
+    told = invoke("domains", "layout_before", fails=True)
+    assert "--layout-data" in told
+
+
+def test_networks_are_shared_between_cells(invoke):
+    invoke("robustness", "late")
+    bases = set(invoke.runs.glob("base-*"))
+    invoke("ranks", "base")
+    assert set(invoke.runs.glob("base-*")) == bases
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "cells"),
+    [
+        ("ablate", ["no_cross_attention"]),
+        ("ranks", ["full", "rank4"]),
+        ("zero-shot", ["camera_bus", "retrieval"]),
+        ("domains", ["weather_after_2"]),
+        ("baselines", ["zero_filled", "only_radar_camera"]),
+        ("cost", ["subsets"]),
+    ],
+)
+def test_each_command_runs_end_to_end(invoke, command, cells):
+    told = invoke(command, *cells)
+    for cell in cells:
+        assert f"{cell}.tiny.s7.json: done" in told
+        found = json.loads((invoke.results / command / f"{cell}.tiny.s7.json").read_text())
+        assert found.keys() & {"scores", "cost", "retrieval"}
+    page = invoke.results.parent / "results.md"
+    result = CliRunner().invoke(app, ["report", "--results", str(invoke.results), "--page", str(page)])
+    assert result.exit_code == 0, result.output
+    assert "not run" in Path(page).read_text()
