@@ -22,7 +22,7 @@ EXTRAS := $(if $(ROS_DISTRO),sim$(comma)demo,ros$(comma)sim$(comma)demo)
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 .DEFAULT_GOAL := help
-.PHONY: help bench demo docs test setup setup-test lint clean
+.PHONY: help bench demo docs docs test setup setup-test lint clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -40,6 +40,9 @@ bench: setup  ## measure data, engines and the live node (half an hour); writes 
 	$(BIN)/peft-dml bench live $(ARGS)
 	$(BIN)/peft-dml bench summary
 	$(BIN)/python docs/make_bench_plots.py
+
+docs: setup-test  ## build the documentation into site/, refusing broken links
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: setup-test  ## lint, types, import contracts
 	$(BIN)/ruff check .
