@@ -22,7 +22,7 @@ EXTRAS := $(if $(ROS_DISTRO),sim$(comma)demo,ros$(comma)sim$(comma)demo)
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 .DEFAULT_GOAL := help
-.PHONY: help bench demo docs docs test setup setup-test lint clean
+.PHONY: help bench demo docs test setup setup-test lint clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
