@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from peft_dml_ros.core.bundle import Bundle
     from peft_dml_ros.core.engine import Engine, EngineArray
+    from peft_dml_ros.core.measurements import CameraImage
     from peft_dml_ros.core.rig import Rig
     from peft_dml_ros.core.snapshot import Snapshot
     from peft_dml_ros.core.typing import AnyArray, Float32Array
@@ -122,6 +123,10 @@ class Detector:
             drops=dict(inputs.drops),
             gated=dict(snapshot.gated),
         )
+
+    def prepare(self, name: str, image: CameraImage) -> None:
+        """Begin to decode a picture that the next frame will probably ask for; returns at once."""
+        self._assemble.prepare(name, image)
 
     def _encode(self, inputs: NetworkInputs, clock: _StageClock) -> dict[Modality, EngineArray]:
         """Latent of each present modality; an absent one is not computed, and stands as zeros.

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from threading import Lock
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -25,6 +26,10 @@ from peft_dml_ros.core.sweeps import lidar_cloud, radar_cloud, spaced
 from peft_dml_ros.core.typing import AnyArray, Float32Array, Int32Array, UInt8Array
 
 Swept = TypeVar("Swept")
+
+AHEAD: Final = 2
+"""Pictures of a camera that are decoded before a frame asks for them: cameras may be a little faster than frames. More
+would be wasted on a machine that cannot keep up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class InputAssembler:
     Args:
         spec: Model facts.
         rig: Sensors with their mounting and calibration.
-        threads: Image decoders that work in parallel.
+        threads: Image decoders that work in parallel; with one alone nothing is decoded ahead.
     """
 
     def __init__(self, spec: ModelSpec, rig: Rig, threads: int = 1) -> None:
@@ -61,6 +66,29 @@ class InputAssembler:
         self._pictures: dict[int, tuple[CameraImage, UInt8Array | None]] = {}
         self._camera_inputs: tuple[dict[str, AnyArray], float] | None = None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode") if threads > 1 else None
+        self._ahead: dict[str, tuple[tuple[CameraImage, Future[UInt8Array | None]], ...]] = {}
+        self._ahead_lock = Lock()
+
+    def prepare(self, name: str, image: CameraImage) -> None:
+        """Begin to decode a picture that a frame will probably ask for; returns at once. Safe from any thread."""
+        if self._pool is None or name not in self.spec.camera.cameras or not self._calibrated(name):
+            return
+        with self._ahead_lock:
+            ours = self._ahead.get(name, ())
+            if len(ours) < AHEAD:
+                self._ahead[name] = (*ours, (image, self._pool.submit(self._load, image)))
+
+    def _taken(self, name: str, image: CameraImage) -> Future[UInt8Array | None] | None:
+        """What was begun of a picture; none when nothing was. Pictures before it will not be asked for any more."""
+        with self._ahead_lock:
+            ours = self._ahead.get(name, ())
+            # The stamp may have been set right since it came in: the content is what tells.
+            same = (i for i, (other, _) in enumerate(ours) if _content(other) is _content(image))
+            if (found := next(same, None)) is None:
+                self._ahead[name] = tuple(entry for entry in ours if entry[0].stamp_ns > image.stamp_ns)
+                return None
+            self._ahead[name] = ours[found + 1 :]
+            return ours[found][1]
 
     def __call__(self, snapshot: Snapshot) -> NetworkInputs:
         """All inputs of one frame; what cannot be used is dropped and counted, never raised."""
@@ -131,9 +159,7 @@ class InputAssembler:
         }
         before = self._pictures
         new = [slot for slot, image in shown.items() if slot not in before or before[slot][0] is not image]
-        images = [shown[slot] for slot in new]
-        loaded = self._pool.map(self._load, images) if self._pool else map(self._load, images)
-        fresh = {slot: (shown[slot], pixels) for slot, pixels in zip(new, loaded, strict=True)}
+        fresh = dict(zip(new, self._loaded({spec.cameras[slot]: shown[slot] for slot in new}), strict=True))
         self._pictures = {slot: fresh.get(slot) or before[slot] for slot in shown}
         for slot, (_, pixels) in self._pictures.items():
             if pixels is None:
@@ -141,6 +167,13 @@ class InputAssembler:
         if new or self._pictures.keys() != before.keys():
             self._camera_inputs = self._stacked()
         return self._camera_inputs
+
+    def _loaded(self, images: Mapping[str, CameraImage]) -> list[tuple[CameraImage, UInt8Array | None]]:
+        """Pictures by camera, each with its pixels at network size; None where it is damaged."""
+        if self._pool is None:
+            return [(image, self._load(image)) for image in images.values()]
+        begun = [self._taken(name, image) or self._pool.submit(self._load, image) for name, image in images.items()]
+        return [(image, pixels.result()) for image, pixels in zip(images.values(), begun, strict=True)]
 
     def _load(self, image: CameraImage) -> UInt8Array | None:
         try:
@@ -189,3 +222,7 @@ class InputAssembler:
         else:
             window, share = gnss_window(snapshot.gnss, snapshot.stamp_ns, self.spec.gnss)
         return ({"window": window}, share) if share > 0 else None
+
+
+def _content(image: CameraImage) -> bytes | UInt8Array | None:
+    return image.pixels if image.jpeg is None else image.jpeg

@@ -87,7 +87,8 @@ def radar_cloud(sweeps: Sequence[tuple[AnyArray, SE3, float]]) -> Float32Array:
     Returns:
         (M, 6) float32: x, y in `base_link`, moved by v·age; RCS in dBsm; compensated velocity vx, vy in m/s; age in s.
     """
-    raw = np.concatenate([points for points, _, _ in sweeps])
+    # Structured arrays are concatenated field by field; their bytes are not.
+    raw = np.frombuffer(b"".join(points.tobytes() for points, _, _ in sweeps), dtype=sweeps[0][0].dtype)
     number = np.repeat(np.arange(len(sweeps)), [len(points) for points, _, _ in sweeps])
     trusted = trusted_radar_points(raw)
     raw, number = raw[trusted], number[trusted]

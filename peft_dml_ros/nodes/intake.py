@@ -71,10 +71,18 @@ class Intake:
         params: Sensors, frames, limits.
         drops: Where every measurement that is not used is counted.
         on_job: Called in the executor's thread with every frame that is due; must return at once.
+        on_image: The same with every picture, before any frame can ask for it.
     """
 
-    def __init__(self, node: Node, params: NodeParams, drops: DropCounter, on_job: Callable[[FrameJob], None]) -> None:
-        self._node, self._drops, self._on_job = node, drops, on_job
+    def __init__(
+        self,
+        node: Node,
+        params: NodeParams,
+        drops: DropCounter,
+        on_job: Callable[[FrameJob], None],
+        on_image: Callable[[str, CameraImage], None] = lambda _name, _image: None,
+    ) -> None:
+        self._node, self._drops, self._on_job, self._on_image = node, drops, on_job, on_image
         self._synchroniser = Synchroniser(params)
         given = load_calibration(Path(params.calibration)) if params.calibration else None
         self._builder = RigBuilder({name: frame_of(name) for name in params.sensors}, params.base_frame, given)
@@ -231,6 +239,8 @@ class Intake:
             self._unfit[name] = wrong
             self._drops.count(f"{name}: uncalibrated", wrong)
             return
+        if isinstance(measurement, CameraImage):
+            self._on_image(name, measurement)
         now_ns = self._now_ns()
         self._emit(self._synchroniser.add(name, measurement, now_ns, invalid_share=invalid_share), now_ns)
 

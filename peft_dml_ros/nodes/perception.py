@@ -20,6 +20,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 
 from peft_dml_ros.core.errors import ConfigError, PeftDmlError
+from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.nodes.diagnostics import NodeReport
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.hot_swap import HotSwap
@@ -83,7 +84,7 @@ class PerceptionNode(LifecycleNode):
         self._undo.append(self._end_worker)
         self._swap = HotSwap()
         self._undo.append(self._swap.close)
-        self._intake = Intake(self, self._params, self._drops, self._submit)
+        self._intake = Intake(self, self._params, self._drops, self._submit, self._prepare)
         self._undo.append(self._intake.destroy)
         jumps = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
         jump = self.get_clock().create_jump_callback(jumps, post_callback=lambda _: self._intake.reset())
@@ -135,6 +136,9 @@ class PerceptionNode(LifecycleNode):
         if self._worker.withdraw() is not None:
             self._drops.count("frame: stopped")
         self._worker.close()
+
+    def _prepare(self, name: str, image: CameraImage) -> None:
+        self._pipeline.prepare(name, image)
 
     def _submit(self, job: FrameJob) -> None:
         self._frames["triggered"] += 1

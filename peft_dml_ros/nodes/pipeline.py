@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.detector import Detections, Detector
+from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.params import DetectionParams, PerceptionParams
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
@@ -55,6 +56,10 @@ class Pipeline:
         if job.rig is not self._detector.rig:
             self._detector = self._make(job.rig)
         return self._detector(job.snapshot)
+
+    def prepare(self, name: str, image: CameraImage) -> None:
+        """Begin to decode a picture before a frame asks for it; returns at once."""
+        self._detector.prepare(name, image)
 
     @property
     def settings(self) -> dict[str, str | int]:
