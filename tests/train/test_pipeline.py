@@ -23,7 +23,8 @@ from peft_dml_train.data.frame import NO_DEPTH
 from peft_dml_train.evaluation.calibration import expected_error, fit_temperature, matched
 from peft_dml_train.evaluation.conditions import CLEAR, parse_conditions
 from peft_dml_train.evaluation.official import open_devkit, result_rows, score
-from peft_dml_train.evaluation.subsets import SUBSETS, BundleRunner, parse_sensors, refuse_other_classes
+from peft_dml_train.evaluation.sensors import SUBSETS, parse_sensors
+from peft_dml_train.evaluation.subsets import BundleRunner, refuse_other_classes
 
 VERSION = "v1.0-sim"
 NAMES = ("scene-5000", "scene-5001", "scene-5002")

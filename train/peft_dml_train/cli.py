@@ -174,7 +174,8 @@ def evaluate(
         from peft_dml_ros.core.bundle import load_bundle
         from peft_dml_train.evaluation.conditions import parse_conditions
         from peft_dml_train.evaluation.report import class_table, save_plots, score_table
-        from peft_dml_train.evaluation.subsets import SUBSETS, evaluate_bundle, parse_sensors, refuse_other_classes
+        from peft_dml_train.evaluation.sensors import SUBSETS, parse_sensors
+        from peft_dml_train.evaluation.subsets import evaluate_bundle, refuse_other_classes
         from peft_dml_train.export.bundle import record_metrics
 
         refuse_other_classes(load_bundle(bundle), recipe.spec.classes, f"recipe {config or recipe.name}")

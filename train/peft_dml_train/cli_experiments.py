@@ -47,6 +47,7 @@ def _command(name: str) -> Callable[..., None]:
         frames: Annotated[int, typer.Option(min=0, help="Keyframes to score at most; 0 for all")] = 0,
         cell: Annotated[list[str] | None, typer.Option(help="Only these cells; repeatable")] = None,
         overrides: Annotated[list[str] | None, typer.Option("--set", help="Override in every cell; repeatable")] = None,
+        start: Annotated[Path | None, typer.Option("--from", help="Encoders to begin with, e.g. imported ones")] = None,
         device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
         show: Annotated[bool, typer.Option("--list", help="Only list the cells and whether they are finished")] = False,
     ) -> None:
@@ -69,6 +70,7 @@ def _command(name: str) -> Callable[..., None]:
             device,
             frames,
             minutes or float("inf"),
+            start,
         )
         failed = False
         try:

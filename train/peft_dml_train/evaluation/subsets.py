@@ -17,7 +17,7 @@ from peft_dml_ros.core.bundle import Bundle, load_bundle
 from peft_dml_ros.core.classes import CLASSES, DETECTING, MODALITIES, Modality
 from peft_dml_ros.core.detector import Detections, Detector
 from peft_dml_ros.core.engine import Engine, EngineArray
-from peft_dml_ros.core.errors import ConfigError, nearest
+from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.params import DetectionParams
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
@@ -32,36 +32,8 @@ log = logging.getLogger(__name__)
 Scores: TypeAlias = dict[str, dict[str, dict[str, Any]]]
 """Metrics by condition and sensor subset, as `official.score` gives them."""
 
-ALL: tuple[Modality, ...] = MODALITIES
-SUBSETS: dict[str, tuple[Modality, ...]] = {
-    "all": ALL,
-    "no lidar": ("camera", "radar", "imu", "gnss"),
-    "no camera": ("lidar", "radar", "imu", "gnss"),
-    "no radar": ("lidar", "camera", "imu", "gnss"),
-    "no motion": ("lidar", "camera", "radar"),
-    "lidar only": ("lidar",),
-    "camera only": ("camera",),
-    "radar only": ("radar",),
-}
 LOWEST_SCORE = 0.03
 DEFAULT_ENGINE = "onnxruntime"
-
-
-def parse_sensors(text: str) -> tuple[Modality, ...]:
-    """Comma-separated modalities.
-
-    Raises:
-        ConfigError: an unknown one, or none that detects.
-    """
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    for name in names:
-        if name not in MODALITIES:
-            msg = f"unknown sensor '{name}'; {nearest(name, MODALITIES)}"
-            raise ConfigError(msg)
-    if not set(names) & set(DETECTING):
-        msg = f"'{text}' holds none of {', '.join(DETECTING)}, which alone see objects"
-        raise ConfigError(msg)
-    return tuple(m for m in MODALITIES if m in names)
 
 
 class RememberingEngine:

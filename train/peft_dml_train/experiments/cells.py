@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import Any, Literal
 
 from peft_dml_ros.core.classes import MODALITIES, Modality
-from peft_dml_train.evaluation.subsets import SUBSETS, parse_sensors
+from peft_dml_train.evaluation.sensors import SUBSETS, parse_sensors
 
 Mode = Literal["peft", "no_lora", "no_adapters", "full", "head", "scratch", "base", "untrained"]
 """What the second stage trains: low-rank and bottleneck adapters with the small modules, without one of the two,

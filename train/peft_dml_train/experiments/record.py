@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -14,8 +13,10 @@ from typing import Any
 
 import torch
 
+from peft_dml_train.adapters.lora import weights_digest
 from peft_dml_train.experiments.cells import Cell, as_tree, digest
 from peft_dml_train.experiments.training import Bench
+from peft_dml_train.loop.checkpoint import load_checkpoint
 
 SCHEMA = 1
 
@@ -43,24 +44,8 @@ def identity(bench: Bench, cell: Cell, seed: int) -> str:
     folders = [bench.folder.identity["hash"]]
     if cell.test.layout or cell.plan.target.layout:
         folders.append(bench.layout.identity["hash"] if bench.layout else "none")
-    return digest([SCHEMA, as_tree(cell), config, first, folders, bench.frames])
-
-
-def read(path: Path) -> dict[str, Any] | None:
-    """A result; none where there is no file or a damaged one."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def write(path: Path, record: dict[str, Any]) -> None:
-    """Beside, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    begun = weights_digest(load_checkpoint(bench.start)) if bench.start else ""
+    return digest([SCHEMA, as_tree(cell), config, first, folders, bench.frames, begun])
 
 
 def header(bench: Bench, cell: Cell, config: str, seed: int) -> dict[str, Any]:

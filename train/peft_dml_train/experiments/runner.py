@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from peft_dml_ros.core.errors import PeftDmlError
 from peft_dml_train.data.dataset import FrameReader
-from peft_dml_train.experiments import record
+from peft_dml_train.experiments import files, record
 from peft_dml_train.experiments.cells import Cell
 from peft_dml_train.experiments.cost import measure_cost
 from peft_dml_train.experiments.gauge import gauge
@@ -45,6 +45,7 @@ class Setting:
         device: cpu or cuda.
         frames: Keyframes to score at most; 0 for all.
         minutes: After so many no new stage begins.
+        start: Weights of encoders that bases begin with.
     """
 
     config: str
@@ -57,11 +58,22 @@ class Setting:
     device: str = "cpu"
     frames: int = 0
     minutes: float = float("inf")
+    start: Path | None = None
 
     def bench(self, until: float) -> Bench:
         """Opens the data."""
         layout = Folder(self.layout) if self.layout and self.layout.is_dir() else None
-        return Bench(Folder(self.data), layout, self.runs, self.recipe, self.overrides, self.device, self.frames, until)
+        return Bench(
+            Folder(self.data),
+            layout,
+            self.runs,
+            self.recipe,
+            self.overrides,
+            self.device,
+            self.frames,
+            until,
+            self.start,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +107,7 @@ def result_path(setting: Setting, cell: Cell, seed: int) -> Path:
 
 def finished(setting: Setting, bench: Bench, cell: Cell, seed: int) -> bool:
     """True when the result is there, and is of this very cell, recipe and data."""
-    found = record.read(result_path(setting, cell, seed))
+    found = files.read(result_path(setting, cell, seed))
     return found is not None and found.get("identity") == record.identity(bench, cell, seed)
 
 
@@ -108,7 +120,7 @@ def run_cell(setting: Setting, bench: Bench, cell: Cell, seed: int) -> dict[str,
         bench.check_time()
         figures = _measure(bench, cell, network, seed)
     found = {**record.header(bench, cell, setting.config, seed), **cost.as_json(), "training": training, **figures}
-    record.write(result_path(setting, cell, seed), found)
+    files.write(result_path(setting, cell, seed), found)
     return found
 
 

@@ -22,9 +22,17 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_train.adapters.lora import TRAINED_WHOLE, adapt, freeze, merge, parameter_counts, train_mode
+from peft_dml_train.adapters.lora import (
+    TRAINED_WHOLE,
+    adapt,
+    freeze,
+    merge,
+    parameter_counts,
+    train_mode,
+    weights_digest,
+)
 from peft_dml_train.config import StageConfig, TrainConfig, load_config
 from peft_dml_train.data.batch import BatchStream
 from peft_dml_train.data.dataset import load_frames, load_harmed
@@ -62,6 +70,7 @@ class Bench:
         device: cpu or cuda.
         frames: Keyframes to score at most; 0 for all.
         until: `time.monotonic()` at which no new stage begins.
+        start: Weights of encoders that bases begin with, e.g. imported ones; random ones without it.
     """
 
     folder: Folder
@@ -72,6 +81,7 @@ class Bench:
     device: str = "cpu"
     frames: int = 0
     until: float = float("inf")
+    start: Path | None = None
 
     def config(self, plan: Plan, seed: int, *, second: bool) -> TrainConfig:
         """Recipe of one of the two stages; steps alone set the rate, so that two runs agree."""
@@ -138,7 +148,8 @@ def _identity(bench: Bench, config: TrainConfig, pick: Pick, *more: Any) -> str:
 def base_folder(bench: Bench, plan: Plan, seed: int) -> Path:
     """Where the base of a plan lies, trained or not."""
     config = bench.config(plan, seed, second=False).model_copy(update={"finetune": StageConfig()})
-    return bench.runs / f"base-{_identity(bench, config, plan.source)}"
+    begun = [weights_digest(load_checkpoint(bench.start))] if bench.start else []
+    return bench.runs / f"base-{_identity(bench, config, plan.source, *begun)}"
 
 
 def base_of(bench: Bench, plan: Plan, seed: int) -> tuple[Path, dict[str, Any]]:
@@ -147,17 +158,29 @@ def base_of(bench: Bench, plan: Plan, seed: int) -> tuple[Path, dict[str, Any]]:
     with _alone(folder):
         note = folder / "base.json"
         if not note.is_file():
-            network = new_network(config)
-            freeze(network, (BOTTLENECKS,))
-            figures = _train(bench, config, config.pretrain, network, folder, plan.source, train_all)
+            network, frozen = new_network(config), config.pretrain.frozen if bench.start else ()
+            if bench.start:
+                load_encoders(network, bench.start)
+            freeze(network, (BOTTLENECKS, *frozen))
+            mode = partial(train_mode, frozen=frozen)
+            figures = _train(bench, config, config.pretrain, network, folder, plan.source, mode)
             save_checkpoint(folder / "base.pt", network.state_dict())
             note.write_text(json.dumps(figures, indent=1) + "\n")
         return folder, json.loads(note.read_text())
 
 
-def train_all(network: nn.Module) -> None:
-    """Training mode for everything, batch norms included."""
-    train_mode(network, frozen=())
+def load_encoders(network: PeftDmlNetwork, path: Path) -> None:
+    """Fill the encoders from a file and leave the rest, which differs from cell to cell.
+
+    Raises:
+        ConfigError: the file holds encoders of other sizes.
+    """
+    given = {name: value for name, value in load_checkpoint(path).items() if name.startswith("encoders.")}
+    wanted = {name: value.shape for name, value in network.state_dict().items() if name.startswith("encoders.")}
+    if wrong := sorted(n for n in wanted.keys() | given.keys() if n not in given or given[n].shape != wanted.get(n)):
+        msg = f"{path} holds other encoders than the recipe's, at {', '.join(wrong[:3])}; import them with this recipe"
+        raise ConfigError(msg)
+    network.load_state_dict(given, strict=False)
 
 
 def _train(

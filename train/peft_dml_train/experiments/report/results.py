@@ -10,8 +10,9 @@ from statistics import mean, stdev
 from typing import Any
 
 from peft_dml_ros.sim.corruptions import MULTICORRUPT
-from peft_dml_train.experiments import record
+from peft_dml_train.evaluation.sensors import SUBSETS
 from peft_dml_train.experiments.catalog import COMMANDS, SEVERITIES, TARGET_LOOKS
+from peft_dml_train.experiments.files import read
 from peft_dml_train.experiments.looks import WITH_RADAR
 
 CONFIGS = ("nuscenes", "demo", "tiny")
@@ -64,6 +65,10 @@ class Results:
         """One figure of a cell; none when it was not run."""
         entries = [r["scores"].get(look, {}).get(subset) for r in self.of(command, cell) if "scores" in r]
         return Figure.of(entry[key] for entry in entries if entry)
+
+    def ours(self, name: str) -> Figure | None:
+        """NDS of our network in clear air with one of the standard subsets."""
+        return self.score("robustness", "subsets", subset="+".join(SUBSETS[name]))
 
     def target(self, cell: str, subset: str = "all", command: str = "ranks") -> Figure | None:
         """NDS in what the second stage trains for: mean over clear air and its weather, for each seed."""
@@ -124,7 +129,7 @@ def load(folder: Path) -> list[Results]:
     by_config: dict[str, dict[tuple[str, str], list[dict[str, Any]]]] = {}
     for command in COMMANDS:
         for path in sorted((folder / command).glob("*.json")):
-            found = record.read(path)
+            found = read(path)
             if found is None or "cell" not in found:
                 continue
             cells = by_config.setdefault(found["config"], {})

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The results page says what the JSON files say, and only that."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from peft_dml_ros.core.classes import CLASSES
+from peft_dml_ros.sim.corruptions import MULTICORRUPT
+from peft_dml_train.experiments import catalog
+from peft_dml_train.experiments.cells import EVERY_SUBSET, KEY_SEEDS
+from peft_dml_train.experiments.report.page import SUMMARY, render, render_summary, write_report
+from peft_dml_train.experiments.report.results import load
+from peft_dml_train.experiments.report.summary import ALL, KEYS, NO_CAMERA, NO_LIDAR, summary_of, targets
+
+ROOT = Path(__file__).parents[2]
+DATA = {"folder": "d", "version": "v1.0-sim", "seed": 7, "simulated": True, "scenes": 3, "keyframes": 9, "hash": "abc"}
+
+
+def figures(nds, **ap):
+    errors = dict.fromkeys(("mate", "mase", "maoe", "mave", "maae"), 0.5)
+    return {"map": nds / 2, "nds": nds, **errors, "ap": {c: ap.get(c, 0.0) for c in CLASSES}}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def one(command, cell, seed, scores=None, **more):
+        record = {
+            "command": command, "cell": cell, "config": "tiny", "seed": seed, "commit": "0123456789", "data": DATA,
+            "cpu_s": 60.0, "training": {}, **({"scores": scores} if scores else {}), **more,
+        }  # fmt: skip
+        path = tmp_path / command / f"{cell}.tiny.s{seed}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(record))
+
+    one.folder = tmp_path
+    return one
+
+
+def write_key_rows(write):
+    for seed, shift in zip(KEY_SEEDS, (-0.01, 0.0, 0.01), strict=True):
+        by_subset = {name: figures(0.1) for name in EVERY_SUBSET}
+        by_subset |= {ALL: figures(0.6 + shift), NO_LIDAR: figures(0.45 + shift), NO_CAMERA: figures(0.57 + shift)}
+        write("robustness", "subsets", seed, {"clear": by_subset})
+        write("baselines", "zero_filled", seed, {"clear": {"no lidar": figures(0.1)}})
+        for cell, nds in (("peft", 0.5), ("full", 0.5)):
+            scores = {look: {"all": figures(nds)} for look in catalog.TARGET_LOOKS}
+            parameters = {"share": 0.05, "total": 100, "trained": 5}
+            adapted = {"cpu_s": 120.0, "peak_rss_mb": 500.0, "file_bytes": 1e6, "parameters": parameters}
+            write("ranks", cell, seed, scores, training={"adapted": adapted})
+    looks = {f"{name}/{s}+radar": {"all": figures(0.48)} for name in MULTICORRUPT for s in (1, 2, 3)}
+    write("robustness", "multicorrupt_radar", 7, {"clear": {"all": figures(0.6)}, **looks})
+    for m in ("lidar", "camera", "radar"):
+        for name in catalog.ZERO_SHOT_CLASSES:
+            write("zero-shot", f"{m}_{name}", 7, {"clear": {f"{m} only": figures(0.2, **{name: 0.3})}})
+            without = {"clear": {f"{m} only": figures(0.2, **{name: 0.2})}}
+            write("zero-shot", f"{m}_{name}_without_metric_loss", 7, without)
+
+
+def test_the_page_is_up_to_date():
+    found = load(ROOT / "docs" / "results")
+    page, summary = ROOT / "docs" / "results.md", ROOT / "docs" / "results" / SUMMARY
+    assert page.read_text(encoding="utf-8") == render(found), "run peft-dml-train report"
+    assert summary.read_text(encoding="utf-8") == render_summary(found), "run peft-dml-train report"
+
+
+def test_nothing_is_invented(tmp_path):
+    text = render(load(tmp_path))
+    assert "not run" in text
+    assert " holds |" not in text
+    told = json.loads(render_summary([]))
+    assert all(told[key] is None for key in KEYS if key != "seeds")
+    assert told["seeds"] == []
+
+
+def test_the_summary_has_its_keys_from_the_right_cells(write):
+    write_key_rows(write)
+    (results,) = load(write.folder)
+    told = summary_of(results)
+    assert set(KEYS) < set(told)
+    assert told["seeds"] == list(KEY_SEEDS)
+    expected = {
+        "nds_full": 0.6, "nds_no_lidar": 0.45, "nds_no_camera": 0.57, "nds_peft": 0.5, "nds_full_finetune": 0.5,
+        "trained_share": 0.05, "mra": 0.8, "nds_zero_filled_no_lidar": 0.1, "zero_shot_ap": 0.3,
+        "zero_shot_ap_without_metric_loss": 0.2,
+    }  # fmt: skip
+    for key, value in expected.items():
+        assert told[key] == pytest.approx(value), key
+    assert told["spread"]["nds_full"] == pytest.approx(0.01)
+    verdicts = {t.claim: t.verdict for t in targets(results)}
+    assert list(verdicts.values()) == ["holds", "holds", "missed", "holds", "missed", "holds"]
+
+
+def test_a_missing_pair_or_corruption_leaves_the_mean_open(write):
+    write_key_rows(write)
+    (write.folder / "zero-shot" / "radar_bus.tiny.s7.json").unlink()
+    path = write.folder / "robustness" / "multicorrupt_radar.tiny.s7.json"
+    record = json.loads(path.read_text())
+    del record["scores"]["fog/2+radar"]
+    path.write_text(json.dumps(record))
+    told = summary_of(load(write.folder)[0])
+    assert told["zero_shot_ap"] is None
+    assert told["mra"] is None
+
+
+def test_figures_reach_the_page_with_their_spread(write):
+    write_key_rows(write)
+    page = write.folder / "results.md"
+    made = write_report(write.folder, page)
+    text = page.read_text()
+    assert "| lidar + camera + radar + imu + gnss | 0.600 ± 0.010 | 100.0% |" in text
+    assert "| subsets" not in text
+    assert (write.folder / "images" / "results_tiny_subsets.png") in made
+    for line in text.splitlines():
+        if line.startswith("!["):
+            assert (write.folder / line.split("(")[1].rstrip(")")).is_file()
+    # A changed result changes the page: what the test above compares is made of the figures.
+    path = write.folder / "robustness" / "subsets.tiny.s7.json"
+    path.write_text(path.read_text().replace("0.59", "0.31"))
+    assert render(load(write.folder)) != text

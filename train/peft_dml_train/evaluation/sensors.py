@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Subsets of sensors by name."""
+
+from __future__ import annotations
+
+from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
+from peft_dml_ros.core.errors import ConfigError, nearest
+
+ALL: tuple[Modality, ...] = MODALITIES
+SUBSETS: dict[str, tuple[Modality, ...]] = {
+    "all": ALL,
+    "no lidar": ("camera", "radar", "imu", "gnss"),
+    "no camera": ("lidar", "radar", "imu", "gnss"),
+    "no radar": ("lidar", "camera", "imu", "gnss"),
+    "no motion": ("lidar", "camera", "radar"),
+    "lidar only": ("lidar",),
+    "camera only": ("camera",),
+    "radar only": ("radar",),
+}
+
+
+def parse_sensors(text: str) -> tuple[Modality, ...]:
+    """Comma-separated modalities.
+
+    Raises:
+        ConfigError: an unknown one, or none that detects.
+    """
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    for name in names:
+        if name not in MODALITIES:
+            msg = f"unknown sensor '{name}'; {nearest(name, MODALITIES)}"
+            raise ConfigError(msg)
+    if not set(names) & set(DETECTING):
+        msg = f"'{text}' holds none of {', '.join(DETECTING)}, which alone see objects"
+        raise ConfigError(msg)
+    return tuple(m for m in MODALITIES if m in names)
