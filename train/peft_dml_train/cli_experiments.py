@@ -6,9 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from peft_dml_train.experiments.runner import Setting
 
 
 class Recipe(str, Enum):
@@ -30,40 +33,49 @@ ABOUT = {
 }
 
 
+DataOption = Annotated[Path, typer.Option("--data", help="nuScenes folder, real or simulated")]
+RecipeOption = Annotated[Recipe, typer.Option("--config", help="Recipe")]
+LayoutOption = Annotated[
+    Path | None, typer.Option(help="Scenes of another sensor layout; DATA_layout if that is there")
+]
+RunsOption = Annotated[Path, typer.Option(help="Folder for trained weights, shared by all commands")]
+ResultsOption = Annotated[Path, typer.Option(help="Folder for results")]
+JobsOption = Annotated[int, typer.Option(min=1, help="Cells at once")]
+MinutesOption = Annotated[float, typer.Option(min=0, help="After so many no new stage begins; 0 for no limit")]
+SeedsOption = Annotated[int, typer.Option(min=0, help="Seeds of a cell at most; 0 for all")]
+FramesOption = Annotated[int, typer.Option(min=0, help="Keyframes to score at most; 0 for all")]
+CellOption = Annotated[list[str] | None, typer.Option(help="Only these cells; repeatable")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override in every cell; repeatable")]
+StartOption = Annotated[Path | None, typer.Option("--from", help="Encoders to begin with, e.g. imported ones")]
+DeviceOption = Annotated[str, typer.Option(help="cpu or cuda")]
+ListOption = Annotated[bool, typer.Option("--list", help="Only list the cells and whether they are finished")]
+
+
 def _command(name: str) -> Callable[..., None]:
     def command(
-        data: Annotated[Path, typer.Option("--data", help="nuScenes folder, real or simulated")],
-        config: Annotated[Recipe, typer.Option("--config", help="Recipe")] = Recipe.tiny,
-        layout_data: Annotated[
-            Path | None, typer.Option(help="Scenes of another sensor layout; DATA_layout if that is there")
-        ] = None,
-        runs: Annotated[Path, typer.Option(help="Folder for trained weights, shared by all commands")] = Path(
-            "runs/evidence"
-        ),
-        out: Annotated[Path, typer.Option(help="Folder for results")] = Path("docs/results"),
-        jobs: Annotated[int, typer.Option(min=1, help="Cells at once")] = 1,
-        minutes: Annotated[float, typer.Option(min=0, help="After so many no new stage begins; 0 for no limit")] = 0.0,
-        seeds: Annotated[int, typer.Option(min=0, help="Seeds of a cell at most; 0 for all")] = 0,
-        frames: Annotated[int, typer.Option(min=0, help="Keyframes to score at most; 0 for all")] = 0,
-        cell: Annotated[list[str] | None, typer.Option(help="Only these cells; repeatable")] = None,
-        overrides: Annotated[list[str] | None, typer.Option("--set", help="Override in every cell; repeatable")] = None,
-        start: Annotated[Path | None, typer.Option("--from", help="Encoders to begin with, e.g. imported ones")] = None,
-        device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-        show: Annotated[bool, typer.Option("--list", help="Only list the cells and whether they are finished")] = False,
+        data: DataOption,
+        config: RecipeOption = Recipe.tiny,
+        layout_data: LayoutOption = None,
+        runs: RunsOption = Path("runs/evidence"),
+        out: ResultsOption = Path("docs/results"),
+        jobs: JobsOption = 1,
+        minutes: MinutesOption = 0.0,
+        seeds: SeedsOption = 0,
+        frames: FramesOption = 0,
+        cell: CellOption = None,
+        overrides: SetOption = None,
+        start: StartOption = None,
+        device: DeviceOption = "cpu",
+        show: ListOption = False,
     ) -> None:
-        from peft_dml_ros.core.errors import PeftDmlError
         from peft_dml_train.experiments.budgets import BUDGETS, recipe_file
-        from peft_dml_train.experiments.catalog import COMMANDS, choose
-        from peft_dml_train.experiments.runner import Setting, finished, run_cells
-        from peft_dml_train.loop.stages import start_logging
+        from peft_dml_train.experiments.runner import Setting
 
-        start_logging()
-        beside = data.with_name(f"{data.name}_layout")
         setting = Setting(
             config.value,
             recipe_file(config.value),
             data,
-            layout_data or (beside if beside.is_dir() else None),
+            layout_data or data.with_name(f"{data.name}_layout"),
             runs,
             out,
             (*BUDGETS[config.value], *(overrides or ())),
@@ -72,27 +84,36 @@ def _command(name: str) -> Callable[..., None]:
             minutes or float("inf"),
             start,
         )
-        failed = False
-        try:
-            cells = choose(COMMANDS[name](), cell or [])
-            if show:
-                bench = setting.bench(float("inf"))
-                for c in cells:
-                    states = " ".join(
-                        f"s{s}:{'done' if finished(setting, bench, c, s) else '-'}" for s in c.seeds[: seeds or None]
-                    )
-                    typer.echo(f"{c.name:32} {states:24} {c.about}")
-                return
-            for outcome in run_cells(setting, cells, jobs, seeds):
-                failed |= outcome.state == "failed"
-                typer.echo(f"{outcome.name}: {outcome.state} {outcome.note}".rstrip())
-        except PeftDmlError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from None
-        if failed:
-            raise typer.Exit(1)
+        _run(name, setting, cell or [], jobs, seeds, show)
 
     return command
+
+
+def _run(name: str, setting: Setting, chosen: list[str], jobs: int, seeds: int, show: bool) -> None:
+    """Run or list the cells of a command; errors of this library are shown as one line."""
+    from peft_dml_ros.core.errors import PeftDmlError
+    from peft_dml_train.experiments.catalog import COMMANDS, choose
+    from peft_dml_train.experiments.runner import finished, run_cells
+    from peft_dml_train.loop.stages import start_logging
+
+    start_logging()
+    failed = False
+    try:
+        cells = choose(COMMANDS[name](), chosen)
+        if show:
+            bench = setting.bench(float("inf"))
+            for c in cells:
+                states = (f"s{s}:{'done' if finished(setting, bench, c, s) else '-'}" for s in c.seeds[: seeds or None])
+                typer.echo(f"{c.name:40} {' '.join(states):24} {c.about}")
+            return
+        for outcome in run_cells(setting, cells, jobs, seeds):
+            failed |= outcome.state == "failed"
+            typer.echo(f"{outcome.name}: {outcome.state} {outcome.note}".rstrip())
+    except PeftDmlError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    if failed:
+        raise typer.Exit(1)
 
 
 def report(
