@@ -34,6 +34,7 @@ from vision_msgs.msg import Detection3DArray
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.rig import modality_of_channel
+from peft_dml_ros.core.sync import NO_REFERENCE
 from peft_dml_ros.nodes.chaos_driver import Round
 from peft_dml_ros.nodes.player import Player, wall_clock_ns
 from peft_dml_ros.nodes.recordings import Recorded, Recording, open_recording
@@ -44,6 +45,8 @@ from peft_dml_ros.nodes.stamps import leading_stamp_ns
 
 TRANSITIONS: Final = {"configure": Transition.TRANSITION_CONFIGURE, "activate": Transition.TRANSITION_ACTIVATE}
 QUEUE: Final = 100
+SETTLED: Final = 5
+"""Frames by the clock in a row, after which nothing is on its way any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class Vehicle(Player):
 
     def __init__(self, node: Node, messages: Round, seen: Seen) -> None:
         super().__init__(node, messages.channels.values())
-        self._seen = seen
+        self.seen = seen
         self._sensors = {t: s for t, s in sensors_by_topic(messages.channels).items() if not t.endswith("/camera_info")}
         kinds = {t: modality_of_channel(s) for t, s in self._sensors.items()}
         self._timed = {t: self._sensors[t] for t, kind in kinds.items() if kind in {"lidar", "camera", "radar"}}
@@ -101,9 +104,9 @@ class Vehicle(Player):
         begin_ns = wall_clock_ns()
         super()._send(topic, cdr)
         if topic in self._sensors:
-            self._seen.sent[self._sensors[topic]] += 1
+            self.seen.sent[self._sensors[topic]] += 1
         if topic in self._timed:
-            self._seen.sent_ns[self._timed[topic], leading_stamp_ns(cdr)] = begin_ns
+            self.seen.sent_ns[self._timed[topic], leading_stamp_ns(cdr)] = begin_ns
 
 
 def planned(messages: Round, stretches: Sequence[Stretch]) -> Iterator[Recorded]:
@@ -222,7 +225,8 @@ def _play(
     stretches: Sequence[Stretch],
     stop: threading.Event,
 ) -> int:
-    """Drive; returns the begin."""
+    """Drive, and wait until the node has done with all that was sent; returns the begin."""
+    seen = vehicle.seen
     vehicle.publish_latched(recording.latched())
     _await_listeners(vehicle, options.wait_s)
     # A vehicle's drivers are no Python; pauses of this one would count as the node's.
@@ -241,7 +245,17 @@ def _play(
     vehicle.play(planned(messages, stretches), messages.start_ns, shift_ns, stop, report)
     emit("silent")
     stop.wait(options.quiet_s)
+    limit = time.monotonic() + options.wait_s
+    while not _settled(seen) and time.monotonic() < limit and not stop.wait(POLL_S):
+        pass
     return messages.start_ns + shift_ns
+
+
+def _settled(seen: Seen) -> bool:
+    """Whether the last frames are those that the node makes when nothing arrives any more."""
+    last = [deserialize_message(cdr, DiagnosticArray) for _, cdr in seen.statuses[-SETTLED:]]
+    references = [p.value for m in last for p in m.status[0].values if p.key == "reference"]
+    return references == [NO_REFERENCE] * SETTLED
 
 
 def _await_listeners(vehicle: Vehicle, limit_s: float) -> None:
@@ -258,7 +272,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("source", type=Path, help="bag of a short drive")
     parser.add_argument("--plan", type=Path, required=True, help="JSON list of stretches")
     parser.add_argument("--out", type=Path, required=True, help="file of records")
-    parser.add_argument("--quiet-s", type=float, default=1.5, help="silence at the end")
+    parser.add_argument("--quiet-s", type=float, default=1.0, help="shortest silence at the end")
     parser.add_argument("--wait-s", type=float, default=60.0, help="longest wait for the node, and for each transition")
     parser.add_argument("--node", default="perception", help="name of the perception node")
     return parser.parse_args(arguments)

@@ -134,6 +134,7 @@ def test_a_drive_that_was_cut_short_is_told(tmp_path):
 
 @pytest.mark.ros
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_real_run_has_every_figure_and_its_books_balance(tmp_path):
     pytest.importorskip("embreex")
     bundle, out = make_random_bundle(tmp_path / "random"), tmp_path / "live.json"
@@ -144,7 +145,7 @@ def test_a_real_run_has_every_figure_and_its_books_balance(tmp_path):
         check=False,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=500,
     )
     assert run.returncode == 0, run.stderr[-2000:]
     report = json.loads(out.read_text())
