@@ -80,7 +80,7 @@ def measure_cost(
                 seen = shot.without(*(m for m in MODALITIES if m not in sensors))
                 start, start_cpu = time.perf_counter(), time.process_time()
                 detector(seen)
-                if number >= WARM_UP or len(shots) <= WARM_UP:
+                if number >= len(shots[:WARM_UP]):
                     wall.append(1e3 * (time.perf_counter() - start))
                     cpu.append(time.process_time() - start_cpu)
             blind = not set(sensors) & set(DETECTING)

@@ -124,7 +124,8 @@ def _harmed(root: Path, scenes: tuple[str, ...], spec: ModelSpec, portion: float
 def _stream(bench: Bench, config: TrainConfig, stage: StageConfig, pick: Pick, seed: int) -> BatchStream:
     folder = bench.data(pick)
     scenes = folder.scenes(pick, config.splits)
-    frames = _frames(folder.root, scenes, config.spec, stage.weather, seed)
+    # Frames in clear air are the same for every seed.
+    frames = _frames(folder.root, scenes, config.spec, stage.weather, seed if stage.weather else 0)
     portion = config.dropout.harmed_portion if config.dropout.corruption and not stage.weather else 0.0
     spoilt = _harmed(folder.root, scenes, config.spec, portion, seed) if portion else []
     return BatchStream(frames, config, stage, seed=seed, harmed=spoilt)
