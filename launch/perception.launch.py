@@ -24,9 +24,11 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription
 
+# Transforms go into the namespace as well: vehicles in one domain must not take each other's mounting.
+TRANSFORMS = [("/tf", "tf"), ("/tf_static", "tf_static")]
 SHARE = FindPackageShare("peft_dml_ros")
 ARGUMENTS = (
-    ("namespace", "", "Namespace of all topics and nodes, one per vehicle"),
+    ("namespace", "", "Namespace of all topics, transforms and nodes, one per vehicle"),
     ("params_file", PathJoinSubstitution([SHARE, "config", "perception.yaml"]), "YAML file with the node's parameters"),
     ("bundle", "", "Model bundle: a folder, or the name of an installed one; as in params_file when empty"),
     ("trusted_key", "", "Public key, or its file, that must have signed the bundle; as in params_file when empty"),
@@ -71,6 +73,7 @@ def generate_launch_description() -> LaunchDescription:
                 executable="rviz2",
                 name="rviz",
                 namespace=LaunchConfiguration("namespace"),
+                remappings=TRANSFORMS,
                 arguments=["-d", PathJoinSubstitution([SHARE, "config", "perception.rviz"])],
                 parameters=[{"use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)}],
                 condition=IfCondition(LaunchConfiguration("rviz")),
@@ -91,6 +94,7 @@ def perception(context: LaunchContext) -> list[Node]:
             executable="perception",
             name="perception",
             namespace=given["namespace"],
+            remappings=TRANSFORMS,
             parameters=[given["params_file"], texts | flags],
             respawn=given["respawn"].lower() in TRUE,
             respawn_delay=2.0,

@@ -11,9 +11,11 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription
 
+# Transforms go into the namespace as well: vehicles in one domain must not take each other's mounting.
+TRANSFORMS = [("/tf", "tf"), ("/tf_static", "tf_static")]
 ARGUMENTS = (
     ("bag", None, "Bag (.mcap, .db3 or folder) or nuScenes folder"),
-    ("namespace", "", "Namespace that the topics are put into, one per vehicle; /tf and /tf_static stay"),
+    ("namespace", "", "Namespace that the topics are put into, one per vehicle, and /tf and /tf_static too"),
     ("rate", "1.0", "Recorded seconds per second; other than 1.0 also publishes /clock"),
     ("start", "0.0", "Seconds to skip at the beginning"),
     ("loop", "false", "Start again at the end, until stopped"),
@@ -58,6 +60,7 @@ def replay(context: LaunchContext) -> list[Node]:
             executable="replay",
             name="replay",
             namespace=given["namespace"],
+            remappings=TRANSFORMS,
             arguments=[given["bag"], *options],
             output="screen",
         )

@@ -25,7 +25,7 @@ def node(
     bundle: Annotated[
         Optional[str], typer.Option(help="Model bundle: a folder or the name of an installed one.")
     ] = None,
-    namespace: Annotated[str, typer.Option(help="Namespace of topics and nodes, one per vehicle.")] = "",
+    namespace: Annotated[str, typer.Option(help="Namespace of topics, transforms and nodes, one per vehicle.")] = "",
     use_sim_time: Annotated[bool, typer.Option(help="Take the time from /clock.")] = False,
 ) -> None:
     """Start the perception node of this robot; Ctrl-C ends it.
@@ -46,7 +46,8 @@ def node(
     if bundle is not None:
         arguments += ["-p", f"bundle:={bundle}"]
     if namespace:
-        arguments += ["-r", f"__ns:=/{namespace.strip('/')}"]
+        # A namespace holds all of a vehicle: with one /tf_static for several, they would take each other's mounting.
+        arguments += ["-r", f"__ns:=/{namespace.strip('/')}", "-r", "/tf_static:=tf_static"]
     if use_sim_time:
         arguments += ["-p", "use_sim_time:=true"]
     from importlib import import_module
