@@ -12,7 +12,8 @@ a live node.
 
 Names are relative: remap them (`-r lidar_top/points:=/velodyne/points`), or put all of them into a namespace, one
 per vehicle (`namespace:=/v1`; `/tf_static` goes into it, too). `~` is the node, `/perception` unless renamed.
-Sensors that are not there are left out; see [parameters](parameters.md) for `sensors` and `autodetect`, [data](data.md) for the names of other makers.
+Sensors that are not there are left out; see [parameters](parameters.md) for `sensors` and `autodetect`,
+[data](data.md) for the names of other makers.
 """
 INPUTS = """
 ## In
