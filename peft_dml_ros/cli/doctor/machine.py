@@ -101,7 +101,7 @@ def ros(_: Patient) -> Iterator[Finding]:
     try:
         require_ros()
     except PeftDmlError as error:
-        what, mend = (str(error).split("; ", 1) + [""])[:2]
+        what, mend = ([*str(error).split("; ", 1), ""])[:2]
         yield Finding(what, mend or "install what is named")
 
 
