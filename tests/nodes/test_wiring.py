@@ -74,7 +74,7 @@ def bundle(tmp_path_factory):
 @contextmanager
 def perception(tmp_path, bundle, namespace, *parameters):
     given = [text for parameter in parameters for text in ("-p", parameter)]
-    arguments = ("--ros-args", "-p", f"bundle:={bundle}", "-r", f"__ns:={namespace}", "-p", "startup_timeout_s:=2.5")
+    arguments = ("--ros-args", "-p", f"bundle:={bundle}", "-r", f"__ns:={namespace}", "-p", "startup_timeout_s:=5.0")
     with ros_process("peft_dml_ros.nodes.perception", *arguments, *given, log=tmp_path / "log") as node:
         yield node
         assert node.stop() == 0

@@ -43,6 +43,7 @@ def lidar(stamp_ns: int, n: int = 500) -> LidarSweep:
     """Random points that differ from stamp to stamp."""
     points = np.random.default_rng(stamp_ns % 2**32).uniform(-40, 40, (n, 5)).astype(np.float32)
     points[:, 2] = np.abs(points[:, 2]) / 20 - 1.5
+    points[:, 3] = np.abs(points[:, 3])
     return LidarSweep(stamp_ns, points)
 
 
