@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from peft_dml_train.config import TrainConfig, load_config
 from peft_dml_train.data.frame import Frame
@@ -18,6 +19,12 @@ CONFIG = Path(__file__).parents[2] / "train" / "configs" / "tiny.yaml"
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_accelerator():
+    """Accelerate keeps the precision of a process's first run, and refuses another one."""
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")
