@@ -10,13 +10,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from peft_dml_ros.cli.simulate import write_one
 from peft_dml_ros.core.classes import CLASSES, DETECTING, MODALITIES
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.snapshot import Snapshot
-from peft_dml_ros.datasets.nuscenes_writer import write_scene
 from peft_dml_ros.datasets.nuscenes_writer_tables import finish
 from peft_dml_ros.sim.corruptions import MULTICORRUPT
-from peft_dml_ros.sim.drive import Drive, DriveSpec
+from peft_dml_ros.sim.drive import DriveSpec
 from peft_dml_ros.sim.vehicle_rig import make_rig
 from peft_dml_train.cli import app
 from peft_dml_train.config import NetworkConfig, load_config
@@ -245,11 +245,7 @@ def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("evidence")
     spec = DriveSpec(image_width_px=192, camera_hz=2, lidar_hz=4, radar_hz=4, imu_hz=50, odometry_hz=20)
     for i, name in enumerate(NAMES):
-        drive = Drive(31 + i, 1.5, spec, name=name)
-        stamps = {}
-        for event in drive.events:
-            stamps.setdefault(event.sensor, []).append(event.stamp_ns)
-        write_scene(root, "v1.0-sim", name, drive, stamps)
+        write_one((str(root), name, 31 + i, 1.5, spec))
     splits = {"sim_train": [NAMES[0]], "sim_val": [NAMES[1]], "sim_test": [NAMES[1]]}
     finish(root, "v1.0-sim", make_rig(192), splits)
     return root

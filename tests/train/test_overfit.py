@@ -9,9 +9,9 @@ import os
 
 import pytest
 
-from peft_dml_ros.datasets.nuscenes_writer import write_scene
+from peft_dml_ros.cli.simulate import write_one
 from peft_dml_ros.datasets.nuscenes_writer_tables import finish
-from peft_dml_ros.sim.drive import Drive, DriveSpec
+from peft_dml_ros.sim.drive import DriveSpec
 from peft_dml_ros.sim.vehicle_rig import make_rig
 from peft_dml_train.config import load_config
 from peft_dml_train.loop.overfit import CONFIG, overfit
@@ -26,10 +26,7 @@ def eight_frames(tmp_path):
     pytest.importorskip("embreex")
     root, spec = tmp_path / "scenes", DriveSpec(image_width_px=192)
     for i, name in enumerate(NAMES):
-        drive, stamps = Drive(61 + i, 1.9, spec, name=name), {}
-        for event in drive.events:
-            stamps.setdefault(event.sensor, []).append(event.stamp_ns)
-        write_scene(root, "v1.0-sim", name, drive, stamps)
+        write_one((str(root), name, 61 + i, 1.9, spec))
     finish(root, "v1.0-sim", make_rig(192), {"sim_train": list(NAMES)})
     return root
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from peft_dml_ros.cli.simulate import write_one
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.classes import CLASSES, MODALITIES
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.datasets.nuscenes_writer import write_scene
 from peft_dml_ros.datasets.nuscenes_writer_tables import finish
-from peft_dml_ros.sim.drive import Drive, DriveSpec
+from peft_dml_ros.sim.drive import DriveSpec
 from peft_dml_ros.sim.vehicle_rig import make_rig
 from peft_dml_train.cli import app
 from peft_dml_train.data.dataset import load_frames
@@ -36,11 +36,7 @@ def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("scenes")
     spec = DriveSpec(image_width_px=192, camera_hz=2, lidar_hz=4, radar_hz=4, imu_hz=50, odometry_hz=20)
     for i, name in enumerate(NAMES):
-        drive = Drive(31 + i, 1.5, spec, name=name)
-        stamps = {}
-        for event in drive.events:
-            stamps.setdefault(event.sensor, []).append(event.stamp_ns)
-        write_scene(root, VERSION, name, drive, stamps)
+        write_one((str(root), name, 31 + i, 1.5, spec))
     finish(
         root, VERSION, make_rig(192), {f"sim_{s}": [n] for s, n in zip(("train", "val", "test"), NAMES, strict=True)}
     )
