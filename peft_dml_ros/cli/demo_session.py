@@ -26,7 +26,7 @@ from peft_dml_ros.sim.faults import DEMO_FAULTS, Fault, check_sensors, dump_faul
 
 if TYPE_CHECKING:
     from peft_dml_ros.cli.demo_drive import Steps
-    from peft_dml_ros.datasets.source import Source
+    from peft_dml_ros.core.source import Source
 
 FRAME_S: Final = 0.1
 """Pace of frames that a perfect run keeps."""

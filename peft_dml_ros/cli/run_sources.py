@@ -25,9 +25,9 @@ from peft_dml_ros.sim.faulty_source import FaultySource
 from peft_dml_ros.sim.weather import Weather, apply_to_snapshot
 
 if TYPE_CHECKING:
+    from peft_dml_ros.core.source import Source
     from peft_dml_ros.datasets.nuscenes import NuScenesReader
     from peft_dml_ros.datasets.nuscenes_tables import Record
-    from peft_dml_ros.datasets.source import Source
 
 
 CHECKED: Final = 20

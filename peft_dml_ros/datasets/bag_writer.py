@@ -34,7 +34,7 @@ from peft_dml_ros.datasets import conversions, presets, topics
 from peft_dml_ros.datasets.bag_types import RosbagsFactory, typestore
 
 if TYPE_CHECKING:
-    from peft_dml_ros.datasets.source import Source
+    from peft_dml_ros.core.source import Source
 
 BAG_VERSION: Final = 9
 _FOREVER: Final = QosTime(9223372036, 854775807)

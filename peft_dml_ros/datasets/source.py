@@ -5,37 +5,18 @@ import heapq
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import Measurement
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
+from peft_dml_ros.core.source import Source
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.datasets.bags import BagSource
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
 from peft_dml_ros.datasets.nuscenes_tables import stamp_ns
 from peft_dml_ros.datasets.topics import rig_order
-
-
-class Source(Protocol):
-    """A stretch of driving."""
-
-    @property
-    def name(self) -> str:
-        """What to call it in reports."""
-
-    @property
-    def rig(self) -> Rig:
-        """The vehicle's sensors."""
-
-    @property
-    def truth(self) -> dict[int, Boxes3D]:
-        """Stamp in ns -> boxes in `base_link` at that stamp that some LiDAR or radar point hit; may be empty."""
-
-    def measurements(self) -> Iterator[tuple[str, Measurement]]:
-        """(sensor name, measurement) in stamp order, made as they are asked for; can be started again."""
 
 
 class NuScenesSource:

@@ -18,11 +18,12 @@ from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import OdometrySample
 from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.core.source import Source
 from peft_dml_ros.datasets import conversions, presets, topics
 from peft_dml_ros.datasets.bag_storage import BagStorage
 from peft_dml_ros.datasets.bag_writer import messages_of
 from peft_dml_ros.datasets.bags import BagSource
-from peft_dml_ros.datasets.source import Source, is_bag, last_stamp_ns, open_source
+from peft_dml_ros.datasets.source import is_bag, last_stamp_ns, open_source
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.subscribing import message_class
 

@@ -5,35 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.measurements import Measurement
 from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.core.source import Source
 from peft_dml_ros.sim import fault_effects
 from peft_dml_ros.sim.fault_stream import FaultStream, Sent
 from peft_dml_ros.sim.faults import Fault, check_sensors
-
-
-class Measured(Protocol):
-    """What is disturbed: any source of `datasets`, or a simulated drive."""
-
-    @property
-    def name(self) -> str:
-        """What to call it."""
-
-    @property
-    def rig(self) -> Rig:
-        """The vehicle's sensors."""
-
-    @property
-    def truth(self) -> dict[int, Boxes3D]:
-        """Boxes by stamp; no fault changes them."""
-
-    def measurements(self) -> Iterator[tuple[str, Measurement]]:
-        """(sensor name, measurement) in stamp order."""
 
 
 class FaultySource:
@@ -42,7 +24,7 @@ class FaultySource:
     Measurements come in the order of their arrival, which differs from that of their stamps where a fault delays some.
     """
 
-    def __init__(self, source: Measured, faults: Sequence[Fault]) -> None:
+    def __init__(self, source: Source, faults: Sequence[Fault]) -> None:
         """Wrap a source.
 
         Args:
