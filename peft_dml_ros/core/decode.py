@@ -18,12 +18,15 @@ NMS_RADIUS_M = {
     "trailer": 3.2,
     "construction_vehicle": 3.2,
     "pedestrian": 0.42,
-    "motorcycle": 0.92,
-    "bicycle": 0.92,
+    "motorcycle": 0.5,
+    "bicycle": 0.5,
     "traffic_cone": 0.42,
     "barrier": 1.0,
 }
-"""Centre distances below which the weaker of two boxes of one class goes (circle NMS of CenterPoint, in metres)."""
+"""Centre distances below which the weaker of two boxes of one class goes (circle NMS of CenterPoint, in metres).
+
+Motorcycles and bicycles have 0.5 where CenterPoint has 0.92: parked ones stand 0.7 m apart.
+"""
 
 _COLUMN = {name: i for i, name in enumerate(REGRESSION)}
 _MAX_LOG_SIZE = 4.0
@@ -103,6 +106,11 @@ def _suppress(centers: FloatArray, labels: IntArray, radii: FloatArray) -> BoolA
     return keep
 
 
+def nms_radius_m(name: str) -> float:
+    """Radius of a class; 1 m for one that nuScenes does not have."""
+    return NMS_RADIUS_M.get(name, 1.0)
+
+
 def non_maximum_suppression(boxes: Boxes3D, classes: tuple[str, ...], scale: float = 1.0) -> Boxes3D:
     """Keep the best of the boxes of one class whose centres lie within that class's radius.
 
@@ -111,5 +119,5 @@ def non_maximum_suppression(boxes: Boxes3D, classes: tuple[str, ...], scale: flo
         classes: Names of the labels.
         scale: Factor on `NMS_RADIUS_M`; 0 keeps all.
     """
-    radii = np.array([NMS_RADIUS_M.get(name, 1.0) * scale for name in classes])
+    radii = np.array([nms_radius_m(name) * scale for name in classes])
     return boxes[_suppress(boxes.centers_m, boxes.labels, radii)]

@@ -29,7 +29,7 @@ def test_perfect_head_decodes_to_the_truth(central_only, make_boxes):
         regression.view(1, -1, size, size),
         torch.zeros(1, 8, size, size),
     )
-    found = top_candidates(output, spec.candidates)
+    found = top_candidates(output, spec)
     outputs = {k: v.numpy() for k, v in found._asdict().items()}
     boxes = decode_candidates(outputs, spec, 0.99)
     assert len(boxes) == len(truth)

@@ -49,7 +49,7 @@ class FusionGraph(nn.Module):
         latents = dict(zip(MODALITIES, inputs[:5], strict=True))
         mask, age_s, completeness = (x[None] for x in inputs[5:])
         fused, head = self.network.detect(latents, mask, age_s, completeness)
-        return (*top_candidates(head, self.network.spec.candidates), pooled_gate(fused.gates, head.heat.sigmoid())[0])
+        return (*top_candidates(head, self.network.spec), pooled_gate(fused.gates, head.heat.sigmoid())[0])
 
 
 def example_inputs(spec: ModelSpec, graph: str, seed: int = 0) -> tuple[torch.Tensor, ...]:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional
 
+from peft_dml_ros.core.decode import nms_radius_m
+from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_train.head.center import HeadOutput
 
 
@@ -29,14 +31,28 @@ class Candidates(NamedTuple):
     attributes: torch.Tensor
 
 
-def top_candidates(output: HeadOutput, count: int) -> Candidates:
-    """Peaks of one sample: a cell survives where no neighbour of its 3 × 3 window is higher in the same class."""
+def finer_than_grid(spec: ModelSpec) -> torch.Tensor:
+    """(1, classes, 1, 1) float32, 1 for classes that may stand nearer to each other than a cell is wide.
+
+    Two people or two parked motorcycles often lie in neighbouring cells. The window would take one of each such pair,
+    so these classes keep every cell and leave it to the suppression by decoded centres (TransFusion's rule for
+    pedestrians and cones: Bai et al., CVPR 2022).
+    """
+    finer = [float(nms_radius_m(name) < spec.grid.cell_m) for name in spec.classes]
+    return torch.tensor(finer).view(1, -1, 1, 1)
+
+
+def top_candidates(output: HeadOutput, spec: ModelSpec) -> Candidates:
+    """Best cells of one sample: those with no higher neighbour of their class in a 3 × 3 window.
+
+    Classes of `finer_than_grid` are not thinned by the window.
+    """
     heat = output.heat[:1].sigmoid()
     peak = functional.max_pool2d(heat, 3, 1, 1)
-    # A product with a comparison instead of `where`: every runtime has it.
-    kept = heat * (heat >= peak).to(heat.dtype)
+    # Products with a comparison instead of `where`: every runtime has them.
+    kept = heat * torch.maximum((heat >= peak).to(heat.dtype), finer_than_grid(spec).to(heat))
     size = heat.shape[2] * heat.shape[3]
-    scores, flat = kept.reshape(-1).topk(count)
+    scores, flat = kept.reshape(-1).topk(spec.candidates)
     index = flat.to(torch.int32)
     labels = torch.div(index, size, rounding_mode="trunc")
     cells = index - labels * size

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import product
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,10 +18,12 @@ MIN_OVERLAP = 0.1
 VALUES = 10
 """Regression columns with a target: dx, dy, z, log l, log w, log h, sin, cos, vx, vy."""
 
+Row: TypeAlias = tuple[int, int, np.ndarray, float, int, int, bool]
+
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Targets of a batch; M entries are cells around object centres.
+    """Targets of a batch; M entries are cells around object centres, each cell at most once.
 
     Attributes:
         heat: (B, classes, H, W) float32.
@@ -78,7 +82,8 @@ def make_targets(boxes: list[Boxes3D], spec: ModelSpec) -> Targets:
     """Targets of a batch of truth boxes in `base_link`."""
     size, cell_m, half = spec.grid.size, spec.grid.cell_m, spec.grid.half_range_m
     heat = np.zeros((len(boxes), len(spec.classes), size, size), dtype=np.float32)
-    rows: list[tuple[int, int, np.ndarray, float, int, int, bool]] = []
+    # A cell between two objects describes the nearer one: both at once would teach it neither.
+    nearest: dict[tuple[int, int], tuple[float, Row]] = {}
     for sample, truth in enumerate(boxes):
         xy = (truth.centers_m[:, :2] + half) / cell_m
         sizes = np.log(np.maximum(truth.sizes_m, 1e-2))
@@ -89,24 +94,19 @@ def make_targets(boxes: list[Boxes3D], spec: ModelSpec) -> Targets:
             label = int(truth.labels[i])
             radius = max(MIN_RADIUS, int(gaussian_radius(truth.sizes_m[i, 0] / cell_m, truth.sizes_m[i, 1] / cell_m)))
             _draw(heat[sample, label], row, column, radius)
-            for dr in (-1, 0, 1):
-                for dc in (-1, 0, 1):
-                    r, c = row + dr, column + dc
-                    if 0 <= r < size and 0 <= c < size:
-                        offset = xy[i] - (c + 0.5, r + 0.5)
-                        yaw = truth.yaws_rad[i]
-                        values = np.concatenate(
-                            [
-                                offset,
-                                truth.centers_m[i, 2:3],
-                                sizes[i],
-                                [np.sin(yaw), np.cos(yaw)],
-                                truth.velocities_mps[i],
-                            ]
-                        )
-                        weight = float(np.exp(-0.7 * (dr * dr + dc * dc)))
-                        entry = (sample, r * size + c, values, weight, int(truth.attributes[i]), label, dr == dc == 0)
-                        rows.append(entry)
+            yaw = truth.yaws_rad[i]
+            known = [truth.centers_m[i, 2:3], sizes[i], [np.sin(yaw), np.cos(yaw)], truth.velocities_mps[i]]
+            for dr, dc in product((-1, 0, 1), repeat=2):
+                r, c = row + dr, column + dc
+                if not (0 <= r < size and 0 <= c < size):
+                    continue
+                offset = xy[i] - (c + 0.5, r + 0.5)
+                place, away = (sample, r * size + c), float(offset @ offset)
+                if place not in nearest or away < nearest[place][0]:
+                    weight = float(np.exp(-0.7 * (dr * dr + dc * dc)))
+                    values = np.concatenate([offset, *known])
+                    nearest[place] = away, (*place, values, weight, int(truth.attributes[i]), label, dr == dc == 0)
+    rows = [entry for _, entry in nearest.values()]
     columns = list(zip(*rows, strict=True)) if rows else [[]] * 7
     values = np.array(columns[2], dtype=np.float32).reshape(-1, VALUES)
     return Targets(
