@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine refuses what does not fit, by name."""
 
+from pathlib import Path
+
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 
 from peft_dml_ros.core.bundle import load_bundle, write_manifest
@@ -30,6 +34,36 @@ def test_a_truncated_graph_is_named(folder, tmp_path):
     broken.write_bytes((folder / "imu.onnx").read_bytes()[:200])
     with pytest.raises(EngineError, match=r"broken\.onnx"):
         OnnxRuntimeEngine(broken)
+
+
+def _with_weights_outside(source: Path, target: Path, where: str) -> None:
+    """The graph with one tensor's values in `target`.bin: an initialiser, or the value of a Constant node."""
+    model = onnx.load(source)
+    values = np.ones(4, np.float32)
+    tensor = onnx.numpy_helper.from_array(values, "elsewhere")
+    target.with_suffix(".bin").write_bytes(values.tobytes())
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=target.with_suffix(".bin").name)
+    if where == "initialiser":
+        model.graph.initializer.append(tensor)
+    else:
+        model.graph.node.append(onnx.helper.make_node("Constant", [], ["unused"], value=tensor))
+    target.write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("where", ["initialiser", "constant"])
+def test_weights_in_another_file_are_refused_by_name_before_the_runtime_sees_them(
+    folder, tmp_path, monkeypatch, where
+):
+    monkeypatch.chdir(tmp_path)
+    graph = tmp_path / "imu.onnx"
+    _with_weights_outside(folder / "imu.onnx", graph, where)
+    # The runtime itself would take the file in the working directory.
+    ort.InferenceSession(graph.read_bytes(), providers=["CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "InferenceSession", None)
+    with pytest.raises(EngineError, match=r"imu\.onnx refused: its tensor 'elsewhere' lies in another file"):
+        OnnxRuntimeEngine(graph)
 
 
 def test_another_graph_under_a_right_hash_is_refused_by_name(folder, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.rig import CameraModel
-from peft_dml_ros.nodes.transforms import RigBuilder, StaticTree
+from peft_dml_ros.nodes.transforms import MAX_FRAMES, RigBuilder, StaticTree
 
 
 def test_lookup_chains_over_hops_in_both_directions():
@@ -30,6 +30,18 @@ def test_what_is_not_connected_is_none_and_a_loop_ends():
     tree.update([("a", "b", SE3.identity()), ("b", "a", SE3.identity()), ("c", "d", SE3.identity())])
     assert tree.lookup("a", "d") is None
     assert tree.lookup("a", "b") is not None
+
+
+def test_invented_frames_do_not_fill_the_memory_and_known_ones_still_change():
+    tree = StaticTree()
+    tree.update([("base_link", "lidar_top", SE3.identity())])
+    tree.update([("base_link", f"frame_{i}", SE3.identity()) for i in range(MAX_FRAMES + 50)])
+    assert (tree.refused, tree.last_refused) == (51, f"frame_{MAX_FRAMES + 49}")
+    assert tree.lookup("base_link", f"frame_{MAX_FRAMES - 2}") is not None
+    assert not tree.update([("base_link", "late", SE3.identity())])
+    assert tree.update([("base_link", "lidar_top", SE3.from_yaw(0.1, (0.0, 0.0, 1.0)))])
+    assert not tree.update([("base_link", "x" * 1000, SE3.identity())])
+    assert tree.refused == 53
 
 
 @pytest.fixture

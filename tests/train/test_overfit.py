@@ -39,7 +39,7 @@ def test_eight_simulated_frames_are_learnt_by_heart(eight_frames, tmp_path):
 
 
 def test_the_real_keyframe_is_learnt_by_heart(real_keyframe, tmp_path):
-    config = load_config(CONFIG, ("pretrain.steps=240", "spec.grid.size=128", "spec.lidar.pillar_grid=256"))
+    config = load_config(CONFIG, ("pretrain.steps=240",))
     metrics = overfit(config, real_keyframe, "scene-0061", 1, tmp_path)
     assert metrics["boxes"] >= 40
     assert metrics["found"] > 0.85

@@ -2,9 +2,12 @@
 """From simulated scenes to a scored bundle, on a tiny network: every command of the recipe."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from typer.testing import CliRunner
 
 from peft_dml_ros.cli.simulate import write_one
@@ -144,6 +147,24 @@ def test_two_adapters_on_one_base_are_two_bundles(data, made):
     assert a.files["fusion.onnx"] != b.files["fusion.onnx"]
     named = json.loads((rain / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert named == f"sha256:{b.base['sha256']}"
+
+
+def adapter_tensors(folder):
+    return safetensors.torch.load_file(folder / "adapter_model.safetensors")
+
+
+@pytest.mark.slow
+def test_an_adapter_goes_on_from_another(data, made, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(made[0], run)
+    command = ["finetune", "--config", "train/configs/tiny.yaml", "--data", data, "--out", run]
+    still = ["--set", "finetune.steps=1", "--set", "finetune.rate=1.0e-12"]
+    invoke(*command, *still, "--adapter", "snow", "--from", "rain")
+    invoke(*command, *still, "--adapter", "new")
+    rain, snow, new = (adapter_tensors(run / "adapters" / name) for name in ("rain", "snow", "new"))
+    weights = [name for name in rain if "running_" not in name and "num_batches" not in name]
+    assert all(torch.allclose(rain[name], snow[name], atol=1e-6) for name in weights)
+    assert not all(torch.allclose(rain[name], new[name], atol=1e-6) for name in weights)
 
 
 def test_a_bundle_is_converted_without_its_run(data, made):

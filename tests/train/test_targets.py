@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from peft_dml_ros.core.decode import decode_candidates
+from peft_dml_ros.core.classes import CLASSES
+from peft_dml_ros.core.decode import decode_candidates, non_maximum_suppression
 from peft_dml_ros.core.spec import REGRESSION, ModelSpec
 from peft_dml_train.head.candidates import top_candidates
 from peft_dml_train.head.center import HeadOutput
@@ -40,6 +41,45 @@ def test_perfect_head_decodes_to_the_truth(central_only, make_boxes):
     np.testing.assert_allclose(boxes.sizes_m, truth.sizes_m[match], rtol=1e-4)
     np.testing.assert_allclose(np.cos(boxes.yaws_rad - truth.yaws_rad[match]), 1, atol=1e-5)
     np.testing.assert_allclose(boxes.velocities_mps, truth.velocities_mps[match], atol=1e-4)
+
+
+def beside(first, second, label, make_boxes):
+    """Two boxes of a class, centres in metres."""
+    truth = make_boxes(2, 1)
+    truth.centers_m[:, :2] = first, second
+    truth.labels[:] = CLASSES.index(label)
+    truth.sizes_m[:] = 1.0, 0.6, 1.5
+    truth.yaws_rad[:] = 0.0, np.pi / 2
+    return truth
+
+
+def test_a_cell_between_two_objects_describes_the_nearer_one(make_boxes):
+    spec = ModelSpec()
+    # Centres of cells two apart; the cell between them is as far from both, so one of them is moved a little.
+    truth = beside((0.4, 0.4), (1.9, 0.4), "pedestrian", make_boxes)
+    targets = make_targets([truth], spec)
+    assert len(targets.cell) == len(targets.cell.unique()) == 15
+    between = spec.grid.size // 2 * (spec.grid.size + 1) + 1
+    values = targets.values[targets.cell == between][0]
+    np.testing.assert_allclose(values[6:8], (1.0, 0.0), atol=1e-6)
+    np.testing.assert_allclose(values[0] * spec.grid.cell_m, 0.7, atol=1e-5)
+
+
+@pytest.mark.parametrize(("label", "survive"), [("motorcycle", 2), ("pedestrian", 2), ("car", 1)])
+def test_only_classes_finer_than_the_grid_keep_neighbouring_cells(label, survive, make_boxes):
+    spec = ModelSpec()
+    truth = beside((0.4, 0.4), (1.1, 0.4), label, make_boxes)
+    targets = make_targets([truth], spec)
+    heat = torch.full((1, len(CLASSES), spec.grid.size**2), -9.0)
+    heat[0, CLASSES.index(label), targets.cell[targets.central]] = torch.tensor([4.0, 3.9])
+    regression = torch.zeros(1, len(REGRESSION), spec.grid.size**2)
+    regression[0, :VALUES, targets.cell] = targets.values.T
+    shape = (1, -1, spec.grid.size, spec.grid.size)
+    found = top_candidates(HeadOutput(heat.view(shape), regression.view(shape), torch.zeros(1, 8, *shape[2:])), spec)
+    boxes = decode_candidates({k: v.numpy() for k, v in found._asdict().items()}, spec, 0.5)
+    assert len(boxes) == survive
+    # The suppression by decoded centres lets neighbours live that stand as far apart as these.
+    assert len(non_maximum_suppression(boxes, spec.classes)) == survive
 
 
 def test_boxes_outside_the_grid_make_no_targets(make_boxes):

@@ -88,9 +88,11 @@ def finetune(
     resume: ResumeOption = False,
     device: DeviceOption = Device.cpu,
     adapter: AdapterOption = "default",
+    start: Annotated[str, typer.Option("--from", help="Adapter of this run to go on from, e.g. default")] = "",
 ) -> None:
     """Train less than 10 % of the parameters on the target scenes; the encoders stay frozen."""
-    _train("finetune", config, overrides, data=data, out=out, resume=resume, device=device.value, adapter=adapter)
+    options = {"adapter": adapter, "start": start}
+    _train("finetune", config, overrides, data=data, out=out, resume=resume, device=device.value, **options)
 
 
 @app.command(name="import-weights")

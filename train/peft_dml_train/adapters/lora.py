@@ -156,8 +156,13 @@ def parameter_counts(network: nn.Module) -> dict[str, float]:
     }
 
 
-def load_adapter(network: PeftDmlNetwork, folder: Path) -> peft.PeftModel:
+def load_adapter(network: PeftDmlNetwork, folder: Path, *, trainable: bool = False) -> peft.PeftModel:
     """The base network with a stored adapter put into it.
+
+    Args:
+        network: The base; changed in place.
+        folder: The adapter.
+        trainable: To be trained on.
 
     Raises:
         DataError: a file is missing, or the adapter belongs to another base.
@@ -171,7 +176,7 @@ def load_adapter(network: PeftDmlNetwork, folder: Path) -> peft.PeftModel:
         msg = f"adapter {folder} belongs to base {wanted}, this base is {mine}; fine-tune it again on this base"
         raise DataError(msg)
     with torch.no_grad():
-        return peft.PeftModel.from_pretrained(network, str(folder))
+        return peft.PeftModel.from_pretrained(network, str(folder), is_trainable=trainable)
 
 
 def _identity(network: nn.Module) -> str:

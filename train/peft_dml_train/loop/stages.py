@@ -148,6 +148,7 @@ def finetune(
     resume: bool,
     device: str = "cpu",
     adapter: str = DEFAULT_ADAPTER,
+    start: str = "",
 ) -> Path:
     """Train low-rank and bottleneck adapters, projections, fusion and head on the target scenes.
 
@@ -158,6 +159,7 @@ def finetune(
         resume: Carry on from the last checkpoint.
         device: cpu or cuda.
         adapter: Its name, where the base gets more than one.
+        start: Name of a trained adapter of this run to go on from; a new one without it.
 
     Returns:
         Folder of the adapter, in peft's format.
@@ -174,7 +176,7 @@ def finetune(
     if counts["share"] >= MOST_TRAINED:
         msg = f"the fine-tuning would train {counts['share']:.1%} of all parameters; lower adapters.rank"
         raise ConfigError(msg)
-    run_parallel(_finetune, config.processes, config, data, out, resume, device, adapter)
+    run_parallel(_finetune, config.processes, config, data, out, resume, device, adapter, start)
     (out / "parameters.json").write_text(json.dumps(counts, indent=1) + "\n")
     return adapter_folder(out, adapter)
 
@@ -186,10 +188,12 @@ def _finetune(
     resume: bool,  # noqa: FBT001
     device: str,
     adapter: str,
+    start: str,
 ) -> None:
     start_logging()
     set_threads(config)
-    adapted = adapt(load_base(config, out), config.adapters)
+    base = load_base(config, out)
+    adapted = load_adapter(base, adapter_folder(out, start), trainable=True) if start else adapt(base, config.adapters)
     network = adapted.get_base_model()
     trainer = Trainer(config, config.finetune, network, finetune_folder(out, adapter), train_mode, device)
     if resume:
