@@ -74,6 +74,10 @@ DROPS = {
     "frame: stopped": ("the frame that waited when the node was deactivated", "none"),
     "frame: failed": ("the detector raised an error; the log has it", "report it"),
     "overlay: failed": ("a picture with boxes could not be made; the boxes were published", "see `corrupt image`"),
+    "too many frames": (
+        "`/tf_static` names more than 1000 frames, or one with a very long name; those that came first are kept",
+        "find the node that invents names: `ros2 topic echo /tf_static`",
+    ),
     "clock stepped back": (
         "most sensors are far behind themselves: all buffers were emptied",
         "usual when a bag loops",

@@ -19,6 +19,7 @@ from peft_dml_ros.core.errors import EngineError
 from peft_dml_ros.core.spec import TensorTable
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.engines.cache import cache_folder
+from peft_dml_ros.engines.graph_file import read_graph
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +54,12 @@ class OnnxRuntimeEngine:
         engine: Key of `PROVIDERS`. A provider that is not there is left out with one line in the log.
 
     Raises:
-        EngineError: the file is no loadable graph.
+        EngineError: the file is no loadable graph, or keeps weights in another file.
     """
 
     def __init__(self, path: Path, threads: int = 2, engine: str = "onnxruntime") -> None:
         providers = _available(engine)
-        content = path.read_bytes()
+        content = read_graph(path)
         try:
             model = for_cpu(content) if providers == [CPU] else content
             self._session = ort.InferenceSession(model, _options(threads), providers=_with_options(providers))

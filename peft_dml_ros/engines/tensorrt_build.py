@@ -13,6 +13,7 @@ from peft_dml_ros.core.bundle import Bundle, sha256
 from peft_dml_ros.core.errors import BundleError, EngineError
 from peft_dml_ros.engines.cache import BuildProfile, EngineKey, cached, engine_path, require_space, write_atomically
 from peft_dml_ros.engines.cuda import Gpu
+from peft_dml_ros.engines.graph_file import read_graph
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def build_plan(onnx: Path, trt: Any, profile: BuildProfile, timing: Path) -> byt
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse(onnx.read_bytes()):
+    if not parser.parse(read_graph(onnx)):
         reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
         msg = f"TensorRT {trt.__version__} cannot read {onnx}: {reasons}; export the bundle again"
         raise EngineError(msg)

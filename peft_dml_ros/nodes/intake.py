@@ -32,7 +32,7 @@ from peft_dml_ros.nodes.pipeline import FrameJob
 from peft_dml_ros.nodes.raw_images import RawImages
 from peft_dml_ros.nodes.stamps import HEADER_END
 from peft_dml_ros.nodes.subscribing import FittingSubscription, message_class, unpacked
-from peft_dml_ros.nodes.transforms import RigBuilder
+from peft_dml_ros.nodes.transforms import MAX_FRAMES, RigBuilder
 
 DECODERS: Final[dict[Modality | None, Callable[[Any], Measurement]]] = {
     "lidar": conversions.lidar_from_msg,
@@ -279,8 +279,13 @@ class Intake:
         self._guard(TF_STATIC, lambda: self._take_transforms(unpacked(cdr, TFMessage)))
 
     def _take_transforms(self, message: TFMessage) -> None:
-        if self._builder.tree.update(conversions.transforms_from_msg(message)):
+        tree = self._builder.tree
+        before = tree.refused
+        if tree.update(conversions.transforms_from_msg(message)):
             self._rebuild()
+        if refused := tree.refused - before:
+            detail = f"'{tree.last_refused}' and others; at most {MAX_FRAMES} are kept, does a node invent names?"
+            self._drops.count(f"{TF_STATIC}: too many frames", detail, n=refused)
 
     def _rebuild(self) -> None:
         """Take a rig over, with the newest measurement of each sensor that had to wait for its calibration."""

@@ -4,22 +4,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
 
+MAX_FRAMES: Final = 1000
+"""Frames of a vehicle; whoever publishes ever new names must not fill the memory."""
+LONGEST_NAME: Final = 256
+
 
 class StaticTree:
-    """Fixed transforms between frames, each given to its parent."""
+    """Fixed transforms between frames, each given to its parent. It takes `MAX_FRAMES`; more are refused.
+
+    Attributes:
+        refused: Transforms that were not taken in, for their number or for the length of their names.
+        last_refused: Child frame of the last of them.
+    """
 
     def __init__(self) -> None:
         self._parents: dict[str, tuple[str, SE3]] = {}
+        self.refused, self.last_refused = 0, ""
 
     def update(self, transforms: Iterable[tuple[str, str, SE3]]) -> bool:
         """Take (parent, child, parent_SE3_child) in; True when that changed anything."""
         changed = False
         for parent, child, parent_SE3_child in transforms:
             known = self._parents.get(child)
+            if max(len(parent), len(child)) > LONGEST_NAME or (known is None and len(self._parents) >= MAX_FRAMES):
+                self.refused, self.last_refused = self.refused + 1, child[:40]
+                continue
             if known is None or known[0] != parent or not _equal(known[1], parent_SE3_child):
                 self._parents[child] = (parent, parent_SE3_child)
                 changed = True

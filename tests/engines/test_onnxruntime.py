@@ -53,9 +53,7 @@ def _with_weights_outside(source: Path, target: Path, where: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["initialiser", "constant"])
-def test_weights_in_another_file_are_refused_by_name_before_the_runtime_sees_them(
-    folder, tmp_path, monkeypatch, where
-):
+def test_weights_in_another_file_are_refused_by_name_before_the_runtime_sees_them(folder, tmp_path, monkeypatch, where):
     monkeypatch.chdir(tmp_path)
     graph = tmp_path / "imu.onnx"
     _with_weights_outside(folder / "imu.onnx", graph, where)
