@@ -16,6 +16,7 @@ from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_train.config import DropoutConfig, StageConfig, TrainConfig
 from peft_dml_train.data.augment import degrade, mirror, tone
+from peft_dml_train.data.dataset import truth_of
 from peft_dml_train.data.frame import NO_DEPTH, Frame, Pillars
 from peft_dml_train.data.paste import collect_objects, paste
 from peft_dml_train.data.turn import turn
@@ -132,7 +133,7 @@ def collate(frames: list[Frame], spec: ModelSpec, dropped: list[np.ndarray] | No
     )
 
 
-def frame_weights(frames: list[Frame], balance: float) -> np.ndarray:
+def frame_weights(frames: Sequence[Frame], balance: float) -> np.ndarray:
     """Chance of each frame to be drawn, so that rare classes come more often (after Zhu et al., "CBGS", 2019).
 
     Args:
@@ -142,7 +143,7 @@ def frame_weights(frames: list[Frame], balance: float) -> np.ndarray:
     Returns:
         (frames,) float64 that sums to 1.
     """
-    present = np.array([np.bincount(f.boxes.labels, minlength=len(CLASSES)) for f in frames], dtype=np.float64)
+    present = np.array([np.bincount(b.labels, minlength=len(CLASSES)) for b in truth_of(frames)], dtype=np.float64)
     rarity = (present.sum(axis=0).max() / np.maximum(present.sum(axis=0), 1)) ** 0.5
     worth = (np.sqrt(present) * rarity).sum(axis=1)
     even = np.full(len(frames), 1 / len(frames))
@@ -161,12 +162,18 @@ class BatchStream:
     """
 
     def __init__(
-        self, frames: list[Frame], config: TrainConfig, stage: StageConfig, *, seed: int, harmed: Sequence[Frame] = ()
+        self,
+        frames: Sequence[Frame],
+        config: TrainConfig,
+        stage: StageConfig,
+        *,
+        seed: int,
+        harmed: Sequence[Frame] = (),
     ) -> None:
         if not frames:
             msg = "this process has no frames to train on; give more scenes, or start fewer processes"
             raise DataError(msg)
-        self.frames, self.config, self.stage, self.seed, self.harmed = frames, config, stage, seed, list(harmed)
+        self.frames, self.config, self.stage, self.seed, self.harmed = frames, config, stage, seed, harmed
         self.store = collect_objects(frames) if stage.paste else []
         self.weights = frame_weights(frames, stage.balance)
         self.withheld = parse_pairs(config.withheld)

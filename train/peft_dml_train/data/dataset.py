@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames of a nuScenes folder, read once through the vehicle's own input path and kept in memory."""
+"""Frames of a nuScenes folder, read through the vehicle's own input path: kept in memory, or on disk with a cache."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 import numpy as np
 from nuscenes.utils.splits import create_splits_scenes
@@ -22,11 +22,28 @@ from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import Float32Array
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
 from peft_dml_ros.sim.weather import Weather
+from peft_dml_train.data.cache import FrameCache, source_digest
 from peft_dml_train.data.frame import Frame, make_frame
 from peft_dml_train.data.harm import harmed, in_weather
 
 log = logging.getLogger(__name__)
+MOST_NAMED = 4
 Change: TypeAlias = Callable[[Snapshot, Rig, Boxes3D], tuple[Snapshot, Float32Array]]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A keyframe and what is to be done to it.
+
+    Attributes:
+        token: The sample.
+        name: Of the change, with all that decides its result; empty for none.
+        change: See `FrameReader.frame`.
+    """
+
+    token: str
+    name: str = ""
+    change: Change | None = None
 
 
 def scenes_of(reader: NuScenesReader, names: tuple[str, ...]) -> list[str]:
@@ -47,11 +64,35 @@ def scenes_of(reader: NuScenesReader, names: tuple[str, ...]) -> list[str]:
 
 
 class FrameReader:
-    """Frames by sample token; one input assembler per calibration."""
+    """Frames by sample token; one input assembler per calibration.
 
-    def __init__(self, root: Path, spec: ModelSpec) -> None:
-        self.reader, self.spec = NuScenesReader(root), spec
+    Args:
+        root: nuScenes folder.
+        spec: Model facts.
+        cache: Where prepared frames are kept; without it each is made when it is asked for.
+        reader: Of the folder, where there is one already.
+    """
+
+    def __init__(
+        self, root: Path, spec: ModelSpec, cache: FrameCache | None = None, reader: NuScenesReader | None = None
+    ) -> None:
+        self.reader, self.spec, self.cache = reader or NuScenesReader(root), spec, cache
+        self._source = source_digest(root, spec) if cache else ""
         self._assemblers: dict[int, tuple[Rig, InputAssembler]] = {}
+
+    def prepared(self, wanted: Wanted) -> Frame:
+        """One keyframe, from the cache where it is there."""
+        if self.cache is None:
+            return self.frame(wanted.token, wanted.change)
+        return self.cache.frame(self._key(wanted), lambda: self.frame(wanted.token, wanted.change))
+
+    def truth(self, wanted: Wanted) -> Boxes3D:
+        """The truth of a keyframe alone."""
+        found = self.cache.boxes(self._key(wanted)) if self.cache else None
+        return self.reader.truth(wanted.token) if found is None else found
+
+    def _key(self, wanted: Wanted) -> str:
+        return FrameCache.key(self._source, wanted.token, wanted.name)
 
     def frame(self, token: str, change: Change | None = None) -> Frame:
         """Read one keyframe.
@@ -74,6 +115,45 @@ class FrameReader:
         return [token for scene in scenes_of(self.reader, splits) for token in self.reader.samples(scene)]
 
 
+class CachedFrames(Sequence[Frame]):
+    """Frames that are read from the cache each time they are asked for: the process holds none of them.
+
+    Args:
+        reader: With a cache.
+        wanted: The frames, in order.
+    """
+
+    def __init__(self, reader: FrameReader, wanted: list[Wanted]) -> None:
+        self._reader, self._wanted = reader, wanted
+
+    def __len__(self) -> int:
+        return len(self._wanted)
+
+    @overload
+    def __getitem__(self, index: int) -> Frame: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> CachedFrames: ...
+
+    def __getitem__(self, index: int | slice) -> Frame | CachedFrames:
+        if isinstance(index, slice):
+            return CachedFrames(self._reader, self._wanted[index])
+        return self._reader.prepared(self._wanted[index])
+
+    def truth(self) -> list[Boxes3D]:
+        """Of all frames, without their inputs."""
+        return [self._reader.truth(wanted) for wanted in self._wanted]
+
+
+def truth_of(frames: Sequence[Frame]) -> list[Boxes3D]:
+    """Boxes of all frames."""
+    return frames.truth() if isinstance(frames, CachedFrames) else [frame.boxes for frame in frames]
+
+
+def _frames(reader: FrameReader, wanted: list[Wanted]) -> Sequence[Frame]:
+    return CachedFrames(reader, wanted) if reader.cache else [reader.prepared(one) for one in wanted]
+
+
 def load_frames(
     root: Path,
     splits: tuple[str, ...],
@@ -81,7 +161,8 @@ def load_frames(
     share: slice = slice(None),
     weather: tuple[str, ...] = (),
     seed: int = 0,
-) -> list[Frame]:
+    cache: FrameCache | None = None,
+) -> Sequence[Frame]:
     """Frames of the named splits, or every n-th of them.
 
     Args:
@@ -91,22 +172,28 @@ def load_frames(
         share: Which of the frames.
         weather: Each frame is seen in one of these (`Weather.parse`), drawn from the seed; none leaves it as it is.
         seed: Of the weather.
+        cache: Keeps them on disk instead of in memory.
 
     Raises:
         DataError: no such scenes.
         ConfigError: no such weather.
     """
-    reader = FrameReader(root, spec)
-    choices = [Weather.parse(text) for text in weather]
-    frames = []
+    reader = FrameReader(root, spec, cache)
+    choices = [(text, Weather.parse(text)) for text in weather]
+    wanted = []
     for number, token in enumerate(reader.tokens(splits)[share]):
-        change: Change | None = None
+        one = Wanted(token)
         if choices:
-            chosen = choices[int(np.random.default_rng((seed, number)).integers(len(choices)))]
-            change = partial(_seen_in, chosen, seed + number)
-        frames.append(reader.frame(token, change))
-    log.info("%d frames of %s from %s", len(frames), "+".join(splits), root)
+            text, chosen = choices[int(np.random.default_rng((seed, number)).integers(len(choices)))]
+            one = Wanted(token, f"weather {text} {seed + number}", partial(_seen_in, chosen, seed + number))
+        wanted.append(one)
+    frames = _frames(reader, wanted)
+    log.info("%d frames of %s from %s", len(frames), _shortened(splits), root)
     return frames
+
+
+def _shortened(names: tuple[str, ...]) -> str:
+    return "+".join(names) if len(names) <= MOST_NAMED else f"{names[0]}, {names[1]} ... ({len(names)})"
 
 
 def _seen_in(weather: Weather, seed: int, snapshot: Snapshot, rig: Rig, _: Boxes3D) -> tuple[Snapshot, Float32Array]:
@@ -114,18 +201,26 @@ def _seen_in(weather: Weather, seed: int, snapshot: Snapshot, rig: Rig, _: Boxes
 
 
 def load_harmed(
-    root: Path, splits: tuple[str, ...], spec: ModelSpec, share: slice, portion: float, seed: int
-) -> list[Frame]:
+    root: Path,
+    splits: tuple[str, ...],
+    spec: ModelSpec,
+    share: slice,
+    portion: float,
+    seed: int,
+    cache: FrameCache | None = None,
+) -> Sequence[Frame]:
     """A portion of the frames, each in some weather or under some corruption.
 
-    They are made once, before the training: weather on six pictures takes a hundred times as long as all other
-    augmentation of a sample.
+    They are made once: weather on six pictures takes many times as long as all other augmentation of a sample.
     """
-    reader = FrameReader(root, spec)
+    reader = FrameReader(root, spec, cache)
     tokens = reader.tokens(splits)[share]
     picked = np.random.default_rng((seed, 2)).permutation(len(tokens))[: round(portion * len(tokens))]
-    frames = [
-        reader.frame(tokens[i], lambda s, r, b, number=int(i): harmed(s, r, b, seed + number)) for i in sorted(picked)
-    ]
+    wanted = [Wanted(tokens[i], f"harmed {seed + int(i)}", partial(_harmed, seed + int(i))) for i in sorted(picked)]
+    frames = _frames(reader, wanted)
     log.info("%d frames in weather or corrupted", len(frames))
     return frames
+
+
+def _harmed(seed: int, snapshot: Snapshot, rig: Rig, boxes: Boxes3D) -> tuple[Snapshot, Float32Array]:
+    return harmed(snapshot, rig, boxes, seed)

@@ -7,6 +7,7 @@ radar get its points. A picture of it from another bearing does not exist, so su
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,7 +44,7 @@ def inside(points: AnyArray, boxes: Boxes3D, i: int, margin_m: float = 0.0) -> B
     return found
 
 
-def collect_objects(frames: list[Frame]) -> list[list[PastedObject]]:
+def collect_objects(frames: Sequence[Frame]) -> list[list[PastedObject]]:
     """Objects by class, at most `PER_CLASS` each, of frames that hold LiDAR and radar."""
     found: list[list[PastedObject]] = [[] for _ in CLASSES]
     for frame in frames:
