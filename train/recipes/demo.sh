@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Makes models/demo from nothing but seeds: simulate, pretrain, finetune, export, evaluate.
 #   make setup-test && train/recipes/demo.sh
-# About two hours on two idle cores, and 14 GB of memory. A second call carries on where the first was interrupted.
+# About two hours on two idle cores with 20 GB of memory. A second call carries on where the first was interrupted.
 # DATA: folder of scenes that are there already; SCENES: how many to simulate otherwise.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -53,6 +53,8 @@ class Fusion(nn.Module):
             self.query = nn.Conv2d(dim, heads * len(MODALITIES), 1)
         if trust:
             self.state = nn.Sequential(nn.Linear(2, 16), nn.ReLU(inplace=True), nn.Linear(16, 1))
+            # A dark camera or a radar full of echoes that are none shows in the whole map, not in one cell.
+            self.overview = nn.ModuleDict({m: _overview(dim) for m in DETECTING})
             # Softplus of it, per second: an older measurement never counts for more.
             self.ageing = nn.Parameter(torch.full((len(MODALITIES),), AGEING))
             self.reliability = nn.Parameter(torch.tensor([1.0, 0.5, 0.5, -1.5, -1.5]))
@@ -79,7 +81,7 @@ class Fusion(nn.Module):
         tokens = {m: latents[m] * (present[m] * self.scale).view(-1, 1).to(latents[m].dtype) for m in self.token_value}
         values, scores = self._tokens(maps, tokens)
         batch, _, rows, columns = maps[DETECTING[0]].shape
-        trust = self._trust(scores, mask, age_s, completeness).expand(-1, -1, rows, columns)
+        trust = self._trust(maps, scores, mask, age_s, completeness).expand(-1, -1, rows, columns)
         # The gate's logits enter each head's attention: what is not trusted is not attended to either.
         attention = (self._logits(maps, scores) + trust[:, None]).softmax(2)
         fused = 0.0
@@ -102,7 +104,12 @@ class Fusion(nn.Module):
         return (query.view(batch, self.heads, len(MODALITIES), rows, columns) + keys).float()
 
     def _trust(
-        self, scores: list[torch.Tensor], mask: torch.Tensor, age_s: torch.Tensor, completeness: torch.Tensor
+        self,
+        maps: dict[str, torch.Tensor],
+        scores: list[torch.Tensor],
+        mask: torch.Tensor,
+        age_s: torch.Tensor,
+        completeness: torch.Tensor,
     ) -> torch.Tensor:
         """(B, 5, H, W) or (B, 5, 1, 1) of the gate alone; very low where a modality is absent."""
         absent = ((1 - mask) * ABSENT)[:, :, None, None]
@@ -113,6 +120,8 @@ class Fusion(nn.Module):
         quality = torch.cat([s[:, self.heads :].expand(-1, -1, rows, columns) for s in scores], dim=1)
         state = self.state(torch.stack([mask, completeness], dim=-1))[..., 0] + self.reliability
         state = state - functional.softplus(self.ageing) * age_s
+        overview = torch.cat([self.overview[m](maps[m].mean(dim=(2, 3))) for m in DETECTING], dim=1).float()
+        state = state + functional.pad(overview, (0, len(MODALITIES) - len(DETECTING)))
         return quality.float() + state[:, :, None, None] + absent
 
     def _tokens(
@@ -127,6 +136,14 @@ class Fusion(nn.Module):
                 values.append(self.token_value[m](tokens[m])[:, :, None, None])
                 scores.append(self.token_score[m](tokens[m])[:, :, None, None])
         return values, scores
+
+
+def _overview(dim: int) -> nn.Sequential:
+    """Mean latent of a modality to what is added to its logit; nothing before training."""
+    layers = nn.Sequential(nn.Linear(dim, 16), nn.ReLU(inplace=True), nn.Linear(16, 1))
+    nn.init.zeros_(layers[-1].weight)
+    nn.init.zeros_(layers[-1].bias)
+    return layers
 
 
 def pooled_gate(gates: torch.Tensor, heat: torch.Tensor) -> torch.Tensor:
