@@ -26,7 +26,7 @@ STATES = {
     State.MISSING: ("nothing ever came", "the log names topic and mend after `startup_timeout_s`; `peft-dml doctor`"),
     State.FROZEN: ("the same payload comes again and again", "restart the driver; `health.frozen_after`"),
     State.DEGRADED: (
-        "too few or too many invalid points, a dark or blank image",
+        "too few or too many invalid points, a dark, blank or damaged image",
         "clean or uncover it; `health.min_lidar_points`, `health.min_image_*`, `health.max_invalid_share`",
     ),
     State.CLOCK: ("its stamps are far from the clock", "synchronise it (PTP, chrony), or set `sync.offsets`"),
@@ -44,10 +44,15 @@ DROPS = {
         "its mounting or projection is not known, or of another shape than its images",
         "see UNCALIBRATED",
     ),
+    "unconfirmed": (
+        "one CameraInfo differed from those before and after it: it was damaged, and the calibration stays as it was",
+        "none if rare; a camera whose calibration changes with every image cannot be used",
+    ),
     "points not finite": ("points with NaN or infinite coordinates, each counted", "usual for organised clouds"),
     "too many points not finite": ("most of a sweep is invalid", "see DEGRADED"),
     "too few points": ("hardly any point beyond 1 m", "see DEGRADED"),
     "dark image": ("the mean grey level is low", "see DEGRADED"),
+    "damaged image": ("a picture broken inside: the rest of it would be grey", "mend the driver or the network"),
     "blank image": ("the grey levels hardly differ", "see DEGRADED"),
     "frozen": ("the same payload under new stamps", "see FROZEN"),
     "duplicate stamp": (
@@ -67,7 +72,7 @@ DROPS = {
         "an old sweep that cannot be moved to the present",
         "publish odometry, or IMU and GNSS",
     ),
-    "corrupt image": ("an image cannot be decoded", "mend the driver or the network"),
+    "corrupt image": ("an image cannot be decoded, or is damaged inside", "mend the driver or the network"),
     "not in the rig": ("a measurement without mounting reached the detector", "see UNCALIBRATED"),
     "candidate not finite": ("the network gave NaN for a box", "report it with the bundle"),
     "frame: superseded": ("the detector was busy, a newer frame took the place", "a faster engine, or fewer sensors"),

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 
 from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.jpeg import decode_sound
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.rig import CameraModel, Rig
 from peft_dml_ros.core.spec import CameraSpec, GridSpec, ModelSpec
@@ -61,7 +62,7 @@ def decode(data: bytes, width_px: int) -> UInt8Array:
     """(H, W, 3) uint8 RGB of a JPEG or PNG, at 1/8, 1/4 or 1/2 of its size where that is still `width_px` wide.
 
     Raises:
-        DataError: the bytes are no image, or of one larger than `MAX_PIXELS`.
+        DataError: the bytes are no image, damaged, or of one larger than `MAX_PIXELS`.
     """
     width, height = jpeg_size(data)
     if width * height > MAX_PIXELS:
@@ -69,6 +70,9 @@ def decode(data: bytes, width_px: int) -> UInt8Array:
         raise DataError(msg)
     reduced = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
     factor = max((f for f in reduced if width // f >= width_px), default=1)
+    sound = decode_sound(data, (-(-width // factor), -(-height // factor)))
+    if sound is not None:
+        return sound
     try:
         pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), reduced.get(factor, cv2.IMREAD_COLOR))
     except cv2.error as error:

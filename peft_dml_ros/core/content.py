@@ -11,6 +11,7 @@ import numpy as np
 
 from peft_dml_ros.core.camera_view import MAX_PIXELS, jpeg_size
 from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.jpeg import decode_sound
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.params import HealthParams
 from peft_dml_ros.core.typing import UInt8Array
@@ -49,11 +50,11 @@ def poor_points(measurement: Measurement, invalid_share: float, limits: HealthPa
 
 
 def poor_picture(image: CameraImage, limits: HealthParams) -> str | None:
-    """Why a picture says nothing: it is dark, or the same everywhere. `None` when it is neither, or no picture at all.
-
-    What cannot be decoded is left to the decoder, which counts it.
-    """
-    grey = _thumbnail(image)
+    """Why a picture says nothing: it is damaged, dark, or the same everywhere. `None` when it is none of these."""
+    try:
+        grey = _thumbnail(image)
+    except DataError:
+        return "damaged image"
     if grey is None:
         return None
     if float(grey.mean()) < limits.min_image_brightness:
@@ -62,16 +63,28 @@ def poor_picture(image: CameraImage, limits: HealthParams) -> str | None:
 
 
 def _thumbnail(image: CameraImage) -> UInt8Array | None:
-    """The picture in grey at an eighth of its size."""
+    """The picture in grey at an eighth of its size; None for what is no picture.
+
+    Raises:
+        DataError: it is damaged inside, or cannot be decoded at all.
+    """
     if image.pixels is not None:
         small: UInt8Array = image.pixels[::8, ::8].mean(axis=2).astype(np.uint8)
         return small
     data = image.jpeg or b""
     try:
         width, height = jpeg_size(data)
-        if width * height > MAX_PIXELS:
-            return None
-        grey = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
-    except (DataError, cv2.error):
+    except DataError:
         return None
-    return None if grey is None else np.asarray(grey, dtype=np.uint8)
+    if width * height > MAX_PIXELS:
+        return None
+    sound = decode_sound(data, (-(-width // 8), -(-height // 8)), "GRAY")
+    if sound is not None:
+        return sound[:, :, 0]
+    try:
+        grey = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
+    except cv2.error:
+        grey = None
+    if grey is None:
+        raise DataError("it cannot be decoded")
+    return np.asarray(grey, dtype=np.uint8)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from peft_dml_ros.core import pillars, sweeps
+from peft_dml_ros.core.beside import CamerasBeside
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
 from peft_dml_ros.core.decode import decode_candidates, non_maximum_suppression
@@ -24,6 +25,7 @@ from peft_dml_ros.core.spec import graph_outputs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from peft_dml_ros.core.beside import Begun
     from peft_dml_ros.core.bundle import Bundle
     from peft_dml_ros.core.engine import Engine, EngineArray
     from peft_dml_ros.core.measurements import CameraImage
@@ -44,7 +46,7 @@ class Detections:
         gate: (5,) float32 mean weight that the fusion gave each modality; sums to 1, or 0 when blind.
         age_s: (5,) float32 mean age of each modality.
         completeness: (5,) float32 share of each modality that arrived.
-        stages_ms: Wall time of each stage.
+        stages_ms: Wall time of each stage; they add up. What is done while an encoder runs counts as the encoder's.
         drops: Measurements dropped in this frame, by reason.
         gated: Reason by sensor for each sensor that was left out.
     """
@@ -74,7 +76,7 @@ class Detector:
         rig: Sensors with their mounting.
         engines: One per graph of the bundle.
         params: Threshold, number of boxes, suppression.
-        threads: Image decoders.
+        threads: Image decoders; with more than one, cameras are encoded while the other inputs are made.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Detector:
         self.bundle, self.rig, self.params = bundle, rig, params or DetectionParams()
         self._engines = engines
         self._assemble = InputAssembler(bundle.spec, rig, threads)
+        self._beside = CamerasBeside(self._assemble, engines["camera"]) if threads > 1 else None
         self._fed: dict[Modality, dict[str, AnyArray]] = {}
         self._latents: dict[Modality, EngineArray] = {}
         outputs = graph_outputs(bundle.spec)
@@ -101,9 +104,12 @@ class Detector:
         """Detect objects with whatever sensors the snapshot holds; blind, it finds nothing and says so."""
         clock = _StageClock()
         with clock("inputs"):
-            inputs = self._assemble(snapshot)
+            cameras = self._begin_cameras(snapshot)
+            inputs = self._assemble(snapshot, cameras.pictures.result if cameras else None)
         boxes, gate = Boxes3D.empty(), np.zeros(len(MODALITIES), dtype=np.float32)
         if any(m in inputs.feeds for m in DETECTING):
+            if cameras:
+                self._take_cameras(cameras, clock)
             latents = self._encode(inputs, clock)
             with clock("fusion"):
                 outputs = self._fuse(inputs, latents)
@@ -127,6 +133,21 @@ class Detector:
     def prepare(self, name: str, image: CameraImage) -> None:
         """Begin to decode a picture that the next frame will probably ask for; returns at once."""
         self._assemble.prepare(name, image)
+
+    def _begin_cameras(self, snapshot: Snapshot) -> Begun | None:
+        if self._beside is None:
+            return None
+        return self._beside.begin(snapshot, self._fed.get("camera"), self._latents.get("camera"))
+
+    def _take_cameras(self, cameras: Begun, clock: _StageClock) -> None:
+        """Wait for the camera encoder, if it was begun; what it had done by now was done beside the inputs."""
+        with clock("camera"):
+            encoded = cameras.encoded.result()
+        if encoded is not None:
+            self._fed["camera"], self._latents["camera"] = encoded.feeds, encoded.latent
+            beside_ms = max(encoded.spent_ms - clock.stages_ms["camera"], 0.0)
+            clock.stages_ms["inputs"] -= min(beside_ms, clock.stages_ms["inputs"])
+            clock.stages_ms["camera"] = encoded.spent_ms
 
     def _encode(self, inputs: NetworkInputs, clock: _StageClock) -> dict[Modality, EngineArray]:
         """Latent of each present modality; an absent one is not computed, and stands as zeros.
@@ -178,4 +199,4 @@ class _StageClock:
         try:
             yield
         finally:
-            self.stages_ms[stage] = (perf_counter() - start) * 1e3
+            self.stages_ms[stage] = self.stages_ms.get(stage, 0.0) + (perf_counter() - start) * 1e3

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from peft_dml_ros.core.sweeps import lidar_cloud, radar_cloud, spaced
 from peft_dml_ros.core.typing import AnyArray, Float32Array, Int32Array, UInt8Array
 
 Swept = TypeVar("Swept")
+Made: TypeAlias = tuple[dict[str, AnyArray], float] | None
+"""Inputs of one encoder, and how complete they are; none where its sensors gave nothing."""
 
 AHEAD: Final = 2
 """Pictures of a camera that are decoded before a frame asks for them: cameras may be a little faster than frames. More
@@ -64,7 +66,7 @@ class InputAssembler:
         self.spec, self.rig = spec, rig
         self._lookup: tuple[Int32Array, Int32Array] | None = None
         self._pictures: dict[int, tuple[CameraImage, UInt8Array | None]] = {}
-        self._camera_inputs: tuple[dict[str, AnyArray], float] | None = None
+        self._camera_inputs: Made = None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode") if threads > 1 else None
         self._ahead: dict[str, tuple[tuple[CameraImage, Future[UInt8Array | None]], ...]] = {}
         self._ahead_lock = Lock()
@@ -90,18 +92,26 @@ class InputAssembler:
             self._ahead[name] = ours[found + 1 :]
             return ours[found][1]
 
-    def __call__(self, snapshot: Snapshot) -> NetworkInputs:
-        """All inputs of one frame; what cannot be used is dropped and counted, never raised."""
+    def __call__(
+        self, snapshot: Snapshot, pictures: Callable[[], tuple[Made, Counter[str]]] | None = None
+    ) -> NetworkInputs:
+        """All inputs of one frame; what cannot be used is dropped and counted, never raised.
+
+        Args:
+            snapshot: The frame.
+            pictures: Gives what `pictures` of the same frame gave, where another thread has begun with that.
+        """
         drops: Counter[str] = Counter()
         motion = EgoMotion(snapshot)
-        made: dict[Modality, tuple[dict[str, AnyArray], float] | None] = {
+        made: dict[Modality, Made] = {
             "lidar": self._lidar(snapshot, motion, drops),
-            "camera": self._camera(snapshot, drops),
             "radar": self._radar(snapshot, motion, drops),
             "imu": self._window("imu", snapshot),
             "gnss": self._window("gnss", snapshot),
         }
-        present = {m: entry for m, entry in made.items() if entry is not None}
+        made["camera"], corrupt = pictures() if pictures else self.pictures(snapshot)
+        drops.update(corrupt)
+        present = {m: entry for m in MODALITIES if (entry := made[m]) is not None}
         ages = [snapshot.age_s.get(m, 0.0) if m in present else 0.0 for m in MODALITIES]
         return NetworkInputs(
             feeds={m: entry[0] for m, entry in present.items()},
@@ -111,9 +121,7 @@ class InputAssembler:
             drops=drops,
         )
 
-    def _lidar(
-        self, snapshot: Snapshot, motion: EgoMotion, drops: Counter[str]
-    ) -> tuple[dict[str, AnyArray], float] | None:
+    def _lidar(self, snapshot: Snapshot, motion: EgoMotion, drops: Counter[str]) -> Made:
         spec = self.spec.lidar
         sweeps: list[tuple[Float32Array, SE3, float]] = []
         for name, ours in self._mounted(snapshot.lidar, "lidar", drops):
@@ -130,9 +138,7 @@ class InputAssembler:
         lidars = max(len(snapshot.lidar), 1)
         return {"pillars": pillars, "index_map": index_map}, len(sweeps) / (lidars * spec.sweeps)
 
-    def _radar(
-        self, snapshot: Snapshot, motion: EgoMotion, drops: Counter[str]
-    ) -> tuple[dict[str, AnyArray], float] | None:
+    def _radar(self, snapshot: Snapshot, motion: EgoMotion, drops: Counter[str]) -> Made:
         spec = self.spec.radar
         sweeps: list[tuple[AnyArray, SE3, float]] = []
         for name, ours in self._mounted(snapshot.radars, "radar", drops):
@@ -149,9 +155,13 @@ class InputAssembler:
         radars = max(len(self.rig.of("radar")), 1)
         return {"pillars": pillars, "index_map": index_map}, min(len(sweeps) / (radars * spec.sweeps), 1.0)
 
-    def _camera(self, snapshot: Snapshot, drops: Counter[str]) -> tuple[dict[str, AnyArray], float] | None:
-        """Inputs of the camera encoder; the very same object as in the last frame while no camera has a new image."""
-        spec = self.spec.camera
+    def pictures(self, snapshot: Snapshot) -> tuple[Made, Counter[str]]:
+        """Inputs of the camera encoder alone, and what was dropped by reason.
+
+        The inputs are the very same object as in the last frame while no camera has a new image. Frames one after
+        the other, from one thread at a time.
+        """
+        spec, drops = self.spec.camera, Counter[str]()
         shown = {
             slot: snapshot.cameras[name]
             for slot, name in enumerate(spec.cameras)
@@ -166,7 +176,7 @@ class InputAssembler:
                 drops[f"camera: corrupt image {spec.cameras[slot]}"] += 1
         if new or self._pictures.keys() != before.keys():
             self._camera_inputs = self._stacked()
-        return self._camera_inputs
+        return self._camera_inputs, drops
 
     def _loaded(self, images: Mapping[str, CameraImage]) -> list[tuple[CameraImage, UInt8Array | None]]:
         """Pictures by camera, each with its pixels at network size; None where it is damaged."""
@@ -181,7 +191,7 @@ class InputAssembler:
         except DataError:
             return None
 
-    def _stacked(self) -> tuple[dict[str, AnyArray], float] | None:
+    def _stacked(self) -> Made:
         spec = self.spec.camera
         images = np.zeros((len(spec.cameras), spec.height_px, spec.width_px, 3), dtype=np.uint8)
         present = np.zeros(len(spec.cameras), dtype=np.float32)
@@ -216,7 +226,7 @@ class InputAssembler:
         sensor = self.rig.sensors.get(name)
         return sensor is not None and sensor.camera is not None
 
-    def _window(self, modality: Modality, snapshot: Snapshot) -> tuple[dict[str, AnyArray], float] | None:
+    def _window(self, modality: Modality, snapshot: Snapshot) -> Made:
         if modality == "imu":
             window, share = imu_window(snapshot.imu, snapshot.stamp_ns, self.spec.imu)
         else:

@@ -14,12 +14,12 @@ from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.jpeg import jpeg_damage
 from peft_dml_ros.core.measurements import CameraImage, Measurement, OdometrySample
 from peft_dml_ros.core.motion import MAX_EXTRAPOLATION_NS, interpolate
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.source import Source
 from peft_dml_ros.core.typing import IntArray, UInt8Array
-from peft_dml_ros.datasets.nuscenes_images import jpeg_damage
 from peft_dml_ros.datasets.nuscenes_writer_tables import channels
 
 PERIOD_NS: Final = 500_000_000

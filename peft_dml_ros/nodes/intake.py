@@ -25,12 +25,12 @@ from peft_dml_ros.core.sync import Synchroniser
 from peft_dml_ros.datasets import conversions
 from peft_dml_ros.datasets.topics import IMAGE, TF_STATIC, camera_info_topic_of, frame_of, topic_of, type_of
 from peft_dml_ros.nodes.autodetect import Autodetect
+from peft_dml_ros.nodes.calibrations import Calibrations
 from peft_dml_ros.nodes.diagnostics import SensorReport, sensor_reports
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
 from peft_dml_ros.nodes.raw_images import RawImages
-from peft_dml_ros.nodes.stamps import HEADER_END
 from peft_dml_ros.nodes.subscribing import FittingSubscription, message_class, unpacked
 from peft_dml_ros.nodes.transforms import MAX_FRAMES, RigBuilder
 
@@ -88,7 +88,7 @@ class Intake:
         self._builder = RigBuilder({name: frame_of(name) for name in params.sensors}, params.base_frame, given)
         self._rig, self._missing = self._builder.rig(), self._builder.missing()
         self._received: Counter[str] = Counter()
-        self._camera_infos: dict[str, bytes] = {}
+        self._calibrations = Calibrations(drops)
         self._unfit: dict[str, str] = {}
         self._uncalibrated: dict[str, Callable[[], None]] = {}
         transforms = FittingSubscription(
@@ -143,6 +143,9 @@ class Intake:
         for subscription in self._subscriptions.values():
             if subscription.refresh():
                 self._node.get_logger().info(f"subscribed to {subscription.topic} anew: its publishers offer other QoS")
+        for name, model in self._calibrations.unopposed().items():
+            self._builder.set_camera(name, model)
+            self._rebuild()
         if self._autodetect is not None:
             self._find_topics(self._autodetect)
 
@@ -267,13 +270,11 @@ class Intake:
             self._on_job(FrameJob(snapshot, self._rig, sensors, now_ns))
 
     def _on_camera_info(self, name: str, cdr: bytes) -> None:
-        """Take a calibration over when it is another one than before; it comes with every image."""
-        content = cdr[HEADER_END:]
-        if self._camera_infos.get(name) == content:
-            return
-        self._camera_infos[name] = content
-        self._builder.set_camera(name, conversions.camera_model_from_msg(unpacked(cdr, CameraInfo)))
-        self._rebuild()
+        """Take a calibration over when it is another one than before."""
+        model = self._calibrations.take(name, cdr)
+        if model is not None:
+            self._builder.set_camera(name, model)
+            self._rebuild()
 
     def _on_transforms(self, cdr: bytes) -> None:
         self._guard(TF_STATIC, lambda: self._take_transforms(unpacked(cdr, TFMessage)))

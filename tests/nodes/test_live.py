@@ -271,6 +271,34 @@ def test_bad_input_is_counted_by_name_and_the_node_lives_on(perception, ros_node
     assert "Traceback" not in perception.text
 
 
+def damaged_image(vehicle):
+    """Broken in the middle, with its end marker intact: a lenient decoder gives half of it in grey."""
+    message = image_to_msg(scenes.image(vehicle.now_ns()), "cam_front", MAKE)
+    data = bytes(message.data)
+    middle = len(data) // 2
+    message.data = data[:middle] + data[middle + 200 :]
+    return message
+
+
+def test_a_picture_damaged_inside_is_counted_and_shuts_the_camera_out_until_it_is_sound(perception, ros_node):
+    vehicle = Vehicle(ros_node)
+    vehicle.spin_until(lambda: vehicle.image.get_subscription_count() and vehicle.cloud.get_subscription_count())
+    good_frames(vehicle, perception, 2)
+
+    def send(image):
+        good_frames(vehicle, perception, 1)
+        vehicle.image.publish(image)
+        return vehicle.status["perception: frame"].get("mask.camera") == "1"
+
+    def degraded():
+        assert not send(damaged_image(vehicle))
+        camera = vehicle.status["perception: sensor CAM_FRONT"]
+        return camera["state"] == "DEGRADED" and vehicle.drops()["CAM_FRONT: damaged image"] >= 2
+
+    vehicle.spin_until(degraded, timeout_s=20.0)
+    vehicle.spin_until(lambda: send(image_to_msg(scenes.image(vehicle.now_ns()), "cam_front", MAKE)), timeout_s=20.0)
+
+
 def test_raw_images_beside_compressed_ones_are_left_alone_until_these_end(perception, ros_node):
     vehicle = Vehicle(ros_node)
     raw = vehicle.node.create_publisher(Image, "/cam_front/image", 10)

@@ -16,6 +16,8 @@ from peft_dml_ros.cli.chaos.plan import BEGIN_S, Phase
 from peft_dml_ros.core.health import State
 
 RECOVERY_S: Final = 1.0
+ARRIVAL_S: Final = 0.05
+"""The last message that a fault hits may be on its way for so long after its end; frames tell of it after that."""
 GAP_S: Final = 0.5
 """Longest time without a frame at work: the deadline of a silent LiDAR twice over, a period, and some for the rest."""
 SLOW_S: Final = 2.0
@@ -215,7 +217,7 @@ class Judge:
         return Cell("silence", label, "onset", after_s, limit_s, problem)
 
     def _recovery(self, phase: Phase, name: str, label: str, sensors: Sequence[str]) -> Cell:
-        frames = self._between(phase.to_s, phase.until_s)
+        frames = self._between(phase.to_s + ARRIVAL_S, phase.until_s)
         end_ns = self._seen.start_ns + int(phase.to_s * 1e9)
         good = next((f for f in frames if all(f.states.get(s, "OK") == "OK" for s in sensors)), None)
         if good is None:

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JPEG with a decoder that tells of damage. Others go on after it, and give the rest of the picture in grey."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.typing import UInt8Array
+
+try:
+    import simplejpeg
+except ImportError:
+    simplejpeg = None
+
+JPEG: Final = b"\xff\xd8\xff"
+
+_HARMLESS: Final = re.compile("colou?r|JFIF revision|SOS parameters|ICC marker|JPEG process|precision")
+"""Words of makers, and kinds of picture that this decoder does not know."""
+_EXTRANEOUS: Final = re.compile(r"(\d+) extraneous bytes before marker (0x[0-9a-f]{2})")
+_IN_SCAN: Final = range(0xD0, 0xDA)
+"""Restart markers and the end: what stands before them is the picture."""
+_END: Final = b"\xff\xd9"
+
+
+def jpeg_damage(data: bytes) -> str:
+    """What libjpeg complains of when it decodes a JPEG; empty for sound ones, and where simplejpeg is not installed.
+
+    At an eighth of the size the check takes 1.4 ms for 1600 x 900 pixels.
+    """
+    if simplejpeg is None or not data.startswith(JPEG):
+        return ""
+    try:
+        simplejpeg.decode_jpeg(data, min_height=1, min_width=1, min_factor=8, strict=True)
+    except ValueError as error:
+        return "" if _harmless(data, str(error)) else str(error)
+    return ""
+
+
+def decode_sound(data: bytes, size: tuple[int, int], colours: str = "RGB") -> UInt8Array | None:
+    """Pixels of a sound JPEG, the same values that OpenCV gives, in the same time.
+
+    Args:
+        data: The file.
+        size: (width, height) to decode to: its own size, or a half, a quarter or an eighth of it, rounded up.
+        colours: `RGB` or `GRAY`.
+
+    Returns:
+        (H, W, 3 or 1) uint8; None for what is left to another decoder: no JPEG, of a kind that simplejpeg does not
+        take, or simplejpeg is not installed.
+
+    Raises:
+        DataError: the picture is damaged inside.
+    """
+    if simplejpeg is None or not data.startswith(JPEG):
+        return None
+    width, height = size
+    try:
+        pixels: Any = simplejpeg.decode_jpeg(data, colours, min_height=height, min_width=width, strict=True)
+    except ValueError as error:
+        if not _harmless(data, str(error)):
+            msg = f"JPEG of {len(data)} bytes is damaged inside: {error}"
+            raise DataError(msg) from error
+        return None
+    fits = pixels.shape[:2] == (height, width)
+    found: UInt8Array = pixels
+    return found if fits else None
+
+
+def _harmless(data: bytes, complaint: str) -> bool:
+    """Whether a picture is sound although libjpeg complains."""
+    extraneous = _EXTRANEOUS.search(complaint)
+    if extraneous is None:
+        return _HARMLESS.search(complaint) is not None
+    count, marker = int(extraneous[1]), int(extraneous[2], 16)
+    if marker not in _IN_SCAN:
+        return True
+    # Some cameras fill up before the end, with one value; after damage, what is left over there is coded picture.
+    end = data.rfind(_END)
+    return marker == _END[1] and len({*data[max(0, end - count) : end]}) == 1
