@@ -104,8 +104,7 @@ class Detector:
         """Detect objects with whatever sensors the snapshot holds; blind, it finds nothing and says so."""
         clock = _StageClock()
         with clock("inputs"):
-            cameras = self._begin_cameras(snapshot)
-            inputs = self._assemble(snapshot, cameras.pictures.result if cameras else None)
+            inputs, cameras = self._look(snapshot)
         boxes, gate = Boxes3D.empty(), np.zeros(len(MODALITIES), dtype=np.float32)
         if any(m in inputs.feeds for m in DETECTING):
             if cameras:
@@ -134,10 +133,12 @@ class Detector:
         """Begin to decode a picture that the next frame will probably ask for; returns at once."""
         self._assemble.prepare(name, image)
 
-    def _begin_cameras(self, snapshot: Snapshot) -> Begun | None:
+    def _look(self, snapshot: Snapshot) -> tuple[NetworkInputs, Begun | None]:
+        """Inputs of a frame; its cameras may be on their way through the encoder already."""
         if self._beside is None:
-            return None
-        return self._beside.begin(snapshot, self._fed.get("camera"), self._latents.get("camera"))
+            return self._assemble(snapshot), None
+        cameras = self._beside.begin(snapshot, self._fed.get("camera"), self._latents.get("camera"))
+        return self._assemble(snapshot, cameras.pictures.result), cameras
 
     def _take_cameras(self, cameras: Begun, clock: _StageClock) -> None:
         """Wait for the camera encoder, if it was begun; what it had done by now was done beside the inputs."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The detector: any subset of sensors, absent encoders not run, the same input the same boxes."""
 
+import time
 from itertools import product
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.detector import Detector
+from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.engines import load_engines
 from tests.core.test_inputs import full_snapshot
@@ -89,6 +91,45 @@ def test_an_encoder_whose_inputs_stay_is_not_run_again(detector):
 
 def test_every_stage_is_timed(detector):
     assert set(detector(full_snapshot()).stages_ms) == {"inputs", *MODALITIES, "fusion", "decode"}
+
+
+def test_cameras_beside_the_other_inputs_change_no_box_and_run_once(detector):
+    alone = Detector(detector.bundle, scenes.rig(), detector._engines, threads=1)
+    first, second = full_snapshot(), full_snapshot()
+    detector(first)  # from here on the encoder is known to be one of this machine's
+    calls = detector._engines["camera"].calls
+    found, wanted = detector(second), alone(second)
+    assert detector._engines["camera"].calls == calls + 2
+    for name in ("scores", "centers_m", "labels", "velocities_mps"):
+        np.testing.assert_array_equal(getattr(found.boxes, name), getattr(wanted.boxes, name))
+    np.testing.assert_array_equal(found.gate, wanted.gate)
+
+
+def test_a_damaged_picture_beside_is_counted_and_the_others_are_used(detector):
+    good = full_snapshot()
+    detector(good)
+    broken = full_snapshot(cameras=good.cameras | {"CAM_BACK": CameraImage(scenes.START_NS, b"\xff\xd8no picture")})
+    found = detector(broken)
+    assert found.drops == {"camera: corrupt image CAM_BACK": 1}
+    assert found.completeness[1] == pytest.approx(1 / 6)
+
+
+def test_an_encoder_that_fails_beside_the_inputs_fails_the_frame_and_not_the_next(detector, monkeypatch):
+    detector(full_snapshot())
+    with monkeypatch.context() as patch:
+        patch.setattr(detector._engines["camera"], "start", lambda feeds: {}["latent"])
+        with pytest.raises(KeyError):
+            detector(full_snapshot())
+    assert len(detector(full_snapshot()).boxes)
+
+
+def test_stages_add_up_when_cameras_run_beside(detector):
+    detector(full_snapshot())
+    begin = time.perf_counter()
+    found = detector(full_snapshot())
+    whole_ms = (time.perf_counter() - begin) * 1e3
+    assert all(ms >= 0 for ms in found.stages_ms.values())
+    assert sum(found.stages_ms.values()) <= whole_ms
 
 
 def test_a_network_gone_wrong_is_counted(detector, monkeypatch):
