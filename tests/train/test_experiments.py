@@ -21,9 +21,10 @@ from peft_dml_ros.sim.vehicle_rig import make_rig
 from peft_dml_train.cli import app
 from peft_dml_train.config import NetworkConfig, load_config
 from peft_dml_train.data.withheld import learnt, parse_pairs, withhold, without
+from peft_dml_train.experiments import runner
 from peft_dml_train.experiments.budgets import BUDGETS, recipe_file
-from peft_dml_train.experiments.catalog import COMMANDS, FEW_SCENES, all_cells, choose
-from peft_dml_train.experiments.cells import EVERY_SUBSET, KEY_SEEDS, Pick, Plan, subsets_of
+from peft_dml_train.experiments.catalog import COMMANDS, FEW_SCENES, all_cells, by_importance, choose
+from peft_dml_train.experiments.cells import EVERY_SUBSET, KEY_SEEDS, Cell, Pick, Plan, subsets_of
 from peft_dml_train.experiments.looks import parse_look
 from peft_dml_train.experiments.retrieval import recall
 from peft_dml_train.experiments.training import prepare
@@ -89,8 +90,12 @@ def test_training_cells_are_those_of_the_issue():
     for m in DETECTING:
         assert f"{m}_together" in zero
         for name in ("bus", "construction_vehicle"):
-            assert zero[f"{m}_{name}"].plan.base[0] == f"withheld=[{m}:{name}]"
-            assert "losses.alignment=0" in zero[f"{m}_{name}_without_metric_loss"].plan.base
+            withheld = zero[f"{m}_{name}"].plan.base[0]
+            assert f"{m}:{name}" in withheld
+            assert withheld.count(m) == 1, "no modality lacks more than one class"
+            without = zero[f"{m}_{name}_without_metric_loss"].plan.base
+            assert without[0] == withheld
+            assert "losses.alignment=0" in without
     domains = cells_of("domains")
     assert len(domains) == 4 * (1 + len(FEW_SCENES))
     assert domains["city_after_8"].plan.target == Pick("finetune", "other_city", 8)
@@ -106,6 +111,39 @@ def test_training_cells_are_those_of_the_issue():
 def test_an_unknown_cell_is_named():
     with pytest.raises(ConfigError, match="did you mean 'rank16'"):
         choose(COMMANDS["ranks"](), ["rank15"])
+
+
+def test_the_most_important_comes_first_and_nothing_is_forgotten():
+    order = [(c.command, c.name, s) for c, s in by_importance()]
+    assert len(set(order)) == len(order)
+    assert set(order) == {(c.command, c.name, s) for c in all_cells() if c.command != "remedies" for s in c.seeds}
+    every_claim = {("robustness", "subsets"), ("ranks", "peft"), ("ranks", "full"), ("baselines", "zero_filled")}
+    every_claim |= {("zero-shot", f"lidar_bus{s}") for s in ("", "_without_metric_loss")}
+    every_claim |= {("robustness", "multicorrupt_radar")}
+    first = {entry[:2] for entry in order[: [s for *_, s in order].index(8)]}
+    assert every_claim <= first, "every claim with one seed before any with more"
+
+
+def test_remedies_are_three_at_least_for_each_target():
+    cells = cells_of("remedies")
+    assert {"longer", "rate", "wide"} <= set(cells)
+    assert {"lidar_dropout", "camera_dropout", "consistency", "single"} <= set(cells)
+    assert {"corruption", "gate", "heavy_weather"} <= set(cells)
+    assert {"metric_weight", "metric_margin", "metric_class"} <= set(cells)
+    assert all("withheld" in cells[name].plan.base[0] for name in cells if name.startswith("metric"))
+    ours = cells_of("ranks")["peft"].plan
+    assert all(c.plan != ours for c in cells.values())
+    assert all(c.plan.base == ours.base for n, c in cells.items() if not n.startswith("metric")), "they share our base"
+
+
+def test_no_core_waits_for_the_weights_of_another(monkeypatch):
+    needs = {"a": {"base"}, "b": {"base"}, "c": {"other"}, "d": set()}
+    cells = [(Cell("ranks", name, "", Plan(base=(name,))), 7) for name in needs]
+    monkeypatch.setattr(runner, "untrained", lambda _, plan, seed: needs[plan.base[0]])
+    assert runner._next(None, cells, set()) == (0, {"base"})
+    assert runner._next(None, cells[1:], {"base"}) == (1, {"other"})
+    assert runner._next(None, cells[1:2], {"base"}) == (None, set())
+    assert runner._next(None, cells[3:], {"base"}) == (0, set())
 
 
 # ---------------------------------------------------------------- what is switched
@@ -311,11 +349,13 @@ def test_networks_are_shared_between_cells(invoke):
 @pytest.mark.parametrize(
     ("command", "cells"),
     [
-        ("ablate", ["no_cross_attention"]),
-        ("ranks", ["full", "rank4"]),
-        ("zero-shot", ["camera_bus", "retrieval"]),
+        ("ablate", ["no_lora", "no_cross_attention"]),
+        ("ranks", ["full", "head", "scratch", "rank4"]),
+        ("zero-shot", ["camera_bus", "camera_bus_without_metric_loss", "retrieval"]),
         ("domains", ["weather_after_2"]),
-        ("baselines", ["zero_filled", "only_radar_camera"]),
+        ("baselines", ["zero_filled", "averaging", "only_radar_camera"]),
+        ("robustness", ["weather", "beams", "one_lost"]),
+        ("remedies", ["longer", "heavy_weather", "metric_weight"]),
         ("cost", ["subsets"]),
     ],
 )

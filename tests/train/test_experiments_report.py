@@ -8,11 +8,13 @@ import pytest
 
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.sim.corruptions import MULTICORRUPT
-from peft_dml_train.experiments import catalog
-from peft_dml_train.experiments.cells import EVERY_SUBSET, KEY_SEEDS
+from peft_dml_train.experiments.cells import EVERY_SUBSET, KEY_SEEDS, TARGET_LOOKS
+from peft_dml_train.experiments.remedies import REMEDY_LOOKS
 from peft_dml_train.experiments.report.page import SUMMARY, render, render_summary, write_report
+from peft_dml_train.experiments.report.remedies import remedies_table
 from peft_dml_train.experiments.report.results import load
 from peft_dml_train.experiments.report.summary import ALL, KEYS, NO_CAMERA, NO_LIDAR, summary_of, targets
+from peft_dml_train.experiments.zero_shot import ZERO_SHOT_CLASSES
 
 ROOT = Path(__file__).parents[2]
 DATA = {"folder": "d", "version": "v1.0-sim", "seed": 7, "simulated": True, "scenes": 3, "keyframes": 9, "hash": "abc"}
@@ -45,14 +47,14 @@ def write_key_rows(write):
         write("robustness", "subsets", seed, {"clear": by_subset})
         write("baselines", "zero_filled", seed, {"clear": {"no lidar": figures(0.1)}})
         for cell, nds in (("peft", 0.5), ("full", 0.5)):
-            scores = {look: {"all": figures(nds)} for look in catalog.TARGET_LOOKS}
+            scores = {look: {"all": figures(nds)} for look in TARGET_LOOKS}
             parameters = {"share": 0.05, "total": 100, "trained": 5}
             adapted = {"cpu_s": 120.0, "peak_rss_mb": 500.0, "file_bytes": 1e6, "parameters": parameters}
             write("ranks", cell, seed, scores, training={"adapted": adapted})
     looks = {f"{name}/{s}+radar": {"all": figures(0.48)} for name in MULTICORRUPT for s in (1, 2, 3)}
     write("robustness", "multicorrupt_radar", 7, {"clear": {"all": figures(0.6)}, **looks})
     for m in ("lidar", "camera", "radar"):
-        for name in catalog.ZERO_SHOT_CLASSES:
+        for name in ZERO_SHOT_CLASSES:
             write("zero-shot", f"{m}_{name}", 7, {"clear": {f"{m} only": figures(0.2, **{name: 0.3})}})
             without = {"clear": {f"{m} only": figures(0.2, **{name: 0.2})}}
             write("zero-shot", f"{m}_{name}_without_metric_loss", 7, without)
@@ -119,3 +121,28 @@ def test_figures_reach_the_page_with_their_spread(write):
     path = write.folder / "robustness" / "subsets.tiny.s7.json"
     path.write_text(path.read_text().replace("0.59", "0.31"))
     assert render(load(write.folder)) != text
+
+
+def test_remedies_keep_their_failures(write):
+    write_key_rows(write)
+    assert remedies_table(load(write.folder)[0]) == []
+    looks = {
+        look: {"all": figures(0.48), "no lidar": figures(0.4), "no camera": figures(0.48)} for look in REMEDY_LOOKS
+    }
+    write("remedies", "corruption", 7, looks)
+    write("remedies", "metric_weight", 7, {"clear": {"lidar only": figures(0.1, bus=0.5), "camera only": figures(0.1)}})
+    lines = remedies_table(load(write.folder)[0])
+    assert "| Ours | **1.000** | - | - | 0.800 | 0.300 |" in lines
+    assert "| Ours without metric loss | - | - | - | - | 0.200 |" in lines
+    assert "| Corruption twice as often | 0.960 | **0.833** | **1.000** | **1.000** | - |" in lines
+    assert any("four times as much | - | - | - | - | 0.250 |" in line for line in lines)
+    assert not any("Wider" in line for line in lines)
+
+
+def test_what_was_not_run_is_one_line_and_long_tables_are_folded(write):
+    write_key_rows(write)
+    text = render(load(write.folder))
+    assert "### Cost\n\nNot run.\n" in text
+    assert "<summary>All 31 rows</summary>" in text
+    # A section with one figure is shown.
+    assert text.count("### What holds\n\n| claim") == 1

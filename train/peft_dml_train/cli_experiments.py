@@ -30,6 +30,8 @@ ABOUT = {
     "domains": "Another sensor layout, town, speed, weather: before and after adapting.",
     "baselines": "Zero-filled concatenation, averaging and specialists in the same harness.",
     "cost": "Parameters, operations, latency and CPU seconds by subset.",
+    "remedies": "What may help where a target is missed; choose with --cell.",
+    "evidence": "All cells of the commands above but the remedies, the most important first, on all jobs at once.",
 }
 
 
@@ -44,6 +46,11 @@ JobsOption = Annotated[int, typer.Option(min=1, help="Cells at once")]
 MinutesOption = Annotated[float, typer.Option(min=0, help="After so many no new stage begins; 0 for no limit")]
 SeedsOption = Annotated[int, typer.Option(min=0, help="Seeds of a cell at most; 0 for all")]
 FramesOption = Annotated[int, typer.Option(min=0, help="Keyframes to score at most; 0 for all")]
+ScenesOption = Annotated[int, typer.Option(min=0, help="Training scenes of a stage at most, taken evenly; 0 for all")]
+CacheOption = Annotated[
+    Path | None, typer.Option(help="Folder of prepared frames, shared by all commands; RUNS/frames if none")
+]
+CacheGbOption = Annotated[float, typer.Option(min=0, help="Its size at most; 0 for no cache")]
 CellOption = Annotated[list[str] | None, typer.Option(help="Only these cells; repeatable")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override in every cell; repeatable")]
 StartOption = Annotated[Path | None, typer.Option("--from", help="Encoders to begin with, e.g. imported ones")]
@@ -62,6 +69,9 @@ def _command(name: str) -> Callable[..., None]:
         minutes: MinutesOption = 0.0,
         seeds: SeedsOption = 0,
         frames: FramesOption = 0,
+        scenes: ScenesOption = 0,
+        cache: CacheOption = None,
+        cache_gb: CacheGbOption = 20.0,
         cell: CellOption = None,
         overrides: SetOption = None,
         start: StartOption = None,
@@ -83,6 +93,9 @@ def _command(name: str) -> Callable[..., None]:
             frames,
             minutes or float("inf"),
             start,
+            scenes,
+            (cache or runs / "frames") if cache_gb else None,
+            cache_gb,
         )
         _run(name, setting, cell or [], jobs, seeds, show)
 
@@ -92,21 +105,25 @@ def _command(name: str) -> Callable[..., None]:
 def _run(name: str, setting: Setting, chosen: list[str], jobs: int, seeds: int, show: bool) -> None:
     """Run or list the cells of a command; errors of this library are shown as one line."""
     from peft_dml_ros.core.errors import PeftDmlError
-    from peft_dml_train.experiments.catalog import COMMANDS, choose
-    from peft_dml_train.experiments.runner import finished, run_cells
+    from peft_dml_train.experiments.catalog import COMMANDS, by_importance, choose
+    from peft_dml_train.experiments.runner import finished, run_pairs
     from peft_dml_train.loop.stages import start_logging
 
     start_logging()
     failed = False
     try:
-        cells = choose(COMMANDS[name](), chosen)
+        if name == "evidence":
+            pairs = [(c, s) for c, s in by_importance() if s in c.seeds[: seeds or None]]
+            pairs = [(c, s) for c, s in pairs if not chosen or c.name in chosen]
+        else:
+            pairs = [(c, s) for c in choose(COMMANDS[name](), chosen) for s in c.seeds[: seeds or None]]
         if show:
             bench = setting.bench(float("inf"))
-            for c in cells:
-                states = (f"s{s}:{'done' if finished(setting, bench, c, s) else '-'}" for s in c.seeds[: seeds or None])
-                typer.echo(f"{c.name:40} {' '.join(states):24} {c.about}")
+            for c, s in pairs:
+                state = "done" if finished(setting, bench, c, s) else "-"
+                typer.echo(f"{c.command:10} {c.name:40} s{s}:{state:6} {c.about}")
             return
-        for outcome in run_cells(setting, cells, jobs, seeds):
+        for outcome in run_pairs(setting, pairs, jobs):
             failed |= outcome.state == "failed"
             typer.echo(f"{outcome.name}: {outcome.state} {outcome.note}".rstrip())
     except PeftDmlError as error:

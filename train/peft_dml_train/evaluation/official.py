@@ -8,6 +8,7 @@ import io
 import json
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from nuscenes import NuScenes
@@ -33,6 +34,9 @@ RANGES_M = ((0.0, 20.0), (20.0, 30.0), (30.0, 50.0))
 """Distances from the vehicle; the devkit itself ends at 30 to 50 m, by class."""
 
 
+_TRUTH: WeakKeyDictionary[NuScenes, dict[tuple[str, ...], EvalBoxes]] = WeakKeyDictionary()
+
+
 class SampleEval(DetectionEval):
     """The devkit's evaluation of given keyframes: what it does for a custom split, without a file in the data set."""
 
@@ -43,9 +47,17 @@ class SampleEval(DetectionEval):
         self.pred_boxes, self.meta = load_prediction_of_sample_tokens(
             self.result_path, self.cfg.max_boxes_per_sample, DetectionBox, sample_tokens=tokens, verbose=False
         )
-        truth = load_gt_of_sample_tokens(nusc, tokens, DetectionBox, verbose=False)
-        self.pred_boxes, self.gt_boxes = self._filtered(self.pred_boxes), self._filtered(truth)
+        self.pred_boxes, self.gt_boxes = self._filtered(self.pred_boxes), self._truth(tokens)
         self.sample_tokens = self.gt_boxes.sample_tokens
+
+    def _truth(self, tokens: list[str]) -> EvalBoxes:
+        """Of these keyframes; kept for the next set of results, which is mostly of the same ones."""
+        known = _TRUTH.setdefault(self.nusc, {})
+        wanted = tuple(sorted(tokens))
+        if wanted not in known:
+            known.clear()
+            known[wanted] = self._filtered(load_gt_of_sample_tokens(self.nusc, tokens, DetectionBox, verbose=False))
+        return known[wanted]
 
     def _filtered(self, boxes: EvalBoxes) -> EvalBoxes:
         # The devkit cannot filter an empty set.
@@ -106,7 +118,11 @@ def open_devkit(root: Path, version: str) -> NuScenes:
 
 
 def score(
-    nusc: NuScenes, results: dict[str, list[dict[str, Any]]], folder: Path, modalities: dict[str, bool]
+    nusc: NuScenes,
+    results: dict[str, list[dict[str, Any]]],
+    folder: Path,
+    modalities: dict[str, bool],
+    ranges_m: tuple[tuple[float, float], ...] = RANGES_M,
 ) -> dict[str, Any]:
     """Official metrics.
 
@@ -115,6 +131,7 @@ def score(
         results: Rows by sample token; a keyframe without boxes has an empty list.
         folder: Where the results file is written.
         modalities: `use_lidar`, `use_camera` ... of the results' meta data.
+        ranges_m: Distances for `ranges`.
 
     Returns:
         mean_ap, nd_score, tp_errors, ap (class -> distance -> AP), class_errors (class -> error, None where the devkit
@@ -127,7 +144,7 @@ def score(
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         evaluation = SampleEval(nusc, path, list(results), folder)
         metrics, _ = evaluation.evaluate()
-        ranges = {f"{near:g}-{far:g} m": evaluation.within(near, far) for near, far in RANGES_M}
+        ranges = {f"{near:g}-{far:g} m": evaluation.within(near, far) for near, far in ranges_m}
     summary = metrics.serialize()
     names = [box.detection_name for box in evaluation.gt_boxes.all]
     return {

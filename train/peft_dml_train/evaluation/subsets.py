@@ -24,9 +24,11 @@ from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
 from peft_dml_ros.engines import load_engines
+from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.data.dataset import scenes_of
 from peft_dml_train.evaluation.conditions import CLEAR, Condition
-from peft_dml_train.evaluation.official import open_devkit, result_rows, score
+from peft_dml_train.evaluation.official import RANGES_M, open_devkit, result_rows, score
+from peft_dml_train.evaluation.prepared import PreparedDetector, PreparedFrames, PreparedSnapshot
 
 log = logging.getLogger(__name__)
 Scores: TypeAlias = dict[str, dict[str, dict[str, Any]]]
@@ -61,23 +63,40 @@ class RememberingEngine:
 class BundleRunner:
     """A bundle's detector on keyframes of a nuScenes folder; one detector per calibration."""
 
-    def __init__(self, bundle: Path, reader: NuScenesReader, threads: int = 2, engine: str = DEFAULT_ENGINE) -> None:
+    def __init__(
+        self,
+        bundle: Path,
+        reader: NuScenesReader,
+        threads: int = 2,
+        engine: str = DEFAULT_ENGINE,
+        cache: FrameCache | None = None,
+    ) -> None:
         loaded = load_bundle(bundle)
-        self.start(loaded, load_engines(loaded, engine, threads=threads), reader)
+        self.start(loaded, load_engines(loaded, engine, threads=threads), reader, cache)
 
-    def start(self, bundle: Bundle, engines: Mapping[str, Engine], reader: NuScenesReader) -> None:
-        """Take the parts, wherever they come from."""
+    def start(
+        self, bundle: Bundle, engines: Mapping[str, Engine], reader: NuScenesReader, cache: FrameCache | None = None
+    ) -> None:
+        """Take the parts, wherever they come from; with a cache, conditions of a frame are made once for all runs."""
         self.bundle, self.reader = bundle, reader
+        self._prepared = PreparedFrames(reader, bundle.spec, cache) if cache else None
         self.engines = {name: e if name == "fusion" else RememberingEngine(e) for name, e in engines.items()}
         self.params = DetectionParams(score_threshold=LOWEST_SCORE, max_boxes=200)
         self._detectors: dict[int, tuple[Rig, Detector]] = {}
 
     def snapshots(
         self, scenes: Iterable[str], conditions: Iterable[Condition] = (CLEAR,), wanted: Container[str] | None = None
-    ) -> Iterator[tuple[str, Condition, Snapshot]]:
+    ) -> Iterator[tuple[str, Condition, Snapshot | PreparedSnapshot]]:
         """Sample tokens and snapshots, each under every condition; only the wanted tokens, if some are named."""
         conditions = tuple(conditions)
-        for scene in scenes:
+        for scene in scenes if self._prepared else ():
+            before: str | None = None
+            for token in self.reader.samples(scene):
+                if wanted is None or token in wanted:
+                    for condition in conditions:
+                        yield token, condition, self._prepared.snapshot(token, before, condition)
+                before = token
+        for scene in () if self._prepared else scenes:
             previous = None
             for token in self.reader.samples(scene):
                 snapshot = self.reader.snapshot(token, self.bundle.spec)
@@ -89,11 +108,12 @@ class BundleRunner:
                     yield token, condition, condition.apply(snapshot, rig, previous, truth)
                 previous = snapshot
 
-    def detect(self, token: str, snapshot: Snapshot, sensors: tuple[Modality, ...]) -> Detections:
+    def detect(self, token: str, snapshot: Snapshot | PreparedSnapshot, sensors: tuple[Modality, ...]) -> Detections:
         """Detections with these modalities only."""
         rig = self.reader.rig(token)
         if id(rig) not in self._detectors:
-            self._detectors[id(rig)] = (rig, Detector(self.bundle, rig, self.engines, self.params, threads=1))
+            kind = PreparedDetector if self._prepared else Detector
+            self._detectors[id(rig)] = (rig, kind(self.bundle, rig, self.engines, self.params, threads=1))
         return self._detectors[id(rig)][1](snapshot.without(*(m for m in MODALITIES if m not in sensors)))
 
 
@@ -120,6 +140,7 @@ def evaluate_bundle(
     out: Path,
     conditions: tuple[Condition, ...] = (CLEAR,),
     engine: str = DEFAULT_ENGINE,
+    cache: FrameCache | None = None,
 ) -> Scores:
     """Official metrics of a bundle for each condition and sensor subset.
 
@@ -131,6 +152,7 @@ def evaluate_bundle(
         out: Folder for results files and metrics.json.
         conditions: Weather and corruptions.
         engine: What runs the graphs.
+        cache: Keeps prepared frames for the next call.
 
     Returns:
         Metrics by condition and subset.
@@ -139,7 +161,7 @@ def evaluate_bundle(
         ConfigError: the bundle detects other classes than the devkit scores.
     """
     reader = NuScenesReader(data)
-    runner = BundleRunner(bundle, reader, engine=engine)
+    runner = BundleRunner(bundle, reader, engine=engine, cache=cache)
     refuse_other_classes(runner.bundle, CLASSES, "nuscenes-devkit")
     nusc = open_devkit(data, reader.version)
     scores = evaluate_runner(runner, nusc, scenes_of(reader, splits), subsets, out, conditions)
@@ -155,6 +177,7 @@ def evaluate_runner(
     out: Path,
     conditions: tuple[Condition, ...] = (CLEAR,),
     wanted: Container[str] | None = None,
+    ranges_m: tuple[tuple[float, float], ...] = RANGES_M,
 ) -> Scores:
     """Official metrics of anything that detects in keyframes.
 
@@ -166,6 +189,7 @@ def evaluate_runner(
         out: Folder for results files.
         conditions: Weather and corruptions.
         wanted: Sample tokens to score; all without it.
+        ranges_m: Distances whose figures are wanted as well.
     """
     results: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {
         (str(condition), name): {} for condition in conditions for name in subsets
@@ -179,6 +203,6 @@ def evaluate_runner(
     for (condition, name), rows in results.items():
         use = {f"use_{m}": m in subsets[name] for m in DETECTING} | {"use_map": False, "use_external": False}
         folder = out / re.sub(r"[^\w.=-]+", "_", condition) / name.replace(" ", "_")
-        scores[condition][name] = m = score(nusc, rows, folder, use)
+        scores[condition][name] = m = score(nusc, rows, folder, use, ranges_m)
         log.info("%s, %s: mAP %.3f, NDS %.3f", condition, name, m["mean_ap"], m["nd_score"])
     return scores

@@ -10,8 +10,22 @@ from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.spec import CameraSpec
 from peft_dml_ros.sim.corruptions import MULTICORRUPT
 from peft_dml_ros.sim.vehicle_rig import make_rig
-from peft_dml_train.experiments.cells import EVERY_SUBSET, KEY_SEEDS, OURS, STANDARD, Cell, Mode, Pick, Plan
+from peft_dml_train.experiments.cells import (
+    EVERY_SUBSET,
+    KEY_SEEDS,
+    MAIN_SUBSETS,
+    NO_METRIC,
+    OURS,
+    STANDARD,
+    TARGET_LOOKS,
+    Cell,
+    Mode,
+    Pick,
+    Plan,
+)
 from peft_dml_train.experiments.looks import RADAR_NOISE, WITH_RADAR
+from peft_dml_train.experiments.remedies import remedies
+from peft_dml_train.experiments.zero_shot import zero_shot
 
 SEVERITIES = (1, 2, 3)
 CAMERAS = CameraSpec().cameras
@@ -19,18 +33,10 @@ RADARS = tuple(sensor.name for sensor in make_rig().of("radar"))
 WEATHER = ("fog=200", "fog=100", "fog=50", "rain=10", "rain=25", "rain=50", "snow=1", "snow=2.5", "snow=5")
 """Three severities each: visibility in m, rates in mm/h."""
 
-TARGET_LOOKS = ("clear", "fog=50", "rain=25", "snow=2.5")
-"""Clear air, and the weather that the second stage trains for."""
-
-MAIN_SUBSETS = ("all", "no lidar", "no camera")
 RANKS = (4, 8, 16)
-ZERO_SHOT_CLASSES = ("bus", "construction_vehicle")
-"""Each withheld on its own: common enough to score, rare enough that half of the simulated frames keep the modality."""
-
 FEW_SCENES = (2, 8, 32, 0)
 """Scenes to adapt with; 0 for all."""
 
-NO_METRIC = ("losses.alignment=0", "losses.instance=0")
 NO_DROPOUT = tuple(f"dropout.{m}=0" for m in ("lidar", "camera", "radar", "imu", "gnss"))
 NO_HARM = (*NO_DROPOUT, *(f"dropout.{k}=0" for k in ("single_camera", "sweep", "stale", "corruption", "late_s")))
 DETECTION_ALONE = (*NO_METRIC, "losses.consistency=0", "losses.gate=0", "losses.single=0")
@@ -100,31 +106,6 @@ def ranks() -> list[Cell]:
         cell("base", "Not fine-tuned", Plan("base")),
         *ranked,
     ]
-
-
-def zero_shot() -> list[Cell]:
-    """Modality-class pairs that were never trained together, tested with that modality alone; and the shared space."""
-    cells = []
-    whole = ("losses.consistency=0",)
-    for m in DETECTING:
-        only = (f"{m} only",)
-        for c in ZERO_SHOT_CLASSES:
-            pair, text = f"withheld=[{m}:{c}]", f"{c} by {m} alone, never trained together"
-            with_it, without_it = Plan("base", (pair, *whole)), Plan("base", (pair, *whole, *NO_METRIC))
-            cells.append(Cell("zero-shot", f"{m}_{c}", text, with_it, only))
-            name = f"{m}_{c}_without_metric_loss"
-            cells.append(Cell("zero-shot", name, f"{text}, without metric loss", without_it, only))
-        together = Plan("base", whole)
-        cells.append(Cell("zero-shot", f"{m}_together", f"{m} alone, all classes trained together", together, only))
-    with_loss = Cell("zero-shot", "retrieval", "Recall@1 between modalities, embedding map", measure="retrieval")
-    without = Cell(
-        "zero-shot",
-        "retrieval_without_metric_loss",
-        "The same without metric loss",
-        Plan(base=NO_METRIC),
-        measure="retrieval",
-    )
-    return [*cells, with_loss, without]
 
 
 def domains() -> list[Cell]:
@@ -220,7 +201,28 @@ COMMANDS: dict[str, Callable[[], list[Cell]]] = {
     "domains": domains,
     "baselines": baselines,
     "cost": cost,
+    "remedies": remedies,
 }
+
+FIRST: tuple[tuple[str, tuple[str, ...], int], ...] = (
+    # command, cells (all of it when none is named), seeds at most
+    ("robustness", ("subsets",), 1),
+    ("baselines", ("zero_filled",), 1),
+    ("ranks", ("full", "peft"), 1),
+    ("cost", (), 1),
+    ("zero-shot", (), 1),
+    ("robustness", ("multicorrupt_radar", "weather"), 1),
+    ("ranks", ("full", "peft"), 3),
+    ("robustness", ("subsets",), 3),
+    ("baselines", ("zero_filled",), 3),
+    ("ablate", (), 1),
+    ("ranks", (), 1),
+    ("baselines", ("averaging", "only_lidar", "only_camera", "only_radar_camera"), 1),
+    ("domains", (), 1),
+    ("robustness", ("late", "one_lost", "beams", "field_of_view", "multicorrupt"), 1),
+    ("baselines", (), 3),
+)
+"""What `evidence` runs first: every claim with one seed before any with three, and what needs most weights early."""
 
 
 def choose(cells: list[Cell], names: list[str]) -> list[Cell]:
@@ -235,6 +237,16 @@ def choose(cells: list[Cell], names: list[str]) -> list[Cell]:
             msg = f"no cell '{name}'; {nearest(name, known)}"
             raise ConfigError(msg)
     return [cell for cell in cells if not names or cell.name in names]
+
+
+def by_importance() -> list[tuple[Cell, int]]:
+    """All cells and seeds but the remedies, which are run where a target is missed."""
+    found: dict[tuple[str, str, int], tuple[Cell, int]] = {}
+    for command, names, seeds in FIRST:
+        for cell in choose(COMMANDS[command](), list(names)):
+            for seed in cell.seeds[:seeds]:
+                found.setdefault((command, cell.name, seed), (cell, seed))
+    return list(found.values())
 
 
 def all_cells() -> list[Cell]:

@@ -25,6 +25,12 @@ EVERY_SUBSET = tuple("+".join(s) for n in range(1, 6) for s in combinations(MODA
 """All 31 subsets of the five sensors."""
 
 STANDARD = tuple(SUBSETS)
+TARGET_LOOKS = ("clear", "fog=50", "rain=25", "snow=2.5")
+"""Clear air, and the weather that the second stage trains for."""
+
+MAIN_SUBSETS = ("all", "no lidar", "no camera")
+
+NO_METRIC = ("losses.alignment=0", "losses.instance=0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class Plan:
         adapt: Overrides for the second stage alone.
         source: Scenes of the first stage.
         target: Scenes of the second.
+        longer: The second stage has so many times the recipe's steps.
     """
 
     mode: Mode = "peft"
@@ -62,6 +69,7 @@ class Plan:
     adapt: tuple[str, ...] = ()
     source: Pick = field(default=Pick("train"))
     target: Pick = field(default=Pick("finetune"))
+    longer: int = 1
 
 
 OURS = Plan()

@@ -45,7 +45,7 @@ def identity(bench: Bench, cell: Cell, seed: int) -> str:
     if cell.test.layout or cell.plan.target.layout:
         folders.append(bench.layout.identity["hash"] if bench.layout else "none")
     begun = weights_digest(load_checkpoint(bench.start)) if bench.start else ""
-    return digest([SCHEMA, as_tree(cell), config, first, folders, bench.frames, begun])
+    return digest([SCHEMA, as_tree(cell), config, first, folders, bench.frames, bench.scenes, begun])
 
 
 def header(bench: Bench, cell: Cell, config: str, seed: int) -> dict[str, Any]:
@@ -68,6 +68,8 @@ def header(bench: Bench, cell: Cell, config: str, seed: int) -> dict[str, Any]:
         "config_hash": digest(recipe.model_dump(mode="json")),
         "overrides": [*bench.overrides, *cell.plan.base, *cell.plan.adapt],
         "mode": cell.plan.mode,
+        "frames_at_most": bench.frames,
+        "training_scenes_at_most": bench.scenes,
         "steps": {
             "base": recipe.pretrain.steps if cell.plan.mode not in {"scratch", "untrained"} else 0,
             "adapted": recipe.finetune.steps if cell.plan.mode not in {"base", "untrained"} else 0,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import permutations
 from typing import Any
 
@@ -23,7 +24,9 @@ DRAWN = 300
 
 
 @torch.inference_mode()
-def embeddings(network: PeftDmlNetwork, frames: list[Frame], spec: ModelSpec) -> tuple[dict[str, AnyArray], AnyArray]:
+def embeddings(
+    network: PeftDmlNetwork, frames: Iterable[Frame], spec: ModelSpec
+) -> tuple[dict[str, AnyArray], AnyArray]:
     """Latents at object centres.
 
     Args:
@@ -91,7 +94,7 @@ def projection(vectors: dict[str, AnyArray], labels: AnyArray) -> list[list[Any]
     return [[modality, name, *map(float, place)] for (modality, name), place in zip(names, places, strict=True)]
 
 
-def measure_retrieval(network: PeftDmlNetwork, frames: list[Frame], spec: ModelSpec) -> dict[str, Any]:
+def measure_retrieval(network: PeftDmlNetwork, frames: Iterable[Frame], spec: ModelSpec) -> dict[str, Any]:
     """Recall@1 for every ordered pair of LiDAR, camera and radar, and the embedding map."""
     vectors, labels = embeddings(network.eval(), frames, spec)
     pairs = {f"{a}->{b}": recall(vectors[a], vectors[b], labels) for a, b in permutations(DETECTING, 2)}

@@ -7,14 +7,15 @@ import logging
 import multiprocessing
 import os
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from peft_dml_ros.core.errors import PeftDmlError
-from peft_dml_train.data.dataset import FrameReader
+from peft_dml_train.data.cache import DEFAULT_GB, FrameCache
+from peft_dml_train.data.dataset import FrameReader, Wanted
 from peft_dml_train.experiments import files, record
 from peft_dml_train.experiments.cells import Cell
 from peft_dml_train.experiments.cost import measure_cost
@@ -22,7 +23,7 @@ from peft_dml_train.experiments.gauge import gauge
 from peft_dml_train.experiments.retrieval import measure_retrieval
 from peft_dml_train.experiments.scenes import Folder, keyframes
 from peft_dml_train.experiments.scoring import score_cell
-from peft_dml_train.experiments.training import Bench, OutOfTimeError, network_of
+from peft_dml_train.experiments.training import Bench, OutOfTimeError, network_of, untrained
 from peft_dml_train.loop.stages import set_threads, start_logging
 from peft_dml_train.network import PeftDmlNetwork
 
@@ -46,6 +47,9 @@ class Setting:
         frames: Keyframes to score at most; 0 for all.
         minutes: After so many no new stage begins.
         start: Weights of encoders that bases begin with.
+        scenes: Training scenes at most; 0 for all.
+        cache: Folder of prepared frames; none makes them anew for each stage.
+        cache_gb: Its size at most.
     """
 
     config: str
@@ -59,6 +63,9 @@ class Setting:
     frames: int = 0
     minutes: float = float("inf")
     start: Path | None = None
+    scenes: int = 0
+    cache: Path | None = None
+    cache_gb: float = DEFAULT_GB
 
     def bench(self, until: float) -> Bench:
         """Opens the data."""
@@ -73,6 +80,8 @@ class Setting:
             self.frames,
             until,
             self.start,
+            self.scenes,
+            FrameCache(self.cache, self.cache_gb) if self.cache else None,
         )
 
 
@@ -83,21 +92,6 @@ class Outcome:
     name: str
     state: State
     note: str = ""
-
-
-def pending(setting: Setting, bench: Bench, cells: Iterable[Cell], seeds: int = 0) -> Iterator[tuple[Cell, int]]:
-    """Cells and seeds without a result of their own.
-
-    Args:
-        setting: Of the run.
-        bench: Data and recipe.
-        cells: In order of importance.
-        seeds: Seeds of each cell at most; 0 for all.
-    """
-    for cell in cells:
-        for seed in cell.seeds[: seeds or None]:
-            if not finished(setting, bench, cell, seed):
-                yield cell, seed
 
 
 def result_path(setting: Setting, cell: Cell, seed: int) -> Path:
@@ -131,11 +125,12 @@ def _measure(bench: Bench, cell: Cell, network: PeftDmlNetwork, seed: int) -> di
         if cell.measure == "cost":
             figures = {"cost": measure_cost(network, folder, scenes, cell.subsets, bench.frames)}
         elif cell.measure == "retrieval":
-            reader = FrameReader(folder.root, recipe.spec)
+            reader = FrameReader(folder.root, recipe.spec, bench.cache, folder.reader)
             tokens = sorted(keyframes(folder, scenes, bench.frames))
-            figures = {"retrieval": measure_retrieval(network, [reader.frame(t) for t in tokens], recipe.spec)}
+            frames = (reader.prepared(Wanted(token)) for token in tokens)
+            figures = {"retrieval": measure_retrieval(network, frames, recipe.spec)}
         else:
-            figures = score_cell(cell, network, folder, scenes, bench.frames, bench.device)
+            figures = score_cell(cell, network, folder, scenes, bench)
     return {**figures, "measuring": cost.as_json()}
 
 
@@ -164,23 +159,47 @@ def _one(setting: Setting, cell: Cell, seed: int, until: float) -> Outcome:
 def run_cells(setting: Setting, cells: list[Cell], jobs: int = 1, seeds: int = 0) -> Iterator[Outcome]:
     """Run what has no result yet; a failed cell does not stop the others.
 
-    Cells whose base another one is making wait for it, so the first cells of the list go to different bases.
-
     Args:
         setting: Of the run.
         cells: In order of importance.
         jobs: Processes.
         seeds: Seeds of each cell at most; 0 for all.
     """
+    return run_pairs(setting, [(cell, seed) for cell in cells for seed in cell.seeds[: seeds or None]], jobs)
+
+
+def run_pairs(setting: Setting, pairs: list[tuple[Cell, int]], jobs: int = 1) -> Iterator[Outcome]:
+    """Run cells and seeds that have no result yet, in order as far as no core has to wait for another's weights."""
     until = time.monotonic() + 60 * setting.minutes
-    todo = list(pending(setting, setting.bench(until), cells, seeds))
-    log.info("%d cells to run of %d", len(todo), sum(len(c.seeds[: seeds or None]) for c in cells))
+    bench = setting.bench(until)
+    todo = [(cell, seed) for cell, seed in pairs if not finished(setting, bench, cell, seed)]
+    log.info("%d cells to run of %d", len(todo), len(pairs))
     if jobs <= 1:
         for cell, seed in todo:
             yield _one(setting, cell, seed, until)
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        waiting = [pool.submit(_one, setting, cell, seed, until) for cell, seed in todo]
-        for future in as_completed(waiting):
-            yield future.result()
+        running: dict[Future[Outcome], set[Path]] = {}
+        while todo or running:
+            while todo and len(running) < jobs:
+                place, weights = _next(bench, todo, set().union(*running.values()))
+                if place is None:
+                    break
+                cell, seed = todo.pop(place)
+                running[pool.submit(_one, setting, cell, seed, until)] = weights
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                del running[future]
+                yield future.result()
+
+
+def _next(bench: Bench, todo: list[tuple[Cell, int]], busy: set[Path]) -> tuple[int | None, set[Path]]:
+    """Place of the first cell that needs no weights in training now, and the weights that it will train."""
+    for place, (cell, seed) in enumerate(todo):
+        try:
+            weights = untrained(bench, cell.plan, seed)
+        except PeftDmlError:
+            weights = set()  # the cell itself will say what is wrong
+        if not weights & busy:
+            return place, weights
+    return None, set()

@@ -17,11 +17,13 @@ from peft_dml_ros.core.engine import EngineArray
 from peft_dml_ros.core.spec import graph_inputs, graph_outputs
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
+from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.evaluation.report import summary
 from peft_dml_train.evaluation.subsets import BundleRunner, evaluate_runner
 from peft_dml_train.experiments.cells import Cell, subsets_of
 from peft_dml_train.experiments.looks import parse_look
 from peft_dml_train.experiments.scenes import Folder, keyframes
+from peft_dml_train.experiments.training import Bench
 from peft_dml_train.export.bundle import graph_infos
 from peft_dml_train.export.graphs import graph_module
 from peft_dml_train.network import PeftDmlNetwork
@@ -55,18 +57,24 @@ class TorchEngine:
 class NetworkRunner(BundleRunner):
     """A network's detector on keyframes of a nuScenes folder."""
 
-    def __init__(self, network: PeftDmlNetwork, reader: NuScenesReader, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        network: PeftDmlNetwork,
+        reader: NuScenesReader,
+        device: str = "cpu",
+        cache: FrameCache | None = None,
+    ) -> None:
         spec = network.spec
         manifest = Manifest(
             name="experiment", version="0", description="in memory", spec=spec, graphs=graph_infos(spec), files={},
             trained_share=0.0,
         )  # fmt: skip
         engines = {graph: TorchEngine(network, graph, device) for graph in graph_inputs(spec)}
-        self.start(Bundle(Path(), manifest, {}), engines, reader)
+        self.start(Bundle(Path(), manifest, {}), engines, reader, cache)
 
 
 def score_cell(
-    cell: Cell, network: PeftDmlNetwork, folder: Folder, scenes: tuple[str, ...], frames: int, device: str
+    cell: Cell, network: PeftDmlNetwork, folder: Folder, scenes: tuple[str, ...], bench: Bench
 ) -> dict[str, Any]:
     """Official figures of a cell.
 
@@ -74,8 +82,8 @@ def score_cell(
         `scores` by look and subset (map, nds, the five errors, and AP by class as its mean over the four distances),
         `keyframes` that were scored, `objects` by class in them.
     """
-    runner = NetworkRunner(network, folder.reader, device)
-    wanted = keyframes(folder, scenes, frames)
+    runner = NetworkRunner(network, folder.reader, bench.device, bench.cache)
+    wanted = keyframes(folder, scenes, bench.frames)
     looks = tuple(parse_look(text) for text in cell.looks)
     with tempfile.TemporaryDirectory() as out:
         found = evaluate_runner(
@@ -84,8 +92,9 @@ def score_cell(
             scenes,
             subsets_of(cell.subsets),
             Path(out),
-            looks,
-            wanted,  # type: ignore[arg-type]
+            looks,  # type: ignore[arg-type]
+            wanted,
+            ranges_m=(),
         )
     first = next(iter(next(iter(found.values())).values()))
     scores = {look: {subset: _figures(m) for subset, m in by.items()} for look, by in found.items()}

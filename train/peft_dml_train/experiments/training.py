@@ -13,8 +13,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from peft_dml_ros.core.errors import ConfigError, DataError
-from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_train.adapters.lora import (
     TRAINED_WHOLE,
     adapt,
@@ -35,9 +34,9 @@ from peft_dml_train.adapters.lora import (
 )
 from peft_dml_train.config import StageConfig, TrainConfig, load_config
 from peft_dml_train.data.batch import BatchStream
+from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.data.dataset import load_frames, load_harmed
-from peft_dml_train.data.frame import Frame
-from peft_dml_train.experiments.cells import Pick, Plan, digest
+from peft_dml_train.experiments.cells import FIRST_SEED, Pick, Plan, digest
 from peft_dml_train.experiments.gauge import gauge
 from peft_dml_train.experiments.scenes import Folder
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
@@ -46,9 +45,6 @@ from peft_dml_train.loop.trainer import Trainer
 from peft_dml_train.network import PeftDmlNetwork
 
 log = logging.getLogger(__name__)
-FRAME_LISTS_KEPT = 3
-"""Lists of frames that a process keeps in memory for its next cells."""
-
 SMALL_PARTS = tuple(f"{part}." for part in ("projections", "fusion", "head"))
 BOTTLENECKS = "adapters."
 
@@ -71,6 +67,8 @@ class Bench:
         frames: Keyframes to score at most; 0 for all.
         until: `time.monotonic()` at which no new stage begins.
         start: Weights of encoders that bases begin with, e.g. imported ones; random ones without it.
+        scenes: Training scenes of each stage at most, taken evenly; 0 for all.
+        cache: Keeps prepared frames for all cells and processes.
     """
 
     folder: Folder
@@ -82,11 +80,17 @@ class Bench:
     frames: int = 0
     until: float = float("inf")
     start: Path | None = None
+    scenes: int = 0
+    cache: FrameCache | None = None
 
     def config(self, plan: Plan, seed: int, *, second: bool) -> TrainConfig:
         """Recipe of one of the two stages; steps alone set the rate, so that two runs agree."""
         fixed = ("pretrain.minutes=1000000", "finetune.minutes=1000000", "processes=1", f"seed={seed}")
-        return load_config(self.recipe, (*self.overrides, *plan.base, *(plan.adapt if second else ()), *fixed))
+        config = load_config(self.recipe, (*self.overrides, *plan.base, *(plan.adapt if second else ()), *fixed))
+        if second and plan.longer > 1:
+            stage = config.finetune.model_copy(update={"steps": config.finetune.steps * plan.longer})
+            config = config.model_copy(update={"finetune": stage})
+        return config
 
     def data(self, pick: Pick) -> Folder:
         """The folder that a pick means.
@@ -111,24 +115,19 @@ class Bench:
             raise OutOfTimeError
 
 
-@lru_cache(maxsize=FRAME_LISTS_KEPT)
-def _frames(root: Path, scenes: tuple[str, ...], spec: ModelSpec, weather: tuple[str, ...], seed: int) -> list[Frame]:
-    return load_frames(root, scenes, spec, slice(None), weather, seed)
+def training_scenes(bench: Bench, pick: Pick, config: TrainConfig) -> tuple[str, ...]:
+    """Scenes of a stage: the picked ones, no more than the bench allows."""
+    most = min(pick.most or bench.scenes, bench.scenes or pick.most)
+    return bench.data(pick).scenes(replace(pick, most=most), config.splits)
 
 
-@lru_cache(maxsize=FRAME_LISTS_KEPT)
-def _harmed(root: Path, scenes: tuple[str, ...], spec: ModelSpec, portion: float, seed: int) -> list[Frame]:
-    return load_harmed(root, scenes, spec, slice(None), portion, seed)
-
-
-def _stream(bench: Bench, config: TrainConfig, stage: StageConfig, pick: Pick, seed: int) -> BatchStream:
-    folder = bench.data(pick)
-    scenes = folder.scenes(pick, config.splits)
-    # Frames in clear air are the same for every seed.
-    frames = _frames(folder.root, scenes, config.spec, stage.weather, seed if stage.weather else 0)
+def _stream(bench: Bench, config: TrainConfig, stage: StageConfig, pick: Pick) -> BatchStream:
+    """What differs between seeds is the network and the order of its samples; weather is drawn once for all of them."""
+    root, scenes, every = bench.data(pick).root, training_scenes(bench, pick, config), slice(None)
+    frames = load_frames(root, scenes, config.spec, every, stage.weather, FIRST_SEED, bench.cache)
     portion = config.dropout.harmed_portion if config.dropout.corruption and not stage.weather else 0.0
-    spoilt = _harmed(folder.root, scenes, config.spec, portion, seed) if portion else []
-    return BatchStream(frames, config, stage, seed=seed, harmed=spoilt)
+    spoilt = load_harmed(root, scenes, config.spec, every, portion, FIRST_SEED, bench.cache) if portion else ()
+    return BatchStream(frames, config, stage, seed=config.seed, harmed=spoilt)
 
 
 @contextmanager
@@ -141,9 +140,8 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _identity(bench: Bench, config: TrainConfig, pick: Pick, *more: Any) -> str:
-    folder = bench.data(pick)
-    scenes = folder.scenes(pick, config.splits)
-    return digest([config.model_dump(mode="json", exclude={"name"}), folder.identity["hash"], scenes, *more])
+    scenes, data = training_scenes(bench, pick, config), bench.data(pick).identity["hash"]
+    return digest([config.model_dump(mode="json", exclude={"name"}), data, scenes, *more])
 
 
 def base_folder(bench: Bench, plan: Plan, seed: int) -> Path:
@@ -151,6 +149,23 @@ def base_folder(bench: Bench, plan: Plan, seed: int) -> Path:
     config = bench.config(plan, seed, second=False).model_copy(update={"finetune": StageConfig()})
     begun = [weights_digest(load_checkpoint(bench.start))] if bench.start else []
     return bench.runs / f"base-{_identity(bench, config, plan.source, *begun)}"
+
+
+def adapted_folder(bench: Bench, plan: Plan, seed: int) -> Path:
+    """Where the second stage of a plan lies, trained or not."""
+    base = "none" if plan.mode == "scratch" else base_folder(bench, plan, seed).name
+    config = bench.config(plan, seed, second=True)
+    return bench.runs / f"adapted-{_identity(bench, config, plan.target, plan.mode, base)}"
+
+
+def untrained(bench: Bench, plan: Plan, seed: int) -> set[Path]:
+    """Folders of the weights that a plan needs and nobody has trained yet."""
+    wanted = set()
+    if plan.mode not in {"scratch", "untrained"}:
+        wanted.add(base_folder(bench, plan, seed) / "base.json")
+    if plan.mode not in {"base", "untrained"}:
+        wanted.add(adapted_folder(bench, plan, seed) / "adapted.json")
+    return {note.parent for note in wanted if not note.is_file()}
 
 
 def base_of(bench: Bench, plan: Plan, seed: int) -> tuple[Path, dict[str, Any]]:
@@ -195,7 +210,7 @@ def _train(
 ) -> dict[str, Any]:
     bench.check_time()
     set_threads(config)
-    stream = _stream(bench, config, stage, pick, config.seed)
+    stream = _stream(bench, config, stage, pick)
     trainer = Trainer(config, stage, network, folder / "training", set_mode, bench.device)
     trainer.resume()
     first = trainer.step
@@ -208,6 +223,7 @@ def _train(
         "steps": trainer.step,
         "cpu_s_per_step": round(cost.cpu_s / max(steps, 1), 4),
         "frames": len(stream.frames),
+        "batch": stage.batch,
     }
 
 
@@ -237,14 +253,12 @@ def network_of(bench: Bench, plan: Plan, seed: int) -> tuple[PeftDmlNetwork, dic
         return new_network(config).eval(), {}
     costs: dict[str, Any] = {}
     network = new_network(config)
-    base = "none"
     if plan.mode != "scratch":
         folder, costs["base"] = base_of(bench, plan, seed)
         load_weights(network, folder / "base.pt")
-        base = folder.name
     if plan.mode == "base":
         return network.eval(), costs
-    folder = bench.runs / f"adapted-{_identity(bench, config, plan.target, plan.mode, base)}"
+    folder = adapted_folder(bench, plan, seed)
     with _alone(folder):
         note = folder / "adapted.json"
         if not note.is_file():

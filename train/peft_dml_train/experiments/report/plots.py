@@ -13,8 +13,9 @@ from matplotlib.figure import Figure as Canvas
 from peft_dml_ros.core.classes import CLASSES, DETECTING, MODALITIES
 from peft_dml_ros.sim.corruptions import MULTICORRUPT
 from peft_dml_train.experiments import catalog
-from peft_dml_train.experiments.cells import EVERY_SUBSET, STANDARD
+from peft_dml_train.experiments.cells import EVERY_SUBSET, MAIN_SUBSETS, STANDARD
 from peft_dml_train.experiments.report.results import Figure, Results
+from peft_dml_train.experiments.zero_shot import ZERO_SHOT_CLASSES
 
 MARKERS = {"lidar": "o", "camera": "s", "radar": "^"}
 
@@ -71,14 +72,14 @@ def draw_ablations(axes: Axes, results: Results) -> None:
     """NDS without each component."""
     cells = catalog.ablate()
     series: dict[str, list[Figure | None]] = {
-        s: [results.score("ablate", c.name, "clear", s) for c in cells] for s in catalog.MAIN_SUBSETS
+        s: [results.score("ablate", c.name, "clear", s) for c in cells] for s in MAIN_SUBSETS
     }
     bars(axes, [c.name for c in cells], series)
 
 
 def draw_zero_shot(axes: Axes, results: Results) -> None:
     """AP of pairs never trained together."""
-    pairs = [(m, c) for m in DETECTING for c in catalog.ZERO_SHOT_CLASSES]
+    pairs = [(m, c) for m in DETECTING for c in ZERO_SHOT_CLASSES]
     series = {
         text: [results.ap(m, c, suffix) for m, c in pairs]
         for text, suffix in (

@@ -11,7 +11,8 @@ from typing import Any
 
 from peft_dml_ros.sim.corruptions import MULTICORRUPT
 from peft_dml_train.evaluation.sensors import SUBSETS
-from peft_dml_train.experiments.catalog import COMMANDS, SEVERITIES, TARGET_LOOKS
+from peft_dml_train.experiments.catalog import COMMANDS, SEVERITIES
+from peft_dml_train.experiments.cells import TARGET_LOOKS
 from peft_dml_train.experiments.files import read
 from peft_dml_train.experiments.looks import WITH_RADAR
 

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.sim.corruptions import MULTICORRUPT
 from peft_dml_train.experiments import catalog
-from peft_dml_train.experiments.cells import EVERY_SUBSET, STANDARD, Cell
+from peft_dml_train.experiments.cells import EVERY_SUBSET, MAIN_SUBSETS, STANDARD, Cell
 from peft_dml_train.experiments.report.markdown import MISSING, number, percent, table
 from peft_dml_train.experiments.report.published import DROPOUT, RESISTANCE
 from peft_dml_train.experiments.report.results import Results
 from peft_dml_train.experiments.report.summary import ALL, targets
+from peft_dml_train.experiments.zero_shot import ZERO_SHOT_CLASSES
 
 
 def verdicts(results: Results) -> list[str]:
@@ -113,18 +114,18 @@ def ablations(results: Results) -> list[str]:
     rows = []
     ours = results.target("ours", command="ablate")
     for cell in catalog.ablate():
-        clear = [results.score("ablate", cell.name, "clear", s) for s in catalog.MAIN_SUBSETS]
+        clear = [results.score("ablate", cell.name, "clear", s) for s in MAIN_SUBSETS]
         target = results.target(cell.name, command="ablate")
         change = MISSING if target is None or ours is None else f"{target.value - ours.value:+.3f}"
         rows.append([cell.about, *(number(f) for f in clear), number(target), change])
-    return table(("", *(f"NDS, {s}" for s in catalog.MAIN_SUBSETS), "NDS, target weather", "change"), rows)
+    return table(("", *(f"NDS, {s}" for s in MAIN_SUBSETS), "NDS, target weather", "change"), rows)
 
 
 def zero_shot(results: Results) -> list[str]:
     """AP of the held-out pairs by modality."""
     rows = []
     for m in DETECTING:
-        for name in catalog.ZERO_SHOT_CLASSES:
+        for name in ZERO_SHOT_CLASSES:
             found = (results.ap(m, name, suffix) for suffix in ("", "_without_metric_loss", "_together"))
             rows.append([f"{m}, {name}", *(number(f) for f in found)])
     return table(("pair", "never together", "without metric loss", "trained together"), rows)

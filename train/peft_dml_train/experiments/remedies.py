@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cells of what may help where a target is missed."""
+
+from __future__ import annotations
+
+from peft_dml_ros.sim.corruptions import MULTICORRUPT
+from peft_dml_train.experiments.cells import MAIN_SUBSETS, TARGET_LOOKS, Cell, Plan
+from peft_dml_train.experiments.looks import WITH_RADAR
+from peft_dml_train.experiments.zero_shot import ZERO_SHOT_TOGETHER, without_pairs
+
+HEAVY_WEATHER = "finetune.weather=[clear, clear, clear, rain=25, rain=50, fog=50, fog=100, snow=2.5, snow=5]"
+
+REMEDY_PAIRS = "lidar"
+"""Zero-shot pairs that remedies of the metric loss are tried on."""
+
+REMEDY_LOOKS = (*TARGET_LOOKS, *(f"{name}/2{WITH_RADAR}" for name in MULTICORRUPT))
+"""Remedies against corruptions are tried at the middle severity."""
+
+
+def remedies() -> list[Cell]:
+    """What may help where a target is missed; each changes one thing of ours, most in the second stage."""
+    wide = ("adapters.rank=16", "adapters.alpha=32", "adapters.bottleneck=16")
+    second: tuple[tuple[str, str, Plan], ...] = (
+        ("longer", "Second stage twice as long", Plan(longer=2)),
+        ("rate", "Second stage at twice the rate", Plan(adapt=("finetune.rate=0.003",))),
+        (
+            "wide",
+            "Rank 16, bottleneck 16",
+            Plan(adapt=wide),
+        ),
+        ("lidar_dropout", "LiDAR dropped more often, .7", Plan(adapt=("dropout.lidar=0.7",))),
+        ("camera_dropout", "Cameras dropped more often, .7", Plan(adapt=("dropout.camera=0.7",))),
+        ("consistency", "Consistency weighs three times as much", Plan(adapt=("losses.consistency=1.5",))),
+        ("single", "Each modality detects alone, weight 1", Plan(adapt=("losses.single=1.0",))),
+    )
+    harder: tuple[tuple[str, str, Plan], ...] = (
+        ("corruption", "Corruption twice as often", Plan(adapt=("dropout.corruption=0.6",))),
+        ("gate", "Gate supervision weighs 1", Plan(adapt=("losses.gate=1.0",))),
+        ("heavy_weather", "Second stage in heavier weather", Plan(adapt=(HEAVY_WEATHER,))),
+    )
+    metric: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+        ("metric_weight", "Metric loss weighs four times as much", ("losses.alignment=0.2", "losses.instance=0.2")),
+        ("metric_margin", "Wider margins", ("losses.alignment_margin=0.6", "losses.instance_margin=0.3")),
+        ("metric_class", "Classes alone aligned, four times the weight", ("losses.alignment=0.2", "losses.instance=0")),
+    )
+    pairs = ZERO_SHOT_TOGETHER[REMEDY_PAIRS]
+    alone = tuple(f"{m} only" for m, _ in pairs)
+    return [
+        *(Cell("remedies", name, about, plan, MAIN_SUBSETS, TARGET_LOOKS) for name, about, plan in second),
+        *(Cell("remedies", name, about, plan, MAIN_SUBSETS, REMEDY_LOOKS) for name, about, plan in harder),
+        *(Cell("remedies", name, about, without_pairs(pairs, *more), alone) for name, about, more in metric),
+    ]

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cells of what was never trained together."""
+
+from __future__ import annotations
+
+from peft_dml_ros.core.classes import DETECTING
+from peft_dml_train.experiments.cells import NO_METRIC, Cell, Plan
+
+ZERO_SHOT_CLASSES = ("bus", "construction_vehicle")
+"""Common enough to score, rare enough that half of the simulated frames keep the modality."""
+
+ZERO_SHOT_TOGETHER = {
+    "lidar": (("lidar", "bus"), ("camera", "construction_vehicle")),
+    "camera": (("camera", "bus"), ("radar", "construction_vehicle")),
+    "radar": (("radar", "bus"), ("lidar", "construction_vehicle")),
+}
+"""Pairs that one network is trained without: each modality lacks one class at most, three networks serve six pairs."""
+
+WHOLE = ("losses.consistency=0",)
+"""Of zero-shot networks: the full pass would teach a modality what it must not have seen."""
+
+
+def zero_shot() -> list[Cell]:
+    """Modality-class pairs that were never trained together, tested with that modality alone; and the shared space."""
+    cells = []
+    for pairs in ZERO_SHOT_TOGETHER.values():
+        for suffix, words, more in (("", "", ()), ("_without_metric_loss", ", without metric loss", NO_METRIC)):
+            plan = without_pairs(pairs, *more)
+            for m, c in pairs:
+                about = f"{c} by {m} alone, never trained together{words}"
+                cells.append(Cell("zero-shot", f"{m}_{c}{suffix}", about, plan, (f"{m} only",)))
+    together = Plan("base", WHOLE)
+    cells += [
+        Cell("zero-shot", f"{m}_together", f"{m} alone, all classes trained together", together, (f"{m} only",))
+        for m in DETECTING
+    ]
+    with_loss = Cell("zero-shot", "retrieval", "Recall@1 between modalities, embedding map", measure="retrieval")
+    without = Cell(
+        "zero-shot",
+        "retrieval_without_metric_loss",
+        "The same without metric loss",
+        Plan(base=NO_METRIC),
+        measure="retrieval",
+    )
+    return [*cells, with_loss, without]
+
+
+def without_pairs(pairs: tuple[tuple[str, str], ...], *more: str) -> Plan:
+    """A base that never sees these modalities and classes together."""
+    withheld = ", ".join(f"{m}:{c}" for m, c in pairs)
+    return Plan("base", (f"withheld=[{withheld}]", *WHOLE, *more))
