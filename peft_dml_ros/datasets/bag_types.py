@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Message types for bags: those of ROS 2 Jazzy plus vision_msgs, which rosbags does not bring along."""
+"""Message types for bags: those of ROS 2 Jazzy, and of vision_msgs and radar_msgs, which rosbags does not have."""
 
 from functools import cache
 from typing import Any, Final
@@ -25,15 +25,21 @@ _VISION_MSGS: Final = {
     "VisionInfo": "std_msgs/Header header\nstring method\nstring database_location\nint32 database_version\n",
 }
 
+_RADAR_MSGS: Final = {
+    "RadarReturn": ("float32 range\nfloat32 azimuth\nfloat32 elevation\nfloat32 doppler_velocity\nfloat32 amplitude\n"),
+    "RadarScan": "std_msgs/Header header\nradar_msgs/RadarReturn[] returns\n",
+}
+
 
 @cache
 def typestore() -> Typestore:
     """All message types that bags of this package hold; shared, do not register more."""
     store = get_typestore(Stores.ROS2_JAZZY)
-    for name, text in _VISION_MSGS.items():
-        msgtype = f"vision_msgs/msg/{name}"
-        if msgtype not in store.types:
-            store.register(get_types_from_msg(text, msgtype))
+    for package, definitions in (("vision_msgs", _VISION_MSGS), ("radar_msgs", _RADAR_MSGS)):
+        for name, text in definitions.items():
+            msgtype = f"{package}/msg/{name}"
+            if msgtype not in store.types:
+                store.register(get_types_from_msg(text, msgtype))
     return store
 
 
@@ -53,7 +59,8 @@ class RosbagsFactory:
             kind = self._types[msgtype]
         except KeyError:
             msg = (
-                f"message type '{msgtype}' is not known to bags; packages known: ROS 2 Jazzy's common ones, vision_msgs"
+                f"message type '{msgtype}' is not known to bags; packages known: ROS 2 Jazzy's common ones,"
+                " vision_msgs, radar_msgs"
             )
             raise DataError(msg) from None
         return kind(**fields)

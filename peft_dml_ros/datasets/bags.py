@@ -97,7 +97,7 @@ class BagSource:
                 continue
             known.sensors[topic] = sensor
             expected = topics.IMAGE if topic.endswith("/image") else topics.type_of(sensor)
-            if msgtype != expected:
+            if msgtype not in {expected, topics.other_type_of(sensor)}:
                 wrong.append(f"{topic} is {msgtype}, not {expected}")
         if not wrong and preset is None and not presets.detects(known):
             known = presets.recognise(self._storage.connections, self._first_frame) or known

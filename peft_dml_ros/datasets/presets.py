@@ -160,7 +160,7 @@ def _by_name(connections: Mapping[str, str], preset: Preset) -> BagTopics:
 
 def _guessed(connections: Mapping[str, str], frame_of: Callable[[str], str]) -> BagTopics:
     """By frames that are channel names, else by words in topic and frame; the only one of its kind is taken as such."""
-    known = {topics.POINT_CLOUD, topics.COMPRESSED_IMAGE, topics.IMAGE}
+    known = {topics.POINT_CLOUD, topics.RADAR_SCAN, topics.COMPRESSED_IMAGE, topics.IMAGE}
     out, taken = BagTopics(GUESSED), set()
     for topic in sorted(connections, key=lambda name: (connections[name] == topics.IMAGE, name)):
         sensor = _sensor_by_words(connections[topic], topic, frame_of(topic)) if connections[topic] in known else ""
@@ -183,22 +183,23 @@ def _guessed(connections: Mapping[str, str], frame_of: Callable[[str], str]) -> 
 def _sensor_by_words(msgtype: str, topic: str, frame: str) -> str:
     """Sensor that topic and frame speak of; empty when they do not tell."""
     channel = topics.sensor_of_frame(frame)
-    cloud = msgtype == topics.POINT_CLOUD
-    if channel in (("LIDAR_TOP", *_RADARS) if cloud else _CAMERAS):
+    cloud, scan = msgtype == topics.POINT_CLOUD, msgtype == topics.RADAR_SCAN
+    if channel in (_RADARS if scan else ("LIDAR_TOP", *_RADARS) if cloud else _CAMERAS):
         return channel
     text = f"{topic} {frame}".lower()
     sides = [side for side in ("left", "right") if side in text]
     ends = [end for end, words in (("front", ("front",)), ("back", ("back", "rear"))) if any(w in text for w in words)]
     place = "_".join(chain(ends[:1] or ["front"], sides[:1])).upper()
-    if not cloud:
+    if not cloud and not scan:
         return name if (name := f"CAM_{place}") in _CAMERAS else ""
-    if "radar" in text:
+    if scan or "radar" in text:
         return name if (name := f"RADAR_{place}") in _RADARS else ""
     return "LIDAR_TOP" if any(word in text for word in _LIDAR_WORDS) or "points" in text else ""
 
 
 def _types(sensor: str) -> tuple[str, ...]:
-    return (topics.type_of(sensor), *((topics.IMAGE,) if sensor.startswith("CAM") else ()))
+    others = topics.IMAGE if sensor.startswith("CAM") else topics.other_type_of(sensor)
+    return (topics.type_of(sensor), others) if others else (topics.type_of(sensor),)
 
 
 def detects(table: BagTopics) -> bool:

@@ -19,6 +19,7 @@ TRUTH_MARKERS: Final = "truth/markers"
 TRUTH_VELOCITIES: Final = "truth/velocities"
 
 POINT_CLOUD: Final = "sensor_msgs/msg/PointCloud2"
+RADAR_SCAN: Final = "radar_msgs/msg/RadarScan"
 COMPRESSED_IMAGE: Final = "sensor_msgs/msg/CompressedImage"
 IMAGE: Final = "sensor_msgs/msg/Image"
 CAMERA_INFO: Final = "sensor_msgs/msg/CameraInfo"
@@ -63,6 +64,11 @@ def type_of(sensor: str) -> str:
     """
     modality = modality_of_channel(sensor)
     return ODOMETRY if modality is None else _TYPES[modality]
+
+
+def other_type_of(sensor: str) -> str:
+    """Message type that a sensor's topic may carry instead; empty when there is none."""
+    return RADAR_SCAN if modality_of_channel(sensor) == "radar" else ""
 
 
 def frame_of(sensor: str) -> str:

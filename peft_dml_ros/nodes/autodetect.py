@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from rclpy.node import Node
@@ -11,10 +12,11 @@ from rclpy.qos import qos_profile_sensor_data
 from peft_dml_ros.datasets import topics
 from peft_dml_ros.datasets.presets import BagTopics, recognise
 from peft_dml_ros.nodes.stamps import HEADER_END
-from peft_dml_ros.nodes.subscribing import message_class
+from peft_dml_ros.nodes.subscribing import installed, message_class
 
 KINDS: Final = (
     topics.POINT_CLOUD,
+    topics.RADAR_SCAN,
     topics.COMPRESSED_IMAGE,
     topics.IMAGE,
     topics.CAMERA_INFO,
@@ -46,8 +48,10 @@ class Autodetect:
     def look(self) -> BagTopics | None:
         """What is there now, with absolute topics; to be called again as more topics and frames become known."""
         prefix = self._node.get_namespace().rstrip("/")
+        published = self._published(prefix)
+        self._forget_all_but(published)
         found = recognise(
-            {topic.removeprefix(prefix): kind for topic, kind in self._published(prefix).items()},
+            {topic.removeprefix(prefix): kind for topic, kind in published.items()},
             lambda topic: self._frame_of(prefix + topic),
         )
         if found is None:
@@ -64,6 +68,7 @@ class Autodetect:
             for topic, kinds in self._node.get_topic_names_and_types()
             if len(kinds) == 1
             and kinds[0] in KINDS
+            and installed(kinds[0])
             and topic.startswith(f"{prefix}/")
             and not topic.startswith(f"{self._node.get_fully_qualified_name()}/")
             and self._node.count_publishers(topic)
@@ -83,6 +88,13 @@ class Autodetect:
         if topic in self._frames and topic in self._probes:
             self._node.destroy_subscription(self._probes.pop(topic))
         return self._frames.get(topic, "")
+
+    def _forget_all_but(self, published: Mapping[str, str]) -> None:
+        """Topics come and go for hours: what is gone is not remembered."""
+        for topic in self._probes.keys() - published.keys():
+            self._node.destroy_subscription(self._probes.pop(topic))
+        for topic in self._frames.keys() - published.keys():
+            del self._frames[topic]
 
     def close(self) -> None:
         """End the subscriptions that wait for a frame."""

@@ -23,7 +23,15 @@ from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.sync import Synchroniser
 from peft_dml_ros.datasets import conversions
-from peft_dml_ros.datasets.topics import IMAGE, TF_STATIC, camera_info_topic_of, frame_of, topic_of, type_of
+from peft_dml_ros.datasets.topics import (
+    IMAGE,
+    TF_STATIC,
+    camera_info_topic_of,
+    frame_of,
+    other_type_of,
+    topic_of,
+    type_of,
+)
 from peft_dml_ros.nodes.autodetect import Autodetect
 from peft_dml_ros.nodes.calibrations import Calibrations
 from peft_dml_ros.nodes.diagnostics import SensorReport, sensor_reports
@@ -106,17 +114,19 @@ class Intake:
 
     def _listen(self, name: str, topic: str, type_name: str) -> FittingSubscription:
         modality = modality_of_channel(name)
-        decode, kind = DECODERS[modality], message_class(type_name)
+        decode = DECODERS[modality]
         # Bytes, because the middleware drops a message that it cannot deserialise without a word.
-        return FittingSubscription(
+        subscription = FittingSubscription(
             self._node,
-            kind,
+            message_class(type_name),
             topic,
-            lambda cdr: self._guard(name, lambda: self._on_measurement(name, decode, kind, cdr)),
+            lambda cdr: self._guard(name, lambda: self._on_measurement(name, decode, subscription.kind, cdr)),
             depth=QUEUE[modality],
             raw=True,
             drain=QUEUE[modality] >= FAST,
+            other=other_type_of(name),
         )
+        return subscription
 
     def _listen_to_calibration(self, camera: str, topic: str) -> FittingSubscription:
         return FittingSubscription(
@@ -142,7 +152,7 @@ class Intake:
         self._raw_images.refresh()
         for subscription in self._subscriptions.values():
             if subscription.refresh():
-                self._node.get_logger().info(f"subscribed to {subscription.topic} anew: its publishers offer other QoS")
+                self._node.get_logger().info(f"subscribed to {subscription.topic} anew: its publishers are others")
         for name, model in self._calibrations.unopposed().items():
             self._builder.set_camera(name, model)
             self._rebuild()

@@ -70,7 +70,8 @@ def inputs(sensors: Sequence[str] = ALL_SENSORS) -> list[Topic]:
     """Everything that a node with these sensors may subscribe to."""
     found = []
     for name in sensors:
-        found.append(Topic(topics.topic_of(name), topics.type_of(name), "", name))
+        other = f", or {kind}" if (kind := topics.other_type_of(name)) else ""
+        found.append(Topic(topics.topic_of(name), topics.type_of(name), "", f"{name}{other}"))
         if modality_of_channel(name) == "camera":
             found.append(Topic(topics.camera_info_topic_of(name), topics.CAMERA_INFO, "", f"{name}, calibration"))
             found.append(Topic(topics.raw_image_topic_of(name), topics.IMAGE, "", f"{name}, where none compressed"))

@@ -14,6 +14,7 @@ import numpy as np
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.camera_view import decode
 from peft_dml_ros.core.classes import CLASS_COLOURS
+from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.motion import EgoMotion
@@ -89,7 +90,11 @@ class Overlays:
         for name in sorted(frame.cameras):
             image = frame.snapshot.cameras[name]
             frame_SE3_then = motion.now_SE3_then(image.stamp_ns) or SE3.identity()
-            picture = overlay(image, frame.rig[name], frame_SE3_then.inverse(), frame.boxes, frame.classes)
+            try:
+                picture = overlay(image, frame.rig[name], frame_SE3_then.inverse(), frame.boxes, frame.classes)
+            except DataError as error:
+                self._drops.count("overlay: failed", f"{name}: {error}")
+                continue
             bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
             jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
             message = image_to_msg(CameraImage(image.stamp_ns, jpeg=jpeg), frame_of(name), self._make)

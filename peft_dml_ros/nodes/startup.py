@@ -10,7 +10,7 @@ from rclpy.node import Node
 
 from peft_dml_ros.core.errors import nearest
 from peft_dml_ros.core.health import State
-from peft_dml_ros.datasets.topics import CAMERA_INFO, TF_STATIC, frame_of, type_of
+from peft_dml_ros.datasets.topics import CAMERA_INFO, TF_STATIC, frame_of, other_type_of, type_of
 from peft_dml_ros.nodes.diagnostics import SensorReport
 from peft_dml_ros.nodes.intake import info_of
 from peft_dml_ros.nodes.subscribing import FittingSubscription
@@ -66,6 +66,10 @@ def _silent(node: Node, name: str, connection: FittingSubscription, types: Mappi
     topic, wanted = connection.topic, type_of(name)
     others = [kind for kind in types.get(topic, []) if kind != wanted]
     if others and not _publishers(node, topic, wanted):
+        if others[0] == other_type_of(name):
+            package = others[0].partition("/")[0]
+            mend = f"install it: apt install ros-$ROS_DISTRO-{package.replace('_', '-')}, or python interfaces/build.py"
+            return f"{topic} carries {others[0]}, and {package} is not installed", mend
         return f"{topic} carries {others[0]}, expected {wanted}", f"remap {topic} to a topic of {wanted}"
     if connection.offered:
         return (

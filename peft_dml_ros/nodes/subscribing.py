@@ -19,7 +19,13 @@ LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability
 """For what is published once and must reach whoever subscribes later."""
 
 MIB = 2**20
-LARGEST_BYTES = {"PointCloud2": 64 * MIB, "Image": 256 * MIB, "CompressedImage": 64 * MIB, "TFMessage": 4 * MIB}
+LARGEST_BYTES = {
+    "PointCloud2": 64 * MIB,
+    "Image": 256 * MIB,
+    "CompressedImage": 64 * MIB,
+    "TFMessage": 4 * MIB,
+    "RadarScan": MIB // 8,
+}
 """Largest message by type that is unpacked; of all others, `MIB`. A full turn of a LiDAR is about one."""
 
 
@@ -36,6 +42,15 @@ def message_class(name: str) -> type[Any]:
     except (ImportError, AttributeError):
         raise ConfigError(f"message type '{name}' is not installed; install the package '{package}'") from None
     return found
+
+
+def installed(name: str) -> bool:
+    """Whether a message type can be subscribed to."""
+    try:
+        message_class(name)
+    except ConfigError:
+        return False
+    return True
 
 
 def unpacked(cdr: bytes, kind: type[Any]) -> Any:
@@ -77,7 +92,11 @@ def fitting_qos(offered: Iterable[QoSProfile], *, depth: int, latched: bool = Fa
 
 
 class FittingSubscription:
-    """One subscription; `refresh` subscribes anew when the publishers of the topic offer something else by now."""
+    """One subscription; `refresh` subscribes anew when the publishers of the topic offer something else by now.
+
+    Attributes:
+        kind: Message class that is listened to: the own one, or `other` where all publishers send that.
+    """
 
     def __init__(
         self,
@@ -91,15 +110,17 @@ class FittingSubscription:
         latched: bool = False,
         count_lost: bool = False,
         drain: bool = False,
+        other: str = "",
     ) -> None:
-        self._node, self._type, self.callback = node, message_type, callback
+        self._node, self._own, self.callback = node, message_type, callback
+        self._other = other if other and installed(other) else ""
         self._depth, self._raw, self._latched, self._drain = depth, raw, latched, drain
         # An executor looks at every event of every subscription each time it waits: half of its work, when left on.
         on_lost = self._on_lost if count_lost else None
         self._events = SubscriptionEventCallbacks(message_lost=on_lost, use_default_callbacks=False)
         self.topic: str = node.resolve_topic_name(topic)
         self.lost = 0
-        self.qos = self._fitting()
+        self.kind, self.qos = self._fitting_kind(), self._fitting()
         self._subscription = self._subscribe()
 
     @property
@@ -109,11 +130,11 @@ class FittingSubscription:
 
     def refresh(self) -> bool:
         """Fit the publishers that are there now; True when that needed a new subscription."""
-        qos = self._fitting()
-        if qos == self.qos:
+        kind, qos = self._fitting_kind(), self._fitting()
+        if (kind, qos) == (self.kind, self.qos):
             return False
         self.destroy()
-        self.qos = qos
+        self.kind, self.qos = kind, qos
         self._subscription = self._subscribe()
         return True
 
@@ -124,9 +145,16 @@ class FittingSubscription:
     def _fitting(self) -> QoSProfile:
         return fitting_qos(self.offered, depth=self._depth, latched=self._latched)
 
+    def _fitting_kind(self) -> type[Any]:
+        """The class that all publishers send, of the two that are understood; while nobody publishes, the own one."""
+        if not self._other:
+            return self._own
+        sent = {info.topic_type for info in self._node.get_publishers_info_by_topic(self.topic)}
+        return message_class(self._other) if sent == {self._other} else self._own
+
     def _subscribe(self) -> Any:
         return self._node.create_subscription(
-            self._type,
+            self.kind,
             self.topic,
             self._deliver if self._drain else self.callback,
             self.qos,
@@ -140,7 +168,7 @@ class FittingSubscription:
         handle = self._subscription.handle
         for _ in range(self._depth):
             with handle:
-                taken = handle.take_message(self._type, self._raw)
+                taken = handle.take_message(self.kind, self._raw)
             if taken is None:
                 return
             self.callback(taken[0])

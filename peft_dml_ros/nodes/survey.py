@@ -26,7 +26,7 @@ from vision_msgs.msg import Detection3DArray
 
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import modality_of_channel
-from peft_dml_ros.datasets.topics import TF_STATIC, camera_info_topic_of, topic_of, type_of
+from peft_dml_ros.datasets.topics import TF_STATIC, camera_info_topic_of, other_type_of, topic_of, type_of
 from peft_dml_ros.nodes.autodetect import frame_id_of
 from peft_dml_ros.nodes.runtime import emit, ros_main, spin
 from peft_dml_ros.nodes.stamps import leading_stamp_ns
@@ -44,7 +44,13 @@ class Listener:
         self._bytes, self._frame = 0, ""
         self._info: dict[str, Any] = {}
         self.subscription = FittingSubscription(
-            node, message_class(type_of(sensor)), topic_of(sensor), self._take, depth=20, raw=True
+            node,
+            message_class(type_of(sensor)),
+            topic_of(sensor),
+            self._take,
+            depth=20,
+            raw=True,
+            other=other_type_of(sensor),
         )
         self._infos = (
             FittingSubscription(node, CameraInfo, camera_info_topic_of(sensor), self._take_info, depth=1, raw=True)

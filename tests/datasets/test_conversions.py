@@ -112,6 +112,32 @@ def test_odometry_tells_how_it_moves(via):
         assert conv.odometry_to_msg(second, MAKE, before=other).twist.twist.linear.x == 0
 
 
+def radar_scan(returns):
+    rows = [
+        MAKE("radar_msgs/msg/RadarReturn", range=r, azimuth=a, elevation=e, doppler_velocity=v, amplitude=d)
+        for r, a, e, v, d in returns
+    ]
+    return MAKE("radar_msgs/msg/RadarScan", header=conv.header(STAMP_NS, "radar_front", MAKE), returns=rows)
+
+
+@both
+def test_a_radar_scan_becomes_points_and_what_is_no_return_is_counted(via):
+    message = via(
+        radar_scan([(20.0, 0.5, 0.0, -3.0, 8.0), (np.nan, 0, 0, 0, 0), (-1.0, 0, 0, 0, 0), (9, 0, 0, 1e9, 0)])
+    )
+    sweep = conv.radar_from_msg(message)
+    assert sweep.stamp_ns == STAMP_NS
+    assert sweep.points["x"] == pytest.approx([20 * np.cos(0.5)])
+    assert conv.points_dropped(message, sweep) == 3
+    assert len(conv.radar_from_msg(via(radar_scan([]))).points) == 0
+
+
+def test_a_radar_scan_beyond_what_radars_send_is_refused():
+    message = radar_scan([(20.0, 0.5, 0.0, -3.0, 8.0)] * 5001)
+    with pytest.raises(DataError, match="at most 5000"):
+        conv.radar_from_msg(message)
+
+
 @both
 def test_radar_survives_bit_for_bit(via):
     sweep = RadarSweep(STAMP_NS, radar_points())

@@ -52,6 +52,19 @@ def test_any_cloud_is_read_or_refused(height, width, point_step, row_step, data,
 
 
 @settings(max_examples=150, deadline=None)
+@given(rows=st.lists(st.tuples(*[st.floats(width=32)] * 5), max_size=40))
+def test_any_radar_scan_is_read_and_its_points_are_finite(rows):
+    fields = ("range", "azimuth", "elevation", "doppler_velocity", "amplitude")
+    returns = [MAKE("radar_msgs/msg/RadarReturn", **dict(zip(fields, row, strict=True))) for row in rows]
+    message = MAKE("radar_msgs/msg/RadarScan", header=conv.header(1, "radar_front", MAKE), returns=returns)
+    sweep = conv.radar_from_msg(message)
+    assert conv.points_dropped(message, sweep) >= 0
+    assert all(
+        np.isfinite(sweep.points[name]).all() for name in ("x", "y", "z", "rcs", "vx", "vy", "vx_comp", "vy_comp")
+    )
+
+
+@settings(max_examples=150, deadline=None)
 @given(
     height=SMALL,
     width=SMALL,

@@ -47,6 +47,14 @@ def transforms():
     return TFMessage(transforms=[one])
 
 
+def scan():
+    from radar_msgs.msg import RadarReturn, RadarScan
+
+    message = RadarScan(returns=[RadarReturn(range=12.5, azimuth=0.5, doppler_velocity=-3.25, amplitude=8.0)])
+    message.header.frame_id = "radar_front"
+    return message
+
+
 @pytest.mark.ros
 def test_detection3darray_announces_the_upstream_type_hash(node) -> None:
     publisher = node.create_publisher(type(detections()), "detections", 1)
@@ -59,7 +67,7 @@ def test_detection3darray_announces_the_upstream_type_hash(node) -> None:
 
 
 @pytest.mark.ros
-@pytest.mark.parametrize("make", [detections, transforms])
+@pytest.mark.parametrize("make", [detections, transforms, scan])
 def test_message_travels_over_dds_unchanged(node, make) -> None:
     sent, received = make(), []
     node.create_subscription(type(sent), "travel", received.append, 1)
@@ -76,10 +84,11 @@ def test_message_travels_over_dds_unchanged(node, make) -> None:
 
 
 def test_every_definition_has_its_class(repository: Path) -> None:
+    import radar_msgs.msg
     import tf2_msgs.msg
     import vision_msgs.msg
 
-    for package in (tf2_msgs, vision_msgs):
+    for package in (radar_msgs, tf2_msgs, vision_msgs):
         defined = {path.stem for path in (repository / "interfaces" / package.__name__ / "msg").glob("*.msg")}
         assert defined <= set(dir(package.msg))
 
@@ -90,7 +99,7 @@ def test_second_build_does_nothing(repository: Path) -> None:
     started = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert "built" not in done.stdout
-    assert done.stdout.count("up to date") + done.stdout.count("provided by ROS") == 2
+    assert done.stdout.count("up to date") + done.stdout.count("provided by ROS") == 3
     assert time.monotonic() - started < 3.0
 
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from radar_msgs.msg import RadarReturn, RadarScan
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2
 from tf2_msgs.msg import TFMessage
@@ -109,6 +110,30 @@ def test_topics_of_other_makers_are_found(tmp_path, ros_node, bundle, lidar, ima
         vehicle.drive(lambda: "sensors are in use" in node.text)
         assert "2 of 15 sensors are in use" in node.text
         vehicle.drive(lambda: vehicle.frames > 5)
+
+
+def scan_msg(ns):
+    """Never the same twice: a payload that repeats itself is a frozen radar's."""
+    rng = np.random.default_rng(ns)
+    returns = [
+        RadarReturn(range=float(rng.uniform(5, 60)), azimuth=float(a), doppler_velocity=-3.0, amplitude=9.0)
+        for a in rng.uniform(-0.7, 0.7, 30)
+    ]
+    return RadarScan(header=conversions.header(ns, "radar_front", MAKE), returns=returns)
+
+
+@pytest.mark.parametrize(
+    ("topic", "parameter"),
+    [("/radar_front/points", "autodetect:=false"), ("/ars/front_radar/scan", "autodetect:=true")],
+)
+def test_a_radar_may_send_scans_instead_of_clouds(tmp_path, ros_node, bundle, topic, parameter):
+    with perception(tmp_path, bundle, "/scans", "sensors:=[RADAR_FRONT]", parameter) as node:
+        vehicle = Vehicle(ros_node, "/scans")
+        vehicle.outlets.append((ros_node.create_publisher(RadarScan, f"/scans{topic}", 5), scan_msg))
+        ros_node.create_publisher(TFMessage, "/tf_static", LATCHED).publish(
+            conversions.tf_static_to_msg(scenes.rig(), MAKE)
+        )
+        vehicle.drive(lambda: "1 of 1 sensors are in use" in node.text)
 
 
 def test_what_is_missing_is_named_with_its_mend(tmp_path, ros_node, bundle):

@@ -10,7 +10,7 @@ from peft_dml_ros.cli.doctor.rules import Finding, Patient, rule
 from peft_dml_ros.core.params import SyncParams
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.datasets.checks.model import Severity
-from peft_dml_ros.datasets.topics import BASE_FRAME, type_of
+from peft_dml_ros.datasets.topics import BASE_FRAME, other_type_of, type_of
 
 UPSTREAM_HASH: Final = "RIHS01_793f5eab9595ac1c0da07873cc859db42eae51f0ee76056db8562515d830e018"
 LARGE_BYTES: Final = 500_000
@@ -54,7 +54,7 @@ def something(patient: Patient) -> Iterator[Finding]:
 def types(patient: Patient) -> Iterator[Finding]:
     """A subscription of another type hears nothing, without a word."""
     for name, facts in _live(patient).items():
-        if facts["types"] != [type_of(name)]:
+        if facts["types"] not in ([type_of(name)], [other_type_of(name)]):
             yield Finding(f"{facts['topic']} carries {', '.join(facts['types'])}", f"publish {type_of(name)}, or remap")
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
+from peft_dml_ros.core.doppler import MOST_RETURNS, points_from_returns
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import (
@@ -78,13 +79,15 @@ def lidar_from_msg(msg: Any) -> LidarSweep:
 
 
 def radar_from_msg(msg: Any) -> RadarSweep:
-    """sensor_msgs/PointCloud2 -> radar sweep. Needs x, y, vx_comp, vy_comp; other ARS408 fields get neutral values.
+    """sensor_msgs/PointCloud2 or radar_msgs/RadarScan -> radar sweep; points that are not finite are dropped.
 
-    Points that are not finite are dropped; `points_dropped` counts them.
+    A cloud needs x, y, vx_comp, vy_comp; other ARS408 fields get neutral values. `points_dropped` counts what is lost.
 
     Raises:
-        DataError: the cloud is malformed or lacks needed fields.
+        DataError: the cloud is malformed or lacks needed fields, or the scan has too many returns.
     """
+    if hasattr(msg, "returns"):
+        return _radar_from_scan(msg)
     view = cloud_view(msg, RADAR_DTYPE.names or ())
     names = view.dtype.names or ()
     _need(msg, names, _RADAR_NEEDED)
@@ -98,8 +101,21 @@ def radar_from_msg(msg: Any) -> RadarSweep:
     return RadarSweep(stamp_ns_from_msg(msg), points if finite.all() else points[finite])
 
 
+def _radar_from_scan(msg: Any) -> RadarSweep:
+    if len(msg.returns) > MOST_RETURNS:
+        count = len(msg.returns)
+        text = f"RadarScan in frame '{msg.header.frame_id}' has {count} returns, at most {MOST_RETURNS} are taken"
+        raise DataError(text)
+    rows = [(r.range, r.azimuth, r.elevation, r.doppler_velocity, r.amplitude) for r in msg.returns]
+    returns = np.array(rows, dtype=np.float64).reshape(-1, 5)
+    finite = (np.abs(returns) < _MOST_RADAR).all(axis=1) & (returns[:, 0] >= 0)
+    return RadarSweep(stamp_ns_from_msg(msg), points_from_returns(returns[finite]))
+
+
 def points_dropped(msg: Any, sweep: LidarSweep | RadarSweep) -> int:
-    """How many points of the cloud were not finite and are not in the sweep."""
+    """How many points of the cloud, or returns of the scan, were not finite and are not in the sweep."""
+    if hasattr(msg, "returns"):
+        return len(msg.returns) - len(sweep.points)
     return int(msg.height) * int(msg.width) - len(sweep.points)
 
 
