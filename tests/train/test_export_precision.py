@@ -2,6 +2,7 @@
 """Graphs keep to what TensorRT has; fp16 and int8 are inside them and change little; all subsets agree with torch."""
 
 import json
+import re
 
 import numpy as np
 import onnx
@@ -24,6 +25,7 @@ from peft_dml_train.export.operators import operator_problems, prepare
 from peft_dml_train.export.precision import convert_bundle, graph_feeds, half, quantise
 from peft_dml_train.export.quantise import convolutions, quantise_graph
 from peft_dml_train.export.subset_parity import subset_parity
+from peft_dml_train.export.types import type_problems
 from peft_dml_train.loop.stages import new_network
 from tests.core.test_inputs import full_snapshot
 from tests.support import scenes
@@ -67,7 +69,7 @@ def one_node(node, *inputs, opsets=(("", 17),), **weights):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid(*o) for o in opsets])
 
 
-F, U = TensorProto.FLOAT, TensorProto.UINT8
+F, U, B = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.BOOL
 
 
 @pytest.mark.parametrize(
@@ -107,6 +109,32 @@ F, U = TensorProto.FLOAT, TensorProto.UINT8
 )
 def test_what_tensorrt_cannot_run_is_named(model, reason):
     assert any(reason in problem for problem in operator_problems(model))
+
+
+H, I8, D = TensorProto.FLOAT16, TensorProto.INT8, TensorProto.DOUBLE
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs", "reason"),
+    [
+        (helper.make_node("Mul", ["x", "m"], ["y"]), [("x", F, [1]), ("m", H, [1])], "mul|types do not fit"),
+        (helper.make_node("Max", ["x", "m"], ["y"]), [("x", F, [1]), ("m", H, [1])], "mixes|types do not fit"),
+        (helper.make_node("Relu", ["x"], ["y"]), [("x", D, [1])], "double|types do not fit"),
+        (helper.make_node("Cast", ["x"], ["y"], to=F), [("x", D, [1])], "'x' is double"),
+        (helper.make_node("Cast", ["x"], ["y"], to=F), [("x", I8, [1])], "only DequantizeLinear"),
+        (helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[1, 1]), [("x", I8, [1, 1, 2, 2])], "floats|not fit"),
+        (helper.make_node("Where", ["c", "x", "m"], ["y"]), [("c", B, [1]), ("x", F, [1]), ("m", H, [1])], "mixes|not"),
+    ],
+)
+def test_types_that_a_strongly_typed_network_refuses_are_named(node, inputs, reason):
+    assert any(re.search(reason, problem) for problem in type_problems(one_node(node, *inputs)))
+
+
+def test_a_conversion_that_tensorrt_would_refuse_makes_no_bundle(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr("peft_dml_train.export.precision.operator_problems", lambda _: ["Mul 'x' mixes types"])
+    with pytest.raises(BundleError, match="would not run in TensorRT: Mul 'x' mixes types"):
+        half(exported[2], tmp_path / "half")
+    assert not (tmp_path / "half").exists()
 
 
 def test_rewritten_graphs_give_the_same():

@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from peft_dml_train.export.types import type_problems
+
 SUPPORTED: Final = frozenset(
     """
     Abs Add And ArgMax ArgMin AveragePool BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv
@@ -56,7 +58,7 @@ def operator_problems(model: onnx.ModelProto) -> list[str]:
             problems.append(
                 f"uint8 input '{value.name}' must be cast before anything else; TensorRT has it as input only"
             )
-    return problems
+    return problems or type_problems(model)
 
 
 def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
