@@ -19,6 +19,9 @@ INPUTS = """
 ## In
 
 Quality of service fits whatever the publishers offer, and follows when other publishers come.
+Parameters may say otherwise, by the topic's full name:
+`-p qos_overrides./lidar_top/points.subscription.reliability:=best_effort`; the policies are `reliability`,
+`durability` and `depth`.
 
 A radar may publish `radar_msgs/RadarScan` instead of a cloud, on the same topic: the node listens to whichever type is
 published, and `autodetect` finds both. Such returns know their Doppler speed only: the node finds the radar's own

@@ -13,10 +13,12 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 
-from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_ros.core.errors import ConfigError, DataError, nearest
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """For what is published once and must reach whoever subscribes later."""
+
+_POLICIES: dict[str, Any] = {"reliability": ReliabilityPolicy, "durability": DurabilityPolicy}
 
 MIB = 2**20
 LARGEST_BYTES = {
@@ -91,6 +93,36 @@ def fitting_qos(offered: Iterable[QoSProfile], *, depth: int, latched: bool = Fa
     )
 
 
+def overridden(qos: QoSProfile, node: Node, topic: str) -> QoSProfile:
+    """The profile with what the parameters `qos_overrides.TOPIC.subscription.POLICY` of the node say of it.
+
+    rclpy's own overriding needs a profile that never changes, and declares parameters for every policy of every topic.
+
+    Args:
+        qos: Changed and returned.
+        node: Its parameters are read as they were given at the start.
+        topic: Resolved name.
+
+    Raises:
+        ConfigError: a policy or its value is unknown.
+    """
+    prefix = f"qos_overrides.{topic}.subscription."
+    for name, given in node._parameter_overrides.items():  # noqa: SLF001  rclpy has no public view of them
+        if not name.startswith(prefix):
+            continue
+        policy, value = name.removeprefix(prefix), given.value
+        if policy == "depth" and isinstance(value, int) and value > 0:
+            qos.depth = value
+        elif policy in _POLICIES and str(value) in _POLICIES[policy].short_keys():
+            setattr(qos, policy, _POLICIES[policy].get_from_short_key(str(value)))
+        else:
+            values = {"depth": ["1 and more"]} | {key: kind.short_keys() for key, kind in _POLICIES.items()}
+            right = f"{policy} takes {', '.join(values[policy])}" if policy in values else nearest(policy, values)
+            msg = f"parameter '{name}' cannot be {value!r}; {right}"
+            raise ConfigError(msg)
+    return qos
+
+
 class FittingSubscription:
     """One subscription; `refresh` subscribes anew when the publishers of the topic offer something else by now.
 
@@ -143,7 +175,8 @@ class FittingSubscription:
         self._node.destroy_subscription(self._subscription)
 
     def _fitting(self) -> QoSProfile:
-        return fitting_qos(self.offered, depth=self._depth, latched=self._latched)
+        fitting = fitting_qos(self.offered, depth=self._depth, latched=self._latched)
+        return overridden(fitting, self._node, self.topic)
 
     def _fitting_kind(self) -> type[Any]:
         """The class that all publishers send, of the two that are understood; while nobody publishes, the own one."""

@@ -2,21 +2,28 @@
 """A lifecycle manager drives the node: it waits, starts, pauses, starts again, and ends; with QoS of all kinds."""
 
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 
+from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.datasets.conversions import lidar_to_msg, stamp_ns_from_msg, tf_static_to_msg
 from peft_dml_ros.nodes.factory import RclpyFactory
-from peft_dml_ros.nodes.subscribing import LATCHED, FittingSubscription, fitting_qos
+from peft_dml_ros.nodes.subscribing import LATCHED, FittingSubscription, fitting_qos, overridden
 from tests.support import scenes
 from tests.support.random_bundle import make_random_bundle
 from tests.support.ros_processes import ros_process
@@ -89,6 +96,41 @@ def test_states_are_obeyed(tmp_path, ros_node, executor):
         assert "Traceback" not in node.text
 
 
+def test_starting_again_and_again_leaves_nothing_behind(tmp_path, ros_node, executor):
+    bundle = make_random_bundle(tmp_path / "bundle")
+    arguments = ("--ros-args", "-p", f"bundle:={bundle}", "-p", "autostart:=false", "-r", "__ns:=/v5")
+    with ros_process("peft_dml_ros.nodes.perception", *arguments, log=tmp_path / "log") as node:
+        cloud = ros_node.create_publisher(PointCloud2, "/v5/lidar_top/points", RELIABLE)
+        manager = ros_node.create_client(ChangeState, "/v5/perception/change_state")
+        assert manager.wait_for_service(15)
+
+        def change(*transitions):
+            for transition in transitions:
+                answer = manager.call_async(ChangeState.Request(transition=Transition(id=transition)))
+                spin_until(executor, answer.done, timeout_s=30.0)
+                assert answer.result().success
+
+        def cycle():
+            change(Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
+            spin_until(executor, lambda: cloud.get_subscription_count() == 1)
+            change(Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP)
+            spin_until(executor, lambda: cloud.get_subscription_count() == 0)
+
+        def held():
+            process = Path(f"/proc/{node.process.pid}")
+            return [len(list((process / folder).iterdir())) for folder in ("task", "fd")]
+
+        for _ in range(2):
+            cycle()
+        threads, files = held()
+        for _ in range(4):
+            cycle()
+        more_threads, more_files = held()
+        assert more_threads <= threads + 1
+        assert more_files <= files + 2
+        assert node.stop() == 0
+
+
 def test_a_transition_that_fails_says_why(tmp_path, ros_node, executor):
     arguments = ("--ros-args", "-p", "bundle:=/no/such", "-p", "autostart:=false", "-r", "__ns:=/v2")
     with ros_process("peft_dml_ros.nodes.perception", *arguments, log=tmp_path / "log") as node:
@@ -109,6 +151,84 @@ def test_the_profile_fits_every_publisher():
     assert fitting_qos([LATCHED], depth=3).durability == LATCHED.durability
     assert fitting_qos([LATCHED, RELIABLE], depth=3).durability == RELIABLE.durability
     assert fitting_qos([], depth=3, latched=True).durability == LATCHED.durability
+
+
+def with_overrides(policies):
+    given = {f"qos_overrides./lidar_top/points.subscription.{policy}": value for policy, value in policies.items()}
+    return SimpleNamespace(_parameter_overrides={n: Parameter(n, value=v) for n, v in given.items()})
+
+
+def test_parameters_override_the_profile_of_a_topic_and_no_other():
+    node = with_overrides({"reliability": "best_effort", "depth": 9, "durability": "transient_local"})
+    profile = overridden(fitting_qos([RELIABLE], depth=3), node, "/lidar_top/points")
+    assert (profile.reliability, profile.depth) == (ReliabilityPolicy.BEST_EFFORT, 9)
+    assert profile.durability == LATCHED.durability
+    assert overridden(fitting_qos([RELIABLE], depth=3), node, "/lidar/points") == fitting_qos([RELIABLE], depth=3)
+
+
+@pytest.mark.parametrize(
+    ("policies", "said"),
+    [
+        ({"reliability": "best"}, "reliability takes .*best_effort"),
+        ({"depth": 0}, "1 and more"),
+        ({"relyability": "reliable"}, "did you mean 'reliability'"),
+    ],
+)
+def test_a_wrong_override_is_named_with_the_choices(policies, said):
+    with pytest.raises(ConfigError, match=said):
+        overridden(fitting_qos([], depth=3), with_overrides(policies), "/lidar_top/points")
+
+
+def test_an_override_reaches_a_live_node(tmp_path, ros_node, executor):
+    """A best-effort subscription hears a best-effort driver and asks a reliable one for no more."""
+    bundle = make_random_bundle(tmp_path / "bundle")
+    override = "qos_overrides./v3/lidar_top/points.subscription.reliability:=best_effort"
+    arguments = ("--ros-args", "-p", f"bundle:={bundle}", "-r", "__ns:=/v3", "-p", override)
+    with ros_process("peft_dml_ros.nodes.perception", *arguments, log=tmp_path / "log") as node:
+        ros_node.create_publisher(PointCloud2, "/v3/lidar_top/points", RELIABLE)
+        node.wait_for("perception active")
+
+        def reliabilities(name):
+            infos = ros_node.get_subscriptions_info_by_topic(f"/v3/{name}")
+            return [info.qos_profile.reliability for info in infos]
+
+        spin_until(executor, lambda: reliabilities("lidar_top/points") == [ReliabilityPolicy.BEST_EFFORT])
+        assert reliabilities("imu/data") == [ReliabilityPolicy.RELIABLE]
+        assert node.stop() == 0
+
+
+def test_a_clock_that_goes_back_empties_the_buffers_and_frames_go_on(tmp_path, ros_node, executor):
+    bundle = make_random_bundle(tmp_path / "bundle")
+    arguments = ("--ros-args", "-p", f"bundle:={bundle}", "-r", "__ns:=/v4", "-p", "use_sim_time:=true")
+    with ros_process("peft_dml_ros.nodes.perception", *arguments, log=tmp_path / "log") as node:
+        drops, stamps = {}, []
+
+        def on_status(message):
+            drops.update({pair.key: pair.value for pair in message.status[0].values if pair.key.startswith("drops.")})
+            stamps.append(stamp_ns_from_msg(message))
+
+        ros_node.create_subscription(DiagnosticArray, "/v4/perception/status", on_status, 10)
+        clock = ros_node.create_publisher(ClockMessage, "/clock", 10)
+        cloud = ros_node.create_publisher(PointCloud2, "/v4/lidar_top/points", 5)
+        ros_node.create_publisher(TFMessage, "/tf_static", LATCHED).publish(tf_static_to_msg(scenes.rig(), MAKE))
+        node.wait_for("perception active")
+        spin_until(executor, lambda: clock.get_subscription_count() and cloud.get_subscription_count())
+        now_ns = [1_000 * 10**9]
+
+        def seen_after(begin_ns):
+            now_ns[0] += 100_000_000
+            clock.publish(ClockMessage(clock=Time(nanoseconds=now_ns[0]).to_msg()))
+            executor.spin_once(timeout_sec=0.05)
+            cloud.publish(lidar_to_msg(scenes.lidar(now_ns[0]), "lidar_top", MAKE))
+            executor.spin_once(timeout_sec=0.05)
+            return sum(begin_ns < stamp <= now_ns[0] for stamp in stamps) >= 3
+
+        spin_until(executor, lambda: seen_after(1_000 * 10**9), timeout_s=20.0)
+        assert "drops.reset" not in drops
+        now_ns[0] = 500 * 10**9
+        spin_until(executor, lambda: seen_after(500 * 10**9) and "drops.reset" in drops, timeout_s=20.0)
+        assert node.stop() == 0
+        assert "Traceback" not in node.text
 
 
 def test_a_topic_that_fell_behind_is_taken_empty_in_one_turn(ros_node, executor):
