@@ -46,7 +46,7 @@ from peft_dml_ros.nodes.replay_faults import sensors_by_topic
 from peft_dml_ros.nodes.replay_parameters import spinning
 from peft_dml_ros.nodes.runtime import emit, ros_main
 from peft_dml_ros.nodes.stamps import HEADER_END, leading_stamp_ns, shift_leading
-from peft_dml_ros.nodes.subscribing import LATCHED
+from peft_dml_ros.nodes.subscribing import LATCHED, installed, message_class
 
 HANG_S: Final = 1.0
 MEMORY_BYTES: Final = 8 << 30
@@ -64,7 +64,10 @@ Samples = dict[str, tuple[list[bytes], type[Any]]]
 
 
 def samples_of(path: Path) -> Samples:
-    """Sound messages of each input, by its key among the connections of an intake, and raw images."""
+    """Sound messages of each input, by its key among the connections of an intake, and raw images.
+
+    One of the radars sends scans, where that message is installed.
+    """
     recording, make = open_recording(path), RclpyFactory()
     sensors = sensors_by_topic(recording.channels)
     found: Samples = {}
@@ -78,6 +81,9 @@ def samples_of(path: Path) -> Samples:
         cdrs, _ = found.setdefault(key, ([], recording.channels[message.topic].type))
         if len(cdrs) < VARIETY:
             cdrs.append(_thin(message.cdr, make) if key == "LIDAR_TOP" else message.cdr)
+    radar = max((key for key in found if key.startswith("RADAR")), default="")
+    if radar and installed(topics.RADAR_SCAN):
+        found[radar] = ([_scan(cdr) for cdr in found[radar][0]], message_class(topics.RADAR_SCAN))
     camera = next(key for key in found if key.startswith("CAM") and key.isupper())
     found[raw_of(camera)] = ([_raw_image(camera, i, make) for i in range(VARIETY)], Image)
     return found
@@ -87,6 +93,18 @@ def _thin(cdr: bytes, make: RclpyFactory) -> bytes:
     sweep = conversions.lidar_from_msg(deserialize_message(cdr, PointCloud2))
     thin = LidarSweep(sweep.stamp_ns, sweep.points[:: max(1, len(sweep.points) // POINTS)])
     return bytes(serialize_message(conversions.lidar_to_msg(thin, "lidar_top", make)))
+
+
+def _scan(cdr: bytes) -> bytes:
+    cloud = deserialize_message(cdr, PointCloud2)
+    points = conversions.radar_from_msg(cloud).points
+    scan = message_class(topics.RADAR_SCAN)(header=cloud.header)
+    one = message_class("radar_msgs/msg/RadarReturn")
+    scan.returns = [
+        one(range=float(np.hypot(p["x"], p["y"])), azimuth=float(np.arctan2(p["y"], p["x"])), amplitude=float(p["rcs"]))
+        for p in points
+    ]
+    return bytes(serialize_message(scan))
 
 
 def _raw_image(camera: str, seed: int, make: RclpyFactory) -> bytes:
@@ -115,17 +133,24 @@ class Mouth:
         self._samples = samples
         sensors = [key for key in samples if key.isupper()]
         self.drops = DropCounter(self)
-        # The intake takes raw images only where somebody publishes them, and nothing else.
+        # The intake takes raw images, and scans, only where somebody publishes them and nothing else.
         raw = next(key for key in samples if key.endswith(" raw"))
         node.create_publisher(Image, topics.raw_image_topic_of(raw.removesuffix(" raw")), 1)
+        kinds = {key: samples[key][1] for key in sensors if key.startswith("RADAR")}
+        for key, kind in kinds.items():
+            node.create_publisher(kind, topics.topic_of(key), 1)
         self.intake = Intake(node, NodeParams(sensors=tuple(sensors)), self.drops, self._on_job)
         limit = time.monotonic() + 10.0
-        while raw not in self.intake.connections() and time.monotonic() < limit:
+        while not self._listens(raw, kinds) and time.monotonic() < limit:
             time.sleep(0.1)
             self.intake.refresh()
         self._callbacks = {key: c.callback for key, c in self.intake.connections().items() if key in samples}
         self._spec = load_bundle(bundle).spec
         self._assembler: tuple[Rig, InputAssembler] | None = None
+
+    def _listens(self, raw: str, kinds: Mapping[str, type[Any]]) -> bool:
+        connections = self.intake.connections()
+        return raw in connections and all(connections[key].kind is kind for key, kind in kinds.items())
 
     def warning(self, text: str) -> None:
         """Told by the counter of drops, as a logger would be."""

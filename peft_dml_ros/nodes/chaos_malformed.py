@@ -140,7 +140,10 @@ def absurd_numbers(msg: Any, rng: Rng) -> None:
         else:
             break
     if isinstance(value, float):
-        setattr(holder, name, float(_pick(rng, FLOATS)))
+        number = float(_pick(rng, FLOATS))
+        # A field of 32 bits refuses what it cannot hold, but for what is infinite.
+        with np.errstate(over="ignore"):
+            setattr(holder, name, float(np.float32(number)) if fields[name] == "float" else number)
     elif isinstance(value, str):
         setattr(holder, name, _pick(rng, TEXTS))
     elif isinstance(value, int) and not isinstance(value, bool):
