@@ -15,6 +15,9 @@ from peft_dml_train.data.batch import BatchStream
 from peft_dml_train.data.cache import FrameCache, source_digest
 from peft_dml_train.data.dataset import FrameReader, load_frames, load_harmed
 from peft_dml_train.data.frame import Frame
+from peft_dml_train.evaluation.sensors import SUBSETS
+from peft_dml_train.experiments.looks import parse_look
+from peft_dml_train.experiments.scoring import NetworkRunner
 from tests.support.train_frames import some_frame
 
 SPEC = ModelSpec()
@@ -142,3 +145,30 @@ def test_a_disk_that_refuses_does_not_stop_training(miniature, tmp_path, caplog)
     token = NuScenesReader(miniature).samples(NuScenesReader(miniature).splits["sim_val"][0])[0]
     assert frames[0].token == token
     assert "not kept" in caplog.text
+
+
+def test_detections_are_those_of_the_vehicles_input_path(miniature, network, tmp_path):
+    reader = NuScenesReader(miniature)
+    scenes = reader.splits["sim_val"][:1]
+    looks = tuple(parse_look(text) for text in ("clear", "fog=40", "temporalmisalignment/3", "delayed:lidar"))
+    subsets = {**SUBSETS, "blind": ("imu", "gnss")}
+    wanted = set(reader.samples(scenes[0])[:2])
+    live, first, again = (
+        NetworkRunner(network.eval(), reader, cache=cache)
+        for cache in (None, FrameCache(tmp_path), FrameCache(tmp_path))
+    )
+    found = [list(runner.snapshots(scenes, looks, wanted)) for runner in (live, first, again)]
+    assert [[(t, str(c)) for t, c, _ in one] for one in found] == [[(t, str(c)) for t, c, _ in found[0]]] * 3
+    seen = 0
+    for (token, _, true), (_, _, made), (_, _, read) in zip(*found, strict=True):
+        for name, sensors in subsets.items():
+            a, b, c = (r.detect(token, s, sensors) for r, s in ((live, true), (first, made), (again, read)))
+            for other in (b, c):
+                assert len(a.boxes) == len(other.boxes), name
+                np.testing.assert_allclose(a.boxes.centers_m, other.boxes.centers_m, atol=1e-3)
+                np.testing.assert_allclose(a.boxes.scores, other.boxes.scores, atol=1e-5)
+                np.testing.assert_array_equal(a.mask, other.mask)
+                np.testing.assert_array_equal(a.age_s, other.age_s)
+                np.testing.assert_array_equal(a.completeness, other.completeness)
+            seen += len(a.boxes)
+    assert seen > 50

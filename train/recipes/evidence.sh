@@ -1,26 +1,39 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # All experiments behind docs/results.md, the most important first. Finished cells are skipped: call it again at any time.
-#   DATA=runs/demo/data MINUTES=300 train/recipes/evidence.sh
+#   DATA=runs/demo/data PROFILE=quick train/recipes/evidence.sh
 # DATA: simulated or real scenes with splits; LAYOUT: scenes of another sensor layout, simulated here if DATA is.
-# CONFIG: tiny, demo or nuscenes; JOBS: cells at once; MINUTES: in all, after them no new stage begins; ARGS: more options.
+# CONFIG: tiny, demo or nuscenes; PROFILE: quick or full; JOBS: cells at once; MINUTES: in all, after them no new stage
+# begins; RUNS, OUT: folders of weights and of results; REMEDIES: cells of `peft-dml-train remedies` to run behind the
+# rest, e.g. "longer rate wide"; ARGS: more options of the commands.
 #
-# What `tiny` takes on 240 scenes of 3 s, in minutes of one idle core (from steps and frames timed one by one, not from a whole run):
-#   a base, 1600 steps of 0.45 s                      12   31 of them: 3 of ours, 6 ablations, 13 zero-shot, 7 baselines, 2 domains
-#   a second stage, 500 steps of 0.5 s                 4   42 of them
-#   frames in memory, once a process and command    4-14   most of it is weather on the second stage's frames, 1 s each
-#   scoring: eight subsets in clear air 2; with the target's weather 9; `weather` 25; `multicorrupt` 35; `multicorrupt_radar` 60; 31 subsets 3
-# Parts 1 to 4 below: about 2, 11, 3 and 6 hours of one core; halve it for two. FRAMES=72 halves the scoring.
+# quick, for `tiny`: every cell of every claim, the key rows with three seeds, on 200 training scenes and 72 test keyframes.
+# Estimates in CPU seconds of a core whose neighbour is busy too, made of steps and frames timed one by one:
+#   a base, 900 steps of .31 s             280   25 of them: 3 of ours, 6 ablations, 7 zero-shot, 7 baselines, 2 domains
+#   a second stage, 300 steps of .34 s     100   42 of them
+#   scoring a look and subset                2.5 about 700 of them; most of it is the devkit's
+#   preparing frames, once for all         700   .02 s in clear air, .04 to .07 s in weather; then read from RUNS/frames
+# in all about 14 000 s, two hours of two cores; a remedy 150 s, one of the metric loss 300 s.
+# full: the recipe's own steps, all scenes and keyframes: about three times as long.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PATH="$PWD/.venv/bin:$PATH"
 DATA=${DATA:-runs/demo/data}
 LAYOUT=${LAYOUT:-${DATA}_layout}
 CONFIG=${CONFIG:-tiny}
+PROFILE=${PROFILE:-full}
 JOBS=${JOBS:-2}
-MINUTES=${MINUTES:-0}
-FRAMES=${FRAMES:-0}
+RUNS=${RUNS:-runs/evidence}
+OUT=${OUT:-docs/results}
+REMEDIES=${REMEDIES:-}
 read -r -a MORE <<< "${ARGS:-}"
+case $PROFILE in
+  quick)
+    MINUTES=${MINUTES:-130} LAYOUT_SCENES=40
+    MORE=(--frames 72 --scenes 200 --set bfloat16=true --set pretrain.steps=900 --set finetune.steps=300 "${MORE[@]}") ;;
+  full) MINUTES=${MINUTES:-0} LAYOUT_SCENES=60 ;;
+  *) echo "PROFILE=$PROFILE: choose quick or full" >&2; exit 2 ;;
+esac
 export OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 BEGIN=$SECONDS
 
@@ -31,30 +44,17 @@ run() {
     [ "$left" -gt 0 ] || return 0
   fi
   # A cell that fails says why; the others go on.
-  peft-dml-train "$@" --data "$DATA" --layout-data "$LAYOUT" --config "$CONFIG" --jobs "$JOBS" --minutes "$left" --frames "$FRAMES" "${MORE[@]}" || true
-  peft-dml-train report --no-plots
+  peft-dml-train "$@" --data "$DATA" --layout-data "$LAYOUT" --config "$CONFIG" --runs "$RUNS" --out "$OUT" \
+    --jobs "$JOBS" --minutes "$left" "${MORE[@]}" || true
 }
 
-# 1. The key rows with one seed, and what costs nothing to train.
-run robustness --cell subsets --seeds 1
-run cost
-run ranks --cell peft --cell full --seeds 1
-run baselines --cell zero_filled --seeds 1
-# 2. The claims, one by one.
-run zero-shot
-run ablate
-run ranks --seeds 1
-run baselines --seeds 1
-run robustness --cell weather --cell multicorrupt_radar --cell multicorrupt --seeds 1
-# 3. The key rows with the other seeds.
-run robustness --cell subsets
-run ranks --cell peft --cell full
-run baselines --cell zero_filled
-# 4. Everything else.
 if ls "$DATA"/*/simulate.json > /dev/null 2>&1 && ! ls "$LAYOUT"/*/splits.json > /dev/null 2>&1; then
-  peft-dml simulate --out "$LAYOUT" --scenes 60 --seconds 3 --seed 107 --lidar-hz 10 --lidar-height 2.4 --lidar-beams 16 --focal 0.8 --workers "$JOBS" --splits 0.7,0.1,0.2
+  peft-dml simulate --out "$LAYOUT" --scenes "$LAYOUT_SCENES" --seconds 3 --seed 107 --lidar-hz 10 --lidar-height 2.4 \
+    --lidar-beams 16 --focal 0.8 --workers "$JOBS" --splits 0.7,0.1,0.2
 fi
-run robustness
-run domains
-run baselines
-peft-dml-train report
+run evidence
+for cell in $REMEDIES; do
+  CELLS+=(--cell "$cell")
+done
+[ -z "$REMEDIES" ] || run remedies "${CELLS[@]}"
+peft-dml-train report --results "$OUT"

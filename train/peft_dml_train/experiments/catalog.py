@@ -86,7 +86,9 @@ def ablate() -> list[Cell]:
         ("no_modality_dropout", "Without modality dropout", "peft", NO_DROPOUT),
         ("no_gate_supervision", "Without gate supervision", "peft", ("losses.gate=0",)),
     )
-    return [Cell("ablate", name, about, Plan(mode, base), STANDARD, TARGET_LOOKS) for name, about, mode, base in parts]
+    return [
+        Cell("ablate", name, about, Plan(mode, base), MAIN_SUBSETS, TARGET_LOOKS) for name, about, mode, base in parts
+    ]
 
 
 def ranks() -> list[Cell]:
