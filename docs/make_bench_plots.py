@@ -11,7 +11,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
-FILES = ("summary", "live", "engines")
+FILES = ("summary", "verdicts", "live", "engines")
 NOTHING = "Nothing is measured yet: `make bench` fills this section."
 BUDGET, GROWTH = "speed_budget.png", "speed_growth.png"
 ENGINES = ("lidar", "camera", "radar", "imu", "gnss", "fusion")
@@ -37,8 +37,8 @@ def load(folder: Path) -> dict[str, Report]:
 def section(reports: dict[str, Report]) -> str:
     """Markdown of the page's figures; a note where nothing is measured."""
     parts: list[str] = []
-    if "summary" in reports:
-        parts += ["## Targets", *targets(reports["summary"])]
+    if {"summary", "verdicts"} <= reports.keys():
+        parts += ["## Targets", *targets(reports["summary"], reports["verdicts"])]
     if "live" in reports:
         parts += live(reports["live"])
     if "engines" in reports:
@@ -46,15 +46,21 @@ def section(reports: dict[str, Report]) -> str:
     return "\n\n".join(parts) if parts else NOTHING
 
 
-def targets(summary: Report) -> list[str]:
-    """Each figure with its target; what is missing with the reason."""
+def targets(summary: Report, verdicts: Report) -> list[str]:
+    """Each figure with its target; what is missing with the reason, a miss with where it goes."""
     words = {True: "met", False: "**missed**"}
     lines = ["| figure | measured | target | |", "|---|---|---|---|"]
-    for name, target in summary["targets"].items():
+    for name, target in verdicts["targets"].items():
         value = "–" if summary[name] is None else f"{summary[name]:g}"
-        verdict = words.get(summary["met"].get(name), summary["missing"].get(name, ""))
+        verdict = words.get(verdicts["met"].get(name), verdicts["missing"].get(name, ""))
         lines.append(f"| `{name}` | {value} | {target} | {verdict} |")
-    return ["\n".join(lines)]
+    parts = ["\n".join(lines)]
+    if verdicts["misses"]:
+        parts.append(
+            "Of each miss `bench/verdicts.json` holds a profile: what its figure is made of, stage by stage. The "
+            "tables below show the same."
+        )
+    return parts
 
 
 def live(report: Report) -> list[str]:
@@ -74,6 +80,7 @@ def live(report: Report) -> list[str]:
         "Stamp to publication is p50 / p95 / p99; CPU is that of the node, 100 % is one core.",
         "### Beyond the engines",
         *beyond(report["stretches"]["all"]),
+        *slowest(report["profile"]),
         f"![Where the time of a frame goes, by sensors](images/{BUDGET})",
         "### Messages, frames and memory",
         books(report),
@@ -102,14 +109,30 @@ def beyond(stretch: Report) -> list[str]:
     return ["\n".join([*lines, f"| sum | {parts['sum']:.2f} |"])]
 
 
+def slowest(profile: Report) -> list[str]:
+    """The slowest hundredth of the frames, and which threads took the processor."""
+    parts, frames = [], profile["slowest_percent"]
+    if frames and frames["beyond_engines_ms"]:
+        largest = sorted(((v, n) for n, v in frames["beyond_engines_ms"].items() if n != "sum"), reverse=True)[:3]
+        told = ", ".join(f"{PARTS[name]} {value:.1f} ms" for value, name in largest)
+        parts.append(
+            f"In the slowest hundredth of the frames (ratio from {frames['ratio_from']:.2f} on) "
+            f"{frames['beyond_engines_ms']['sum']:.1f} ms go beyond the engines, most of it: {told}."
+        )
+    if profile["cpu_pct"]:
+        shares = ", ".join(f"{name} {value:.0f} %" for name, value in profile["cpu_pct"].items())
+        parts.append(f"Processor time of the node by kind of thread, 100 % is one core: {shares}.")
+    return parts
+
+
 def books(report: Report) -> str:
     """Where every message and frame went, and what memory did."""
     messages, frames, memory = report["messages"], report["frames"], report["memory"]
     dropped = sum(sum(s["dropped"].values()) for s in messages["by_sensor"].values())
     reasons = ", ".join(f"{n} {r.partition(': ')[2]}" for r, n in frames["drops"].items()) or "none dropped"
     resident = (
-        f"Resident memory is {memory['max_mb']:.0f} MB at most, and changes by {memory['growth_pct']:+.2f} % after the "
-        "warm-up."
+        f"Resident memory is {memory.get('peak_mb', memory['max_mb']):.0f} MB at most, and changes by "
+        f"{memory['growth_pct']:+.2f} % after the warm-up."
         if memory
         else "Memory was not followed."
     )

@@ -44,13 +44,13 @@ class LivePlan:
         minutes: With all sensors.
         subset_s: With each of the other subsets, in s.
         round_s: Length of the simulated drive that goes round and round, in s; whole seconds of it are used.
-        image_width_px: Width of the pictures.
+        image_width_px: Width of the pictures, 16:9; nuScenes' own by default.
     """
 
     minutes: float = 10.0
     subset_s: float = 30.0
     round_s: float = 4.2
-    image_width_px: int = 704
+    image_width_px: int = 1600
 
     def stretches(self) -> list[Report]:
         """As the driver reads them."""
@@ -71,13 +71,16 @@ QUICK: Final = LivePlan(minutes=0.1, subset_s=2.5, round_s=1.2, image_width_px=3
 def live_report(seen: LiveRecords) -> Report:
     """All figures of a run."""
     stretches = {stretch.name: _stretch_figures(seen, stretch) for stretch in seen.stretches}
-    memory = memory_figures(seen.samples, next(s for s in seen.stretches if s.name == ALL))
+    memory = memory_figures(seen.samples, _all(seen))
+    if seen.peak_mb:
+        memory["peak_mb"] = round(seen.peak_mb, 1)
     frames, messages = frame_books(seen.frames), message_books(seen)
     start_s = round(sum(seen.transitions_s.values()), 3)
     report: Report = {
         "transitions_s": dict(seen.transitions_s),
         "configure_to_active_s": start_s,
         "stretches": stretches,
+        "profile": {"slowest_percent": slowest(seen), "cpu_pct": dict(seen.cpu_pct)},
         "memory": memory,
         "frames": frames,
         "messages": messages,
@@ -89,19 +92,45 @@ def live_report(seen: LiveRecords) -> Report:
         "overhead_ratio_p99": whole["overhead_ratio"].get("p99"),
         "hz_held": whole["hz"],
         "drops_unaccounted": frames["unaccounted"] + messages["unaccounted"] + messages["lost_in_transport"],
-        "rss_mb": memory.get("max_mb"),
+        "rss_mb": memory.get("peak_mb") or memory.get("max_mb"),
         "rss_growth_pct": memory.get("growth_pct"),
         "configure_to_active_s": start_s,
     }
     return report
 
 
-def _stretch_figures(seen: LiveRecords, stretch: Stretch) -> Report:
-    """Latency, pace and load of one stretch."""
+def slowest(seen: LiveRecords) -> Report:
+    """Where the time went in the hundredth of the frames of all sensors that took longest beside their engines."""
+    frames = sorted((f for f in _frames_of(seen, _all(seen)) if f.engines_ms > 0), key=_ratio)
+    frames = frames[-max(1, len(frames) // 100) :] if frames else []
+    if not frames:
+        return {}
+    return {
+        "frames": len(frames),
+        "ratio_from": round(_ratio(frames[0]), 3),
+        "engines_ms": round(statistics.fmean(f.engines_ms for f in frames), 3),
+        "beyond_engines_ms": beyond_engines(frames),
+    }
+
+
+def _ratio(frame: Frame) -> float:
+    return frame.latency_ms / frame.engines_ms
+
+
+def _all(seen: LiveRecords) -> Stretch:
+    return next(s for s in seen.stretches if s.name == ALL)
+
+
+def _frames_of(seen: LiveRecords, stretch: Stretch) -> list[Frame]:
     from_ns = stretch.from_ns + int(SETTLE_S * 1e9)
     frames = [f for f in seen.frames if from_ns <= f.stamp_ns < stretch.to_ns and not f.blind]
     # A frame that is not of the sensors that the stretch is about belongs to the one before, or to a fault.
-    frames = [f for f in frames if not set(f.present) & set(stretch.silent)]
+    return [f for f in frames if not set(f.present) & set(stretch.silent)]
+
+
+def _stretch_figures(seen: LiveRecords, stretch: Stretch) -> Report:
+    """Latency, pace and load of one stretch."""
+    from_ns, frames = stretch.from_ns + int(SETTLE_S * 1e9), _frames_of(seen, stretch)
     seconds = (stretch.to_ns - from_ns) / 1e9
     late_ms = [f.sent_late_ms for f in frames if f.sent_late_ms is not None]
     received_ms = [f.received_ms for f in frames if f.received_ms is not None]
@@ -115,7 +144,7 @@ def _stretch_figures(seen: LiveRecords, stretch: Stretch) -> Report:
         "latency_ms": _spread([f.latency_ms for f in frames]),
         "to_subscriber_ms": _spread(received_ms),
         "engines_ms": _spread([f.engines_ms for f in frames]),
-        "overhead_ratio": _spread([f.latency_ms / f.engines_ms for f in frames if f.engines_ms > 0]),
+        "overhead_ratio": _spread([_ratio(f) for f in frames if f.engines_ms > 0]),
         "driver_late_ms": _spread(late_ms),
         "stages_ms": stages(frames),
         "beyond_engines_ms": beyond_engines(frames),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,6 +97,8 @@ class LiveRecords:
         admitted: Those that were usable.
         late_max_ms: The largest lateness of the driver.
         samples: In order.
+        peak_mb: Largest resident memory of the node, as the kernel noted it; 0 where it did not.
+        cpu_pct: Processor time of the node while driving by kind of thread, in percent of one core.
     """
 
     transitions_s: Mapping[str, float]
@@ -107,10 +109,12 @@ class LiveRecords:
     admitted: Mapping[str, int]
     late_max_ms: float
     samples: tuple[Sample, ...]
+    peak_mb: float = 0.0
+    cpu_pct: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_records(path: Path, samples: Sequence[Sample]) -> LiveRecords:
-    """The records in a driver's file.
+    """The records in a driver's file, and what was sampled beside it.
 
     Raises:
         DataError: the drive did not come to its end.

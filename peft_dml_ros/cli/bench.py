@@ -93,7 +93,7 @@ def live(
     out: Annotated[Path, typer.Option(help="File to write")] = Path("bench/live.json"),
     bundle: Annotated[str, typer.Option(help="Bundle to measure: folder or name")] = "demo",
     minutes: Annotated[float, typer.Option(min=0.1, max=1440.0, help="With all sensors; subsets come on top")] = 10.0,
-    image_width: Annotated[int, typer.Option(min=64, max=1600, help="Width of the pictures, 16:9")] = 704,
+    image_width: Annotated[int, typer.Option(min=64, max=1600, help="Width of the pictures, 16:9")] = 1600,
     threads: Annotated[int, typer.Option(min=0, max=64, help="Of the engine, as the node's parameter")] = 2,
     engine: Annotated[str, typer.Option(help="As the node's parameter")] = "onnxruntime",
     drive: Annotated[Optional[Path], typer.Option(help="Drive this bag in circles, instead of a simulated one")] = None,
@@ -140,25 +140,30 @@ def live(
 def summary(
     engines_file: Annotated[Path, typer.Option("--engines", help="Of `bench engines`")] = Path("bench/engines.json"),
     live_file: Annotated[Path, typer.Option("--live", help="Of `bench live`")] = Path("bench/live.json"),
-    out: Annotated[Path, typer.Option(help="File to write")] = Path("bench/summary.json"),
+    out: Annotated[Path, typer.Option(help="File to write; verdicts.json goes beside it")] = Path("bench/summary.json"),
 ) -> None:
-    """Gather the figures that have a target; what was not measured is null, with the reason."""
+    """Gather the figures that have a target; verdicts.json tells which are met, and where the time goes in a miss."""
     import json
 
     from rich.console import Console
     from rich.table import Table
 
-    from peft_dml_ros.bench.summary import ENGINES, LIVE, TARGETS, read_report, summarise
+    from peft_dml_ros.bench.summary import ENGINES, LIVE, TARGETS, judge, read_report, summarise
 
-    gathered = summarise({ENGINES: read_report(engines_file), LIVE: read_report(live_file)})
+    reports = {ENGINES: read_report(engines_file), LIVE: read_report(live_file)}
+    gathered = summarise(reports)
+    judged = judge(gathered, reports)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(gathered, indent=1) + "\n", encoding="utf-8")
+    for path, content in ((out, gathered), (out.with_name("verdicts.json"), judged)):
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     table = Table("figure", "value", "target", "")
     for name, target in TARGETS.items():
-        verdict = {True: "met", False: "[red]missed[/]", None: gathered["missing"].get(name, "")}
+        verdict = {True: "met", False: "[red]missed[/]", None: judged["missing"].get(name, "")}
         value = "–" if gathered[name] is None else f"{gathered[name]:g}"
-        table.add_row(name, value, target.words, verdict[gathered["met"].get(name)])
+        table.add_row(name, value, target.words, verdict[judged["met"].get(name)])
     Console().print(table)
+    for name, profile in judged["misses"].items():
+        Console().print(f"{name} misses its target; where it goes:", profile)
 
 
 def _tell(report: dict[str, Any], out: Path, older: dict[str, Any] | None) -> None:

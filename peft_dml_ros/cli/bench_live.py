@@ -7,8 +7,9 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ from peft_dml_ros.core.errors import ConfigError, DataError
 NODES: Final = "peft_dml_ros.nodes"
 SEED: Final = 11
 SAMPLE_S: Final = 0.5
+STARTED: Final = "perception starts"
+"""What the node says first."""
 START_S: Final = 60.0
 """Longest wait for the node to load its model."""
 OVERRUN_S: Final = 60.0
@@ -60,14 +63,31 @@ class Watch:
 
     def __init__(self, pid: int) -> None:
         self.samples: list[Sample] = []
+        self.peak_mb = 0.0
+        self._threads: list[tuple[float, dict[str, float]]] = []
         self._pid, self._done = pid, threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    def look_at_threads(self) -> None:
+        """Note the processor time of the kinds of threads; the first and the last look count."""
+        with suppress(OSError):
+            self._threads = [*self._threads[:1], (time.monotonic(), thread_seconds(self._pid))]
+
+    @property
+    def cpu_pct(self) -> dict[str, float]:
+        """Processor time between the first and the last look at the threads, in percent of one core."""
+        if len(self._threads) < 2:
+            return {}
+        (begin_s, before), (end_s, after) = self._threads
+        return {k: round(100 * (s - before.get(k, 0.0)) / (end_s - begin_s), 1) for k, s in after.items()}
 
     def close(self) -> None:
         """End the thread."""
         self._done.set()
         self._thread.join()
+        with suppress(OSError):
+            self.peak_mb = peak_mb(self._pid)
 
     def _run(self) -> None:
         while not self._done.wait(SAMPLE_S):
@@ -88,6 +108,34 @@ def sample(pid: int) -> Sample:
     ticks = int(after_name[11]) + int(after_name[12])
     rss_mb = int(after_name[21]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     return Sample(time.time_ns(), ticks / os.sysconf("SC_CLK_TCK"), rss_mb)
+
+
+def peak_mb(pid: int) -> float:
+    """Largest resident memory of a process so far, in units of 10^6 bytes; 0 where the kernel does not tell.
+
+    Raises:
+        OSError: it has gone.
+    """
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:")), 0.0)
+
+
+def thread_seconds(pid: int) -> dict[str, float]:
+    """Processor seconds of a node by kind of thread: the executor's, the middleware's, and those that detect.
+
+    Raises:
+        OSError: the process has gone.
+    """
+    spent = dict.fromkeys(("executor", "middleware", "detection"), 0.0)
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            name, _, rest = (task / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
+        except OSError:
+            continue  # it has just ended
+        fields = rest.split()
+        kind = "executor" if task.name == str(pid) else "middleware" if "(dds." in name else "detection"
+        spent[kind] += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return spent
 
 
 def run_live(plan: LivePlan, options: LiveOptions, scratch: Path, tell: Tell) -> dict[str, Any]:
@@ -115,9 +163,13 @@ def run_live(plan: LivePlan, options: LiveOptions, scratch: Path, tell: Tell) ->
     tell("simulating a drive")
     drive = options.drive or simulate(plan, scratch / "drive.mcap")
     begun = os.getloadavg()
-    samples = _session(plan, options, drive, scratch, tell)
+    watch, launch_s = _session(plan, options, drive, scratch, tell)
     report["load_average"] = {"before": round(begun[0], 2), "after": [round(v, 2) for v in os.getloadavg()]}
-    return report | live_report(read_records(scratch / "seen.jsonl", samples))
+    records = read_records(scratch / "seen.jsonl", watch.samples)
+    report |= live_report(replace(records, peak_mb=watch.peak_mb, cpu_pct=watch.cpu_pct))
+    report["launch_s"] = round(launch_s, 3)
+    report["start_to_active_s"] = round(launch_s + report["configure_to_active_s"], 3)
+    return report
 
 
 def simulate(plan: LivePlan, path: Path) -> Path:
@@ -130,30 +182,34 @@ def simulate(plan: LivePlan, path: Path) -> Path:
     return write_bag(Drive(SEED, plan.round_s, spec, workers=min(4, os.cpu_count() or 1)), path)
 
 
-def _session(plan: LivePlan, options: LiveOptions, drive: Path, scratch: Path, tell: Tell) -> Sequence[Sample]:
-    """Run node and driver to the end of the plan."""
+def _session(plan: LivePlan, options: LiveOptions, drive: Path, scratch: Path, tell: Tell) -> tuple[Watch, float]:
+    """Run node and driver to the end of the plan; gives what was watched, and how long the node took to start."""
     environment = ros_environment(options.domain_id, "LOCALHOST", scratch)
     settings = {"bundle": options.bundle, "engine": options.engine, "threads": options.threads, "autostart": "false"}
     parameters = [word for name, value in settings.items() for word in ("-p", f"{name}:={value}")]
     stretches = scratch / "plan.json"
     stretches.write_text(json.dumps(plan.stretches()), encoding="utf-8")
     arguments = [str(drive), "--plan", str(stretches), "--out", str(scratch / "seen.jsonl"), "--wait-s", str(START_S)]
+    begun_s = time.monotonic()
     node = Child("perception", f"{NODES}.perception", ["--ros-args", *parameters], environment)
     watch = Watch(node.pid)
     try:
+        while STARTED not in node.last_words and node.code is None and time.monotonic() - begun_s < START_S:
+            time.sleep(0.02)
+        launch_s = time.monotonic() - begun_s
         driver = Child("driver", f"{NODES}.bench_driver", arguments, environment)
         try:
-            _follow(plan, node, driver, tell)
+            _follow(plan, node, driver, watch, tell)
         finally:
             driver.stop()
     finally:
         watch.close()
         node.stop()
-    return watch.samples
+    return watch, launch_s
 
 
-def _follow(plan: LivePlan, node: Child, driver: Child, tell: Tell) -> None:
-    """Wait for the end of the drive.
+def _follow(plan: LivePlan, node: Child, driver: Child, watch: Watch, tell: Tell) -> None:
+    """Wait for the end of the drive; the processor time of its threads is that between its begin and its end.
 
     Raises:
         DataError: a process failed, or the drive does not come to its end.
@@ -162,6 +218,8 @@ def _follow(plan: LivePlan, node: Child, driver: Child, tell: Tell) -> None:
     while driver.code is None and node.code is None and time.monotonic() < limit:
         position_s = float(driver.value("progress", "position_s", 0.0))
         tell(f"driving: {position_s:.0f} of {plan.seconds:.0f} s" if position_s else "starting the nodes")
+        if "start" in driver.latest and "silent" not in driver.latest:
+            watch.look_at_threads()
         driver.wait(0.5)
     if driver.code == 0 and node.code is None:
         return

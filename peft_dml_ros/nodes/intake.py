@@ -51,8 +51,8 @@ DECODERS: Final[dict[Modality | None, Callable[[Any], Measurement]]] = {
     None: conversions.odometry_from_msg,
 }
 QUEUE: Final[dict[Modality | None, int]] = {"lidar": 10, "radar": 7, "camera": 6, "imu": 50, "gnss": 10, None: 50}
-"""Messages the middleware keeps while the executor is busy: half a second at usual rates, so that a short hold-up of the
-whole machine costs no message."""
+"""Messages the middleware keeps while the executor is busy: half a second at usual rates, so that a short hold-up of
+the whole machine costs no message."""
 
 
 FAST: Final = 50

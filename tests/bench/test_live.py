@@ -19,6 +19,7 @@ from peft_dml_ros.bench.live import (
     live_report,
     memory_figures,
     message_books,
+    slowest,
 )
 from peft_dml_ros.bench.live_records import Frame, LiveRecords, Sample, Stretch, read_records
 from peft_dml_ros.core.errors import DataError
@@ -78,6 +79,13 @@ def test_parts_beyond_the_engines_add_up():
     assert parts["transport"] == 5.0
     assert parts["publish"] == 8.5
     assert parts["sum"] == 25.0 == pytest.approx(sum(v for k, v in parts.items() if k != "sum"))
+
+
+def test_the_slowest_hundredth_is_told_apart(steady):
+    found = slowest(steady)
+    assert (found["frames"], found["ratio_from"]) == (1, 2.5)
+    assert found["beyond_engines_ms"]["sum"] == pytest.approx(120)
+    assert slowest(records(stretches=[Stretch(ALL, (), 0, S)])) == {}
 
 
 def test_a_frame_that_vanished_is_missed():
@@ -153,7 +161,12 @@ def test_a_real_run_has_every_figure_and_its_books_balance(tmp_path):
     whole = report["stretches"][ALL]
     # Only the sums are of worth on a busy machine.
     assert whole["frames"] > 0
-    assert whole["overhead_ratio"]["p50"] > 1
+    assert whole["overhead_ratio"]["p50"] > 0
+    assert report["profile"]["slowest_percent"]["frames"] >= 1
+    assert set(report["profile"]["cpu_pct"]) == {"executor", "middleware", "detection"}
+    assert report["profile"]["cpu_pct"]["detection"] > 0
+    assert report["memory"]["peak_mb"] >= report["memory"]["max_mb"] - 1
+    assert report["start_to_active_s"] > report["configure_to_active_s"]
     assert set(whole["stages_ms"]) >= {"arrival", "wait", "inputs", "lidar", "camera", "radar", "fusion", "publish"}
     assert whole["cpu_pct"] > 0
     assert report["frames"]["unaccounted"] == report["messages"]["unaccounted"] == 0

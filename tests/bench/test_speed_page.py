@@ -7,7 +7,7 @@ import runpy
 import pytest
 
 from peft_dml_ros.bench.live import live_report
-from peft_dml_ros.bench.summary import ENGINES, LIVE, summarise
+from peft_dml_ros.bench.summary import ENGINES, LIVE, judge, summarise
 from tests.bench.test_live import S, Sample, Stretch, frame, records
 
 
@@ -36,7 +36,9 @@ def reports():
     engines = {"bundle": "demo 1", "engines": {"lidar": {"p50": 22.1, "p95": 23.0, "p99": 24.0}}, "growth": grown}
     engines["summary"] = {"jpeg6_ms": 30.0}
     live = about | live_report(seen)
-    return {"live": live, "engines": engines, "summary": summarise({LIVE: live, ENGINES: engines})}
+    both = {LIVE: live, ENGINES: engines}
+    figures = summarise(both)
+    return {"live": live, "engines": engines, "summary": figures, "verdicts": judge(figures, both)}
 
 
 def test_page_is_up_to_date(repository, script):
@@ -56,6 +58,8 @@ def test_section_shows_figures_targets_and_misses(script, reports):
     assert "| `int8_over_fp32` | – | <= 0.65 | the benchmark was not given the bundle in 8 bit: --int8 |" in text
     assert "| pillars and pictures | 8.00 |" in text
     assert "Load average 0.2 before, 1.5 after" in text
+    assert "slowest hundredth of the frames (ratio from 1.25 on) 20.0 ms go beyond the engines" in text
+    assert "`bench/verdicts.json` holds a profile" in text
     assert script["section"]({}) == script["NOTHING"]
 
 
