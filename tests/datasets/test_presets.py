@@ -12,10 +12,26 @@ from peft_dml_ros.core.measurements import CameraImage, ImuSample, OdometrySampl
 from peft_dml_ros.datasets import presets, topics
 from peft_dml_ros.datasets.bag_writer import messages_of
 from peft_dml_ros.datasets.bags import BagFile, BagSource, RosbagsFactory
-from peft_dml_ros.datasets.conversions import tf_static_to_msg, tf_to_msg
+from peft_dml_ros.datasets.conversions import header, tf_static_to_msg, tf_to_msg
+from tests.support import scenes
 from tests.support.made_source import MadeSource, pose, sweep
 
 MAKE = RosbagsFactory()
+
+
+@pytest.mark.parametrize("topic", ["/radar_front/points", "/ars540/front_radar/scan"])
+def test_a_bag_with_radar_scans_is_read(tmp_path, topic):
+    returns = [
+        MAKE("radar_msgs/msg/RadarReturn", range=20.0, azimuth=a, elevation=0.0, doppler_velocity=-9.0, amplitude=7.0)
+        for a in (-0.1, 0.0, 0.1)
+    ]
+    with BagFile(tmp_path / "scans.mcap") as bag:
+        bag.write("/tf_static", 10**18, tf_static_to_msg(scenes.rig(), MAKE))
+        scan = MAKE("radar_msgs/msg/RadarScan", header=header(10**18, "radar_front", MAKE), returns=returns)
+        bag.write(topic, 10**18, scan)
+    ((name, cycle),) = BagSource(tmp_path / "scans.mcap").measurements()
+    assert name == "RADAR_FRONT"
+    np.testing.assert_allclose(cycle.points["x"], 20 * np.cos([-0.1, 0.0, 0.1]), rtol=1e-6)
 
 
 def test_a_foreign_bag_is_understood_by_types_frames_and_words(tmp_path):
