@@ -18,6 +18,8 @@ from peft_dml_train.experiments.report.results import Figure, Results
 from peft_dml_train.experiments.zero_shot import ZERO_SHOT_CLASSES
 
 MARKERS = {"lidar": "o", "camera": "s", "radar": "^"}
+MOST_LABELLED = 30
+"""Bars of a plot that bear their figures."""
 
 
 def bars(axes: Axes, labels: list[str], series: dict[str, list[Figure | None]]) -> None:
@@ -25,13 +27,26 @@ def bars(axes: Axes, labels: list[str], series: dict[str, list[Figure | None]]) 
     width, place = 0.8 / len(series), np.arange(len(labels))
     for i, (name, figures) in enumerate(series.items()):
         values = [np.nan if f is None else f.value for f in figures]
-        spread = [0.0 if f is None else f.spread for f in figures]
-        axes.bar(place + (i - (len(series) - 1) / 2) * width, values, width, yerr=spread, capsize=2, label=name)
-    axes.set_xticks(place, labels, rotation=40, ha="right", fontsize="small")
+        spread = [np.nan if f is None or f.seeds < 2 else f.spread for f in figures]
+        drawn = axes.bar(place + (i - (len(series) - 1) / 2) * width, values, width, yerr=spread, capsize=2, label=name)
+        if len(series) * len(labels) <= MOST_LABELLED:
+            axes.bar_label(drawn, fmt=_short, fontsize="xx-small", padding=2)
+    axes.set_xticks(place, [label.replace("_", " ") for label in labels], rotation=35, ha="right", fontsize="small")
+    axes.set_axisbelow(True)
     axes.grid(axis="y", alpha=0.3)
     axes.set_ylabel("NDS")
+    axes.margins(x=0.01, y=0.08)
     if len(series) > 1:
-        axes.legend(fontsize="small")
+        above(axes, len(series))
+
+
+def _short(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.2f}".replace("0.", ".", 1)
+
+
+def above(axes: Axes, columns: int) -> None:
+    """Legend where it hides nothing."""
+    axes.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False)
 
 
 def draw_subsets(axes: Axes, results: Results) -> None:
@@ -104,7 +119,7 @@ def draw_embeddings(axes: Axes, results: Results) -> None:
     axes.set_title("circle LiDAR, square camera, triangle radar", fontsize="small")
     axes.set_xlabel("first main component")
     axes.set_ylabel("second")
-    axes.legend(fontsize="x-small", ncols=2)
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
 
 
 def draw_domains(axes: Axes, results: Results) -> None:
@@ -118,29 +133,37 @@ def draw_domains(axes: Axes, results: Results) -> None:
     axes.set_xlabel("scenes adapted with")
     axes.set_ylabel("NDS")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    above(axes, 4)
 
 
 def draw_baselines(axes: Axes, results: Results) -> None:
     """Ours and others' ways by subset."""
     series: dict[str, list[Figure | None]] = {"ours": [results.ours(s) for s in STANDARD]}
-    for text, cell in (("zero-filled", "zero_filled"), ("mean", "averaging")):
+    for text, cell in (("zero-filled", "zero_filled"), ("averaging", "averaging")):
         series[text] = [results.score("baselines", cell, subset=s) for s in STANDARD]
     bars(axes, list(STANDARD), series)
 
 
 def draw_cost(axes: Axes, results: Results) -> None:
-    """NDS against CPU seconds, one point a subset."""
+    """NDS against CPU seconds; IMU and GNSS cost next to nothing, so that only subsets without them are named."""
     costs = results.of("cost", "subsets")[0]["cost"]["subsets"]
     letters = dict(zip(MODALITIES, "LCRIG", strict=True))
     for name, found in costs.items():
         figure = results.score("robustness", "subsets", subset=name)
-        if figure is not None and figure.value:
-            axes.scatter(1e3 * found["cpu_s"], figure.value, color="tab:blue", s=14)
-            text = "".join(letters[m] for m in name.split("+"))
-            axes.annotate(text, (1e3 * found["cpu_s"], figure.value), fontsize="x-small")
-    axes.set_xlabel("CPU ms a frame")
+        parts = name.split("+")
+        if figure is None or not set(parts) & set(DETECTING):
+            continue
+        named = set(parts) <= set(DETECTING)
+        place = (1e3 * found["cpu_s"], figure.value)
+        axes.scatter(
+            *place, color="tab:blue" if named else "lightgray", s=40 if named else 12, zorder=3 if named else 2
+        )
+        if named:
+            text = "".join(letters[m] for m in parts)
+            axes.annotate(text, place, xytext=(6, 4), textcoords="offset points", fontsize="small", zorder=4)
+    axes.set_xlabel("CPU ms a frame (L LiDAR, C cameras, R radar; gray: with IMU or GNSS as well)")
     axes.set_ylabel("NDS")
+    axes.margins(0.06)
     axes.grid(alpha=0.3)
 
 

@@ -11,9 +11,12 @@ from peft_dml_train.experiments import catalog
 from peft_dml_train.experiments.cells import EVERY_SUBSET, MAIN_SUBSETS, STANDARD, Cell
 from peft_dml_train.experiments.report.markdown import MISSING, number, percent, table
 from peft_dml_train.experiments.report.published import DROPOUT, RESISTANCE
-from peft_dml_train.experiments.report.results import Results
+from peft_dml_train.experiments.report.results import Figure, Results
 from peft_dml_train.experiments.report.summary import ALL, targets
 from peft_dml_train.experiments.zero_shot import ZERO_SHOT_CLASSES
+
+LEAST_CHANGE = 0.005
+"""NDS that counts as a difference at least."""
 
 
 def verdicts(results: Results) -> list[str]:
@@ -110,15 +113,31 @@ def ranks(results: Results) -> list[str]:
 
 
 def ablations(results: Results) -> list[str]:
-    """Each component left out, against everything."""
+    """NDS without each component, and whether it earns its place."""
+
+    def figures(name: str) -> list[Figure | None]:
+        clear = [results.score("ablate", name, "clear", s) for s in MAIN_SUBSETS]
+        return [*clear, results.target(name, command="ablate")]
+
+    ours, noise = figures("ours"), LEAST_CHANGE
+    if seeds := results.score("robustness", "subsets", subset=ALL):
+        noise = max(noise, seeds.spread)
     rows = []
-    ours = results.target("ours", command="ablate")
     for cell in catalog.ablate():
-        clear = [results.score("ablate", cell.name, "clear", s) for s in MAIN_SUBSETS]
-        target = results.target(cell.name, command="ablate")
-        change = MISSING if target is None or ours is None else f"{target.value - ours.value:+.3f}"
-        rows.append([cell.about, *(number(f) for f in clear), number(target), change])
-    return table(("", *(f"NDS, {s}" for s in MAIN_SUBSETS), "NDS, target weather", "change"), rows)
+        found = figures(cell.name)
+        words = ["-", "-"]
+        if cell.name != "ours":
+            pairs = [(f.value, o.value) for f, o in zip(found, ours, strict=True) if f and o]
+            change = sum(a - b for a, b in pairs) / len(pairs) if len(pairs) == len(ours) else None
+            words = [MISSING if change is None else f"{change:+.3f}", _verdict(change, noise)]
+        rows.append([cell.about, *(number(f) for f in found), *words])
+    return table(("", *(f"NDS, {s}" for s in MAIN_SUBSETS), "NDS, target weather", "change", "its place"), rows)
+
+
+def _verdict(change: float | None, noise: float) -> str:
+    if change is None:
+        return MISSING
+    return "earned" if change < -noise else "not earned" if change > noise else "no difference"
 
 
 def zero_shot(results: Results) -> list[str]:
