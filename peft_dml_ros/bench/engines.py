@@ -24,6 +24,7 @@ from peft_dml_ros.bench.timing import WARM_UP, interleaved, percentiles
 from peft_dml_ros.core.bundle import Bundle, load_bundle
 from peft_dml_ros.core.detector import Detector
 from peft_dml_ros.core.engine import Engine, EngineArray
+from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.inputs import InputAssembler
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.engines import load_engines
@@ -105,7 +106,7 @@ class EngineBenchmark:
         self._detector = Detector(self._bundle, self._scene.rig, self._engines, threads=1)
         self._detector.warm_up()
         self.load_and_warm_up_s = round(loaded_s + time.perf_counter() - begin, 2)
-        self._int8 = load_bundle(int8) if int8 else None
+        self._int8 = _conversion(load_bundle(int8), self._bundle) if int8 else None
 
     def run(self) -> Report:
         """Measure everything."""
@@ -192,6 +193,20 @@ class EngineBenchmark:
 
 def _call(engine: Any, feeds: dict[str, Any]) -> Callable[[], object]:
     return lambda: engine(feeds)
+
+
+def _conversion(other: Bundle, bundle: Bundle) -> Bundle:
+    """The other bundle, if it was made of this one.
+
+    Raises:
+        ConfigError: it was made of other graphs, so that no figure of the two belongs together.
+    """
+    origin = other.manifest.provenance.get("precision", {}).get("from")
+    graphs = [graph.file for graph in bundle.manifest.graphs.values()]
+    if origin is not None and any(origin.get(file) != bundle.manifest.files[file] for file in graphs):
+        msg = f"{other.path} was not made of {bundle.path} as it is now; delete it and convert the bundle again"
+        raise ConfigError(msg)
+    return other
 
 
 def nds_losses(bundle: Bundle, other: Bundle) -> dict[str, float]:

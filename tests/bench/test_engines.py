@@ -3,6 +3,7 @@
 
 import json
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from peft_dml_ros.bench.growth import SUBSETS
 from peft_dml_ros.bench.hot_path import cloud_message, listed, points
 from peft_dml_ros.bench.timing import interleaved, slope
 from peft_dml_ros.cli.main import app
+from peft_dml_ros.core.bundle import load_bundle, write_manifest
+from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.datasets.conversions.decode import lidar_from_msg
 from tests.support.random_bundle import make_random_bundle
 
@@ -33,6 +36,15 @@ def test_every_figure_is_there_and_compares_with_an_older_one(tmp_path, monkeypa
     assert report["summary"]["frame_over_engines_p50"] > 1
     older = {"summary": {"jpeg6_ms": 2.0, "gone": 1.0}, "machine": {"cores": 2}}
     assert ("summary.jpeg6_ms", 2.0, report["summary"]["jpeg6_ms"]) in list(compare(older, report))
+
+
+def test_a_bundle_of_other_graphs_is_not_compared(tmp_path):
+    bundle, other = (load_bundle(make_random_bundle(tmp_path / name)) for name in ("random", "int8"))
+    for origin, refused in ((dict(bundle.manifest.files), False), ({"lidar.onnx": "0" * 64}, True)):
+        manifest = other.manifest.model_copy(update={"provenance": {"precision": {"from": origin}}})
+        write_manifest(other.path, manifest)
+        with pytest.raises(ConfigError, match="delete it and convert") if refused else nullcontext():
+            engines._conversion(load_bundle(other.path), bundle)
 
 
 def test_both_ways_to_read_a_cloud_agree():
