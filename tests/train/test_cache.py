@@ -2,6 +2,7 @@
 """Frames from the cache are the frames that would be made, and never those of other data, model facts or weather."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_train.config import StageConfig, TrainConfig
+from peft_dml_train.config import StageConfig, TrainConfig, load_config
 from peft_dml_train.data import cache as caching
 from peft_dml_train.data.batch import BatchStream
 from peft_dml_train.data.cache import FrameCache, source_digest
@@ -18,6 +19,8 @@ from peft_dml_train.data.frame import Frame
 from peft_dml_train.evaluation.sensors import SUBSETS
 from peft_dml_train.experiments.looks import parse_look
 from peft_dml_train.experiments.scoring import NetworkRunner
+from peft_dml_train.loop.checkpoint import load_checkpoint
+from peft_dml_train.loop.stages import pretrain
 from tests.support.train_frames import some_frame
 
 SPEC = ModelSpec()
@@ -172,3 +175,17 @@ def test_detections_are_those_of_the_vehicles_input_path(miniature, network, tmp
                 np.testing.assert_array_equal(a.completeness, other.completeness)
             seen += len(a.boxes)
     assert seen > 50
+
+
+def test_a_training_with_cache_ends_with_the_same_weights(miniature, tmp_path):
+    steps = ("pretrain.steps=2", "splits.train=[sim_val]", "dropout.harmed_portion=0.5", "dropout.corruption=1")
+    config = load_config(Path(__file__).parents[2] / "train" / "configs" / "tiny.yaml", steps)
+    cache = FrameCache(tmp_path / "frames")
+    paths = [
+        pretrain(config, miniature, tmp_path / name, resume=False, cache=kept)
+        for name, kept in (("plain", None), ("kept", cache), ("again", cache))
+    ]
+    plain, *others = (load_checkpoint(path) for path in paths)
+    assert len(list((tmp_path / "frames").glob("??/*.safetensors"))) == 9
+    for other in others:
+        assert all(value.equal(other[name]) for name, value in plain.items())

@@ -91,7 +91,8 @@ def made(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     run, bundle = folder / "run", folder / "models" / "tiny"
     common = ["--config", "train/configs/tiny.yaml", "--data", data]
-    invoke("pretrain", *common, "--out", run)
+    invoke("pretrain", *common, "--out", run / "first", "--set", "pretrain.steps=3")
+    invoke("pretrain", *common, "--out", run, "--from", run / "first" / "base.pt")
     invoke("finetune", *common, "--out", run, "--resume")
     invoke("finetune", *common, "--out", run, "--adapter", "rain", "--set", "seed=5", "--set", "finetune.steps=2")
     invoke("export", *common, "--out", run, "--bundle", bundle)
@@ -115,7 +116,10 @@ def test_recipe_makes_a_bundle(data, made):
     assert metrics["subsets"].keys() == SUBSETS.keys()
     assert metrics["subsets"]["all"] == {"map": metrics["map"], "nds": metrics["nds"]}
     assert metrics["conditions"].keys() == {"fog=50", "pointsreducing/3"}
-    assert loaded.manifest.provenance["stages"]["pretrain"]["steps"] == 4
+    stages = loaded.manifest.provenance["stages"]
+    assert {name: stage["steps"] for name, stage in stages.items()} == {
+        "pretrain, first round": 3, "pretrain": 4, "finetune": 4
+    }  # fmt: skip
     card = (bundle / "MODEL_CARD.md").read_text()
     for text in ("simulated", "| no lidar |", "| fog=50 |", "velocity error (mAVE)", "mAP by distance"):
         assert text in card

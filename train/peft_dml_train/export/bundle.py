@@ -29,6 +29,10 @@ from peft_dml_train.loop.stages import DEFAULT_ADAPTER, adapter_folder, finetune
 log = logging.getLogger(__name__)
 PARITY_FRAMES = 2
 VERSION = "0.1.0"
+FIRST_ROUND = "first"
+"""Folder in a run that holds an earlier pretraining whose weights it began with; train/recipes/demo.sh makes it."""
+NOTE = "note.txt"
+"""File in a run with what else its model card has to tell."""
 IMPORTED = "LiDAR encoder and image backbone from public weights, then trained; not distributed"
 DESCRIPTION = "PEFT-DML on simulated data: LiDAR, camera, radar, IMU, GNSS to 3D boxes, for any subset of sensors."
 
@@ -114,9 +118,13 @@ def _manifest(config: TrainConfig, data: Path, run: Path, adapter: str, name: st
 
 def _provenance(config: TrainConfig, data: Path, run: Path, adapter: str) -> dict[str, Any]:
     stages = {}
-    for stage, folder in (("pretrain", run / "pretrain"), ("finetune", finetune_folder(run, adapter))):
-        last = load_checkpoint(folder / "last.pt")
-        stages[stage] = {"steps": last["step"], "minutes": round(last["elapsed_s"] / 60, 1)}
+    folders = {"pretrain, first round": run / FIRST_ROUND / "pretrain", "pretrain": run / "pretrain"}
+    folders["finetune"] = finetune_folder(run, adapter)
+    for stage, folder in folders.items():
+        if stage in {"pretrain", "finetune"} or (folder / "last.pt").is_file():
+            last = load_checkpoint(folder / "last.pt")
+            stages[stage] = {"steps": last["step"], "minutes": round(last["elapsed_s"] / 60, 1)}
+    note = {"note": (run / NOTE).read_text().strip()} if (run / NOTE).is_file() else {}
     about = next(iter(sorted(data.glob("*/simulate.json"))), data / "simulate.json")
     simulated = about.is_file()
     return {
@@ -129,6 +137,7 @@ def _provenance(config: TrainConfig, data: Path, run: Path, adapter: str) -> dic
         "stages": stages,
         "command": f"train/recipes/{'demo' if adapter == DEFAULT_ADAPTER else adapter}.sh",
         "config": config.model_dump(mode="json", exclude={"spec"}),
+        **note,
     }
 
 
