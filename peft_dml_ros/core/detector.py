@@ -107,7 +107,7 @@ class Detector:
             inputs, cameras = self._look(snapshot)
         boxes, gate = Boxes3D.empty(), np.zeros(len(MODALITIES), dtype=np.float32)
         if any(m in inputs.feeds for m in DETECTING):
-            if cameras:
+            if cameras and "camera" in inputs.feeds:
                 self._take_cameras(cameras, clock)
             latents = self._encode(inputs, clock)
             with clock("fusion"):

@@ -91,6 +91,7 @@ def test_an_encoder_whose_inputs_stay_is_not_run_again(detector):
 
 def test_every_stage_is_timed(detector):
     assert set(detector(full_snapshot()).stages_ms) == {"inputs", *MODALITIES, "fusion", "decode"}
+    assert "camera" not in detector(full_snapshot().without("camera")).stages_ms
 
 
 def test_cameras_beside_the_other_inputs_change_no_box_and_run_once(detector):
