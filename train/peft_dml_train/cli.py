@@ -15,6 +15,7 @@ from peft_dml_train.cli_experiments import register
 
 if TYPE_CHECKING:
     from peft_dml_train.config import TrainConfig
+    from peft_dml_train.data.cache import FrameCache
 
 FILE_WIDTH = 130
 """Columns of tables that go to a file or a pipe."""
@@ -38,6 +39,10 @@ DeviceOption = Annotated[Device, typer.Option("--device", help="cpu or cuda")]
 AdapterOption = Annotated[str, typer.Option("--adapter", help="Name, where a base has several adapters, e.g. rain")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32, fp16 or int8, inside the graphs")]
 BundleOption = Annotated[Path, typer.Option("--bundle", help="Folder of the bundle")]
+CacheOption = Annotated[
+    Path | None, typer.Option("--cache", help="Folder that keeps prepared frames on disk; without it, in memory")
+]
+CacheGbOption = Annotated[float, typer.Option("--cache-gb", min=0.001, help="Size of that folder at most")]
 SplitOption = Annotated[
     list[str] | None, typer.Option("--split", help="Splits or scenes; the recipe's test split if none")
 ]
@@ -58,6 +63,12 @@ def _recipe(config: Path | None, overrides: list[str] | None = None) -> Iterator
         raise typer.Exit(1) from None
 
 
+def _cache(folder: Path | None, size_gb: float) -> FrameCache | None:
+    from peft_dml_train.data.cache import FrameCache
+
+    return FrameCache(folder, size_gb) if folder else None
+
+
 def _train(stage: str, config: Path | None, overrides: list[str] | None, **options: Any) -> None:
     with _recipe(config, overrides) as recipe:
         from peft_dml_train.loop import stages
@@ -74,9 +85,12 @@ def pretrain(
     resume: ResumeOption = False,
     device: DeviceOption = Device.cpu,
     start: Annotated[Path | None, typer.Option("--from", help="Weights to begin with, e.g. imported ones")] = None,
+    cache: CacheOption = None,
+    cache_gb: CacheGbOption = 20.0,
 ) -> None:
     """Train all weights on the source scenes."""
-    _train("pretrain", config, overrides, data=data, out=out, resume=resume, device=device.value, start=start)
+    options = {"start": start, "cache": _cache(cache, cache_gb)}
+    _train("pretrain", config, overrides, data=data, out=out, resume=resume, device=device.value, **options)
 
 
 @app.command()
@@ -89,9 +103,11 @@ def finetune(
     device: DeviceOption = Device.cpu,
     adapter: AdapterOption = "default",
     start: Annotated[str, typer.Option("--from", help="Adapter of this run to go on from, e.g. default")] = "",
+    cache: CacheOption = None,
+    cache_gb: CacheGbOption = 20.0,
 ) -> None:
     """Train less than 10 % of the parameters on the target scenes; the encoders stay frozen."""
-    options = {"adapter": adapter, "start": start}
+    options = {"adapter": adapter, "start": start, "cache": _cache(cache, cache_gb)}
     _train("finetune", config, overrides, data=data, out=out, resume=resume, device=device.value, **options)
 
 
@@ -168,6 +184,8 @@ def evaluate(
     engine: Annotated[str, typer.Option(help="What runs the graphs, e.g. onnxruntime-cuda")] = "onnxruntime",
     config: ConfigOption = None,
     overrides: SetOption = None,
+    cache: CacheOption = None,
+    cache_gb: CacheGbOption = 20.0,
 ) -> None:
     """Score a bundle with nuscenes-devkit's own detection evaluation, for any subset of sensors in any weather."""
     with _recipe(config, overrides) as recipe:
@@ -183,7 +201,8 @@ def evaluate(
         refuse_other_classes(load_bundle(bundle), recipe.spec.classes, f"recipe {config or recipe.name}")
         subsets = {sensors: parse_sensors(sensors)} if sensors else SUBSETS
         conditions = parse_conditions(weather or (), corruption or (), severity or ())
-        scores = evaluate_bundle(bundle, data, tuple(split or recipe.splits.test), subsets, out, conditions, engine)
+        scenes, kept = tuple(split or recipe.splits.test), _cache(cache, cache_gb)
+        scores = evaluate_bundle(bundle, data, scenes, subsets, out, conditions, engine, kept)
         save_plots(scores, out / "plots")
         if record:
             record_metrics(bundle, scores)

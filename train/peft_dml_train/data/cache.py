@@ -40,6 +40,8 @@ ROWS = ("mask", "age_s", "completeness", "quality")
 BOXES = tuple(f.name for f in fields(Boxes3D) if f.name != "ids")
 DEFAULT_GB = 20.0
 KEPT_SHARE = 0.8
+COUNT_EVERY = 200
+"""Files written between two looks at the size of the folder."""
 
 
 def short_digest(*content: object) -> str:
@@ -85,6 +87,7 @@ class FrameCache:
     folder: Path
     most_gb: float = DEFAULT_GB
     _size: int = -1
+    _written: int = 0
     _tables: dict[str, dict[str, AnyArray]] = field(default_factory=dict)
 
     @staticmethod
@@ -188,7 +191,10 @@ class FrameCache:
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
-        self._size = self._size + size if self._size >= 0 else sum(s for _, s, _ in self._files())
+        # Other processes write too: now and then all files are counted.
+        self._written += 1
+        counted = self._size >= 0 and self._written % COUNT_EVERY
+        self._size = self._size + size if counted else sum(s for _, s, _ in self._files())
         if self._size > 1e9 * self.most_gb:
             self._shrink()
 

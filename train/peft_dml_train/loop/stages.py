@@ -16,6 +16,7 @@ from peft_dml_ros.core.errors import ConfigError
 from peft_dml_train.adapters.lora import adapt, freeze, load_adapter, parameter_counts, save_adapter, train_mode
 from peft_dml_train.config import StageConfig, TrainConfig
 from peft_dml_train.data.batch import BatchStream
+from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.data.dataset import load_frames, load_harmed
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
 from peft_dml_train.loop.parallel import rank, run_parallel, world_size
@@ -44,7 +45,14 @@ def set_threads(config: TrainConfig) -> None:
 
 
 def pretrain(
-    config: TrainConfig, data: Path, out: Path, *, resume: bool, device: str = "cpu", start: Path | None = None
+    config: TrainConfig,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool,
+    device: str = "cpu",
+    start: Path | None = None,
+    cache: FrameCache | None = None,
 ) -> Path:
     """Train encoders, projections, fusion and head on the source scenes.
 
@@ -55,6 +63,7 @@ def pretrain(
         resume: Carry on from the last checkpoint.
         device: cpu or cuda.
         start: Weights to begin with, e.g. imported ones; random ones without it.
+        cache: Keeps prepared frames on disk; without it each process holds its frames in memory.
 
     Returns:
         Weights file of the base network.
@@ -65,16 +74,23 @@ def pretrain(
     if config.pretrain.frozen and start is None:
         msg = f"pretrain.frozen keeps {', '.join(config.pretrain.frozen)} as given: give weights with --from"
         raise ConfigError(msg)
-    run_parallel(_pretrain, config.processes, config, data, out, resume, device, start)
+    run_parallel(_pretrain, config.processes, config, data, out, resume, device, start, cache)
     return out / "base.pt"
 
 
-def _stream(config: TrainConfig, stage: StageConfig, splits: tuple[str, ...], data: Path, seed: int) -> BatchStream:
+def _stream(
+    config: TrainConfig,
+    stage: StageConfig,
+    splits: tuple[str, ...],
+    data: Path,
+    seed: int,
+    cache: FrameCache | None = None,
+) -> BatchStream:
     """Every process holds its own part of the frames."""
     share, mine = slice(rank(), None, world_size()), seed + 1000 * rank()
-    frames = load_frames(data, splits, config.spec, share, stage.weather, mine)
+    frames = load_frames(data, splits, config.spec, share, stage.weather, mine, cache)
     portion = config.dropout.harmed_portion if config.dropout.corruption and not stage.weather else 0.0
-    spoilt = load_harmed(data, splits, config.spec, share, portion, mine) if portion else []
+    spoilt = load_harmed(data, splits, config.spec, share, portion, mine, cache) if portion else []
     return BatchStream(frames, config, stage, seed=mine, harmed=spoilt)
 
 
@@ -85,6 +101,7 @@ def _pretrain(
     resume: bool,  # noqa: FBT001
     device: str,
     start: Path | None,
+    cache: FrameCache | None,
 ) -> None:
     start_logging()
     set_threads(config)
@@ -96,7 +113,7 @@ def _pretrain(
     trainer = Trainer(config, config.pretrain, network, out / "pretrain", partial(train_mode, frozen=frozen), device)
     if resume:
         trainer.resume()
-    trainer.run(_stream(config, config.pretrain, config.splits.train, data, config.seed))
+    trainer.run(_stream(config, config.pretrain, config.splits.train, data, config.seed, cache))
     if not rank():
         save_checkpoint(out / "base.pt", network.state_dict())
 
@@ -149,6 +166,7 @@ def finetune(
     device: str = "cpu",
     adapter: str = DEFAULT_ADAPTER,
     start: str = "",
+    cache: FrameCache | None = None,
 ) -> Path:
     """Train low-rank and bottleneck adapters, projections, fusion and head on the target scenes.
 
@@ -160,6 +178,7 @@ def finetune(
         device: cpu or cuda.
         adapter: Its name, where the base gets more than one.
         start: Name of a trained adapter of this run to go on from; a new one without it.
+        cache: As in `pretrain`.
 
     Returns:
         Folder of the adapter, in peft's format.
@@ -176,7 +195,7 @@ def finetune(
     if counts["share"] >= MOST_TRAINED:
         msg = f"the fine-tuning would train {counts['share']:.1%} of all parameters; lower adapters.rank"
         raise ConfigError(msg)
-    run_parallel(_finetune, config.processes, config, data, out, resume, device, adapter, start)
+    run_parallel(_finetune, config.processes, config, data, out, resume, device, adapter, start, cache)
     (out / "parameters.json").write_text(json.dumps(counts, indent=1) + "\n")
     return adapter_folder(out, adapter)
 
@@ -189,6 +208,7 @@ def _finetune(
     device: str,
     adapter: str,
     start: str,
+    cache: FrameCache | None,
 ) -> None:
     start_logging()
     set_threads(config)
@@ -198,7 +218,7 @@ def _finetune(
     trainer = Trainer(config, config.finetune, network, finetune_folder(out, adapter), train_mode, device)
     if resume:
         trainer.resume()
-    trainer.run(_stream(config, config.finetune, config.splits.finetune, data, config.seed + 1))
+    trainer.run(_stream(config, config.finetune, config.splits.finetune, data, config.seed + 1, cache))
     if not rank():
         save_adapter(adapted, adapter_folder(out, adapter))
 
