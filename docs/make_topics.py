@@ -26,8 +26,9 @@ Parameters may say otherwise, by the topic's full name:
 A radar may publish `radar_msgs/RadarScan` instead of a cloud, on the same topic: the node listens to whichever type is
 published, and `autodetect` finds both. Such returns know their Doppler speed only: the node finds the radar's own
 velocity from the returns themselves, most of which are of things that stand still, and takes it out; where too few
-agree, all are taken to stand. The amplitude counts as the radar cross section in dBsm. `radar_msgs` comes from the ROS
-distribution (`ros-jazzy-radar-msgs`) or from `python interfaces/build.py`; without it, the log names the package.
+agree, all are taken to stand, and in a queue where most returns are of vehicles that move alike, these are. The
+amplitude counts as the radar cross section in dBsm. `radar_msgs` comes from the ROS distribution
+(`ros-jazzy-radar-msgs`) or from `python interfaces/build.py`; without it, the log names the package.
 
 """
 OUTPUTS = """
