@@ -346,6 +346,19 @@ def test_networks_are_shared_between_cells(invoke):
 
 
 @pytest.mark.slow
+def test_the_queue_runs_on_two_cores_and_reads_frames_once(invoke):
+    told = invoke("evidence", "peft", "full", "head", more=["--jobs", "2"])
+    for cell in ("peft", "full", "head"):
+        assert f"ranks/{cell}.tiny.s7.json" in told
+        assert (invoke.results / "ranks" / f"{cell}.tiny.s7.json").is_file()
+    frames = {p: p.stat().st_ino for p in (invoke.runs / "frames").glob("??/*.safetensors")}
+    assert frames
+    assert "done" in invoke("evidence", "peft", more=["--jobs", "2", "--set", "finetune.steps=1"])
+    assert {p: p.stat().st_ino for p in (invoke.runs / "frames").glob("??/*.safetensors")} == frames
+    invoke("evidence", "peeft", fails=True)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "cells"),
     [

@@ -146,3 +146,18 @@ def test_what_was_not_run_is_one_line_and_long_tables_are_folded(write):
     assert "<summary>All 31 rows</summary>" in text
     # A section with one figure is shown.
     assert text.count("### What holds\n\n| claim") == 1
+
+
+def test_a_baseline_that_finds_nothing_is_beaten_and_nothing_over_nothing_is_no_claim(write):
+    write_key_rows(write)
+    for seed in KEY_SEEDS:
+        write("baselines", "zero_filled", seed, {"clear": {"no lidar": figures(0.0)}})
+    for m in ("lidar", "camera", "radar"):
+        for name in ZERO_SHOT_CLASSES:
+            for suffix, ap in (("", 0.004), ("_without_metric_loss", 0.0)):
+                by_one = {"clear": {f"{m} only": figures(0.2, **{name: ap})}}
+                write("zero-shot", f"{m}_{name}{suffix}", 7, by_one)
+    found = {t.claim: t for t in targets(load(write.folder)[0])}
+    beaten = found["No-LiDAR NDS, times the zero-filled baseline's"]
+    assert (beaten.found, beaten.verdict) == (float("inf"), "holds")
+    assert "too weak" in found["Zero-shot AP with the metric loss, times that without"].verdict

@@ -113,8 +113,8 @@ def _run(name: str, setting: Setting, chosen: list[str], jobs: int, seeds: int, 
     failed = False
     try:
         if name == "evidence":
-            pairs = [(c, s) for c, s in by_importance() if s in c.seeds[: seeds or None]]
-            pairs = [(c, s) for c, s in pairs if not chosen or c.name in chosen]
+            wanted = choose([c for c, _ in by_importance()], chosen)
+            pairs = [(c, s) for c, s in by_importance() if c in wanted and s in c.seeds[: seeds or None]]
         else:
             pairs = [(c, s) for c in choose(COMMANDS[name](), chosen) for s in c.seeds[: seeds or None]]
         if show:

@@ -88,6 +88,7 @@ class FrameCache:
     most_gb: float = DEFAULT_GB
     _size: int = -1
     _written: int = 0
+    _told: bool = False
     _tables: dict[str, dict[str, AnyArray]] = field(default_factory=dict)
 
     @staticmethod
@@ -207,6 +208,11 @@ class FrameCache:
 
     def _shrink(self) -> None:
         files = sorted(self._files())
+        if not self._told:
+            log.warning(
+                "%s holds %g GB: frames unused for long go; a larger --cache-gb keeps them", self.folder, self.most_gb
+            )
+            self._told = True
         self._size = sum(size for _, size, _ in files)
         while files and self._size > KEPT_SHARE * 1e9 * self.most_gb:
             _, size, path = files.pop(0)

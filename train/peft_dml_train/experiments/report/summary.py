@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
@@ -16,6 +17,9 @@ NO_LIDAR = "camera+radar+imu+gnss"
 NO_CAMERA = "lidar+radar+imu+gnss"
 LEAST_NDS = 0.1
 """Of the complete network: below it, ratios are noise."""
+
+LEAST_AP = 0.01
+"""Of the zero-shot pairs, likewise."""
 
 KEYS = (
     "seeds",
@@ -110,7 +114,10 @@ def fullest(all_results: list[Results]) -> Results | None:
 
 
 def _ratio(above: Figure | None, below: Figure | None) -> float | None:
-    return above.value / below.value if above and below and below.value else None
+    """One figure over another; infinite over nothing, and none where either is missing or both are nothing."""
+    if above is None or below is None or not (above.value or below.value):
+        return None
+    return above.value / below.value if below.value else math.inf
 
 
 def targets(results: Results) -> list[Target]:
@@ -121,6 +128,7 @@ def targets(results: Results) -> list[Target]:
         return ", ".join("not run" if (figure := f[key]) is None else figure.text() for key in keys)
 
     weak = any((figure := f[key]) is not None and figure.value < LEAST_NDS for key in ("nds_full", "nds_full_finetune"))
+    nothing = (pairs := f["zero_shot_ap"]) is not None and pairs.value < LEAST_AP
     lift = _ratio(f["zero_shot_ap"], f["zero_shot_ap_without_metric_loss"])
     found = [
         Target(
@@ -150,6 +158,7 @@ def targets(results: Results) -> list[Target]:
             1.20,
             lift,
             texts("zero_shot_ap", "zero_shot_ap_without_metric_loss"),
+            weak=nothing,
         ),
     ]
-    return [replace(target, weak=weak) for target in found]
+    return [replace(target, weak=weak or target.weak) for target in found]
