@@ -56,7 +56,7 @@ class Offline:
     def __init__(self, params: PerceptionParams, rig: Rig, sensors: tuple[str, ...]) -> None:
         self.bundle: Bundle = load_bundle(params.bundle, params.trusted_key)
         engines = load_engines(self.bundle, params.engine, params.threads)
-        self._detector = Detector(self.bundle, rig, engines, params.detection, max(1, params.threads))
+        self._detector = Detector(self.bundle, rig, engines, params.detection, params.threads)
         self._detector.warm_up()
         self._sync = Synchroniser(params, sensors)
         self._rig, self._sensors = rig, frozenset(sensors)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -76,7 +77,8 @@ class Detector:
         rig: Sensors with their mounting.
         engines: One per graph of the bundle.
         params: Threshold, number of boxes, suppression.
-        threads: Image decoders; with more than one, cameras are encoded while the other inputs are made.
+        threads: Image decoders, 0 takes one per core; with more than one, cameras are encoded while the other inputs
+            are made.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Detector:
     ) -> None:
         self.bundle, self.rig, self.params = bundle, rig, params or DetectionParams()
         self._engines = engines
+        threads = threads or os.cpu_count() or 1
         self._assemble = InputAssembler(bundle.spec, rig, threads)
         self._beside = CamerasBeside(self._assemble, engines["camera"]) if threads > 1 else None
         self._fed: dict[Modality, dict[str, AnyArray]] = {}

@@ -73,4 +73,4 @@ class Pipeline:
             self._detector = self._make(self._detector.rig)
 
     def _make(self, rig: Rig) -> Detector:
-        return Detector(self.bundle, rig, self._engines, self._params.detection, max(1, self._params.threads))
+        return Detector(self.bundle, rig, self._engines, self._params.detection, self._params.threads)

@@ -106,6 +106,13 @@ def test_cameras_beside_the_other_inputs_change_no_box_and_run_once(detector):
     np.testing.assert_array_equal(found.gate, wanted.gate)
 
 
+@pytest.mark.parametrize(("threads", "beside"), [(0, True), (1, False), (2, True)])
+def test_no_threads_named_takes_one_per_core(detector, monkeypatch, threads, beside):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    made = Detector(detector.bundle, scenes.rig(), detector._engines, threads=threads)
+    assert (made._beside is not None) is beside
+
+
 def test_a_damaged_picture_beside_is_counted_and_the_others_are_used(detector):
     good = full_snapshot()
     detector(good)
