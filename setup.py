@@ -50,6 +50,7 @@ setup(
         *tree("launch"),
         *tree("config"),
         *tree("models/demo"),
+        *tree("models/demo_rain"),
     ],
     entry_points={
         "console_scripts": [

@@ -30,6 +30,13 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
+class Storage(str, Enum):
+    """How weights lie in a file."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+
+
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML recipe; defaults where it says nothing")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override, e.g. pretrain.steps=100; repeatable")]
 DataOption = Annotated[Path, typer.Option("--data", help="nuScenes folder, real or simulated")]
@@ -139,13 +146,14 @@ def export(
     overrides: SetOption = None,
     adapter: AdapterOption = "default",
     precision: PrecisionOption = "fp32",
+    weights: Annotated[Storage, typer.Option(help="fp16 takes half the space; both compute in fp32")] = Storage.fp32,
 ) -> None:
     """Merge an adapter, write the ONNX bundle, calibrate it on the validation scenes."""
     with _recipe(config, overrides) as recipe:
         from peft_dml_train.export.bundle import export_bundle
         from peft_dml_train.export.precision import convert_bundle
 
-        export_bundle(recipe, data, out, bundle, adapter)
+        export_bundle(recipe, data, out, bundle, adapter, weights.value)
         if precision != "fp32":
             convert_bundle(bundle, precision, bundle, data, recipe.splits.val)
         typer.echo(bundle)

@@ -130,7 +130,7 @@ class StageConfig(Section):
     paste: float = Field(0.1, description="Share of samples with pasted objects; these have no camera")
     pasted: int = Field(8, gt=0, description="Objects that are tried in such a sample")
     balance: float = Field(0.5, ge=0, le=1, description="0: every frame as often; 1: every class as often")
-    frozen: tuple[str, ...] = Field((), description="Parts that keep the weights given by --from; pretraining only")
+    frozen: tuple[str, ...] = Field((), description="Parts that keep the weights given by --from")
     weather: tuple[str, ...] = Field((), description="Each frame is seen in one of these, e.g. [rain=10, rain=25]")
 
 

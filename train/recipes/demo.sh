@@ -21,6 +21,8 @@ fi
 [ -f "$RUN/first/base.pt" ] || peft-dml-train pretrain --config "$CONFIG" --data "$DATA" --out "$RUN/first" --resume
 [ -f "$RUN/base.pt" ] || peft-dml-train pretrain --config "$CONFIG" --data "$DATA" --out "$RUN" --resume \
   --from "$RUN/first/base.pt" --set pretrain.minutes=40 --set pretrain.rate=0.0015
-[ -d "$RUN/adapter" ] || peft-dml-train finetune --config "$CONFIG" --data "$DATA" --out "$RUN" --resume
-peft-dml-train export --config "$CONFIG" --data "$DATA" --out "$RUN" --bundle models/demo
+# A third of the scenes will do, and weather on six pictures takes a second a frame.
+[ -d "$RUN/adapter" ] || peft-dml-train finetune --config "$CONFIG" --data "$DATA" --out "$RUN" --resume \
+  --set "splits.finetune=[scene-53, scene-54]"
+peft-dml-train export --config "$CONFIG" --data "$DATA" --out "$RUN" --bundle models/demo --weights fp16
 peft-dml-train evaluate --config "$CONFIG" --data "$DATA" --bundle models/demo --out "$RUN/evaluation" --record

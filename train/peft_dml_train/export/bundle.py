@@ -8,11 +8,11 @@ import logging
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from peft_dml_ros.core.bundle import CALIBRATION, GraphInfo, Manifest, TensorInfo, load_bundle, write_manifest
 from peft_dml_ros.core.spec import ModelSpec, graph_inputs, graph_outputs
-from peft_dml_train.adapters.lora import merge, weights_digest
+from peft_dml_train.adapters.lora import ADAPTER_FILES, merge, weights_digest
 from peft_dml_train.config import TrainConfig
 from peft_dml_train.evaluation.calibration import calibrate_bundle
 from peft_dml_train.evaluation.conditions import CLEAR
@@ -22,6 +22,7 @@ from peft_dml_train.export.card import write_card
 from peft_dml_train.export.graphs import export_graphs
 from peft_dml_train.export.parity import parity
 from peft_dml_train.export.precision import calibration_frames
+from peft_dml_train.export.storage import pack_files
 from peft_dml_train.export.subset_parity import subset_parity
 from peft_dml_train.loop.checkpoint import load_checkpoint
 from peft_dml_train.loop.stages import DEFAULT_ADAPTER, adapter_folder, finetune_folder, load_adapted, set_threads
@@ -50,7 +51,14 @@ def graph_infos(spec: ModelSpec) -> dict[str, GraphInfo]:
     }
 
 
-def export_bundle(config: TrainConfig, data: Path, run: Path, folder: Path, adapter: str = DEFAULT_ADAPTER) -> Path:
+def export_bundle(
+    config: TrainConfig,
+    data: Path,
+    run: Path,
+    folder: Path,
+    adapter: str = DEFAULT_ADAPTER,
+    weights: Literal["fp32", "fp16"] = "fp32",
+) -> Path:
     """Merge, export, check against the network, calibrate on the validation scenes, write manifest and card.
 
     Args:
@@ -59,6 +67,7 @@ def export_bundle(config: TrainConfig, data: Path, run: Path, folder: Path, adap
         run: Folder of the training run (base.pt, adapter/, adapters/<name>/).
         folder: The bundle; replaced as a whole.
         adapter: Which of the base's adapters.
+        weights: How they are stored; see `export.storage`.
 
     Returns:
         The bundle's folder.
@@ -69,11 +78,13 @@ def export_bundle(config: TrainConfig, data: Path, run: Path, folder: Path, adap
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
         work = Path(temporary) / folder.name
         paths = export_graphs(network, work)
+        shutil.copytree(adapter_folder(run, adapter), work / "adapter")
+        if weights == "fp16":
+            pack_files(paths, work / "adapter" / ADAPTER_FILES[1])
         differences = parity(network, paths)
         frames = calibration_frames(config.spec, data, config.splits.val, PARITY_FRAMES)
         differences["all subsets, on frames"] = subset_parity(network, paths, frames)
         log.info("network and graphs differ by at most %.1e", max(differences.values()))
-        shutil.copytree(adapter_folder(run, adapter), work / "adapter")
         manifest = _manifest(config, data, run, adapter, folder.name)
         manifest = manifest.model_copy(update={"metrics": {"onnx_parity": differences}})
         # The calibration runs the bundle, so there must be one that loads before it.

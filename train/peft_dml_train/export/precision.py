@@ -27,6 +27,7 @@ from peft_dml_train.export.card import write_card
 from peft_dml_train.export.half import to_fp16
 from peft_dml_train.export.operators import operator_problems
 from peft_dml_train.export.quantise import Feeds, quantise_graph
+from peft_dml_train.export.storage import unpack
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ def _variant(
         work = Path(temporary) / out.name
         shutil.copytree(source.path, work)
         for graph, info in source.manifest.graphs.items():
-            onnx.save(_checked(graph, convert(graph, onnx.load(work / info.file))), work / info.file)
+            onnx.save(_checked(graph, convert(graph, unpack(onnx.load(work / info.file)))), work / info.file)
         origin = {"precision": {"from": dict(source.manifest.files), **about}}
         changes = {"precision": precision, "provenance": {**source.manifest.provenance, **origin}}
         # Figures that were measured with other graphs do not hold for these.

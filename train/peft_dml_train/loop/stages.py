@@ -184,8 +184,12 @@ def finetune(
         Folder of the adapter, in peft's format.
 
     Raises:
-        ConfigError: the adapters would train a tenth of the parameters or more.
+        ConfigError: the adapters would train a tenth of the parameters or more, or parts are to stay frozen that
+            nothing gives.
     """
+    if config.finetune.frozen and not start:
+        msg = f"finetune.frozen keeps {', '.join(config.finetune.frozen)} of another adapter: name it with --from"
+        raise ConfigError(msg)
     counts = parameter_counts(adapt(new_network(config), config.adapters).get_base_model())
     log.info(
         "trained: %s of %s parameters (%.1f %%); without projections, fusion and head: %.1f %%",
@@ -215,6 +219,7 @@ def _finetune(
     base = load_base(config, out)
     adapted = load_adapter(base, adapter_folder(out, start), trainable=True) if start else adapt(base, config.adapters)
     network = adapted.get_base_model()
+    freeze(network, config.finetune.frozen)
     trainer = Trainer(config, config.finetune, network, finetune_folder(out, adapter), train_mode, device)
     if resume:
         trainer.resume()
