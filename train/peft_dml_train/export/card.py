@@ -21,23 +21,25 @@ ALWAYS = """\
   on a real keyframe as it is.
 - One simulated rig. Other mountings work in principle, since calibration is an input, but were never trained on.
 - Without LiDAR, heights and distances of far objects are guesses: see the distances in the table by threshold.
-- Radar alone sees moving and metallic things; pedestrians and cones are mostly missed.
 - Classes with few test objects (the table gives the numbers) have figures that say little.
 - It is a demonstration, not a safety component."""
 
 
 def _failures(test: dict[str, Any]) -> list[str]:
     lines = []
+    for name in (name for name in test if name in {"all", "camera only", "radar only"}):
+        seen = [c for c in CLASSES if test[name]["objects"][c] >= MANY]
+        weak = [c for c in seen if test[name]["ap"][c]["2.0"] < WEAK]
+        if weak:
+            with_ = {"all": "with all sensors", "camera only": "with cameras alone", "radar only": "with radar alone"}
+            lines.append(f"- AP at 2 m below {WEAK} {with_[name]}: {', '.join(weak)}.")
     for m in (m for name, m in test.items() if name == "all"):
         if m["tp_errors"]["orient_err"] > MUCH["orient_err"]:
             lines.append(
-                f"- Headings are hardly learnt (mAOE {m['tp_errors']['orient_err']:.2f}): boxes may lie askew."
+                f"- Headings are weak (mAOE {m['tp_errors']['orient_err']:.2f} rad): boxes may lie askew or backwards."
             )
         if m["tp_errors"]["vel_err"] > MUCH["vel_err"]:
             lines.append(f"- Velocities are off by {m['tp_errors']['vel_err']:.1f} m/s in the mean (mAVE).")
-        weak = [c for c in CLASSES if m["objects"][c] >= MANY and m["ap"][c]["2.0"] < WEAK]
-        if weak:
-            lines.append(f"- AP at 2 m below {WEAK} with all sensors: {', '.join(weak)}.")
     return [*lines, ALWAYS]
 
 
