@@ -53,14 +53,15 @@ def soak(bench: Bench, minutes: float, seed: int) -> dict[str, Any]:
     slope = slope_per_min(memory)
     p99 = [percentiles([f.work_ms for f in frames]).get("p99", float("nan")) for frames in (first, last)]
     ratio = p99[1] / p99[0]
+    faults = sum(len(phase.variants) for phase in phases)
     return {
-        "words": f"{whole} minutes, {len(phases)} faults: memory {slope:+.2f} MB a minute, p99 {p99[0]:.0f} ms in the "
+        "words": f"{whole} minutes, {faults} faults: memory {slope:+.2f} MB a minute, p99 {p99[0]:.0f} ms in the "
         f"first minute, {p99[1]:.0f} ms in the last",
         "crashes": crashes,
         "frames_unaccounted": frames_unaccounted(seen),
         "messages_unaccounted": messages_unaccounted(seen),
         "minutes": whole,
-        "faults": sum(len(phase.variants) for phase in phases),
+        "faults": faults,
         "frames": len(seen.frames),
         "rss_mb_per_min": round(slope, 3),
         "rss_mb_curve": [round(mb, 1) for _, mb in memory[:: max(1, len(memory) // CURVE)]],
