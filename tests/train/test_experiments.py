@@ -28,8 +28,11 @@ from peft_dml_train.experiments.cells import EVERY_SUBSET, KEY_SEEDS, Cell, Pick
 from peft_dml_train.experiments.looks import parse_look
 from peft_dml_train.experiments.retrieval import recall
 from peft_dml_train.experiments.training import prepare
+from peft_dml_train.experiments.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_train.loop.stages import new_network
+from peft_dml_train.losses.alignment import UNNAMED, embed
 from peft_dml_train.losses.detection import focal
+from peft_dml_train.losses.targets import make_targets
 from peft_dml_train.network import make_fusion
 from tests.support import scenes
 
@@ -89,7 +92,7 @@ def test_training_cells_are_those_of_the_issue():
     zero = cells_of("zero-shot")
     for m in DETECTING:
         assert f"{m}_together" in zero
-        for name in ("bus", "construction_vehicle"):
+        for name in ZERO_SHOT_CLASSES:
             withheld = zero[f"{m}_{name}"].plan.base[0]
             assert f"{m}:{name}" in withheld
             assert withheld.count(m) == 1, "no modality lacks more than one class"
@@ -118,7 +121,7 @@ def test_the_most_important_comes_first_and_nothing_is_forgotten():
     assert len(set(order)) == len(order)
     assert set(order) == {(c.command, c.name, s) for c in all_cells() if c.command != "remedies" for s in c.seeds}
     every_claim = {("robustness", "subsets"), ("ranks", "peft"), ("ranks", "full"), ("baselines", "zero_filled")}
-    every_claim |= {("zero-shot", f"lidar_bus{s}") for s in ("", "_without_metric_loss")}
+    every_claim |= {("zero-shot", f"lidar_{ZERO_SHOT_CLASSES[0]}{s}") for s in ("", "_without_metric_loss")}
     every_claim |= {("robustness", "multicorrupt_radar")}
     first = {entry[:2] for entry in order[: [s for *_, s in order].index(8)]}
     assert every_claim <= first, "every claim with one seed before any with more"
@@ -208,6 +211,29 @@ def test_withheld_pairs_never_meet(frames):
     assert known.sum() == 2 * len(CLASSES) - 2
     with pytest.raises(ConfigError, match="did you mean 'truck'"):
         parse_pairs(("radar:truk",))
+
+
+def test_unlabelled_pairs_meet_but_nothing_names_them(config, frames):
+    pairs = parse_pairs(("radar:truck:unlabelled",))
+    truck, radar = CLASSES.index("truck"), MODALITIES.index("radar")
+    labelled = replace(frames[0], boxes=replace(frames[0].boxes, labels=np.full(len(frames[0].boxes), truck)))
+    assert withhold(labelled, pairs, MODALITIES) is labelled
+    mask = torch.ones(1, len(MODALITIES))
+    targets = make_targets([labelled.boxes], config.spec)
+    assert targets.weight.sum() > 0
+    hidden = targets.only(learnt(mask, pairs))
+    assert hidden.weight.sum() == 0
+    assert (hidden.attribute == -1).all()
+    # Where the radar is away, the other sensors learn the class.
+    assert targets.only(learnt(mask.index_fill(1, torch.tensor(radar), 0), pairs)).weight.sum() == targets.weight.sum()
+    latents = {m: torch.zeros(1, 4, config.spec.grid.size, config.spec.grid.size) for m in DETECTING}
+    found = embed(latents, mask, targets, pairs)
+    objects = int((embed(latents, mask, targets).label == truck).sum()) // len(DETECTING)
+    assert objects > 0
+    assert (found.label == UNNAMED).sum() == objects
+    assert (found.label == truck).sum() == (len(DETECTING) - 1) * objects
+    with pytest.raises(ConfigError, match="did you mean 'unlabelled'"):
+        parse_pairs(("radar:truck:unlabeled",))
 
 
 def test_classes_that_are_not_learnt_get_no_gradient():
@@ -364,7 +390,7 @@ def test_the_queue_runs_on_two_cores_and_reads_frames_once(invoke):
     [
         ("ablate", ["no_lora", "no_cross_attention"]),
         ("ranks", ["scratch", "rank4"]),  # the others have run in the queue's test
-        ("zero-shot", ["camera_bus", "camera_bus_without_metric_loss", "retrieval"]),
+        ("zero-shot", ["camera_barrier", "camera_barrier_without_metric_loss", "retrieval"]),
         ("domains", ["weather_after_2"]),
         ("baselines", ["zero_filled", "averaging", "only_radar_camera"]),
         ("robustness", ["weather", "beams", "one_lost"]),

@@ -96,7 +96,7 @@ def test_the_summary_has_its_keys_from_the_right_cells(write):
 
 def test_a_missing_pair_or_corruption_leaves_the_mean_open(write):
     write_key_rows(write)
-    (write.folder / "zero-shot" / "radar_bus.tiny.s7.json").unlink()
+    (write.folder / "zero-shot" / "radar_barrier.tiny.s7.json").unlink()
     path = write.folder / "robustness" / "multicorrupt_radar.tiny.s7.json"
     record = json.loads(path.read_text())
     del record["scores"]["fog/2+radar"]
@@ -130,7 +130,8 @@ def test_remedies_keep_their_failures(write):
         look: {"all": figures(0.48), "no lidar": figures(0.4), "no camera": figures(0.48)} for look in REMEDY_LOOKS
     }
     write("remedies", "corruption", 7, looks)
-    write("remedies", "metric_weight", 7, {"clear": {"lidar only": figures(0.1, bus=0.5), "camera only": figures(0.1)}})
+    alone = {"lidar only": figures(0.1, traffic_cone=0.5), "camera only": figures(0.1)}
+    write("remedies", "metric_weight", 7, {"clear": alone})
     lines = remedies_table(load(write.folder)[0])
     assert "| Ours | **1.000** | - | - | 0.800 | 0.300 |" in lines
     assert "| Ours without metric loss | - | - | - | - | 0.200 |" in lines

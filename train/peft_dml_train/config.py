@@ -161,7 +161,9 @@ class TrainConfig(Section):
     splits: SplitConfig = SplitConfig()
     sensors: tuple[str, ...] = Field(MODALITIES, description="Modalities that training sees at all")
     withheld: tuple[str, ...] = Field(
-        (), description="Pairs never trained together, e.g. [radar:truck]: frames with the class lose the modality"
+        (),
+        description="Pairs never trained together, e.g. [radar:truck]: frames with the class lose the modality; "
+        "with [radar:truck:unlabelled] they keep it, and nothing that knows classes or boxes teaches it about them",
     )
 
 

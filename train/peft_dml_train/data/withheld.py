@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What training is not to see: whole modalities, or a modality together with a class."""
+"""What training is not to see: whole modalities, or a modality together with a class.
+
+A pair is withheld in one of two ways. Strictly: frames that hold the class lose the modality. Or without labels: they
+keep it, but nothing that knows classes or boxes teaches the modality about those objects.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,21 +17,38 @@ from peft_dml_ros.core.classes import CLASSES, MODALITIES
 from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_train.data.frame import Frame
 
+UNLABELLED = "unlabelled"
 
-def parse_pairs(withheld: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
-    """Modality and label of each `modality:class`.
+
+class Pair(NamedTuple):
+    """A modality and a class that are not trained together.
+
+    Attributes:
+        modality: E.g. lidar.
+        label: Of the class.
+        unlabelled: Frames of the class keep the modality, unlabelled.
+    """
+
+    modality: str
+    label: int
+    unlabelled: bool = False
+
+
+def parse_pairs(withheld: tuple[str, ...]) -> tuple[Pair, ...]:
+    """Pairs from `modality:class` or `modality:class:unlabelled`.
 
     Raises:
-        ConfigError: no such modality or class.
+        ConfigError: no such modality or class, or another third part.
     """
     pairs = []
     for text in withheld:
-        modality, _, name = text.partition(":")
-        for value, known in ((modality, MODALITIES), (name, CLASSES)):
+        modality, _, rest = text.partition(":")
+        name, _, how = rest.partition(":")
+        for value, known in ((modality, MODALITIES), (name, CLASSES), (how, ("", UNLABELLED))):
             if value not in known:
-                msg = f"withheld '{text}' is not of the form modality:class; {nearest(value, known)}"
+                msg = f"withheld '{text}' is not of the form modality:class[:{UNLABELLED}]; {nearest(value, known)}"
                 raise ConfigError(msg)
-        pairs.append((modality, CLASSES.index(name)))
+        pairs.append(Pair(modality, CLASSES.index(name), how == UNLABELLED))
     return tuple(pairs)
 
 
@@ -46,20 +68,22 @@ def without(frame: Frame, modalities: set[str]) -> Frame:
     )
 
 
-def withhold(frame: Frame, pairs: tuple[tuple[str, int], ...], sensors: tuple[str, ...]) -> Frame:
+def withhold(frame: Frame, pairs: tuple[Pair, ...], sensors: tuple[str, ...]) -> Frame:
     """A frame with the recipe's sensors only, and without the modalities that must not meet one of its classes."""
     unseen = {m for m in MODALITIES if m not in sensors}
-    return without(frame, unseen | {m for m, label in pairs if (frame.boxes.labels == label).any()})
+    strict = (pair for pair in pairs if not pair.unlabelled)
+    return without(frame, unseen | {pair.modality for pair in strict if (frame.boxes.labels == pair.label).any()})
 
 
-def learnt(mask: torch.Tensor, pairs: tuple[tuple[str, int], ...]) -> torch.Tensor | None:
+def learnt(mask: torch.Tensor, pairs: tuple[Pair, ...]) -> torch.Tensor | None:
     """(B, classes) bool, false where a sample's modalities teach nothing about a class; none where all teach all.
 
-    A frame that keeps a withheld modality holds no object of the class: it would teach that there never is one.
+    A frame that keeps a strictly withheld modality holds no object of the class: it would teach that there never is
+    one.
     """
     if not pairs:
         return None
     known = torch.ones(len(mask), len(CLASSES), dtype=torch.bool, device=mask.device)
-    for modality, label in pairs:
+    for modality, label, _ in pairs:
         known[:, label] &= mask[:, MODALITIES.index(modality)] == 0
     return known

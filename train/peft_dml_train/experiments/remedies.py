@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from peft_dml_ros.sim.corruptions import MULTICORRUPT
-from peft_dml_train.experiments.cells import MAIN_SUBSETS, TARGET_LOOKS, Cell, Plan
+from peft_dml_train.data.withheld import UNLABELLED
+from peft_dml_train.experiments.cells import MAIN_SUBSETS, NO_METRIC, TARGET_LOOKS, Cell, Plan
 from peft_dml_train.experiments.looks import WITH_RADAR
 from peft_dml_train.experiments.zero_shot import ZERO_SHOT_TOGETHER, without_pairs
 
@@ -45,8 +46,16 @@ def remedies() -> list[Cell]:
     )
     pairs = ZERO_SHOT_TOGETHER[REMEDY_PAIRS]
     alone = tuple(f"{m} only" for m, _ in pairs)
+    unlabelled = (
+        ("metric_unlabelled", "The modality meets the class unlabelled: only the loss on instances sees both", ()),
+        ("metric_unlabelled_without", "The same without metric loss", NO_METRIC),
+    )
     return [
         *(Cell("remedies", name, about, plan, MAIN_SUBSETS, TARGET_LOOKS) for name, about, plan in second),
         *(Cell("remedies", name, about, plan, MAIN_SUBSETS, REMEDY_LOOKS) for name, about, plan in harder),
         *(Cell("remedies", name, about, without_pairs(pairs, *more), alone) for name, about, more in metric),
+        *(
+            Cell("remedies", name, about, without_pairs(pairs, *more, how=f":{UNLABELLED}"), alone)
+            for name, about, more in unlabelled
+        ),
     ]

@@ -16,10 +16,14 @@ from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.miners import BatchHardMiner
 
 from peft_dml_ros.core.classes import CLASSES, DETECTING, MODALITIES
+from peft_dml_train.data.withheld import Pair
 from peft_dml_train.losses.targets import Targets
 
 MOST = 48
 """Objects that one batch contributes; empty cells are half as many."""
+
+
+UNNAMED = -1
 
 
 class Embeddings(NamedTuple):
@@ -27,7 +31,7 @@ class Embeddings(NamedTuple):
 
     Attributes:
         vectors: (N, d) unit vectors.
-        label: (N,) class; empty ground is a class of its own.
+        label: (N,) class; empty ground is a class of its own, `UNNAMED` what must not be told.
         instance: (N,) number of the object; each piece of empty ground has its own.
     """
 
@@ -36,13 +40,16 @@ class Embeddings(NamedTuple):
     instance: torch.Tensor
 
 
-def embed(latents: dict[str, torch.Tensor], mask: torch.Tensor, targets: Targets) -> Embeddings:
+def embed(
+    latents: dict[str, torch.Tensor], mask: torch.Tensor, targets: Targets, withheld: tuple[Pair, ...] = ()
+) -> Embeddings:
     """Embeddings of a batch's objects, one for each modality that a sample holds.
 
     Args:
         latents: (B, d, H, W) unit vectors of LiDAR, camera and radar.
         mask: (B, 5) availability.
         targets: Objects.
+        withheld: Modalities and classes whose embeddings bear no label.
     """
     device = mask.device
     centres = targets.central.nonzero()[:, 0]
@@ -57,7 +64,8 @@ def embed(latents: dict[str, torch.Tensor], mask: torch.Tensor, targets: Targets
     for m in DETECTING:
         seen = mask[sample, MODALITIES.index(m)] > 0
         vectors.append(latents[m].flatten(2)[sample[seen], :, cell[seen]])
-        labels.append(label[seen])
+        hidden = torch.tensor([pair.label for pair in withheld if pair.modality == m], device=device)
+        labels.append(label[seen].masked_fill(torch.isin(label[seen], hidden), UNNAMED))
         numbers.append(number[seen])
     return Embeddings(torch.cat(vectors), torch.cat(labels), torch.cat(numbers))
 

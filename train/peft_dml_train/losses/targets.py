@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import TypeAlias
 
@@ -44,6 +44,17 @@ class Targets:
     attribute: torch.Tensor
     label: torch.Tensor
     central: torch.Tensor
+
+    def only(self, taught: torch.Tensor | None) -> Targets:
+        """Without boxes and attributes of what a sample does not teach.
+
+        Args:
+            taught: (B, classes) bool from `withheld.learnt`; none where everything is taught.
+        """
+        if taught is None:
+            return self
+        kept = taught[self.sample, self.label]
+        return replace(self, weight=self.weight * kept, attribute=self.attribute.where(kept, -1))
 
     def to(self, device: torch.device | str) -> Targets:
         """The same on another device."""

@@ -12,7 +12,7 @@ from peft_dml_train.config import LossConfig
 from peft_dml_train.data.batch import Batch
 from peft_dml_train.data.frame import NO_DEPTH
 from peft_dml_train.data.withheld import learnt, parse_pairs
-from peft_dml_train.losses.alignment import AlignmentLoss, embed
+from peft_dml_train.losses.alignment import UNNAMED, AlignmentLoss, embed
 from peft_dml_train.losses.auxiliary import consistency, depth_loss, gate_loss
 from peft_dml_train.losses.detection import box_losses, focal
 from peft_dml_train.losses.targets import Targets, make_targets
@@ -71,11 +71,11 @@ class TotalLoss:
         full, dropped = passes
         parts: dict[str, torch.Tensor] = {}
         for name, detection, mask in (("full", full, batch.mask), ("dropped", dropped, batch.dropped)):
+            known = learnt(mask, self.withheld)
             if config.heatmap:
-                known = learnt(mask, self.withheld)
                 heat = focal(detection.head.heat, targets.heat, counts["objects"], known)
                 parts[f"{name}/heatmap"] = config.heatmap * heat
-            for key, value in box_losses(detection.head, targets, config, counts).items():
+            for key, value in box_losses(detection.head, targets.only(known), config, counts).items():
                 parts[f"{name}/{key}"] = getattr(config, key) * value
             if config.gate:
                 gate = gate_loss(detection.fused.gates.float(), mask, batch.quality, targets.heat)
@@ -94,9 +94,10 @@ class TotalLoss:
     def _alignment(self, batch: Batch, latents: Latents, targets: Targets) -> dict[str, torch.Tensor]:
         config, parts = self.config, {}
         if config.alignment or config.instance:
-            embeddings = embed(latents.by_modality, batch.mask, targets)
+            embeddings = embed(latents.by_modality, batch.mask, targets, self.withheld)
             if config.alignment:
-                parts["alignment"] = config.alignment * self.align(embeddings.vectors, embeddings.label)
+                named = embeddings.label != UNNAMED
+                parts["alignment"] = config.alignment * self.align(embeddings.vectors[named], embeddings.label[named])
             if config.instance:
                 parts["instance"] = config.instance * self.separate(embeddings.vectors, embeddings.instance)
         return parts

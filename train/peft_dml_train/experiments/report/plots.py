@@ -174,7 +174,7 @@ PLOTS: dict[str, tuple[Draw, str, tuple[tuple[str, str], ...]]] = {
     "multicorrupt": (draw_multicorrupt, "Resistance to MultiCorrupt's corruptions", (("robustness", "multicorrupt"),)),
     "ranks": (draw_ranks, "NDS in the target, by what the second stage trains", (("ranks", "peft"),)),
     "ablations": (draw_ablations, "NDS without a component", (("ablate", "ours"),)),
-    "zero_shot": (draw_zero_shot, "AP of pairs never trained together", (("zero-shot", "lidar_bus"),)),
+    "zero_shot": (draw_zero_shot, "AP of pairs never trained together", (("zero-shot", "lidar_together"),)),
     "embeddings": (draw_embeddings, "Object embeddings of three modalities", (("zero-shot", "retrieval"),)),
     "domains": (draw_domains, "NDS before and after adapting", (("domains", "weather_before"),)),
     "baselines": (draw_baselines, "Ours and others' fusion in the same harness", (("baselines", "zero_filled"),)),
