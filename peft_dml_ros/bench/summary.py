@@ -56,6 +56,8 @@ class Target:
 
 
 INT8: Final = "the benchmark was not given the bundle in 8 bit: --int8"
+NOT_RECORDED: Final = f"{INT8}, or one of the two was not evaluated with --record"
+NO_TRAINING: Final = "the training project is not installed: make setup-test"
 STAGES: Final = ("stretches.all.stages_ms", "stretches.all.beyond_engines_ms", "profile")
 TARGETS: Final[Mapping[str, Target]] = {
     "overhead_ratio_p50": Target(LIVE, most=1.2, profile=STAGES),
@@ -65,12 +67,8 @@ TARGETS: Final[Mapping[str, Target]] = {
     "rss_mb": Target(LIVE, most=700, profile=("memory",)),
     "rss_growth_pct": Target(LIVE, most=2.0, absolute=True, needs="the run was too short", profile=("memory",)),
     "int8_over_fp32": Target(ENGINES, most=0.65, needs=INT8, profile=("int8",)),
-    "int8_nds_loss": Target(
-        *(ENGINES, 0.5), needs=f"{INT8}, or one of the two was not evaluated with --record", profile=("int8",)
-    ),
-    "ort_over_eager": Target(
-        *(ENGINES, 0.6), needs="the training project is not installed: make setup-test", profile=("eager",)
-    ),
+    "int8_nds_loss": Target(ENGINES, most=0.5, needs=NOT_RECORDED, profile=("int8",)),
+    "ort_over_eager": Target(ENGINES, most=0.6, needs=NO_TRAINING, profile=("eager",)),
     "cloud_decode_ms": Target(ENGINES, most=0.3, profile=("hot_path.cloud_decode",)),
     "pillars_270k_ms": Target(ENGINES, most=12, profile=("hot_path.pillars_270k", "growth.points")),
     "jpeg6_ms": Target(ENGINES, most=25, profile=("hot_path.jpeg6",)),

@@ -31,11 +31,8 @@ def jpeg_damage(data: bytes) -> str:
     """
     if simplejpeg is None or not data.startswith(JPEG):
         return ""
-    try:
-        simplejpeg.decode_jpeg(data, min_height=1, min_width=1, min_factor=8, strict=True)
-    except ValueError as error:
-        return "" if _harmless(data, str(error)) else str(error)
-    return ""
+    _, complaint = _decode(data, min_height=1, min_width=1, min_factor=8)
+    return "" if _harmless(data, complaint) else complaint
 
 
 def decode_sound(data: bytes, size: tuple[int, int], colours: str = "RGB") -> UInt8Array | None:
@@ -56,20 +53,25 @@ def decode_sound(data: bytes, size: tuple[int, int], colours: str = "RGB") -> UI
     if simplejpeg is None or not data.startswith(JPEG):
         return None
     width, height = size
+    pixels, complaint = _decode(data, colorspace=colours, min_height=height, min_width=width)
+    if not _harmless(data, complaint):
+        msg = f"JPEG of {len(data)} bytes is damaged inside: {complaint}"
+        raise DataError(msg)
+    return pixels if pixels is not None and pixels.shape[:2] == (height, width) else None
+
+
+def _decode(data: bytes, **options: Any) -> tuple[UInt8Array | None, str]:
+    """Pixels, or none and what libjpeg complains of."""
     try:
-        pixels: Any = simplejpeg.decode_jpeg(data, colours, min_height=height, min_width=width, strict=True)
+        return simplejpeg.decode_jpeg(data, strict=True, **options), ""
     except ValueError as error:
-        if not _harmless(data, str(error)):
-            msg = f"JPEG of {len(data)} bytes is damaged inside: {error}"
-            raise DataError(msg) from error
-        return None
-    fits = pixels.shape[:2] == (height, width)
-    found: UInt8Array = pixels
-    return found if fits else None
+        return None, str(error)
 
 
 def _harmless(data: bytes, complaint: str) -> bool:
-    """Whether a picture is sound although libjpeg complains."""
+    """Whether a picture is sound, whatever libjpeg complains of."""
+    if not complaint:
+        return True
     extraneous = _EXTRANEOUS.search(complaint)
     if extraneous is None:
         return _HARMLESS.search(complaint) is not None

@@ -131,7 +131,7 @@ def test_types_that_a_strongly_typed_network_refuses_are_named(node, inputs, rea
 
 
 def test_a_conversion_that_tensorrt_would_refuse_makes_no_bundle(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr("peft_dml_train.export.precision.operator_problems", lambda _: ["Mul 'x' mixes types"])
+    monkeypatch.setattr("peft_dml_train.export.operators.operator_problems", lambda _: ["Mul 'x' mixes types"])
     with pytest.raises(BundleError, match="would not run in TensorRT: Mul 'x' mixes types"):
         half(exported[2], tmp_path / "half")
     assert not (tmp_path / "half").exists()

@@ -22,11 +22,14 @@ import peft_dml_train
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import AnyArray
+from peft_dml_train.data.digest import digest
 from peft_dml_train.data.frame import CameraFrame, Frame, Pillars
 
 log = logging.getLogger(__name__)
 FORMAT = 1
 """Of the files."""
+DIGITS = 20
+"""Of a file's name, and of what names are made of."""
 
 PREPARING = (
     (peft_dml_ros, ("core", "datasets", "sim/weather", "sim/corruptions")),
@@ -44,11 +47,6 @@ COUNT_EVERY = 200
 """Files written between two looks at the size of the folder."""
 
 
-def short_digest(*content: object) -> str:
-    """20 hexadecimal digits of anything that JSON can hold."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:20]
-
-
 @lru_cache(maxsize=1)
 def code_digest() -> str:
     """Of the sources that prepare frames."""
@@ -59,7 +57,7 @@ def code_digest() -> str:
             place = folder / part
             for path in sorted(place.rglob("*.py")) if place.is_dir() else (place,):
                 seen.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return seen.hexdigest()[:20]
+    return seen.hexdigest()[:DIGITS]
 
 
 def source_digest(root: Path, spec: ModelSpec) -> str:
@@ -69,7 +67,7 @@ def source_digest(root: Path, spec: ModelSpec) -> str:
     """
     tables = sorted((*root.glob("*/*.json"), *root.glob("*/scenes")))
     seen = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in tables]
-    return short_digest(code_digest(), str(root.resolve()), seen, spec.model_dump(mode="json"))
+    return digest((code_digest(), str(root.resolve()), seen, spec.model_dump(mode="json")), DIGITS)
 
 
 @dataclass
@@ -100,7 +98,7 @@ class FrameCache:
             token: Its sample.
             change: What was done to it, with severity and seed; empty for nothing.
         """
-        return short_digest(source, token, change)
+        return digest((source, token, change), DIGITS)
 
     def frame(self, key: str, make: Callable[[], Frame]) -> Frame:
         """A frame, made and kept if it was not there."""

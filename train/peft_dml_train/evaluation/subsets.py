@@ -88,25 +88,31 @@ class BundleRunner:
         self, scenes: Iterable[str], conditions: Iterable[Condition] = (CLEAR,), wanted: Container[str] | None = None
     ) -> Iterator[tuple[str, Condition, Snapshot | PreparedSnapshot]]:
         """Sample tokens and snapshots, each under every condition; only the wanted tokens, if some are named."""
-        conditions = tuple(conditions)
-        for scene in scenes if self._prepared else ():
-            before: str | None = None
-            for token in self.reader.samples(scene):
-                if wanted is None or token in wanted:
-                    for condition in conditions:
-                        yield token, condition, self._prepared.snapshot(token, before, condition)
-                before = token
-        for scene in () if self._prepared else scenes:
-            previous = None
-            for token in self.reader.samples(scene):
-                snapshot = self.reader.snapshot(token, self.bundle.spec)
-                if wanted is not None and token not in wanted:
-                    previous = snapshot
-                    continue
+        of_scene = self._kept if self._prepared else self._made
+        for scene in scenes:
+            yield from of_scene(scene, tuple(conditions), wanted)
+
+    def _made(
+        self, scene: str, conditions: tuple[Condition, ...], wanted: Container[str] | None
+    ) -> Iterator[tuple[str, Condition, Snapshot]]:
+        previous: Snapshot | None = None
+        for token in self.reader.samples(scene):
+            snapshot = self.reader.snapshot(token, self.bundle.spec)
+            if wanted is None or token in wanted:
                 rig, truth = self.reader.rig(token), self.reader.truth(token, keep_unseen=True)
                 for condition in conditions:
                     yield token, condition, condition.apply(snapshot, rig, previous, truth)
-                previous = snapshot
+            previous = snapshot
+
+    def _kept(
+        self, scene: str, conditions: tuple[Condition, ...], wanted: Container[str] | None
+    ) -> Iterator[tuple[str, Condition, PreparedSnapshot]]:
+        previous: str | None = None
+        for token in self.reader.samples(scene):
+            if wanted is None or token in wanted:
+                for condition in conditions:
+                    yield token, condition, self._prepared.snapshot(token, previous, condition)
+            previous = token
 
     def detect(self, token: str, snapshot: Snapshot | PreparedSnapshot, sensors: tuple[Modality, ...]) -> Detections:
         """Detections with these modalities only."""

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import Any, Literal
@@ -118,11 +116,6 @@ def subsets_of(names: tuple[str, ...]) -> dict[str, tuple[Modality, ...]]:
         return tuple(m for m in MODALITIES if m in parts) if blind else parse_sensors(",".join(parts))
 
     return {name: one(name) for name in names}
-
-
-def digest(content: Any) -> str:
-    """12 hexadecimal digits of anything that JSON can hold."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def as_tree(cell: Cell) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from peft_dml_train.adapters.lora import weights_digest
-from peft_dml_train.experiments.cells import Cell, as_tree, digest
+from peft_dml_train.data.digest import digest
+from peft_dml_train.experiments.cells import Cell, as_tree
 from peft_dml_train.experiments.training import Bench
 from peft_dml_train.loop.checkpoint import load_checkpoint
 

@@ -36,7 +36,8 @@ from peft_dml_train.config import StageConfig, TrainConfig, load_config
 from peft_dml_train.data.batch import BatchStream
 from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.data.dataset import load_frames, load_harmed
-from peft_dml_train.experiments.cells import FIRST_SEED, Pick, Plan, digest
+from peft_dml_train.data.digest import digest
+from peft_dml_train.experiments.cells import FIRST_SEED, Pick, Plan
 from peft_dml_train.experiments.gauge import gauge
 from peft_dml_train.experiments.scenes import Folder
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint

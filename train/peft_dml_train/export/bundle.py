@@ -128,13 +128,13 @@ def _manifest(config: TrainConfig, data: Path, run: Path, adapter: str, name: st
 
 
 def _provenance(config: TrainConfig, data: Path, run: Path, adapter: str) -> dict[str, Any]:
+    folders = {"pretrain": run / "pretrain", "finetune": finetune_folder(run, adapter)}
+    if (run / FIRST_ROUND / "pretrain" / "last.pt").is_file():
+        folders = {"pretrain, first round": run / FIRST_ROUND / "pretrain"} | folders
     stages = {}
-    folders = {"pretrain, first round": run / FIRST_ROUND / "pretrain", "pretrain": run / "pretrain"}
-    folders["finetune"] = finetune_folder(run, adapter)
     for stage, folder in folders.items():
-        if stage in {"pretrain", "finetune"} or (folder / "last.pt").is_file():
-            last = load_checkpoint(folder / "last.pt")
-            stages[stage] = {"steps": last["step"], "minutes": round(last["elapsed_s"] / 60, 1)}
+        last = load_checkpoint(folder / "last.pt")
+        stages[stage] = {"steps": last["step"], "minutes": round(last["elapsed_s"] / 60, 1)}
     note = {"note": (run / NOTE).read_text().strip()} if (run / NOTE).is_file() else {}
     about = next(iter(sorted(data.glob("*/simulate.json"))), data / "simulate.json")
     simulated = about.is_file()

@@ -12,10 +12,9 @@ import torch
 from torch import nn
 
 from peft_dml_ros.core.classes import MODALITIES
-from peft_dml_ros.core.errors import BundleError
 from peft_dml_ros.core.spec import ModelSpec, graph_inputs, graph_outputs
 from peft_dml_train.data.synthetic import random_feeds
-from peft_dml_train.export.operators import operator_problems, prepare
+from peft_dml_train.export.operators import prepare, require_operators
 from peft_dml_train.fusion.attention import pooled_gate
 from peft_dml_train.head.candidates import top_candidates
 from peft_dml_train.network import PeftDmlNetwork
@@ -94,9 +93,6 @@ def export_graphs(network: PeftDmlNetwork, folder: Path) -> dict[str, Path]:
                 dynamo=False,
             )
         model = prepare(onnxslim.slim(onnx.load(path)))
-        if problems := operator_problems(model):
-            msg = f"{path} cannot run in TensorRT: {'; '.join(problems)}; change the network, or leave it out"
-            raise BundleError(msg)
-        onnx.save(model, path)
+        onnx.save(require_operators(model, graph), path)
         paths[graph] = path
     return paths

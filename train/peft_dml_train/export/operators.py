@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from peft_dml_ros.core.errors import BundleError
 from peft_dml_train.export.types import type_problems
 
 SUPPORTED: Final = frozenset(
@@ -59,6 +60,22 @@ def operator_problems(model: onnx.ModelProto) -> list[str]:
                 f"uint8 input '{value.name}' must be cast before anything else; TensorRT has it as input only"
             )
     return problems or type_problems(model)
+
+
+def require_operators(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model, if TensorRT would run it.
+
+    Args:
+        model: Graph that is about to be saved.
+        name: What to call it in the error.
+
+    Raises:
+        BundleError: it would not; every reason is named.
+    """
+    if problems := operator_problems(model):
+        msg = f"graph '{name}' would not run in TensorRT: {'; '.join(problems)}"
+        raise BundleError(msg)
+    return model
 
 
 def prepare(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -17,7 +17,7 @@ import onnx
 from peft_dml_ros.core.bundle import CALIBRATION, Bundle, load_bundle, write_manifest
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.engine import PRECISIONS
-from peft_dml_ros.core.errors import BundleError, ConfigError, nearest
+from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.inputs import InputAssembler, NetworkInputs
 from peft_dml_ros.core.spec import ModelSpec, graph_outputs
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
@@ -25,7 +25,7 @@ from peft_dml_ros.engines import load_engines
 from peft_dml_train.data.dataset import scenes_of
 from peft_dml_train.export.card import write_card
 from peft_dml_train.export.half import to_fp16
-from peft_dml_train.export.operators import operator_problems
+from peft_dml_train.export.operators import require_operators
 from peft_dml_train.export.quantise import Feeds, quantise_graph
 from peft_dml_train.export.storage import unpack
 
@@ -150,7 +150,8 @@ def _variant(
         work = Path(temporary) / out.name
         shutil.copytree(source.path, work)
         for graph, info in source.manifest.graphs.items():
-            onnx.save(_checked(graph, convert(graph, unpack(onnx.load(work / info.file)))), work / info.file)
+            converted = convert(graph, unpack(onnx.load(work / info.file)))
+            onnx.save(require_operators(converted, graph), work / info.file)
         origin = {"precision": {"from": dict(source.manifest.files), **about}}
         changes = {"precision": precision, "provenance": {**source.manifest.provenance, **origin}}
         # Figures that were measured with other graphs do not hold for these.
@@ -164,15 +165,3 @@ def _variant(
         shutil.rmtree(out, ignore_errors=True)
         work.rename(out)
     return out
-
-
-def _checked(graph: str, model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model, if TensorRT would take it.
-
-    Raises:
-        BundleError: it would not; every reason is named.
-    """
-    if problems := operator_problems(model):
-        msg = f"graph '{graph}' would not run in TensorRT: {'; '.join(problems)}"
-        raise BundleError(msg)
-    return model

@@ -21,8 +21,6 @@ LEAST: Final = 16384
 ADAPTER_LEAST: Final = 1024
 """The same for the adapter's file, whose matrices are small."""
 SUFFIX: Final = "_stored"
-
-
 LARGEST: Final = 60000.0
 """Where float16 ends, with room for rounding."""
 
