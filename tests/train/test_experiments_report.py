@@ -9,10 +9,14 @@ import pytest
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.sim.corruptions import MULTICORRUPT
 from peft_dml_train.experiments.cells import EVERY_SUBSET, KEY_SEEDS, TARGET_LOOKS
+from peft_dml_train.experiments.looks import RADAR_NOISE
 from peft_dml_train.experiments.remedies import REMEDY_LOOKS
+from peft_dml_train.experiments.report import headlines
+from peft_dml_train.experiments.report.bundles import bundles_of, bundles_table
 from peft_dml_train.experiments.report.page import SUMMARY, render, render_summary, write_report
 from peft_dml_train.experiments.report.remedies import remedies_table
 from peft_dml_train.experiments.report.results import load
+from peft_dml_train.experiments.report.sections import ablation_changes, verdict_of
 from peft_dml_train.experiments.report.summary import ALL, KEYS, NO_CAMERA, NO_LIDAR, summary_of, targets
 from peft_dml_train.experiments.zero_shot import ZERO_SHOT_CLASSES
 
@@ -63,7 +67,7 @@ def write_key_rows(write):
 def test_the_page_is_up_to_date():
     found = load(ROOT / "docs" / "results")
     page, summary = ROOT / "docs" / "results.md", ROOT / "docs" / "results" / SUMMARY
-    assert page.read_text(encoding="utf-8") == render(found), "run peft-dml-train report"
+    assert page.read_text(encoding="utf-8") == render(found, bundles_of(ROOT / "models")), "run peft-dml-train report"
     assert summary.read_text(encoding="utf-8") == render_summary(found), "run peft-dml-train report"
 
 
@@ -133,10 +137,10 @@ def test_remedies_keep_their_failures(write):
     alone = {"lidar only": figures(0.1, traffic_cone=0.5), "camera only": figures(0.1)}
     write("remedies", "metric_weight", 7, {"clear": alone})
     lines = remedies_table(load(write.folder)[0])
-    assert "| Ours | **1.000** | - | - | 0.800 | 0.300 |" in lines
-    assert "| Ours without metric loss | - | - | - | - | 0.200 |" in lines
-    assert "| Corruption twice as often | 0.960 | **0.833** | **1.000** | **1.000** | - |" in lines
-    assert any("four times as much | - | - | - | - | 0.250 |" in line for line in lines)
+    assert "| Ours | **1.000** | - | - | - | 0.800 | 0.300 |" in lines
+    assert "| Ours without metric loss | - | - | - | - | - | 0.200 |" in lines
+    assert "| Corruption twice as often | 0.960 | **0.833** | **4.000** | **1.000** | **1.000** | - |" in lines
+    assert any("four times as much | - | - | - | - | - | 0.250 |" in line for line in lines)
     assert not any("Wider" in line for line in lines)
 
 
@@ -144,7 +148,7 @@ def test_what_was_not_run_is_one_line_and_long_tables_are_folded(write):
     write_key_rows(write)
     text = render(load(write.folder))
     assert "### Cost\n\nNot run.\n" in text
-    assert "<summary>All 31 rows</summary>" in text
+    assert "<summary>The figures, 31 rows</summary>" in text
     # A section with one figure is shown.
     assert text.count("### What holds\n\n| claim") == 1
 
@@ -162,3 +166,55 @@ def test_a_baseline_that_finds_nothing_is_beaten_and_nothing_over_nothing_is_no_
     beaten = found["No-LiDAR NDS, times the zero-filled baseline's"]
     assert (beaten.found, beaten.verdict) == (float("inf"), "holds")
     assert "too weak" in found["Zero-shot AP with the metric loss, times that without"].verdict
+
+
+def test_headlines_say_what_the_figures_say(write):
+    write_key_rows(write)
+    (results,) = load(write.folder)
+    assert headlines.subsets(results).startswith("3 of the 28 subsets that see anything keep 70% of NDS")
+    assert headlines.baselines(results) == ""  # averaging has no figures, zero-filled none with all sensors
+    zero_filled = {"clear": {"no lidar": figures(0.1), "all": figures(0.5)}}
+    write("baselines", "zero_filled", 7, zero_filled)
+    assert "ours keeps 75% of its NDS, zero-filled concatenation 20%" in headlines.baselines(load(write.folder)[0])
+    assert headlines.ranks(results).startswith("With 5.0% of the parameters PEFT reaches 100.0% of full")
+    assert headlines.zero_shot(results) == ""
+    for m in ("lidar", "camera", "radar"):
+        together = {"clear": {f"{m} only": figures(0.2, **dict.fromkeys(ZERO_SHOT_CLASSES, 0.4))}}
+        write("zero-shot", f"{m}_together", 7, together)
+    told = headlines.zero_shot(load(write.folder)[0])
+    assert told.startswith("Mean AP 0.300 with the metric loss, 0.200 without, 0.400 when trained together;")
+    assert told.endswith("helps in 6 of 6 pairs.")
+    assert headlines.multicorrupt(results) == ""
+    looks = {f"{name}/{s}": {"all": figures(0.54)} for name in MULTICORRUPT for s in (1, 2, 3)}
+    write("robustness", "multicorrupt", 7, {"clear": {"all": figures(0.6)}, **looks})
+    path = write.folder / "robustness" / "multicorrupt_radar.tiny.s7.json"
+    record = json.loads(path.read_text())
+    record["scores"] |= {f"{name}/{s}": {"all": figures(0.3)} for name in RADAR_NOISE for s in (1, 2, 3)}
+    path.write_text(json.dumps(record))
+    told = headlines.multicorrupt(load(write.folder)[0])
+    assert told.startswith("mRA 0.900 as MultiCorrupt has it, 0.786 with four kinds of radar noise as more types,")
+    assert "0.800 with all four on top" in told
+
+
+def test_components_earn_their_place_by_more_than_the_spread(write):
+    write_key_rows(write)
+    for cell, nds in (("ours", 0.5), ("no_lora", 0.4), ("no_gate", 0.505), ("no_adapters", 0.52)):
+        looks = {look: {"all": figures(nds)} for look in TARGET_LOOKS}
+        looks["clear"] |= {"no lidar": figures(nds), "no camera": figures(nds)}
+        write("ablate", cell, 7, looks)
+    (results,) = load(write.folder)
+    changes, noise = ablation_changes(results)
+    assert noise == pytest.approx(0.01)
+    assert {name: verdict_of(changes[name], noise) for name in ("no_lora", "no_gate", "no_adapters")} == {
+        "no_lora": "earned", "no_gate": "no difference", "no_adapters": "not earned",
+    }  # fmt: skip
+    assert changes["no_metric_loss"] is None
+    assert headlines.ablations(results) == ""
+
+
+def test_bundles_show_what_their_manifests_hold():
+    found = bundles_of(ROOT / "models")
+    assert set(found) == {"demo", "demo_rain"}
+    row = next(line for line in bundles_table(found) if line.startswith("| `demo` |"))
+    assert f"{found['demo']['subsets']['all']['nds']:.3f}" in row
+    assert f"| {sum(stage['steps'] for stage in found['demo']['stages'].values())} |" in row

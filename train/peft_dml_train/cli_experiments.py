@@ -136,12 +136,13 @@ def _run(name: str, setting: Setting, chosen: list[str], jobs: int, seeds: int, 
 def report(
     results: Annotated[Path, typer.Option(help="Folder with the results")] = Path("docs/results"),
     page: Annotated[Path, typer.Option(help="Page to write; plots go to images/ beside it")] = Path("docs/results.md"),
+    bundles: Annotated[Path, typer.Option(help="Folder of the shipped bundles")] = Path("models"),
     plots: Annotated[bool, typer.Option(help="Draw the plots as well")] = True,
 ) -> None:
     """Make the results page, its plots and summary.json from the results; nothing is typed by hand."""
     from peft_dml_train.experiments.report.page import write_report
 
-    for path in write_report(results, page, plots=plots):
+    for path in write_report(results, page, bundles=bundles, plots=plots):
         typer.echo(path)
 
 

@@ -10,16 +10,20 @@ from typing import Any
 
 from peft_dml_train.experiments import catalog
 from peft_dml_train.experiments.cells import STANDARD
+from peft_dml_train.experiments.report import headlines as says
 from peft_dml_train.experiments.report import plots as drawing
 from peft_dml_train.experiments.report import sections
+from peft_dml_train.experiments.report.bundles import bundles_of, bundles_table
 from peft_dml_train.experiments.report.markdown import MISSING
 from peft_dml_train.experiments.report.remedies import remedies_table
 from peft_dml_train.experiments.report.results import CONFIGS, Results, load
 from peft_dml_train.experiments.report.summary import fullest, summary_of
 
 SUMMARY = "summary.json"
-MOST_ROWS = 17
-"""Of an open table."""
+MOST_ROWS = 6
+"""Of an open table that stands behind a plot or a claim."""
+ALWAYS_OPEN = 20
+"""Rows of an open table that stands alone."""
 
 INTRO = """# Results
 
@@ -39,11 +43,16 @@ peft-dml-train robustness --data DATA --config tiny --cell subsets --seeds 1 && 
 DATA=DATA PROFILE=quick train/recipes/evidence.sh
 ```
 """
+BUNDLES = (
+    "The recipe of the experiments in the size of `train/configs/demo.yaml`, trained longer and on all training "
+    "scenes; more in the model cards, `models/*/MODEL_CARD.md`."
+)
 WORDS = {
     "multicorrupt": (
         "RA is NDS under a corruption over clean NDS; RRA the sum of NDS over severities against the zero-filled "
         "baseline's, less 1. MultiCorrupt leaves the radar alone; the second column adds all four kinds of radar noise "
-        "at the same severity."
+        "at once, at the same severity. It is what the target is held against, the harshest reading. The milder one, "
+        "each kind of radar noise as a type of its own, is the mean of fourteen."
     ),
     "ranks": "The target is the mean of clear air, fog=50, rain=25 and snow=2.5: what the second stage trains for.",
     "zero_shot": (
@@ -126,15 +135,19 @@ def _ran(row: str) -> bool:
     return any(cell.strip("* ") not in {MISSING, "-", ""} for cell in row.strip("|").split("|")[1:])
 
 
-def _section(results: Results, title: str, body: list[str], plot: str = "", words: str = "") -> list[str]:
-    """Plot before figures; long tables are folded, and what was not run at all is one line."""
+def _section(
+    results: Results, title: str, body: list[str], plot: str = "", words: str = "", headline: str = ""
+) -> list[str]:
+    """The claim, its plot, its figures; tables behind a plot or a claim are folded, what was not run is one line."""
     rows = [line for line, below in pairwise([*body, ""]) if line.startswith("| ") and not below.startswith("|--")]
     if not any(_ran(row) for row in rows):
         return [f"### {title}", "", f"{MISSING.capitalize()}.", ""]
+    claim = [f"**{headline}**", ""] if headline else []
     text = [WORDS[words], ""] if words else []
-    if len(rows) > MOST_ROWS:
-        body = ["<details markdown>", f"<summary>All {len(rows)} rows</summary>", "", *body, "</details>", ""]
-    return [f"### {title}", "", *text, *(_plot(results, plot) if plot else []), *body]
+    drawn = _plot(results, plot) if plot else []
+    if len(rows) > (MOST_ROWS if drawn or claim else ALWAYS_OPEN):
+        body = ["<details markdown>", f"<summary>The figures, {len(rows)} rows</summary>", "", *body, "</details>", ""]
+    return [f"### {title}", "", *claim, *drawn, *text, *body]
 
 
 def chapter(results: Results) -> list[str]:
@@ -150,30 +163,44 @@ def chapter(results: Results) -> list[str]:
         *_origin(r),
         *_section(r, "What holds", sections.verdicts(r)),
         *_section(r, "What was tried where a target is missed", remedies_table(r), words="remedies"),
-        *_section(r, "Sensors added one by one", sections.modalities(r)),
+        *_section(r, "Sensors added one by one", sections.modalities(r), headline=says.modalities(r)),
         *_section(r, "Beside published systems", sections.published_dropout(r)),
-        *_section(r, "All 31 subsets of sensors", sections.subsets(r), "subsets"),
-        *_section(r, "Other fusions, specialists", sections.baselines(r), "baselines", "baselines"),
-        *_section(r, "Weather on all sensors", look("weather", STANDARD), "weather"),
-        *_section(r, "MultiCorrupt, with radar", sections.multicorrupt(r), "multicorrupt", "multicorrupt"),
-        *_section(r, "One camera or radar lost", look("one_lost")),
-        *_section(r, "Fewer LiDAR beams", look("beams")),
-        *_section(r, "Narrow LiDAR", look("field_of_view")),
-        *_section(r, "Frozen and delayed", look("late"), words="late"),
-        *_section(r, "What is trained", sections.ranks(r), "ranks", "ranks"),
-        *_section(r, "Components", sections.ablations(r), "ablations", "ablations"),
-        *_section(r, "Zero-shot", sections.zero_shot(r), "zero_shot", "zero_shot"),
-        *_section(r, "One space for all sensors", sections.retrieval(r), "embeddings", "retrieval"),
-        *_section(r, "Other domains", sections.domains(r), "domains", "domains"),
-        *_section(r, "Cost", sections.cost(r), "cost", "cost"),
+        *_section(r, "All 31 subsets of sensors", sections.subsets(r), "subsets", headline=says.subsets(r)),
+        *_section(r, "Other fusions, specialists", sections.baselines(r), "baselines", "baselines", says.baselines(r)),
+        *_section(r, "Weather on all sensors", look("weather", STANDARD), "weather", headline=says.looks(r, "weather")),
+        *_section(
+            r,
+            "MultiCorrupt, with radar",
+            sections.multicorrupt(r),
+            "multicorrupt",
+            "multicorrupt",
+            says.multicorrupt(r),
+        ),
+        *_section(r, "One camera or radar lost", look("one_lost"), headline=says.looks(r, "one_lost")),
+        *_section(r, "Fewer LiDAR beams", look("beams"), headline=says.looks(r, "beams")),
+        *_section(r, "Narrow LiDAR", look("field_of_view"), headline=says.looks(r, "field_of_view")),
+        *_section(r, "Frozen and delayed", look("late"), words="late", headline=says.looks(r, "late")),
+        *_section(r, "What is trained", sections.ranks(r), "ranks", "ranks", says.ranks(r)),
+        *_section(r, "Components", sections.ablations(r), "ablations", "ablations", says.ablations(r)),
+        *_section(r, "Zero-shot", sections.zero_shot(r), "zero_shot", "zero_shot", says.zero_shot(r)),
+        *_section(r, "One space for all sensors", sections.retrieval(r), "embeddings", "retrieval", says.retrieval(r)),
+        *_section(r, "Other domains", sections.domains(r), "domains", "domains", says.domains(r)),
+        *_section(r, "Cost", sections.cost(r), "cost", "cost", says.cost(r)),
     ]
 
 
-def render(found: list[Results]) -> str:
-    """The whole page."""
+def render(found: list[Results], bundles: dict[str, dict[str, Any]] | None = None) -> str:
+    """The whole page.
+
+    Args:
+        found: Of all recipes.
+        bundles: Metrics of the shipped bundles by name.
+    """
     # Without any result the page still lists what there is to run.
     chapters = found or [Results(CONFIGS[-1], {})]
     lines = [line for results in chapters for line in chapter(results)]
+    if bundles:
+        lines += ["", "## The shipped bundles", "", BUNDLES, "", *bundles_table(bundles)]
     return INTRO + "\n" + "\n".join(lines).rstrip() + "\n"
 
 
@@ -182,12 +209,13 @@ def render_summary(found: list[Results]) -> str:
     return json.dumps(summary_of(fullest(found)), indent=1) + "\n"
 
 
-def write_report(results: Path, page: Path, *, plots: bool = True) -> list[Path]:
+def write_report(results: Path, page: Path, *, bundles: Path | None = None, plots: bool = True) -> list[Path]:
     """Write page, summary and plots.
 
     Args:
         results: Folder with the cells' results.
         page: Markdown file; plots go to `images/` beside it.
+        bundles: Folder of shipped bundles.
         plots: Draw them too.
 
     Returns:
@@ -196,7 +224,7 @@ def write_report(results: Path, page: Path, *, plots: bool = True) -> list[Path]
     found = load(results)
     for folder in (results, page.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    page.write_text(render(found), encoding="utf-8")
+    page.write_text(render(found, bundles_of(bundles) if bundles else None), encoding="utf-8")
     (results / SUMMARY).write_text(render_summary(found), encoding="utf-8")
     drawn = [path for r in found for path in drawing.save(r, page.parent / "images")] if plots else []
     return [page, results / SUMMARY, *drawn]

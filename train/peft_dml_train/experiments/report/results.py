@@ -14,7 +14,7 @@ from peft_dml_train.evaluation.sensors import SUBSETS
 from peft_dml_train.experiments.catalog import COMMANDS, SEVERITIES
 from peft_dml_train.experiments.cells import TARGET_LOOKS
 from peft_dml_train.experiments.files import read
-from peft_dml_train.experiments.looks import WITH_RADAR
+from peft_dml_train.experiments.looks import RADAR_NOISE, WITH_RADAR
 
 CONFIGS = ("nuscenes", "demo", "tiny")
 
@@ -89,8 +89,13 @@ class Results:
         return Figure.of(entry["ap"][name] for entry in found if entry)
 
     def resistance(self, name: str, *, radar: bool) -> Figure | None:
-        """MultiCorrupt's RA: NDS under a corruption over clean NDS, mean of three severities."""
-        cell = "multicorrupt_radar" if radar else "multicorrupt"
+        """MultiCorrupt's RA: NDS under a corruption over clean NDS, mean of three severities.
+
+        Args:
+            name: A corruption; kinds of radar noise were run beside the noisy ones.
+            radar: All kinds of radar noise on top.
+        """
+        cell = "multicorrupt_radar" if radar or name in RADAR_NOISE else "multicorrupt"
         ratios = []
         for r in self.of("robustness", cell):
             scores = r["scores"]
@@ -100,9 +105,9 @@ class Results:
                 ratios.append(mean(v["nds"] / clean for v in values if v))
         return Figure.of(ratios)
 
-    def mean_resistance(self, *, radar: bool) -> Figure | None:
-        """MRA: mean of RA over the ten types; none while one of them is missing."""
-        found = [self.resistance(name, radar=radar) for name in MULTICORRUPT]
+    def mean_resistance(self, *, radar: bool, names: Iterable[str] = MULTICORRUPT) -> Figure | None:
+        """MRA: mean of RA over the ten types, or those named; none while one of them is missing."""
+        found = [self.resistance(name, radar=radar) for name in names]
         return Figure.of([mean(f.value for f in found if f)]) if all(found) else None
 
     def relative_resilience(self, name: str) -> float | None:

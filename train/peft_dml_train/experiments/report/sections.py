@@ -9,12 +9,14 @@ from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.sim.corruptions import MULTICORRUPT
 from peft_dml_train.experiments import catalog
 from peft_dml_train.experiments.cells import EVERY_SUBSET, MAIN_SUBSETS, STANDARD, Cell
+from peft_dml_train.experiments.looks import RADAR_NOISE
 from peft_dml_train.experiments.report.markdown import MISSING, number, percent, table
 from peft_dml_train.experiments.report.published import DROPOUT, RESISTANCE
 from peft_dml_train.experiments.report.results import Figure, Results
 from peft_dml_train.experiments.report.summary import ALL, targets
 from peft_dml_train.experiments.zero_shot import ZERO_SHOT_CLASSES
 
+FOURTEEN = (*MULTICORRUPT, *RADAR_NOISE)
 LEAST_CHANGE = 0.005
 """NDS that counts as a difference at least."""
 
@@ -84,6 +86,8 @@ def multicorrupt(results: Results) -> list[str]:
     mean = f"**{sum(known) / len(known):+.1%}**" if len(known) == len(relatives) else MISSING
     clean, noisy = (results.mean_resistance(radar=radar) for radar in (False, True))
     rows.append(["**mean**", f"**{number(clean)}**", f"**{number(noisy)}**", mean])
+    rows += [[f"`{name}`", number(results.resistance(name, radar=False)), "-", "-"] for name in RADAR_NOISE]
+    rows.append(["mean of fourteen", number(results.mean_resistance(radar=False, names=FOURTEEN)), "-", "-"])
     rows += [[f"{name}, nuScenes val", f"{value:.3f}", "-", "-"] for name, value in RESISTANCE]
     return table(("type", "RA", "RA, radar noise on top", "RRA against zero-filled"), rows)
 
@@ -114,27 +118,37 @@ def ranks(results: Results) -> list[str]:
 
 def ablations(results: Results) -> list[str]:
     """NDS without each component, and whether it earns its place."""
-
-    def figures(name: str) -> list[Figure | None]:
-        clear = [results.score("ablate", name, "clear", s) for s in MAIN_SUBSETS]
-        return [*clear, results.target(name, command="ablate")]
-
-    ours, noise = figures("ours"), LEAST_CHANGE
-    if seeds := results.score("robustness", "subsets", subset=ALL):
-        noise = max(noise, seeds.spread)
+    changes, noise = ablation_changes(results)
     rows = []
     for cell in catalog.ablate():
-        found = figures(cell.name)
         words = ["-", "-"]
-        if cell.name != "ours":
-            pairs = [(f.value, o.value) for f, o in zip(found, ours, strict=True) if f and o]
-            change = sum(a - b for a, b in pairs) / len(pairs) if len(pairs) == len(ours) else None
-            words = [MISSING if change is None else f"{change:+.3f}", _verdict(change, noise)]
-        rows.append([cell.about, *(number(f) for f in found), *words])
+        if cell.name in changes:
+            change = changes[cell.name]
+            words = [MISSING if change is None else f"{change:+.3f}", verdict_of(change, noise)]
+        rows.append([cell.about, *(number(f) for f in _ablated(results, cell.name)), *words])
     return table(("", *(f"NDS, {s}" for s in MAIN_SUBSETS), "NDS, target weather", "change", "its place"), rows)
 
 
-def _verdict(change: float | None, noise: float) -> str:
+def _ablated(results: Results, name: str) -> list[Figure | None]:
+    clear = [results.score("ablate", name, "clear", s) for s in MAIN_SUBSETS]
+    return [*clear, results.target(name, command="ablate")]
+
+
+def ablation_changes(results: Results) -> tuple[dict[str, float | None], float]:
+    """By component, the mean change of the four figures without it, none where one is missing; and what counts."""
+    ours, noise = _ablated(results, "ours"), LEAST_CHANGE
+    if seeds := results.score("robustness", "subsets", subset=ALL):
+        noise = max(noise, seeds.spread)
+    changes: dict[str, float | None] = {}
+    for cell in catalog.ablate()[1:]:
+        pairs = zip(_ablated(results, cell.name), ours, strict=True)
+        found = [a.value - b.value for a, b in pairs if a and b]
+        changes[cell.name] = sum(found) / len(found) if len(found) == len(ours) else None
+    return changes, noise
+
+
+def verdict_of(change: float | None, noise: float) -> str:
+    """Whether a component earns its place."""
     if change is None:
         return MISSING
     return "earned" if change < -noise else "not earned" if change > noise else "no difference"
