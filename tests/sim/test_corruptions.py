@@ -15,7 +15,7 @@ from peft_dml_ros.core.rig import Rig, Sensor
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.sim.corruptions import CORRUPTIONS, MULTICORRUPT, Freezer, corrupt, stuck_frames
+from peft_dml_ros.sim.corruptions import CORRUPTIONS, MULTICORRUPT, RADAR_NOISE, Freezer, corrupt, stuck_frames
 from peft_dml_ros.sim.corruptions import camera as picture
 from peft_dml_ros.sim.corruptions import lidar as cloud
 from peft_dml_ros.sim.weather.images import decode
@@ -278,6 +278,15 @@ def test_radar_noises_do_what_they_say(frame, rig, severity):
     across = error[0] * before["y"] - error[1] * before["x"]
     assert np.abs(across).max() < 1e-3
     assert falsified["vx"] - before["vx"] == pytest.approx(error[0], abs=1e-5)
+
+
+def test_radar_noise_is_the_four_kinds_one_after_the_other(frame, rig):
+    worse = frame
+    for name in RADAR_NOISE:
+        worse = corrupt(worse, name, 2, rig)
+    at_once = corrupt(frame, "radar_noise", 2, rig)
+    for name, sweeps in worse.radars.items():
+        assert all((a.points == b.points).all() for a, b in zip(sweeps, at_once.radars[name], strict=True))
 
 
 # ---------------------------------------------------------------- pictures

@@ -183,6 +183,16 @@ def test_weather_and_corruptions_lower_the_quality_of_what_they_harm(miniature):
     assert sum(f.quality.min() < 0.99 for f in spoilt) >= 4
     with pytest.raises(ConfigError, match="hail"):
         load(weather=("hail=3",))
+    with pytest.raises(ConfigError, match="severity"):
+        load(weather=("dark/4",))
+
+
+def test_frames_to_train_on_may_be_corrupted_too(miniature):
+    load = partial(load_frames, miniature, ("sim_val",), SPEC, slice(0, 2))
+    for clear, noisy in zip(load(), load(weather=("radar_noise/3",)), strict=True):
+        assert noisy.quality.tolist() == [1, 1, 0, 1, 1]
+        assert not np.array_equal(clear.pillars["radar"].cells, noisy.pillars["radar"].cells)
+        np.testing.assert_array_equal(clear.pillars["lidar"].points, noisy.pillars["lidar"].points)
 
 
 def test_masks_keep_a_detecting_modality_and_the_designed_rates():

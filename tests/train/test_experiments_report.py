@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from peft_dml_ros.core.classes import CLASSES
-from peft_dml_ros.sim.corruptions import MULTICORRUPT
+from peft_dml_ros.sim.corruptions import MULTICORRUPT, RADAR_NOISE
 from peft_dml_train.experiments.cells import EVERY_SUBSET, KEY_SEEDS, TARGET_LOOKS
-from peft_dml_train.experiments.looks import RADAR_NOISE
 from peft_dml_train.experiments.remedies import REMEDY_LOOKS
 from peft_dml_train.experiments.report import headlines
 from peft_dml_train.experiments.report.bundles import bundles_of, bundles_table

@@ -131,7 +131,9 @@ class StageConfig(Section):
     pasted: int = Field(8, gt=0, description="Objects that are tried in such a sample")
     balance: float = Field(0.5, ge=0, le=1, description="0: every frame as often; 1: every class as often")
     frozen: tuple[str, ...] = Field((), description="Parts that keep the weights given by --from")
-    weather: tuple[str, ...] = Field((), description="Each frame is seen in one of these, e.g. [rain=10, rain=25]")
+    weather: tuple[str, ...] = Field(
+        (), description="Each frame is seen in one of these, weather or corruptions, e.g. [clear, rain=25, dark/2]"
+    )
 
 
 class SplitConfig(Section):

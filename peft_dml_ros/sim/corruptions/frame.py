@@ -6,6 +6,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
@@ -219,12 +220,19 @@ MULTICORRUPT: Final[dict[str, FrameChange]] = {
 }
 """MultiCorrupt's ten types, by its names."""
 
-CORRUPTIONS: Final[dict[str, FrameChange]] = {
-    **MULTICORRUPT,
+RADAR_NOISE: Final[dict[str, FrameChange]] = {
     "radar_keypoint_missing": _on_radar(radar.keypoint_missing),
     "radar_spurious_points": _on_radar(radar.spurious_points),
     "radar_point_shifting": _on_radar(radar.point_shifting),
     "radar_non_positional": _on_radar(radar.non_positional),
+}
+"""RobuRCDet's four kinds."""
+
+CORRUPTIONS: Final[dict[str, FrameChange]] = {
+    **MULTICORRUPT,
+    **RADAR_NOISE,
+    # Not among the kinds: all of them at once.
+    "radar_noise": reduce(_both, RADAR_NOISE.values()),
     "field_of_view": _field_of_view,
     "object_failure": _object_failure,
 }

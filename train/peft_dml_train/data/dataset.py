@@ -21,10 +21,10 @@ from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import Float32Array
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.sim.weather import Weather
 from peft_dml_train.data.cache import FrameCache, source_digest
 from peft_dml_train.data.frame import Frame, make_frame
-from peft_dml_train.data.harm import harmed, in_weather
+from peft_dml_train.data.harm import harmed, seen_under
+from peft_dml_train.evaluation.conditions import parse_condition
 
 log = logging.getLogger(__name__)
 MOST_NAMED = 4
@@ -170,22 +170,22 @@ def load_frames(
         splits: Splits or scenes.
         spec: Model facts.
         share: Which of the frames.
-        weather: Each frame is seen in one of these (`Weather.parse`), drawn from the seed; none leaves it as it is.
+        weather: Each frame is seen in one of these (`parse_condition`), drawn from the seed; none leaves it as it is.
         seed: Of the weather.
         cache: Keeps them on disk instead of in memory.
 
     Raises:
         DataError: no such scenes.
-        ConfigError: no such weather.
+        ConfigError: no such weather or corruption.
     """
     reader = FrameReader(root, spec, cache)
-    choices = [(text, Weather.parse(text)) for text in weather]
+    choices = [(text, parse_condition(text)) for text in weather]
     wanted = []
     for number, token in enumerate(reader.tokens(splits)[share]):
         one = Wanted(token)
         if choices:
             text, chosen = choices[int(np.random.default_rng((seed, number)).integers(len(choices)))]
-            one = Wanted(token, f"weather {text} {seed + number}", partial(_seen_in, chosen, seed + number))
+            one = Wanted(token, f"weather {text} {seed + number}", partial(seen_under, chosen, seed + number))
         wanted.append(one)
     frames = _frames(reader, wanted)
     log.info("%d frames of %s from %s", len(frames), _shortened(splits), root)
@@ -194,10 +194,6 @@ def load_frames(
 
 def _shortened(names: tuple[str, ...]) -> str:
     return "+".join(names) if len(names) <= MOST_NAMED else f"{names[0]}, {names[1]} ... ({len(names)})"
-
-
-def _seen_in(weather: Weather, seed: int, snapshot: Snapshot, rig: Rig, _: Boxes3D) -> tuple[Snapshot, Float32Array]:
-    return in_weather(snapshot, rig, weather, seed)
 
 
 def load_harmed(

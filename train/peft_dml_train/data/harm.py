@@ -12,6 +12,7 @@ from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.typing import Float32Array
 from peft_dml_ros.sim.corruptions import CORRUPTIONS, corrupt
 from peft_dml_ros.sim.weather import Weather, apply_to_snapshot
+from peft_dml_train.evaluation.conditions import Condition
 
 LIDAR, CAMERA, RADAR = (MODALITIES.index(m) for m in ("lidar", "camera", "radar"))
 CAMERA_SIGHT_M, LIDAR_SIGHT_M = 400.0, 200.0
@@ -20,7 +21,8 @@ HALVING_RAIN_MMPH, HALVING_SNOW_MMPH = 50.0, 5.0
 """Rates at which a camera's quality is halved."""
 RADAR_RAIN_MMPH = 200.0
 SEVERITIES = 3
-SINGLE_FRAME = tuple(name for name in CORRUPTIONS if name != "temporalmisalignment")
+SINGLE_FRAME = tuple(name for name in CORRUPTIONS if name not in {"temporalmisalignment", "radar_noise"})
+"""Those of one frame alone, and one kind at a time."""
 WEATHER_SHARE = 0.6
 
 
@@ -53,6 +55,22 @@ def harmed(snapshot: Snapshot, rig: Rig, boxes: Boxes3D, seed: int) -> tuple[Sna
     if draw.random() < WEATHER_SHARE:
         return in_weather(snapshot, rig, some_weather(draw), seed)
     name, severity = str(draw.choice(SINGLE_FRAME)), int(draw.integers(1, SEVERITIES + 1))
+    return corrupted(snapshot, rig, boxes, name, severity, seed)
+
+
+def seen_under(
+    condition: Condition, seed: int, snapshot: Snapshot, rig: Rig, boxes: Boxes3D
+) -> tuple[Snapshot, Float32Array]:
+    """A frame in a weather or under a corruption, and its modalities' quality (5,)."""
+    if condition.corruption:
+        return corrupted(snapshot, rig, boxes, condition.corruption, condition.severity, seed)
+    return in_weather(snapshot, rig, condition.weather, seed)
+
+
+def corrupted(
+    snapshot: Snapshot, rig: Rig, boxes: Boxes3D, name: str, severity: int, seed: int
+) -> tuple[Snapshot, Float32Array]:
+    """A frame under a corruption, and its modalities' quality (5,): what was changed lost it, by the severity."""
     after = corrupt(snapshot, name, severity, rig, seed=seed, boxes=boxes)
     quality = np.ones(len(MODALITIES), dtype=np.float32)
     pairs = ((snapshot.lidar, after.lidar), (snapshot.cameras, after.cameras), (snapshot.radars, after.radars))

@@ -16,8 +16,8 @@ import numpy as np
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
 from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.sim.weather import Weather, apply_to_snapshot
 from peft_dml_train.data.dataset import scenes_of
+from peft_dml_train.evaluation.conditions import CLEAR, parse_condition
 from peft_dml_train.evaluation.subsets import BundleRunner
 
 MATCH_M = 2.0
@@ -69,16 +69,16 @@ def calibrate_bundle(
         bundle: Folder of the bundle.
         data: nuScenes folder.
         splits: Validation scenes.
-        weathers: The frames take these in turn, as in the fine-tuning; clear air without any.
+        weathers: The frames take these in turn, weather or corruptions, as in the fine-tuning; clear air without any.
     """
     reader = NuScenesReader(data)
     runner = BundleRunner(bundle, reader)
     subsets: list[tuple[Modality, ...]] = [s for n in (1, 2, 3) for s in combinations(DETECTING, n)]
     found: dict[tuple[Modality, ...], list[tuple[np.ndarray, np.ndarray]]] = {s: [] for s in subsets}
-    turns = cycle([Weather.parse(text) for text in weathers] or [Weather()])
+    turns = cycle([parse_condition(text) for text in weathers] or [CLEAR])
     for token, _, clear in runner.snapshots(scenes_of(reader, splits)):
         truth = reader.truth(token, keep_unseen=True)
-        snapshot = apply_to_snapshot(clear, reader.rig(token), next(turns))
+        snapshot = next(turns).apply(clear, reader.rig(token), None, truth)
         for subset in subsets:
             boxes = runner.detect(token, snapshot, (*subset, "imu", "gnss")).boxes
             found[subset].append((boxes.scores, matched(boxes, truth)))

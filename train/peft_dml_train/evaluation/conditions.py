@@ -51,6 +51,24 @@ class Condition:
 CLEAR = Condition(Weather())
 
 
+def parse_condition(text: str) -> Condition:
+    """Weather or a corruption by the name that `str` gives.
+
+    Args:
+        text: `clear`, `fog=50`, `rain=25`, `snow=5`, `dark/2`.
+
+    Raises:
+        ConfigError: no such weather, corruption or severity.
+    """
+    name, slash, level = text.partition("/")
+    if not slash:
+        return Condition(Weather.parse(text))
+    if not level.isdigit():
+        msg = f"'{text}': the severity after '/' must be 1, 2 or 3"
+        raise ConfigError(msg)
+    return parse_conditions((), (name,), (int(level),))[0]
+
+
 def parse_conditions(
     weather: Iterable[str] = (), corruptions: Iterable[str] = (), severities: Iterable[int] = ()
 ) -> tuple[Condition, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from peft_dml_ros.core.classes import DETECTING
 from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.spec import CameraSpec
-from peft_dml_ros.sim.corruptions import MULTICORRUPT
+from peft_dml_ros.sim.corruptions import MULTICORRUPT, RADAR_NOISE
 from peft_dml_ros.sim.vehicle_rig import make_rig
 from peft_dml_train.experiments.cells import (
     EVERY_SUBSET,
@@ -23,7 +23,7 @@ from peft_dml_train.experiments.cells import (
     Pick,
     Plan,
 )
-from peft_dml_train.experiments.looks import RADAR_NOISE, WITH_RADAR
+from peft_dml_train.experiments.looks import WITH_RADAR
 from peft_dml_train.experiments.remedies import remedies
 from peft_dml_train.experiments.zero_shot import zero_shot
 

@@ -11,10 +11,9 @@ from peft_dml_ros.core.classes import DETECTING, Modality
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
-from peft_dml_ros.sim.corruptions import CORRUPTIONS, corrupt
-from peft_dml_train.evaluation.conditions import Condition, parse_conditions
+from peft_dml_ros.sim.corruptions import corrupt
+from peft_dml_train.evaluation.conditions import Condition, parse_condition
 
-RADAR_NOISE = tuple(name for name in CORRUPTIONS if name.startswith("radar_"))
 WITH_RADAR = "+radar"
 FIELD = {"lidar": "lidar", "camera": "cameras", "radar": "radars"}
 """Of a snapshot."""
@@ -38,11 +37,9 @@ class WithRadarNoise:
         return f"{self.condition}{WITH_RADAR}"
 
     def apply(self, snapshot: Snapshot, rig: Rig, previous: Snapshot | None, boxes: Boxes3D) -> Snapshot:
-        """One after the other."""
+        """The corruption first."""
         worse = self.condition.apply(snapshot, rig, previous, boxes)
-        for name in RADAR_NOISE:
-            worse = corrupt(worse, name, self.condition.severity, rig)
-        return worse
+        return corrupt(worse, "radar_noise", self.condition.severity, rig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +121,5 @@ def parse_look(text: str) -> Look:
             msg = f"look '{text}': {kind} needs one of {', '.join(DETECTING)}"
             raise ConfigError(msg)
         return Late(what, kind)  # type: ignore[arg-type]
-    name, _, level = text.removesuffix(WITH_RADAR).partition("/")
-    if not level:
-        return parse_conditions((text,))[0]
-    if not level.isdigit():
-        msg = f"look '{text}': the severity after '/' must be 1, 2 or 3"
-        raise ConfigError(msg)
-    condition = parse_conditions((), (name,), (int(level),))[0]
+    condition = parse_condition(text.removesuffix(WITH_RADAR))
     return WithRadarNoise(condition) if text.endswith(WITH_RADAR) else condition

@@ -11,6 +11,10 @@ from peft_dml_train.experiments.zero_shot import ZERO_SHOT_TOGETHER, without_pai
 
 HEAVY_WEATHER = "finetune.weather=[clear, clear, clear, rain=25, rain=50, fog=50, fog=100, snow=2.5, snow=5]"
 
+NOISY_RADAR = (
+    "finetune.weather=[clear, clear, clear, rain=10, rain=40, fog=80, radar_noise/1, radar_noise/2, radar_noise/3]"
+)
+
 REMEDY_PAIRS = "lidar"
 """Zero-shot pairs that remedies of the metric loss are tried on."""
 
@@ -37,6 +41,7 @@ def remedies() -> list[Cell]:
     harder: tuple[tuple[str, str, Plan], ...] = (
         ("corruption", "Corruption twice as often", Plan(adapt=("dropout.corruption=0.6",))),
         ("gate", "Gate supervision weighs 1", Plan(adapt=("losses.gate=1.0",))),
+        ("radar_noise", "Second stage with radar noise in a third of the frames", Plan(adapt=(NOISY_RADAR,))),
         ("heavy_weather", "Second stage in heavier weather", Plan(adapt=(HEAVY_WEATHER,))),
     )
     metric: tuple[tuple[str, str, tuple[str, ...]], ...] = (

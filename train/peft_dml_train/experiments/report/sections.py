@@ -6,10 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
-from peft_dml_ros.sim.corruptions import MULTICORRUPT
+from peft_dml_ros.sim.corruptions import MULTICORRUPT, RADAR_NOISE
 from peft_dml_train.experiments import catalog
 from peft_dml_train.experiments.cells import EVERY_SUBSET, MAIN_SUBSETS, STANDARD, Cell
-from peft_dml_train.experiments.looks import RADAR_NOISE
 from peft_dml_train.experiments.report.markdown import MISSING, number, percent, table
 from peft_dml_train.experiments.report.published import DROPOUT, RESISTANCE
 from peft_dml_train.experiments.report.results import Figure, Results
