@@ -69,7 +69,7 @@ def lidar_of(snapshot, sweep=0):
 
 def test_the_ten_of_multicorrupt_are_there():
     assert len(MULTICORRUPT) == 10
-    assert len(CORRUPTIONS) == 16
+    assert len(CORRUPTIONS) == 17
 
 
 # ---------------------------------------------------------------- all of them
