@@ -164,7 +164,12 @@ def test_a_baseline_that_finds_nothing_is_beaten_and_nothing_over_nothing_is_no_
     found = {t.claim: t for t in targets(load(write.folder)[0])}
     beaten = found["No-LiDAR NDS, times the zero-filled baseline's"]
     assert (beaten.found, beaten.verdict) == (float("inf"), "holds")
-    assert "too weak" in found["Zero-shot AP with the metric loss, times that without"].verdict
+    claim = "Zero-shot AP with the metric loss, times that without"
+    assert found[claim].verdict.startswith("missed: next to nothing")
+    for m in ("lidar", "camera", "radar"):
+        together = {"clear": {f"{m} only": figures(0.2, **dict.fromkeys(ZERO_SHOT_CLASSES, 0.001))}}
+        write("zero-shot", f"{m}_together", 7, together)
+    assert "too weak" in {t.claim: t for t in targets(load(write.folder)[0])}[claim].verdict
 
 
 def test_headlines_say_what_the_figures_say(write):

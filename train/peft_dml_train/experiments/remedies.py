@@ -53,6 +53,7 @@ def remedies() -> list[Cell]:
     alone = tuple(f"{m} only" for m, _ in pairs)
     unlabelled = (
         ("metric_unlabelled", "The modality meets the class unlabelled: only the loss on instances sees both", ()),
+        ("metric_unlabelled_weight", "The same, that loss four times as much", ("losses.instance=0.2",)),
         ("metric_unlabelled_without", "The same without metric loss", NO_METRIC),
     )
     return [

@@ -22,7 +22,10 @@ LEAST_CHANGE = 0.005
 
 def verdicts(results: Results) -> list[str]:
     """What holds and what does not."""
-    rows = [[t.claim, f"≥ {t.least:g}", number(t.found), t.made_of, t.verdict] for t in targets(results)]
+    rows = [
+        [t.claim, f"≥ {t.least:g}", "-" if t.nothing else number(t.found), t.made_of, t.verdict]
+        for t in targets(results)
+    ]
     return table(("claim", "target", "measured", "from", ""), rows)
 
 

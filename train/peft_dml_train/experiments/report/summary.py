@@ -19,7 +19,8 @@ LEAST_NDS = 0.1
 """Of the complete network: below it, ratios are noise."""
 
 LEAST_AP = 0.01
-"""Of the zero-shot pairs, likewise."""
+"""Mean of the zero-shot pairs: below it, nothing is found that could be lifted. Where the pairs are not found either
+when trained together, the network is too weak to tell."""
 
 KEYS = (
     "seeds",
@@ -46,6 +47,7 @@ class Target:
         found: What was measured; none when it was not.
         made_of: The figures behind it.
         weak: Its networks detect too little for a ratio to mean anything.
+        nothing: What the claim is about is not found at all.
     """
 
     claim: str
@@ -53,6 +55,7 @@ class Target:
     found: float | None
     made_of: str
     weak: bool = False
+    nothing: bool = False
 
     @property
     def verdict(self) -> str:
@@ -61,6 +64,8 @@ class Target:
             return "not run"
         if self.weak:
             return "the network is too weak to tell"
+        if self.nothing:
+            return "missed: next to nothing is found, with the loss or without"
         return "holds" if self.found >= self.least else "missed"
 
 
@@ -129,6 +134,7 @@ def targets(results: Results) -> list[Target]:
 
     weak = any((figure := f[key]) is not None and figure.value < LEAST_NDS for key in ("nds_full", "nds_full_finetune"))
     nothing = (pairs := f["zero_shot_ap"]) is not None and pairs.value < LEAST_AP
+    together = zero_shot_ap(results, "_together")
     lift = _ratio(f["zero_shot_ap"], f["zero_shot_ap_without_metric_loss"])
     found = [
         Target(
@@ -158,7 +164,8 @@ def targets(results: Results) -> list[Target]:
             1.20,
             lift,
             texts("zero_shot_ap", "zero_shot_ap_without_metric_loss"),
-            weak=nothing,
+            weak=nothing and together is not None and together.value < LEAST_AP,
+            nothing=nothing,
         ),
     ]
     return [replace(target, weak=weak or target.weak) for target in found]
