@@ -19,13 +19,14 @@ from peft_dml_ros.sim.corruptions import MULTICORRUPT
 from peft_dml_ros.sim.drive import DriveSpec
 from peft_dml_ros.sim.vehicle_rig import make_rig
 from peft_dml_train.cli import app
-from peft_dml_train.config import NetworkConfig, load_config
+from peft_dml_train.config import LossConfig, NetworkConfig, load_config
 from peft_dml_train.data.withheld import learnt, parse_pairs, withhold, without
 from peft_dml_train.experiments import runner
 from peft_dml_train.experiments.budgets import BUDGETS, recipe_file
 from peft_dml_train.experiments.catalog import COMMANDS, FEW_SCENES, all_cells, by_importance, choose
 from peft_dml_train.experiments.cells import EVERY_SUBSET, KEY_SEEDS, Cell, Pick, Plan, subsets_of
 from peft_dml_train.experiments.looks import parse_look
+from peft_dml_train.experiments.recipe import LATER, recipe_tree
 from peft_dml_train.experiments.retrieval import recall
 from peft_dml_train.experiments.training import prepare
 from peft_dml_train.experiments.zero_shot import ZERO_SHOT_CLASSES
@@ -132,11 +133,12 @@ def test_remedies_are_three_at_least_for_each_target():
     assert {"longer", "rate", "wide"} <= set(cells)
     assert {"lidar_dropout", "camera_dropout", "consistency", "single"} <= set(cells)
     assert {"corruption", "gate", "heavy_weather"} <= set(cells)
-    assert {"metric_weight", "metric_margin", "metric_class"} <= set(cells)
+    assert {"metric_weight", "metric_margin", "metric_contrastive", "metric_unlabelled"} <= set(cells)
     assert all("withheld" in cells[name].plan.base[0] for name in cells if name.startswith("metric"))
     ours = cells_of("ranks")["peft"].plan
     assert all(c.plan != ours for c in cells.values())
-    assert all(c.plan.base == ours.base for n, c in cells.items() if not n.startswith("metric")), "they share our base"
+    second = [c for n, c in cells.items() if not n.startswith("metric") and "contrastive" not in n]
+    assert all(c.plan.base == ours.base for c in second), "they share our base"
 
 
 def test_no_core_waits_for_the_weights_of_another(monkeypatch):
@@ -408,3 +410,12 @@ def test_each_command_runs_end_to_end(invoke, command, cells):
     result = CliRunner().invoke(app, ["report", "--results", str(invoke.results), "--page", str(page)])
     assert result.exit_code == 0, result.output
     assert "not run" in Path(page).read_text()
+
+
+def test_an_option_that_came_later_leaves_finished_results_valid():
+    plain, other = LossConfig(), LossConfig(metric="contrastive")
+    config = load_config(recipe_file("tiny"))
+    assert set(LATER) == set(plain.model_dump()) - set(recipe_tree(config)["losses"])
+    changed = recipe_tree(config.model_copy(update={"losses": other}))
+    assert changed["losses"]["metric"] == "contrastive"
+    assert "temperature" not in changed["losses"]

@@ -105,3 +105,30 @@ def test_an_object_is_nearer_to_itself_than_to_its_like(make_boxes, config):
     others = likeness - 2 * torch.eye(len(centre))
     assert (likeness.diagonal() > others.amax(dim=1)).all()
     assert set(embeddings.label.tolist()) == {0, len(config.spec.classes)}
+
+
+def test_contrast_pulls_sensors_together_and_does_not_collapse():
+    def one_class_each(loss):
+        torch.manual_seed(0)
+        label = torch.arange(4).repeat(12)
+        # Two sensors: the classes lie apart in each, in other directions, beside a common part that is larger.
+        seen = [torch.nn.functional.one_hot((label + turn) % 4, 8).float() + 2 for turn in (0, 1)]
+        maps = [torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)]
+        optimiser = torch.optim.Adam([p for m in maps for p in m.parameters()], 0.01)
+        for _ in range(300):
+            noisy = [x + 0.3 * torch.randn_like(x) for x in seen]
+            vectors = torch.cat([torch.nn.functional.normalize(m(x), dim=1) for m, x in zip(maps, noisy, strict=True)])
+            value = loss(vectors, label.repeat(2))
+            optimiser.zero_grad()
+            value.backward()
+            optimiser.step()
+        with torch.no_grad():
+            one, other = (torch.nn.functional.normalize(m(x), dim=1) for m, x in zip(maps, seen, strict=True))
+        near = (one @ other.T).argmax(dim=1)
+        return float((label[near] == label).float().mean()), float((one @ one.T).mean())
+
+    found, cosine = one_class_each(AlignmentLoss(0.3, temperature=0.1))
+    assert found == 1
+    assert cosine < 0.8
+    # Why there is a choice: triplets of the hardest pairs end with all vectors alike.
+    assert one_class_each(AlignmentLoss(0.3))[1] > 0.99

@@ -80,6 +80,11 @@ class LossConfig(Section):
     alignment_margin: float = 0.3
     instance: float = Field(0.05, description="An object seen by two sensors is nearer to itself than to its like")
     instance_margin: float = 0.1
+    metric: Literal["triplet", "contrastive"] = Field(
+        "triplet",
+        description="Batch-hard triplets, which collapse where they weigh much, or supervised contrast, which does not",
+    )
+    temperature: float = Field(0.1, gt=0, description="Of the contrast")
     consistency: float = 0.5
     gate: float = 0.4
     depth: float = 0.3

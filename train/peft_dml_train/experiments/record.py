@@ -16,6 +16,7 @@ import torch
 from peft_dml_train.adapters.lora import weights_digest
 from peft_dml_train.data.digest import digest
 from peft_dml_train.experiments.cells import Cell, as_tree
+from peft_dml_train.experiments.recipe import recipe_tree
 from peft_dml_train.experiments.training import Bench
 from peft_dml_train.loop.checkpoint import load_checkpoint
 
@@ -40,8 +41,7 @@ def commit() -> str:
 
 def identity(bench: Bench, cell: Cell, seed: int) -> str:
     """Changes when the same command would give another result: cell, recipe, seed, data or frames changed."""
-    config = bench.config(cell.plan, seed, second=True).model_dump(mode="json")
-    first = bench.config(cell.plan, seed, second=False).model_dump(mode="json")
+    config, first = (recipe_tree(bench.config(cell.plan, seed, second=second)) for second in (True, False))
     folders = [bench.folder.identity["hash"]]
     if cell.test.layout or cell.plan.target.layout:
         folders.append(bench.layout.identity["hash"] if bench.layout else "none")
@@ -66,7 +66,7 @@ def header(bench: Bench, cell: Cell, config: str, seed: int) -> dict[str, Any]:
         "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "torch": torch.__version__},
         "data": folder.identity,
         "data_seed": folder.identity["seed"],
-        "config_hash": digest(recipe.model_dump(mode="json")),
+        "config_hash": digest(recipe_tree(recipe)),
         "overrides": [*bench.overrides, *cell.plan.base, *cell.plan.adapt],
         "mode": cell.plan.mode,
         "frames_at_most": bench.frames,

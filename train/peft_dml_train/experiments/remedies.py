@@ -11,6 +11,7 @@ from peft_dml_train.experiments.zero_shot import ZERO_SHOT_TOGETHER, without_pai
 
 HEAVY_WEATHER = "finetune.weather=[clear, clear, clear, rain=25, rain=50, fog=50, fog=100, snow=2.5, snow=5]"
 
+CONTRASTIVE = "losses.metric=contrastive"
 NOISY_RADAR = (
     "finetune.weather=[clear, clear, clear, rain=10, rain=40, fog=80, radar_noise/1, radar_noise/2, radar_noise/3]"
 )
@@ -47,16 +48,19 @@ def remedies() -> list[Cell]:
     metric: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("metric_weight", "Metric loss weighs four times as much", ("losses.alignment=0.2", "losses.instance=0.2")),
         ("metric_margin", "Wider margins", ("losses.alignment_margin=0.6", "losses.instance_margin=0.3")),
-        ("metric_class", "Classes alone aligned, four times the weight", ("losses.alignment=0.2", "losses.instance=0")),
+        ("metric_contrastive", "Supervised contrast instead of triplets", (CONTRASTIVE,)),
     )
     pairs = ZERO_SHOT_TOGETHER[REMEDY_PAIRS]
     alone = tuple(f"{m} only" for m, _ in pairs)
     unlabelled = (
         ("metric_unlabelled", "The modality meets the class unlabelled: only the loss on instances sees both", ()),
-        ("metric_unlabelled_weight", "The same, that loss four times as much", ("losses.instance=0.2",)),
+        ("metric_unlabelled_contrastive", "The same with supervised contrast", (CONTRASTIVE,)),
         ("metric_unlabelled_without", "The same without metric loss", NO_METRIC),
     )
+    contrastive = Plan(base=(CONTRASTIVE,))
     return [
+        Cell("remedies", "contrastive", "Supervised contrast, both stages", contrastive, MAIN_SUBSETS, TARGET_LOOKS),
+        Cell("remedies", "retrieval_contrastive", "Its embeddings", contrastive, measure="retrieval"),
         *(Cell("remedies", name, about, plan, MAIN_SUBSETS, TARGET_LOOKS) for name, about, plan in second),
         *(Cell("remedies", name, about, plan, MAIN_SUBSETS, REMEDY_LOOKS) for name, about, plan in harder),
         *(Cell("remedies", name, about, without_pairs(pairs, *more), alone) for name, about, more in metric),

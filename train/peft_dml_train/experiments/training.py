@@ -39,6 +39,7 @@ from peft_dml_train.data.dataset import load_frames, load_harmed
 from peft_dml_train.data.digest import digest
 from peft_dml_train.experiments.cells import FIRST_SEED, Pick, Plan
 from peft_dml_train.experiments.gauge import gauge
+from peft_dml_train.experiments.recipe import recipe_tree
 from peft_dml_train.experiments.scenes import Folder
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
 from peft_dml_train.loop.stages import load_weights, new_network, set_threads
@@ -142,7 +143,8 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _identity(bench: Bench, config: TrainConfig, pick: Pick, *more: Any) -> str:
     scenes, data = training_scenes(bench, pick, config), bench.data(pick).identity["hash"]
-    return digest([config.model_dump(mode="json", exclude={"name"}), data, scenes, *more])
+    tree = {name: value for name, value in recipe_tree(config).items() if name != "name"}
+    return digest([tree, data, scenes, *more])
 
 
 def base_folder(bench: Bench, plan: Plan, seed: int) -> Path:

@@ -5,6 +5,9 @@ Embeddings are pooled at object centres from each modality's latent map, never o
 could not tell several objects apart. Batch-hard triplets (Hermans et al., "In Defense of the Triplet Loss", 2017), once
 with the class as label and once with the instance: there the same object seen by two sensors is the positive, and other
 objects of its class are negatives like all others, at a smaller margin.
+
+Batch-hard triplets that weigh much find the trivial solution, all vectors alike, at a loss of the margin: on the small
+recipe, weight 1, the cosine of any two objects was .93. Supervised contrast does not, and is the other choice.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from pytorch_metric_learning.losses import TripletMarginLoss
+from pytorch_metric_learning.losses import SupConLoss, TripletMarginLoss
 from pytorch_metric_learning.miners import BatchHardMiner
 
 from peft_dml_ros.core.classes import CLASSES, DETECTING, MODALITIES
@@ -71,14 +74,20 @@ def embed(
 
 
 class AlignmentLoss:
-    """Triplets over modalities: anchor, positive and negative may come from different sensors."""
+    """Triplets, or contrast, over modalities: anchor, positive and negative may come from different sensors.
 
-    def __init__(self, margin: float) -> None:
+    Args:
+        margin: Of the triplets.
+        temperature: Of supervised contrast (Khosla et al., 2020) instead of triplets; none for triplets.
+    """
+
+    def __init__(self, margin: float, temperature: float | None = None) -> None:
         self.miner = BatchHardMiner()
-        self.loss = TripletMarginLoss(margin=margin)
+        self.loss = TripletMarginLoss(margin=margin) if temperature is None else SupConLoss(temperature=temperature)
+        self.mines = temperature is None
 
     def __call__(self, vectors: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Loss of embeddings (N, d) with labels (N,); 0 where they form no triplet."""
         if len(vectors) < 3 or len(labels.unique()) < 2:
             return vectors.sum() * 0.0
-        return self.loss(vectors, labels, self.miner(vectors, labels))
+        return self.loss(vectors, labels, self.miner(vectors, labels)) if self.mines else self.loss(vectors, labels)

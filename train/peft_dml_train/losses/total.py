@@ -52,7 +52,9 @@ class TotalLoss:
 
     def __init__(self, spec: ModelSpec, config: LossConfig, withheld: tuple[str, ...] = ()) -> None:
         self.spec, self.config, self.withheld = spec, config, parse_pairs(withheld)
-        self.align, self.separate = AlignmentLoss(config.alignment_margin), AlignmentLoss(config.instance_margin)
+        temperature = config.temperature if config.metric == "contrastive" else None
+        margins = (config.alignment_margin, config.instance_margin)
+        self.align, self.separate = (AlignmentLoss(margin, temperature) for margin in margins)
 
     def __call__(
         self, network: PeftDmlNetwork, batch: Batch, latents: Latents, passes: list[Detection]

@@ -10,7 +10,7 @@ from peft_dml_ros.sim.corruptions import MULTICORRUPT
 from peft_dml_train.experiments import catalog
 from peft_dml_train.experiments.cells import EVERY_SUBSET
 from peft_dml_train.experiments.report.results import Figure, Results
-from peft_dml_train.experiments.report.sections import FOURTEEN, ablation_changes, verdict_of
+from peft_dml_train.experiments.report.sections import FOURTEEN, RETRIEVALS, ablation_changes, verdict_of
 from peft_dml_train.experiments.report.summary import ALL, zero_shot_ap
 from peft_dml_train.experiments.zero_shot import ZERO_SHOT_CLASSES
 
@@ -141,15 +141,18 @@ def zero_shot(results: Results) -> str:
 
 def retrieval(results: Results) -> str:
     """Mean recall over the pairs of modalities."""
-    told = []
-    for words, name in (("with", "retrieval"), ("without", "retrieval_without_metric_loss")):
-        entries = results.of("zero-shot", name)
-        if not entries:
-            return ""
-        found = entries[0]["retrieval"]["recall_at_1"].values()
-        told.append(f"{mean(f['instance'] for f in found):.3f} {words} the metric loss")
-        chance = mean(f["chance_instance"] for f in found)
-    return f"Recall@1 of the same object, mean of the six directions: {', '.join(told)}, {chance:.3f} by chance."
+    told, chance = [], 0.0
+    for words, cell in RETRIEVALS.items():
+        entries = results.of(*cell)
+        if entries:
+            found = entries[0]["retrieval"]["recall_at_1"].values()
+            told.append(f"{mean(f['class'] for f in found):.2f} with {words}")
+            chance = mean(f["chance_class"] for f in found)
+    if not told:
+        return ""
+    return (
+        f"An object's nearest neighbour in another sensor is of its class: {', '.join(told)}, {chance:.2f} by chance."
+    )
 
 
 def domains(results: Results) -> str:

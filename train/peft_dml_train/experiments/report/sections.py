@@ -166,25 +166,26 @@ def zero_shot(results: Results) -> list[str]:
     return table(("pair", "never together", "without metric loss", "trained together"), rows)
 
 
+RETRIEVALS = {
+    "recipe's loss": ("zero-shot", "retrieval"),
+    "no metric loss": ("zero-shot", "retrieval_without_metric_loss"),
+    "contrast": ("remedies", "retrieval_contrastive"),
+}
+"""Cells of embeddings by the loss that made them."""
+
+
 def retrieval(results: Results) -> list[str]:
     """Recall@1 between modalities."""
-    cells = [results.of("zero-shot", name) for name in ("retrieval", "retrieval_without_metric_loss")]
-    pairs = [f"{a}->{b}" for a in DETECTING for b in DETECTING if a != b]
+    cells = [results.of(*cell) for cell in RETRIEVALS.values()]
+    ran = [entries[0]["retrieval"]["recall_at_1"] for entries in cells if entries]
     rows = []
-    for pair in pairs:
-        row = [pair.replace("->", " → ")]
-        for entries in cells:
-            if entries:
-                found = entries[0]["retrieval"]["recall_at_1"][pair]
-                row += [f"{found['instance']:.3f}", f"{found['class']:.3f}"]
-            else:
-                row += [MISSING, MISSING]
-        entries = cells[0] or cells[1]
-        chance = entries[0]["retrieval"]["recall_at_1"][pair] if entries else None
+    for pair in (f"{a}->{b}" for a in DETECTING for b in DETECTING if a != b):
+        found = [entries[0]["retrieval"]["recall_at_1"][pair] if entries else None for entries in cells]
+        row = [f"{f['instance']:.3f}, {f['class']:.3f}" if f else MISSING for f in found]
+        chance = ran[0][pair] if ran else None
         row.append(f"{chance['chance_instance']:.3f}, {chance['chance_class']:.3f}" if chance else MISSING)
-        rows.append(row)
-    head = ("from → to", "itself", "its class", "itself, no metric loss", "its class, no metric loss", "by chance")
-    return table(head, rows)
+        rows.append([pair.replace("->", " → "), *row])
+    return table(("itself, its class", *RETRIEVALS, "by chance"), rows)
 
 
 def domains(results: Results) -> list[str]:

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recipe as its results and weights are known by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft_dml_train.config import LossConfig, TrainConfig
+
+LATER = ("metric", "temperature")
+"""Losses' options that came after results were recorded: at their default they change nothing, and are left out."""
+
+
+def recipe_tree(config: TrainConfig) -> dict[str, Any]:
+    """All options, as JSON holds them."""
+    tree: dict[str, Any] = config.model_dump(mode="json")
+    plain = LossConfig().model_dump(mode="json")
+    tree["losses"] = {k: v for k, v in tree["losses"].items() if k not in LATER or v != plain[k]}
+    return tree
