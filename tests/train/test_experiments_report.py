@@ -17,6 +17,7 @@ from peft_dml_train.experiments.report.remedies import remedies_table
 from peft_dml_train.experiments.report.results import load
 from peft_dml_train.experiments.report.sections import ablation_changes, verdict_of
 from peft_dml_train.experiments.report.summary import ALL, KEYS, NO_CAMERA, NO_LIDAR, summary_of, targets
+from peft_dml_train.experiments.report.why import why
 from peft_dml_train.experiments.zero_shot import ZERO_SHOT_CLASSES
 
 ROOT = Path(__file__).parents[2]
@@ -222,3 +223,15 @@ def test_bundles_show_what_their_manifests_hold():
     row = next(line for line in bundles_table(found) if line.startswith("| `demo` |"))
     assert f"{found['demo']['subsets']['all']['nds']:.3f}" in row
     assert f"| {sum(stage['steps'] for stage in found['demo']['stages'].values())} |" in row
+
+
+def test_a_missed_target_comes_with_its_reason(write):
+    write_key_rows(write)
+    assert "### Why targets are missed" not in render([])
+    scores = {f"{name}/{s}+radar": {"all": figures(0.48)} for name in MULTICORRUPT for s in (1, 2, 3)}
+    scores["dark/3+radar"] = {"all": figures(0.05)}
+    write("robustness", "multicorrupt_radar", 7, {"clear": {"all": figures(0.6)}, **scores})
+    (reason,) = (line for line in why(load(write.folder)[0]) if line.startswith("- **mRA"))
+    assert "NDS is 0.050, that of the network without any radar 0.100 \u00b1 0.000." in reason
+    assert reason.endswith("does not turn away from a radar that lies.")
+    assert "### Why targets are missed" in render(load(write.folder))

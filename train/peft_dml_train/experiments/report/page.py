@@ -18,6 +18,7 @@ from peft_dml_train.experiments.report.markdown import MISSING
 from peft_dml_train.experiments.report.remedies import remedies_table
 from peft_dml_train.experiments.report.results import CONFIGS, Results, load
 from peft_dml_train.experiments.report.summary import fullest, summary_of
+from peft_dml_train.experiments.report.why import why
 
 SUMMARY = "summary.json"
 MOST_ROWS = 6
@@ -162,6 +163,7 @@ def chapter(results: Results) -> list[str]:
         "",
         *_origin(r),
         *_section(r, "What holds", sections.verdicts(r)),
+        *(["### Why targets are missed", "", *reasons] if (reasons := why(r)) else []),
         *_section(r, "What was tried where a target is missed", remedies_table(r), words="remedies"),
         *_section(r, "Sensors added one by one", sections.modalities(r), headline=says.modalities(r)),
         *_section(r, "Beside published systems", sections.published_dropout(r)),

@@ -15,6 +15,7 @@ from peft_dml_train.experiments.zero_shot import ZERO_SHOT_CLASSES
 ALL = "lidar+camera+radar+imu+gnss"
 NO_LIDAR = "camera+radar+imu+gnss"
 NO_CAMERA = "lidar+radar+imu+gnss"
+NO_RADAR = "lidar+camera+imu+gnss"
 LEAST_NDS = 0.1
 """Of the complete network: below it, ratios are noise."""
 
