@@ -139,8 +139,8 @@ def _origin(manifest: Manifest) -> list[str]:
         f"(rank {adapter.get('rank')}) on their convolutions and linear layers, bottleneck adapters,",
         "projections, fusion and head. The adapter is merged into the graphs and kept in `adapter/` in peft's format.",
         "",
-        "Why this recipe: each of its parts was left out or changed in turn, with the small network and this one's rank",
-        "among others; what earns its place, and which claims do not hold, is in the project's `docs/results.md`.",
+        "Why this recipe: each of its parts was left out or changed in turn, with a smaller network and rank 8 among",
+        "others; what earns its place, and which claims do not hold, is in the project's `docs/results.md`.",
     ]
 
 

@@ -127,8 +127,8 @@ def draw_domains(axes: Axes, results: Results) -> None:
     steps = ["before", *(f"after_{few or 'all'}" for few in catalog.FEW_SCENES)]
     for name in ("layout", "city", "fast", "weather"):
         look = "rain=40" if name == "weather" else "clear"
-        found = [results.score("domains", f"{name}_{step}", look) for step in steps]
-        axes.plot(range(len(steps)), [np.nan if f is None else f.value for f in found], marker="o", label=name)
+        found = {i: f.value for i, step in enumerate(steps) if (f := results.score("domains", f"{name}_{step}", look))}
+        axes.plot(list(found), list(found.values()), marker="o", label=name)
     axes.set_xticks(range(len(steps)), ["before", *(str(few or "all") for few in catalog.FEW_SCENES)])
     axes.set_xlabel("scenes adapted with")
     axes.set_ylabel("NDS")
