@@ -10,10 +10,11 @@
 # quick, for `tiny`: every cell of every claim, the key rows with three seeds, on 200 training scenes and 72 test keyframes.
 # Estimates in CPU seconds of a core whose neighbour is busy too, made of steps and frames timed one by one:
 #   a base, 900 steps of .31 s             280   25 of them: 3 of ours, 6 ablations, 7 zero-shot, 7 baselines, 2 domains
-#   a second stage, 300 steps of .34 s     100   42 of them
+#   a second stage, 300 steps of .34 s     100   38 of them
 #   scoring a look and subset                2.5 about 700 of them; most of it is the devkit's
 #   preparing frames, once for all         700   .02 s in clear air, .04 to .07 s in weather; then read from RUNS/frames
-# in all about 14 000 s, two hours of two cores; a remedy 150 s, one of the metric loss 300 s.
+# in all about 14 000 s (measured 15 800, some remedies included), two hours and a quarter of two cores; a remedy 150 to
+# 250 s, one of the metric loss 300 s.
 # full: the recipe's own steps, all scenes and keyframes: about three times as long.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

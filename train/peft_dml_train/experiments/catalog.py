@@ -34,7 +34,7 @@ WEATHER = ("fog=200", "fog=100", "fog=50", "rain=10", "rain=25", "rain=50", "sno
 """Three severities each: visibility in m, rates in mm/h."""
 
 RANKS = (4, 8, 16)
-FEW_SCENES = (2, 8, 32, 0)
+FEW_SCENES = (2, 8, 0)
 """Scenes to adapt with; 0 for all."""
 
 NO_DROPOUT = tuple(f"dropout.{m}=0" for m in ("lidar", "camera", "radar", "imu", "gnss"))
