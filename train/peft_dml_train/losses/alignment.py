@@ -24,9 +24,8 @@ from peft_dml_train.losses.targets import Targets
 
 MOST = 48
 """Objects that one batch contributes; empty cells are half as many."""
-
-
 UNNAMED = -1
+"""Label of what must not be told."""
 
 
 class Embeddings(NamedTuple):
@@ -82,12 +81,11 @@ class AlignmentLoss:
     """
 
     def __init__(self, margin: float, temperature: float | None = None) -> None:
-        self.miner = BatchHardMiner()
+        self.miner = BatchHardMiner() if temperature is None else None
         self.loss = TripletMarginLoss(margin=margin) if temperature is None else SupConLoss(temperature=temperature)
-        self.mines = temperature is None
 
     def __call__(self, vectors: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Loss of embeddings (N, d) with labels (N,); 0 where they form no triplet."""
         if len(vectors) < 3 or len(labels.unique()) < 2:
             return vectors.sum() * 0.0
-        return self.loss(vectors, labels, self.miner(vectors, labels)) if self.mines else self.loss(vectors, labels)
+        return self.loss(vectors, labels, self.miner(vectors, labels) if self.miner else None)

@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-from peft_dml_train.experiments.report.results import Figure, Results
+from peft_dml_train.experiments.report.markdown import number
+from peft_dml_train.experiments.report.results import Results
 from peft_dml_train.experiments.report.summary import NO_RADAR, targets, zero_shot_ap
-
-
-def _texts(*figures: Figure | None) -> list[str]:
-    return ["not run" if f is None else f.text() for f in figures]
 
 
 def _zero_filled(results: Results) -> str:
     theirs = [results.score("baselines", "zero_filled", subset=s) for s in ("no lidar", "radar only", "camera only")]
     ours = [results.ours(s) for s in ("no lidar", "radar only", "camera only")]
-    a, b = _texts(*theirs), _texts(*ours)
+    a, b = ([number(f) for f in figures] for figures in (theirs, ours))
     return (
         "The baseline is not blind without LiDAR, it has the radar: NDS "
         f"{a[0]} without LiDAR, {a[1]} by radar alone, {a[2]} by cameras alone; ours {b[0]}, {b[1]}, {b[2]}. "
@@ -25,7 +22,7 @@ def _zero_filled(results: Results) -> str:
 def _resistance(results: Results) -> str:
     without = results.score("robustness", "subsets", subset=NO_RADAR)
     worst = results.score("robustness", "multicorrupt_radar", "dark/3+radar")
-    a = _texts(results.mean_resistance(radar=False), worst, without)
+    a = [number(f) for f in (results.mean_resistance(radar=False), worst, without)]
     text = (
         f"With a clean radar mRA is {a[0]}; what is lost is lost to the radar's noise. At severity 3, in the dark, NDS "
         f"is {a[1]}, that of the network without any radar {a[2]}."
@@ -35,7 +32,7 @@ def _resistance(results: Results) -> str:
 
 
 def _zero_shot(results: Results) -> str:
-    (together,) = _texts(zero_shot_ap(results, "_together"))
+    together = number(zero_shot_ap(results, "_together"))
     return (
         "The encoder of a withheld modality has never met the class, and maps it to nothing that the head knows, "
         f"aligned or not; trained together the same sensors reach a mean AP of {together}. Remedies let them meet "
