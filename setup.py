@@ -11,6 +11,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = "peft_dml_ros"
+TOOLS = "peft_dml_tools"
 SHARE = Path("share") / NAME
 HERE = Path(__file__).resolve().parent
 
@@ -42,8 +43,8 @@ setup(
     version=version(),
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed", "cli/report/assets/*"]},
+    packages=find_packages(include=[NAME, f"{NAME}.*", TOOLS, f"{TOOLS}.*"]),
+    package_data={NAME: ["py.typed"], TOOLS: ["py.typed", "report/assets/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (str(SHARE), ["package.xml", "LICENSE"]),
@@ -56,9 +57,11 @@ setup(
         "console_scripts": [
             "peft-dml = peft_dml_ros.cli.main:app",
             "perception = peft_dml_ros.nodes.perception:main",
-            "recorder = peft_dml_ros.nodes.recorder:main",
-            "replay = peft_dml_ros.nodes.replay:main",
+            "recorder = peft_dml_tools.nodes.recorder:main",
+            "replay = peft_dml_tools.nodes.replay:main",
         ],
+        # Read by peft_dml_ros.cli.main.
+        "peft_dml.commands": ["peft_dml_tools = peft_dml_tools.commands:COMMANDS"],
     },
     zip_safe=False,
 )

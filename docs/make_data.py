@@ -4,10 +4,10 @@
 import re
 from pathlib import Path
 
+from peft_dml_ros.conversions import presets, topics
 from peft_dml_ros.core.spec import CameraSpec
-from peft_dml_ros.datasets import presets, topics
-from peft_dml_ros.datasets.checks import RULES
-from peft_dml_ros.sim.faults import FIELDS, KINDS, MEANING, Fault
+from peft_dml_tools.datasets.checks import RULES
+from peft_dml_tools.sim.faults import FIELDS, KINDS, MEANING, Fault
 
 PAGE = Path(__file__).with_name("data.md")
 

@@ -17,16 +17,16 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from peft_dml_ros.bench import published
-from peft_dml_ros.bench.data import Plan
-from peft_dml_ros.bench.statistics import EGO_RANGE_M, RANGE_BINS_M, FolderStatistics, measure_folder
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES
 from peft_dml_ros.core.measurements import LidarSweep, RadarSweep
 from peft_dml_ros.core.rig import Rig
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.sim.drive import Drive, DriveSpec, render_event
-from peft_dml_ros.sim.weather.images import decode
+from peft_dml_tools.bench import published
+from peft_dml_tools.bench.data import Plan
+from peft_dml_tools.bench.statistics import EGO_RANGE_M, RANGE_BINS_M, FolderStatistics, measure_folder
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.sim.drive import Drive, DriveSpec, render_event
+from peft_dml_tools.sim.weather.images import decode
 
 IMAGES = Path(__file__).resolve().parent / "images"
 MOST_BYTES = 400_000

@@ -10,8 +10,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from peft_dml_ros.cli.chaos.expectations import EVERY, VARIANTS, Variant
-from peft_dml_ros.cli.chaos.results import FUZZ_MESSAGES, P99_RATIO, RECOVERY_S, RESPAWN_S, RSS_MB_PER_MIN, missed
+from peft_dml_tools.chaos.expectations import EVERY, VARIANTS, Variant
+from peft_dml_tools.chaos.results import FUZZ_MESSAGES, P99_RATIO, RECOVERY_S, RESPAWN_S, RSS_MB_PER_MIN, missed
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, FIGURES = ROOT / "docs" / "reliability.md", ROOT / "docs" / "results" / "chaos.json"

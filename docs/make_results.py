@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from peft_dml_ros.sim.faults import DEMO_FAULTS
+from peft_dml_tools.sim.faults import DEMO_FAULTS
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"

@@ -13,14 +13,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from peft_dml_ros.cli.alignment import Alignment
-from peft_dml_ros.cli.drawing import BACKGROUND, draw_from_above, label
-from peft_dml_ros.cli.offline import Offline
-from peft_dml_ros.cli.recording import Frame, Recording
 from peft_dml_ros.core.measurements import CameraImage, Measurement
 from peft_dml_ros.core.params import DetectionParams, PerceptionParams
 from peft_dml_ros.nodes.overlays import overlay
-from peft_dml_ros.sim.drive import Drive
+from peft_dml_tools.drawing.birds_eye import BACKGROUND, draw_from_above, label
+from peft_dml_tools.evaluation.alignment import Alignment
+from peft_dml_tools.evaluation.recording import Frame, Recording
+from peft_dml_tools.run.offline import Offline
+from peft_dml_tools.sim.drive import Drive
 
 OUT = Path(__file__).with_name("images") / "view.jpg"
 SECONDS = 3.0

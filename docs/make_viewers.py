@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 
+from peft_dml_ros.conversions.topics import BASE_FRAME, bag_topic, topic_of
 from peft_dml_ros.core.classes import CLASS_COLOURS
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import modality_of_channel
-from peft_dml_ros.datasets.topics import BASE_FRAME, bag_topic, topic_of
 from peft_dml_ros.nodes.interface import NODE, STAGES, overlay_topic
 
 FRONT = "CAM_FRONT"

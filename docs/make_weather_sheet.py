@@ -11,16 +11,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from peft_dml_ros.cli.drawing import BirdsEye, label
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, RadarSweep
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.typing import UInt8Array
-from peft_dml_ros.sim.corruptions import CORRUPTIONS, Freezer, corrupt
-from peft_dml_ros.sim.drive import Drive, DriveSpec, render_event
-from peft_dml_ros.sim.weather import Weather, apply_to_snapshot
-from peft_dml_ros.sim.weather.images import decode
+from peft_dml_tools.drawing.birds_eye import BirdsEye, label
+from peft_dml_tools.sim.corruptions import CORRUPTIONS, Freezer, corrupt
+from peft_dml_tools.sim.drive import Drive, DriveSpec, render_event
+from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
+from peft_dml_tools.sim.weather.images import decode
 
 OUT = Path(__file__).resolve().parent / "images" / "weather.jpg"
 TILE_PX = 300

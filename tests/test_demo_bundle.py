@@ -12,7 +12,7 @@ from peft_dml_ros.core.detector import Detector
 from peft_dml_ros.core.params import PerceptionParams
 from peft_dml_ros.core.sync import Synchroniser
 from peft_dml_ros.engines import load_engines
-from peft_dml_ros.sim.drive import Drive, DriveSpec
+from peft_dml_tools.sim.drive import Drive, DriveSpec
 
 MATCH_M = 2.0
 REACH_M = 30.0

@@ -3,28 +3,30 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any, Final, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from peft_dml_ros.core.errors import PeftDmlError
+from peft_dml_ros.core.errors import ConfigError, PeftDmlError
+
+ENTRY_POINTS: Final = "peft_dml.commands"
+"""Entry point group in which other packages add commands. An entry point names a `COMMANDS` mapping, whose commands
+are modules beside it."""
 
 COMMANDS: Final[dict[str, str]] = {
-    "demo": "Drive, break sensors, watch the boxes: a whole ROS 2 session with a report, in one command.",
-    "run": "Detect in a bag or nuScenes folder at full CPU speed; draws boxes and measures time and accuracy.",
-    "simulate": "Write simulated scenes as a nuScenes folder.",
     "node": "Start the perception node of this robot.",
+    "doctor": "Check this machine and the system that runs on it; names every fix.",
     "bundle": "Inspect, verify or sign a model bundle, or build its TensorRT engines.",
-    "dataset": "Check a nuScenes folder: tables, references, times, geometry and files.",
-    "bag": "Write a nuScenes scene as a ROS 2 bag, or a bag as a nuScenes folder.",
-    "bench": "Measure seconds, memory and realism, each into a JSON file.",
-    "chaos": "Break sensors, messages and processes in every way, and measure how the node takes it.",
-    "doctor": "Check this machine and the system that runs on it; names every mend.",
-    "replay": "Publish a bag's sensors live, with scripted faults.",
 }
-"""Help line by command name. Command `x` is the function, or the group of commands, `x` of `peft_dml_ros.cli.x`."""
+"""Help line by name of the vehicle's own commands. Command `x` is the function, or the group, `x` of its module."""
+
+TOOLS: Final = ("demo", "run", "simulate", "dataset", "bag", "bench", "chaos", "replay")
+"""Commands of `peft_dml_tools`, so that a vehicle without the tools can say what to install."""
 
 EXTRA_OF_MODULE: Final[dict[str, str]] = {
     "embreex": "sim",
@@ -39,13 +41,32 @@ EXTRA_OF_MODULE: Final[dict[str, str]] = {
 """Optional dependency (`pip install 'peft_dml_ros[<extra>]'`) that brings a module."""
 
 
+@cache
+def commands() -> dict[str, tuple[str, str]]:
+    """Return the package that holds each command, and its help line, by command name."""
+    found = {name: ("peft_dml_ros.cli", about) for name, about in COMMANDS.items()}
+    for entry in entry_points(group=ENTRY_POINTS):
+        with suppress(ModuleNotFoundError):
+            found |= {name: (entry.module, about) for name, about in entry.load().items()}
+    return found
+
+
 class _Commands(TyperGroup):
     """Commands that are listed by name and imported only when they are invoked."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Replace the listed name by the real command just before it runs."""
-        if args and args[0] in COMMANDS:
+        """Replace the listed name by the real command just before it runs.
+
+        Raises:
+            ConfigError: the command belongs to the tools, which are not installed.
+        """
+        if args and args[0] in commands():
             self.commands[args[0]] = _load(args[0])
+        elif args and args[0] in TOOLS:
+            raise ConfigError(
+                f"'peft-dml {args[0]}' belongs to the tools (package peft_dml_tools), which are not installed here; "
+                "install the whole distribution: pip install 'peft_dml_ros[sim,demo]'"
+            )
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -67,7 +88,7 @@ class _Commands(TyperGroup):
 
 
 def _load(name: str) -> Any:
-    module = import_module(f"peft_dml_ros.cli.{name}")
+    module = import_module(f"{commands()[name][0]}.{name}")
     if isinstance(group := getattr(module, name), typer.Typer):
         return typer.main.get_group(group)
     single = typer.Typer(add_completion=False)
@@ -97,7 +118,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for _name, _help in COMMANDS.items():
+for _name, (_package, _help) in commands().items():
     app.command(_name, help=_help)(_stub)
 
 

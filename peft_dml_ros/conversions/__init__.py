@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every conversion between ROS messages and arrays: pure functions, no ROS import, rclpy and rosbags messages alike."""
 
-from peft_dml_ros.datasets.conversions.boxes import (
+from peft_dml_ros.conversions.boxes import (
     VELOCITY_DTYPE,
     boxes_from_msg,
     boxes_to_msg,
@@ -9,7 +9,7 @@ from peft_dml_ros.datasets.conversions.boxes import (
     velocities_to_msg,
     with_velocities,
 )
-from peft_dml_ros.datasets.conversions.decode import (
+from peft_dml_ros.conversions.decode import (
     UNKNOWN_SIGMA_M,
     camera_model_from_msg,
     gnss_from_msg,
@@ -23,7 +23,7 @@ from peft_dml_ros.datasets.conversions.decode import (
     stamp_ns_from_msg,
     transforms_from_msg,
 )
-from peft_dml_ros.datasets.conversions.encode import (
+from peft_dml_ros.conversions.encode import (
     LIDAR_DTYPE,
     TURN_S,
     camera_info_to_msg,
@@ -36,9 +36,9 @@ from peft_dml_ros.datasets.conversions.encode import (
     tf_static_to_msg,
     tf_to_msg,
 )
-from peft_dml_ros.datasets.conversions.factory import MessageFactory, header, stamp
-from peft_dml_ros.datasets.conversions.markers import markers_to_msg
-from peft_dml_ros.datasets.conversions.pointcloud import cloud_view
+from peft_dml_ros.conversions.factory import MessageFactory, header, stamp
+from peft_dml_ros.conversions.markers import markers_to_msg
+from peft_dml_ros.conversions.pointcloud import cloud_view
 
 __all__ = [
     "LIDAR_DTYPE",

@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from peft_dml_ros.conversions.factory import MessageFactory, header
+from peft_dml_ros.conversions.pointcloud import DATATYPES, cloud_view, column
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import ATTRIBUTES, CLASSES
 from peft_dml_ros.core.errors import DataError, nearest
 from peft_dml_ros.core.typing import FloatArray
-from peft_dml_ros.datasets.conversions.factory import MessageFactory, header
-from peft_dml_ros.datasets.conversions.pointcloud import DATATYPES, cloud_view, column
 
 _VARIANCES: Final = (0, 7, 14, 35)
 """Places of the variances of x, y, z and yaw in a 6 x 6 pose covariance."""

@@ -6,6 +6,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
+from peft_dml_ros.conversions.pointcloud import cloud_view, column
 from peft_dml_ros.core.doppler import MOST_RETURNS, points_from_returns
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
@@ -20,7 +21,6 @@ from peft_dml_ros.core.measurements import (
 )
 from peft_dml_ros.core.rig import CameraModel
 from peft_dml_ros.core.typing import Float32Array, FloatArray
-from peft_dml_ros.datasets.conversions.pointcloud import cloud_view, column
 
 NS_PER_S: Final = 1_000_000_000
 UNKNOWN_SIGMA_M: Final = 10.0

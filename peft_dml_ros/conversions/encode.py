@@ -5,15 +5,15 @@ from typing import Any, Final
 
 import numpy as np
 
+from peft_dml_ros.conversions.boxes import cloud_to_msg
+from peft_dml_ros.conversions.factory import MessageFactory, header
+from peft_dml_ros.conversions.topics import BASE_FRAME, ODOM_FRAME, frame_of
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.lidar_timing import spin_offsets_s
 from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep, OdometrySample, RadarSweep
 from peft_dml_ros.core.rig import CameraModel, Rig
 from peft_dml_ros.core.typing import FloatArray
-from peft_dml_ros.datasets.conversions.boxes import cloud_to_msg
-from peft_dml_ros.datasets.conversions.factory import MessageFactory, header
-from peft_dml_ros.datasets.topics import BASE_FRAME, ODOM_FRAME, frame_of
 
 LIDAR_DTYPE: Final = np.dtype(
     {

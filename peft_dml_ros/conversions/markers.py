@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from peft_dml_ros.conversions.factory import MessageFactory, header
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES
 from peft_dml_ros.core.typing import FloatArray
-from peft_dml_ros.datasets.conversions.factory import MessageFactory, header
 
 MOVING_MPS: Final = 0.5
 """Slower boxes get no arrow."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
+from peft_dml_ros.conversions import topics
 from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.core.spec import CameraSpec
-from peft_dml_ros.datasets import topics
 
 OURS: Final = "ours"
 GUESSED: Final = "guessed"

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from peft_dml_ros.core import pillars, sweeps
-from peft_dml_ros.core.beside import CamerasBeside
 from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.camera_prefetch import CamerasBeside
 from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
 from peft_dml_ros.core.decode import decode_candidates, non_maximum_suppression
 from peft_dml_ros.core.engine import DeviceArray
@@ -26,8 +26,8 @@ from peft_dml_ros.core.spec import graph_outputs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from peft_dml_ros.core.beside import Begun
     from peft_dml_ros.core.bundle import Bundle
+    from peft_dml_ros.core.camera_prefetch import Begun
     from peft_dml_ros.core.engine import Engine, EngineArray
     from peft_dml_ros.core.measurements import CameraImage
     from peft_dml_ros.core.rig import Rig

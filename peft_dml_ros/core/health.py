@@ -17,9 +17,9 @@ from enum import Enum
 from typing import NamedTuple
 
 from peft_dml_ros.core.classes import Modality
-from peft_dml_ros.core.content import fingerprint, poor_picture, poor_points
 from peft_dml_ros.core.measurements import CameraImage, Measurement
 from peft_dml_ros.core.params import HealthParams, SyncParams, seconds_by_sensor
+from peft_dml_ros.core.payload_checks import fingerprint, poor_picture, poor_points
 
 HISTORY = {"lidar": 12, "camera": 3, "radar": 12, "imu": 120, "gnss": 20, "odometry": 120}
 """Measurements kept per sensor: a second of each, and as many sweeps as a network accumulates."""

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 
-from peft_dml_ros.datasets import topics
-from peft_dml_ros.datasets.presets import BagTopics, recognise
+from peft_dml_ros.conversions import topics
+from peft_dml_ros.conversions.presets import BagTopics, recognise
 from peft_dml_ros.nodes.stamps import HEADER_END
 from peft_dml_ros.nodes.subscribing import installed, message_class
 

@@ -14,16 +14,8 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from tf2_msgs.msg import TFMessage
 
-from peft_dml_ros.core.calibration import load_calibration
-from peft_dml_ros.core.camera_view import image_size
-from peft_dml_ros.core.classes import Modality
-from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.core.measurements import CameraImage, ImuSample, LidarSweep, Measurement, RadarSweep
-from peft_dml_ros.core.rig import modality_of_channel
-from peft_dml_ros.core.snapshot import Snapshot
-from peft_dml_ros.core.sync import Synchroniser
-from peft_dml_ros.datasets import conversions
-from peft_dml_ros.datasets.topics import (
+from peft_dml_ros import conversions
+from peft_dml_ros.conversions.topics import (
     IMAGE,
     TF_STATIC,
     camera_info_topic_of,
@@ -32,6 +24,14 @@ from peft_dml_ros.datasets.topics import (
     topic_of,
     type_of,
 )
+from peft_dml_ros.core.calibration import load_calibration
+from peft_dml_ros.core.camera_view import image_size
+from peft_dml_ros.core.classes import Modality
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.measurements import CameraImage, ImuSample, LidarSweep, Measurement, RadarSweep
+from peft_dml_ros.core.rig import modality_of_channel
+from peft_dml_ros.core.snapshot import Snapshot
+from peft_dml_ros.core.sync import Synchroniser
 from peft_dml_ros.nodes.autodetect import Autodetect
 from peft_dml_ros.nodes.calibrations import Calibrations
 from peft_dml_ros.nodes.diagnostics import SensorReport, sensor_reports

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from peft_dml_ros.conversions import topics
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import modality_of_channel
-from peft_dml_ros.datasets import topics
 
 NODE: Final = "perception"
 STAGES: Final = ("arrival", "wait", "inputs", *MODALITIES, "fusion", "decode", "publish", "total")

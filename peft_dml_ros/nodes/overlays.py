@@ -11,6 +11,9 @@ from typing import Any, Final, NamedTuple
 import cv2
 import numpy as np
 
+from peft_dml_ros.conversions import image_to_msg
+from peft_dml_ros.conversions.topics import frame_of
+from peft_dml_ros.core.box_wireframes import draw_wires, pixels_from_boxes
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.camera_view import decode
 from peft_dml_ros.core.classes import CLASS_COLOURS
@@ -21,9 +24,6 @@ from peft_dml_ros.core.motion import EgoMotion
 from peft_dml_ros.core.rig import Rig, Sensor
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.typing import UInt8Array
-from peft_dml_ros.core.wires import draw_wires, pixels_from_boxes
-from peft_dml_ros.datasets.conversions import image_to_msg
-from peft_dml_ros.datasets.topics import frame_of
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.worker import LatestWorker

@@ -14,10 +14,10 @@ from std_msgs.msg import Float32, Header
 from vision_msgs.msg import Detection3DArray, LabelInfo, VisionClass, VisionInfo
 from visualization_msgs.msg import MarkerArray
 
+from peft_dml_ros.conversions import markers_to_msg, velocities_to_msg
+from peft_dml_ros.conversions.boxes_cdr import boxes_to_cdr
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import Bundle
-from peft_dml_ros.datasets.conversions import markers_to_msg, velocities_to_msg
-from peft_dml_ros.datasets.conversions.boxes_cdr import boxes_to_cdr
 from peft_dml_ros.nodes.diagnostics import NodeReport, to_diagnostics
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.factory import RclpyFactory

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rclpy.node import Node
 
-from peft_dml_ros.datasets.topics import raw_image_topic_of, topic_of
+from peft_dml_ros.conversions.topics import raw_image_topic_of, topic_of
 from peft_dml_ros.nodes.subscribing import FittingSubscription
 
 PATIENCE = 2

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from rclpy.node import Node
 
+from peft_dml_ros.conversions.topics import CAMERA_INFO, TF_STATIC, frame_of, other_type_of, type_of
 from peft_dml_ros.core.errors import nearest
 from peft_dml_ros.core.health import State
-from peft_dml_ros.datasets.topics import CAMERA_INFO, TF_STATIC, frame_of, other_type_of, type_of
 from peft_dml_ros.nodes.diagnostics import SensorReport
 from peft_dml_ros.nodes.intake import info_of
 from peft_dml_ros.nodes.subscribing import FittingSubscription

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Looks at a running system for a few seconds and writes what it saw to stdout, as one line of JSON.
 
-    python -m peft_dml_ros.nodes.survey --seconds 3
+    python -m peft_dml_ros.nodes.system_survey --seconds 3
 
 A process of its own: whatever is wrong with the ROS installation ends this one, and not the one that asks.
 """
@@ -24,9 +24,9 @@ from sensor_msgs.msg import CameraInfo
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 
+from peft_dml_ros.conversions.topics import TF_STATIC, camera_info_topic_of, other_type_of, topic_of, type_of
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import modality_of_channel
-from peft_dml_ros.datasets.topics import TF_STATIC, camera_info_topic_of, other_type_of, topic_of, type_of
 from peft_dml_ros.nodes.autodetect import frame_id_of
 from peft_dml_ros.nodes.runtime import emit, ros_main, spin
 from peft_dml_ros.nodes.stamps import leading_stamp_ns

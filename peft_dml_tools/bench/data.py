@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from peft_dml_ros.bench.child import measured, module, pick_core
-from peft_dml_ros.bench.machine import commit, machine, software
-from peft_dml_ros.bench.realism import NEAR, realism_rows
-from peft_dml_ros.bench.statistics import measure_folder
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.spec import Frozen
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.bench.child import measured, module, pick_core
+from peft_dml_tools.bench.machine import commit, machine, software
+from peft_dml_tools.bench.realism import NEAR, realism_rows
+from peft_dml_tools.bench.statistics import measure_folder
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
 
 Figures = dict[str, Any]
 Say = Callable[[str], None]

@@ -16,11 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from peft_dml_ros.bench.child import measured, pick_core
-from peft_dml_ros.bench.growth import by_size, by_subset, fresh, simulated_frames
-from peft_dml_ros.bench.hot_path import hot_path
-from peft_dml_ros.bench.machine import machine, software
-from peft_dml_ros.bench.timing import WARM_UP, interleaved, percentiles
 from peft_dml_ros.core.bundle import Bundle, load_bundle
 from peft_dml_ros.core.detector import Detector
 from peft_dml_ros.core.engine import Engine, EngineArray
@@ -28,6 +23,11 @@ from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.inputs import InputAssembler
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.engines import load_engines
+from peft_dml_tools.bench.child import measured, pick_core
+from peft_dml_tools.bench.growth import by_size, by_subset, fresh, simulated_frames
+from peft_dml_tools.bench.hot_path import hot_path
+from peft_dml_tools.bench.machine import machine, software
+from peft_dml_tools.bench.timing import WARM_UP, interleaved, percentiles
 
 Report: TypeAlias = dict[str, Any]
 

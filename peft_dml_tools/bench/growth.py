@@ -10,8 +10,6 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from peft_dml_ros.bench.hot_path import boxes_of, candidates, points
-from peft_dml_ros.bench.timing import interleaved, slope, timed
 from peft_dml_ros.core.bundle import Bundle
 from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
 from peft_dml_ros.core.detector import Detector
@@ -23,7 +21,9 @@ from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.sync import Synchroniser
 from peft_dml_ros.core.typing import AnyArray, Float32Array
-from peft_dml_ros.sim.drive import Drive, DriveSpec
+from peft_dml_tools.bench.hot_path import boxes_of, candidates, points
+from peft_dml_tools.bench.timing import interleaved, slope, timed
+from peft_dml_tools.sim.drive import Drive, DriveSpec
 
 Report: TypeAlias = dict[str, Any]
 

@@ -11,14 +11,14 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from peft_dml_ros.bench.timing import interleaved, timed
+from peft_dml_ros.conversions.decode import lidar_from_msg
 from peft_dml_ros.core.camera_view import load_image
 from peft_dml_ros.core.decode import decode_candidates, non_maximum_suppression
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.pillars import lidar_pillars
 from peft_dml_ros.core.spec import REGRESSION, ModelSpec
 from peft_dml_ros.core.typing import AnyArray, Float32Array
-from peft_dml_ros.datasets.conversions.decode import lidar_from_msg
+from peft_dml_tools.bench.timing import interleaved, timed
 
 SWEEP_POINTS: Final = 34_720
 PILLAR_POINTS: Final = 270_000

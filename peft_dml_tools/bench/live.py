@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from peft_dml_ros.bench.live_records import ENGINES, NOT_MESSAGES, Frame, LiveRecords, Sample, Stretch
-from peft_dml_ros.bench.timing import percentiles
+from peft_dml_tools.bench.live_records import ENGINES, NOT_MESSAGES, Frame, LiveRecords, Sample, Stretch
+from peft_dml_tools.bench.timing import percentiles
 
 Report: TypeAlias = dict[str, Any]
 

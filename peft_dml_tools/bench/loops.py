@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The measured loops that are no commands: read every keyframe, corrupt some.
 
-python -m peft_dml_ros.bench.loops read FOLDER
-python -m peft_dml_ros.bench.loops corrupt FOLDER FRAMES_A_SCENE
+python -m peft_dml_tools.bench.loops read FOLDER
+python -m peft_dml_tools.bench.loops corrupt FOLDER FRAMES_A_SCENE
 
 Each prints one line of JSON.
 """
@@ -20,10 +20,10 @@ from typing import Final, TypeAlias
 
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import LidarSpec, ModelSpec
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.datasets.source import NuScenesSource
-from peft_dml_ros.sim.corruptions import CORRUPTIONS, corrupt
-from peft_dml_ros.sim.weather import Weather, apply_to_snapshot
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.source import NuScenesSource
+from peft_dml_tools.sim.corruptions import CORRUPTIONS, corrupt
+from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
 
 SPEC: Final = ModelSpec(lidar=LidarSpec(sweeps=10))
 """Ten LiDAR sweeps, six cycles of each radar, six images, motion windows."""

@@ -8,11 +8,11 @@ from typing import Any, Final, TypedDict
 
 import numpy as np
 
-from peft_dml_ros.bench import published
-from peft_dml_ros.bench.published import RealClass, RealSweep
-from peft_dml_ros.bench.statistics import EGO_RANGE_M, QUANTILES, RANGE_BINS_M, FolderStatistics, Sweeps, quantiles
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.typing import AnyArray
+from peft_dml_tools.bench import published
+from peft_dml_tools.bench.published import RealClass, RealSweep
+from peft_dml_tools.bench.statistics import EGO_RANGE_M, QUANTILES, RANGE_BINS_M, FolderStatistics, Sweeps, quantiles
 
 NEAR: Final = 1.5
 """The factor that counts as near."""

@@ -14,9 +14,9 @@ from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import LidarSweep, RadarSweep
 from peft_dml_ros.core.typing import FloatArray, IntArray
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.datasets.nuscenes_tables import Record
-from peft_dml_ros.datasets.nuscenes_truth import detection_class
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.nuscenes_tables import Record
+from peft_dml_tools.datasets.nuscenes_truth import detection_class
 
 LIDAR: Final = "LIDAR_TOP"
 RADAR: Final = "RADAR_FRONT"

@@ -6,8 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from peft_dml_ros.datasets.bags import write_bag
-from peft_dml_ros.sim.drive import Drive, DriveSpec
+from peft_dml_tools.datasets.bags import write_bag
+from peft_dml_tools.sim.drive import Drive, DriveSpec
 
 SEED: Final = 7
 IMAGE_WIDTH_PX: Final = 352

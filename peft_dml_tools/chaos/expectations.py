@@ -10,8 +10,8 @@ from typing import Any, Final
 from peft_dml_ros.core.health import State
 from peft_dml_ros.core.params import HealthParams
 from peft_dml_ros.core.rig import modality_of_channel
-from peft_dml_ros.sim.faults import Fault
-from peft_dml_ros.sim.schedule import DriveSpec
+from peft_dml_tools.sim.faults import Fault
+from peft_dml_tools.sim.schedule import DriveSpec
 
 SEEING: Final = ("lidar", "camera", "radar")
 EVERY: Final = (*SEEING, "imu", "gnss", "odometry")

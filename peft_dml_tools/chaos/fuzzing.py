@@ -7,9 +7,9 @@ import time
 from collections import Counter
 from typing import Any, Final
 
-from peft_dml_ros.cli.chaos.stages import NODES, Bench
-from peft_dml_ros.cli.children import Child
 from peft_dml_ros.core.errors import DataError
+from peft_dml_tools.chaos.stages import NODES, Bench
+from peft_dml_tools.live.children import Child
 
 SILENT_S: Final = 30.0
 """A process that says nothing for so long hangs; it says something every thousand messages."""

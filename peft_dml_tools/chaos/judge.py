@@ -11,9 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from peft_dml_ros.cli.chaos.expectations import TOLERANCE_S, VARIANTS, kind_of, max_age_s, period_s
-from peft_dml_ros.cli.chaos.plan import BEGIN_S, Phase
 from peft_dml_ros.core.health import State
+from peft_dml_tools.chaos.expectations import TOLERANCE_S, VARIANTS, kind_of, max_age_s, period_s
+from peft_dml_tools.chaos.plan import BEGIN_S, Phase
 
 RECOVERY_S: Final = 1.0
 ARRIVAL_S: Final = 0.05

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from peft_dml_ros.cli.chaos.expectations import COMBINATIONS, GROUPS, VARIANTS, Variant, kind_of
 from peft_dml_ros.core.params import ALL_SENSORS
-from peft_dml_ros.sim.faults import Fault
+from peft_dml_tools.chaos.expectations import COMBINATIONS, GROUPS, VARIANTS, Variant, kind_of
+from peft_dml_tools.sim.faults import Fault
 
 BEGIN_S: Final = 3.0
 """Before the first fault: all sensors are seen, and the pace without faults is known."""

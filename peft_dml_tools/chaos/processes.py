@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from peft_dml_ros.cli.chaos.judge import read
-from peft_dml_ros.cli.chaos.stages import NODES, START_S, Bench, follow
-from peft_dml_ros.cli.children import Child
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.params import ALL_SENSORS
-from peft_dml_ros.datasets.bag_storage import BagStorage
+from peft_dml_tools.chaos.judge import read
+from peft_dml_tools.chaos.stages import NODES, START_S, Bench, follow
+from peft_dml_tools.datasets.bag_storage import BagStorage
+from peft_dml_tools.live.children import Child
 
 CALM_S: Final = 4.0
 RESPAWN_DRIVE_S: Final = 45.0

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, Final
 
-from peft_dml_ros.cli.chaos.judge import Frame, Seen, frames_unaccounted, messages_unaccounted, read
-from peft_dml_ros.cli.chaos.plan import random_minute
-from peft_dml_ros.cli.chaos.stages import OVERRUN_S, START_S, Bench, percentiles, rss_mb
+from peft_dml_tools.chaos.judge import Frame, Seen, frames_unaccounted, messages_unaccounted, read
+from peft_dml_tools.chaos.plan import random_minute
+from peft_dml_tools.chaos.stages import OVERRUN_S, START_S, Bench, percentiles, rss_mb
 
 SAMPLE_S: Final = 1.0
 WARM_SHARE: Final = 0.2

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from peft_dml_ros.cli.chaos.judge import Cell, Judge, Seen, frames_unaccounted, messages_unaccounted, read
-from peft_dml_ros.cli.chaos.plan import Phase
-from peft_dml_ros.cli.children import Child
 from peft_dml_ros.cli.environment import ros_environment
 from peft_dml_ros.core.errors import DataError
+from peft_dml_tools.chaos.judge import Cell, Judge, Seen, frames_unaccounted, messages_unaccounted, read
+from peft_dml_tools.chaos.plan import Phase
+from peft_dml_tools.live.children import Child
 
 NODES: Final = "peft_dml_ros.nodes"
 START_S: Final = 60.0

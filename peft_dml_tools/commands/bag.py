@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from peft_dml_ros.core.boxes import Boxes3D
     from peft_dml_ros.core.measurements import Measurement
     from peft_dml_ros.core.rig import Rig
-    from peft_dml_ros.datasets.source import NuScenesSource
+    from peft_dml_tools.datasets.source import NuScenesSource
 
 bag = typer.Typer(name="bag", help="ROS 2 bags to and from nuScenes.", no_args_is_help=True, add_completion=False)
 
@@ -38,10 +38,10 @@ def export_(
     """
     from rich.console import Console
 
-    from peft_dml_ros.datasets.bags import write_bag
-    from peft_dml_ros.datasets.derived_gnss import FRAME, WithDerivedGnss
-    from peft_dml_ros.datasets.nuscenes import NuScenesReader
-    from peft_dml_ros.datasets.source import NuScenesSource
+    from peft_dml_tools.datasets.bags import write_bag
+    from peft_dml_tools.datasets.derived_gnss import FRAME, WithDerivedGnss
+    from peft_dml_tools.datasets.nuscenes import NuScenesReader
+    from peft_dml_tools.datasets.source import NuScenesSource
 
     reader = NuScenesReader(dataroot, version, allow_missing=allow_missing, filter_radar=False)
     source = NuScenesSource(reader, scene)
@@ -79,8 +79,8 @@ def import_(
     """
     from rich.console import Console
 
-    from peft_dml_ros.datasets.bag_import import import_bag
-    from peft_dml_ros.datasets.bags import BagSource
+    from peft_dml_tools.datasets.bag_import import import_bag
+    from peft_dml_tools.datasets.bags import BagSource
 
     opened = BagSource(source, preset=topics)
     console = Console(stderr=True)

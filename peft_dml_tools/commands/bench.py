@@ -35,7 +35,7 @@ def data(
 
     from rich.console import Console
 
-    from peft_dml_ros.bench.data import QUICK, DataBenchmark, Plan
+    from peft_dml_tools.bench.data import QUICK, DataBenchmark, Plan
 
     console = Console(stderr=True)
     repository = Path(__file__).resolve().parents[2]
@@ -77,7 +77,7 @@ def engines(
 
     from rich.console import Console
 
-    from peft_dml_ros.bench.engines import QUICK, EngineBenchmark, EnginePlan
+    from peft_dml_tools.bench.engines import QUICK, EngineBenchmark, EnginePlan
 
     console = Console(stderr=True)
     older = json.loads(compare.read_text(encoding="utf-8")) if compare else None
@@ -112,12 +112,12 @@ def live(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from rich.console import Console
 
-    from peft_dml_ros.bench.live import QUICK, LivePlan
-    from peft_dml_ros.bench.summary import read_report
-    from peft_dml_ros.cli.bench_live import LiveOptions, run_live
-    from peft_dml_ros.cli.children import ended_in_order
     from peft_dml_ros.cli.environment import alone_in, require_ros
     from peft_dml_ros.core.errors import ConfigError
+    from peft_dml_tools.bench.live import QUICK, LivePlan
+    from peft_dml_tools.bench.summary import read_report
+    from peft_dml_tools.commands.bench_live import LiveOptions, run_live
+    from peft_dml_tools.live.children import ended_in_order
 
     require_ros()
     if compare and not compare.is_file():
@@ -148,7 +148,7 @@ def summary(
     from rich.console import Console
     from rich.table import Table
 
-    from peft_dml_ros.bench.summary import ENGINES, LIVE, TARGETS, judge, read_report, summarise
+    from peft_dml_tools.bench.summary import ENGINES, LIVE, TARGETS, judge, read_report, summarise
 
     reports = {ENGINES: read_report(engines_file), LIVE: read_report(live_file)}
     gathered = summarise(reports)
@@ -173,7 +173,7 @@ def _tell(report: dict[str, Any], out: Path, older: dict[str, Any] | None) -> No
     from rich.console import Console
     from rich.table import Table
 
-    from peft_dml_ros.bench.engines import compare
+    from peft_dml_tools.bench.engines import compare
 
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from peft_dml_ros.bench.live import RATES_HZ, LivePlan, live_report
-from peft_dml_ros.bench.live_records import Sample, read_records
-from peft_dml_ros.bench.machine import machine, software
-from peft_dml_ros.cli.children import Child
 from peft_dml_ros.cli.environment import ros_environment
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_tools.bench.live import RATES_HZ, LivePlan, live_report
+from peft_dml_tools.bench.live_records import Sample, read_records
+from peft_dml_tools.bench.machine import machine, software
+from peft_dml_tools.live.children import Child
 
 NODES: Final = "peft_dml_ros.nodes"
 SEED: Final = 11
@@ -174,8 +174,8 @@ def run_live(plan: LivePlan, options: LiveOptions, scratch: Path, tell: Tell) ->
 
 def simulate(plan: LivePlan, path: Path) -> Path:
     """A drive at nuScenes' rates, as a bag."""
-    from peft_dml_ros.datasets.bags import write_bag
-    from peft_dml_ros.sim.drive import Drive, DriveSpec
+    from peft_dml_tools.datasets.bags import write_bag
+    from peft_dml_tools.sim.drive import Drive, DriveSpec
 
     rates = {f"{kind}_hz": rate for kind, rate in RATES_HZ.items()}
     spec = DriveSpec.model_validate({"image_width_px": plan.image_width_px, **rates})

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from peft_dml_ros.cli.chaos.stages import Bench
+    from peft_dml_tools.chaos.stages import Bench
 
 DRIVE_S = 4.0
 SHORT_DRIVE_S = 1.2
@@ -60,12 +60,12 @@ def chaos(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from rich.console import Console
 
-    from peft_dml_ros.cli.chaos.drive import make_drive
-    from peft_dml_ros.cli.chaos.results import merged, missed, write
-    from peft_dml_ros.cli.chaos.stages import Bench
-    from peft_dml_ros.cli.children import ended_in_order
     from peft_dml_ros.cli.environment import alone_in, require_ros
     from peft_dml_ros.core.bundle import load_bundle
+    from peft_dml_tools.chaos.drive import make_drive
+    from peft_dml_tools.chaos.results import merged, missed, write
+    from peft_dml_tools.chaos.stages import Bench
+    from peft_dml_tools.live.children import ended_in_order
 
     require_ros()
     load_bundle(bundle)
@@ -98,11 +98,11 @@ def chaos(
 
 def _stage(stage: Stage, bench: Bench, *, short: bool, minutes: float, seed: int) -> dict[str, Any]:
     """Run one stage; returns its figures, with `words` for the terminal."""
-    from peft_dml_ros.cli.chaos.fuzzing import fuzz
-    from peft_dml_ros.cli.chaos.plan import full_plan, short_plan
-    from peft_dml_ros.cli.chaos.processes import namespaces, respawn
-    from peft_dml_ros.cli.chaos.soak import soak
-    from peft_dml_ros.cli.chaos.stages import cells
+    from peft_dml_tools.chaos.fuzzing import fuzz
+    from peft_dml_tools.chaos.plan import full_plan, short_plan
+    from peft_dml_tools.chaos.processes import namespaces, respawn
+    from peft_dml_tools.chaos.soak import soak
+    from peft_dml_tools.chaos.stages import cells
 
     work: dict[Stage, Callable[[], dict[str, Any]]] = {
         Stage.cells: lambda: cells(bench, short_plan() if short else full_plan()),

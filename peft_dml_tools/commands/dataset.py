@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from peft_dml_ros.datasets.checks import Report
+    from peft_dml_tools.datasets.checks import Report
 
 dataset = typer.Typer(name="dataset", help="Look after nuScenes folders.", no_args_is_help=True, add_completion=False)
 
@@ -37,7 +37,7 @@ def check(
     """
     from rich.console import Console
 
-    from peft_dml_ros.datasets.checks import RULES, Rule, check_dataset
+    from peft_dml_tools.datasets.checks import RULES, Rule, check_dataset
 
     # Findings go to stdout, progress to stderr: the report can be piped.
     with Console(stderr=True).status("Reading the tables") as status:
@@ -61,7 +61,7 @@ def check(
 def _print(report: Report, examples: int, *, rules: bool, known: int) -> None:
     from rich.console import Console
 
-    from peft_dml_ros.datasets.checks import Severity
+    from peft_dml_tools.datasets.checks import Severity
 
     console = Console()
     if report.broken or rules:
@@ -80,7 +80,7 @@ def _table(report: Report, examples: int, *, rules: bool) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from peft_dml_ros.datasets.checks import Severity
+    from peft_dml_tools.datasets.checks import Severity
 
     colours = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
     table = Table("rule", "severity", "n", "must hold", "found", "mend", show_lines=True)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 if TYPE_CHECKING:
-    from peft_dml_ros.cli.demo_session import Plan
-    from peft_dml_ros.cli.metrics import Results
-    from peft_dml_ros.cli.recording import Recording
+    from peft_dml_tools.demo.session import Plan
+    from peft_dml_tools.evaluation.metrics import Results
+    from peft_dml_tools.evaluation.recording import Recording
 
 
 class Discovery(str, Enum):
@@ -55,9 +55,9 @@ def demo(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from rich.console import Console
 
-    from peft_dml_ros.cli.children import ended_in_order
-    from peft_dml_ros.cli.demo_session import Plan, play, prepare
     from peft_dml_ros.cli.environment import alone_in
+    from peft_dml_tools.demo.session import Plan, play, prepare
+    from peft_dml_tools.live.children import ended_in_order
 
     console = Console()
     plan = Plan(source, scene, seconds, seed, no_faults, faults, out, bundle, domain_id, discovery.value)
@@ -122,10 +122,10 @@ def _tell(console: Any, problem: str, out: Path) -> None:
 def _report(plan: Plan, played: Any, steps: _Steps) -> tuple[Recording, Results]:
     import json
 
-    from peft_dml_ros.cli.demo_picture import write_picture
-    from peft_dml_ros.cli.metrics import evaluate
-    from peft_dml_ros.cli.readback import read_session
-    from peft_dml_ros.cli.report.build import write_report
+    from peft_dml_tools.demo.picture import write_picture
+    from peft_dml_tools.evaluation.metrics import evaluate
+    from peft_dml_tools.live.readback import read_session
+    from peft_dml_tools.report.build import write_report
 
     steps.begin("report", 4, "reading the recording")
     recording = read_session(plan.bag, played)
@@ -141,7 +141,7 @@ def _report(plan: Plan, played: Any, steps: _Steps) -> tuple[Recording, Results]
 
 
 def _show(console: Any, plan: Plan, recording: Recording, results: Results) -> None:
-    from peft_dml_ros.cli.tables import accuracy_table, reasons_table, sensors_table, timing_table
+    from peft_dml_tools.evaluation.tables import accuracy_table, reasons_table, sensors_table, timing_table
 
     metrics = results.metrics
     console.print(sensors_table(metrics))

@@ -47,6 +47,6 @@ def replay(
     arguments += [name for name, on in switches.items() if on]
     arguments += ["--wait-for", *wait_for] if wait_for else []
 
-    from peft_dml_ros.nodes.replay import main
+    from peft_dml_tools.nodes.replay import main
 
     main(arguments)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 import typer
 
 if TYPE_CHECKING:
-    from peft_dml_ros.cli.metrics import Results
-    from peft_dml_ros.cli.offline import Offline
-    from peft_dml_ros.cli.recording import Frame, Recording
-    from peft_dml_ros.cli.run_sources import Kept, ReadingCheck, RunSource
     from peft_dml_ros.core.errors import DataError
+    from peft_dml_tools.evaluation.metrics import Results
+    from peft_dml_tools.evaluation.recording import Frame, Recording
+    from peft_dml_tools.run.offline import Offline
+    from peft_dml_tools.run.sources import Kept, ReadingCheck, RunSource
 
 REPORT_S: Final = 30.0
 """Only the first seconds of a long source are drawn: their measurements have to be kept in memory."""
@@ -44,11 +44,11 @@ def run(
     """
     from rich.console import Console
 
-    from peft_dml_ros.cli.offline import Offline, chosen_sensors
-    from peft_dml_ros.cli.run_sources import Kept, open_run_source
     from peft_dml_ros.core.params import load_params
     from peft_dml_ros.nodes.parameter_file import NodeParams
-    from peft_dml_ros.sim.faults import load_faults
+    from peft_dml_tools.run.offline import Offline, chosen_sensors
+    from peft_dml_tools.run.sources import Kept, open_run_source
+    from peft_dml_tools.sim.faults import load_faults
 
     console = Console()
     params = load_params(config, model=NodeParams) if config else NodeParams()
@@ -95,8 +95,8 @@ def _detect(
 
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from peft_dml_ros.cli.run_files import frame_line
     from peft_dml_ros.core.errors import DataError
+    from peft_dml_tools.run.files import frame_line
 
     frames: list[Frame] = []
     problem: DataError | None = None
@@ -117,10 +117,10 @@ def _detect(
 
 
 def _evaluate(source: RunSource, offline: Offline, kept: Kept, frames: list[Frame]) -> tuple[Recording, Results]:
-    from peft_dml_ros.cli.alignment import Alignment
-    from peft_dml_ros.cli.metrics import evaluate
-    from peft_dml_ros.cli.recording import Recording
     from peft_dml_ros.core.errors import DataError
+    from peft_dml_tools.evaluation.alignment import Alignment
+    from peft_dml_tools.evaluation.metrics import evaluate
+    from peft_dml_tools.evaluation.recording import Recording
 
     if not frames:
         detecting = ", ".join(sorted(offline.received)) or "nothing"
@@ -145,8 +145,8 @@ def _write(
     import json
 
     from peft_dml_ros import __version__
-    from peft_dml_ros.cli.report.build import write_report
-    from peft_dml_ros.cli.run_files import write_pictures, write_timing
+    from peft_dml_tools.report.build import write_report
+    from peft_dml_tools.run.files import write_pictures, write_timing
 
     manifest = offline.bundle.manifest
     summary = {
@@ -171,7 +171,7 @@ def _write(
 def _show_results(
     console: Any, recording: Recording, results: Results, check: ReadingCheck | None, wall_s: float
 ) -> None:
-    from peft_dml_ros.cli.tables import accuracy_table, reasons_table, timing_table
+    from peft_dml_tools.evaluation.tables import accuracy_table, reasons_table, timing_table
 
     count = len(recording.frames)
     console.print(f"\n{count} frames in {wall_s:.1f} s: [bold]{count / wall_s:.1f} frames/s[/]")

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from peft_dml_ros.sim.drive import DriveSpec
+    from peft_dml_tools.sim.drive import DriveSpec
 
 VERSION = "v1.0-sim"
 Settings: TypeAlias = dict[str, float | str]
@@ -42,10 +42,10 @@ def simulate(
     from rich.console import Console
     from rich.progress import track
 
-    from peft_dml_ros.datasets.nuscenes_writer_tables import finish, scene_file
-    from peft_dml_ros.sim.drive import DriveSpec
-    from peft_dml_ros.sim.vehicle_rig import make_rig
-    from peft_dml_ros.sim.weather import Weather
+    from peft_dml_tools.datasets.nuscenes_writer_tables import finish, scene_file
+    from peft_dml_tools.sim.drive import DriveSpec
+    from peft_dml_tools.sim.vehicle_rig import make_rig
+    from peft_dml_tools.sim.weather import Weather
 
     console = Console()
     names = [f"scene-{FIRST_SCENE + i:04d}" for i in range(scenes)]
@@ -71,7 +71,7 @@ def _layout(height_m: float, beams: int, focal: float) -> dict[str, Any]:
         ConfigError: no such number of beams.
     """
     from peft_dml_ros.core.errors import ConfigError
-    from peft_dml_ros.sim.schedule import DriveSpec
+    from peft_dml_tools.sim.schedule import DriveSpec
 
     if beams not in {32, 16, 8}:
         msg = f"--lidar-beams {beams}: choose 32, 16 or 8"
@@ -106,7 +106,7 @@ def _check_settings(out: Path, settings: Settings) -> None:
     import json
 
     from peft_dml_ros.core.errors import ConfigError
-    from peft_dml_ros.datasets.nuscenes_writer_files import write_json
+    from peft_dml_tools.datasets.nuscenes_writer_files import write_json
 
     note = out / VERSION / "simulate.json"
     if note.is_file():
@@ -124,8 +124,8 @@ Job: TypeAlias = "tuple[str, str, int, float, DriveSpec]"
 
 def write_one(job: Job) -> str:
     """Simulates and writes one scene; returns its name."""
-    from peft_dml_ros.datasets.nuscenes_writer import write_scene
-    from peft_dml_ros.sim.drive import Drive
+    from peft_dml_tools.datasets.nuscenes_writer import write_scene
+    from peft_dml_tools.sim.drive import Drive
 
     root, name, seed, seconds, spec = job
     drive = Drive(seed, seconds, spec, name=name)
@@ -140,7 +140,7 @@ def _run(jobs: list[Job], workers: int) -> Iterator[str]:
     if workers == 1:
         yield from map(write_one, jobs)
         return
-    from peft_dml_ros.sim.workers import in_processes
+    from peft_dml_tools.sim.workers import in_processes
 
     yield from in_processes(write_one, jobs, workers, ahead=2 * workers)
 

@@ -17,11 +17,11 @@ from typing import Final
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.rig import Rig, Sensor, modality_of_channel
-from peft_dml_ros.datasets.bag_recording import BagRecording
-from peft_dml_ros.datasets.bags import BagSource
-from peft_dml_ros.datasets.nuscenes_tables import read_json
-from peft_dml_ros.datasets.nuscenes_writer import Origin, write_scene
-from peft_dml_ros.datasets.nuscenes_writer_tables import finish, scene_file
+from peft_dml_tools.datasets.bag_recording import BagRecording
+from peft_dml_tools.datasets.bags import BagSource
+from peft_dml_tools.datasets.nuscenes_tables import read_json
+from peft_dml_tools.datasets.nuscenes_writer import Origin, write_scene
+from peft_dml_tools.datasets.nuscenes_writer_tables import finish, scene_file
 
 SPLIT: Final = "bag"
 """Split of imported scenes in `splits.json`."""

@@ -20,7 +20,7 @@ from peft_dml_ros.core.motion import MAX_EXTRAPOLATION_NS, interpolate
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.source import Source
 from peft_dml_ros.core.typing import IntArray, UInt8Array
-from peft_dml_ros.datasets.nuscenes_writer_tables import channels
+from peft_dml_tools.datasets.nuscenes_writer_tables import channels
 
 PERIOD_NS: Final = 500_000_000
 _SPARSE: Final = 0.6

@@ -16,6 +16,8 @@ import numpy as np
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
+from peft_dml_ros import conversions
+from peft_dml_ros.conversions import presets, topics
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError
@@ -30,8 +32,7 @@ from peft_dml_ros.core.measurements import (
     RadarSweep,
 )
 from peft_dml_ros.core.rig import Rig
-from peft_dml_ros.datasets import conversions, presets, topics
-from peft_dml_ros.datasets.bag_types import RosbagsFactory, typestore
+from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
 
 if TYPE_CHECKING:
     from peft_dml_ros.core.source import Source

@@ -11,16 +11,7 @@ from typing import Any, Final
 import numpy as np
 from rosbags.serde import SerdeError
 
-from peft_dml_ros.core.boxes import Boxes3D
-from peft_dml_ros.core.errors import ConfigError, DataError
-from peft_dml_ros.core.geometry import SE3
-from peft_dml_ros.core.measurements import ImuSample, LidarSweep, Measurement, RadarSweep
-from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
-from peft_dml_ros.datasets import presets, topics
-from peft_dml_ros.datasets.bag_storage import BagStorage, Stamped, cdr_frame_id
-from peft_dml_ros.datasets.bag_types import RosbagsFactory, typestore
-from peft_dml_ros.datasets.bag_writer import BagFile, write_bag
-from peft_dml_ros.datasets.conversions import (
+from peft_dml_ros.conversions import (
     boxes_from_msg,
     camera_model_from_msg,
     gnss_from_msg,
@@ -29,10 +20,20 @@ from peft_dml_ros.datasets.conversions import (
     lidar_from_msg,
     odometry_from_msg,
     points_dropped,
+    presets,
     radar_from_msg,
+    topics,
     transforms_from_msg,
     with_velocities,
 )
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.measurements import ImuSample, LidarSweep, Measurement, RadarSweep
+from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
+from peft_dml_tools.datasets.bag_storage import BagStorage, Stamped, cdr_frame_id
+from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
+from peft_dml_tools.datasets.bag_writer import BagFile, write_bag
 
 NOT_FINITE: Final = "points not finite"
 """Reason for points of an otherwise good cloud."""

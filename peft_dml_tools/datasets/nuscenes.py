@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from peft_dml_ros.conversions.topics import rig_order
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import ConfigError, DataError, nearest
 from peft_dml_ros.core.geometry import SE3
@@ -22,12 +23,11 @@ from peft_dml_ros.core.measurements import (
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_ros.datasets.nuscenes_files import read_gnss, read_imu, read_lidar, read_radar
-from peft_dml_ros.datasets.nuscenes_images import read_image
-from peft_dml_ros.datasets.nuscenes_snapshot import snapshot_of_sample
-from peft_dml_ros.datasets.nuscenes_tables import Record, Tables, find_version, read_json, stamp_ns
-from peft_dml_ros.datasets.nuscenes_truth import boxes_of_sample
-from peft_dml_ros.datasets.topics import rig_order
+from peft_dml_tools.datasets.nuscenes_files import read_gnss, read_imu, read_lidar, read_radar
+from peft_dml_tools.datasets.nuscenes_images import read_image
+from peft_dml_tools.datasets.nuscenes_snapshot import snapshot_of_sample
+from peft_dml_tools.datasets.nuscenes_tables import Record, Tables, find_version, read_json, stamp_ns
+from peft_dml_tools.datasets.nuscenes_truth import boxes_of_sample
 
 REFERENCE: Final = "LIDAR_TOP"
 

@@ -16,7 +16,7 @@ from peft_dml_ros.core.measurements import (
     RadarSweep,
     trusted_radar_points,
 )
-from peft_dml_ros.datasets.nuscenes_tables import NS_PER_US, Record, read_json
+from peft_dml_tools.datasets.nuscenes_tables import NS_PER_US, Record, read_json
 
 _PCD_TYPES: Final = {("F", 4): "<f4", ("F", 8): "<f8", ("I", 1): "i1", ("I", 2): "<i2", ("I", 4): "<i4"} | {
     ("U", 1): "u1",

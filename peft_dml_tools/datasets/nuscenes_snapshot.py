@@ -14,10 +14,10 @@ from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, Lida
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_ros.datasets.nuscenes_tables import Record, stamp_ns
+from peft_dml_tools.datasets.nuscenes_tables import Record, stamp_ns
 
 if TYPE_CHECKING:
-    from peft_dml_ros.datasets.nuscenes import NuScenesReader
+    from peft_dml_tools.datasets.nuscenes import NuScenesReader
 
 IMU_KEPT_NS: Final = 1_000_000_000
 GNSS_KEPT_NS: Final = 2_000_000_000

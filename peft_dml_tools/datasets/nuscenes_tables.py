@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.datasets.nuscenes_schema import TABLES, faults, fit
+from peft_dml_tools.datasets.nuscenes_schema import TABLES, faults, fit
 
 Record: TypeAlias = dict[str, Any]
 

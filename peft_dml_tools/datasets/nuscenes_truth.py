@@ -9,7 +9,7 @@ from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import ATTRIBUTES, CLASSES
 from peft_dml_ros.core.geometry import SE3, rotation_from_quaternion_wxyz, wrap_angle
 from peft_dml_ros.core.typing import FloatArray
-from peft_dml_ros.datasets.nuscenes_tables import Record, Tables
+from peft_dml_tools.datasets.nuscenes_tables import Record, Tables
 
 CLASS_OF_CATEGORY: Final = {
     "movable_object.barrier": "barrier",

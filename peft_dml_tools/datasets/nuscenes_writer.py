@@ -15,12 +15,12 @@ import numpy as np
 
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.rig import Sensor
-from peft_dml_ros.datasets.nuscenes_tables import NS_PER_US
-from peft_dml_ros.datasets.nuscenes_writer_annotations import SeenBoxes, annotate, count_lidar, count_radar
-from peft_dml_ros.datasets.nuscenes_writer_files import file_of, write_file, write_json
-from peft_dml_ros.datasets.nuscenes_writer_motion import note_motion, vehicle_monitor
-from peft_dml_ros.datasets.nuscenes_writer_recording import SIMULATED, Origin, Recording, SceneWork
-from peft_dml_ros.datasets.nuscenes_writer_tables import Tables, channels, scene_file, token
+from peft_dml_tools.datasets.nuscenes_tables import NS_PER_US
+from peft_dml_tools.datasets.nuscenes_writer_annotations import SeenBoxes, annotate, count_lidar, count_radar
+from peft_dml_tools.datasets.nuscenes_writer_files import file_of, write_file, write_json
+from peft_dml_tools.datasets.nuscenes_writer_motion import note_motion, vehicle_monitor
+from peft_dml_tools.datasets.nuscenes_writer_recording import SIMULATED, Origin, Recording, SceneWork
+from peft_dml_tools.datasets.nuscenes_writer_tables import Tables, channels, scene_file, token
 
 __all__ = ["SIMULATED", "Origin", "Recording", "write_scene"]
 

@@ -14,7 +14,7 @@ from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import ATTRIBUTES
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.typing import FloatArray, IntArray
-from peft_dml_ros.datasets.nuscenes_writer_tables import Tables, token
+from peft_dml_tools.datasets.nuscenes_writer_tables import Tables, token
 
 ANNOTATED_M: Final = 75.0
 RAY_SOLID_ANGLE: Final = 0.00579 * 0.0233

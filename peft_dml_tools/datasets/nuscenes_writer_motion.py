@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from peft_dml_ros.core.measurements import GnssFix, ImuSample, Measurement
-from peft_dml_ros.datasets.nuscenes_tables import NS_PER_US
-from peft_dml_ros.datasets.nuscenes_writer_recording import SceneWork
+from peft_dml_tools.datasets.nuscenes_tables import NS_PER_US
+from peft_dml_tools.datasets.nuscenes_writer_recording import SceneWork
 
 
 def note_motion(work: SceneWork, measurement: Measurement) -> None:

@@ -13,7 +13,7 @@ from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import Measurement
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.typing import IntArray, UInt8Array
-from peft_dml_ros.datasets.nuscenes_writer_tables import Tables
+from peft_dml_tools.datasets.nuscenes_writer_tables import Tables
 
 
 @dataclass(frozen=True, slots=True)

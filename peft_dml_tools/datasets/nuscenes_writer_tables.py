@@ -12,7 +12,7 @@ from typing import Any, Final
 from peft_dml_ros.core.classes import ATTRIBUTES
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.rig import Rig
-from peft_dml_ros.datasets.nuscenes_writer_files import write_json
+from peft_dml_tools.datasets.nuscenes_writer_files import write_json
 
 Tables = dict[str, list[dict[str, Any]]]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
+from peft_dml_ros.conversions.topics import rig_order
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import Measurement
@@ -13,10 +14,9 @@ from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.source import Source
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_ros.datasets.bags import BagSource
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.datasets.nuscenes_tables import stamp_ns
-from peft_dml_ros.datasets.topics import rig_order
+from peft_dml_tools.datasets.bags import BagSource
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.nuscenes_tables import stamp_ns
 
 
 class NuScenesSource:

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.measurements import Measurement
-from peft_dml_ros.datasets.bags import write_bag
-from peft_dml_ros.sim.drive import Drive
+from peft_dml_tools.datasets.bags import write_bag
+from peft_dml_tools.sim.drive import Drive
 
 
 class Steps(Protocol):

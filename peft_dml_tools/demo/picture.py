@@ -8,12 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from peft_dml_ros.cli.alignment import Alignment
-from peft_dml_ros.cli.drawing import BACKGROUND, SHOWN_SCORE, draw_from_above, label
-from peft_dml_ros.cli.drawing_cameras import draw_camera
-from peft_dml_ros.cli.metrics import full_frames, lidar_out_frames
-from peft_dml_ros.cli.recording import Frame, Recording
 from peft_dml_ros.core.typing import UInt8Array
+from peft_dml_tools.drawing.birds_eye import BACKGROUND, SHOWN_SCORE, draw_from_above, label
+from peft_dml_tools.drawing.cameras import draw_camera
+from peft_dml_tools.evaluation.alignment import Alignment
+from peft_dml_tools.evaluation.metrics import full_frames, lidar_out_frames
+from peft_dml_tools.evaluation.recording import Frame, Recording
 
 PANEL_PX = 620
 GAP_PX = 12

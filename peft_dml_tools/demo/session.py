@@ -10,23 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from peft_dml_ros.cli.children import Child
 from peft_dml_ros.cli.environment import require_ros, ros_environment
-from peft_dml_ros.cli.readback import BOXES, NODE, Played
-from peft_dml_ros.cli.recording import FaultWindow
+from peft_dml_ros.conversions.topics import bag_topic, raw_image_topic_of, topic_of
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import Rig
-from peft_dml_ros.datasets.bags import BagSource
-from peft_dml_ros.datasets.source import open_source
-from peft_dml_ros.datasets.topics import bag_topic, raw_image_topic_of, topic_of
-from peft_dml_ros.sim.faults import DEMO_FAULTS, Fault, check_sensors, dump_faults, load_faults
+from peft_dml_tools.datasets.bags import BagSource
+from peft_dml_tools.datasets.source import open_source
+from peft_dml_tools.evaluation.recording import FaultWindow
+from peft_dml_tools.live.children import Child
+from peft_dml_tools.live.readback import BOXES, NODE, Played
+from peft_dml_tools.sim.faults import DEMO_FAULTS, Fault, check_sensors, dump_faults, load_faults
 
 if TYPE_CHECKING:
-    from peft_dml_ros.cli.demo_drive import Steps
     from peft_dml_ros.core.source import Source
+    from peft_dml_tools.demo.drive import Steps
 
 FRAME_S: Final = 0.1
 """Pace of frames that a perfect run keeps."""
@@ -114,7 +114,7 @@ def prepare(plan: Plan, scratch: Path, steps: Steps) -> Drive:
     source: Source
     if plan.source is None:
         # The simulator's libraries are only needed here.
-        from peft_dml_ros.cli.demo_drive import simulate
+        from peft_dml_tools.demo.drive import simulate
 
         path, source = simulate(plan.seed, plan.seconds, scratch, steps)
         what = f"A synthetic drive of {plan.seconds:.0f} s, played in real time"

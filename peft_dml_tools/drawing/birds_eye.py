@@ -8,12 +8,12 @@ from typing import Final
 import cv2
 import numpy as np
 
-from peft_dml_ros.cli.alignment import Alignment
-from peft_dml_ros.cli.recording import Frame, Recording
-from peft_dml_ros.cli.scene import lidar_points_m, radar_points
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES
 from peft_dml_ros.core.typing import Float32Array, FloatArray, Int32Array, UInt8Array
+from peft_dml_tools.evaluation.alignment import Alignment
+from peft_dml_tools.evaluation.recording import Frame, Recording
+from peft_dml_tools.evaluation.scene import lidar_points_m, radar_points
 
 SHOWN_SCORE: Final = 0.3
 """Boxes below this score are not drawn."""

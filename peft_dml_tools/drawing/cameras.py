@@ -8,16 +8,16 @@ from typing import Final
 import cv2
 import numpy as np
 
-from peft_dml_ros.cli.alignment import Alignment
-from peft_dml_ros.cli.drawing import BACKGROUND, SHOWN_SCORE, TRUTH, label
-from peft_dml_ros.cli.recording import Frame, Recording
-from peft_dml_ros.cli.scene import FRESH_NS, decode_rgb, pixels_from_base
-from peft_dml_ros.core import wires
+from peft_dml_ros.core import box_wireframes as wires
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.rig import Rig, Sensor
 from peft_dml_ros.core.typing import FloatArray, UInt8Array
+from peft_dml_tools.drawing.birds_eye import BACKGROUND, SHOWN_SCORE, TRUTH, label
+from peft_dml_tools.evaluation.alignment import Alignment
+from peft_dml_tools.evaluation.recording import Frame, Recording
+from peft_dml_tools.evaluation.scene import FRESH_NS, decode_rgb, pixels_from_base
 
 ROWS: Final = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
 """Places of the nuScenes cameras in two rows of three."""

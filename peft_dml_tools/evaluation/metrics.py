@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from peft_dml_ros.cli.recording import Frame, Recording, shown_sensors
-from peft_dml_ros.cli.scoring import Score, score
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.sync import NO_REFERENCE
+from peft_dml_tools.evaluation.recording import Frame, Recording, shown_sensors
+from peft_dml_tools.evaluation.scoring import Score, score
 
 PERCENTILES = (50, 95, 99)
 STAGES = ("inputs", *MODALITIES, "fusion", "decode")

@@ -8,12 +8,12 @@ from typing import Final
 import cv2
 import numpy as np
 
-from peft_dml_ros.cli.alignment import Alignment
-from peft_dml_ros.cli.recording import Recording
+from peft_dml_ros.core.box_wireframes import pixels_from_boxes
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, RadarSweep
 from peft_dml_ros.core.rig import Sensor
 from peft_dml_ros.core.typing import AnyArray, Float32Array, FloatArray, UInt8Array
-from peft_dml_ros.core.wires import pixels_from_boxes
+from peft_dml_tools.evaluation.alignment import Alignment
+from peft_dml_tools.evaluation.recording import Recording
 
 FRESH_NS: Final = 120_000_000
 """A measurement belongs to a frame when it is at most this much older or younger."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from peft_dml_ros.cli.recording import Frame
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import ATTRIBUTES, CLASSES
 from peft_dml_ros.core.geometry import SE3
+from peft_dml_tools.evaluation.recording import Frame
 
 SETTINGS = "detection_cvpr_2019"
 """The devkit's settings of the official nuScenes detection benchmark."""

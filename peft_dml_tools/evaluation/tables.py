@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-from peft_dml_ros.cli.metrics import Results
-from peft_dml_ros.cli.scoring import Score
+from peft_dml_tools.evaluation.metrics import Results
+from peft_dml_tools.evaluation.scoring import Score
 
 
 def timing_table(metrics: dict[str, Any], whole: str) -> Table:

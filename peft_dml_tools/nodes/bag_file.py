@@ -10,7 +10,7 @@ from rclpy.qos import QoSProfile
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.datasets.bags import BagFile, typestore
+from peft_dml_tools.datasets.bags import BagFile, typestore
 
 
 class RawBagFile(BagFile):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts a perception node that waits to be configured, drives a vehicle round and round, and notes what came of it.
 
-    python -m peft_dml_ros.nodes.bench_driver drive.mcap --plan plan.json --out seen.jsonl
+    python -m peft_dml_tools.nodes.bench_driver drive.mcap --plan plan.json --out seen.jsonl
 
 The plan is a JSON list of stretches `{"name", "seconds", "silent": [kinds of sensors]}`, driven in turn. The
 file holds JSON records, one a line: `transition`, `start`, `stretch`, `frame`, `books` and `end`. Times are of the
@@ -35,13 +35,13 @@ from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.core.sync import NO_REFERENCE
-from peft_dml_ros.nodes.chaos_driver import Round
-from peft_dml_ros.nodes.player import Player, wall_clock_ns
-from peft_dml_ros.nodes.recordings import Recorded, Recording, open_recording
-from peft_dml_ros.nodes.replay_faults import sensors_by_topic
-from peft_dml_ros.nodes.replay_parameters import spinning
 from peft_dml_ros.nodes.runtime import POLL_S, emit, ros_main
 from peft_dml_ros.nodes.stamps import leading_stamp_ns
+from peft_dml_tools.nodes.chaos_driver import Round
+from peft_dml_tools.nodes.player import Player, wall_clock_ns
+from peft_dml_tools.nodes.recordings import Recorded, Recording, open_recording
+from peft_dml_tools.nodes.replay_faults import sensors_by_topic
+from peft_dml_tools.nodes.replay_parameters import spinning
 
 TRANSITIONS: Final = {"configure": Transition.TRANSITION_CONFIGURE, "activate": Transition.TRANSITION_ACTIVATE}
 QUEUE: Final = 100

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drives a vehicle round and round with scripted faults, and writes down what the perception node makes of it.
 
-    python -m peft_dml_ros.nodes.chaos_driver drive.mcap --plan plan.json --out seen.jsonl --seconds 60
+    python -m peft_dml_tools.nodes.chaos_driver drive.mcap --plan plan.json --out seen.jsonl --seconds 60
 
 The plan is a JSON list of phases `{"from_s", "to_s", "faults": [...]}` in seconds since the start. The file holds JSON
 records, one a line: `start`, `struck` (first message of a sensor that a phase hits), `frame`, `books` and `end`.
@@ -25,17 +25,17 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
+from peft_dml_ros import conversions
 from peft_dml_ros.core.classes import DETECTING
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.rig import Rig
-from peft_dml_ros.datasets import conversions
-from peft_dml_ros.nodes.player import Player, wall_clock_ns
-from peft_dml_ros.nodes.recordings import Recorded, Recording, open_recording
-from peft_dml_ros.nodes.replay_faults import MessageFaults, sensors_by_topic
-from peft_dml_ros.nodes.replay_parameters import spinning
 from peft_dml_ros.nodes.runtime import POLL_S, emit, ros_main
 from peft_dml_ros.nodes.stamps import shift_leading
-from peft_dml_ros.sim.faults import ALL, Fault
+from peft_dml_tools.nodes.player import Player, wall_clock_ns
+from peft_dml_tools.nodes.recordings import Recorded, Recording, open_recording
+from peft_dml_tools.nodes.replay_faults import MessageFaults, sensors_by_topic
+from peft_dml_tools.nodes.replay_parameters import spinning
+from peft_dml_tools.sim.faults import ALL, Fault
 
 BOOKS_S = 0.5
 

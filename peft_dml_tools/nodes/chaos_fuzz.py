@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Feeds malformed messages to the callbacks of the live intake, or over DDS to a node that runs.
 
-    python -m peft_dml_ros.nodes.chaos_fuzz drive.mcap --messages 100000 --seed 0
-    python -m peft_dml_ros.nodes.chaos_fuzz drive.mcap --messages 3000 --live
+    python -m peft_dml_tools.nodes.chaos_fuzz drive.mcap --messages 100000 --seed 0
+    python -m peft_dml_tools.nodes.chaos_fuzz drive.mcap --messages 3000 --live
 
 Stdout carries JSON lines: `progress` and `done`.
 """
@@ -29,24 +29,25 @@ from rclpy.serialization import deserialize_message, serialize_message
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import Image, PointCloud2
 
+from peft_dml_ros import conversions
+from peft_dml_ros.conversions import topics
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.inputs import InputAssembler
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep
 from peft_dml_ros.core.rig import Rig, modality_of_channel
-from peft_dml_ros.datasets import conversions, topics
-from peft_dml_ros.nodes.chaos_malformed import Malformed
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.intake import Intake, info_of, raw_of
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
-from peft_dml_ros.nodes.player import wall_clock_ns
-from peft_dml_ros.nodes.recordings import open_recording
-from peft_dml_ros.nodes.replay_faults import sensors_by_topic
-from peft_dml_ros.nodes.replay_parameters import spinning
 from peft_dml_ros.nodes.runtime import emit, ros_main
 from peft_dml_ros.nodes.stamps import HEADER_END, leading_stamp_ns, shift_leading
 from peft_dml_ros.nodes.subscribing import LATCHED, installed, message_class
+from peft_dml_tools.nodes.chaos_malformed import Malformed
+from peft_dml_tools.nodes.player import wall_clock_ns
+from peft_dml_tools.nodes.recordings import open_recording
+from peft_dml_tools.nodes.replay_faults import sensors_by_topic
+from peft_dml_tools.nodes.replay_parameters import spinning
 
 HANG_S: Final = 1.0
 MEMORY_BYTES: Final = 8 << 30

@@ -16,8 +16,8 @@ from rclpy.time import Time
 from rosgraph_msgs.msg import Clock as ClockMessage
 
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.nodes.recordings import Channel, Recorded
 from peft_dml_ros.nodes.stamps import Shift, shifter
+from peft_dml_tools.nodes.recordings import Channel, Recorded
 
 CLOCK_PERIOD_NS = 10_000_000
 GLOBAL_TOPICS = ("/tf", "/tf_static", "/clock")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records topics into a ROS 2 bag (MCAP), with the types and profiles found on the wire.
 
-    python -m peft_dml_ros.nodes.recorder --out drive.mcap [--topics /a /b] [--exclude REGEX]
+    python -m peft_dml_tools.nodes.recorder --out drive.mcap [--topics /a /b] [--exclude REGEX]
 
 Stdout carries one JSON line per period: `{"event": "progress", "counts": {topic: n}, "lost": n, "bytes": n, ...}`.
 SIGINT or SIGTERM closes the file and ends with exit code 0.
@@ -24,9 +24,9 @@ from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.nodes.bag_file import RawBagFile
 from peft_dml_ros.nodes.runtime import POLL_S, emit, pattern, ros_main, spin
 from peft_dml_ros.nodes.subscribing import FittingSubscription, message_class
+from peft_dml_tools.nodes.bag_file import RawBagFile
 
 NOT_RECORDED = r"^/(parameter_events|rosout)$|/overlay/"
 QUEUE = 100

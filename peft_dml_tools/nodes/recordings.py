@@ -14,18 +14,19 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from rosbags.interfaces import Qos, QosDurability, QosReliability
 
+from peft_dml_ros import conversions
+from peft_dml_ros.conversions import presets, topics
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import OdometrySample
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.source import Source
-from peft_dml_ros.datasets import conversions, presets, topics
-from peft_dml_ros.datasets.bag_storage import BagStorage
-from peft_dml_ros.datasets.bag_writer import messages_of
-from peft_dml_ros.datasets.bags import BagSource
-from peft_dml_ros.datasets.source import is_bag, last_stamp_ns, open_source
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.subscribing import message_class
+from peft_dml_tools.datasets.bag_storage import BagStorage
+from peft_dml_tools.datasets.bag_writer import messages_of
+from peft_dml_tools.datasets.bags import BagSource
+from peft_dml_tools.datasets.source import is_bag, last_stamp_ns, open_source
 
 DEPTH = 10
 """Messages a publisher keeps for a reliable subscriber that lags behind."""

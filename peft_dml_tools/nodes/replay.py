@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plays a bag or a nuScenes folder as a vehicle would: in real time, stamped now, with sensor faults on demand.
 
-    python -m peft_dml_ros.nodes.replay drive.mcap --faults faults.yaml --weather rain=25
+    python -m peft_dml_tools.nodes.replay drive.mcap --faults faults.yaml --weather rain=25
     ros2 param set /replay weather fog=50
     ros2 param set /replay faults "[{sensor: camera, fault: blackout}]"
 
@@ -25,12 +25,12 @@ from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
 from peft_dml_ros.core.errors import ConfigError, DataError
-from peft_dml_ros.nodes.player import Player, wall_clock_ns
-from peft_dml_ros.nodes.recordings import Recording, open_recording
-from peft_dml_ros.nodes.replay_faults import MessageFaults
-from peft_dml_ros.nodes.replay_parameters import FaultParameters, spinning
 from peft_dml_ros.nodes.runtime import POLL_S, emit, pattern, ros_main
-from peft_dml_ros.sim.faults import load_faults, weather_fault
+from peft_dml_tools.nodes.player import Player, wall_clock_ns
+from peft_dml_tools.nodes.recordings import Recording, open_recording
+from peft_dml_tools.nodes.replay_faults import MessageFaults
+from peft_dml_tools.nodes.replay_parameters import FaultParameters, spinning
+from peft_dml_tools.sim.faults import load_faults, weather_fault
 
 PROGRESS_S = 0.2
 SETTLE_S = 0.5

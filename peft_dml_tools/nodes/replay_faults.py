@@ -10,17 +10,18 @@ from typing import Any, Final
 import numpy as np
 from rosbags.serde import SerdeError
 
+from peft_dml_ros import conversions
+from peft_dml_ros.conversions import topics
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import ConfigError, DataError, nearest
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.rig import Rig
-from peft_dml_ros.datasets import conversions, topics
-from peft_dml_ros.datasets.bag_types import RosbagsFactory, typestore
-from peft_dml_ros.nodes.recordings import Channel, Recorded
 from peft_dml_ros.nodes.stamps import HEADER_END, leading_stamp_ns, shift_leading
-from peft_dml_ros.sim.fault_effects import Effects, damaged_bytes
-from peft_dml_ros.sim.fault_stream import FaultStream, Sent
-from peft_dml_ros.sim.faults import ALL, Fault
+from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
+from peft_dml_tools.nodes.recordings import Channel, Recorded
+from peft_dml_tools.sim.fault_effects import Effects, damaged_bytes
+from peft_dml_tools.sim.fault_stream import FaultStream, Sent
+from peft_dml_tools.sim.faults import ALL, Fault
 
 _SEEN: Final = {topics.POINT_CLOUD, topics.COMPRESSED_IMAGE, topics.IMAGE}
 

@@ -12,10 +12,10 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.nodes.replay_faults import MessageFaults
 from peft_dml_ros.nodes.runtime import emit, spin
-from peft_dml_ros.sim.faults import Fault, dump_faults, parse_faults, weather_fault
-from peft_dml_ros.sim.weather.weather import CLEAR
+from peft_dml_tools.nodes.replay_faults import MessageFaults
+from peft_dml_tools.sim.faults import Fault, dump_faults, parse_faults, weather_fault
+from peft_dml_tools.sim.weather.weather import CLEAR
 
 WEATHER = "weather"
 FAULTS = "faults"

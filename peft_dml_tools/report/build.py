@@ -9,10 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from peft_dml_ros.cli.metrics import Results
-from peft_dml_ros.cli.recording import Recording
-from peft_dml_ros.cli.report.payload import payload
-from peft_dml_ros.cli.report.tables import accuracy_table, drops_table, sensors_table, stages_table
+from peft_dml_tools.evaluation.metrics import Results
+from peft_dml_tools.evaluation.recording import Recording
+from peft_dml_tools.report.payload import payload
+from peft_dml_tools.report.tables import accuracy_table, drops_table, sensors_table, stages_table
 
 SCRIPTS: Final = ("data.js", "scene.js", "timeline.js", "views.js", "page.js")
 
@@ -45,7 +45,7 @@ def write_report(recording: Recording, results: Results, path: Path, *, details:
 
 
 def _asset(name: str) -> str:
-    return files("peft_dml_ros.cli.report").joinpath("assets", name).read_text(encoding="utf-8")
+    return files("peft_dml_tools.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def _heading(recording: Recording, results: Results) -> str:

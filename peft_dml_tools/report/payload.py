@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from peft_dml_ros.cli.alignment import Alignment
-from peft_dml_ros.cli.recording import Frame, Recording, shown_sensors
-from peft_dml_ros.cli.report.pictures import camera_views
-from peft_dml_ros.cli.scene import lidar_points_m, radar_points
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES, MODALITIES
 from peft_dml_ros.core.typing import AnyArray, Float32Array
+from peft_dml_tools.evaluation.alignment import Alignment
+from peft_dml_tools.evaluation.recording import Frame, Recording, shown_sensors
+from peft_dml_tools.evaluation.scene import lidar_points_m, radar_points
+from peft_dml_tools.report.pictures import camera_views
 
 RANGE_M: Final = 52.0
 LIDAR_POINTS: Final = 6000

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import cv2
 
-from peft_dml_ros.cli.alignment import Alignment
-from peft_dml_ros.cli.drawing_cameras import in_rows
-from peft_dml_ros.cli.recording import Frame, Recording
-from peft_dml_ros.cli.scene import FRESH_NS, decode_rgb, pixels_from_base
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.rig import Sensor
+from peft_dml_tools.drawing.cameras import in_rows
+from peft_dml_tools.evaluation.alignment import Alignment
+from peft_dml_tools.evaluation.recording import Frame, Recording
+from peft_dml_tools.evaluation.scene import FRESH_NS, decode_rgb, pixels_from_base
 
 WIDTH_PX: Final = 400
 QUALITY: Final = 62

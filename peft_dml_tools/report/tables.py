@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from peft_dml_ros.cli.scoring import Score
+from peft_dml_tools.evaluation.scoring import Score
 
 
 def accuracy_table(score: Score, title: str) -> str:

@@ -12,14 +12,14 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from peft_dml_ros.cli.alignment import Alignment
-from peft_dml_ros.cli.drawing import draw_from_above, label
-from peft_dml_ros.cli.drawing_cameras import draw_cameras
-from peft_dml_ros.cli.metrics import in_order
-from peft_dml_ros.cli.recording import Frame, Recording
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import ATTRIBUTES, CLASSES, MODALITIES
 from peft_dml_ros.core.typing import FloatArray, UInt8Array
+from peft_dml_tools.drawing.birds_eye import draw_from_above, label
+from peft_dml_tools.drawing.cameras import draw_cameras
+from peft_dml_tools.evaluation.alignment import Alignment
+from peft_dml_tools.evaluation.metrics import in_order
+from peft_dml_tools.evaluation.recording import Frame, Recording
 
 PICTURES: Final = 6
 """Frames of a run that are drawn, spread evenly."""

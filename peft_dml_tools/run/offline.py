@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from peft_dml_ros.cli.recording import Frame, SensorReading
 from peft_dml_ros.core.bundle import Bundle, load_bundle
 from peft_dml_ros.core.detector import Detections, Detector
 from peft_dml_ros.core.errors import ConfigError, nearest
@@ -20,10 +19,11 @@ from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.sync import Synchroniser
 from peft_dml_ros.engines import load_engines
+from peft_dml_tools.evaluation.recording import Frame, SensorReading
 
 if TYPE_CHECKING:
     from peft_dml_ros.core.measurements import Measurement
-    from peft_dml_ros.datasets.nuscenes import NuScenesReader
+    from peft_dml_tools.datasets.nuscenes import NuScenesReader
 
 ODOMETRY = "ODOM"
 

@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from peft_dml_ros.cli.offline import Offline
-from peft_dml_ros.cli.recording import Frame
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, OdometrySample, RadarSweep
 from peft_dml_ros.core.rig import Rig, Sensor
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.typing import IntArray
-from peft_dml_ros.datasets.bag_recording import compressed
-from peft_dml_ros.sim.faults import Fault, weather_fault
-from peft_dml_ros.sim.faulty_source import FaultySource
-from peft_dml_ros.sim.weather import Weather, apply_to_snapshot
+from peft_dml_tools.datasets.bag_recording import compressed
+from peft_dml_tools.evaluation.recording import Frame
+from peft_dml_tools.run.offline import Offline
+from peft_dml_tools.sim.faults import Fault, weather_fault
+from peft_dml_tools.sim.faulty_source import FaultySource
+from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
 
 if TYPE_CHECKING:
     from peft_dml_ros.core.source import Source
-    from peft_dml_ros.datasets.nuscenes import NuScenesReader
-    from peft_dml_ros.datasets.nuscenes_tables import Record
+    from peft_dml_tools.datasets.nuscenes import NuScenesReader
+    from peft_dml_tools.datasets.nuscenes_tables import Record
 
 
 CHECKED: Final = 20
@@ -114,7 +114,7 @@ class StreamSource:
     @property
     def drops(self) -> Counter[str]:
         """Messages and points of a bag that were left out."""
-        from peft_dml_ros.datasets.bags import NOT_FINITE, BagSource
+        from peft_dml_tools.datasets.bags import NOT_FINITE, BagSource
 
         found: Counter[str] = Counter()
         if isinstance(self._source, BagSource):
@@ -124,7 +124,7 @@ class StreamSource:
 
     def where(self, sensor: Sensor) -> str:
         """Topic, or folder below samples/ and sweeps/."""
-        from peft_dml_ros.datasets.topics import bag_topic, topic_of
+        from peft_dml_ros.conversions.topics import bag_topic, topic_of
 
         return f"samples/{sensor.name}" if self._reader else bag_topic(topic_of(sensor.name))
 
@@ -255,7 +255,7 @@ def open_run_source(
         DataError: the path is neither, or something in it is missing.
         ConfigError: no such scene or weather, or the script does not fit the source.
     """
-    from peft_dml_ros.datasets.source import NuScenesSource, open_source
+    from peft_dml_tools.datasets.source import NuScenesSource, open_source
 
     source = open_source(path, scene=scene, allow_missing=True)
     script = (*faults, *weather_fault(weather, seed))

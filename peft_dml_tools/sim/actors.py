@@ -10,8 +10,8 @@ import numpy as np
 
 from peft_dml_ros.core.classes import ATTRIBUTES, CLASSES
 from peft_dml_ros.core.typing import FloatArray
-from peft_dml_ros.sim import models, people
-from peft_dml_ros.sim.mesh import Mesh
+from peft_dml_tools.sim import models, people
+from peft_dml_tools.sim.mesh import Mesh
 
 MOVING_MPS: Final = 0.2
 

@@ -16,15 +16,15 @@ from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import CameraImage, Measurement
 from peft_dml_ros.core.rig import CameraModel, Rig
 from peft_dml_ros.core.typing import IntArray, UInt8Array
-from peft_dml_ros.sim import camera, lidar, motion, radar
-from peft_dml_ros.sim.map_mask import drivable_mask, map_offset_m
-from peft_dml_ros.sim.raycast import Caster
-from peft_dml_ros.sim.schedule import DriveSpec, Event, schedule, start_ns
-from peft_dml_ros.sim.vehicle_rig import make_rig
-from peft_dml_ros.sim.weather import apply, weather_rng
-from peft_dml_ros.sim.weather.weather import camera_in_weather
-from peft_dml_ros.sim.workers import in_processes
-from peft_dml_ros.sim.world import World
+from peft_dml_tools.sim import camera, lidar, motion, radar
+from peft_dml_tools.sim.map_mask import drivable_mask, map_offset_m
+from peft_dml_tools.sim.raycast import Caster
+from peft_dml_tools.sim.schedule import DriveSpec, Event, schedule, start_ns
+from peft_dml_tools.sim.vehicle_rig import make_rig
+from peft_dml_tools.sim.weather import apply, weather_rng
+from peft_dml_tools.sim.weather.weather import camera_in_weather
+from peft_dml_tools.sim.workers import in_processes
+from peft_dml_tools.sim.world import World
 
 __all__ = ["Drive", "DriveSpec"]
 

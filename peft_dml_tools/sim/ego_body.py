@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from peft_dml_ros.sim.mesh import Material, Mesh, Surface, box, merge, prism
+from peft_dml_tools.sim.mesh import Material, Mesh, Surface, box, merge, prism
 
 _PAINT = Material((0.85, 0.86, 0.87), 0.3)
 _HOUSING = Material((0.2, 0.2, 0.22), 0.35)

@@ -15,11 +15,11 @@ from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement,
 from peft_dml_ros.core.rig import Rig, Sensor, modality_of_channel
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.typing import AnyArray, FloatArray
-from peft_dml_ros.sim import weather
-from peft_dml_ros.sim.corruptions import corrupt
-from peft_dml_ros.sim.corruptions.camera import black
-from peft_dml_ros.sim.faults import Fault
-from peft_dml_ros.sim.weather.images import edit
+from peft_dml_tools.sim import weather
+from peft_dml_tools.sim.corruptions import corrupt
+from peft_dml_tools.sim.corruptions.camera import black
+from peft_dml_tools.sim.faults import Fault
+from peft_dml_tools.sim.weather.images import edit
 
 DAMAGED_SHARE: Final = (1e-3, 1e-2)
 """Share of bytes that are wrong, at severities 1 and 2; at 3 the second half is missing."""

@@ -17,8 +17,8 @@ import numpy as np
 
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import Measurement
-from peft_dml_ros.sim.fault_effects import Effects
-from peft_dml_ros.sim.faults import KINDS, Fault, FaultKind, active
+from peft_dml_tools.sim.fault_effects import Effects
+from peft_dml_tools.sim.faults import KINDS, Fault, FaultKind, active
 
 T = TypeVar("T")
 

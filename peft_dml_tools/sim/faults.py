@@ -14,8 +14,8 @@ from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.rig import Rig, modality_of_channel
 from peft_dml_ros.core.spec import Frozen
-from peft_dml_ros.sim.corruptions import CORRUPTIONS
-from peft_dml_ros.sim.weather import Weather
+from peft_dml_tools.sim.corruptions import CORRUPTIONS
+from peft_dml_tools.sim.weather import Weather
 
 FaultKind: TypeAlias = Literal[
     "silence", "drop", "weather", "corrupt", "blackout", "freeze", "skew", "delay", "jitter", "reorder", "duplicate"

@@ -9,10 +9,10 @@ from typing import Final
 import numpy as np
 
 from peft_dml_ros.core.typing import FloatArray
-from peft_dml_ros.sim.actors import KINDS, Actor, make_actor
-from peft_dml_ros.sim.road import CROSSING_HALF_M, CYCLE_STRIP_M, LANE_M, Road
-from peft_dml_ros.sim.route import Corner
-from peft_dml_ros.sim.traffic import HEADWAY_S, SETTLE_S, STEP_S, Vehicle, drive_lane, queue, settled
+from peft_dml_tools.sim.actors import KINDS, Actor, make_actor
+from peft_dml_tools.sim.road import CROSSING_HALF_M, CYCLE_STRIP_M, LANE_M, Road
+from peft_dml_tools.sim.route import Corner
+from peft_dml_tools.sim.traffic import HEADWAY_S, SETTLE_S, STEP_S, Vehicle, drive_lane, queue, settled
 
 EGO_LENGTH_M: Final = 4.1
 EGO_CENTRE_M: Final = 1.3

@@ -20,10 +20,10 @@ import numpy as np
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import LidarSweep
 from peft_dml_ros.core.typing import BoolArray, Float32Array, FloatArray, IntArray
-from peft_dml_ros.sim.ego_body import ego_body
-from peft_dml_ros.sim.mesh import Surface, normals_of
-from peft_dml_ros.sim.raycast import RETRO_REFLECTANCE, Caster, Hits, tree_of
-from peft_dml_ros.sim.world import World
+from peft_dml_tools.sim.ego_body import ego_body
+from peft_dml_tools.sim.mesh import Surface, normals_of
+from peft_dml_tools.sim.raycast import RETRO_REFLECTANCE, Caster, Hits, tree_of
+from peft_dml_tools.sim.world import World
 
 RINGS: Final = 32
 ELEVATIONS_DEG: Final = tuple(-30.67 + ring * 4 / 3 for ring in range(RINGS))

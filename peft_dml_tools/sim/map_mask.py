@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from peft_dml_ros.core.typing import FloatArray, UInt8Array
-from peft_dml_ros.sim.road import CROSSING_HALF_M, Road
+from peft_dml_tools.sim.road import CROSSING_HALF_M, Road
 
 MARGIN_M: Final = 130.0
 PIXEL_M: Final = 0.1

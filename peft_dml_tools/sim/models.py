@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from peft_dml_ros.sim.mesh import Material, Mesh, Surface, box, column, merge, prism, wheel
+from peft_dml_tools.sim.mesh import Material, Mesh, Surface, box, column, merge, prism, wheel
 
 RUBBER = Material((0.05, 0.05, 0.05), 0.06)
 GLASS = Material((0.08, 0.10, 0.13), 0.005, Surface.GLASS)

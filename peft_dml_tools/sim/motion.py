@@ -10,7 +10,7 @@ import numpy as np
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import GnssFix, ImuSample, OdometrySample
 from peft_dml_ros.core.typing import FloatArray
-from peft_dml_ros.sim.world import World
+from peft_dml_tools.sim.world import World
 
 GRAVITY_MPS2: Final = 9.81
 ACCEL_SIGMA: Final = 0.15

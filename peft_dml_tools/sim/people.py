@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from peft_dml_ros.sim.mesh import Material, Mesh, box, column, ellipsoid, merge, prism, wheel
-from peft_dml_ros.sim.models import DARK, LAMP, METAL, RUBBER, paint
+from peft_dml_tools.sim.mesh import Material, Mesh, box, column, ellipsoid, merge, prism, wheel
+from peft_dml_tools.sim.models import DARK, LAMP, METAL, RUBBER, paint
 
 CLOTHES = (
     (0.08, 0.08, 0.10),

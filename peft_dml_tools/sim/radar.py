@@ -11,9 +11,9 @@ import numpy as np
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import RADAR_DTYPE, RadarSweep, trusted_radar_points
 from peft_dml_ros.core.typing import AnyArray, BoolArray, FloatArray, IntArray
-from peft_dml_ros.sim import radar_echo
-from peft_dml_ros.sim.radar_echo import Echoes, Reflectors
-from peft_dml_ros.sim.raycast import Caster, Hits
+from peft_dml_tools.sim import radar_echo
+from peft_dml_tools.sim.radar_echo import Echoes, Reflectors
+from peft_dml_tools.sim.raycast import Caster, Hits
 
 HALF_FOV_RAD: Final = np.deg2rad(60.0)
 MAX_RANGE_M: Final = 250.0

@@ -10,7 +10,7 @@ import numpy as np
 
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.typing import BoolArray, FloatArray, IntArray
-from peft_dml_ros.sim.actors import KINDS, Actor
+from peft_dml_tools.sim.actors import KINDS, Actor
 
 TARGET: Final = 0
 MIRROR: Final = 1

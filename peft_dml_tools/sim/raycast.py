@@ -15,9 +15,9 @@ import numpy as np
 
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.typing import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
-from peft_dml_ros.sim.mesh import Mesh, merge, normals_of
-from peft_dml_ros.sim.mover_frame import MoverFrame
-from peft_dml_ros.sim.world import World
+from peft_dml_tools.sim.mesh import Mesh, merge, normals_of
+from peft_dml_tools.sim.mover_frame import MoverFrame
+from peft_dml_tools.sim.world import World
 
 MISS_M: Final = 1e9
 SHADOW_REACH_M: Final = 60.0

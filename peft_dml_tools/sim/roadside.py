@@ -7,11 +7,11 @@ from typing import Final
 
 import numpy as np
 
-from peft_dml_ros.sim.actors import KINDS
-from peft_dml_ros.sim.layout import Street, draw
-from peft_dml_ros.sim.road import CROSSING_HALF_M, CYCLE_STRIP_M, KERB_M, PARKING_M
-from peft_dml_ros.sim.scenery import Lot
-from peft_dml_ros.sim.traffic import STEP_S
+from peft_dml_tools.sim.actors import KINDS
+from peft_dml_tools.sim.layout import Street, draw
+from peft_dml_tools.sim.road import CROSSING_HALF_M, CYCLE_STRIP_M, KERB_M, PARKING_M
+from peft_dml_tools.sim.scenery import Lot
+from peft_dml_tools.sim.traffic import STEP_S
 
 PARKED: Final = {
     "car": 0.8,

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from peft_dml_ros.core.typing import FloatArray
-from peft_dml_ros.sim.road import LANE_M, Road
+from peft_dml_tools.sim.road import LANE_M, Road
 
 STREET_LEFT_M: Final = 80.0
 """A street that crosses is driven no further from the main road than this."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from peft_dml_ros.core.typing import BoolArray, FloatArray
-from peft_dml_ros.sim.mesh import Material, Mesh, Surface, box, column, ellipsoid, merge
-from peft_dml_ros.sim.road import KERB_M, Road
+from peft_dml_tools.sim.mesh import Material, Mesh, Surface, box, column, ellipsoid, merge
+from peft_dml_tools.sim.road import KERB_M, Road
 
 ASPHALT = Material((0.23, 0.23, 0.24), 0.13, Surface.ROAD)
 CROSS_ASPHALT = Material((0.23, 0.23, 0.24), 0.13, Surface.CROSSING)

@@ -12,7 +12,7 @@ from pydantic import Field
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.spec import Frozen
 from peft_dml_ros.core.typing import FloatArray
-from peft_dml_ros.sim.weather import Weather
+from peft_dml_tools.sim.weather import Weather
 
 EPOCH_NS: Final = 1_735_700_000_000_000_000
 """Start of drive 0; drives of other seeds start an hour apart."""

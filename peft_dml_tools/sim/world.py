@@ -11,13 +11,13 @@ import numpy as np
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.typing import BoolArray, FloatArray, IntArray
-from peft_dml_ros.sim import layout, roadside
-from peft_dml_ros.sim.actors import Actor
-from peft_dml_ros.sim.mesh import Mesh
-from peft_dml_ros.sim.road import CROSSING_HALF_M, Road
-from peft_dml_ros.sim.route import STREET_LEFT_M, Corner, Plan, ego_route
-from peft_dml_ros.sim.scenery import Lot, scenery
-from peft_dml_ros.sim.traffic import STEP_S, Vehicle
+from peft_dml_tools.sim import layout, roadside
+from peft_dml_tools.sim.actors import Actor
+from peft_dml_tools.sim.mesh import Mesh
+from peft_dml_tools.sim.road import CROSSING_HALF_M, Road
+from peft_dml_tools.sim.route import STREET_LEFT_M, Corner, Plan, ego_route
+from peft_dml_tools.sim.scenery import Lot, scenery
+from peft_dml_tools.sim.traffic import STEP_S, Vehicle
 
 MARGIN_S: Final = 1.0
 EGO_WIDTH_M: Final = 1.75

@@ -12,9 +12,9 @@ import typer
 import yaml
 
 from peft_dml_ros.cli.main import app as peft_dml
-from peft_dml_ros.cli.metrics import evaluate
 from peft_dml_ros.core.params import describe
 from peft_dml_ros.nodes.parameter_file import NodeParams
+from peft_dml_tools.evaluation.metrics import evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(

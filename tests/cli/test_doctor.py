@@ -15,8 +15,8 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2
 from tf2_msgs.msg import TFMessage
 
+from peft_dml_ros import conversions
 from peft_dml_ros.cli.doctor.rules import RULES
-from peft_dml_ros.datasets import conversions
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.subscribing import LATCHED
 from tests.support import scenes

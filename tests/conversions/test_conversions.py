@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from peft_dml_ros import conversions as conv
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError
@@ -20,8 +21,7 @@ from peft_dml_ros.core.measurements import (
     RadarSweep,
 )
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor
-from peft_dml_ros.datasets import conversions as conv
-from peft_dml_ros.datasets.bag_types import RosbagsFactory, typestore
+from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
 
 STAMP_NS = 1_532_402_927_647_951_003
 RNG = np.random.default_rng(7)

@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peft_dml_ros import conversions as conv
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import RADAR_DTYPE, CameraImage
-from peft_dml_ros.datasets import conversions as conv
-from peft_dml_ros.datasets.bag_types import RosbagsFactory
+from peft_dml_tools.datasets.bag_types import RosbagsFactory
 
 MAKE = RosbagsFactory()
 SMALL = st.integers(-2, 40) | st.sampled_from([2**16, 2**31, 2**32 - 1])

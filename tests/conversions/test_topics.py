@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
+from peft_dml_ros.conversions import topics
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.spec import CameraSpec
-from peft_dml_ros.datasets import topics
 
 SENSORS = [
     "LIDAR_TOP", "RADAR_FRONT", "RADAR_BACK_LEFT", *CameraSpec().cameras, "IMU", "GNSS", "ODOM",

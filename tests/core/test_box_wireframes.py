@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peft_dml_ros.core.box_wireframes import NEAR_M, _segments_px, draw_wires, pixels_from_boxes
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.geometry import SE3
-from peft_dml_ros.core.wires import NEAR_M, _segments_px, draw_wires, pixels_from_boxes
 from tests.support import scenes
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from peft_dml_ros.core.doppler import points_from_returns, radar_velocity
-from peft_dml_ros.datasets.nuscenes_files import read_radar
+from peft_dml_tools.datasets.nuscenes_files import read_radar
 
 RNG = np.random.default_rng(3)
 

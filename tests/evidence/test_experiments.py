@@ -9,25 +9,25 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from peft_dml_ros.cli.simulate import write_one
+from peft_dml_evidence import runner
+from peft_dml_evidence.budgets import BUDGETS, recipe_file
+from peft_dml_evidence.catalog import COMMANDS, FEW_SCENES, all_cells, by_importance, choose
+from peft_dml_evidence.cells import EVERY_SUBSET, KEY_SEEDS, Cell, Pick, Plan, subsets_of
+from peft_dml_evidence.looks import parse_look
+from peft_dml_evidence.recipe import LATER, recipe_tree
+from peft_dml_evidence.retrieval import recall
+from peft_dml_evidence.training import prepare
+from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.snapshot import Snapshot
-from peft_dml_ros.datasets.nuscenes_writer_tables import finish
-from peft_dml_ros.sim.corruptions import MULTICORRUPT
-from peft_dml_ros.sim.drive import DriveSpec
-from peft_dml_ros.sim.vehicle_rig import make_rig
+from peft_dml_tools.commands.simulate import write_one
+from peft_dml_tools.datasets.nuscenes_writer_tables import finish
+from peft_dml_tools.sim.corruptions import MULTICORRUPT
+from peft_dml_tools.sim.drive import DriveSpec
+from peft_dml_tools.sim.vehicle_rig import make_rig
 from peft_dml_train.cli import app
 from peft_dml_train.config import LossConfig, NetworkConfig, load_config
-from peft_dml_train.experiments import runner
-from peft_dml_train.experiments.budgets import BUDGETS, recipe_file
-from peft_dml_train.experiments.catalog import COMMANDS, FEW_SCENES, all_cells, by_importance, choose
-from peft_dml_train.experiments.cells import EVERY_SUBSET, KEY_SEEDS, Cell, Pick, Plan, subsets_of
-from peft_dml_train.experiments.looks import parse_look
-from peft_dml_train.experiments.recipe import LATER, recipe_tree
-from peft_dml_train.experiments.retrieval import recall
-from peft_dml_train.experiments.training import prepare
-from peft_dml_train.experiments.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_train.loop.stages import new_network
 from peft_dml_train.network import make_fusion
 from tests.support import scenes

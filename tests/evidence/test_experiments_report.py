@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from peft_dml_evidence.cells import EVERY_SUBSET, KEY_SEEDS, TARGET_LOOKS
+from peft_dml_evidence.remedies import REMEDY_LOOKS
+from peft_dml_evidence.report import headlines
+from peft_dml_evidence.report.bundles import bundles_of, bundles_table
+from peft_dml_evidence.report.page import SUMMARY, render, render_summary, write_report
+from peft_dml_evidence.report.remedies import remedies_table
+from peft_dml_evidence.report.results import load
+from peft_dml_evidence.report.sections import ablation_changes, verdict_of
+from peft_dml_evidence.report.summary import ALL, KEYS, NO_CAMERA, NO_LIDAR, summary_of, targets
+from peft_dml_evidence.report.why import why
+from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_ros.core.classes import CLASSES
-from peft_dml_ros.sim.corruptions import MULTICORRUPT, RADAR_NOISE
-from peft_dml_train.experiments.cells import EVERY_SUBSET, KEY_SEEDS, TARGET_LOOKS
-from peft_dml_train.experiments.remedies import REMEDY_LOOKS
-from peft_dml_train.experiments.report import headlines
-from peft_dml_train.experiments.report.bundles import bundles_of, bundles_table
-from peft_dml_train.experiments.report.page import SUMMARY, render, render_summary, write_report
-from peft_dml_train.experiments.report.remedies import remedies_table
-from peft_dml_train.experiments.report.results import load
-from peft_dml_train.experiments.report.sections import ablation_changes, verdict_of
-from peft_dml_train.experiments.report.summary import ALL, KEYS, NO_CAMERA, NO_LIDAR, summary_of, targets
-from peft_dml_train.experiments.report.why import why
-from peft_dml_train.experiments.zero_shot import ZERO_SHOT_CLASSES
+from peft_dml_tools.sim.corruptions import MULTICORRUPT, RADAR_NOISE
 
 ROOT = Path(__file__).parents[2]
 DATA = {"folder": "d", "version": "v1.0-sim", "seed": 7, "simulated": True, "scenes": 3, "keyframes": 9, "hash": "abc"}

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 
+from peft_dml_ros import conversions as c
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import GnssFix, ImuSample, OdometrySample
-from peft_dml_ros.datasets import conversions as c
 from peft_dml_ros.nodes.factory import RclpyFactory
 from tests.support import scenes
 

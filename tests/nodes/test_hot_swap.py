@@ -11,10 +11,10 @@ from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray, VisionInfo
 
+from peft_dml_ros.conversions import lidar_to_msg, stamp_ns_from_msg, tf_static_to_msg
 from peft_dml_ros.core.bundle import MANIFEST
 from peft_dml_ros.core.errors import BundleError
 from peft_dml_ros.core.signature import make_keys, sign
-from peft_dml_ros.datasets.conversions import lidar_to_msg, stamp_ns_from_msg, tf_static_to_msg
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import Pipeline

@@ -10,7 +10,7 @@ import pytest
 
 from peft_dml_ros.core.params import describe
 from peft_dml_ros.nodes.parameter_file import NodeParams
-from peft_dml_ros.nodes.replay import _options as parse_replay
+from peft_dml_tools.nodes.replay import _options as parse_replay
 
 FILES = ("perception.launch.py", "replay.launch.py")
 

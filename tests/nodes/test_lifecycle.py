@@ -21,8 +21,8 @@ from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 
+from peft_dml_ros.conversions import lidar_to_msg, stamp_ns_from_msg, tf_static_to_msg
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.datasets.conversions import lidar_to_msg, stamp_ns_from_msg, tf_static_to_msg
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.subscribing import LATCHED, FittingSubscription, fitting_qos, overridden
 from tests.support import scenes

@@ -17,6 +17,7 @@ from std_msgs.msg import Float32
 from vision_msgs.msg import Detection3DArray, LabelInfo, VisionInfo
 from visualization_msgs.msg import MarkerArray
 
+from peft_dml_ros.conversions import boxes_from_msg, with_velocities
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.classes import CLASS_COLOURS
@@ -25,7 +26,6 @@ from peft_dml_ros.core.detector import Detections
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import REGRESSION
-from peft_dml_ros.datasets.conversions import boxes_from_msg, with_velocities
 from peft_dml_ros.nodes import overlays, publishers
 from peft_dml_ros.nodes.diagnostics import NodeReport
 from peft_dml_ros.nodes.drops import DropCounter

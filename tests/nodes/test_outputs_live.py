@@ -8,7 +8,7 @@ from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CompressedImage
 from vision_msgs.msg import Detection3DArray
 
-from peft_dml_ros.datasets.conversions import image_from_msg
+from peft_dml_ros.conversions import image_from_msg
 from tests.support.drive_bag import make_drive_bag
 from tests.support.random_bundle import make_random_bundle
 from tests.support.ros_processes import ros_process

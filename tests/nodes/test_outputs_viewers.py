@@ -7,8 +7,8 @@ import runpy
 import pytest
 import yaml
 
+from peft_dml_ros.conversions.topics import bag_topic
 from peft_dml_ros.core.classes import CLASS_COLOURS
-from peft_dml_ros.datasets.topics import bag_topic
 from peft_dml_ros.nodes.interface import inputs, outputs
 
 

@@ -8,9 +8,9 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, PointCloud2, PointField
 from tf2_msgs.msg import TFMessage
 
+from peft_dml_ros.conversions import lidar_from_msg
+from peft_dml_ros.conversions.pointcloud import MAX_POINTS
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.datasets.conversions import lidar_from_msg
-from peft_dml_ros.datasets.conversions.pointcloud import MAX_POINTS
 from peft_dml_ros.nodes import subscribing
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.subscribing import MIB, unpacked

@@ -11,8 +11,8 @@ import importlib.util
 import pytest
 from rclpy.clock import Clock
 
-from peft_dml_ros.datasets import conversions
-from peft_dml_ros.datasets.topics import frame_of
+from peft_dml_ros import conversions
+from peft_dml_ros.conversions.topics import frame_of
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.tolerant_synchronizer import TolerantSynchronizer
 from tests.support import scenes

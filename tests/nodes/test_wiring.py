@@ -11,8 +11,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 
+from peft_dml_ros import conversions
 from peft_dml_ros.core.rig import CameraModel
-from peft_dml_ros.datasets import conversions
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.subscribing import LATCHED
 from tests.support import scenes

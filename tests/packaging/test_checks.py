@@ -35,7 +35,7 @@ def lint_with(repository: Path, folder: Path, stray: str, statement: str) -> sub
             "cli -> bench, nodes -> datasets, sim, engines -> core",
         ),
         (
-            "peft_dml_ros/sim/stray.py",
+            "peft_dml_tools/sim/stray.py",
             "import peft_dml_ros.engines",
             "cli -> bench, nodes -> datasets, sim, engines -> core",
         ),

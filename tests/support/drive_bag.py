@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peft_dml_ros.core.rig import Rig
-from peft_dml_ros.datasets.bags import write_bag
+from peft_dml_tools.datasets.bags import write_bag
 from tests.support import scenes
 from tests.support.scenes import MS, START_NS
 

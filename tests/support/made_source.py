@@ -8,8 +8,8 @@ import numpy as np
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import LidarSweep, OdometrySample
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.datasets.source import NuScenesSource
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.source import NuScenesSource
 
 SCENE = "scene-0002"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typer import Typer
 from typer.testing import CliRunner, Result
 
-from peft_dml_ros.cli.simulate import simulate
+from peft_dml_tools.commands.simulate import simulate
 
 SECONDS = 1.6
 IMAGE_WIDTH_PX = 96

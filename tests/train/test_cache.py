@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from peft_dml_evidence.looks import parse_look
+from peft_dml_evidence.scoring import NetworkRunner
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.config import StageConfig, TrainConfig, load_config
 from peft_dml_train.data import cache as caching
 from peft_dml_train.data.batch import BatchStream
@@ -17,8 +19,6 @@ from peft_dml_train.data.cache import FrameCache, source_digest
 from peft_dml_train.data.dataset import FrameReader, load_frames, load_harmed
 from peft_dml_train.data.frame import Frame
 from peft_dml_train.evaluation.sensors import SUBSETS
-from peft_dml_train.experiments.looks import parse_look
-from peft_dml_train.experiments.scoring import NetworkRunner
 from peft_dml_train.loop.checkpoint import load_checkpoint
 from peft_dml_train.loop.stages import pretrain
 from tests.support.train_frames import some_frame

@@ -14,9 +14,9 @@ from peft_dml_ros.core.bundle import Manifest, find_bundle, load_bundle, write_m
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import BundleError, ConfigError
 from peft_dml_ros.core.inputs import InputAssembler, NetworkInputs
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
 from peft_dml_ros.engines import load_engines
 from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine, for_cpu
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.synthetic import random_feeds
 from peft_dml_train.export.bundle import graph_infos
 from peft_dml_train.export.graphs import export_graphs

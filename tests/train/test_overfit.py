@@ -9,10 +9,10 @@ import os
 
 import pytest
 
-from peft_dml_ros.cli.simulate import write_one
-from peft_dml_ros.datasets.nuscenes_writer_tables import finish
-from peft_dml_ros.sim.drive import DriveSpec
-from peft_dml_ros.sim.vehicle_rig import make_rig
+from peft_dml_tools.commands.simulate import write_one
+from peft_dml_tools.datasets.nuscenes_writer_tables import finish
+from peft_dml_tools.sim.drive import DriveSpec
+from peft_dml_tools.sim.vehicle_rig import make_rig
 from peft_dml_train.config import load_config
 from peft_dml_train.loop.overfit import CONFIG, overfit
 

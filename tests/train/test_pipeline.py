@@ -10,16 +10,16 @@ import safetensors.torch
 import torch
 from typer.testing import CliRunner
 
-from peft_dml_ros.cli.simulate import write_one
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.classes import CLASSES, MODALITIES
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.datasets.nuscenes_writer_tables import finish
-from peft_dml_ros.sim.drive import DriveSpec
-from peft_dml_ros.sim.vehicle_rig import make_rig
+from peft_dml_tools.commands.simulate import write_one
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.nuscenes_writer_tables import finish
+from peft_dml_tools.sim.drive import DriveSpec
+from peft_dml_tools.sim.vehicle_rig import make_rig
 from peft_dml_train.cli import app
 from peft_dml_train.data.dataset import load_frames
 from peft_dml_train.data.frame import NO_DEPTH

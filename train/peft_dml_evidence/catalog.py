@@ -5,12 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from peft_dml_ros.core.classes import DETECTING
-from peft_dml_ros.core.errors import ConfigError, nearest
-from peft_dml_ros.core.spec import CameraSpec
-from peft_dml_ros.sim.corruptions import MULTICORRUPT, RADAR_NOISE
-from peft_dml_ros.sim.vehicle_rig import make_rig
-from peft_dml_train.experiments.cells import (
+from peft_dml_evidence.cells import (
     EVERY_SUBSET,
     KEY_SEEDS,
     MAIN_SUBSETS,
@@ -23,9 +18,14 @@ from peft_dml_train.experiments.cells import (
     Pick,
     Plan,
 )
-from peft_dml_train.experiments.looks import WITH_RADAR
-from peft_dml_train.experiments.remedies import remedies
-from peft_dml_train.experiments.zero_shot import zero_shot
+from peft_dml_evidence.looks import WITH_RADAR
+from peft_dml_evidence.remedies import remedies
+from peft_dml_evidence.zero_shot import zero_shot
+from peft_dml_ros.core.classes import DETECTING
+from peft_dml_ros.core.errors import ConfigError, nearest
+from peft_dml_ros.core.spec import CameraSpec
+from peft_dml_tools.sim.corruptions import MULTICORRUPT, RADAR_NOISE
+from peft_dml_tools.sim.vehicle_rig import make_rig
 
 SEVERITIES = (1, 2, 3)
 CAMERAS = CameraSpec().cameras

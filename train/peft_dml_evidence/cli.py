@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from peft_dml_train.experiments.runner import Setting
+    from peft_dml_evidence.runner import Setting
 
 
 class Recipe(str, Enum):
@@ -78,8 +78,8 @@ def _command(name: str) -> Callable[..., None]:
         device: DeviceOption = "cpu",
         show: ListOption = False,
     ) -> None:
-        from peft_dml_train.experiments.budgets import BUDGETS, recipe_file
-        from peft_dml_train.experiments.runner import Setting
+        from peft_dml_evidence.budgets import BUDGETS, recipe_file
+        from peft_dml_evidence.runner import Setting
 
         setting = Setting(
             config.value,
@@ -104,9 +104,9 @@ def _command(name: str) -> Callable[..., None]:
 
 def _run(name: str, setting: Setting, chosen: list[str], jobs: int, seeds: int, show: bool) -> None:
     """Run or list the cells of a command; errors of this library are shown as one line."""
+    from peft_dml_evidence.catalog import COMMANDS, by_importance, choose
+    from peft_dml_evidence.runner import finished, run_pairs
     from peft_dml_ros.core.errors import PeftDmlError
-    from peft_dml_train.experiments.catalog import COMMANDS, by_importance, choose
-    from peft_dml_train.experiments.runner import finished, run_pairs
     from peft_dml_train.loop.stages import start_logging
 
     start_logging()
@@ -140,7 +140,7 @@ def report(
     plots: Annotated[bool, typer.Option(help="Draw the plots as well")] = True,
 ) -> None:
     """Make the results page, its plots and summary.json from the results; nothing is typed by hand."""
-    from peft_dml_train.experiments.report.page import write_report
+    from peft_dml_evidence.report.page import write_report
 
     for path in write_report(results, page, bundles=bundles, plots=plots):
         typer.echo(path)

@@ -11,7 +11,7 @@ from peft_dml_ros.core.classes import DETECTING, Modality
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
-from peft_dml_ros.sim.corruptions import corrupt
+from peft_dml_tools.sim.corruptions import corrupt
 from peft_dml_train.evaluation.conditions import Condition, parse_condition
 
 WITH_RADAR = "+radar"

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
+from peft_dml_evidence.cells import Cell, as_tree
+from peft_dml_evidence.recipe import recipe_tree
+from peft_dml_evidence.training import Bench
 from peft_dml_train.adapters.lora import weights_digest
 from peft_dml_train.data.digest import digest
-from peft_dml_train.experiments.cells import Cell, as_tree
-from peft_dml_train.experiments.recipe import recipe_tree
-from peft_dml_train.experiments.training import Bench
 from peft_dml_train.loop.checkpoint import load_checkpoint
 
 SCHEMA = 1
@@ -26,7 +26,7 @@ SCHEMA = 1
 @lru_cache(maxsize=1)
 def commit() -> str:
     """Of the source code, with `+` when files differ from it; unknown outside a checkout."""
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(root), *arguments]

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from peft_dml_ros.sim.corruptions import MULTICORRUPT
+from peft_dml_evidence.cells import MAIN_SUBSETS, NO_METRIC, TARGET_LOOKS, Cell, Plan
+from peft_dml_evidence.looks import WITH_RADAR
+from peft_dml_evidence.zero_shot import ZERO_SHOT_TOGETHER, without_pairs
+from peft_dml_tools.sim.corruptions import MULTICORRUPT
 from peft_dml_train.data.withheld import UNLABELLED
-from peft_dml_train.experiments.cells import MAIN_SUBSETS, NO_METRIC, TARGET_LOOKS, Cell, Plan
-from peft_dml_train.experiments.looks import WITH_RADAR
-from peft_dml_train.experiments.zero_shot import ZERO_SHOT_TOGETHER, without_pairs
 
 HEAVY_WEATHER = "finetune.weather=[clear, clear, clear, rain=25, rain=50, fog=50, fog=100, snow=2.5, snow=5]"
 

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from peft_dml_evidence import files, record
+from peft_dml_evidence.cells import Cell
+from peft_dml_evidence.cost import measure_cost
+from peft_dml_evidence.gauge import gauge
+from peft_dml_evidence.retrieval import measure_retrieval
+from peft_dml_evidence.scenes import Folder, keyframes
+from peft_dml_evidence.scoring import score_cell
+from peft_dml_evidence.training import Bench, OutOfTimeError, network_of, untrained
 from peft_dml_ros.core.errors import PeftDmlError
 from peft_dml_train.data.cache import DEFAULT_GB, FrameCache
 from peft_dml_train.data.dataset import FrameReader, Wanted
-from peft_dml_train.experiments import files, record
-from peft_dml_train.experiments.cells import Cell
-from peft_dml_train.experiments.cost import measure_cost
-from peft_dml_train.experiments.gauge import gauge
-from peft_dml_train.experiments.retrieval import measure_retrieval
-from peft_dml_train.experiments.scenes import Folder, keyframes
-from peft_dml_train.experiments.scoring import score_cell
-from peft_dml_train.experiments.training import Bench, OutOfTimeError, network_of, untrained
 from peft_dml_train.loop.stages import set_threads, start_logging
 from peft_dml_train.network import PeftDmlNetwork
 

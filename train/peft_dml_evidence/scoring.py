@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from peft_dml_evidence.cells import Cell, subsets_of
+from peft_dml_evidence.looks import parse_look
+from peft_dml_evidence.scenes import Folder, keyframes
+from peft_dml_evidence.training import Bench
 from peft_dml_ros.core.bundle import Bundle, Manifest
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.engine import EngineArray
 from peft_dml_ros.core.spec import graph_inputs, graph_outputs
 from peft_dml_ros.core.typing import AnyArray
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.evaluation.report import summary
 from peft_dml_train.evaluation.subsets import BundleRunner, evaluate_runner
-from peft_dml_train.experiments.cells import Cell, subsets_of
-from peft_dml_train.experiments.looks import parse_look
-from peft_dml_train.experiments.scenes import Folder, keyframes
-from peft_dml_train.experiments.training import Bench
 from peft_dml_train.export.bundle import graph_infos
 from peft_dml_train.export.graphs import graph_module
 from peft_dml_train.network import PeftDmlNetwork

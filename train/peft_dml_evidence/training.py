@@ -22,6 +22,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from peft_dml_evidence.cells import FIRST_SEED, Pick, Plan
+from peft_dml_evidence.gauge import gauge
+from peft_dml_evidence.recipe import recipe_tree
+from peft_dml_evidence.scenes import Folder
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_train.adapters.lora import (
     TRAINED_WHOLE,
@@ -37,10 +41,6 @@ from peft_dml_train.data.batch import BatchStream
 from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.data.dataset import load_frames, load_harmed
 from peft_dml_train.data.digest import digest
-from peft_dml_train.experiments.cells import FIRST_SEED, Pick, Plan
-from peft_dml_train.experiments.gauge import gauge
-from peft_dml_train.experiments.recipe import recipe_tree
-from peft_dml_train.experiments.scenes import Folder
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
 from peft_dml_train.loop.stages import load_weights, new_network, set_threads
 from peft_dml_train.loop.trainer import Trainer

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from peft_dml_evidence.cells import NO_METRIC, Cell, Plan
 from peft_dml_ros.core.classes import DETECTING
-from peft_dml_train.experiments.cells import NO_METRIC, Cell, Plan
 
 ZERO_SHOT_CLASSES = ("traffic_cone", "barrier")
 """The only classes that less than half of the simulated frames hold, so that most frames keep the modality."""

@@ -6,12 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from peft_dml_train.cli_experiments import register
 
 if TYPE_CHECKING:
     from peft_dml_train.config import TrainConfig
@@ -240,7 +239,8 @@ def gate_plot(
         typer.echo(out)
 
 
-register(app)
+for _entry in entry_points(group="peft_dml_train.commands"):
+    _entry.load()(app)
 
 if __name__ == "__main__":
     app()

@@ -33,7 +33,7 @@ def doctor(
 
     from peft_dml_ros.cli.doctor import machine, system  # noqa: F401  they register their rules
     from peft_dml_ros.cli.doctor.rules import RULES, Patient
-    from peft_dml_ros.datasets.checks.model import Severity
+    from peft_dml_ros.core.severity import Severity
 
     with Console(stderr=True).status(f"Listening for {seconds:g} s" if live else "Looking"):
         facts, problem = _survey(seconds) if live else ({}, "")
@@ -64,7 +64,7 @@ def _applies(rule: Rule, patient: Patient, *, live: bool) -> bool:
 
 def _survey(seconds: float) -> tuple[dict[str, Any], str]:
     """Facts of the running system, or why there are none."""
-    command = [sys.executable, "-m", "peft_dml_ros.nodes.survey", "--seconds", str(seconds)]
+    command = [sys.executable, "-m", "peft_dml_ros.nodes.system_survey", "--seconds", str(seconds)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + START_S, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
@@ -82,7 +82,7 @@ def _print(results: dict[Rule, list[Finding]]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from peft_dml_ros.datasets.checks.model import Severity
+    from peft_dml_ros.core.severity import Severity
 
     console = Console(soft_wrap=True)
     colours = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}

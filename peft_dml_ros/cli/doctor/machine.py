@@ -19,7 +19,7 @@ from peft_dml_ros.cli.environment import PROFILE, require_ros, shared_file
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import PeftDmlError
 from peft_dml_ros.core.params import PerceptionParams, load_params
-from peft_dml_ros.datasets.checks.model import Severity
+from peft_dml_ros.core.severity import Severity
 from peft_dml_ros.engines import load_engines
 
 OLDEST: Final = (3, 10)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from peft_dml_ros.datasets.checks.model import Severity
+from peft_dml_ros.core.severity import Severity
 
 
 class Finding(NamedTuple):

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from peft_dml_ros.cli.doctor.rules import Finding, Patient, rule
+from peft_dml_ros.conversions.topics import BASE_FRAME, other_type_of, type_of
 from peft_dml_ros.core.params import SyncParams
 from peft_dml_ros.core.rig import modality_of_channel
-from peft_dml_ros.datasets.checks.model import Severity
-from peft_dml_ros.datasets.topics import BASE_FRAME, other_type_of, type_of
+from peft_dml_ros.core.severity import Severity
 
 UPSTREAM_HASH: Final = "RIHS01_793f5eab9595ac1c0da07873cc859db42eae51f0ee76056db8562515d830e018"
 LARGE_BYTES: Final = 500_000
@@ -26,7 +26,7 @@ def _live(patient: Patient) -> dict[str, Mapping[str, Any]]:
 def starts(patient: Patient) -> Iterator[Finding]:
     """The survey is one itself."""
     if patient.survey_error:
-        yield Finding(patient.survey_error, "run `python -m peft_dml_ros.nodes.survey` to see all of it")
+        yield Finding(patient.survey_error, "run `python -m peft_dml_ros.nodes.system_survey` to see all of it")
 
 
 @rule("ROS004", Severity.ERROR, "vision_msgs/Detection3DArray is the one that others use", live=True)

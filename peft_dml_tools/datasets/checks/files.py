@@ -9,11 +9,12 @@ from typing import Any, Final
 import numpy as np
 
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.datasets.checks.folder import Folder
-from peft_dml_ros.datasets.checks.model import Found, Severity, rule
-from peft_dml_ros.datasets.nuscenes_files import read_radar
-from peft_dml_ros.datasets.nuscenes_images import image_size_px, read_image
-from peft_dml_ros.datasets.nuscenes_tables import read_json
+from peft_dml_ros.core.severity import Severity
+from peft_dml_tools.datasets.checks.folder import Folder
+from peft_dml_tools.datasets.checks.model import Found, rule
+from peft_dml_tools.datasets.nuscenes_files import read_radar
+from peft_dml_tools.datasets.nuscenes_images import image_size_px, read_image
+from peft_dml_tools.datasets.nuscenes_tables import read_json
 
 _POINT_BYTES: Final = 20
 _SMALL_SHARE: Final = 0.25

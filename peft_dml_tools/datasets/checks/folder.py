@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.datasets.nuscenes_schema import TABLES, faults, fit
-from peft_dml_ros.datasets.nuscenes_tables import Record, read_json
+from peft_dml_tools.datasets.nuscenes_schema import TABLES, faults, fit
+from peft_dml_tools.datasets.nuscenes_tables import Record, read_json
 
 _MODALITIES: Final = ("lidar", "radar", "camera")
 

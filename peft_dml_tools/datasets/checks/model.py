@@ -6,24 +6,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from peft_dml_ros.core.errors import ConfigError, nearest
+from peft_dml_ros.core.severity import Severity
 
 if TYPE_CHECKING:
-    from peft_dml_ros.datasets.checks.folder import Folder
-
-
-class Severity(str, Enum):
-    """How bad a finding is."""
-
-    ERROR = "error"
-    """The data set is broken: it cannot be read, or reads wrong."""
-    WARNING = "warning"
-    """It can be read, but something is missing or hardly plausible."""
-    INFO = "info"
-    """Worth knowing."""
+    from peft_dml_tools.datasets.checks.folder import Folder
 
 
 class Found(NamedTuple):

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Final
 
-from peft_dml_ros.datasets.checks.folder import Folder
-from peft_dml_ros.datasets.checks.model import Found, Severity, rule
-from peft_dml_ros.datasets.nuscenes_schema import CHAINED
+from peft_dml_ros.core.severity import Severity
+from peft_dml_tools.datasets.checks.folder import Folder
+from peft_dml_tools.datasets.checks.model import Found, rule
+from peft_dml_tools.datasets.nuscenes_schema import CHAINED
 
 _EARLIEST_US: Final = int(datetime(2000, 1, 1, tzinfo=timezone.utc).timestamp() * 1e6)
 _LATEST_US: Final = int(datetime(2100, 1, 1, tzinfo=timezone.utc).timestamp() * 1e6)

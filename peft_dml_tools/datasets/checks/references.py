@@ -4,9 +4,10 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from peft_dml_ros.datasets.checks.folder import Folder
-from peft_dml_ros.datasets.checks.model import Found, Severity, rule
-from peft_dml_ros.datasets.nuscenes_schema import CHAINED, REFERENCES
+from peft_dml_ros.core.severity import Severity
+from peft_dml_tools.datasets.checks.folder import Folder
+from peft_dml_tools.datasets.checks.model import Found, rule
+from peft_dml_tools.datasets.nuscenes_schema import CHAINED, REFERENCES
 
 
 @rule(

@@ -11,14 +11,14 @@ import numpy as np
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.rig import CameraModel
 from peft_dml_ros.core.typing import Float32Array, FloatArray, Int32Array, UInt8Array
-from peft_dml_ros.sim.camera import exposure
-from peft_dml_ros.sim.camera.exposure import Exposure
-from peft_dml_ros.sim.camera.raster import draw, project
-from peft_dml_ros.sim.camera.shading import View, shade
-from peft_dml_ros.sim.camera.shadow import SunMaps
-from peft_dml_ros.sim.camera.stage import Stage
-from peft_dml_ros.sim.camera.textures import Paint
-from peft_dml_ros.sim.raycast import Caster
+from peft_dml_tools.sim.camera import exposure
+from peft_dml_tools.sim.camera.exposure import Exposure
+from peft_dml_tools.sim.camera.raster import draw, project
+from peft_dml_tools.sim.camera.shading import View, shade
+from peft_dml_tools.sim.camera.shadow import SunMaps
+from peft_dml_tools.sim.camera.stage import Stage
+from peft_dml_tools.sim.camera.textures import Paint
+from peft_dml_tools.sim.raycast import Caster
 
 GAIN_SPREAD: Final = 0.05
 """Share by which cameras differ in brightness from picture to picture."""

@@ -13,8 +13,8 @@ import numba
 import numpy as np
 
 from peft_dml_ros.core.typing import Float32Array, FloatArray, Int32Array
-from peft_dml_ros.sim.camera.stage import Looks
-from peft_dml_ros.sim.camera.textures import (
+from peft_dml_tools.sim.camera.stage import Looks
+from peft_dml_tools.sim.camera.textures import (
     FACADE,
     FOLIAGE,
     GLASS,

@@ -10,9 +10,9 @@ import numba
 import numpy as np
 
 from peft_dml_ros.core.typing import Float32Array, FloatArray, IntArray
-from peft_dml_ros.sim.camera.raster import NOTHING, draw_parallel, project
-from peft_dml_ros.sim.camera.shading import Sunshine
-from peft_dml_ros.sim.camera.stage import Stage
+from peft_dml_tools.sim.camera.raster import NOTHING, draw_parallel, project
+from peft_dml_tools.sim.camera.shading import Sunshine
+from peft_dml_tools.sim.camera.stage import Stage
 
 SIDE_PX: Final = 2048
 HALF_WIDTHS_M: Final = (48.0, 190.0)

@@ -9,8 +9,8 @@ import numba
 import numpy as np
 
 from peft_dml_ros.core.typing import BoolArray, Float32Array, FloatArray, Int32Array, IntArray, UInt8Array
-from peft_dml_ros.sim.mesh import Mesh, Surface
-from peft_dml_ros.sim.raycast import Caster
+from peft_dml_tools.sim.mesh import Mesh, Surface
+from peft_dml_tools.sim.raycast import Caster
 
 
 class Looks(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 import numba
 import numpy as np
 
-from peft_dml_ros.sim.mesh import Surface
-from peft_dml_ros.sim.road import CROSSING_HALF_M, CYCLE_STRIP_M, LANE_M, Road
+from peft_dml_tools.sim.mesh import Surface
+from peft_dml_tools.sim.road import CROSSING_HALF_M, CYCLE_STRIP_M, LANE_M, Road
 
 ROAD: Final = int(Surface.ROAD)
 PAVEMENT: Final = int(Surface.PAVEMENT)

@@ -18,8 +18,8 @@ from peft_dml_ros.core.measurements import CameraImage, LidarSweep, RadarSweep
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.typing import AnyArray, Float32Array, UInt8Array
-from peft_dml_ros.sim.corruptions import camera, lidar, radar
-from peft_dml_ros.sim.weather.images import edit
+from peft_dml_tools.sim.corruptions import camera, lidar, radar
+from peft_dml_tools.sim.weather.images import edit
 
 REPLACED: Final = (0.2, 0.4, 0.6)
 """Chance that a sensor's content is the previous frame's, or a camera is missing."""

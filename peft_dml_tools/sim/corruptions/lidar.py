@@ -13,8 +13,8 @@ import numpy as np
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.geometry import SE3, rotation_from_rotvec
 from peft_dml_ros.core.typing import BoolArray, Float32Array
-from peft_dml_ros.sim.weather.fog import fog as fog_points
-from peft_dml_ros.sim.weather.precipitation import flakes, precipitate
+from peft_dml_tools.sim.weather.fog import fog as fog_points
+from peft_dml_tools.sim.weather.precipitation import flakes, precipitate
 
 RING_STEPS: Final = (2, 4, 8)
 """Every n-th ring stays, from ring 1: 16, 8, 4 of 32."""

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from peft_dml_ros.core.typing import AnyArray
-from peft_dml_ros.sim.weather.radar_attenuation import own_velocity_mps
+from peft_dml_tools.sim.weather.radar_attenuation import own_velocity_mps
 
 MISSING: Final = (0.2, 0.4, 0.6)
 SPURIOUS: Final = (0.2, 0.5, 1.0)

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from peft_dml_ros.core.typing import AnyArray, Float32Array, UInt8Array
-from peft_dml_ros.sim.weather.precipitation import Particles
+from peft_dml_tools.sim.weather.precipitation import Particles
 
 EXPOSURE_S: Final = 8e-3
 NEAREST_M: Final = 0.7

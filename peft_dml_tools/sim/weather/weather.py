@@ -16,8 +16,8 @@ from peft_dml_ros.core.rig import Rig, Sensor
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import Frozen
 from peft_dml_ros.core.typing import Float32Array, FloatArray, UInt8Array
-from peft_dml_ros.sim.weather import camera, depth, fog, precipitation, radar_attenuation
-from peft_dml_ros.sim.weather.images import edit
+from peft_dml_tools.sim.weather import camera, depth, fog, precipitation, radar_attenuation
+from peft_dml_tools.sim.weather.images import edit
 
 KINDS: Final = {"fog": "fog_visibility_m", "rain": "rain_mmph", "snow": "snow_mmph"}
 CLEAR: Final = "clear"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from peft_dml_ros.cli.simulate import simulate
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.commands.simulate import simulate
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from peft_dml_ros.bench.child import BenchmarkError, measured, module, pick_core
+from peft_dml_tools.bench.child import BenchmarkError, measured, module, pick_core
 
 BUSY = "import time\nwhile time.process_time() < 0.5: pass"
 

@@ -5,9 +5,9 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from peft_dml_ros.bench.data import QUICK, DataBenchmark, Plan
-from peft_dml_ros.cli.bench import bench
 from peft_dml_ros.core.errors import ConfigError
+from peft_dml_tools.bench.data import QUICK, DataBenchmark, Plan
+from peft_dml_tools.commands.bench import bench
 
 TOP = ("simulate_s_per_scene", "simulate_peak_mb", "read_ms_per_sample", "export_s_per_scene", "export_peak_mb")
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from peft_dml_ros.bench import engines
-from peft_dml_ros.bench.engines import compare
-from peft_dml_ros.bench.growth import SUBSETS
-from peft_dml_ros.bench.hot_path import cloud_message, listed, points
-from peft_dml_ros.bench.timing import interleaved, slope
 from peft_dml_ros.cli.main import app
+from peft_dml_ros.conversions.decode import lidar_from_msg
 from peft_dml_ros.core.bundle import load_bundle, write_manifest
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.datasets.conversions.decode import lidar_from_msg
+from peft_dml_tools.bench import engines
+from peft_dml_tools.bench.engines import compare
+from peft_dml_tools.bench.growth import SUBSETS
+from peft_dml_tools.bench.hot_path import cloud_message, listed, points
+from peft_dml_tools.bench.timing import interleaved, slope
 from tests.support.random_bundle import make_random_bundle
 
 

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from peft_dml_ros.bench.live import (
+from peft_dml_ros.core.errors import DataError
+from peft_dml_tools.bench.live import (
     ALL,
     QUICK,
     SUBSETS,
@@ -21,8 +22,7 @@ from peft_dml_ros.bench.live import (
     message_books,
     slowest,
 )
-from peft_dml_ros.bench.live_records import Frame, LiveRecords, Sample, Stretch, read_records
-from peft_dml_ros.core.errors import DataError
+from peft_dml_tools.bench.live_records import Frame, LiveRecords, Sample, Stretch, read_records
 from tests.support.random_bundle import make_random_bundle
 
 MS = 1_000_000

@@ -2,10 +2,10 @@
 import numpy as np
 import pytest
 
-from peft_dml_ros.bench import published
-from peft_dml_ros.bench.realism import realism_rows
-from peft_dml_ros.bench.statistics import RANGE_BINS_M, FolderStatistics, Objects, Sweeps, measure_folder
 from peft_dml_ros.core.classes import CLASSES
+from peft_dml_tools.bench import published
+from peft_dml_tools.bench.realism import realism_rows
+from peft_dml_tools.bench.statistics import RANGE_BINS_M, FolderStatistics, Objects, Sweeps, measure_folder
 
 
 def made(*, points=1.0, size=1.0, rcs_db=0.0, near_m=0.05, names=tuple(published.CLASSES)):

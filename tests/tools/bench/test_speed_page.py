@@ -6,9 +6,9 @@ import runpy
 
 import pytest
 
-from peft_dml_ros.bench.live import live_report
-from peft_dml_ros.bench.summary import ENGINES, LIVE, judge, summarise
-from tests.bench.test_live import S, Sample, Stretch, frame, records
+from peft_dml_tools.bench.live import live_report
+from peft_dml_tools.bench.summary import ENGINES, LIVE, judge, summarise
+from tests.tools.bench.test_live import S, Sample, Stretch, frame, records
 
 
 @pytest.fixture(scope="module")

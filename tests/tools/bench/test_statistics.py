@@ -2,10 +2,10 @@
 import numpy as np
 import pytest
 
-from peft_dml_ros.bench import published
-from peft_dml_ros.bench.statistics import EGO_RANGE_M, LIDAR, RADAR, measure_folder, quantiles
 from peft_dml_ros.core.classes import CLASSES
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.bench import published
+from peft_dml_tools.bench.statistics import EGO_RANGE_M, LIDAR, RADAR, measure_folder, quantiles
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
 
 
 def test_real_keyframe_gives_the_published_figures(real_keyframe):

@@ -4,9 +4,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from peft_dml_ros.bench.summary import ENGINES, LIVE, TARGETS, judge, read_report, summarise
 from peft_dml_ros.cli.main import app
 from peft_dml_ros.core.errors import DataError
+from peft_dml_tools.bench.summary import ENGINES, LIVE, TARGETS, judge, read_report, summarise
 
 ISSUE = (
     "overhead_ratio_p50, overhead_ratio_p99, hz_held, drops_unaccounted, rss_mb, rss_growth_pct, int8_over_fp32, "

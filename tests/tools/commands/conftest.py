@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from peft_dml_ros.cli.recording import Recording
-from peft_dml_ros.datasets.bags import write_bag
-from peft_dml_ros.sim.drive import Drive, DriveSpec
-from tests.cli.fabricated import session
+from peft_dml_tools.datasets.bags import write_bag
+from peft_dml_tools.evaluation.recording import Recording
+from peft_dml_tools.sim.drive import Drive, DriveSpec
 from tests.support.random_bundle import make_random_bundle
+from tests.tools.commands.fabricated import session
 
 DRIVE_S = 2.2
 

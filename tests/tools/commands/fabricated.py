@@ -6,11 +6,11 @@ from collections import Counter
 import cv2
 import numpy as np
 
-from peft_dml_ros.cli.recording import FaultWindow, Frame, Recording, SensorReading
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import RADAR_DTYPE, CameraImage, LidarSweep, OdometrySample, RadarSweep
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor
+from peft_dml_tools.evaluation.recording import FaultWindow, Frame, Recording, SensorReading
 
 START_NS = 1_700_000_000_000_000_000
 PERIOD_NS = 100_000_000

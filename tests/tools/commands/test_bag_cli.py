@@ -8,7 +8,7 @@ from rosbags.rosbag2 import Reader
 from typer.testing import CliRunner
 
 from peft_dml_ros.cli.main import app
-from tests.datasets.conftest import MiniBuilder
+from tests.tools.datasets.conftest import MiniBuilder
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from peft_dml_ros.cli.main import app
-from tests.datasets.conftest import MiniBuilder
+from tests.tools.datasets.conftest import MiniBuilder
 
 
 @pytest.fixture(scope="module")

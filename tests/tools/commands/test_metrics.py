@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from peft_dml_ros.cli.alignment import Alignment
-from peft_dml_ros.cli.metrics import evaluate, full_frames, percentiles
-from peft_dml_ros.cli.scoring import score
 from peft_dml_ros.core.boxes import Boxes3D
-from tests.cli.fabricated import PERIOD_NS, START_NS, truth
+from peft_dml_tools.evaluation.alignment import Alignment
+from peft_dml_tools.evaluation.metrics import evaluate, full_frames, percentiles
+from peft_dml_tools.evaluation.scoring import score
+from tests.tools.commands.fabricated import PERIOD_NS, START_NS, truth
 
 KEYS = (
     "frames_expected", "frames_published", "frames_published_lidar_out", "latency_ms", "stages_ms", "drops", "sensors",

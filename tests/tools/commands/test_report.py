@@ -7,14 +7,14 @@ import cv2
 import numpy as np
 import pytest
 
-from peft_dml_ros.cli.alignment import Alignment
-from peft_dml_ros.cli.demo_picture import write_picture
-from peft_dml_ros.cli.drawing_cameras import draw_wires
-from peft_dml_ros.cli.metrics import evaluate
-from peft_dml_ros.cli.report.build import write_report
-from peft_dml_ros.cli.scene import pixels_from_base
 from peft_dml_ros.core.boxes import Boxes3D
-from tests.cli.fabricated import truth
+from peft_dml_tools.demo.picture import write_picture
+from peft_dml_tools.drawing.cameras import draw_wires
+from peft_dml_tools.evaluation.alignment import Alignment
+from peft_dml_tools.evaluation.metrics import evaluate
+from peft_dml_tools.evaluation.scene import pixels_from_base
+from peft_dml_tools.report.build import write_report
+from tests.tools.commands.fabricated import truth
 
 
 @pytest.fixture(scope="module")

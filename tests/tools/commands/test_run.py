@@ -10,15 +10,15 @@ import pytest
 from typer.testing import CliRunner
 
 from peft_dml_ros.cli.main import app
-from peft_dml_ros.cli.offline import Offline
-from peft_dml_ros.cli.run_sources import Kept, StreamSource, count_points, open_run_source
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.measurements import CameraImage
-from peft_dml_ros.datasets.bags import NOT_FINITE
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.datasets.source import open_source
 from peft_dml_ros.nodes.parameter_file import NodeParams
-from peft_dml_ros.sim.faults import Fault
+from peft_dml_tools.datasets.bags import NOT_FINITE
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.source import open_source
+from peft_dml_tools.run.offline import Offline
+from peft_dml_tools.run.sources import Kept, StreamSource, count_points, open_run_source
+from peft_dml_tools.sim.faults import Fault
 from tests.support import scenes
 
 

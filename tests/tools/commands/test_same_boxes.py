@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from peft_dml_ros.cli.children import Child
 from peft_dml_ros.cli.environment import ros_environment
-from peft_dml_ros.cli.offline import Offline
-from peft_dml_ros.cli.readback import BOXES, Played, read_session
 from peft_dml_ros.core.params import PerceptionParams
-from peft_dml_ros.datasets.source import open_source
-from tests.cli.conftest import DRIVE_S
+from peft_dml_tools.datasets.source import open_source
+from peft_dml_tools.live.children import Child
+from peft_dml_tools.live.readback import BOXES, Played, read_session
+from peft_dml_tools.run.offline import Offline
+from tests.tools.commands.conftest import DRIVE_S
 
 pytestmark = pytest.mark.ros
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep, OdometrySample, RadarSweep
-from peft_dml_ros.datasets.bag_import import import_bag
-from peft_dml_ros.datasets.bag_recording import BagRecording, choose_keyframes
-from peft_dml_ros.datasets.bags import BagSource, RosbagsFactory, write_bag
-from peft_dml_ros.datasets.checks import check_dataset
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.datasets.source import NuScenesSource
+from peft_dml_tools.datasets.bag_import import import_bag
+from peft_dml_tools.datasets.bag_recording import BagRecording, choose_keyframes
+from peft_dml_tools.datasets.bags import BagSource, RosbagsFactory, write_bag
+from peft_dml_tools.datasets.checks import check_dataset
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.source import NuScenesSource
 from tests.support import scenes
 from tests.support.made_source import MadeSource, pose, scene_of, sweep
 
@@ -223,8 +223,8 @@ def _radar(n: int):
 def test_viewers_get_a_tree_and_markers(mini, tmp_path):
     from rosbags.rosbag2 import Reader
 
-    from peft_dml_ros.datasets.bags import typestore
-    from peft_dml_ros.datasets.conversions.markers import VELOCITY_NAMESPACE
+    from peft_dml_ros.conversions.markers import VELOCITY_NAMESPACE
+    from peft_dml_tools.datasets.bags import typestore
 
     bag = write_bag(scene_of(mini), tmp_path / "seen.mcap", display=True)
     with Reader(bag) as reader:
@@ -239,8 +239,8 @@ def test_viewers_get_a_tree_and_markers(mini, tmp_path):
 
 
 def test_derived_fixes_are_marked_and_lie_where_the_map_is(mini, tmp_path):
-    from peft_dml_ros.datasets import derived_gnss
-    from peft_dml_ros.sim import motion
+    from peft_dml_tools.datasets import derived_gnss
+    from peft_dml_tools.sim import motion
 
     assert motion.MAP_ORIGINS_DEG.items() <= derived_gnss.MAP_ORIGINS_DEG.items()
     ms = 1_000_000

@@ -10,6 +10,7 @@ import pytest
 from rosbags.interfaces import QosDurability
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
+from peft_dml_ros.conversions import imu_to_msg, lidar_to_msg, topics
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import (
@@ -21,13 +22,11 @@ from peft_dml_ros.core.measurements import (
     RadarSweep,
 )
 from peft_dml_ros.core.rig import Rig
-from peft_dml_ros.datasets import topics
-from peft_dml_ros.datasets.bag_storage import BagStorage
-from peft_dml_ros.datasets.bag_writer import messages_of
-from peft_dml_ros.datasets.bags import NOT_FINITE, BagFile, BagSource, RosbagsFactory, typestore, write_bag
-from peft_dml_ros.datasets.conversions import imu_to_msg, lidar_to_msg
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.datasets.source import NuScenesSource, open_source
+from peft_dml_tools.datasets.bag_storage import BagStorage
+from peft_dml_tools.datasets.bag_writer import messages_of
+from peft_dml_tools.datasets.bags import NOT_FINITE, BagFile, BagSource, RosbagsFactory, typestore, write_bag
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.source import NuScenesSource, open_source
 
 UPSTREAM_HASH = "RIHS01_793f5eab9595ac1c0da07873cc859db42eae51f0ee76056db8562515d830e018"
 MAKE = RosbagsFactory()

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from peft_dml_ros.core.errors import ConfigError, DataError, PeftDmlError
 from peft_dml_ros.core.jpeg import jpeg_damage
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_ros.datasets.checks import MODULES, RULES, Severity, check_dataset
-from peft_dml_ros.datasets.checks.model import rule
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.datasets.nuscenes_images import image_size_px, read_image
-from peft_dml_ros.datasets.source import open_source
+from peft_dml_tools.datasets.checks import MODULES, RULES, Severity, check_dataset
+from peft_dml_tools.datasets.checks.model import rule
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.nuscenes_images import image_size_px, read_image
+from peft_dml_tools.datasets.source import open_source
 
 VERSION = "v1.0-test-rig"
 SPEC = ModelSpec()

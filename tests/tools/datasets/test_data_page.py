@@ -7,8 +7,8 @@ import runpy
 import yaml
 
 from peft_dml_ros.cli.main import COMMANDS
-from peft_dml_ros.datasets.checks import RULES
-from peft_dml_ros.sim.faults import FIELDS, KINDS, MEANING, parse_faults
+from peft_dml_tools.datasets.checks import RULES
+from peft_dml_tools.sim.faults import FIELDS, KINDS, MEANING, parse_faults
 
 
 def test_tables_are_made_from_the_code(repository):

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.datasets.bag_import import import_bag
-from peft_dml_ros.datasets.bags import BagSource, write_bag
-from peft_dml_ros.datasets.checks import check_dataset
-from peft_dml_ros.datasets.source import open_source
+from peft_dml_tools.datasets.bag_import import import_bag
+from peft_dml_tools.datasets.bags import BagSource, write_bag
+from peft_dml_tools.datasets.checks import check_dataset
+from peft_dml_tools.datasets.source import open_source
 from tests.support.made_source import MadeSource, pose, scene_of, sweep
 
 

@@ -8,7 +8,7 @@ from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import ATTRIBUTES, CLASSES
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
 
 SPEC = ModelSpec()
 

@@ -13,14 +13,14 @@ import pytest
 from typer.testing import CliRunner
 
 from peft_dml_ros.cli.main import app as commands
-from peft_dml_ros.cli.simulate import VERSION, split_names
 from peft_dml_ros.core.errors import ConfigError, PeftDmlError
 from peft_dml_ros.core.measurements import RADAR_DTYPE
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_ros.datasets.checks import check_dataset
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.datasets.nuscenes_writer_files import radar_pcd_bytes
-from peft_dml_ros.datasets.source import NuScenesSource
+from peft_dml_tools.commands.simulate import VERSION, split_names
+from peft_dml_tools.datasets.checks import check_dataset
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.nuscenes_writer_files import radar_pcd_bytes
+from peft_dml_tools.datasets.source import NuScenesSource
 from tests.support.miniature import ARGUMENTS, IMAGE_WIDTH_PX, LIDAR_HZ, SECONDS, simulate_into
 
 
@@ -99,7 +99,7 @@ def test_devkit_accumulates_sweeps_of_lidar_and_radar(nusc):
 
 
 def test_velocity_of_the_devkit_is_the_truth(nusc):
-    from peft_dml_ros.sim.drive import Drive, DriveSpec
+    from peft_dml_tools.sim.drive import Drive, DriveSpec
 
     spec = DriveSpec(image_width_px=IMAGE_WIDTH_PX, camera_hz=2.0, lidar_hz=LIDAR_HZ)
     drive = Drive(400_000, SECONDS, spec, name="scene-5000")

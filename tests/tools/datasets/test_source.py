@@ -6,8 +6,8 @@ import pytest
 
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.datasets.source import NuScenesSource, last_stamp_ns, open_source
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.source import NuScenesSource, last_stamp_ns, open_source
 
 
 def test_scene_streams_every_measurement_in_stamp_order(mini):

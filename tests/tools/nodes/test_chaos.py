@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from peft_dml_ros.cli.chaos.expectations import COMBINATIONS, GROUPS, VARIANTS
-from peft_dml_ros.cli.chaos.judge import Frame, Judge, Seen, frames_unaccounted, messages_unaccounted
-from peft_dml_ros.cli.chaos.plan import Phase, full_plan, hits, random_minute, short_plan
-from peft_dml_ros.cli.chaos.results import merged, missed, write
-from peft_dml_ros.cli.chaos.soak import slope_per_min
 from peft_dml_ros.core.params import ALL_SENSORS
-from peft_dml_ros.sim.faults import KINDS
+from peft_dml_tools.chaos.expectations import COMBINATIONS, GROUPS, VARIANTS
+from peft_dml_tools.chaos.judge import Frame, Judge, Seen, frames_unaccounted, messages_unaccounted
+from peft_dml_tools.chaos.plan import Phase, full_plan, hits, random_minute, short_plan
+from peft_dml_tools.chaos.results import merged, missed, write
+from peft_dml_tools.chaos.soak import slope_per_min
+from peft_dml_tools.sim.faults import KINDS
 from tests.support.drive_bag import make_drive_bag
 from tests.support.random_bundle import make_random_bundle
 

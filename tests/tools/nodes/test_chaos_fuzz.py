@@ -12,8 +12,8 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 
-from peft_dml_ros.nodes.chaos_fuzz import Mouth, samples_of, stamped_now
-from peft_dml_ros.nodes.chaos_malformed import Malformed
+from peft_dml_tools.nodes.chaos_fuzz import Mouth, samples_of, stamped_now
+from peft_dml_tools.nodes.chaos_malformed import Malformed
 from tests.support.drive_bag import make_drive_bag
 from tests.support.random_bundle import make_random_bundle
 

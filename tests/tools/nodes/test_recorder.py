@@ -9,11 +9,11 @@ from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import Reader
 from std_msgs.msg import Float32
 
-from peft_dml_ros.nodes.bag_file import RawBagFile
+from peft_dml_tools.nodes.bag_file import RawBagFile
 from tests.support.ros_processes import ros_process
 
 pytestmark = pytest.mark.ros
-RECORDER = "peft_dml_ros.nodes.recorder"
+RECORDER = "peft_dml_tools.nodes.recorder"
 
 
 def test_an_existing_file_is_not_overwritten(tmp_path):

@@ -16,18 +16,18 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, PointCloud2
 from tf2_msgs.msg import TFMessage
 
+from peft_dml_ros.conversions import image_from_msg, lidar_from_msg
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.measurements import CameraImage
-from peft_dml_ros.datasets.bags import BagSource, write_bag
-from peft_dml_ros.datasets.conversions import image_from_msg, lidar_from_msg
-from peft_dml_ros.nodes.player import Player
-from peft_dml_ros.nodes.recordings import Recorded, SourceRecording, open_recording
-from peft_dml_ros.nodes.replay_faults import CdrCarrier, MessageFaults, sensors_by_topic
-from peft_dml_ros.nodes.replay_parameters import FaultParameters
 from peft_dml_ros.nodes.stamps import leading_stamp_ns
-from peft_dml_ros.sim.fault_stream import Sent
-from peft_dml_ros.sim.faults import Fault
-from peft_dml_ros.sim.faulty_source import FaultySource
+from peft_dml_tools.datasets.bags import BagSource, write_bag
+from peft_dml_tools.nodes.player import Player
+from peft_dml_tools.nodes.recordings import Recorded, SourceRecording, open_recording
+from peft_dml_tools.nodes.replay_faults import CdrCarrier, MessageFaults, sensors_by_topic
+from peft_dml_tools.nodes.replay_parameters import FaultParameters
+from peft_dml_tools.sim.fault_stream import Sent
+from peft_dml_tools.sim.faults import Fault
+from peft_dml_tools.sim.faulty_source import FaultySource
 from tests.support.drive_bag import MadeUpDrive, make_drive_bag
 from tests.support.ros_processes import ros_process
 from tests.support.scenes import START_NS
@@ -110,7 +110,7 @@ def test_a_bag_that_was_cut_off_is_played_as_far_as_it_goes(tmp_path, preset):
 def test_damage_is_told_at_the_end_of_a_replay(bag, tmp_path):
     path = tmp_path / "cut.mcap"
     path.write_bytes(bag.read_bytes()[:-2000])
-    with ros_process("peft_dml_ros.nodes.replay", path, "--rate", "20", log=tmp_path / "log") as process:
+    with ros_process("peft_dml_tools.nodes.replay", path, "--rate", "20", log=tmp_path / "log") as process:
         assert process.wait(30) == 0
         assert "mcap recover" in process.events[-1]["damage"]
         assert "warning: bag" in process.text
@@ -250,7 +250,7 @@ def test_weather_and_faults_are_switched_while_it_plays(bag, ros_node: Node):
 def test_weather_can_be_given_as_a_parameter_at_the_start(bag, tmp_path):
     for given_text, said in (("fog=30", None), ("fgo=30", "did you mean 'fog'")):
         arguments = (bag, "--rate", "20", "--ros-args", "-p", f"weather:={given_text}")
-        with ros_process("peft_dml_ros.nodes.replay", *arguments, log=tmp_path / "log") as process:
+        with ros_process("peft_dml_tools.nodes.replay", *arguments, log=tmp_path / "log") as process:
             assert process.wait(30) == (2 if said else 0)
             assert said in process.text if said else process.events[0]["weather"] == given_text
 
@@ -264,7 +264,7 @@ def test_a_broken_bag_is_one_clear_error(tmp_path, content):
 
 
 def test_a_wrong_number_of_subscribers_is_told_in_one_line(bag, tmp_path):
-    with ros_process("peft_dml_ros.nodes.replay", bag, "--wait-for", f"{LIDAR}=two", log=tmp_path / "log") as process:
+    with ros_process("peft_dml_tools.nodes.replay", bag, "--wait-for", f"{LIDAR}=two", log=tmp_path / "log") as process:
         assert process.wait(20) == 2
         assert "error: --wait-for" in process.text
         assert "Traceback" not in process.text
@@ -272,7 +272,7 @@ def test_a_wrong_number_of_subscribers_is_told_in_one_line(bag, tmp_path):
 
 def test_excluded_topics_are_not_played(bag, tmp_path):
     arguments = (bag, "--exclude", "^/(lidar|radar|cam)", "--rate", "20", "--weather", "snow=5")
-    with ros_process("peft_dml_ros.nodes.replay", *arguments, log=tmp_path / "log") as process:
+    with ros_process("peft_dml_tools.nodes.replay", *arguments, log=tmp_path / "log") as process:
         assert process.wait(30) == 0
         published = process.events[-1]["published"]
     kept = [m for r in (open_recording(bag),) for m in (*r.latched(), *r.messages())]

@@ -6,12 +6,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from peft_dml_ros.sim.actors import make_actor
-from peft_dml_ros.sim.drive import Drive, DriveSpec
-from peft_dml_ros.sim.mesh import Material, Mesh
-from peft_dml_ros.sim.road import Road
-from peft_dml_ros.sim.traffic import STEP_S
-from peft_dml_ros.sim.world import Ego, World
+from peft_dml_tools.sim.actors import make_actor
+from peft_dml_tools.sim.drive import Drive, DriveSpec
+from peft_dml_tools.sim.mesh import Material, Mesh
+from peft_dml_tools.sim.road import Road
+from peft_dml_tools.sim.traffic import STEP_S
+from peft_dml_tools.sim.world import Ego, World
 
 WorldMaker = Callable[..., World]
 

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from peft_dml_ros.core.measurements import CameraImage
-from peft_dml_ros.sim.camera import Renderer, exposure
-from peft_dml_ros.sim.mesh import Material, box, merge
-from peft_dml_ros.sim.raycast import Caster
-from peft_dml_ros.sim.vehicle_rig import make_rig
-from peft_dml_ros.sim.weather import Weather
-from peft_dml_ros.sim.weather.camera import air_light
-from peft_dml_ros.sim.weather.weather import camera_in_weather
+from peft_dml_tools.sim.camera import Renderer, exposure
+from peft_dml_tools.sim.mesh import Material, box, merge
+from peft_dml_tools.sim.raycast import Caster
+from peft_dml_tools.sim.vehicle_rig import make_rig
+from peft_dml_tools.sim.weather import Weather
+from peft_dml_tools.sim.weather.camera import air_light
+from peft_dml_tools.sim.weather.weather import camera_in_weather
 
 RIG = make_rig(352)
 AWAY = (-200.0, -200.0)

@@ -14,11 +14,11 @@ from peft_dml_ros.core.measurements import RADAR_DTYPE, CameraImage, LidarSweep,
 from peft_dml_ros.core.rig import Rig, Sensor
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.sim.corruptions import CORRUPTIONS, MULTICORRUPT, RADAR_NOISE, Freezer, corrupt, stuck_frames
-from peft_dml_ros.sim.corruptions import camera as picture
-from peft_dml_ros.sim.corruptions import lidar as cloud
-from peft_dml_ros.sim.weather.images import decode
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.sim.corruptions import CORRUPTIONS, MULTICORRUPT, RADAR_NOISE, Freezer, corrupt, stuck_frames
+from peft_dml_tools.sim.corruptions import camera as picture
+from peft_dml_tools.sim.corruptions import lidar as cloud
+from peft_dml_tools.sim.weather.images import decode
 
 CAMERAS = ("CAM_FRONT", "CAM_BACK", "CAM_FRONT_LEFT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
 TURN = SE3.from_yaw(-np.pi / 2, (0.9, 0.0, 1.8))

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep, OdometrySample, RadarSweep
-from peft_dml_ros.sim.drive import Drive, DriveSpec
-from peft_dml_ros.sim.weather import Weather
+from peft_dml_tools.sim.drive import Drive, DriveSpec
+from peft_dml_tools.sim.weather import Weather
 
 KINDS = {
     "CAM": CameraImage,
@@ -75,7 +75,7 @@ SCENES = "print('going', flush=True); app(['simulate', '--scenes', '2', '--worke
 @pytest.mark.parametrize("work", [DRIVE, SCENES])
 def test_an_interrupt_is_told_once_not_by_every_worker(work, tmp_path):
     code = (
-        "import sys; from peft_dml_ros.sim.drive import Drive; from peft_dml_ros.cli.main import app\n"
+        "import sys; from peft_dml_tools.sim.drive import Drive; from peft_dml_ros.cli.main import app\n"
         "if __name__ == '__main__':\n"
         "    try:\n"
         f"        {work}\n"

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.sim.fault_effects import damaged_bytes
-from peft_dml_ros.sim.faults import KINDS, MESSAGE_CORRUPTIONS, Fault, weather_fault
-from peft_dml_ros.sim.faulty_source import FaultySource
-from peft_dml_ros.sim.weather.images import decode
+from peft_dml_tools.sim.fault_effects import damaged_bytes
+from peft_dml_tools.sim.faults import KINDS, MESSAGE_CORRUPTIONS, Fault, weather_fault
+from peft_dml_tools.sim.faulty_source import FaultySource
+from peft_dml_tools.sim.weather.images import decode
 from tests.support import scenes
 from tests.support.drive_bag import MadeUpDrive
 from tests.support.scenes import START_NS

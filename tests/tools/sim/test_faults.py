@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.sim.faults import (
+from peft_dml_tools.sim.faults import (
     DEMO_FAULTS,
     KINDS,
     Fault,
@@ -15,7 +15,7 @@ from peft_dml_ros.sim.faults import (
     load_faults,
     parse_faults,
 )
-from peft_dml_ros.sim.vehicle_rig import make_rig
+from peft_dml_tools.sim.vehicle_rig import make_rig
 
 
 def kinds(faults, sensor, time_s):

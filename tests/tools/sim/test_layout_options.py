@@ -4,11 +4,11 @@
 import numpy as np
 import pytest
 
-from peft_dml_ros.cli.simulate import _layout
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.sim.drive import Drive, DriveSpec
-from peft_dml_ros.sim.lidar import AZIMUTHS
-from peft_dml_ros.sim.vehicle_rig import make_rig
+from peft_dml_tools.commands.simulate import _layout
+from peft_dml_tools.sim.drive import Drive, DriveSpec
+from peft_dml_tools.sim.lidar import AZIMUTHS
+from peft_dml_tools.sim.vehicle_rig import make_rig
 
 
 def test_the_usual_layout_is_not_mentioned():

@@ -7,15 +7,15 @@ import pytest
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.lidar_timing import spin_offsets_s
 from peft_dml_ros.core.measurements import LidarSweep
-from peft_dml_ros.sim import lidar
-from peft_dml_ros.sim.drive import Drive, DriveSpec, render_event
-from peft_dml_ros.sim.ego_body import ego_body
-from peft_dml_ros.sim.mesh import Material, Mesh, merge
-from peft_dml_ros.sim.raycast import Caster
-from peft_dml_ros.sim.schedule import _PHASE_S
-from peft_dml_ros.sim.vehicle_rig import make_rig
-from peft_dml_ros.sim.weather import Weather
-from peft_dml_ros.sim.weather.weather import lidar_in_weather
+from peft_dml_tools.sim import lidar
+from peft_dml_tools.sim.drive import Drive, DriveSpec, render_event
+from peft_dml_tools.sim.ego_body import ego_body
+from peft_dml_tools.sim.mesh import Material, Mesh, merge
+from peft_dml_tools.sim.raycast import Caster
+from peft_dml_tools.sim.schedule import _PHASE_S
+from peft_dml_tools.sim.vehicle_rig import make_rig
+from peft_dml_tools.sim.weather import Weather
+from peft_dml_tools.sim.weather.weather import lidar_in_weather
 
 POSE = make_rig(64)["LIDAR_TOP"].base_SE3_sensor
 OWN_M = 2.6

@@ -5,9 +5,9 @@ import numpy as np
 import pymap3d
 import pytest
 
-from peft_dml_ros.sim import motion
-from peft_dml_ros.sim.drive import Drive, DriveSpec
-from peft_dml_ros.sim.world import World
+from peft_dml_tools.sim import motion
+from peft_dml_tools.sim.drive import Drive, DriveSpec
+from peft_dml_tools.sim.world import World
 
 QUIET = DriveSpec(camera_hz=0, radar_hz=0, lidar_hz=2)
 

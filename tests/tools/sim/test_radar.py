@@ -7,11 +7,11 @@ import pytest
 
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import RADAR_DTYPE, trusted_radar_points
-from peft_dml_ros.sim import radar, radar_echo
-from peft_dml_ros.sim.drive import Drive, DriveSpec
-from peft_dml_ros.sim.radar_echo import Echoes
-from peft_dml_ros.sim.raycast import Caster
-from peft_dml_ros.sim.vehicle_rig import make_rig
+from peft_dml_tools.sim import radar, radar_echo
+from peft_dml_tools.sim.drive import Drive, DriveSpec
+from peft_dml_tools.sim.radar_echo import Echoes
+from peft_dml_tools.sim.raycast import Caster
+from peft_dml_tools.sim.vehicle_rig import make_rig
 
 RIG = make_rig(352)
 AHEAD = RIG["RADAR_FRONT"].base_SE3_sensor

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 
 from peft_dml_ros.core.classes import CLASSES
-from peft_dml_ros.sim import radar
-from peft_dml_ros.sim.actors import KINDS
-from peft_dml_ros.sim.raycast import Caster
-from peft_dml_ros.sim.vehicle_rig import make_rig
+from peft_dml_tools.sim import radar
+from peft_dml_tools.sim.actors import KINDS
+from peft_dml_tools.sim.raycast import Caster
+from peft_dml_tools.sim.vehicle_rig import make_rig
 
 RIG = make_rig(352)
 

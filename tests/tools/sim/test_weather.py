@@ -12,11 +12,11 @@ from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.measurements import RADAR_DTYPE, CameraImage, ImuSample, LidarSweep, RadarSweep
 from peft_dml_ros.core.rig import Sensor
 from peft_dml_ros.core.snapshot import Snapshot
-from peft_dml_ros.sim.weather import Weather, apply, apply_to_snapshot, weather_rng
-from peft_dml_ros.sim.weather import camera as picture
-from peft_dml_ros.sim.weather.camera import air_light
-from peft_dml_ros.sim.weather.depth import SKY_M, depth_of
-from peft_dml_ros.sim.weather.images import decode
+from peft_dml_tools.sim.weather import Weather, apply, apply_to_snapshot, weather_rng
+from peft_dml_tools.sim.weather import camera as picture
+from peft_dml_tools.sim.weather.camera import air_light
+from peft_dml_tools.sim.weather.depth import SKY_M, depth_of
+from peft_dml_tools.sim.weather.images import decode
 
 WEATHERS = ("fog=50", "rain=25", "snow=5")
 

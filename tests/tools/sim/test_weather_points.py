@@ -8,11 +8,11 @@ import pytest
 
 from peft_dml_ros.core.measurements import RADAR_DTYPE
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.sim.weather import Weather, apply_to_snapshot
-from peft_dml_ros.sim.weather import fog as fog_model
-from peft_dml_ros.sim.weather import precipitation as lisa
-from peft_dml_ros.sim.weather import radar_attenuation as itu
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
+from peft_dml_tools.sim.weather import fog as fog_model
+from peft_dml_tools.sim.weather import precipitation as lisa
+from peft_dml_tools.sim.weather import radar_attenuation as itu
 
 ALPHA_50_M = np.log(20) / 50
 

@@ -7,12 +7,12 @@ import pytest
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import ATTRIBUTES, CLASSES
 from peft_dml_ros.core.classes import ATTRIBUTES_OF_CLASS as ALLOWED
-from peft_dml_ros.sim import people
-from peft_dml_ros.sim.actors import KINDS, draw_size
-from peft_dml_ros.sim.mesh import Material, box, column, ellipsoid, normals_of, wheel
-from peft_dml_ros.sim.route import Plan
-from peft_dml_ros.sim.traffic import Vehicle, drive_lane
-from peft_dml_ros.sim.world import World
+from peft_dml_tools.sim import people
+from peft_dml_tools.sim.actors import KINDS, draw_size
+from peft_dml_tools.sim.mesh import Material, box, column, ellipsoid, normals_of, wheel
+from peft_dml_tools.sim.route import Plan
+from peft_dml_tools.sim.traffic import Vehicle, drive_lane
+from peft_dml_tools.sim.world import World
 
 GREY = Material((0.5, 0.5, 0.5))
 

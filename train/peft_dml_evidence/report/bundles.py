@@ -6,9 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from peft_dml_evidence.report.markdown import number, percent, table
+from peft_dml_evidence.report.results import Figure
 from peft_dml_ros.core.bundle import MANIFEST, load_bundle
-from peft_dml_train.experiments.report.markdown import number, percent, table
-from peft_dml_train.experiments.report.results import Figure
 
 
 def bundles_of(folder: Path) -> dict[str, dict[str, Any]]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from statistics import mean
 
+from peft_dml_evidence import catalog
+from peft_dml_evidence.cells import EVERY_SUBSET
+from peft_dml_evidence.report.results import Figure, Results
+from peft_dml_evidence.report.sections import FOURTEEN, RETRIEVALS, ablation_changes, verdict_of
+from peft_dml_evidence.report.summary import ALL, zero_shot_ap
+from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_ros.core.classes import DETECTING
-from peft_dml_ros.sim.corruptions import MULTICORRUPT
-from peft_dml_train.experiments import catalog
-from peft_dml_train.experiments.cells import EVERY_SUBSET
-from peft_dml_train.experiments.report.results import Figure, Results
-from peft_dml_train.experiments.report.sections import FOURTEEN, RETRIEVALS, ablation_changes, verdict_of
-from peft_dml_train.experiments.report.summary import ALL, zero_shot_ap
-from peft_dml_train.experiments.zero_shot import ZERO_SHOT_CLASSES
+from peft_dml_tools.sim.corruptions import MULTICORRUPT
 
 WELL_KEPT = 0.7
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from peft_dml_train.experiments.report.results import Figure
+from peft_dml_evidence.report.results import Figure
 
 MISSING = "not run"
 

@@ -8,17 +8,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from peft_dml_train.experiments import catalog
-from peft_dml_train.experiments.cells import STANDARD
-from peft_dml_train.experiments.report import headlines as says
-from peft_dml_train.experiments.report import plots as drawing
-from peft_dml_train.experiments.report import sections
-from peft_dml_train.experiments.report.bundles import bundles_of, bundles_table
-from peft_dml_train.experiments.report.markdown import MISSING
-from peft_dml_train.experiments.report.remedies import remedies_table
-from peft_dml_train.experiments.report.results import CONFIGS, Results, load
-from peft_dml_train.experiments.report.summary import fullest, summary_of
-from peft_dml_train.experiments.report.why import why
+from peft_dml_evidence import catalog
+from peft_dml_evidence.cells import STANDARD
+from peft_dml_evidence.report import headlines as says
+from peft_dml_evidence.report import plots as drawing
+from peft_dml_evidence.report import sections
+from peft_dml_evidence.report.bundles import bundles_of, bundles_table
+from peft_dml_evidence.report.markdown import MISSING
+from peft_dml_evidence.report.remedies import remedies_table
+from peft_dml_evidence.report.results import CONFIGS, Results, load
+from peft_dml_evidence.report.summary import fullest, summary_of
+from peft_dml_evidence.report.why import why
 
 SUMMARY = "summary.json"
 MOST_ROWS = 6
@@ -30,7 +30,7 @@ INTRO = """# Results
 
 Made by `peft-dml-train report` from the JSON files in `docs/results`; nothing here is typed by hand, and what was not
 run says so. Scores are nuscenes-devkit's own (`detection_cvpr_2019`), on scenes that no training saw. ± is the standard
-deviation over seeds. How every cell is trained and tested: `train/peft_dml_train/experiments/catalog.py`.
+deviation over seeds. How every cell is trained and tested: `train/peft_dml_evidence/catalog.py`.
 
 **What can be compared.** Figures on simulated scenes compare with one another, not with published ones on real
 nuScenes: other scenes, other annotation, a much smaller network. What carries over is the shape, such as the share of

@@ -10,12 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from peft_dml_evidence import catalog
+from peft_dml_evidence.cells import EVERY_SUBSET, MAIN_SUBSETS, STANDARD
+from peft_dml_evidence.report.results import Figure, Results
+from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_ros.core.classes import CLASSES, DETECTING, MODALITIES
-from peft_dml_ros.sim.corruptions import MULTICORRUPT
-from peft_dml_train.experiments import catalog
-from peft_dml_train.experiments.cells import EVERY_SUBSET, MAIN_SUBSETS, STANDARD
-from peft_dml_train.experiments.report.results import Figure, Results
-from peft_dml_train.experiments.zero_shot import ZERO_SHOT_CLASSES
+from peft_dml_tools.sim.corruptions import MULTICORRUPT
 
 MARKERS = {"lidar": "o", "camera": "s", "radar": "^"}
 MOST_LABELLED = 30

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from statistics import mean
 
-from peft_dml_ros.sim.corruptions import MULTICORRUPT
-from peft_dml_train.experiments.cells import FIRST_SEED, TARGET_LOOKS
-from peft_dml_train.experiments.looks import WITH_RADAR
-from peft_dml_train.experiments.remedies import REMEDY_PAIRS, remedies
-from peft_dml_train.experiments.report.markdown import table
-from peft_dml_train.experiments.report.results import Results
-from peft_dml_train.experiments.zero_shot import ZERO_SHOT_TOGETHER
+from peft_dml_evidence.cells import FIRST_SEED, TARGET_LOOKS
+from peft_dml_evidence.looks import WITH_RADAR
+from peft_dml_evidence.remedies import REMEDY_PAIRS, remedies
+from peft_dml_evidence.report.markdown import table
+from peft_dml_evidence.report.results import Results
+from peft_dml_evidence.zero_shot import ZERO_SHOT_TOGETHER
+from peft_dml_tools.sim.corruptions import MULTICORRUPT
 
 LEAST = (0.98, 0.70, 3.0, 0.97, 0.90, None)
 """Targets of the columns; zero-shot AP is held against that without metric loss."""

@@ -9,12 +9,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from peft_dml_ros.sim.corruptions import MULTICORRUPT, RADAR_NOISE
+from peft_dml_evidence.catalog import COMMANDS, SEVERITIES
+from peft_dml_evidence.cells import TARGET_LOOKS
+from peft_dml_evidence.files import read
+from peft_dml_evidence.looks import WITH_RADAR
+from peft_dml_tools.sim.corruptions import MULTICORRUPT, RADAR_NOISE
 from peft_dml_train.evaluation.sensors import SUBSETS
-from peft_dml_train.experiments.catalog import COMMANDS, SEVERITIES
-from peft_dml_train.experiments.cells import TARGET_LOOKS
-from peft_dml_train.experiments.files import read
-from peft_dml_train.experiments.looks import WITH_RADAR
 
 CONFIGS = ("nuscenes", "demo", "tiny")
 

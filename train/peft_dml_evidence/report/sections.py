@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from peft_dml_evidence import catalog
+from peft_dml_evidence.cells import EVERY_SUBSET, MAIN_SUBSETS, STANDARD, Cell
+from peft_dml_evidence.report.markdown import MISSING, number, percent, table
+from peft_dml_evidence.report.published import DROPOUT, RESISTANCE
+from peft_dml_evidence.report.results import Figure, Results
+from peft_dml_evidence.report.summary import ALL, targets
+from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
-from peft_dml_ros.sim.corruptions import MULTICORRUPT, RADAR_NOISE
-from peft_dml_train.experiments import catalog
-from peft_dml_train.experiments.cells import EVERY_SUBSET, MAIN_SUBSETS, STANDARD, Cell
-from peft_dml_train.experiments.report.markdown import MISSING, number, percent, table
-from peft_dml_train.experiments.report.published import DROPOUT, RESISTANCE
-from peft_dml_train.experiments.report.results import Figure, Results
-from peft_dml_train.experiments.report.summary import ALL, targets
-from peft_dml_train.experiments.zero_shot import ZERO_SHOT_CLASSES
+from peft_dml_tools.sim.corruptions import MULTICORRUPT, RADAR_NOISE
 
 FOURTEEN = (*MULTICORRUPT, *RADAR_NOISE)
 LEAST_CHANGE = 0.005

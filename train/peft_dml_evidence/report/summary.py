@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
 
+from peft_dml_evidence.report.results import Figure, Results
+from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_ros.core.classes import DETECTING
-from peft_dml_train.experiments.report.results import Figure, Results
-from peft_dml_train.experiments.zero_shot import ZERO_SHOT_CLASSES
 
 ALL = "lidar+camera+radar+imu+gnss"
 NO_LIDAR = "camera+radar+imu+gnss"

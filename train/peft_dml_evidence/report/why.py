@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from peft_dml_train.experiments.report.markdown import number
-from peft_dml_train.experiments.report.results import Results
-from peft_dml_train.experiments.report.summary import NO_RADAR, targets, zero_shot_ap
+from peft_dml_evidence.report.markdown import number
+from peft_dml_evidence.report.results import Results
+from peft_dml_evidence.report.summary import NO_RADAR, targets, zero_shot_ap
 
 
 def _zero_filled(results: Results) -> str:

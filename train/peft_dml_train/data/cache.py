@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 import peft_dml_ros
+import peft_dml_tools
 import peft_dml_train
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.spec import ModelSpec
@@ -32,9 +33,9 @@ DIGITS = 20
 """Of a file's name, and of what names are made of."""
 
 PREPARING = (
-    (peft_dml_ros, ("core", "datasets", "sim/weather", "sim/corruptions")),
+    (peft_dml_ros, ("core", "conversions")),
+    (peft_dml_tools, ("datasets", "sim/weather", "sim/corruptions")),
     (peft_dml_train, ("data/cache.py", "data/dataset.py", "data/frame.py", "data/harm.py", "evaluation/conditions.py")),
-    (peft_dml_train, ("experiments/looks.py",)),
 )
 """Sources that a prepared frame depends on: where one of them changes, every frame is made anew."""
 

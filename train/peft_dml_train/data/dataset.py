@@ -20,7 +20,7 @@ from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import Float32Array
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.cache import FrameCache, source_digest
 from peft_dml_train.data.frame import Frame, make_frame
 from peft_dml_train.data.harm import harmed, seen_under

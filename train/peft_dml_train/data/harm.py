@@ -10,8 +10,8 @@ from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.typing import Float32Array
-from peft_dml_ros.sim.corruptions import CORRUPTIONS, corrupt
-from peft_dml_ros.sim.weather import Weather, apply_to_snapshot
+from peft_dml_tools.sim.corruptions import CORRUPTIONS, corrupt
+from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
 from peft_dml_train.evaluation.conditions import Condition
 
 LIDAR, CAMERA, RADAR = (MODALITIES.index(m) for m in ("lidar", "camera", "radar"))

@@ -15,7 +15,7 @@ import numpy as np
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.dataset import scenes_of
 from peft_dml_train.evaluation.conditions import CLEAR, parse_condition
 from peft_dml_train.evaluation.subsets import BundleRunner

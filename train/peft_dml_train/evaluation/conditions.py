@@ -10,8 +10,8 @@ from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
-from peft_dml_ros.sim.corruptions import CORRUPTIONS, corrupt
-from peft_dml_ros.sim.weather import Weather, apply_to_snapshot
+from peft_dml_tools.sim.corruptions import CORRUPTIONS, corrupt
+from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
 
 SEVERITIES = (1, 2, 3)
 

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
-from peft_dml_ros.sim.corruptions import corrupt
-from peft_dml_ros.sim.weather import Weather, apply_to_snapshot
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.sim.corruptions import corrupt
+from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
 from peft_dml_train.data.dataset import scenes_of
 from peft_dml_train.evaluation.subsets import BundleRunner
 

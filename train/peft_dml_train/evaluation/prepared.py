@@ -16,7 +16,7 @@ from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import AnyArray, Float32Array
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.data.dataset import Change, FrameReader, Wanted
 from peft_dml_train.data.frame import Frame, Pillars

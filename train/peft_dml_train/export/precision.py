@@ -20,8 +20,8 @@ from peft_dml_ros.core.engine import PRECISIONS
 from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.inputs import InputAssembler, NetworkInputs
 from peft_dml_ros.core.spec import ModelSpec, graph_outputs
-from peft_dml_ros.datasets.nuscenes import NuScenesReader
 from peft_dml_ros.engines import load_engines
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.dataset import scenes_of
 from peft_dml_train.export.card import write_card
 from peft_dml_train.export.half import to_fp16

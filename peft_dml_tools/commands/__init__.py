@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that the tools add to `peft-dml`, registered by the entry point group `peft_dml.commands`."""
+
+from typing import Final
+
+COMMANDS: Final[dict[str, str]] = {
+    "demo": "Drive, break sensors, watch the boxes: a whole ROS 2 session with a report, in one command.",
+    "run": "Detect in a bag or nuScenes folder at full CPU speed; draws boxes and measures time and accuracy.",
+    "simulate": "Write simulated scenes as a nuScenes folder.",
+    "dataset": "Check a nuScenes folder: tables, references, times, geometry and files.",
+    "bag": "Write a nuScenes scene as a ROS 2 bag, or a bag as a nuScenes folder.",
+    "bench": "Measure seconds, memory and realism, each into a JSON file.",
+    "chaos": "Break sensors, messages and processes in every way, and measure how the node takes it.",
+    "replay": "Publish a bag's sensors live, with scripted faults.",
+}
+"""Help line by command name. Command `x` is the function, or the group of commands, `x` of the module `x` here."""
