@@ -89,5 +89,5 @@ def measured(command: list[str], core: int, timeout_s: float) -> Usage:
 
 
 def module(name: str, *arguments: object) -> list[str]:
-    """The command that runs a module of this package with this Python."""
-    return [sys.executable, "-m", f"peft_dml_ros.{name}", *map(str, arguments)]
+    """The command that runs a module with this Python."""
+    return [sys.executable, "-m", name, *map(str, arguments)]

@@ -21,6 +21,7 @@ Figures = dict[str, Any]
 Say = Callable[[str], None]
 
 TIMEOUT_S: Final = 900.0
+COMMANDS: Final = "peft_dml_ros.cli.main"
 LIMITS: Final = {"simulate_s_per_scene": 90.0, "simulate_peak_mb": 1000.0, "export_s_per_scene": 30.0}
 """What a 20 s scene may take on one core."""
 
@@ -148,7 +149,7 @@ class DataBenchmark:
     def _simulate(self, root: Path, scenes: int, seconds: float) -> Figures:
         rates = ("--camera-hz", self.plan.camera_hz, "--lidar-hz", self.plan.lidar_hz)
         wanted = ("--scenes", scenes, "--seconds", seconds, "--image-width", self.plan.image_width_px, *rates)
-        command = module("cli.main", "simulate", "--out", root, *wanted)
+        command = module(COMMANDS, "simulate", "--out", root, *wanted)
 
         def stage() -> Figures:
             shutil.rmtree(root, ignore_errors=True)  # a part of it would be gone on with, and measured too low
@@ -158,7 +159,7 @@ class DataBenchmark:
 
     def _loop(self, kind: str, root: Path, *arguments: object) -> Figures:
         def stage() -> Figures:
-            usage = measured(module("bench.loops", kind, root, *arguments), self._core, TIMEOUT_S)
+            usage = measured(module("peft_dml_tools.bench.loops", kind, root, *arguments), self._core, TIMEOUT_S)
             report: Figures = json.loads(usage.output.splitlines()[-1])
             return report | {"peak_mb": usage.figures()["peak_mb"]}
 
@@ -171,7 +172,7 @@ class DataBenchmark:
         def stage() -> Figures:
             total = {"wall_s": 0.0, "cpu_s": 0.0, "peak_mb": 0.0, "bag_mb": 0.0}
             for name in NuScenesReader(root).scenes[:scenes]:
-                command = module("cli.main", "bag", "export", root, "--scene", name, "--out", bag, "--overwrite")
+                command = module(COMMANDS, "bag", "export", root, "--scene", name, "--out", bag, "--overwrite")
                 used = measured(command, self._core, TIMEOUT_S).figures()
                 for key in ("wall_s", "cpu_s"):
                     total[key] = round(total[key] + used[key], 2)
@@ -188,7 +189,7 @@ class DataBenchmark:
         def stage() -> Figures:
             lengths = ("--scenes", plan.realism_scenes, "--seconds", plan.realism_s, "--seed", plan.realism_seed)
             rates = ("--camera-hz", 0, "--lidar-hz", plan.lidar_hz)
-            measured(module("cli.main", "simulate", "--out", root, *lengths, *rates), self._core, TIMEOUT_S)
+            measured(module(COMMANDS, "simulate", "--out", root, *lengths, *rates), self._core, TIMEOUT_S)
             return realism_of(root, self._real)
 
         return self._once("realism", stage) | {"seconds_a_scene": plan.realism_s, "seed": plan.realism_seed}

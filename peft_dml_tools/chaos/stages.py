@@ -19,7 +19,8 @@ from peft_dml_tools.chaos.judge import Cell, Judge, Seen, frames_unaccounted, me
 from peft_dml_tools.chaos.plan import Phase
 from peft_dml_tools.live.children import Child
 
-NODES: Final = "peft_dml_ros.nodes"
+PERCEPTION: Final = "peft_dml_ros.nodes.perception"
+NODES: Final = "peft_dml_tools.nodes"
 START_S: Final = 60.0
 """Longest wait for the node to load its model."""
 OVERRUN_S: Final = 30.0
@@ -55,7 +56,7 @@ class Bench:
     def perception(self, namespace: str = "") -> Child:
         """Start the perception node."""
         arguments = ["--ros-args", "-p", f"bundle:={self.bundle}", *_in(namespace)]
-        return Child("perception", f"{NODES}.perception", arguments, self.environment)
+        return Child("perception", PERCEPTION, arguments, self.environment)
 
     def driver(self, out: str, seconds: float, *more: str, namespace: str = "") -> Child:
         """Start the vehicle."""

@@ -21,7 +21,8 @@ from peft_dml_tools.bench.live_records import Sample, read_records
 from peft_dml_tools.bench.machine import machine, software
 from peft_dml_tools.live.children import Child
 
-NODES: Final = "peft_dml_ros.nodes"
+PERCEPTION: Final = "peft_dml_ros.nodes.perception"
+NODES: Final = "peft_dml_tools.nodes"
 SEED: Final = 11
 SAMPLE_S: Final = 0.5
 STARTED: Final = "perception starts"
@@ -191,7 +192,7 @@ def _session(plan: LivePlan, options: LiveOptions, drive: Path, scratch: Path, t
     stretches.write_text(json.dumps(plan.stretches()), encoding="utf-8")
     arguments = [str(drive), "--plan", str(stretches), "--out", str(scratch / "seen.jsonl"), "--wait-s", str(START_S)]
     begun_s = time.monotonic()
-    node = Child("perception", f"{NODES}.perception", ["--ros-args", *parameters], environment)
+    node = Child("perception", PERCEPTION, ["--ros-args", *parameters], environment)
     watch = Watch(node.pid)
     try:
         while STARTED not in node.last_words and node.code is None and time.monotonic() - begun_s < START_S:

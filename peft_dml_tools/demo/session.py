@@ -165,11 +165,11 @@ def play(plan: Plan, drive: Drive, scratch: Path, steps: Steps) -> tuple[Played,
     arguments += ["--scene", plan.scene] if plan.scene else []
     with ExitStack() as stack:
         steps.begin("start", None, "perception node, recorder, replay")
-        nodes = "peft_dml_ros.nodes"
+        nodes = "peft_dml_tools.nodes"
         recorder = Child("recorder", f"{nodes}.recorder", ["--out", str(plan.bag)], environment)
         stack.callback(recorder.stop)
         bundle = ["--ros-args", "-p", f"bundle:={plan.bundle}"]
-        perception = Child("perception", f"{nodes}.perception", bundle, environment)
+        perception = Child("perception", "peft_dml_ros.nodes.perception", bundle, environment)
         stack.callback(perception.stop)
         problem = _await_output(perception, recorder)
         if problem is not None:

@@ -57,4 +57,4 @@ def test_a_command_that_hangs_is_ended(tmp_path):
 
 
 def test_modules_run():
-    assert measured(module("cli.main", "version"), pick_core(), 60).output.strip()
+    assert measured(module("peft_dml_ros.cli.main", "version"), pick_core(), 60).output.strip()
