@@ -12,7 +12,7 @@ import os
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, ValidationError
 
@@ -27,6 +27,8 @@ SIGNATURE = MANIFEST + SUFFIX
 CALIBRATION = "calibration.json"
 LARGEST_MANIFEST = 16 * 2**20
 """No larger manifest is read."""
+
+Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
 
 
 class TensorInfo(Frozen):
@@ -52,9 +54,12 @@ class Manifest(Frozen):
     version: str
     description: str = ""
     licence: str = "Apache-2.0"
-    precision: Literal["fp32", "fp16", "int8"] = Field("fp32", description="Of the graphs; it is inside them")
+    precision: Precision = Field("fp32", description="Precision inside the files of `graphs`")
     spec: ModelSpec
     graphs: dict[str, GraphInfo]
+    variants: dict[Precision, dict[str, str]] = Field(
+        default_factory=dict, description="File by graph in a further precision; graphs not named have none"
+    )
     files: dict[str, str] = Field(description="sha256 of every file but the manifest")
     base: dict[str, Any] = Field(default_factory=dict, description="Identity of the frozen encoders")
     adapter: dict[str, Any] = Field(default_factory=dict, description="Identity and rank of the merged adapter")
@@ -82,6 +87,30 @@ class Bundle:
     def spec(self) -> ModelSpec:
         """Model facts."""
         return self.manifest.spec
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Precisions that the bundle holds, its own first."""
+        return (self.manifest.precision, *self.manifest.variants)
+
+    def graph_file(self, graph: str, precision: str = "") -> Path:
+        """Return the ONNX file of a graph.
+
+        Args:
+            graph: Name of the graph.
+            precision: One of `precisions`; the bundle's own when empty.
+
+        Raises:
+            BundleError: the bundle does not hold this precision.
+        """
+        if precision and precision not in self.precisions:
+            msg = (
+                f"{self.path} holds {', '.join(self.precisions)}, not {precision}; add it:"
+                f" peft-dml-train convert --bundle {self.path} --precision {precision} --add"
+            )
+            raise BundleError(msg)
+        variants = {str(name): files for name, files in self.manifest.variants.items()}
+        return self.path / variants.get(precision, {}).get(graph, self.manifest.graphs[graph].file)
 
     def temperature(self, present: tuple[str, ...]) -> float:
         """Confidence temperature for the modalities that are present; 1 where none was measured."""
@@ -182,6 +211,7 @@ def _altered(path: Path, manifest: Manifest) -> list[str]:
         elif sha256(file) != expected:
             problems.append(f"'{name}' was altered (sha256 differs)")
     used = [graph.file for graph in manifest.graphs.values()]
+    used += [file for files in manifest.variants.values() for file in files.values()]
     used += [CALIBRATION] if (path / CALIBRATION).is_file() else []
     unsigned = [file for file in used if file not in manifest.files]
     return [*problems, *(f"'{file}' has no sha256" for file in unsigned)]
@@ -191,6 +221,8 @@ def _unfit(manifest: Manifest) -> list[str]:
     problems = []
     if unknown := [c for c in manifest.spec.classes if c not in CLASSES]:
         problems.append(f"unknown classes {unknown}; known: {', '.join(CLASSES)}")
+    for precision, files in manifest.variants.items():
+        problems += [f"variant '{precision}' of no graph: '{graph}'" for graph in files if graph not in manifest.graphs]
     wanted_in, wanted_out = graph_inputs(manifest.spec), graph_outputs(manifest.spec)
     for name in wanted_in:
         if name not in manifest.graphs:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from peft_dml_ros.core.bundle import MANIFEST, load_bundle, sha256
+from peft_dml_ros.core.bundle import MANIFEST, load_bundle, sha256, write_manifest
 from peft_dml_ros.core.errors import BundleError
 from tests.support.random_bundle import make_random_bundle
 
@@ -75,3 +75,23 @@ def test_another_schema_is_refused(bundle, change):
 def test_a_misspelt_name_lists_what_there_is(tmp_path):
     with pytest.raises(BundleError, match=r"no bundle.*(choices: \w|did you mean|none to choose from)"):
         load_bundle(tmp_path / "nothing")
+
+
+def test_a_variant_in_another_precision_is_held_to_its_hash_and_falls_back_by_graph(bundle):
+    (bundle / "int8").mkdir()
+    (bundle / "int8" / "radar.onnx").write_bytes((bundle / "radar.onnx").read_bytes())
+    manifest = load_bundle(bundle).manifest
+    write_manifest(bundle, manifest.model_copy(update={"variants": {"int8": {"radar": "int8/radar.onnx"}}}))
+    loaded = load_bundle(bundle)
+    assert loaded.precisions == ("fp32", "int8")
+    assert loaded.graph_file("radar", "int8") == bundle / "int8" / "radar.onnx"
+    assert loaded.graph_file("imu", "int8") == loaded.graph_file("imu") == bundle / "imu.onnx"
+    with pytest.raises(BundleError, match="holds fp32, int8, not fp16; add it: peft-dml-train convert"):
+        loaded.graph_file("radar", "fp16")
+    with (bundle / "int8" / "radar.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(BundleError, match=r"'int8/radar\.onnx' was altered"):
+        load_bundle(bundle)
+    edit(bundle, variants={"int8": {"sonar": "imu.onnx"}})
+    with pytest.raises(BundleError, match="variant 'int8' of no graph: 'sonar'"):
+        load_bundle(bundle)
