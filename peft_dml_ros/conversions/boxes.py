@@ -14,58 +14,13 @@ from peft_dml_ros.core.classes import ATTRIBUTES, CLASSES
 from peft_dml_ros.core.errors import DataError, nearest
 from peft_dml_ros.core.typing import FloatArray
 
-_VARIANCES: Final = (0, 7, 14, 35)
+VARIANCES: Final = (0, 7, 14, 35)
 """Places of the variances of x, y, z and yaw in a 6 x 6 pose covariance."""
 
 VELOCITY_DTYPE: Final = np.dtype(
     [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("vx", "<f4"), ("vy", "<f4"), ("attribute", "i1")]
 )
 """Points of the parallel cloud: centre in m, velocity in m/s (NaN: unknown), index into `ATTRIBUTES` (-1: none)."""
-
-
-def boxes_to_msg(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequence[str], make: MessageFactory) -> Any:
-    """vision_msgs/Detection3DArray; each detection has one result, covariance from the boxes' sigmas.
-
-    Args:
-        boxes: Boxes in `frame_id` axes.
-        stamp_ns: Reference time, for the array and for each detection.
-        frame_id: Frame of the boxes.
-        classes: Names that `boxes.labels` index.
-        make: Builds messages.
-    """
-    head = header(stamp_ns, frame_id, make)
-    half = boxes.yaws_rad / 2
-    detections = []
-    for i in range(len(boxes)):
-        pose = make(
-            "geometry_msgs/msg/Pose",
-            position=_triple("geometry_msgs/msg/Point", boxes.centers_m[i], make),
-            orientation=make(
-                "geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=float(np.sin(half[i])), w=float(np.cos(half[i]))
-            ),
-        )
-        covariance = np.zeros(36)
-        covariance[list(_VARIANCES)] = boxes.sigmas[i] ** 2
-        result = make(
-            "vision_msgs/msg/ObjectHypothesisWithPose",
-            hypothesis=make(
-                "vision_msgs/msg/ObjectHypothesis",
-                class_id=classes[int(boxes.labels[i])],
-                score=float(boxes.scores[i]),
-            ),
-            pose=make("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=make.floats(covariance)),
-        )
-        size = _triple("geometry_msgs/msg/Vector3", boxes.sizes_m[i], make)
-        detections.append(
-            make(
-                "vision_msgs/msg/Detection3D",
-                header=head,
-                results=[result],
-                bbox=make("vision_msgs/msg/BoundingBox3D", center=pose, size=size),
-                id=boxes.ids[i] if boxes.ids else "",
-            )
-        )
-    return make("vision_msgs/msg/Detection3DArray", header=head, detections=detections)
 
 
 def boxes_from_msg(msg: Any, classes: Sequence[str] = CLASSES) -> Boxes3D:
@@ -87,7 +42,7 @@ def boxes_from_msg(msg: Any, classes: Sequence[str] = CLASSES) -> Boxes3D:
         q, center, size = detection.bbox.center.orientation, detection.bbox.center.position, detection.bbox.size
         centers[i], sizes[i] = (center.x, center.y, center.z), (size.x, size.y, size.z)
         yaws[i] = np.arctan2(2 * (q.w * q.z + q.x * q.y), 1 - 2 * (q.y**2 + q.z**2))
-        sigmas[i] = np.sqrt(np.maximum([best.pose.covariance[k] for k in _VARIANCES], 0.0))
+        sigmas[i] = np.sqrt(np.maximum([best.pose.covariance[k] for k in VARIANCES], 0.0))
     if not all(np.isfinite(a).all() for a in (centers, sizes, yaws, scores, sigmas)) or (sizes < 0).any():
         text = (
             f"the Detection3DArray in frame '{msg.header.frame_id}' holds numbers that are not finite, or sizes below 0"
@@ -153,11 +108,6 @@ def cloud_to_msg(points: Any, stamp_ns: int, frame_id: str, make: MessageFactory
         data=make.bytes(points),
         is_dense=True,
     )
-
-
-def _triple(msgtype: str, values: FloatArray, make: MessageFactory) -> Any:
-    x, y, z = (float(value) for value in values)
-    return make(msgtype, x=x, y=y, z=z)
 
 
 def _label(name: str, classes: Sequence[str]) -> int:

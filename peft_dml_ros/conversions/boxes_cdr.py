@@ -10,10 +10,8 @@ from typing import Final
 
 import numpy as np
 
+from peft_dml_ros.conversions.cdr import LITTLE_ENDIAN
 from peft_dml_ros.core.boxes import Boxes3D
-
-LITTLE_ENDIAN: Final = b"\x00\x01\x00\x00"
-"""Encapsulation of plain CDR, little-endian."""
 
 _ALIGNMENT: Final = 8
 """Of a float64, counted from the end of the encapsulation."""

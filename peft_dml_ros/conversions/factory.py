@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What encoding needs to build messages: one protocol, met by rosbags types and by rclpy types."""
+"""Build messages through one protocol that rosbags types and rclpy types meet; parts that many messages share."""
 
 from typing import Any, Final, Protocol
 
-from peft_dml_ros.core.typing import AnyArray
+import numpy as np
 
-NS_PER_S: Final = 1_000_000_000
+from peft_dml_ros.conversions.cdr import NS_PER_S
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.measurements import CameraImage
+from peft_dml_ros.core.typing import AnyArray, FloatArray
+
+POINT: Final = "geometry_msgs/msg/Point"
+VECTOR: Final = "geometry_msgs/msg/Vector3"
 
 
 class MessageFactory(Protocol):
@@ -30,3 +36,42 @@ def stamp(stamp_ns: int, make: MessageFactory) -> Any:
 def header(stamp_ns: int, frame_id: str, make: MessageFactory) -> Any:
     """std_msgs/Header."""
     return make("std_msgs/msg/Header", stamp=stamp(stamp_ns, make), frame_id=frame_id)
+
+
+def triple(msgtype: str, values: FloatArray, make: MessageFactory) -> Any:
+    """Return a Point or Vector3 of three numbers."""
+    x, y, z = (float(value) for value in values)
+    return make(msgtype, x=x, y=y, z=z)
+
+
+def upright_pose(center_m: FloatArray, yaw_rad: float, make: MessageFactory) -> Any:
+    """Return a geometry_msgs/Pose turned about z alone."""
+    turn = {"z": float(np.sin(yaw_rad / 2)), "w": float(np.cos(yaw_rad / 2))}
+    orientation = make("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, **turn)
+    return make("geometry_msgs/msg/Pose", position=triple(POINT, center_m, make), orientation=orientation)
+
+
+def image_to_msg(image: CameraImage, frame_id: str, make: MessageFactory) -> Any:
+    """sensor_msgs/CompressedImage of compressed bytes, sensor_msgs/Image (rgb8) of pixels.
+
+    Raises:
+        DataError: the image has neither.
+    """
+    head = header(image.stamp_ns, frame_id, make)
+    if image.jpeg is not None:
+        kind = "png" if image.jpeg.startswith(b"\x89PNG") else "jpeg"
+        return make("sensor_msgs/msg/CompressedImage", header=head, format=kind, data=make.bytes(image.jpeg))
+    if image.pixels is None:
+        msg = f"image of {image.stamp_ns} ns in frame '{frame_id}' has neither compressed bytes nor pixels"
+        raise DataError(msg)
+    height, width, _ = image.pixels.shape
+    return make(
+        "sensor_msgs/msg/Image",
+        header=head,
+        height=height,
+        width=width,
+        encoding="rgb8",
+        is_bigendian=0,
+        step=3 * width,
+        data=make.bytes(np.ascontiguousarray(image.pixels)),
+    )

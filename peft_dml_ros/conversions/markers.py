@@ -6,10 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from peft_dml_ros.conversions.factory import MessageFactory, header
+from peft_dml_ros.conversions.factory import POINT, VECTOR, MessageFactory, header, triple, upright_pose
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES
-from peft_dml_ros.core.typing import FloatArray
 
 MOVING_MPS: Final = 0.5
 """Slower boxes get no arrow."""
@@ -45,22 +44,15 @@ def markers_to_msg(
     for i in range(len(boxes)):
         name, opacity = classes[int(boxes.labels[i])], _OPACITY[0] + _OPACITY[1] * float(boxes.scores[i])
         red, green, blue = (channel / 255 for channel in CLASS_COLOURS.get(name, (200, 200, 200)))
-        half = float(boxes.yaws_rad[i]) / 2
-        pose = make(
-            "geometry_msgs/msg/Pose",
-            position=_triple("geometry_msgs/msg/Point", boxes.centers_m[i], make),
-            orientation=make(
-                "geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=float(np.sin(half)), w=float(np.cos(half))
-            ),
-        )
-        scale = _triple("geometry_msgs/msg/Vector3", np.maximum(boxes.sizes_m[i], _EDGE_M), make)
+        pose = upright_pose(boxes.centers_m[i], float(boxes.yaws_rad[i]), make)
+        scale = triple(VECTOR, np.maximum(boxes.sizes_m[i], _EDGE_M), make)
         colour = make("std_msgs/msg/ColorRGBA", r=red, g=green, b=blue, a=opacity)
         markers.append(_marker(head, (name, i), make, pose=pose, scale=scale, color=colour))
         # NaN, an unknown velocity, is not larger than anything.
         if speeds_mps[i] > MOVING_MPS:
             ends = (boxes.centers_m[i], boxes.centers_m[i] + [*boxes.velocities_mps[i], 0.0])
-            points = [_triple("geometry_msgs/msg/Point", end, make) for end in ends]
-            arrow = _triple("geometry_msgs/msg/Vector3", np.array(_ARROW_SIZE_M), make)
+            points = [triple(POINT, end, make) for end in ends]
+            arrow = triple(VECTOR, np.array(_ARROW_SIZE_M), make)
             solid = make("std_msgs/msg/ColorRGBA", r=red, g=green, b=blue, a=1.0)
             identity = (VELOCITY_NAMESPACE, i)
             markers.append(_marker(head, identity, make, type=_ARROW, scale=arrow, color=solid, points=points))
@@ -69,16 +61,11 @@ def markers_to_msg(
 
 def _marker(head: Any, identity: tuple[str, int], make: MessageFactory, **fields: Any) -> Any:
     """A marker from its header, (namespace, id) and what is not as in every other."""
-    origin = make(
-        "geometry_msgs/msg/Pose",
-        position=make("geometry_msgs/msg/Point", x=0.0, y=0.0, z=0.0),
-        orientation=make("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
-    )
     usual = {
         "type": _CUBE,
         "action": _ADD,
-        "pose": origin,
-        "scale": make("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=0.0),
+        "pose": upright_pose(np.zeros(3), 0.0, make),
+        "scale": triple(VECTOR, np.zeros(3), make),
         "color": make("std_msgs/msg/ColorRGBA", r=0.0, g=0.0, b=0.0, a=0.0),
         "points": [],
     }
@@ -100,8 +87,3 @@ def _marker(head: Any, identity: tuple[str, int], make: MessageFactory, **fields
         mesh_use_embedded_materials=False,
         **{**usual, **fields},
     )
-
-
-def _triple(msgtype: str, values: FloatArray, make: MessageFactory) -> Any:
-    x, y, z = (float(value) for value in values)
-    return make(msgtype, x=x, y=y, z=z)

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 
 from peft_dml_ros.conversions import topics
+from peft_dml_ros.conversions.cdr import leading_frame_id
 from peft_dml_ros.conversions.presets import BagTopics, recognise
-from peft_dml_ros.nodes.stamps import HEADER_END
 from peft_dml_ros.nodes.subscribing import installed, message_class
 
 KINDS: Final = (
@@ -24,13 +24,6 @@ KINDS: Final = (
     topics.FIX,
     topics.ODOMETRY,
 )
-
-
-def frame_id_of(cdr: bytes) -> str:
-    """Frame of a serialised message that begins with a header; empty when it is cut short or no text."""
-    order: Literal["little", "big"] = "little" if len(cdr) > 1 and cdr[1] & 1 else "big"
-    length = int.from_bytes(cdr[HEADER_END : HEADER_END + 4], order)
-    return cdr[HEADER_END + 4 : HEADER_END + 4 + length].rstrip(b"\0").decode("utf-8", errors="replace")
 
 
 class Autodetect:
@@ -81,7 +74,7 @@ class Autodetect:
             self._probes[topic] = self._node.create_subscription(
                 message_class(kind),
                 topic,
-                lambda cdr: self._frames.setdefault(topic, frame_id_of(cdr)),
+                lambda cdr: self._frames.setdefault(topic, leading_frame_id(cdr)),
                 qos_profile_sensor_data,
                 raw=True,
             )

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from sensor_msgs.msg import CameraInfo
 
 from peft_dml_ros.conversions import camera_model_from_msg
+from peft_dml_ros.conversions.cdr import HEADER_END
 from peft_dml_ros.core.rig import CameraModel
 from peft_dml_ros.nodes.drops import DropCounter
-from peft_dml_ros.nodes.stamps import HEADER_END
 from peft_dml_ros.nodes.subscribing import unpacked
 
 PATIENCE = 1

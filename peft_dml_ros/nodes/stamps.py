@@ -3,18 +3,14 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from rclpy.serialization import deserialize_message, serialize_message
 
+from peft_dml_ros.conversions.cdr import NS_PER_S, shift_leading
 from peft_dml_ros.nodes.subscribing import message_class
-
-SECOND_NS = 1_000_000_000
-HEADER_END = 12
-"""4 bytes of encapsulation, then `header.stamp`: int32 seconds, uint32 nanoseconds."""
 
 Shift = Callable[[bytes, int], bytes]
 
@@ -36,24 +32,6 @@ def shifter(message_type: str) -> Shift:
     if next(iter(fields.items()), None) == ("header", "std_msgs/Header"):
         return shift_leading
     return lambda cdr, _: cdr
-
-
-def leading_stamp_ns(cdr: bytes) -> int:
-    """Stamp of a serialised message that begins with a header."""
-    seconds, nanoseconds = struct.unpack_from(_order(cdr) + "iI", cdr, 4)
-    return int(seconds) * SECOND_NS + int(nanoseconds)
-
-
-def shift_leading(cdr: bytes, offset_ns: int) -> bytes:
-    """The same serialised message with its leading header stamp moved; too short a message is left as it is."""
-    if len(cdr) < HEADER_END:
-        return cdr
-    seconds, nanoseconds = divmod(leading_stamp_ns(cdr) + offset_ns, SECOND_NS)
-    return b"".join((cdr[:4], struct.pack(_order(cdr) + "iI", seconds, nanoseconds), memoryview(cdr)[HEADER_END:]))
-
-
-def _order(cdr: bytes) -> str:
-    return "<" if cdr[1] & 1 else ">"
 
 
 @cache
@@ -81,7 +59,7 @@ def _shift_headers(message: Any, offset_ns: int) -> None:
         value = getattr(message, name)
         if kind == "std_msgs/Header":
             stamp = value.stamp
-            stamp.sec, stamp.nanosec = divmod(stamp.sec * SECOND_NS + stamp.nanosec + offset_ns, SECOND_NS)
+            stamp.sec, stamp.nanosec = divmod(stamp.sec * NS_PER_S + stamp.nanosec + offset_ns, NS_PER_S)
         else:
             for item in value if "<" in kind or "[" in kind else (value,):
                 _shift_headers(item, offset_ns)

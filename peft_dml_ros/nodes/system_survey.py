@@ -24,12 +24,11 @@ from sensor_msgs.msg import CameraInfo
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 
+from peft_dml_ros.conversions.cdr import leading_frame_id, leading_stamp_ns
 from peft_dml_ros.conversions.topics import TF_STATIC, camera_info_topic_of, other_type_of, topic_of, type_of
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import modality_of_channel
-from peft_dml_ros.nodes.autodetect import frame_id_of
 from peft_dml_ros.nodes.runtime import emit, ros_main, spin
-from peft_dml_ros.nodes.stamps import leading_stamp_ns
 from peft_dml_ros.nodes.subscribing import FittingSubscription, message_class
 
 DISCOVERY_S = 1.0
@@ -66,7 +65,7 @@ class Listener:
 
     def _take(self, cdr: bytes) -> None:
         self._offsets_s.append((self._node.get_clock().now().nanoseconds - leading_stamp_ns(cdr)) * 1e-9)
-        self._bytes, self._frame = max(self._bytes, len(cdr)), frame_id_of(cdr)
+        self._bytes, self._frame = max(self._bytes, len(cdr)), leading_frame_id(cdr)
 
     def _take_info(self, cdr: bytes) -> None:
         info = deserialize_message(cdr, CameraInfo)

@@ -16,9 +16,9 @@ from rosbags.interfaces import Connection, ConnectionExtRosbag2, Qos
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.storage_mcap import McapReader
 
+from peft_dml_ros.conversions.cdr import NS_PER_S, leading_stamp_ns
 from peft_dml_ros.core.errors import DataError
 
-NS_PER_S: Final = 1_000_000_000
 REORDER_NS: Final = NS_PER_S
 """Messages are put into the order of their stamps as long as they were recorded within this of each other."""
 
@@ -115,7 +115,7 @@ class BagStorage:
         """
         for order, (logged_ns, topic, msgtype, cdr) in enumerate(self.logged(topics)):
             try:
-                stamp_ns = cdr_stamp_ns(cdr)
+                stamp_ns = leading_stamp_ns(cdr)
             except (struct.error, IndexError) as error:
                 self.damage = self.damage or f"{error} (message {order + 1} of the topics read, {topic})"
                 return
@@ -233,24 +233,6 @@ def _profiles(connection: Connection) -> list[Qos]:
 def _drained(waiting: list[tuple[Stamped, int]]) -> Iterator[Stamped]:
     while waiting:
         yield heapq.heappop(waiting)[0]
-
-
-def cdr_stamp_ns(cdr: "bytes | memoryview") -> int:
-    """Stamp of a serialised message that starts with a header.
-
-    Raises:
-        struct.error: fewer than 12 bytes.
-    """
-    seconds, nanoseconds = struct.unpack_from("<iI" if cdr[1] & 1 else ">iI", cdr, 4)
-    return int(seconds) * NS_PER_S + int(nanoseconds)
-
-
-def cdr_frame_id(cdr: "bytes | memoryview") -> str:
-    """`header.frame_id` of a serialised message that starts with a header; empty when the bytes end before."""
-    if len(cdr) < 16:
-        return ""
-    (length,) = struct.unpack_from("<I" if cdr[1] & 1 else ">I", cdr, 12)
-    return bytes(cdr[16 : 16 + max(length - 1, 0)]).decode("utf-8", errors="replace")
 
 
 def _bag_file(path: Path) -> Path:

@@ -32,6 +32,7 @@ from peft_dml_ros.core.measurements import (
     RadarSweep,
 )
 from peft_dml_ros.core.rig import Rig
+from peft_dml_tools.datasets import encode
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
 
 if TYPE_CHECKING:
@@ -236,14 +237,14 @@ def _write_measurements(
     for sensor, measurement in source.measurements():
         stamp_ns = measurement.stamp_ns
         if not started:
-            bag.write(topics.TF_STATIC, stamp_ns, conversions.tf_static_to_msg(rig, make, stamp_ns), latched=True)
+            bag.write(topics.TF_STATIC, stamp_ns, encode.tf_static_to_msg(rig, make, stamp_ns), latched=True)
             started = True
         for topic, message in messages_of(sensor, measurement, rig, make, frames.get(sensor), before=before):
             bag.write(named(topic), stamp_ns, message)
         if isinstance(measurement, OdometrySample):
             before = measurement
             if display:
-                bag.write(topics.TF, stamp_ns, conversions.tf_to_msg(measurement, make))
+                bag.write(topics.TF, stamp_ns, encode.tf_to_msg(measurement, make))
     return started
 
 
@@ -255,7 +256,7 @@ def messages_of(
     frame_id: str | None = None,
     *,
     before: OdometrySample | None = None,
-    turn_s: float | None = conversions.TURN_S,
+    turn_s: float | None = encode.TURN_S,
 ) -> Iterator[tuple[str, Any]]:
     """(relative topic, message) of a measurement; a camera's calibration comes before its image.
 
@@ -272,21 +273,21 @@ def messages_of(
     if isinstance(measurement, CameraImage):
         camera = rig[sensor].camera
         if camera is not None:
-            info = conversions.camera_info_to_msg(camera, measurement.stamp_ns, frame, make)
+            info = encode.camera_info_to_msg(camera, measurement.stamp_ns, frame, make)
             yield topics.camera_info_topic_of(sensor), info
         if measurement.jpeg is None:
             topic = topics.raw_image_topic_of(sensor)
         yield topic, conversions.image_to_msg(measurement, frame, make)
     elif isinstance(measurement, LidarSweep):
-        yield topic, conversions.lidar_to_msg(measurement, frame, make, turn_s=turn_s)
+        yield topic, encode.lidar_to_msg(measurement, frame, make, turn_s=turn_s)
     elif isinstance(measurement, RadarSweep):
-        yield topic, conversions.radar_to_msg(measurement, frame, make)
+        yield topic, encode.radar_to_msg(measurement, frame, make)
     elif isinstance(measurement, ImuSample):
-        yield topic, conversions.imu_to_msg(_to_sensor(measurement, rig[sensor].base_SE3_sensor), frame, make)
+        yield topic, encode.imu_to_msg(_to_sensor(measurement, rig[sensor].base_SE3_sensor), frame, make)
     elif isinstance(measurement, GnssFix):
-        yield topic, conversions.gnss_to_msg(measurement, frame, make)
+        yield topic, encode.gnss_to_msg(measurement, frame, make)
     elif isinstance(measurement, OdometrySample):
-        yield topic, conversions.odometry_to_msg(measurement, make, before=before)
+        yield topic, encode.odometry_to_msg(measurement, make, before=before)
 
 
 def _to_sensor(sample: ImuSample, base_SE3_imu: SE3) -> ImuSample:
@@ -298,7 +299,7 @@ def _to_sensor(sample: ImuSample, base_SE3_imu: SE3) -> ImuSample:
 
 def _write_truth(bag: BagFile, entry: tuple[int, Boxes3D], *, display: bool) -> None:
     (stamp_ns, boxes), make = entry, RosbagsFactory()
-    message = conversions.boxes_to_msg(boxes, stamp_ns, topics.BASE_FRAME, CLASSES, make)
+    message = encode.boxes_to_msg(boxes, stamp_ns, topics.BASE_FRAME, CLASSES, make)
     bag.write(topics.TRUTH, stamp_ns, message)
     message = conversions.velocities_to_msg(boxes, stamp_ns, topics.BASE_FRAME, make)
     bag.write(topics.TRUTH_VELOCITIES, stamp_ns, message)

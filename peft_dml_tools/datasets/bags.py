@@ -26,12 +26,13 @@ from peft_dml_ros.conversions import (
     transforms_from_msg,
     with_velocities,
 )
+from peft_dml_ros.conversions.cdr import leading_frame_id
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import ImuSample, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
-from peft_dml_tools.datasets.bag_storage import BagStorage, Stamped, cdr_frame_id
+from peft_dml_tools.datasets.bag_storage import BagStorage, Stamped
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
 from peft_dml_tools.datasets.bag_writer import BagFile, write_bag
 
@@ -117,7 +118,7 @@ class BagSource:
     def _first_frame(self, topic: str) -> str:
         """`header.frame_id` of the first message of a topic; empty when there is none."""
         for _, message in self._storage.recorded({topic}):
-            return cdr_frame_id(message.cdr).removeprefix("/")
+            return leading_frame_id(message.cdr)
         return ""
 
     @cached_property
@@ -160,7 +161,7 @@ class BagSource:
             if message.topic in infos:
                 cameras[infos[message.topic]] = camera_model_from_msg(self._decode(message))
             else:
-                frames[self._sensors[message.topic]] = cdr_frame_id(message.cdr).removeprefix("/")
+                frames[self._sensors[message.topic]] = leading_frame_id(message.cdr)
             waiting.discard(message.topic)
             if not waiting:
                 break
@@ -234,8 +235,8 @@ class BagSource:
         boxes: dict[int, Boxes3D] = {}
         velocities: dict[int, Any] = {}
         for _, message in self._storage.recorded({boxes_topic, velocities_topic}):
-            if cdr_frame_id(message.cdr) != topics.BASE_FRAME:
-                frame = cdr_frame_id(message.cdr)
+            if leading_frame_id(message.cdr) != topics.BASE_FRAME:
+                frame = leading_frame_id(message.cdr)
                 msg = f"bag {self._storage.path}: {message.topic} is in frame '{frame}', not {topics.BASE_FRAME}"
                 raise DataError(msg)
             if message.topic == boxes_topic:

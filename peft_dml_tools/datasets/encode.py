@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measurements to messages, built through a `MessageFactory`: of rosbags for files, of rclpy for topics."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from peft_dml_ros.conversions.boxes import cloud_to_msg
-from peft_dml_ros.conversions.factory import MessageFactory, header
+from peft_dml_ros.conversions.boxes import VARIANCES, cloud_to_msg
+from peft_dml_ros.conversions.factory import POINT, VECTOR, MessageFactory, header, triple, upright_pose
 from peft_dml_ros.conversions.topics import BASE_FRAME, ODOM_FRAME, frame_of
-from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.geometry import SE3
-from peft_dml_ros.core.lidar_timing import spin_offsets_s
-from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep, OdometrySample, RadarSweep
+from peft_dml_ros.core.measurements import GnssFix, ImuSample, LidarSweep, OdometrySample, RadarSweep
 from peft_dml_ros.core.rig import CameraModel, Rig
 from peft_dml_ros.core.typing import FloatArray
+from peft_dml_tools.datasets.lidar_timing import spin_offsets_s
 
 LIDAR_DTYPE: Final = np.dtype(
     {
@@ -44,6 +45,44 @@ _LONGEST_STEP_NS: Final = 1_000_000_000
 _STATUS_FIX, _STATUS_NO_FIX, _SERVICE_GPS, _COVARIANCE_APPROXIMATED = 0, -1, 1, 1
 
 
+def boxes_to_msg(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequence[str], make: MessageFactory) -> Any:
+    """Return a vision_msgs/Detection3DArray; each detection has one result, covariance from the boxes' sigmas.
+
+    Args:
+        boxes: Boxes in `frame_id` axes.
+        stamp_ns: Reference time, for the array and for each detection.
+        frame_id: Frame of the boxes.
+        classes: Names that `boxes.labels` index.
+        make: Builds messages.
+    """
+    head = header(stamp_ns, frame_id, make)
+    detections = []
+    for i in range(len(boxes)):
+        pose = upright_pose(boxes.centers_m[i], float(boxes.yaws_rad[i]), make)
+        covariance = np.zeros(36)
+        covariance[list(VARIANCES)] = boxes.sigmas[i] ** 2
+        result = make(
+            "vision_msgs/msg/ObjectHypothesisWithPose",
+            hypothesis=make(
+                "vision_msgs/msg/ObjectHypothesis",
+                class_id=classes[int(boxes.labels[i])],
+                score=float(boxes.scores[i]),
+            ),
+            pose=make("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=make.floats(covariance)),
+        )
+        size = triple(VECTOR, boxes.sizes_m[i], make)
+        detections.append(
+            make(
+                "vision_msgs/msg/Detection3D",
+                header=head,
+                results=[result],
+                bbox=make("vision_msgs/msg/BoundingBox3D", center=pose, size=size),
+                id=boxes.ids[i] if boxes.ids else "",
+            )
+        )
+    return make("vision_msgs/msg/Detection3DArray", header=head, detections=detections)
+
+
 def lidar_to_msg(sweep: LidarSweep, frame_id: str, make: MessageFactory, *, turn_s: float | None = None) -> Any:
     """sensor_msgs/PointCloud2 with x, y, z, intensity (float32) and ring (uint16).
 
@@ -52,7 +91,7 @@ def lidar_to_msg(sweep: LidarSweep, frame_id: str, make: MessageFactory, *, turn
         frame_id: Of the header.
         make: Builds messages.
         turn_s: Duration of the turn that ends at the stamp; with it each point has its `time` (float32, s relative to
-            the stamp), told from its azimuth as `core.lidar_timing` says.
+            the stamp), told from its azimuth as `datasets.lidar_timing` says.
     """
     points = np.zeros(len(sweep.points), dtype=LIDAR_DTYPE if turn_s is None else TIMED_LIDAR_DTYPE)
     for index, name in enumerate(LIDAR_DTYPE.names or ()):
@@ -65,32 +104,6 @@ def lidar_to_msg(sweep: LidarSweep, frame_id: str, make: MessageFactory, *, turn
 def radar_to_msg(sweep: RadarSweep, frame_id: str, make: MessageFactory) -> Any:
     """sensor_msgs/PointCloud2 with the 18 ARS408 fields."""
     return cloud_to_msg(np.ascontiguousarray(sweep.points), sweep.stamp_ns, frame_id, make)
-
-
-def image_to_msg(image: CameraImage, frame_id: str, make: MessageFactory) -> Any:
-    """sensor_msgs/CompressedImage of compressed bytes, sensor_msgs/Image (rgb8) of pixels.
-
-    Raises:
-        DataError: the image has neither.
-    """
-    head = header(image.stamp_ns, frame_id, make)
-    if image.jpeg is not None:
-        kind = "png" if image.jpeg.startswith(b"\x89PNG") else "jpeg"
-        return make("sensor_msgs/msg/CompressedImage", header=head, format=kind, data=make.bytes(image.jpeg))
-    if image.pixels is None:
-        msg = f"image of {image.stamp_ns} ns in frame '{frame_id}' has neither compressed bytes nor pixels"
-        raise DataError(msg)
-    height, width, _ = image.pixels.shape
-    return make(
-        "sensor_msgs/msg/Image",
-        header=head,
-        height=height,
-        width=width,
-        encoding="rgb8",
-        is_bigendian=0,
-        step=3 * width,
-        data=make.bytes(np.ascontiguousarray(image.pixels)),
-    )
 
 
 def camera_info_to_msg(camera: CameraModel, stamp_ns: int, frame_id: str, make: MessageFactory) -> Any:
@@ -123,9 +136,9 @@ def imu_to_msg(sample: ImuSample, frame_id: str, make: MessageFactory) -> Any:
         header=header(sample.stamp_ns, frame_id, make),
         orientation=make("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
         orientation_covariance=make.floats(absent),
-        angular_velocity=_vector3(sample.gyro_radps, make),
+        angular_velocity=triple(VECTOR, sample.gyro_radps, make),
         angular_velocity_covariance=make.floats(np.zeros(9)),
-        linear_acceleration=_vector3(sample.accel_mps2, make),
+        linear_acceleration=triple(VECTOR, sample.accel_mps2, make),
         linear_acceleration_covariance=make.floats(np.zeros(9)),
     )
 
@@ -155,14 +168,10 @@ def odometry_to_msg(
     before: OdometrySample | None = None,
 ) -> Any:
     """nav_msgs/Odometry; the twist is the mean since the pose `before`, and zero without such."""
-    x, y, z = (float(v) for v in sample.odom_SE3_base.translation)
-    pose = make(
-        "geometry_msgs/msg/Pose",
-        position=make("geometry_msgs/msg/Point", x=x, y=y, z=z),
-        orientation=_quaternion(sample.odom_SE3_base, make),
-    )
+    position = triple(POINT, sample.odom_SE3_base.translation, make)
+    pose = make("geometry_msgs/msg/Pose", position=position, orientation=_quaternion(sample.odom_SE3_base, make))
     linear, angular = _twist(sample, before)
-    twist = make("geometry_msgs/msg/Twist", linear=_vector3(linear, make), angular=_vector3(angular, make))
+    twist = make("geometry_msgs/msg/Twist", linear=triple(VECTOR, linear, make), angular=triple(VECTOR, angular, make))
     unknown = make.floats(np.zeros(36))
     return make(
         "nav_msgs/msg/Odometry",
@@ -209,15 +218,10 @@ def _transform(head: Any, child_frame_id: str, parent_SE3_child: SE3, make: Mess
         child_frame_id=child_frame_id,
         transform=make(
             "geometry_msgs/msg/Transform",
-            translation=_vector3(parent_SE3_child.translation, make),
+            translation=triple(VECTOR, parent_SE3_child.translation, make),
             rotation=_quaternion(parent_SE3_child, make),
         ),
     )
-
-
-def _vector3(values: FloatArray, make: MessageFactory) -> Any:
-    x, y, z = (float(v) for v in values)
-    return make("geometry_msgs/msg/Vector3", x=x, y=y, z=z)
 
 
 def _quaternion(transform: SE3, make: MessageFactory) -> Any:

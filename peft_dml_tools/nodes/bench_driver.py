@@ -31,12 +31,12 @@ from rclpy.serialization import deserialize_message
 from rclpy.utilities import remove_ros_args
 from vision_msgs.msg import Detection3DArray
 
+from peft_dml_ros.conversions.cdr import leading_stamp_ns
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.core.sync import NO_REFERENCE
 from peft_dml_ros.nodes.runtime import POLL_S, emit, ros_main
-from peft_dml_ros.nodes.stamps import leading_stamp_ns
 from peft_dml_tools.nodes.chaos_driver import Round
 from peft_dml_tools.nodes.player import Player, wall_clock_ns
 from peft_dml_tools.nodes.recordings import Recorded, Recording, open_recording

@@ -26,11 +26,11 @@ from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
 from peft_dml_ros import conversions
+from peft_dml_ros.conversions.cdr import shift_leading
 from peft_dml_ros.core.classes import DETECTING
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.nodes.runtime import POLL_S, emit, ros_main
-from peft_dml_ros.nodes.stamps import shift_leading
 from peft_dml_tools.nodes.player import Player, wall_clock_ns
 from peft_dml_tools.nodes.recordings import Recorded, Recording, open_recording
 from peft_dml_tools.nodes.replay_faults import MessageFaults, sensors_by_topic

@@ -31,6 +31,7 @@ from sensor_msgs.msg import Image, PointCloud2
 
 from peft_dml_ros import conversions
 from peft_dml_ros.conversions import topics
+from peft_dml_ros.conversions.cdr import HEADER_END, leading_stamp_ns, shift_leading
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.inputs import InputAssembler
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep
@@ -41,8 +42,8 @@ from peft_dml_ros.nodes.intake import Intake, info_of, raw_of
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
 from peft_dml_ros.nodes.runtime import emit, ros_main
-from peft_dml_ros.nodes.stamps import HEADER_END, leading_stamp_ns, shift_leading
 from peft_dml_ros.nodes.subscribing import LATCHED, installed, message_class
+from peft_dml_tools.datasets import encode
 from peft_dml_tools.nodes.chaos_malformed import Malformed
 from peft_dml_tools.nodes.player import wall_clock_ns
 from peft_dml_tools.nodes.recordings import open_recording
@@ -93,7 +94,7 @@ def samples_of(path: Path) -> Samples:
 def _thin(cdr: bytes, make: RclpyFactory) -> bytes:
     sweep = conversions.lidar_from_msg(deserialize_message(cdr, PointCloud2))
     thin = LidarSweep(sweep.stamp_ns, sweep.points[:: max(1, len(sweep.points) // POINTS)])
-    return bytes(serialize_message(conversions.lidar_to_msg(thin, "lidar_top", make)))
+    return bytes(serialize_message(encode.lidar_to_msg(thin, "lidar_top", make)))
 
 
 def _scan(cdr: bytes) -> bytes:

@@ -14,7 +14,6 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from rosbags.interfaces import Qos, QosDurability, QosReliability
 
-from peft_dml_ros import conversions
 from peft_dml_ros.conversions import presets, topics
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError
@@ -23,6 +22,7 @@ from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.source import Source
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.subscribing import message_class
+from peft_dml_tools.datasets import encode
 from peft_dml_tools.datasets.bag_storage import BagStorage
 from peft_dml_tools.datasets.bag_writer import messages_of
 from peft_dml_tools.datasets.bags import BagSource
@@ -185,7 +185,7 @@ class SourceRecording:
 
     def latched(self) -> Iterator[Recorded]:
         """The mounting of the sensors."""
-        message = conversions.tf_static_to_msg(self._source.rig, self._make, self.start_ns)
+        message = encode.tf_static_to_msg(self._source.rig, self._make, self.start_ns)
         yield self._recorded(topics.TF_STATIC, self.start_ns, message)
 
     def messages(self, from_ns: int = 0) -> Iterator[Recorded]:
@@ -196,7 +196,7 @@ class SourceRecording:
 
     def _measurements(self) -> Iterator[Recorded]:
         # How fast the LiDAR of a foreign bag turns is not known.
-        turn_s = None if isinstance(self._source, BagSource) else conversions.TURN_S
+        turn_s = None if isinstance(self._source, BagSource) else encode.TURN_S
         before: OdometrySample | None = None
         try:
             for sensor, measurement in self._source.measurements():
@@ -212,7 +212,7 @@ class SourceRecording:
 
     def _truth(self) -> Iterator[Recorded]:
         for stamp_ns, boxes in sorted(self._source.truth.items()):
-            message = conversions.boxes_to_msg(boxes, stamp_ns, topics.BASE_FRAME, CLASSES, self._make)
+            message = encode.boxes_to_msg(boxes, stamp_ns, topics.BASE_FRAME, CLASSES, self._make)
             yield self._recorded(topics.TRUTH, stamp_ns, message)
 
     def _recorded(self, topic: str, time_ns: int, message: Any) -> Recorded:

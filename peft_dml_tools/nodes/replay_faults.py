@@ -12,11 +12,12 @@ from rosbags.serde import SerdeError
 
 from peft_dml_ros import conversions
 from peft_dml_ros.conversions import topics
+from peft_dml_ros.conversions.cdr import HEADER_END, leading_stamp_ns, shift_leading
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import ConfigError, DataError, nearest
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.rig import Rig
-from peft_dml_ros.nodes.stamps import HEADER_END, leading_stamp_ns, shift_leading
+from peft_dml_tools.datasets import encode
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
 from peft_dml_tools.nodes.recordings import Channel, Recorded
 from peft_dml_tools.sim.fault_effects import Effects, damaged_bytes
@@ -129,10 +130,10 @@ class CdrCarrier:
         frame = original.header.frame_id
         if isinstance(measurement, LidarSweep):
             timed = any(field.name == "time" for field in original.fields)
-            turn_s = conversions.TURN_S if timed else None
-            message = conversions.lidar_to_msg(measurement, frame, self._make, turn_s=turn_s)
+            turn_s = encode.TURN_S if timed else None
+            message = encode.lidar_to_msg(measurement, frame, self._make, turn_s=turn_s)
         elif isinstance(measurement, RadarSweep):
-            message = conversions.radar_to_msg(measurement, frame, self._make)
+            message = encode.radar_to_msg(measurement, frame, self._make)
         elif isinstance(measurement, CameraImage):
             message = conversions.image_to_msg(measurement, frame, self._make)
         else:

@@ -19,6 +19,7 @@ from peft_dml_ros import conversions
 from peft_dml_ros.cli.doctor.rules import RULES
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.subscribing import LATCHED
+from peft_dml_tools.datasets import encode
 from tests.support import scenes
 from tests.support.scenes import MS
 
@@ -91,9 +92,9 @@ def repeat(node, kind, topic, make):
 
 @pytest.mark.ros
 def test_the_running_system_is_looked_at(vehicle):
-    repeat(vehicle, PointCloud2, "/lidar_top/points", lambda ns: conversions.lidar_to_msg(
+    repeat(vehicle, PointCloud2, "/lidar_top/points", lambda ns: encode.lidar_to_msg(
         scenes.lidar(ns + 400 * MS), "lidar_top", MAKE))  # fmt: skip
-    repeat(vehicle, PointCloud2, "/radar_front/points", lambda ns: conversions.radar_to_msg(
+    repeat(vehicle, PointCloud2, "/radar_front/points", lambda ns: encode.radar_to_msg(
         scenes.radar(ns - 300 * MS), "nowhere", MAKE))  # fmt: skip
     vehicle.create_publisher(PointCloud2, "/radar_front/points", 5)
     repeat(vehicle, CompressedImage, "/cam_front/image/compressed", lambda ns: conversions.image_to_msg(
@@ -101,12 +102,12 @@ def test_the_running_system_is_looked_at(vehicle):
     vehicle.create_publisher(CompressedImage, "/imu/data", 5)
 
     def uncalibrated(ns):
-        info = conversions.camera_info_to_msg(scenes.rig()["CAM_FRONT"].camera, ns, "cam_front", MAKE)
+        info = encode.camera_info_to_msg(scenes.rig()["CAM_FRONT"].camera, ns, "cam_front", MAKE)
         info.k[0] = 0.0
         return info
 
     repeat(vehicle, CameraInfo, "/cam_front/camera_info", uncalibrated)
-    vehicle.create_publisher(TFMessage, "/tf_static", LATCHED).publish(conversions.tf_static_to_msg(scenes.rig(), MAKE))
+    vehicle.create_publisher(TFMessage, "/tf_static", LATCHED).publish(encode.tf_static_to_msg(scenes.rig(), MAKE))
     status, report, found = ask("--seconds", "3")
     assert status == 1
     assert (

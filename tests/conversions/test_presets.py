@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peft_dml_ros.conversions import header, presets, tf_static_to_msg, tf_to_msg, topics
+from peft_dml_ros.conversions import header, presets, topics
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import CameraImage, ImuSample, OdometrySample
 from peft_dml_tools.datasets.bag_writer import messages_of
 from peft_dml_tools.datasets.bags import BagFile, BagSource, RosbagsFactory
+from peft_dml_tools.datasets.encode import tf_static_to_msg, tf_to_msg
 from tests.support import scenes
 from tests.support.made_source import MadeSource, pose, sweep
 

@@ -6,12 +6,12 @@ import pytest
 from rclpy.logging import get_logger
 from rclpy.serialization import serialize_message
 
-from peft_dml_ros.conversions import camera_info_to_msg
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.rig import CameraModel
 from peft_dml_ros.nodes.calibrations import Calibrations
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.factory import RclpyFactory
+from peft_dml_tools.datasets.encode import camera_info_to_msg
 
 
 def info(width_px: int, stamp_ns: int, focal_px: float = 500.0) -> bytes:

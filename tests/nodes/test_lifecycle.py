@@ -21,10 +21,11 @@ from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 
-from peft_dml_ros.conversions import lidar_to_msg, stamp_ns_from_msg, tf_static_to_msg
+from peft_dml_ros.conversions import stamp_ns_from_msg
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.subscribing import LATCHED, FittingSubscription, fitting_qos, overridden
+from peft_dml_tools.datasets.encode import lidar_to_msg, tf_static_to_msg
 from tests.support import scenes
 from tests.support.random_bundle import make_random_bundle
 from tests.support.ros_processes import ros_process

@@ -11,8 +11,9 @@ from std_msgs.msg import Float32, Header
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
 
+from peft_dml_ros.conversions.cdr import leading_stamp_ns
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.nodes.stamps import leading_stamp_ns, shifter
+from peft_dml_ros.nodes.stamps import shifter
 
 
 @settings(max_examples=50, deadline=None)

@@ -15,6 +15,7 @@ from peft_dml_ros import conversions
 from peft_dml_ros.conversions.topics import frame_of
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.tolerant_synchronizer import TolerantSynchronizer
+from peft_dml_tools.datasets import encode
 from tests.support import scenes
 from tests.support.scenes import MS
 
@@ -58,7 +59,7 @@ class Rig:
             for name in sensors:
                 stamp = self.begin_ns + t * MS + (7 * MS if name == "CAM_FRONT" else 0)
                 message = (
-                    conversions.lidar_to_msg(scenes.lidar(stamp), frame_of(name), MAKE)
+                    encode.lidar_to_msg(scenes.lidar(stamp), frame_of(name), MAKE)
                     if name == "LIDAR_TOP"
                     else conversions.image_to_msg(scenes.image(stamp), frame_of(name), MAKE)
                 )
@@ -107,7 +108,7 @@ def test_an_exception_in_a_callback_ends_nothing(caplog):
 def test_a_message_that_cannot_be_decoded_is_counted_and_the_next_taken():
     frames = []
     rig = Rig(frames.append)
-    broken = conversions.lidar_to_msg(scenes.lidar(rig.begin_ns), "lidar_top", MAKE)
+    broken = encode.lidar_to_msg(scenes.lidar(rig.begin_ns), "lidar_top", MAKE)
     broken.width += 7
     rig.feeds["LIDAR_TOP"].send(broken)
     rig.play([100], sensors=["LIDAR_TOP"])
@@ -120,7 +121,7 @@ def test_our_decoding_of_clouds_agrees_with_sensor_msgs_py():
     from sensor_msgs_py.point_cloud2 import read_points
 
     sweep = scenes.lidar(5)
-    message = conversions.lidar_to_msg(sweep, "lidar_top", MAKE)
+    message = encode.lidar_to_msg(sweep, "lidar_top", MAKE)
     theirs = read_points(message, field_names=("x", "y", "z", "intensity", "ring"))
     ours = conversions.lidar_from_msg(message).points
     for column, name in enumerate(("x", "y", "z", "intensity", "ring")):

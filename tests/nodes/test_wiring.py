@@ -15,6 +15,7 @@ from peft_dml_ros import conversions
 from peft_dml_ros.core.rig import CameraModel
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.subscribing import LATCHED
+from peft_dml_tools.datasets import encode
 from tests.support import scenes
 from tests.support.random_bundle import make_random_bundle
 from tests.support.ros_processes import ros_process
@@ -47,13 +48,13 @@ class Vehicle:
 
     def send_lidar(self, topic, frame_id):
         publisher = self.node.create_publisher(PointCloud2, self.namespace + topic, 5)
-        self.outlets.append((publisher, lambda ns: conversions.lidar_to_msg(scenes.lidar(ns), frame_id, MAKE)))
+        self.outlets.append((publisher, lambda ns: encode.lidar_to_msg(scenes.lidar(ns), frame_id, MAKE)))
 
     def send_camera(self, topic, info_topic, model):
         images = self.node.create_publisher(CompressedImage, self.namespace + topic, 5)
         infos = self.node.create_publisher(CameraInfo, self.namespace + info_topic, 5)
         self.outlets.append((images, lambda ns: conversions.image_to_msg(scenes.image(ns), "cam_front", MAKE)))
-        self.outlets.append((infos, lambda ns: conversions.camera_info_to_msg(model, ns, "cam_front", MAKE)))
+        self.outlets.append((infos, lambda ns: encode.camera_info_to_msg(model, ns, "cam_front", MAKE)))
 
     def drive(self, condition, seconds=20.0):
         clock = self.node.get_clock()
@@ -102,7 +103,7 @@ def test_topics_of_other_makers_are_found(tmp_path, ros_node, bundle, lidar, ima
         vehicle = Vehicle(ros_node, "/other")
         vehicle.send_lidar(lidar, frame)
         vehicle.send_camera(image, info, CAMERA)
-        rig = conversions.tf_static_to_msg(scenes.rig(), MAKE)
+        rig = encode.tf_static_to_msg(scenes.rig(), MAKE)
         for transform in rig.transforms:
             if transform.child_frame_id == "lidar_top":
                 transform.child_frame_id = frame
@@ -130,9 +131,7 @@ def test_a_radar_may_send_scans_instead_of_clouds(tmp_path, ros_node, bundle, to
     with perception(tmp_path, bundle, "/scans", "sensors:=[RADAR_FRONT]", parameter) as node:
         vehicle = Vehicle(ros_node, "/scans")
         vehicle.outlets.append((ros_node.create_publisher(RadarScan, f"/scans{topic}", 5), scan_msg))
-        ros_node.create_publisher(TFMessage, "/tf_static", LATCHED).publish(
-            conversions.tf_static_to_msg(scenes.rig(), MAKE)
-        )
+        ros_node.create_publisher(TFMessage, "/tf_static", LATCHED).publish(encode.tf_static_to_msg(scenes.rig(), MAKE))
         vehicle.drive(lambda: "1 of 1 sensors are in use" in node.text)
 
 
@@ -170,9 +169,7 @@ def test_a_file_calibrates_without_transforms_and_camera_info(tmp_path, ros_node
 def test_a_calibration_that_does_not_fit_is_refused_and_a_good_one_taken(tmp_path, ros_node, bundle, model, said):
     with perception(tmp_path, bundle, "/misfit", "sensors:=[CAM_FRONT]") as node:
         vehicle = Vehicle(ros_node, "/misfit")
-        ros_node.create_publisher(TFMessage, "/tf_static", LATCHED).publish(
-            conversions.tf_static_to_msg(scenes.rig(), MAKE)
-        )
+        ros_node.create_publisher(TFMessage, "/tf_static", LATCHED).publish(encode.tf_static_to_msg(scenes.rig(), MAKE))
         vehicle.send_camera("/cam_front/image/compressed", "/cam_front/camera_info", model or CAMERA)
         if model is None:
             infos, make = vehicle.outlets[1]
@@ -181,7 +178,7 @@ def test_a_calibration_that_does_not_fit_is_refused_and_a_good_one_taken(tmp_pat
         assert "CAM_FRONT" in node.text
         vehicle.outlets[1] = (
             vehicle.outlets[1][0],
-            lambda ns: conversions.camera_info_to_msg(CAMERA, ns, "cam_front", MAKE),
+            lambda ns: encode.camera_info_to_msg(CAMERA, ns, "cam_front", MAKE),
         )
         vehicle.frames = 0
         vehicle.drive(lambda: vehicle.frames > 8)

@@ -10,7 +10,7 @@ import pytest
 from rosbags.interfaces import QosDurability
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
-from peft_dml_ros.conversions import imu_to_msg, lidar_to_msg, topics
+from peft_dml_ros.conversions import topics
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import (
@@ -25,6 +25,7 @@ from peft_dml_ros.core.rig import Rig
 from peft_dml_tools.datasets.bag_storage import BagStorage
 from peft_dml_tools.datasets.bag_writer import messages_of
 from peft_dml_tools.datasets.bags import NOT_FINITE, BagFile, BagSource, RosbagsFactory, typestore, write_bag
+from peft_dml_tools.datasets.encode import imu_to_msg, lidar_to_msg
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.source import NuScenesSource, open_source
 

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from peft_dml_ros.core.lidar_timing import spin_offsets_s
+from peft_dml_tools.datasets.lidar_timing import spin_offsets_s
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 
 PERIOD_S = 0.05

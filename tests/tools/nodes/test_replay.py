@@ -17,9 +17,9 @@ from sensor_msgs.msg import CompressedImage, PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from peft_dml_ros.conversions import image_from_msg, lidar_from_msg
+from peft_dml_ros.conversions.cdr import leading_stamp_ns
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.measurements import CameraImage
-from peft_dml_ros.nodes.stamps import leading_stamp_ns
 from peft_dml_tools.datasets.bags import BagSource, write_bag
 from peft_dml_tools.nodes.player import Player
 from peft_dml_tools.nodes.recordings import Recorded, SourceRecording, open_recording

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from peft_dml_ros.core.classes import CLASSES
-from peft_dml_ros.core.lidar_timing import spin_offsets_s
 from peft_dml_ros.core.measurements import LidarSweep
+from peft_dml_tools.datasets.lidar_timing import spin_offsets_s
 from peft_dml_tools.sim import lidar
 from peft_dml_tools.sim.drive import Drive, DriveSpec, render_event
 from peft_dml_tools.sim.ego_body import ego_body

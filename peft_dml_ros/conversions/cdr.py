@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read and shift the leading header of serialised (CDR) messages without unpacking them."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+NS_PER_S: Final = 1_000_000_000
+LITTLE_ENDIAN: Final = b"\x00\x01\x00\x00"
+"""Encapsulation of plain CDR, little-endian."""
+HEADER_END: Final = 12
+"""4 bytes of encapsulation, then `header.stamp`: int32 seconds, uint32 nanoseconds."""
+
+
+def leading_stamp_ns(cdr: bytes | memoryview) -> int:
+    """Return the stamp of a serialised message that begins with a header.
+
+    Raises:
+        struct.error: fewer than `HEADER_END` bytes.
+    """
+    seconds, nanoseconds = struct.unpack_from(_order(cdr) + "iI", cdr, 4)
+    return int(seconds) * NS_PER_S + int(nanoseconds)
+
+
+def leading_frame_id(cdr: bytes | memoryview) -> str:
+    """Return `header.frame_id` without its leading slash; empty when the bytes end before it."""
+    if len(cdr) < HEADER_END + 4:
+        return ""
+    (length,) = struct.unpack_from(_order(cdr) + "I", cdr, HEADER_END)
+    text = bytes(cdr[HEADER_END + 4 : HEADER_END + 4 + length])
+    return text.rstrip(b"\0").decode("utf-8", errors="replace").removeprefix("/")
+
+
+def shift_leading(cdr: bytes, offset_ns: int) -> bytes:
+    """Return the message with its leading header stamp moved; one that is too short stays as it is."""
+    if len(cdr) < HEADER_END:
+        return cdr
+    seconds, nanoseconds = divmod(leading_stamp_ns(cdr) + offset_ns, NS_PER_S)
+    return b"".join((cdr[:4], struct.pack(_order(cdr) + "iI", seconds, nanoseconds), memoryview(cdr)[HEADER_END:]))
+
+
+def _order(cdr: bytes | memoryview) -> str:
+    return "<" if cdr[1] & 1 else ">"
