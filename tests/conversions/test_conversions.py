@@ -21,6 +21,7 @@ from peft_dml_ros.core.measurements import (
     RadarSweep,
 )
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor
+from peft_dml_tools.datasets import encode
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
 
 STAMP_NS = 1_532_402_927_647_951_003
@@ -67,7 +68,7 @@ def radar_points(n=40):
 
 
 def cloud(points, **changes):
-    message = conv.cloud_to_msg(points, STAMP_NS, "lidar_top", MAKE)
+    message = conv.boxes.cloud_to_msg(points, STAMP_NS, "lidar_top", MAKE)
     for name, value in changes.items():
         setattr(message, name, value)
     return message
@@ -76,7 +77,7 @@ def cloud(points, **changes):
 @both
 def test_lidar_survives_bit_for_bit(via):
     sweep = LidarSweep(STAMP_NS, lidar_points())
-    message = via(conv.lidar_to_msg(sweep, "lidar_top", MAKE))
+    message = via(encode.lidar_to_msg(sweep, "lidar_top", MAKE))
     assert message.header.frame_id == "lidar_top"
     again = conv.lidar_from_msg(message)
     assert again.stamp_ns == STAMP_NS
@@ -89,8 +90,8 @@ def test_each_point_has_its_time_and_survives_bit_for_bit(via):
     turn = np.linspace(0, 2 * np.pi, 400, endpoint=False)
     points = np.stack([-np.cos(turn), np.sin(turn), 0 * turn, turn, turn % 32], axis=1).astype(np.float32)
     points[:, :2] *= 20
-    message = via(conv.lidar_to_msg(LidarSweep(STAMP_NS, points), "lidar_top", MAKE, turn_s=0.05))
-    cloud = conv.cloud_view(message, ("ring", "time"))
+    message = via(encode.lidar_to_msg(LidarSweep(STAMP_NS, points), "lidar_top", MAKE, turn_s=0.05))
+    cloud = conv.pointcloud.cloud_view(message, ("ring", "time"))
     assert [f.name for f in message.fields] == ["x", "y", "z", "intensity", "ring", "time"]
     np.testing.assert_allclose(cloud["time"][0], np.linspace(-0.05, 0, 400, endpoint=False), atol=3e-4)
     assert cloud["time"].dtype == np.float32
@@ -104,12 +105,12 @@ def test_odometry_tells_how_it_moves(via):
     first, second = (
         OdometrySample(n * 20_000_000, SE3.from_yaw(0.3 + 0.01 * n, (0.2 * n, 0.1 * n, 0))) for n in (1, 2)
     )
-    twist = via(conv.odometry_to_msg(second, MAKE, before=first)).twist.twist
+    twist = via(encode.odometry_to_msg(second, MAKE, before=first)).twist.twist
     ahead = np.array([10.0, 5.0]) @ np.array([np.cos(0.32), np.sin(0.32)])
     assert twist.linear.x == pytest.approx(ahead)
     assert (twist.angular.x, twist.angular.y, twist.angular.z) == (0, 0, pytest.approx(0.5))
     for other in (None, second, OdometrySample(-2_000_000_000, SE3.identity())):
-        assert conv.odometry_to_msg(second, MAKE, before=other).twist.twist.linear.x == 0
+        assert encode.odometry_to_msg(second, MAKE, before=other).twist.twist.linear.x == 0
 
 
 def radar_scan(returns):
@@ -135,7 +136,7 @@ def test_a_radar_scan_becomes_points_and_what_is_no_return_is_counted(via):
 @both
 def test_radar_survives_bit_for_bit(via):
     sweep = RadarSweep(STAMP_NS, radar_points())
-    again = conv.radar_from_msg(via(conv.radar_to_msg(sweep, "radar_front", MAKE)))
+    again = conv.radar_from_msg(via(encode.radar_to_msg(sweep, "radar_front", MAKE)))
     assert again.stamp_ns == STAMP_NS
     assert again.points.dtype == RADAR_DTYPE
     assert again.points.tobytes() == sweep.points.tobytes()
@@ -153,16 +154,16 @@ def test_images_survive(via):
 @both
 def test_motion_sensors_survive(via):
     imu = ImuSample(STAMP_NS, np.array([0.1, -0.2, 9.81]), np.array([1e-3, 0.2, -0.3]))
-    again = conv.imu_from_msg(via(conv.imu_to_msg(imu, "imu", MAKE)))
+    again = conv.imu_from_msg(via(encode.imu_to_msg(imu, "imu", MAKE)))
     assert again.stamp_ns == STAMP_NS
     assert np.array_equal(again.accel_mps2, imu.accel_mps2)
     assert np.array_equal(again.gyro_radps, imu.gyro_radps)
     for fix in (GnssFix(STAMP_NS, 1.28821, 103.7847, 14.2, 1.7), GnssFix(STAMP_NS, 0.0, 0.0, 0.0, 50.0, has_fix=False)):
-        message = via(conv.gnss_to_msg(fix, "gnss", MAKE))
+        message = via(encode.gnss_to_msg(fix, "gnss", MAKE))
         assert message.position_covariance_type == 1
         assert conv.gnss_from_msg(message) == fix
     pose = OdometrySample(STAMP_NS, SE3.from_quaternion_wxyz((0.7, 0.1, -0.2, 0.6), (411.3, 1180.9, 0.1)))
-    message = via(conv.odometry_to_msg(pose, MAKE))
+    message = via(encode.odometry_to_msg(pose, MAKE))
     assert (message.header.frame_id, message.child_frame_id) == ("odom", "base_link")
     again = conv.odometry_from_msg(message)
     assert np.array_equal(again.odom_SE3_base.translation, pose.odom_SE3_base.translation)
@@ -178,10 +179,10 @@ def test_rig_survives(via):
             "ODOM": Sensor("ODOM", None, SE3.identity()),
         }
     )
-    again = conv.camera_model_from_msg(via(conv.camera_info_to_msg(camera, STAMP_NS, "cam_front", MAKE)))
+    again = conv.camera_model_from_msg(via(encode.camera_info_to_msg(camera, STAMP_NS, "cam_front", MAKE)))
     assert np.array_equal(again.intrinsics, camera.intrinsics)
     assert (again.width_px, again.height_px) == (1600, 900)
-    ((parent, child, pose),) = conv.transforms_from_msg(via(conv.tf_static_to_msg(rig, MAKE)))
+    ((parent, child, pose),) = conv.transforms_from_msg(via(encode.tf_static_to_msg(rig, MAKE)))
     assert (parent, child) == ("base_link", "cam_front")
     assert np.allclose(pose.rotation, rig["CAM_FRONT"].base_SE3_sensor.rotation, atol=1e-12)
 
@@ -199,7 +200,7 @@ def test_boxes_survive_with_velocities(via):
         ids=("a", "b", "c", "d"),
     )
     boxes = replace(boxes, sigmas=np.abs(RNG.normal(0.5, 0.1, (4, 4))))
-    message = via(conv.boxes_to_msg(boxes, STAMP_NS, "base_link", CLASSES, MAKE))
+    message = via(encode.boxes_to_msg(boxes, STAMP_NS, "base_link", CLASSES, MAKE))
     assert conv.stamp_ns_from_msg(message) == STAMP_NS
     assert all(len(d.results) == 1 and d.header == message.header for d in message.detections)
     again = conv.boxes_from_msg(message)
@@ -215,7 +216,7 @@ def test_boxes_survive_with_velocities(via):
 
 @both
 def test_no_boxes_make_an_empty_array(via):
-    message = via(conv.boxes_to_msg(Boxes3D.empty(), STAMP_NS, "base_link", CLASSES, MAKE))
+    message = via(encode.boxes_to_msg(Boxes3D.empty(), STAMP_NS, "base_link", CLASSES, MAKE))
     assert len(message.detections) == 0
     assert len(conv.boxes_from_msg(message)) == 0
     assert not len(conv.with_velocities(Boxes3D.empty(), via(conv.velocities_to_msg(Boxes3D.empty(), 1, "b", MAKE))))
@@ -254,14 +255,14 @@ def test_missing_intensity_and_ring_are_zero():
 def test_points_that_are_not_finite_are_dropped_and_counted():
     points = lidar_points(10)
     points[2, 0], points[4, 2], points[5, 3] = np.nan, np.inf, np.nan
-    message = conv.lidar_to_msg(LidarSweep(1, points), "lidar_top", MAKE)
+    message = encode.lidar_to_msg(LidarSweep(1, points), "lidar_top", MAKE)
     sweep = conv.lidar_from_msg(message)
     assert conv.points_dropped(message, sweep) == 2
     assert sweep.points[:, :3].tolist() == np.delete(points, [2, 4], axis=0)[:, :3].tolist()
     assert np.isfinite(sweep.points).all()
     radar = radar_points(10)
     radar["vx_comp"][3] = np.nan
-    message = conv.radar_to_msg(RadarSweep(1, radar), "radar", MAKE)
+    message = encode.radar_to_msg(RadarSweep(1, radar), "radar", MAKE)
     assert conv.points_dropped(message, conv.radar_from_msg(message)) == 1
 
 
@@ -295,7 +296,7 @@ def test_radar_of_another_driver_gets_neutral_fields():
     ],
 )
 def test_contradicting_sizes_are_refused(changes):
-    message = conv.lidar_to_msg(LidarSweep(1, lidar_points(10)), "lidar_top", MAKE)
+    message = encode.lidar_to_msg(LidarSweep(1, lidar_points(10)), "lidar_top", MAKE)
     for name, value in changes.items():
         setattr(message, name, value)
     with pytest.raises(DataError, match="lidar_top"):
@@ -303,13 +304,13 @@ def test_contradicting_sizes_are_refused(changes):
 
 
 def test_empty_cloud_is_an_empty_sweep():
-    assert conv.lidar_from_msg(conv.lidar_to_msg(LidarSweep(1, lidar_points(0)), "l", MAKE)).points.shape == (0, 5)
-    assert len(conv.radar_from_msg(conv.radar_to_msg(RadarSweep(1, radar_points(0)), "r", MAKE)).points) == 0
+    assert conv.lidar_from_msg(encode.lidar_to_msg(LidarSweep(1, lidar_points(0)), "l", MAKE)).points.shape == (0, 5)
+    assert len(conv.radar_from_msg(encode.radar_to_msg(RadarSweep(1, radar_points(0)), "r", MAKE)).points) == 0
     assert conv.lidar_from_msg(cloud(np.zeros(0, "<f4").view([("x", "<f4")]), fields=[])).points.shape == (0, 5)
 
 
 def test_decoding_a_full_sweep_is_fast():
-    message = via_rosbags(conv.lidar_to_msg(LidarSweep(1, lidar_points(34_720)), "lidar_top", MAKE))
+    message = via_rosbags(encode.lidar_to_msg(LidarSweep(1, lidar_points(34_720)), "lidar_top", MAKE))
     times = []
     for _ in range(30):
         start = time.perf_counter()
@@ -349,7 +350,7 @@ def test_encodings_become_rgb(encoding, channels):
 
 def test_calibration_is_checked_and_scaled():
     camera = CameraModel(np.array([[800.0, 0, 820.0], [0, 800.0, 480.0], [0, 0, 1]]), 1600, 900)
-    message = conv.camera_info_to_msg(camera, 1, "cam_front", MAKE)
+    message = encode.camera_info_to_msg(camera, 1, "cam_front", MAKE)
     binned = conv.camera_model_from_msg(replace(message, binning_x=2, binning_y=2))
     assert (binned.width_px, binned.height_px) == (800, 450)
     assert binned.intrinsics.tolist() == [[400, 0, 410], [0, 400, 240], [0, 0, 1]]
@@ -362,24 +363,26 @@ def test_calibration_is_checked_and_scaled():
 
 
 def test_motion_messages_are_checked():
-    imu = conv.imu_to_msg(ImuSample(1, np.zeros(3), np.zeros(3)), "imu", MAKE)
+    imu = encode.imu_to_msg(ImuSample(1, np.zeros(3), np.zeros(3)), "imu", MAKE)
     absent = np.zeros(9)
     absent[0] = -1
     with pytest.raises(DataError, match="linear_acceleration absent"):
         conv.imu_from_msg(replace(imu, linear_acceleration_covariance=absent))
     with pytest.raises(DataError, match="nan"):
-        conv.imu_from_msg(conv.imu_to_msg(ImuSample(1, np.full(3, np.nan), np.zeros(3)), "imu", MAKE))
+        conv.imu_from_msg(encode.imu_to_msg(ImuSample(1, np.full(3, np.nan), np.zeros(3)), "imu", MAKE))
     # Finite, but the network would overflow.
     with pytest.raises(DataError, match="1e\\+200"):
-        conv.imu_from_msg(conv.imu_to_msg(ImuSample(1, np.zeros(3), np.array([0, 1e200, 0])), "imu", MAKE))
+        conv.imu_from_msg(encode.imu_to_msg(ImuSample(1, np.zeros(3), np.array([0, 1e200, 0])), "imu", MAKE))
     far = OdometrySample(1, SE3.from_yaw(0.0, (1e300, 0.0, 0.0)))
     with pytest.raises(DataError, match="1e\\+300"):
-        conv.odometry_from_msg(conv.odometry_to_msg(far, MAKE))
+        conv.odometry_from_msg(encode.odometry_to_msg(far, MAKE))
     with pytest.raises(DataError, match="claims a fix"):
-        conv.gnss_from_msg(conv.gnss_to_msg(GnssFix(1, 95.0, 0.0, 0.0, 1.0), "gnss", MAKE))
-    unknown = replace(conv.gnss_to_msg(GnssFix(1, 1.0, 2.0, float("nan"), 1.0), "g", MAKE), position_covariance_type=0)
-    assert conv.gnss_from_msg(unknown) == GnssFix(1, 1.0, 2.0, 0.0, conv.UNKNOWN_SIGMA_M)
-    odometry = conv.odometry_to_msg(OdometrySample(1, SE3.identity()), MAKE)
+        conv.gnss_from_msg(encode.gnss_to_msg(GnssFix(1, 95.0, 0.0, 0.0, 1.0), "gnss", MAKE))
+    unknown = replace(
+        encode.gnss_to_msg(GnssFix(1, 1.0, 2.0, float("nan"), 1.0), "g", MAKE), position_covariance_type=0
+    )
+    assert conv.gnss_from_msg(unknown) == GnssFix(1, 1.0, 2.0, 0.0, conv.decode.UNKNOWN_SIGMA_M)
+    odometry = encode.odometry_to_msg(OdometrySample(1, SE3.identity()), MAKE)
     odometry.pose.pose.orientation.w = 0.0
     with pytest.raises(DataError, match="quaternion"):
         conv.odometry_from_msg(odometry)
@@ -387,7 +390,7 @@ def test_motion_messages_are_checked():
 
 def test_unknown_class_and_missing_result_are_named():
     box = Boxes3D.make(np.zeros((1, 3)), np.ones((1, 3)), np.zeros(1), np.zeros(1, dtype=np.int64))
-    message = conv.boxes_to_msg(box, 1, "base_link", ["cart"], MAKE)
+    message = encode.boxes_to_msg(box, 1, "base_link", ["cart"], MAKE)
     with pytest.raises(DataError, match=r"unknown class 'cart'.*did you mean 'car'"):
         conv.boxes_from_msg(message)
     message.detections[0].results = []

@@ -34,7 +34,7 @@ SMALL = st.integers(-2, 40) | st.sampled_from([2**16, 2**31, 2**32 - 1])
 )
 def test_any_cloud_is_read_or_refused(height, width, point_step, row_step, data, bigendian, fields):
     message = replace(
-        conv.cloud_to_msg(np.zeros(0, dtype=[("x", "<f4")]), 1, "lidar_top", MAKE),
+        conv.boxes.cloud_to_msg(np.zeros(0, dtype=[("x", "<f4")]), 1, "lidar_top", MAKE),
         height=height,
         width=width,
         point_step=point_step,
