@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from peft_dml_evidence import runner
 from peft_dml_evidence.budgets import BUDGETS, recipe_file
-from peft_dml_evidence.catalog import COMMANDS, FEW_SCENES, all_cells, by_importance, choose
+from peft_dml_evidence.catalog import COMMANDS, FEW_SCENES, by_importance, choose
 from peft_dml_evidence.cells import EVERY_SUBSET, KEY_SEEDS, Cell, Pick, Plan, subsets_of
 from peft_dml_evidence.looks import parse_look
 from peft_dml_evidence.recipe import LATER, recipe_tree
@@ -45,13 +45,16 @@ QUICK = (
 )
 
 
+ALL_CELLS = [cell for make in COMMANDS.values() for cell in make()]
+
+
 def cells_of(command):
     return {cell.name: cell for cell in COMMANDS[command]()}
 
 
 # ---------------------------------------------------------------- the catalogue
 def test_every_cell_has_a_valid_recipe_and_a_name_of_its_own():
-    cells = all_cells()
+    cells = ALL_CELLS
     assert len({(c.command, c.name) for c in cells}) == len(cells)
     for cell in cells:
         for config in BUDGETS:
@@ -115,7 +118,7 @@ def test_an_unknown_cell_is_named():
 def test_the_most_important_comes_first_and_nothing_is_forgotten():
     order = [(c.command, c.name, s) for c, s in by_importance()]
     assert len(set(order)) == len(order)
-    assert set(order) == {(c.command, c.name, s) for c in all_cells() if c.command != "remedies" for s in c.seeds}
+    assert set(order) == {(c.command, c.name, s) for c in ALL_CELLS if c.command != "remedies" for s in c.seeds}
     every_claim = {("robustness", "subsets"), ("ranks", "peft"), ("ranks", "full"), ("baselines", "zero_filled")}
     every_claim |= {("zero-shot", f"lidar_{ZERO_SHOT_CLASSES[0]}{s}") for s in ("", "_without_metric_loss")}
     every_claim |= {("robustness", "multicorrupt_radar")}
@@ -187,7 +190,7 @@ def test_each_mode_trains_its_part_and_merges_to_the_same_layout(config, mode, t
         m for n, m in network.named_modules() if n.startswith("encoders.") and isinstance(m, torch.nn.BatchNorm2d)
     ]
     assert all(m.training == (mode in {"full", "scratch"}) for m in encoder_norms)
-    merged = holder.merge_and_unload() if holder is not network else network
+    merged = holder.merge_and_unload() if holder is not None else network
     assert set(merged.state_dict()) == keys
 
 

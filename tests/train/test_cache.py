@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from peft_dml_evidence.looks import parse_look
+from peft_dml_evidence import looks
+from peft_dml_evidence.looks import LOOK_SOURCES, parse_look
 from peft_dml_evidence.scoring import NetworkRunner
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.spec import ModelSpec
@@ -53,6 +54,17 @@ def test_a_frame_comes_back_as_it_was(tmp_path, without):
     assert same(FrameCache(tmp_path).read("k" * 20), frame)
     assert np.array_equal(FrameCache(tmp_path).boxes("k" * 20).centers_m, frame.boxes.centers_m)
     assert cache.read("l" * 20) is None
+
+
+def test_a_changed_look_is_another_frame(miniature, tmp_path):
+    look = tmp_path / "looks.py"
+    keys = []
+    for text in ("one", "two", "one"):
+        look.write_text(text)
+        caching.code_digest.cache_clear()
+        keys.append(source_digest(miniature, SPEC, (look,)))
+    assert keys[0] == keys[2] != keys[1] != source_digest(miniature, SPEC)
+    assert Path(looks.__file__) in LOOK_SOURCES
 
 
 def test_an_empty_frame_comes_back(tmp_path):
@@ -111,7 +123,7 @@ def test_keys_differ_by_data_weather_seed_and_code(miniature, tmp_path, monkeypa
     empty = source_digest(other.parent, SPEC)
     (other / "sample.json").write_text("[ ]")
     assert len({source, empty, source_digest(other.parent, SPEC)}) == 3
-    monkeypatch.setattr(caching, "code_digest", lambda: "changed")
+    monkeypatch.setattr(caching, "code_digest", lambda *_: "changed")
     assert keys() != before
 
 

@@ -249,8 +249,3 @@ def by_importance() -> list[tuple[Cell, int]]:
             for seed in cell.seeds[:seeds]:
                 found.setdefault((command, cell.name, seed), (cell, seed))
     return list(found.values())
-
-
-def all_cells() -> list[Cell]:
-    """Of all commands."""
-    return [cell for make in COMMANDS.values() for cell in make()]

@@ -44,7 +44,7 @@ def part_parameters(network: PeftDmlNetwork) -> dict[str, int]:
     def count(*modules: torch.nn.Module) -> int:
         return sum(p.numel() for module in modules for p in module.parameters())
 
-    parts = {m: count(network.encoders[m], network.adapters[m], network.projections[m]) for m in MODALITIES}
+    parts = {str(m): count(network.encoders[m], network.adapters[m], network.projections[m]) for m in MODALITIES}
     return {**parts, "fusion": count(network.fusion, network.head)}
 
 
@@ -92,5 +92,5 @@ def measure_cost(
                 "p95_ms": round(float(np.percentile(wall, 95)), 3),
                 "cpu_s": round(float(np.mean(cpu)), 5),
             }
-    graphs = {g: {"parameters": parameters[g], "flops": flops[g]} for g in flops}
-    return {"graphs": graphs, "subsets": subsets, "keyframes": len(tokens), "threads": 1}
+    by_graph = {g: {"parameters": parameters[g], "flops": flops[g]} for g in flops}
+    return {"graphs": by_graph, "subsets": subsets, "keyframes": len(tokens), "threads": 1}

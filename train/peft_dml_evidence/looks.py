@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from peft_dml_ros.core.boxes import Boxes3D
@@ -14,6 +15,8 @@ from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_tools.sim.corruptions import corrupt
 from peft_dml_train.evaluation.conditions import Condition, parse_condition
 
+LOOK_SOURCES = (Path(__file__),)
+"""Sources that frames of a cache depend on besides those of the training."""
 WITH_RADAR = "+radar"
 FIELD = {"lidar": "lidar", "camera": "cameras", "radar": "radars"}
 """Of a snapshot."""
@@ -54,7 +57,9 @@ class Lost:
 
     def apply(self, snapshot: Snapshot, rig: Rig, previous: Snapshot | None, boxes: Boxes3D) -> Snapshot:  # noqa: ARG002
         """All but that sensor."""
-        kept = {f: {n: v for n, v in getattr(snapshot, f).items() if n != self.sensor} for f in FIELD.values()}
+        kept: dict[str, Any] = {
+            f: {n: v for n, v in getattr(snapshot, f).items() if n != self.sensor} for f in FIELD.values()
+        }
         return replace(snapshot, **kept)
 
 
@@ -81,12 +86,14 @@ class Late:
             return snapshot
         old: dict[str, Any] = getattr(previous, name)
         if self.kind == "frozen":
-            return replace(snapshot, **{name: _restamped(old, getattr(snapshot, name))})
+            restamped: dict[str, Any] = {name: _restamped(old, getattr(snapshot, name))}
+            return replace(snapshot, **restamped)
         poses = {pose.stamp_ns: pose for pose in (*previous.odometry, *snapshot.odometry)}
         older_s = (snapshot.stamp_ns - previous.stamp_ns) * 1e-9
         age_s = {**snapshot.age_s, self.modality: previous.age_s.get(self.modality, 0.0) + older_s}
         odometry = tuple(poses[stamp] for stamp in sorted(poses))
-        return replace(snapshot, **{name: old}, odometry=odometry, age_s=age_s)
+        changes: dict[str, Any] = {name: old, "odometry": odometry, "age_s": age_s}
+        return replace(snapshot, **changes)
 
 
 def _restamped(old: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:

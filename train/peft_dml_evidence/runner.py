@@ -17,6 +17,7 @@ from peft_dml_evidence import files, record
 from peft_dml_evidence.cells import Cell
 from peft_dml_evidence.cost import measure_cost
 from peft_dml_evidence.gauge import gauge
+from peft_dml_evidence.looks import LOOK_SOURCES
 from peft_dml_evidence.retrieval import measure_retrieval
 from peft_dml_evidence.scenes import Folder, keyframes
 from peft_dml_evidence.scoring import score_cell
@@ -81,7 +82,7 @@ class Setting:
             until,
             self.start,
             self.scenes,
-            FrameCache(self.cache, self.cache_gb) if self.cache else None,
+            FrameCache(self.cache, self.cache_gb, LOOK_SOURCES) if self.cache else None,
         )
 
 
@@ -154,18 +155,6 @@ def _one(setting: Setting, cell: Cell, seed: int, until: float) -> Outcome:
     except PeftDmlError as error:
         return Outcome(name, "failed", str(error))
     return Outcome(name, "done", f"{found['wall_s'] / 60:.1f} min")
-
-
-def run_cells(setting: Setting, cells: list[Cell], jobs: int = 1, seeds: int = 0) -> Iterator[Outcome]:
-    """Run what has no result yet; a failed cell does not stop the others.
-
-    Args:
-        setting: Of the run.
-        cells: In order of importance.
-        jobs: Processes.
-        seeds: Seeds of each cell at most; 0 for all.
-    """
-    return run_pairs(setting, [(cell, seed) for cell in cells for seed in cell.seeds[: seeds or None]], jobs)
 
 
 def run_pairs(setting: Setting, pairs: list[tuple[Cell, int]], jobs: int = 1) -> Iterator[Outcome]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network of a cell: a base, shared by all cells that need the same one, and what its second stage makes of it.
 
-Both stages are the plain loop of `loop.trainer`; this module decides only what may change and keeps the results.
+Both stages are those of `loop.stages`; this module decides only what may change and keeps the results.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import peft
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -37,13 +38,10 @@ from peft_dml_train.adapters.lora import (
     weights_digest,
 )
 from peft_dml_train.config import StageConfig, TrainConfig, load_config
-from peft_dml_train.data.batch import BatchStream
 from peft_dml_train.data.cache import FrameCache
-from peft_dml_train.data.dataset import load_frames, load_harmed
 from peft_dml_train.data.digest import digest
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
-from peft_dml_train.loop.stages import load_weights, new_network, set_threads
-from peft_dml_train.loop.trainer import Trainer
+from peft_dml_train.loop.stages import load_weights, new_network, set_threads, stage_stream, train_stage
 from peft_dml_train.network import PeftDmlNetwork
 
 log = logging.getLogger(__name__)
@@ -121,15 +119,6 @@ def training_scenes(bench: Bench, pick: Pick, config: TrainConfig) -> tuple[str,
     """Scenes of a stage: the picked ones, no more than the bench allows."""
     most = min(pick.most or bench.scenes, bench.scenes or pick.most)
     return bench.data(pick).scenes(replace(pick, most=most), config.splits)
-
-
-def _stream(bench: Bench, config: TrainConfig, stage: StageConfig, pick: Pick) -> BatchStream:
-    """What differs between seeds is the network and the order of its samples; weather is drawn once for all of them."""
-    root, scenes, every = bench.data(pick).root, training_scenes(bench, pick, config), slice(None)
-    frames = load_frames(root, scenes, config.spec, every, stage.weather, FIRST_SEED, bench.cache)
-    portion = config.dropout.harmed_portion if config.dropout.corruption and not stage.weather else 0.0
-    spoilt = load_harmed(root, scenes, config.spec, every, portion, FIRST_SEED, bench.cache) if portion else ()
-    return BatchStream(frames, config, stage, seed=config.seed, harmed=spoilt)
 
 
 @contextmanager
@@ -213,40 +202,38 @@ def _train(
 ) -> dict[str, Any]:
     bench.check_time()
     set_threads(config)
-    stream = _stream(bench, config, stage, pick)
-    trainer = Trainer(config, stage, network, folder / "training", set_mode, bench.device)
-    trainer.resume()
-    first = trainer.step
+    # Seeds differ in the network and in the order of its samples; the weather is drawn once for all of them.
+    scenes, root = training_scenes(bench, pick, config), bench.data(pick).root
+    stream = stage_stream(config, stage, scenes, root, config.seed, bench.cache, FIRST_SEED)
     with gauge() as cost:
-        trainer.run(stream)
+        trainer = train_stage(config, stage, network, stream, folder / "training", set_mode, bench.device, resume=True)
     network.to("cpu")
-    steps = trainer.step - first
     return {
         **cost.as_json(),
         "steps": trainer.step,
-        "cpu_s_per_step": round(cost.cpu_s / max(steps, 1), 4),
+        "cpu_s_per_step": round(cost.cpu_s / max(trainer.step - trainer.first_step, 1), 4),
         "frames": len(stream.frames),
         "batch": stage.batch,
     }
 
 
-def prepare(network: PeftDmlNetwork, config: TrainConfig, plan: Plan) -> tuple[nn.Module, partial[None]]:
+def prepare(network: PeftDmlNetwork, config: TrainConfig, plan: Plan) -> tuple[peft.PeftModel | None, partial[None]]:
     """Let the second stage of a plan change what its mode says.
 
     Returns:
-        What is to be merged and saved afterwards, and what sets the training mode.
+        The adapted network to merge afterwards, none where nothing was added; and what sets the training mode.
     """
     if plan.mode in {"peft", "no_adapters"}:
         whole = tuple(n for n in TRAINED_WHOLE if plan.mode == "peft" or not n.startswith(BOTTLENECKS))
         return adapt(network, config.adapters, whole), partial(train_mode)
     if plan.mode in {"full", "scratch"}:
         freeze(network, (BOTTLENECKS,))
-        return network, partial(train_mode, frozen=())
+        return None, partial(train_mode, frozen=())
     kept = SMALL_PARTS if plan.mode == "head" else (*SMALL_PARTS, BOTTLENECKS)
     network.requires_grad_(requires_grad=False)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name.startswith(kept))
-    return network, partial(train_mode)
+    return None, partial(train_mode)
 
 
 def network_of(bench: Bench, plan: Plan, seed: int) -> tuple[PeftDmlNetwork, dict[str, Any]]:
@@ -277,7 +264,7 @@ def _adapt(bench: Bench, config: TrainConfig, plan: Plan, network: PeftDmlNetwor
     counts = parameter_counts(network)
     figures = _train(bench, config, config.finetune, network, folder, plan.target, set_mode)
     figures |= {"parameters": counts, "file_bytes": _file_bytes(network)}
-    whole = merge(holder) if holder is not network else network
+    whole = merge(holder) if holder is not None else network
     save_checkpoint(folder / "network.pt", whole.state_dict())
     (folder / "adapted.json").write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -53,7 +53,7 @@ def draw_subsets(axes: Axes, results: Results) -> None:
     """All subsets, best first, the letters of their sensors below."""
     found = {n: f for n in EVERY_SUBSET if (f := results.score("robustness", "subsets", subset=n))}
     order = sorted(found, key=lambda n: -found[n].value)
-    letters = dict(zip(MODALITIES, "LCRIG", strict=True))
+    letters = dict(zip(map(str, MODALITIES), "LCRIG", strict=True))
     bars(axes, ["".join(letters[m] for m in n.split("+")) for n in order], {"NDS": [found[n] for n in order]})
     axes.set_xlabel("L LiDAR, C cameras, R radar, I IMU, G GNSS")
 
@@ -115,7 +115,7 @@ def draw_embeddings(axes: Axes, results: Results) -> None:
         for m in DETECTING:
             mine = np.array([p[2:] for p in points if p[:2] == [m, name]]).reshape(-1, 2)
             label = name if m == DETECTING[0] else None
-            axes.scatter(*mine.T, s=14, marker=MARKERS[m], color=f"C{i}", alpha=0.7, label=label)
+            axes.scatter(mine[:, 0], mine[:, 1], s=14, marker=MARKERS[m], color=f"C{i}", alpha=0.7, label=label)
     axes.set_title("circle LiDAR, square camera, triangle radar", fontsize="small")
     axes.set_xlabel("first main component")
     axes.set_ylabel("second")
@@ -147,7 +147,7 @@ def draw_baselines(axes: Axes, results: Results) -> None:
 def draw_cost(axes: Axes, results: Results) -> None:
     """NDS against CPU seconds; IMU and GNSS cost next to nothing, so that only subsets without them are named."""
     costs = results.of("cost", "subsets")[0]["cost"]["subsets"]
-    letters = dict(zip(MODALITIES, "LCRIG", strict=True))
+    letters = dict(zip(map(str, MODALITIES), "LCRIG", strict=True))
     for name, found in costs.items():
         figure = results.score("robustness", "subsets", subset=name)
         parts = name.split("+")
@@ -156,7 +156,11 @@ def draw_cost(axes: Axes, results: Results) -> None:
         named = set(parts) <= set(DETECTING)
         place = (1e3 * found["cpu_s"], figure.value)
         axes.scatter(
-            *place, color="tab:blue" if named else "lightgray", s=40 if named else 12, zorder=3 if named else 2
+            place[0],
+            place[1],
+            color="tab:blue" if named else "lightgray",
+            s=40 if named else 12,
+            zorder=3 if named else 2,
         )
         if named:
             text = "".join(letters[m] for m in parts)

@@ -211,11 +211,11 @@ def baselines(results: Results) -> list[str]:
         rows.append([about, *(number(results.score("baselines", cell, subset=s)) for s in STANDARD)])
     lines = table(("NDS", *STANDARD), rows)
     specialists = []
-    for cell in catalog.baselines():
-        if cell.name.startswith("only_"):
-            alone = results.score("baselines", cell.name, subset=cell.subsets[0])
-            ours = results.score("robustness", "subsets", subset=cell.subsets[0])
-            specialists.append([cell.about, number(alone), number(ours), percent(ours, alone)])
+    for specialist in catalog.baselines():
+        if specialist.name.startswith("only_"):
+            alone = results.score("baselines", specialist.name, subset=specialist.subsets[0])
+            ours = results.score("robustness", "subsets", subset=specialist.subsets[0])
+            specialists.append([specialist.about, number(alone), number(ours), percent(ours, alone)])
     return [*lines, *table(("", "specialist", "ours with these sensors", "kept"), specialists)]
 
 

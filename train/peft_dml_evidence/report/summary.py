@@ -107,9 +107,9 @@ def summary_of(results: Results | None) -> dict[str, Any]:
     figures = key_figures(results)
     seeds = [int(r["seed"]) for r in results.of("robustness", "subsets")]
     values = {key: None if f is None else round(f.value, 5) for key, f in figures.items()}
-    values |= {"seeds": seeds, "trained_share": trained_share(results)}
+    values["trained_share"] = trained_share(results)
     spread = {key: round(f.spread, 5) for key, f in figures.items() if f is not None and f.seeds > 1}
-    return {**{key: values[key] for key in KEYS}, "config": results.config, "spread": spread}
+    return {"seeds": seeds, **{key: values[key] for key in KEYS[1:]}, "config": results.config, "spread": spread}
 
 
 def fullest(all_results: list[Results]) -> Results | None:

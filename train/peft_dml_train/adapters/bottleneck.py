@@ -19,8 +19,8 @@ class Bottleneck(nn.Module):
         super().__init__()
         self.down = nn.Conv2d(channels, width, 1) if spatial else nn.Linear(channels, width)
         self.up = nn.Conv2d(width, channels, 1) if spatial else nn.Linear(width, channels)
-        nn.init.zeros_(self.up.weight)
-        nn.init.zeros_(self.up.bias)
+        for parameter in self.up.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Same shape as the input."""

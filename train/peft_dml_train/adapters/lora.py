@@ -119,12 +119,12 @@ def freeze(network: nn.Module, parts: tuple[str, ...]) -> None:
             raise ConfigError(msg)
     for name, parameter in network.named_parameters():
         if name.startswith(parts):
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad_(False)  # noqa: FBT003
 
 
 def merge(adapted: peft.PeftModel) -> PeftDmlNetwork:
     """The network with all adapters folded into its weights; computes the same."""
-    merged = adapted.merge_and_unload()
+    merged: PeftDmlNetwork = adapted.merge_and_unload()
     return merged.requires_grad_(requires_grad=False)
 
 

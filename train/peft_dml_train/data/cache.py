@@ -48,9 +48,9 @@ COUNT_EVERY = 200
 """Files written between two looks at the size of the folder."""
 
 
-@lru_cache(maxsize=1)
-def code_digest() -> str:
-    """Of the sources that prepare frames."""
+@lru_cache(maxsize=8)
+def code_digest(more: tuple[Path, ...] = ()) -> str:
+    """Return the hash of the sources that prepare frames, and of further files that change them."""
     seen = hashlib.sha256(str(FORMAT).encode())
     for package, parts in PREPARING:
         folder = Path(str(package.__file__)).parent
@@ -58,17 +58,19 @@ def code_digest() -> str:
             place = folder / part
             for path in sorted(place.rglob("*.py")) if place.is_dir() else (place,):
                 seen.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    for path in more:
+        seen.update(path.name.encode() + b"\0" + path.read_bytes())
     return seen.hexdigest()[:DIGITS]
 
 
-def source_digest(root: Path, spec: ModelSpec) -> str:
-    """Of all that the frames of a folder share: the data, the model facts, the code.
+def source_digest(root: Path, spec: ModelSpec, more: tuple[Path, ...] = ()) -> str:
+    """Return the hash of all that the frames of a folder share: the data, the model facts, the code.
 
     The data are known by where they lie and when their tables were written; scenes made anew are other data.
     """
     tables = sorted((*root.glob("*/*.json"), *root.glob("*/scenes")))
     seen = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in tables]
-    return digest((code_digest(), str(root.resolve()), seen, spec.model_dump(mode="json")), DIGITS)
+    return digest((code_digest(more), str(root.resolve()), seen, spec.model_dump(mode="json")), DIGITS)
 
 
 @dataclass
@@ -81,10 +83,12 @@ class FrameCache:
     Attributes:
         folder: Made when the first frame is kept.
         most_gb: Size of the folder at most.
+        sources: Further source files that change frames, e.g. those of a caller's own corruptions.
     """
 
     folder: Path
     most_gb: float = DEFAULT_GB
+    sources: tuple[Path, ...] = ()
     _size: int = -1
     _written: int = 0
     _told: bool = False

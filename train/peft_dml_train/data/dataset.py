@@ -77,7 +77,7 @@ class FrameReader:
         self, root: Path, spec: ModelSpec, cache: FrameCache | None = None, reader: NuScenesReader | None = None
     ) -> None:
         self.reader, self.spec, self.cache = reader or NuScenesReader(root), spec, cache
-        self._source = source_digest(root, spec) if cache else ""
+        self._source = source_digest(root, spec, cache.sources) if cache else ""
         self._assemblers: dict[int, tuple[Rig, InputAssembler]] = {}
 
     def prepared(self, wanted: Wanted) -> Frame:

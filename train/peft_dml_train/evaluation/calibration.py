@@ -15,6 +15,8 @@ import numpy as np
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
+from peft_dml_ros.core.snapshot import Snapshot
+from peft_dml_ros.core.typing import AnyArray, BoolArray
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.dataset import scenes_of
 from peft_dml_train.evaluation.conditions import CLEAR, parse_condition
@@ -25,7 +27,7 @@ FEWEST = 100
 GRID = np.exp(np.linspace(np.log(0.25), np.log(6.0), 160))
 
 
-def matched(boxes: Boxes3D, truth: Boxes3D) -> np.ndarray:
+def matched(boxes: Boxes3D, truth: Boxes3D) -> BoolArray:
     """(N,) bool: which boxes, best first, find a truth box of their class within 2 m that none before them took."""
     taken = np.zeros(len(truth), dtype=bool)
     hits = np.zeros(len(boxes), dtype=bool)
@@ -37,7 +39,7 @@ def matched(boxes: Boxes3D, truth: Boxes3D) -> np.ndarray:
     return hits
 
 
-def fit_temperature(scores: np.ndarray, hits: np.ndarray) -> float:
+def fit_temperature(scores: AnyArray, hits: BoolArray) -> float:
     """Temperature with the least negative log-likelihood."""
     clipped = np.clip(scores, 1e-6, 1 - 1e-6)
     logits = np.log(clipped / (1 - clipped))[None] / GRID[:, None]
@@ -45,7 +47,7 @@ def fit_temperature(scores: np.ndarray, hits: np.ndarray) -> float:
     return float(GRID[loss.mean(axis=1).argmin()])
 
 
-def expected_error(scores: np.ndarray, hits: np.ndarray, bins: int = 15) -> float:
+def expected_error(scores: AnyArray, hits: BoolArray, bins: int = 15) -> float:
     """Expected calibration error."""
     place = np.minimum((scores * bins).astype(int), bins - 1)
     gaps = [
@@ -74,10 +76,11 @@ def calibrate_bundle(
     reader = NuScenesReader(data)
     runner = BundleRunner(bundle, reader)
     subsets: list[tuple[Modality, ...]] = [s for n in (1, 2, 3) for s in combinations(DETECTING, n)]
-    found: dict[tuple[Modality, ...], list[tuple[np.ndarray, np.ndarray]]] = {s: [] for s in subsets}
+    found: dict[tuple[Modality, ...], list[tuple[AnyArray, BoolArray]]] = {s: [] for s in subsets}
     turns = cycle([parse_condition(text) for text in weathers] or [CLEAR])
     for token, _, clear in runner.snapshots(scenes_of(reader, splits)):
         truth = reader.truth(token, keep_unseen=True)
+        assert isinstance(clear, Snapshot), "the runner has no cache"  # noqa: S101
         snapshot = next(turns).apply(clear, reader.rig(token), None, truth)
         for subset in subsets:
             boxes = runner.detect(token, snapshot, (*subset, "imu", "gnss")).boxes
@@ -95,15 +98,15 @@ def calibrate_bundle(
     return {"method": "temperature", "order": list(MODALITIES), "temperature": by_mask, "measured": quality}
 
 
-def _fit(scores: np.ndarray, hits: np.ndarray) -> tuple[float | None, dict[str, Any]]:
+def _fit(scores: AnyArray, hits: BoolArray) -> tuple[float | None, dict[str, Any]]:
     """Temperature, none where too few boxes speak for one, and how well the scores fit without and with it."""
     if len(scores) < FEWEST:
         return None, {"boxes": len(scores), "fitted": False, "ece_before": None, "ece_after": None}
     temperature = fit_temperature(scores, hits)
     clipped = np.clip(scores, 1e-6, 1 - 1e-6)
     after = 1 / (1 + ((1 - clipped) / clipped) ** (1 / temperature))
-    before, mended = (round(expected_error(s, hits), 4) for s in (scores, after))
-    return temperature, {"boxes": len(scores), "fitted": True, "ece_before": before, "ece_after": mended}
+    before, fitted = (round(expected_error(s, hits), 4) for s in (scores, after))
+    return temperature, {"boxes": len(scores), "fitted": True, "ece_before": before, "ece_after": fitted}
 
 
 def _nearest(subset: tuple[Modality, ...], choices: tuple[tuple[Modality, ...], ...]) -> tuple[Modality, ...]:

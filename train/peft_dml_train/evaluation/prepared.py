@@ -44,8 +44,8 @@ class PreparedSnapshot:
         kept = np.array([m not in modalities for m in MODALITIES], dtype=np.float32)
         inputs = self.inputs
         feeds = {m: feed for m, feed in inputs.feeds.items() if m not in modalities}
-        rows = (row * kept for row in (inputs.mask, inputs.age_s, inputs.completeness))
-        return replace(self, inputs=NetworkInputs(feeds, *rows, drops=inputs.drops))
+        mask, age_s, completeness = (row * kept for row in (inputs.mask, inputs.age_s, inputs.completeness))
+        return replace(self, inputs=NetworkInputs(feeds, mask, age_s, completeness, inputs.drops))
 
 
 class PreparedDetector(Detector):

@@ -8,7 +8,7 @@ import logging
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from nuscenes import NuScenes
@@ -43,7 +43,7 @@ class RememberingEngine:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._feeds: dict[str, EngineArray] = {}
+        self._feeds: dict[str, AnyArray] = {}
         self._answer: dict[str, AnyArray] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -52,7 +52,7 @@ class RememberingEngine:
     def __call__(self, feeds: Mapping[str, EngineArray]) -> dict[str, AnyArray]:
         """As the engine's own."""
         known = self._feeds.keys() == feeds.keys()
-        if not (known and all(np.array_equal(feeds[name], value) for name, value in self._feeds.items())):
+        if not (known and all(np.array_equal(np.asarray(feeds[name]), value) for name, value in self._feeds.items())):
             self._answer = self._engine(feeds)
             self._feeds = {name: np.array(value) for name, value in feeds.items()}
         return self._answer
@@ -88,9 +88,11 @@ class BundleRunner:
         self, scenes: Iterable[str], conditions: Iterable[Condition] = (CLEAR,), wanted: Container[str] | None = None
     ) -> Iterator[tuple[str, Condition, Snapshot | PreparedSnapshot]]:
         """Sample tokens and snapshots, each under every condition; only the wanted tokens, if some are named."""
-        of_scene = self._kept if self._prepared else self._made
         for scene in scenes:
-            yield from of_scene(scene, tuple(conditions), wanted)
+            if self._prepared:
+                yield from self._kept(self._prepared, scene, tuple(conditions), wanted)
+            else:
+                yield from self._made(scene, tuple(conditions), wanted)
 
     def _made(
         self, scene: str, conditions: tuple[Condition, ...], wanted: Container[str] | None
@@ -105,13 +107,13 @@ class BundleRunner:
             previous = snapshot
 
     def _kept(
-        self, scene: str, conditions: tuple[Condition, ...], wanted: Container[str] | None
+        self, prepared: PreparedFrames, scene: str, conditions: tuple[Condition, ...], wanted: Container[str] | None
     ) -> Iterator[tuple[str, Condition, PreparedSnapshot]]:
         previous: str | None = None
         for token in self.reader.samples(scene):
             if wanted is None or token in wanted:
                 for condition in conditions:
-                    yield token, condition, self._prepared.snapshot(token, previous, condition)
+                    yield token, condition, prepared.snapshot(token, previous, condition)
             previous = token
 
     def detect(self, token: str, snapshot: Snapshot | PreparedSnapshot, sensors: tuple[Modality, ...]) -> Detections:
@@ -120,7 +122,9 @@ class BundleRunner:
         if id(rig) not in self._detectors:
             kind = PreparedDetector if self._prepared else Detector
             self._detectors[id(rig)] = (rig, kind(self.bundle, rig, self.engines, self.params, threads=1))
-        return self._detectors[id(rig)][1](snapshot.without(*(m for m in MODALITIES if m not in sensors)))
+        return self._detectors[id(rig)][1](
+            cast("Snapshot", snapshot.without(*(m for m in MODALITIES if m not in sensors)))
+        )
 
 
 def refuse_other_classes(bundle: Bundle, wanted: tuple[str, ...], where: str) -> None:
@@ -206,9 +210,9 @@ def evaluate_runner(
             boxes = runner.detect(token, snapshot, sensors).boxes
             results[str(condition), name][token] = result_rows(token, boxes, pose)
     scores: Scores = {str(condition): {} for condition in conditions}
-    for (condition, name), rows in results.items():
+    for (look, name), rows in results.items():
         use = {f"use_{m}": m in subsets[name] for m in DETECTING} | {"use_map": False, "use_external": False}
-        folder = out / re.sub(r"[^\w.=-]+", "_", condition) / name.replace(" ", "_")
-        scores[condition][name] = m = score(nusc, rows, folder, use, ranges_m)
-        log.info("%s, %s: mAP %.3f, NDS %.3f", condition, name, m["mean_ap"], m["nd_score"])
+        folder = out / re.sub(r"[^\w.=-]+", "_", look) / name.replace(" ", "_")
+        scores[look][name] = m = score(nusc, rows, folder, use, ranges_m)
+        log.info("%s, %s: mAP %.3f, NDS %.3f", look, name, m["mean_ap"], m["nd_score"])
     return scores

@@ -45,7 +45,7 @@ class FusionGraph(nn.Module):
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Outputs in the order of `graph_outputs`."""
-        latents = dict(zip(MODALITIES, inputs[:5], strict=True))
+        latents = dict(zip(map(str, MODALITIES), inputs[:5], strict=True))
         mask, age_s, completeness = (x[None] for x in inputs[5:])
         fused, head = self.network.detect(latents, mask, age_s, completeness)
         return (*top_candidates(head, self.network.spec), pooled_gate(fused.gates, head.heat.sigmoid())[0])

@@ -10,6 +10,7 @@ import torch
 
 from peft_dml_ros.core.errors import BundleError
 from peft_dml_ros.core.spec import graph_inputs, graph_outputs
+from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine
 from peft_dml_train.export.graphs import example_inputs, graph_module
 from peft_dml_train.network import PeftDmlNetwork
@@ -47,7 +48,7 @@ def parity(network: PeftDmlNetwork, paths: dict[str, Path], threads: int = 2) ->
     return differences
 
 
-def _difference(reference: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> float:
+def _difference(reference: dict[str, AnyArray], found: dict[str, AnyArray]) -> float:
     worst = 0.0
     same = np.ones(1, dtype=bool)
     if "cells" in reference:

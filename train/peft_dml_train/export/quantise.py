@@ -15,6 +15,7 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper
 
+from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.engines.onnxruntime import RELU_ZERO_POINT
 
 PERCENTILE: Final = 99.995
@@ -23,7 +24,7 @@ PERCENTILE: Final = 99.995
 PASSING: Final = {"Resize", "MaxPool"}
 """Operators that pick values and keep their scale."""
 
-Feeds = Mapping[str, np.ndarray]
+Feeds = Mapping[str, AnyArray]
 
 
 class _Graph:
@@ -140,12 +141,12 @@ def quantise_graph(
     largest = ranges(model, tensors, frames)
     nodes: list[onnx.NodeProto] = []
     weights = dict(graph.weights)
-    weights |= {n: numpy_helper.from_array(np.int8(0), n) for n in ("zero_point", RELU_ZERO_POINT.decode())}
+    weights |= {n: numpy_helper.from_array(np.zeros((), np.int8), n) for n in ("zero_point", RELU_ZERO_POINT.decode())}
     renamed: dict[str, str] = {}
 
     def pair(tensor: str) -> None:
         scale = f"{tensor}_scale"
-        weights[scale] = numpy_helper.from_array(np.float32(largest[graph.source(tensor)] / 127), scale)
+        weights[scale] = numpy_helper.from_array(np.array(largest[graph.source(tensor)] / 127, np.float32), scale)
         zero = RELU_ZERO_POINT.decode() if graph.never_negative(tensor) else "zero_point"
         nodes.append(helper.make_node("QuantizeLinear", [tensor, scale, zero], [f"{tensor}_q"], f"{tensor}_Q"))
         nodes.append(

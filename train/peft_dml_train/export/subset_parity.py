@@ -14,6 +14,7 @@ from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import BundleError
 from peft_dml_ros.core.inputs import NetworkInputs
 from peft_dml_ros.core.spec import graph_inputs, graph_outputs
+from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine
 from peft_dml_train.export.graphs import graph_module
 from peft_dml_train.export.parity import TOLERANCE
@@ -67,7 +68,7 @@ def subset_parity(network: PeftDmlNetwork, paths: Mapping[str, Path], frames: It
     return worst
 
 
-def difference(reference: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> float:
+def difference(reference: Mapping[str, AnyArray], found: Mapping[str, AnyArray]) -> float:
     """Largest relative difference of the gate, and of what candidates of the same cell and class hold.
 
     Where the heat map is flat the last bit of rounding decides which neighbour is the peak, so candidates are matched
@@ -84,5 +85,5 @@ def difference(reference: Mapping[str, np.ndarray], found: Mapping[str, np.ndarr
     return max(worst)
 
 
-def _relative(reference: np.ndarray, found: np.ndarray) -> float:
+def _relative(reference: AnyArray, found: AnyArray) -> float:
     return float(np.abs(reference - found).max() / max(float(np.abs(reference).max()), 1e-6))

@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import peft
 import torch
+from torch import nn
 
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_train.adapters.lora import adapt, freeze, load_adapter, parameter_counts, save_adapter, train_mode
@@ -78,20 +80,62 @@ def pretrain(
     return out / "base.pt"
 
 
-def _stream(
+def stage_stream(
     config: TrainConfig,
     stage: StageConfig,
     splits: tuple[str, ...],
     data: Path,
     seed: int,
     cache: FrameCache | None = None,
+    weather_seed: int | None = None,
 ) -> BatchStream:
-    """Every process holds its own part of the frames."""
+    """Return the batches of a stage; every process holds its own part of the frames.
+
+    Args:
+        config: Recipe.
+        stage: Its stage.
+        splits: Splits or scenes of the data.
+        data: nuScenes folder.
+        seed: Of the order of samples and of what is dropped.
+        cache: Keeps prepared frames on disk.
+        weather_seed: Of the weather in which each frame is seen; `seed` without it.
+    """
     share, mine = slice(rank(), None, world_size()), seed + 1000 * rank()
-    frames = load_frames(data, splits, config.spec, share, stage.weather, mine, cache)
+    drawn = mine if weather_seed is None else weather_seed
+    frames = load_frames(data, splits, config.spec, share, stage.weather, drawn, cache)
     portion = config.dropout.harmed_portion if config.dropout.corruption and not stage.weather else 0.0
-    spoilt = load_harmed(data, splits, config.spec, share, portion, mine, cache) if portion else []
-    return BatchStream(frames, config, stage, seed=mine, harmed=spoilt)
+    corrupted = load_harmed(data, splits, config.spec, share, portion, drawn, cache) if portion else []
+    return BatchStream(frames, config, stage, seed=mine, harmed=corrupted)
+
+
+def train_stage(
+    config: TrainConfig,
+    stage: StageConfig,
+    network: nn.Module,
+    stream: BatchStream,
+    out: Path,
+    set_mode: Callable[[nn.Module], None],
+    device: str = "cpu",
+    *,
+    resume: bool,
+) -> Trainer:
+    """Train what requires a gradient in a network, in place; the one driver of every training.
+
+    Args:
+        config: Recipe.
+        stage: Its stage.
+        network: Changed in place; holds the averaged weights afterwards.
+        stream: Batches.
+        out: Folder of checkpoints and logs.
+        set_mode: Puts the network into training mode.
+        device: cpu or cuda.
+        resume: Carry on from the last checkpoint.
+    """
+    trainer = Trainer(config, stage, network, out, set_mode, device)
+    if resume:
+        trainer.resume()
+    trainer.run(stream)
+    return trainer
 
 
 def _pretrain(
@@ -110,10 +154,9 @@ def _pretrain(
         load_weights(network, start)
     frozen = config.pretrain.frozen
     freeze(network, ("adapters.", *frozen))
-    trainer = Trainer(config, config.pretrain, network, out / "pretrain", partial(train_mode, frozen=frozen), device)
-    if resume:
-        trainer.resume()
-    trainer.run(_stream(config, config.pretrain, config.splits.train, data, config.seed, cache))
+    stream = stage_stream(config, config.pretrain, config.splits.train, data, config.seed, cache)
+    set_mode = partial(train_mode, frozen=frozen)
+    train_stage(config, config.pretrain, network, stream, out / "pretrain", set_mode, device, resume=resume)
     if not rank():
         save_checkpoint(out / "base.pt", network.state_dict())
 
@@ -220,10 +263,9 @@ def _finetune(
     adapted = load_adapter(base, adapter_folder(out, start), trainable=True) if start else adapt(base, config.adapters)
     network = adapted.get_base_model()
     freeze(network, config.finetune.frozen)
-    trainer = Trainer(config, config.finetune, network, finetune_folder(out, adapter), train_mode, device)
-    if resume:
-        trainer.resume()
-    trainer.run(_stream(config, config.finetune, config.splits.finetune, data, config.seed + 1, cache))
+    stream = stage_stream(config, config.finetune, config.splits.finetune, data, config.seed + 1, cache)
+    folder = finetune_folder(out, adapter)
+    train_stage(config, config.finetune, network, stream, folder, train_mode, device, resume=resume)
     if not rank():
         save_adapter(adapted, adapter_folder(out, adapter))
 

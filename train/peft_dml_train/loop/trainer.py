@@ -51,7 +51,7 @@ class Trainer:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        self.step, self.elapsed_s, self.skipped = 0, 0.0, 0
+        self.step, self.first_step, self.elapsed_s, self.skipped = 0, 0, 0.0, 0
         precision = "bf16" if self.config.bfloat16 else "no"
         self.accelerator = Accelerator(cpu=self.device == "cpu", mixed_precision=precision)
         self.network.to(memory_format=torch.channels_last)
@@ -85,6 +85,7 @@ class Trainer:
             self.average.state = {name: value.to(device) for name, value in state["average"].items()}
             self.average.updates = state["updates"]
             self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+            self.first_step = self.step
             log.info("resumed at step %d", self.step)
 
     def save(self) -> None:
