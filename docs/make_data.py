@@ -14,8 +14,8 @@ PAGE = Path(__file__).with_name("data.md")
 
 def rules() -> str:
     """Every rule of `dataset check`."""
-    rows = (f"| {rule.id} | {rule.severity.value} | {rule.title} | {rule.mend} |" for rule in RULES.values())
-    return "\n".join(["| rule | severity | what must hold | mend |", "|---|---|---|---|", *sorted(rows)])
+    rows = (f"| {rule.id} | {rule.severity.value} | {rule.title} | {rule.fix} |" for rule in RULES.values())
+    return "\n".join(["| rule | severity | what must hold | fix |", "|---|---|---|---|", *sorted(rows)])
 
 
 def faults() -> str:
@@ -37,7 +37,7 @@ def fields() -> str:
 def names() -> str:
     """Topics by preset."""
     sensors = ("LIDAR_TOP", "RADAR_FRONT", CameraSpec().cameras[0], "IMU", "GNSS", "ODOM")
-    kinds = (presets.OURS, *presets.PRESETS)
+    kinds = (presets.DEFAULT, *presets.PRESETS)
     rows = [f"| | {' | '.join(f'`{kind}`' for kind in kinds)} |", "|---" * (len(kinds) + 1) + "|"]
     for sensor in sensors:
         cells = [f"`{presets.renamer(kind)(topics.topic_of(sensor))}`" for kind in kinds]

@@ -24,7 +24,7 @@ VELOCITY_DTYPE: Final = np.dtype(
 
 
 def boxes_from_msg(msg: Any, classes: Sequence[str] = CLASSES) -> Boxes3D:
-    """vision_msgs/Detection3DArray -> boxes; velocities are NaN, since the message has none.
+    """Convert a vision_msgs/Detection3DArray to boxes; velocities are NaN, since the message has none.
 
     Raises:
         DataError: a detection has no result, an unknown class, or numbers that make no box.
@@ -56,7 +56,7 @@ def boxes_from_msg(msg: Any, classes: Sequence[str] = CLASSES) -> Boxes3D:
 
 
 def velocities_to_msg(boxes: Boxes3D, stamp_ns: int, frame_id: str, make: MessageFactory) -> Any:
-    """PointCloud2 of `VELOCITY_DTYPE`, in the order of the boxes."""
+    """Return a PointCloud2 of `VELOCITY_DTYPE`, in the order of the boxes."""
     points = np.empty(len(boxes), dtype=VELOCITY_DTYPE)
     points["x"], points["y"], points["z"] = boxes.centers_m.T
     points["vx"], points["vy"] = boxes.velocities_mps.T
@@ -65,7 +65,7 @@ def velocities_to_msg(boxes: Boxes3D, stamp_ns: int, frame_id: str, make: Messag
 
 
 def with_velocities(boxes: Boxes3D, msg: Any) -> Boxes3D:
-    """Boxes with velocities and attributes from the parallel cloud.
+    """Return boxes with velocities and attributes from the parallel cloud.
 
     Raises:
         DataError: the cloud is malformed or has another number of points.
@@ -84,7 +84,7 @@ def with_velocities(boxes: Boxes3D, msg: Any) -> Boxes3D:
 
 
 def cloud_to_msg(points: Any, stamp_ns: int, frame_id: str, make: MessageFactory) -> Any:
-    """sensor_msgs/PointCloud2 of a structured array (N,), one field per column."""
+    """Return a sensor_msgs/PointCloud2 of a structured array (N,), one field per column."""
     layout = points.dtype
     fields = [
         make(

@@ -18,7 +18,7 @@ _ALIGNMENT: Final = 8
 
 
 def boxes_to_cdr(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequence[str]) -> bytes:
-    """The message of `boxes_to_msg`, serialised.
+    """Return the message of `boxes_to_msg`, serialised.
 
     Args:
         boxes: Boxes in `frame_id` axes.
@@ -55,13 +55,13 @@ def boxes_to_cdr(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequence
 
 @lru_cache
 def _begin(frame: int) -> Struct:
-    """Header, and the number of detections."""
+    """Return the layout of the header and the number of detections."""
     return Struct(f"<iII{frame}s{-frame % 4}xI")
 
 
 @lru_cache(maxsize=1024)
 def _detection(at: int, frame: int, name: int, ident: int) -> Struct:
-    """A detection that begins at `at` beyond a multiple of eight, with strings of these lengths.
+    """Return the layout of a detection that begins at `at` beyond a multiple of eight, with strings of these lengths.
 
     Of the 6 x 6 covariance only the variances of x, y, z and yaw are not zero: places 0, 7, 14 and 35.
     """

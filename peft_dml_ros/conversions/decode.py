@@ -49,12 +49,12 @@ _TO_RGB: Final = {
 
 
 def stamp_ns_from_msg(msg: Any) -> int:
-    """`header.stamp` in nanoseconds."""
+    """Return `header.stamp` in nanoseconds."""
     return int(msg.header.stamp.sec) * NS_PER_S + int(msg.header.stamp.nanosec)
 
 
 def lidar_from_msg(msg: Any) -> LidarSweep:
-    """sensor_msgs/PointCloud2 -> sweep. Needs x, y, z; intensity and ring (or channel) are 0 when absent.
+    """Convert a PointCloud2 to a sweep. Needs x, y, z; intensity and ring (or channel) are 0 when absent.
 
     Points that are not finite are dropped; `points_dropped` counts them.
 
@@ -79,7 +79,7 @@ def lidar_from_msg(msg: Any) -> LidarSweep:
 
 
 def radar_from_msg(msg: Any) -> RadarSweep:
-    """sensor_msgs/PointCloud2 or radar_msgs/RadarScan -> radar sweep; points that are not finite are dropped.
+    """Convert a PointCloud2 or RadarScan to a radar sweep; points that are not finite are dropped.
 
     A cloud needs x, y, vx_comp, vy_comp; other ARS408 fields get neutral values. `points_dropped` counts what is lost.
 
@@ -113,14 +113,14 @@ def _radar_from_scan(msg: Any) -> RadarSweep:
 
 
 def points_dropped(msg: Any, sweep: LidarSweep | RadarSweep) -> int:
-    """How many points of the cloud, or returns of the scan, were not finite and are not in the sweep."""
+    """Return how many points of the cloud, or returns of the scan, were not finite and are not in the sweep."""
     if hasattr(msg, "returns"):
         return len(msg.returns) - len(sweep.points)
     return int(msg.height) * int(msg.width) - len(sweep.points)
 
 
 def image_from_msg(msg: Any) -> CameraImage:
-    """sensor_msgs/CompressedImage or sensor_msgs/Image -> image. Compressed bytes stay compressed.
+    """Convert a CompressedImage or Image to an image. Compressed bytes stay compressed.
 
     Raises:
         DataError: not JPEG or PNG, an unknown encoding, or sizes that contradict each other.
@@ -151,7 +151,7 @@ def image_from_msg(msg: Any) -> CameraImage:
 
 
 def imu_from_msg(msg: Any) -> ImuSample:
-    """sensor_msgs/Imu -> sample, in the axes of the message's frame: turn it to `base_link` where they differ.
+    """Convert a sensor_msgs/Imu to a sample in the axes of the message's frame; the caller turns it to `base_link`.
 
     Raises:
         DataError: acceleration or rate is declared absent, is not finite, or beyond what any vehicle bears.
@@ -168,7 +168,7 @@ def imu_from_msg(msg: Any) -> ImuSample:
 
 
 def gnss_from_msg(msg: Any) -> GnssFix:
-    """sensor_msgs/NavSatFix -> fix; an unknown altitude (NaN) becomes 0, an unknown covariance `UNKNOWN_SIGMA_M`.
+    """Convert a NavSatFix to a fix; an unknown altitude (NaN) becomes 0, an unknown covariance `UNKNOWN_SIGMA_M`.
 
     Raises:
         DataError: it claims a fix without a finite, possible position.
@@ -193,7 +193,7 @@ def gnss_from_msg(msg: Any) -> GnssFix:
 
 
 def odometry_from_msg(msg: Any) -> OdometrySample:
-    """nav_msgs/Odometry -> pose of `child_frame_id` in `header.frame_id`.
+    """Convert a nav_msgs/Odometry to the pose of `child_frame_id` in `header.frame_id`.
 
     Raises:
         DataError: the pose is not finite or not on Earth, or its quaternion is no rotation.
@@ -206,7 +206,7 @@ def odometry_from_msg(msg: Any) -> OdometrySample:
 
 
 def camera_model_from_msg(msg: Any) -> CameraModel:
-    """sensor_msgs/CameraInfo -> projection of the rectified image, with binning and region of interest applied.
+    """Convert a CameraInfo to the projection of the rectified image, with binning and region of interest applied.
 
     K is taken for images without distortion, else the left part of P, which belongs to the rectified image.
 
@@ -228,7 +228,7 @@ def camera_model_from_msg(msg: Any) -> CameraModel:
 
 
 def transforms_from_msg(msg: Any) -> list[tuple[str, str, SE3]]:
-    """tf2_msgs/TFMessage -> (parent frame, child frame, `parent_SE3_child`) of each transform.
+    """Convert a tf2_msgs/TFMessage to (parent frame, child frame, `parent_SE3_child`) of each transform.
 
     Raises:
         DataError: a transform is not finite or its quaternion is no rotation.
@@ -244,7 +244,7 @@ def transforms_from_msg(msg: Any) -> list[tuple[str, str, SE3]]:
 
 
 def se3_from_msg(msg: Any, translation: Any, quaternion: Any) -> SE3:
-    """Rigid transform of a Point or Vector3 and a Quaternion.
+    """Return the rigid transform of a Point or Vector3 and a Quaternion.
 
     Raises:
         DataError: it is not finite or the quaternion has no length.
@@ -261,7 +261,7 @@ def _vector(msg: Any, vector: Any) -> FloatArray:
 
 
 def _without_broken(points: Float32Array) -> Float32Array:
-    """Points with finite coordinates; intensity and ring that are not finite become 0."""
+    """Return points with finite coordinates; intensity and ring that are not finite become 0."""
     with np.errstate(over="ignore", invalid="ignore"):
         keep = np.isfinite(points[:, 0] + points[:, 1] + points[:, 2])
     kept = points.take(np.flatnonzero(keep), axis=0)

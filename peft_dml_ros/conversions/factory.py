@@ -21,20 +21,20 @@ class MessageFactory(Protocol):
         """A message, e.g. of "sensor_msgs/msg/Imu"; every field is given, with plain Python numbers."""
 
     def bytes(self, data: AnyArray | bytes) -> Any:
-        """The container of a uint8[] field, over or copied from this memory."""
+        """Return the container of a uint8[] field, over or copied from this memory."""
 
     def floats(self, values: AnyArray) -> Any:
-        """The container of a float64[] or float64[N] field."""
+        """Return the container of a float64[] or float64[N] field."""
 
 
 def stamp(stamp_ns: int, make: MessageFactory) -> Any:
-    """builtin_interfaces/Time, exact to the nanosecond."""
+    """Return a builtin_interfaces/Time, exact to the nanosecond."""
     seconds, nanoseconds = divmod(int(stamp_ns), NS_PER_S)
     return make("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
 
 
 def header(stamp_ns: int, frame_id: str, make: MessageFactory) -> Any:
-    """std_msgs/Header."""
+    """Return a std_msgs/Header."""
     return make("std_msgs/msg/Header", stamp=stamp(stamp_ns, make), frame_id=frame_id)
 
 
@@ -52,7 +52,7 @@ def upright_pose(center_m: FloatArray, yaw_rad: float, make: MessageFactory) -> 
 
 
 def image_to_msg(image: CameraImage, frame_id: str, make: MessageFactory) -> Any:
-    """sensor_msgs/CompressedImage of compressed bytes, sensor_msgs/Image (rgb8) of pixels.
+    """Return a CompressedImage of compressed bytes, an Image (rgb8) of pixels.
 
     Raises:
         DataError: the image has neither.

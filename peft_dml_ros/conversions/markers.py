@@ -27,7 +27,7 @@ _ARROW_SIZE_M: Final = (0.15, 0.4, 0.5)
 def markers_to_msg(
     boxes: Boxes3D, stamp_ns: int, frame_id: str, make: MessageFactory, classes: Sequence[str] = CLASSES
 ) -> Any:
-    """visualization_msgs/MarkerArray: all markers before are deleted, then a cube per box and an arrow where it moves.
+    """Return a MarkerArray: all markers before are deleted, then a cube per box and an arrow where it moves.
 
     An arrow leads from the centre to where the box will be in a second.
 
@@ -60,7 +60,7 @@ def markers_to_msg(
 
 
 def _marker(head: Any, identity: tuple[str, int], make: MessageFactory, **fields: Any) -> Any:
-    """A marker from its header, (namespace, id) and what is not as in every other."""
+    """Return a marker from its header, (namespace, id) and the fields that differ from the usual ones."""
     usual = {
         "type": _CUBE,
         "action": _ADD,

@@ -23,7 +23,7 @@ _LARGEST_STEP: Final = 1 << 20
 
 
 def cloud_view(msg: Any, wanted: Sequence[str]) -> AnyArray:
-    """View (height, width) of the points in a PointCloud2; nothing is copied.
+    """Return the view (height, width) of the points in a PointCloud2; nothing is copied.
 
     Args:
         msg: sensor_msgs/PointCloud2 of rclpy or rosbags.
@@ -55,7 +55,7 @@ def cloud_view(msg: Any, wanted: Sequence[str]) -> AnyArray:
 
 
 def column(view: AnyArray, name: str) -> AnyArray:
-    """(N,) values of one field in row order."""
+    """Return (N,) values of one field in row order."""
     values: AnyArray = view[name].reshape(-1)
     return values
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Topic names of other makers: nuscenes2bag's, Autoware's, and a guess by type and frame for all others.
 
-The names of this package are in `datasets.topics`; a bag is looked at with these here when it holds none of those.
+The names of this package are in `conversions.topics`; a bag is looked at with these here when it holds none of those.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.core.spec import CameraSpec
 
-OURS: Final = "ours"
+DEFAULT: Final = "default"
 GUESSED: Final = "guessed"
 
 _CAMERAS: Final = CameraSpec().cameras
@@ -55,7 +55,7 @@ class BagTopics:
     """Which topics of a bag are which sensors.
 
     Attributes:
-        preset: Name of the preset that fits, `OURS` or `GUESSED`.
+        preset: Name of the preset that fits, `DEFAULT` or `GUESSED`.
         sensors: Topic -> sensor.
         infos: Topic of a camera's calibration -> camera.
     """
@@ -66,7 +66,7 @@ class BagTopics:
 
 
 def _nuscenes2bag() -> Preset:
-    """Lower-case channel names; it writes no IMU, GNSS and CameraInfo itself, the names are those of its offspring."""
+    """Return its lower-case channel names; those of IMU, GNSS and CameraInfo are from its forks."""
     points: dict[str, tuple[str, ...]] = {name: (f"/{name.lower()}",) for name in ("LIDAR_TOP", *_RADARS)}
     images = {name: (f"/{name.lower()}/compressed", f"/{name.lower()}/raw") for name in _CAMERAS}
     return Preset(
@@ -78,7 +78,7 @@ def _nuscenes2bag() -> Preset:
 
 
 def _autoware() -> Preset:
-    """The sample sensor kit's names; Autoware's radars send tracks, clouds of detections are named beside them."""
+    """Return the sample sensor kit's names; Autoware's radars send tracks, clouds have other names."""
     lidar = ("top/pointcloud_raw_ex", "top/pointcloud_raw", "top/pointcloud", "concatenated/pointcloud")
     sensors: dict[str, tuple[str, ...]] = {"LIDAR_TOP": tuple(f"/sensing/lidar/{name}" for name in lidar)}
     places = ("front_center", "front_left", "front_right", "rear_left", "rear_right")
@@ -97,21 +97,22 @@ def _autoware() -> Preset:
 
 
 PRESETS: Final[dict[str, Preset]] = {preset.name: preset for preset in (_nuscenes2bag(), _autoware())}
-"""Presets by name, beside `OURS`."""
+"""Presets by name, next to `DEFAULT`."""
 
 
 def renamer(preset: str) -> Callable[[str], str]:
-    """Function from a relative topic of `datasets.topics` to the absolute topic of a preset.
+    """Return the function from a relative topic of `conversions.topics` to the absolute topic of a preset.
 
     Topics that the preset does not know, the truth for example, keep their names.
 
     Raises:
         ConfigError: no such preset.
     """
-    if preset == OURS:
+    if preset == DEFAULT:
         return topics.bag_topic
     if preset not in PRESETS:
-        msg = f"no topic preset '{preset}'; {nearest(preset, [OURS, *PRESETS])}"
+        now = f"it is called '{DEFAULT}' now" if preset == "ours" else nearest(preset, [DEFAULT, *PRESETS])
+        msg = f"no topic preset '{preset}'; {now}"
         raise ConfigError(msg)
     table = PRESETS[preset]
     names = {topics.topic_of(sensor): candidates[0] for sensor, candidates in table.sensors.items()}
@@ -123,7 +124,7 @@ def renamer(preset: str) -> Callable[[str], str]:
 def recognise(
     connections: Mapping[str, str], frame_of: Callable[[str], str], preset: str | None = None
 ) -> BagTopics | None:
-    """Which topics are which sensors, by the preset that explains most of them, else by type and frame.
+    """Return which topics are which sensors, by the preset that explains most of them, else by type and frame.
 
     Args:
         connections: Topic -> message type.
@@ -159,7 +160,7 @@ def _by_name(connections: Mapping[str, str], preset: Preset) -> BagTopics:
 
 
 def _guessed(connections: Mapping[str, str], frame_of: Callable[[str], str]) -> BagTopics:
-    """By frames that are channel names, else by words in topic and frame; the only one of its kind is taken as such."""
+    """Guess by frames that are channel names, else by words in topic and frame; the only one of a kind is taken."""
     known = {topics.POINT_CLOUD, topics.RADAR_SCAN, topics.COMPRESSED_IMAGE, topics.IMAGE}
     out, taken = BagTopics(GUESSED), set()
     for topic in sorted(connections, key=lambda name: (connections[name] == topics.IMAGE, name)):
@@ -181,7 +182,7 @@ def _guessed(connections: Mapping[str, str], frame_of: Callable[[str], str]) -> 
 
 
 def _sensor_by_words(msgtype: str, topic: str, frame: str) -> str:
-    """Sensor that topic and frame speak of; empty when they do not tell."""
+    """Return the sensor that topic and frame speak of; empty when they do not tell."""
     channel = topics.sensor_of_frame(frame)
     cloud, scan = msgtype == topics.POINT_CLOUD, msgtype == topics.RADAR_SCAN
     if channel in (_RADARS if scan else ("LIDAR_TOP", *_RADARS) if cloud else _CAMERAS):
@@ -203,7 +204,7 @@ def _types(sensor: str) -> tuple[str, ...]:
 
 
 def detects(table: BagTopics) -> bool:
-    """A LiDAR, a radar or a camera is among the sensors."""
+    """Return whether a LiDAR, a radar or a camera is among the sensors."""
     try:
         modalities = {modality_of_channel(sensor) for sensor in table.sensors.values()}
     except ConfigError:

@@ -35,7 +35,7 @@ _TYPES: Final = {"lidar": POINT_CLOUD, "radar": POINT_CLOUD, "camera": COMPRESSE
 
 
 def topic_of(sensor: str) -> str:
-    """Relative topic of a sensor's measurements, e.g. LIDAR_TOP -> lidar_top/points.
+    """Return the relative topic of a sensor's measurements, e.g. LIDAR_TOP -> lidar_top/points.
 
     Raises:
         ConfigError: the name has no known prefix.
@@ -47,17 +47,17 @@ def topic_of(sensor: str) -> str:
 
 
 def raw_image_topic_of(sensor: str) -> str:
-    """Relative topic of a camera's uncompressed images."""
+    """Return the relative topic of a camera's uncompressed images."""
     return f"{sensor.lower()}/image"
 
 
 def camera_info_topic_of(sensor: str) -> str:
-    """Relative topic of a camera's calibration."""
+    """Return the relative topic of a camera's calibration."""
     return f"{sensor.lower()}/camera_info"
 
 
 def type_of(sensor: str) -> str:
-    """Message type of a sensor's measurements.
+    """Return the message type of a sensor's measurements.
 
     Raises:
         ConfigError: the name has no known prefix.
@@ -67,22 +67,22 @@ def type_of(sensor: str) -> str:
 
 
 def other_type_of(sensor: str) -> str:
-    """Message type that a sensor's topic may carry instead; empty when there is none."""
+    """Return the message type that a sensor's topic may carry instead; empty when there is none."""
     return RADAR_SCAN if modality_of_channel(sensor) == "radar" else ""
 
 
 def frame_of(sensor: str) -> str:
-    """`header.frame_id` of a sensor's measurements; a camera's is its optical frame."""
+    """Return `header.frame_id` of a sensor's measurements; a camera's is its optical frame."""
     return ODOM_FRAME if sensor == "ODOM" else sensor.lower()
 
 
 def sensor_of_frame(frame_id: str) -> str:
-    """Sensor name of a frame, the inverse of `frame_of`."""
+    """Return the sensor name of a frame, the inverse of `frame_of`."""
     return frame_id.removeprefix("/").upper()
 
 
 def sensor_of(topic: str) -> str:
-    """Sensor name of a topic, relative or absolute, of measurements or of a camera's calibration.
+    """Return the sensor name of a topic, relative or absolute, of measurements or of a camera's calibration.
 
     Raises:
         ConfigError: no sensor publishes on it.
@@ -107,11 +107,11 @@ def sensor_of(topic: str) -> str:
 
 
 def bag_topic(topic: str) -> str:
-    """Absolute name under which a relative topic is recorded."""
+    """Return the absolute name under which a relative topic is recorded."""
     return topic if topic.startswith("/") else f"/{topic}"
 
 
 def rig_order(sensor: str) -> tuple[int, str]:
-    """Sort key of sensors in a rig: cameras in the order of the network's slots, then all others by name."""
+    """Return the sort key of sensors in a rig: cameras in the order of the network's slots, then all others by name."""
     cameras = CameraSpec().cameras
     return (cameras.index(sensor), "") if sensor in cameras else (len(cameras), sensor)

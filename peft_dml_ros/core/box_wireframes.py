@@ -23,7 +23,7 @@ NEAR_M: Final = 0.3
 
 
 def pixels_from_boxes(sensor: Sensor, then_SE3_frame: SE3, width_px: int) -> FloatArray | None:
-    """(3, 4) matrix from `base_link` at the boxes' time to homogeneous pixels of an image taken at another time.
+    """Return the (3, 4) matrix from `base_link` at the boxes' time to homogeneous pixels of an image of another time.
 
     Args:
         sensor: The camera.
@@ -69,7 +69,7 @@ def draw_wires(
 
 
 def _segments_px(ends: FloatArray) -> tuple[Int32Array, BoolArray]:
-    """Ends (M, 2, 2) in pixels of segments (M, 2, 3) in homogeneous ones, and which lie in front of the camera in part.
+    """Return the pixel ends (M, 2, 2) of homogeneous segments (M, 2, 3), and which lie at least partly in front.
 
     What lies behind is cut off.
     """

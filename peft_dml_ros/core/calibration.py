@@ -36,7 +36,7 @@ class _Camera(Frozen):
     cy: float
 
     def model(self) -> CameraModel:
-        """As the detector takes it."""
+        """Return the pinhole model."""
         matrix = np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
         return CameraModel(matrix, self.width, self.height)
 
@@ -55,7 +55,7 @@ class _Mounting(Frozen):
         return self
 
     def transform(self) -> SE3:
-        """`base_SE3_sensor`."""
+        """Return `base_SE3_sensor`."""
         if self.quaternion_xyzw is not None:
             x, y, z, w = self.quaternion_xyzw
             return SE3.from_quaternion_wxyz((w, x, y, z), self.xyz)
@@ -67,7 +67,7 @@ class _File(Frozen):
 
 
 def load_calibration(path: Path) -> Rig:
-    """The sensors that a file describes.
+    """Return the sensors that a file describes.
 
     Raises:
         ConfigError: the file cannot be read, or what is in it is no calibration: all mistakes at once.
@@ -94,7 +94,7 @@ def _sensor(name: str, mounting: _Mounting) -> Sensor:
 
 
 def _rotation(roll: float, pitch: float, yaw: float) -> FloatArray:
-    """Roll about x, then pitch about y, then yaw about z, all of them fixed axes."""
+    """Return the rotation of roll about x, then pitch about y, then yaw about z, all fixed axes."""
     (cr, cp, cy), (sr, sp, sy) = np.cos([roll, pitch, yaw]), np.sin([roll, pitch, yaw])
     return np.array(
         [

@@ -16,7 +16,7 @@ MAX_PIXELS = 64_000_000
 
 
 def network_intrinsics(camera: CameraModel, spec: CameraSpec) -> FloatArray:
-    """(3, 3) intrinsics after the image is scaled to the network's width and cropped from the top.
+    """Return (3, 3) intrinsics after the image is scaled to the network's width and cropped from the top.
 
     Pixel centres sit at integer coordinates, hence the half-pixel terms.
     """
@@ -30,7 +30,7 @@ def network_intrinsics(camera: CameraModel, spec: CameraSpec) -> FloatArray:
 
 
 def load_image(image: CameraImage, spec: CameraSpec) -> UInt8Array:
-    """Decode, scale to width, crop from the top (or pad below) to the network's size.
+    """Decode an image, scale it to width, crop it from the top (or pad below) to the network's size.
 
     JPEGs much larger than needed are decoded at half, a quarter or an eighth of their size.
 
@@ -59,7 +59,7 @@ def load_image(image: CameraImage, spec: CameraSpec) -> UInt8Array:
 
 
 def decode(data: bytes, width_px: int) -> UInt8Array:
-    """(H, W, 3) uint8 RGB of a JPEG or PNG, at 1/8, 1/4 or 1/2 of its size where that is still `width_px` wide.
+    """Return (H, W, 3) uint8 RGB of a JPEG or PNG, at 1/8, 1/4 or 1/2 of its size where that is still `width_px` wide.
 
     Raises:
         DataError: the bytes are no image, damaged, or of one larger than `MAX_PIXELS`.
@@ -86,7 +86,7 @@ def decode(data: bytes, width_px: int) -> UInt8Array:
 
 
 def jpeg_size(data: bytes) -> tuple[int, int]:
-    """Width and height of a JPEG from its start-of-frame segment, of a PNG from its header, without decoding.
+    """Return width and height of a JPEG (from its start-of-frame segment) or a PNG without decoding it.
 
     Raises:
         DataError: neither format, or cut before the size, or a JPEG without its end marker.
@@ -111,7 +111,7 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def image_size(image: CameraImage) -> tuple[int, int]:
-    """Width and height of an image, without decoding it.
+    """Return the width and height of an image, without decoding it.
 
     Raises:
         DataError: compressed bytes that are neither JPEG nor PNG, or cut short.
@@ -122,7 +122,7 @@ def image_size(image: CameraImage) -> tuple[int, int]:
 
 
 def voxel_centres(grid: GridSpec, heights_m: tuple[float, ...]) -> FloatArray:
-    """(Z·size·size, 3) voxel centres in base_link, layer by layer, each in the grid's flat order."""
+    """Return (Z·size·size, 3) voxel centres in base_link, layer by layer, each in the grid's flat order."""
     ticks = (np.arange(grid.size) + 0.5) * grid.cell_m - grid.half_range_m
     y, x = np.meshgrid(ticks, ticks, indexing="ij")
     layers = [np.stack([x, y, np.full_like(x, z)], axis=-1).reshape(-1, 3) for z in heights_m]
@@ -130,7 +130,7 @@ def voxel_centres(grid: GridSpec, heights_m: tuple[float, ...]) -> FloatArray:
 
 
 def voxel_lookup(spec: ModelSpec, rig: Rig) -> tuple[Int32Array, Int32Array]:
-    """Where each voxel is seen.
+    """Return which image pixel and depth bin see each voxel.
 
     Args:
         spec: Grid, feature stride, depth bins.

@@ -29,7 +29,7 @@ _SPREAD: Final = 1e-3
 
 
 def points_from_returns(returns: FloatArray) -> AnyArray:
-    """Points of a radar cycle, velocities compensated.
+    """Return points of a radar cycle, velocities compensated.
 
     Without enough standing returns all are taken to stand: `vx_comp` and `vy_comp` are then 0.
 
@@ -56,7 +56,7 @@ def points_from_returns(returns: FloatArray) -> AnyArray:
 
 
 def radar_velocity(directions: FloatArray, doppler_mps: FloatArray) -> FloatArray | None:
-    """(2,) velocity of the radar over ground, in its own frame.
+    """Return the (2,) velocity of the radar over ground, in its own frame.
 
     Args:
         directions: (N, 2) of the returns, seen from the radar.

@@ -128,7 +128,7 @@ class OdometrySample:
 
 
 def trusted_radar_points(points: AnyArray) -> BoolArray:
-    """Radar points that the nuscenes-devkit keeps by default: valid, of known dynamics, unambiguous in Doppler.
+    """Return radar points that the nuscenes-devkit keeps by default: valid, of known dynamics, unambiguous in Doppler.
 
     Args:
         points: (N,) structured `RADAR_DTYPE`.

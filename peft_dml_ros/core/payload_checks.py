@@ -21,7 +21,7 @@ NEAR_M: Final = 1.0
 
 
 def fingerprint(measurement: Measurement) -> int | None:
-    """Checksum of a payload that differs between any two honest measurements; `None` where equality proves nothing."""
+    """Return a checksum that differs between any two honest payloads; `None` where equality proves nothing."""
     if isinstance(measurement, LidarSweep | RadarSweep):
         return zlib.crc32(np.ascontiguousarray(measurement.points).data.cast("B")) if len(measurement.points) else None
     if isinstance(measurement, CameraImage):
@@ -32,7 +32,7 @@ def fingerprint(measurement: Measurement) -> int | None:
 
 
 def poor_points(measurement: Measurement, invalid_share: float, limits: HealthParams) -> str | None:
-    """Why the points of a sweep say little; `None` when they do not, or it is no sweep.
+    """Return why the points of a sweep say little; `None` when they do not, or it is no sweep.
 
     Args:
         measurement: Any measurement.
@@ -50,7 +50,7 @@ def poor_points(measurement: Measurement, invalid_share: float, limits: HealthPa
 
 
 def poor_picture(image: CameraImage, limits: HealthParams) -> str | None:
-    """Why a picture says nothing: it is damaged, dark, or the same everywhere. `None` when it is none of these."""
+    """Return why a picture says nothing (damaged, dark, the same everywhere); `None` when it is none of these."""
     try:
         grey = _thumbnail(image)
     except DataError:
@@ -63,7 +63,7 @@ def poor_picture(image: CameraImage, limits: HealthParams) -> str | None:
 
 
 def _thumbnail(image: CameraImage) -> UInt8Array | None:
-    """The picture in grey at an eighth of its size; None for what is no picture.
+    """Return the picture in grey at an eighth of its size; None for what is no picture.
 
     Raises:
         DataError: it is damaged inside, or cannot be decoded at all.

@@ -72,12 +72,12 @@ class Rig:
             raise ConfigError(msg) from None
 
     def of(self, modality: Modality) -> tuple[Sensor, ...]:
-        """Sensors of one modality."""
+        """Return sensors of one modality."""
         return tuple(sensor for sensor in self.sensors.values() if sensor.modality == modality)
 
 
 def modality_of_channel(name: str) -> Modality | None:
-    """Modality by a nuScenes-style channel name; `None` for odometry.
+    """Return the modality by a nuScenes-style channel name; `None` for odometry.
 
     Raises:
         ConfigError: the name starts with no known prefix.

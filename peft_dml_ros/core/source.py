@@ -25,4 +25,4 @@ class Source(Protocol):
         """Stamp in ns -> boxes in `base_link` at that stamp that some LiDAR or radar point hit; may be empty."""
 
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
-        """(sensor name, measurement) in stamp order, made as they are asked for; can be started again."""
+        """Yield (sensor name, measurement) in stamp order, made as they are asked for; can be started again."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages of rclpy for the encoders of `datasets.conversions`."""
+"""Messages of rclpy for the encoders of `datasets.encode`."""
 
 from __future__ import annotations
 

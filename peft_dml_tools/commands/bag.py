@@ -26,7 +26,7 @@ def export_(
     version: Annotated[Optional[str], typer.Option(help="Version folder, where there are several")] = None,
     sqlite3: Annotated[bool, typer.Option("--sqlite3", help="SQLite storage in a folder, instead of MCAP")] = False,
     zstd: Annotated[bool, typer.Option("--zstd", help="Compress")] = False,
-    topics: Annotated[str, typer.Option(help="Topic names: ours, nuscenes2bag or autoware")] = "ours",
+    topics: Annotated[str, typer.Option(help="Topic names: default, nuscenes2bag or autoware")] = "default",
     display: Annotated[bool, typer.Option(help="Add /tf and the truth as markers, for viewers")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bag, once the new one is whole")] = False,
     derive_gnss: Annotated[bool, typer.Option("--derive-gnss", help="Make satellite fixes of the map poses")] = False,
@@ -68,7 +68,9 @@ def import_(
     out: Annotated[Path, typer.Option(help="nuScenes folder; scenes that were imported into it before stay")],
     scene: Annotated[Optional[str], typer.Option(help="scene-NNNN; by default the bag's name, or one free")] = None,
     version: Annotated[str, typer.Option(help="Version folder")] = "v1.0-bag",
-    topics: Annotated[Optional[str], typer.Option(help="ours, nuscenes2bag or autoware; found out by default")] = None,
+    topics: Annotated[
+        Optional[str], typer.Option(help="default, nuscenes2bag or autoware; found out by default")
+    ] = None,
     location: Annotated[str, typer.Option(help="Name of the map, for the log table")] = "unknown",
     allow_damaged: Annotated[bool, typer.Option("--allow-damaged", help="Take what a damaged bag still holds")] = False,
     assume_still: Annotated[bool, typer.Option("--assume-still", help="Without odometry: the vehicle stood")] = False,
@@ -142,7 +144,7 @@ class _Watched:
         return self._source.truth
 
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
-        """The scene's; progress is measured by stamps."""
+        """Yield the scene's measurements; progress is measured by stamps."""
         stamps = [self._source.reader.stamp_ns(token) for token in self._source.tokens]
         begin, length = stamps[0], max(stamps[-1] - stamps[0], 1)
         for count, (name, measurement) in enumerate(self._source.measurements()):

@@ -83,13 +83,13 @@ def _table(report: Report, examples: int, *, rules: bool) -> Table:
     from peft_dml_tools.datasets.checks import Severity
 
     colours = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
-    table = Table("rule", "severity", "n", "must hold", "found", "mend", show_lines=True)
+    table = Table("rule", "severity", "n", "must hold", "found", "fix", show_lines=True)
     for outcome in report.outcomes if rules else report.broken:
         rule = outcome.rule
         lines = [f"{found.where} {found.what}" for found in outcome.examples[:examples]]
         if outcome.count > len(lines):
             lines.append(f"and {outcome.count - len(lines)} more")
         verdict = Text(rule.severity.value, colours[rule.severity]) if outcome.count else Text("ok", "green")
-        mend = rule.mend if outcome.count else ""
-        table.add_row(rule.id, verdict, str(outcome.count), rule.title, Text("\n".join(lines)), mend)
+        fix = rule.fix if outcome.count else ""
+        table.add_row(rule.id, verdict, str(outcome.count), rule.title, Text("\n".join(lines)), fix)
     return table

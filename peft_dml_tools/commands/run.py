@@ -87,7 +87,7 @@ def _show_wiring(console: Any, source: RunSource, chosen: tuple[str, ...]) -> No
 def _detect(
     console: Any, source: RunSource, offline: Offline, kept: Kept, seconds: float, out: Path
 ) -> tuple[list[Frame], float, DataError | None]:
-    """Frames, the seconds they took, and what ended them early.
+    """Return the frames, the seconds they took, and what ended them early.
 
     Written line by line, so that an interrupt loses nothing; a source that breaks in the middle counts up to there.
     """

@@ -2,7 +2,7 @@
 """A ROS 2 bag as a nuScenes scene: keyframes at 2 Hz, poses from the odometry, annotations where the bag has truth.
 
 Arrays and compressed images are kept bit for bit; stamps lose what is below a microsecond, which nuScenes cannot hold.
-Categories, visibility and point counts are derived anew from the ten classes and the points.
+Categories, visibility and point counts are derived from the ten classes and the points.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def import_bag(
 
 
 def _free_name(root: Path, version: str, wanted: str | None, bag: str) -> str:
-    """The scene's name, once it is sure that the version folder is one of imported bags."""
+    """Return the scene's name after checking that the version folder is one of imported bags."""
     folder = root / version
     imported = {path.stem for path in (folder / "scenes").glob("*.json")}
     # A scene that is not in the table was left unfinished, and is done again.

@@ -107,7 +107,7 @@ class BagRecording:
         self.left_out += Counter()  # drops zeros
 
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
-        """(sensor name, measurement) in stamp order; raw images are compressed."""
+        """Yield (sensor name, measurement) in stamp order; raw images are compressed."""
         done: set[tuple[str, int]] = set()
         wanted = {(name, stamp) for name, stamps in self.stamps.items() for stamp in stamps}
         for name, measurement in self._readable():
@@ -117,7 +117,7 @@ class BagRecording:
                 yield name, compressed(measurement)
 
     def global_SE3_base(self, stamp_ns: int) -> SE3:
-        """Pose of the vehicle: the odometry's at its stamps, interpolated between and a little beyond them."""
+        """Return the vehicle's pose: the odometry's at its stamps, interpolated between and a little beyond them."""
         if not self._poses:
             return SE3.identity()
         stamp_ns = min(
@@ -133,14 +133,14 @@ class BagRecording:
         return interpolate(self._poses[low], self._poses[low + 1], (stamp_ns - begin) / (end - begin))
 
     def truth_at(self, stamp_ns: int) -> Boxes3D:
-        """Boxes of the bag at that very stamp; those without ids are objects of their own."""
+        """Return boxes of the bag at that very stamp; those without ids are objects of their own."""
         boxes = self._truth.get(stamp_ns, Boxes3D.empty())
         if boxes.ids:
             return boxes
         return replace(boxes, ids=tuple(f"{stamp_ns}-{i}-{CLASSES[label]}" for i, label in enumerate(boxes.labels)))
 
     def category_of(self, object_id: str) -> str:
-        """Category of an object by its class."""
+        """Return the category of an object by its class."""
         label = self._class_of.get(object_id)
         return CATEGORY_OF_CLASS[object_id.rpartition("-")[2] if label is None else CLASSES[label]]
 
@@ -166,7 +166,7 @@ class BagRecording:
             self.damage = str(error)
 
     def _reference(self) -> list[int]:
-        """Stamps of the sensor that sets the keyframes: the LiDAR, else the first that sees anything."""
+        """Return stamps of the sensor that sets the keyframes: the LiDAR, else the first that sees anything."""
         for name in ("LIDAR_TOP", *sorted(self.rig.sensors, key=lambda n: (n[:5] != "LIDAR", n))):
             if name in self.rig.sensors and name in channels(self.rig) and self.stamps.get(name):
                 return self.stamps[name]
@@ -175,7 +175,7 @@ class BagRecording:
 
 
 def choose_keyframes(reference_ns: list[int], truth_ns: list[int]) -> tuple[int, ...]:
-    """Two keyframes a second at stamps of the reference sensor, at those with truth where there are any.
+    """Choose two keyframes a second at stamps of the reference sensor, at those with truth where there are any.
 
     Truth that is itself given about twice a second, as in nuScenes, sets all of them.
 
@@ -194,7 +194,7 @@ def choose_keyframes(reference_ns: list[int], truth_ns: list[int]) -> tuple[int,
 
 
 def compressed(measurement: Measurement) -> Measurement:
-    """The same, with raw pixels as JPEG."""
+    """Return the measurement with raw pixels as JPEG."""
     if not isinstance(measurement, CameraImage) or measurement.pixels is None:
         return measurement
     import cv2  # noqa: PLC0415 - only raw images need it

@@ -76,7 +76,7 @@ class BagStorage:
             self.count, self.begin_ns, self.end_ns = reader.message_count, reader.start_time, reader.end_time
 
     def messages(self, topics: set[str]) -> Iterator[Stamped]:
-        """Messages of these topics in the order of their header stamps.
+        """Yield messages of these topics in the order of their header stamps.
 
         Raises:
             DataError: after the last message that could be read, when the file is damaged.
@@ -95,21 +95,21 @@ class BagStorage:
         self.check()
 
     def check(self) -> None:
-        """Tell of damage met so far.
+        """Raise when damage was met so far.
 
         Raises:
-            DataError: there is some; names the file and the mend.
+            DataError: there is some; names the file and the fix.
         """
         if self.complaint:
             raise DataError(self.complaint)
 
     @property
     def complaint(self) -> str:
-        """What is wrong with the bag so far, and the mend; empty when nothing is."""
+        """What is wrong with the bag so far, and the fix; empty when nothing is."""
         return "" if self.damage is None else self._complaint(self.damage)
 
     def recorded(self, topics: set[str]) -> Iterator[tuple[int, Stamped]]:
-        """Messages of these topics in the order of recording, with the time of recording; stops at damage.
+        """Yield messages of these topics in the order of recording, with the time of recording; stops at damage.
 
         For topics whose messages start with a header.
         """
@@ -122,7 +122,7 @@ class BagStorage:
             yield logged_ns, Stamped(stamp_ns, order, topic, msgtype, cdr)
 
     def logged(self, topics: set[str], from_ns: int = 0) -> Iterator[Logged]:
-        """Messages of these topics, of whatever type, recorded at or after a time; stops at damage."""
+        """Yield messages of these topics, of whatever type, recorded at or after a time; stops at damage."""
         with self._reader() as reader:
             wanted = [c for c in reader.connections if c.topic in topics]
             if not wanted:
@@ -142,13 +142,13 @@ class BagStorage:
 
     @contextmanager
     def _reader(self) -> Iterator[Reader]:
-        """The bag, or a mended copy of its readable part."""
+        """Yield the bag, or a repaired copy of its readable part."""
         reader = Reader(self._file)
         try:
             reader.open()
         except Exception as error:  # noqa: BLE001  rosbags lets parsing errors of any type out
             self.damage = self.damage or str(error)
-            with self._mended() as copy:
+            with self._repaired() as copy:
                 yield copy
             return
         try:
@@ -157,12 +157,12 @@ class BagStorage:
             reader.close()
 
     @contextmanager
-    def _mended(self) -> Iterator[Reader]:
+    def _repaired(self) -> Iterator[Reader]:
         files = sorted(self._file.glob("*.mcap")) if self._file.is_dir() else [self._file]
         if len(files) != 1 or files[0].suffix != ".mcap":
             raise DataError(self._complaint(self.damage or "it cannot be read"))
         if self._copy is None:
-            self._copy = self._mend(files[0])
+            self._copy = self._repair(files[0])
         try:
             reader = Reader(self._copy)
             reader.open()
@@ -173,15 +173,15 @@ class BagStorage:
         finally:
             reader.close()
 
-    def _mend(self, file: Path) -> Path:
+    def _repair(self, file: Path) -> Path:
         """Copy what is whole of a file; the copy lasts as long as this object."""
         folder = tempfile.mkdtemp(prefix="peft_dml_bag_")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        copy = Path(folder, "mended.mcap")
+        copy = Path(folder, "repaired.mcap")
         try:
             whole = _copy_whole_records(file, copy)
         except OSError as error:
-            reason = f"{self.damage} (no mended copy in {folder}: {error.strerror}; set TMPDIR)"
+            reason = f"{self.damage} (no repaired copy in {folder}: {error.strerror}; set TMPDIR)"
             raise DataError(self._complaint(reason)) from error
         if self.damage is not None and "byte" not in self.damage:
             self.damage += f" (whole records end at byte {whole} of {file.stat().st_size})"
@@ -190,14 +190,14 @@ class BagStorage:
     def _complaint(self, reason: str) -> str:
         return (
             f"bag {self.path} is damaged or cut off: {reason}; what stands before was read. "
-            "Mend it with `mcap recover FILE` (.mcap) or `ros2 bag reindex FOLDER`, or record it again"
+            "fix: `mcap recover FILE` (.mcap) or `ros2 bag reindex FOLDER`, or record it again"
         )
 
 
 def _in_log_order(
     reader: Reader, wanted: list[Connection], from_ns: int
 ) -> Iterator[tuple[Connection, int, "bytes | memoryview"]]:
-    """Messages by the time of recording, also of a file without index, which rosbags reads only if it is in order."""
+    """Yield messages by time of recording, also of a file without index (rosbags reads it only if it is in order)."""
     storage, start_ns = reader.storage, from_ns or None
     if not isinstance(storage, McapReader) or storage.chunks:
         yield from reader.messages(wanted, start=start_ns)
@@ -236,7 +236,7 @@ def _drained(waiting: list[tuple[Stamped, int]]) -> Iterator[Stamped]:
 
 
 def _bag_file(path: Path) -> Path:
-    """The folder with its metadata, or the single file to read.
+    """Return the folder with its metadata, or the single file to read.
 
     Raises:
         DataError: there is no bag at that place.

@@ -33,7 +33,7 @@ _RADAR_MSGS: Final = {
 
 @cache
 def typestore() -> Typestore:
-    """All message types that bags of this package hold; shared, do not register more."""
+    """Return all message types that bags of this package hold; shared, do not register more."""
     store = get_typestore(Stores.ROS2_JAZZY)
     for package, definitions in (("vision_msgs", _VISION_MSGS), ("radar_msgs", _RADAR_MSGS)):
         for name, text in definitions.items():
@@ -44,7 +44,7 @@ def typestore() -> Typestore:
 
 
 class RosbagsFactory:
-    """Builds rosbags messages for the encoders of `datasets.conversions`."""
+    """Builds rosbags messages for the encoders of `datasets.encode`."""
 
     def __init__(self) -> None:
         self._types = typestore().types
@@ -66,11 +66,11 @@ class RosbagsFactory:
         return kind(**fields)
 
     def bytes(self, data: "AnyArray | bytes") -> AnyArray:
-        """A uint8 view of the memory; nothing is copied."""
+        """Return a uint8 view of the memory; nothing is copied."""
         if isinstance(data, bytes):
             return np.frombuffer(data, dtype=np.uint8)
         return np.ascontiguousarray(data).reshape(-1).view(np.uint8)
 
     def floats(self, values: AnyArray) -> AnyArray:
-        """A float64 array."""
+        """Return a float64 array."""
         return np.ascontiguousarray(values, dtype=np.float64)

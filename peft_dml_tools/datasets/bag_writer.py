@@ -43,7 +43,7 @@ _FOREVER: Final = QosTime(9223372036, 854775807)
 
 
 def qos(*, latched: bool = False) -> Qos:
-    """A reliable profile as rosbag2 records it; latched = kept for late subscribers."""
+    """Return a reliable profile as rosbag2 records it; latched = kept for late subscribers."""
     return Qos(
         QosHistory.KEEP_LAST,
         1 if latched else 10,
@@ -176,7 +176,7 @@ class BagFile:
 
 
 def _is_part(folder: Path) -> bool:
-    """A folder that holds nothing but pieces of a bag."""
+    """Return whether a folder holds nothing but pieces of a bag."""
     files = [path for path in folder.rglob("*") if not path.is_dir()] if folder.is_dir() else [folder]
     return all(path.name.startswith(("metadata.yaml", f"{path.parent.name}.")) for path in files)
 
@@ -187,7 +187,7 @@ def write_bag(
     *,
     compress: bool = False,
     sqlite3: bool = False,
-    preset: str = presets.OURS,
+    preset: str = presets.DEFAULT,
     display: bool = False,
     overwrite: bool = False,
     frames: Mapping[str, str] | None = None,
@@ -201,7 +201,7 @@ def write_bag(
         path: NAME.mcap or NAME.db3 for one file, any other name for a rosbag2 folder.
         compress: Compress with zstd.
         sqlite3: SQLite storage in a folder, instead of MCAP.
-        preset: Topic names: "ours", or one of `presets.PRESETS`.
+        preset: Topic names: "default", or one of `presets.PRESETS`.
         display: Add what viewers want: /tf of the odometry, and the truth as markers.
         overwrite: Replace a bag of that name, once the new one is whole.
         frames: Sensor -> `header.frame_id` where it is not that of `topics.frame_of`.
@@ -231,7 +231,7 @@ def write_bag(
 def _write_measurements(
     bag: BagFile, source: Source, named: Callable[[str], str], frames: Mapping[str, str], *, display: bool
 ) -> bool:
-    """The mounting of the sensors, then what they measured; False when that is nothing."""
+    """Write the mounting of the sensors, then what they measured; return False when that is nothing."""
     make, rig, started = RosbagsFactory(), source.rig, False
     before: OdometrySample | None = None
     for sensor, measurement in source.measurements():
@@ -258,7 +258,7 @@ def messages_of(
     before: OdometrySample | None = None,
     turn_s: float | None = encode.TURN_S,
 ) -> Iterator[tuple[str, Any]]:
-    """(relative topic, message) of a measurement; a camera's calibration comes before its image.
+    """Yield (relative topic, message) of a measurement; a camera's calibration comes before its image.
 
     Args:
         sensor: Sensor name.

@@ -56,7 +56,7 @@ _TREE_MESSAGES: Final = 500
 
 
 class BagSource:
-    """A bag that holds the topics of `datasets.topics` or of one of `datasets.presets`; others are left alone.
+    """A bag that holds the topics of `conversions.topics` or of one of `conversions.presets`; others are left alone.
 
     Attributes:
         name: Name of the file or folder.
@@ -70,7 +70,7 @@ class BagSource:
 
         Args:
             path: An .mcap or .db3 file, or a rosbag2 folder.
-            preset: Name of the topic preset (`presets.PRESETS` or "ours"); None finds out.
+            preset: Name of the topic preset (`presets.PRESETS` or "default"); None finds out.
 
         Raises:
             DataError: no bag, no known topic in it, or a known topic of another type.
@@ -83,9 +83,9 @@ class BagSource:
         self.preset, self._sensors, self._infos = table.preset, table.sensors, table.infos
 
     def _known_topics(self, preset: str | None) -> presets.BagTopics:
-        """By the names of this package where there are any, else by those of others."""
-        known, wrong = presets.BagTopics(presets.OURS), list[str]()
-        if preset not in {None, presets.OURS}:
+        """Return the topics by the names of this package where there are any, else by those of others."""
+        known, wrong = presets.BagTopics(presets.DEFAULT), list[str]()
+        if preset not in {None, presets.DEFAULT}:
             known = presets.recognise(self._storage.connections, self._first_frame, preset) or known
             return self._accepted(known, wrong)
         for topic, msgtype in self._storage.connections.items():
@@ -116,7 +116,7 @@ class BagSource:
         return known
 
     def _first_frame(self, topic: str) -> str:
-        """`header.frame_id` of the first message of a topic; empty when there is none."""
+        """Return `header.frame_id` of the first message of a topic; empty when there is none."""
         for _, message in self._storage.recorded({topic}):
             return leading_frame_id(message.cdr)
         return ""
@@ -150,7 +150,7 @@ class BagSource:
         return Rig(sensors)
 
     def _calibration(self) -> tuple[dict[str, tuple[str, SE3]], dict[str, CameraModel], dict[str, str]]:
-        """Child frame -> (parent, parent_SE3_child); camera -> projection; sensor -> frame: the first of each."""
+        """Return parents by child frame, projections by camera, frames by sensor: the first of each."""
         infos = self._infos
         cameras: dict[str, CameraModel] = {}
         frames: dict[str, str] = {}
@@ -168,7 +168,7 @@ class BagSource:
         return self._tree(), cameras, frames
 
     def _tree(self) -> dict[str, tuple[str, SE3]]:
-        """Child frame -> (parent, parent_SE3_child): all of /tf_static, without that the beginning of /tf."""
+        """Return (parent, parent_SE3_child) by child frame: all of /tf_static, without that the beginning of /tf."""
         kinds = self._storage.connections
         topic = next((t for t in (topics.TF_STATIC, topics.TF) if kinds.get(t) == topics.TRANSFORMS), None)
         parents: dict[str, tuple[str, SE3]] = {}
@@ -193,11 +193,11 @@ class BagSource:
 
     @property
     def damage(self) -> str:
-        """What was found to be wrong with the file by now, and the mend; empty when nothing was."""
+        """What is wrong with the file as far as it was read, and the fix; empty when nothing is."""
         return self._storage.complaint
 
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
-        """(sensor name, measurement) in stamp order, read as it goes; inertial samples turned to `base_link` axes.
+        """Yield (sensor name, measurement) in stamp order as it is read; inertial samples in `base_link` axes.
 
         Malformed messages and points that are not finite are left out and counted in `dropped`.
 
@@ -254,7 +254,7 @@ class BagSource:
 
 
 def _chain(parents: dict[str, tuple[str, SE3]], frame: str) -> SE3 | None:
-    """`base_SE3_frame` along static transforms, or None when they do not lead to base_link."""
+    """Return `base_SE3_frame` along static transforms, or None when they do not lead to base_link."""
     base_SE3_frame, seen = SE3.identity(), set()
     while frame != topics.BASE_FRAME:
         if frame not in parents or frame in seen:

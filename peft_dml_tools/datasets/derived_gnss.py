@@ -70,7 +70,7 @@ class WithDerivedGnss:
         return self._source.truth
 
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
-        """The source's, with a fix after the first pose of every tenth of a second."""
+        """Yield the source's measurements, with a fix after the first pose of every tenth of a second."""
         next_ns: int | None = None
         for name, measurement in self._source.measurements():
             yield name, measurement

@@ -40,7 +40,7 @@ TURN_S: Final = 0.05
 """Duration of a turn of nuScenes' LiDAR."""
 
 _LONGEST_STEP_NS: Final = 1_000_000_000
-"""Between poses this far apart the motion is not told."""
+"""Between poses this far apart the motion is unknown."""
 
 _STATUS_FIX, _STATUS_NO_FIX, _SERVICE_GPS, _COVARIANCE_APPROXIMATED = 0, -1, 1, 1
 
@@ -84,14 +84,14 @@ def boxes_to_msg(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequence
 
 
 def lidar_to_msg(sweep: LidarSweep, frame_id: str, make: MessageFactory, *, turn_s: float | None = None) -> Any:
-    """sensor_msgs/PointCloud2 with x, y, z, intensity (float32) and ring (uint16).
+    """Return a sensor_msgs/PointCloud2 with x, y, z, intensity (float32) and ring (uint16).
 
     Args:
         sweep: The turn.
         frame_id: Of the header.
         make: Builds messages.
         turn_s: Duration of the turn that ends at the stamp; with it each point has its `time` (float32, s relative to
-            the stamp), told from its azimuth as `datasets.lidar_timing` says.
+            the stamp), computed from its azimuth as `datasets.lidar_timing` says.
     """
     points = np.zeros(len(sweep.points), dtype=LIDAR_DTYPE if turn_s is None else TIMED_LIDAR_DTYPE)
     for index, name in enumerate(LIDAR_DTYPE.names or ()):
@@ -102,12 +102,12 @@ def lidar_to_msg(sweep: LidarSweep, frame_id: str, make: MessageFactory, *, turn
 
 
 def radar_to_msg(sweep: RadarSweep, frame_id: str, make: MessageFactory) -> Any:
-    """sensor_msgs/PointCloud2 with the 18 ARS408 fields."""
+    """Return a sensor_msgs/PointCloud2 with the 18 ARS408 fields."""
     return cloud_to_msg(np.ascontiguousarray(sweep.points), sweep.stamp_ns, frame_id, make)
 
 
 def camera_info_to_msg(camera: CameraModel, stamp_ns: int, frame_id: str, make: MessageFactory) -> Any:
-    """sensor_msgs/CameraInfo of a rectified image: no distortion, K and P agree."""
+    """Return a sensor_msgs/CameraInfo of a rectified image: no distortion, K and P agree."""
     projection = np.zeros((3, 4))
     projection[:, :3] = camera.intrinsics
     region = make("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
@@ -128,7 +128,7 @@ def camera_info_to_msg(camera: CameraModel, stamp_ns: int, frame_id: str, make: 
 
 
 def imu_to_msg(sample: ImuSample, frame_id: str, make: MessageFactory) -> Any:
-    """sensor_msgs/Imu without orientation; the sample must be in the axes of `frame_id`."""
+    """Return a sensor_msgs/Imu without orientation; the sample must be in the axes of `frame_id`."""
     absent = np.zeros(9)
     absent[0] = -1.0
     return make(
@@ -144,7 +144,7 @@ def imu_to_msg(sample: ImuSample, frame_id: str, make: MessageFactory) -> Any:
 
 
 def gnss_to_msg(fix: GnssFix, frame_id: str, make: MessageFactory) -> Any:
-    """sensor_msgs/NavSatFix; the vertical standard deviation is taken as twice the horizontal."""
+    """Return a sensor_msgs/NavSatFix; the vertical standard deviation is taken as twice the horizontal."""
     variance = fix.sigma_m * fix.sigma_m
     status = _STATUS_FIX if fix.has_fix else _STATUS_NO_FIX
     return make(
@@ -167,7 +167,7 @@ def odometry_to_msg(
     *,
     before: OdometrySample | None = None,
 ) -> Any:
-    """nav_msgs/Odometry; the twist is the mean since the pose `before`, and zero without such."""
+    """Return a nav_msgs/Odometry; the twist is the mean since the pose `before`, and zero without such."""
     position = triple(POINT, sample.odom_SE3_base.translation, make)
     pose = make("geometry_msgs/msg/Pose", position=position, orientation=_quaternion(sample.odom_SE3_base, make))
     linear, angular = _twist(sample, before)
@@ -183,7 +183,7 @@ def odometry_to_msg(
 
 
 def _twist(sample: OdometrySample, before: OdometrySample | None) -> tuple[FloatArray, FloatArray]:
-    """Mean velocity in m/s and rate in rad/s since another pose, both in `base_link`."""
+    """Return the mean velocity in m/s and rate in rad/s since another pose, both in `base_link`."""
     step_ns = sample.stamp_ns - before.stamp_ns if before is not None else 0
     if before is None or not 0 < step_ns <= _LONGEST_STEP_NS:
         return np.zeros(3), np.zeros(3)
@@ -196,7 +196,7 @@ def _twist(sample: OdometrySample, before: OdometrySample | None) -> tuple[Float
 
 
 def tf_static_to_msg(rig: Rig, make: MessageFactory, stamp_ns: int = 0) -> Any:
-    """tf2_msgs/TFMessage from `base_link` to the frame of each sensor of a rig."""
+    """Return a tf2_msgs/TFMessage from `base_link` to the frame of each sensor of a rig."""
     transforms = [
         _transform(header(stamp_ns, BASE_FRAME, make), frame_of(sensor.name), sensor.base_SE3_sensor, make)
         for sensor in rig.sensors.values()
@@ -206,7 +206,7 @@ def tf_static_to_msg(rig: Rig, make: MessageFactory, stamp_ns: int = 0) -> Any:
 
 
 def tf_to_msg(sample: OdometrySample, make: MessageFactory) -> Any:
-    """tf2_msgs/TFMessage from `odom` to `base_link` at the time of a pose."""
+    """Return a tf2_msgs/TFMessage from `odom` to `base_link` at the time of a pose."""
     moved = _transform(header(sample.stamp_ns, ODOM_FRAME, make), BASE_FRAME, sample.odom_SE3_base, make)
     return make("tf2_msgs/msg/TFMessage", transforms=[moved])
 

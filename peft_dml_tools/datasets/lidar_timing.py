@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When each point of a spinning LiDAR's turn was measured, told from where it lies.
+"""When each point of a spinning LiDAR's turn was measured, computed from where it lies.
 
 A nuScenes turn starts on the left (-x of the sensor), goes clockwise over the front, the right and the back, and is
 stamped when it ends. The files keep all firings in order, those without return as points near the origin.
@@ -19,7 +19,7 @@ IN_ORDER: Final = 0.05
 
 
 def spin_offsets_s(points_xyz: AnyArray, period_s: float) -> Float32Array:
-    """Time of each point relative to the sweep's stamp, the end of its turn.
+    """Return the time of each point relative to the sweep's stamp, the end of its turn.
 
     Azimuth gives the time. In a file that is in firing order, as nuScenes' and the simulator's are, the order decides
     at the seam whether a point belongs to the start or the end of the turn, and stands in for the azimuth of near ones.

@@ -93,7 +93,7 @@ class NuScenesReader:
         return {name: tuple(scenes) for name, scenes in splits.items()}
 
     def samples(self, split_or_scene: str | Sequence[str] | None = None) -> list[str]:
-        """Tokens of keyframes, scene by scene, in time order within each.
+        """Return tokens of keyframes, scene by scene, in time order within each.
 
         Args:
             split_or_scene: A split name, a scene name, several scene names, or None for all.
@@ -123,12 +123,12 @@ class NuScenesReader:
         return {row["name"]: row["token"] for row in self.tables.rows("scene")}
 
     def scene_of(self, sample_token: str) -> str:
-        """Name of the scene that a keyframe belongs to."""
+        """Return the name of the scene that a keyframe belongs to."""
         name: str = self.tables.get("scene", self.tables.get("sample", sample_token)["scene_token"])["name"]
         return name
 
     def location(self, scene: str) -> str:
-        """Name of the map that a scene was recorded on.
+        """Return the name of the map that a scene was recorded on.
 
         Raises:
             ConfigError: no such scene.
@@ -138,13 +138,13 @@ class NuScenesReader:
         return str(self.tables.get("log", log_token).get("location", ""))
 
     def stream(self, scene: str) -> list[Record]:
-        """All sample_data of a scene whose files exist, keyframes and sweeps, in stamp order."""
+        """Return all sample_data of a scene whose files exist, keyframes and sweeps, in stamp order."""
         samples = self.tables.samples_of_scene.get(self._scene(scene), [])
         records = [r for s in samples for r in self.tables.data_of_sample.get(s["token"], [])]
         return sorted(self.existing(records), key=lambda r: (int(r["timestamp"]), self.tables.channel(r)))
 
     def keyframes(self, sample_token: str) -> dict[str, Record]:
-        """Channel -> sample_data of the keyframe; channels whose folder is missing are left out."""
+        """Return sample_data of the keyframe by channel; channels whose folder is missing are left out."""
         found = {
             self.tables.channel(r): r for r in self.tables.data_of_sample.get(sample_token, []) if r["is_key_frame"]
         }
@@ -159,7 +159,7 @@ class NuScenesReader:
 
     # ---------------------------------------------------------------- one keyframe
     def rig(self, sample_token: str) -> Rig:
-        """Sensors of a keyframe with their calibration; equal calibrations share one object."""
+        """Return sensors of a keyframe with their calibration; equal calibrations share one object."""
         keyframes, scene = self.keyframes(sample_token), self.scene_of(sample_token)
         extra = ["ODOM", *(["IMU"] if self._imu(scene) else []), *(["GNSS"] if self._gnss(scene) else [])]
         key = (*(record["calibrated_sensor_token"] for record in keyframes.values()), *extra)
@@ -179,7 +179,7 @@ class NuScenesReader:
         return Sensor(name, modality, base_SE3_sensor, CameraModel(intrinsics, data["width"], data["height"]))
 
     def reference(self, sample_token: str) -> tuple[str, Record]:
-        """Sensor that sets the time of a keyframe and its record: the LiDAR, else the one nearest to the sample's time.
+        """Return the sensor that sets a keyframe's time, and its record: the LiDAR, else the nearest in time.
 
         Raises:
             DataError: the keyframe has no sensor at all.
@@ -195,20 +195,20 @@ class NuScenesReader:
         return name, keyframes[name]
 
     def stamp_ns(self, sample_token: str) -> int:
-        """Reference time of a keyframe."""
+        """Return the reference time of a keyframe."""
         return stamp_ns(self.reference(sample_token)[1])
 
     def global_SE3_base(self, sample_token: str) -> SE3:
-        """Pose of the vehicle at the reference time of a keyframe, in the map frame."""
+        """Return the pose of the vehicle at the reference time of a keyframe, in the map frame."""
         return self.pose(self.reference(sample_token)[1])
 
     def pose(self, data: Record) -> SE3:
-        """`global_SE3_base` at the time of a sample_data record."""
+        """Return `global_SE3_base` at the time of a sample_data record."""
         ego = self.tables.get("ego_pose", data["ego_pose_token"])
         return SE3.from_quaternion_wxyz(ego["rotation"], ego["translation"])
 
     def truth(self, sample_token: str, *, keep_unseen: bool = False) -> Boxes3D:
-        """Annotations in `base_link` at the reference time.
+        """Return annotations in `base_link` at the reference time.
 
         Args:
             sample_token: The keyframe.
@@ -217,7 +217,7 @@ class NuScenesReader:
         return boxes_of_sample(self.tables, sample_token, self.global_SE3_base(sample_token), keep_unseen=keep_unseen)
 
     def snapshot(self, sample_token: str, spec: ModelSpec) -> Snapshot:
-        """Everything the detector sees at a keyframe: sweeps newest first, newest images, motion windows.
+        """Return everything the detector sees at a keyframe: sweeps newest first, newest images, motion windows.
 
         Raises:
             DataError: files are missing (all are named), unless `allow_missing`; a file is damaged.
@@ -226,7 +226,7 @@ class NuScenesReader:
 
     # ---------------------------------------------------------------- records to measurements
     def load(self, data: Record) -> LidarSweep | RadarSweep | CameraImage:
-        """The measurement of a sample_data record, in the sensor's frame.
+        """Return the measurement of a sample_data record, in the sensor's frame.
 
         Raises:
             DataError: the file is missing or damaged.
@@ -239,16 +239,16 @@ class NuScenesReader:
         return CameraImage(stamp_ns(data), jpeg=read_image(path))
 
     def odometry(self, records: Iterable[Record]) -> tuple[OdometrySample, ...]:
-        """Poses of the vehicle at the stamps of these records, oldest first, each stamp once."""
+        """Return poses of the vehicle at the stamps of these records, oldest first, each stamp once."""
         by_stamp = {stamp_ns(r): r for r in records}
         return tuple(OdometrySample(stamp, self.pose(by_stamp[stamp])) for stamp in sorted(by_stamp))
 
     def imu(self, scene: str) -> tuple[ImuSample, ...]:
-        """All inertial samples of a scene; empty when the scene has none."""
+        """Return all inertial samples of a scene; empty when the scene has none."""
         return self._imu(scene)
 
     def gnss(self, scene: str) -> tuple[GnssFix, ...]:
-        """All satellite fixes of a scene; empty when the scene has none, as always in real nuScenes."""
+        """Return all satellite fixes of a scene; empty when the scene has none, as always in real nuScenes."""
         return self._gnss(scene)
 
     def _read_imu(self, scene: str) -> tuple[ImuSample, ...]:
@@ -260,7 +260,7 @@ class NuScenesReader:
         return read_gnss(path) if path.is_file() else ()
 
     def existing(self, records: list[Record]) -> list[Record]:
-        """The records whose files are there.
+        """Return the records whose files are there.
 
         Raises:
             DataError: some are not, and `allow_missing` is off.

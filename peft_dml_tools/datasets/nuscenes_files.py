@@ -26,7 +26,7 @@ _PCD_TYPES: Final = {("F", 4): "<f4", ("F", 8): "<f8", ("I", 1): "i1", ("I", 2):
 
 
 def read_lidar(path: Path, stamp_ns: int) -> LidarSweep:
-    """A sweep as nuScenes stores it: float32 x, y, z, intensity, ring per point, sensor frame.
+    """Read a sweep as nuScenes stores it: float32 x, y, z, intensity, ring per point, sensor frame.
 
     Raises:
         DataError: the file is missing or its size is no multiple of 20 bytes.
@@ -45,7 +45,7 @@ def read_lidar(path: Path, stamp_ns: int) -> LidarSweep:
 
 
 def read_radar(path: Path, stamp_ns: int, *, keep_all: bool = False) -> RadarSweep:
-    """A radar sweep from a binary .pcd file.
+    """Read a radar sweep from a binary .pcd file.
 
     Args:
         path: The file; its FIELDS may stand in any order, bytes after the last point are ignored.
@@ -78,7 +78,7 @@ def read_radar(path: Path, stamp_ns: int, *, keep_all: bool = False) -> RadarSwe
 
 
 def read_imu(path: Path) -> tuple[ImuSample, ...]:
-    """CAN bus message `ms_imu`: specific force and angular rate in vehicle axes, in time order.
+    """Read the CAN bus message `ms_imu`: specific force and angular rate in vehicle axes, in time order.
 
     Raises:
         DataError: the file is not a list of such messages; the first that is none is named.
@@ -87,7 +87,7 @@ def read_imu(path: Path) -> tuple[ImuSample, ...]:
 
 
 def read_gnss(path: Path) -> tuple[GnssFix, ...]:
-    """Satellite fixes of a simulated scene, in time order; real nuScenes has none.
+    """Read satellite fixes of a simulated scene, in time order; real nuScenes has none.
 
     Raises:
         DataError: the file is not a list of such messages; the first that is none is named.
@@ -137,7 +137,7 @@ def _read(path: Path) -> bytes:
 
 
 def _pcd_header(path: Path, payload: bytes) -> tuple[dict[str, list[str]], int]:
-    """Header lines by their first word, and where the points start."""
+    """Return header lines by their first word, and where the points start."""
     mark = payload.find(b"DATA binary\n", 0, 8192)
     if mark < 0:
         msg = f"{path} has no 'DATA binary' line in its first 8 KiB; only binary .pcd files are read"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image files of nuScenes, and what can be told of them without decoding."""
+"""Read the image files of nuScenes, and refuse those that are cut off or damaged."""
 
 from pathlib import Path
 from typing import Final
@@ -11,11 +11,10 @@ _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _ENDS: Final = {JPEG: b"\xff\xd9", _PNG: b"IEND"}
 _TAIL: Final = 4096
 """Cameras may write this much after the end of the image."""
-_FRAME_MARKERS: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 
 
 def read_image(path: Path) -> bytes:
-    """Bytes of a whole and sound JPEG or PNG file.
+    """Read the bytes of a whole and sound JPEG or PNG file.
 
     Raises:
         DataError: it cannot be read, is no image, was cut off, or is damaged inside.
@@ -36,18 +35,3 @@ def read_image(path: Path) -> bytes:
         msg = f"{path} is damaged inside ({damage}); copy it again"
         raise DataError(msg)
     return data
-
-
-def image_size_px(data: bytes) -> tuple[int, int] | None:
-    """(width, height) by the header of a JPEG or PNG image; None when it has none."""
-    if data.startswith(_PNG):
-        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    place = 2
-    while place + 9 <= len(data) and data[place] == 0xFF:
-        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
-        if marker in _FRAME_MARKERS:
-            return int.from_bytes(data[place + 7 : place + 9], "big"), int.from_bytes(
-                data[place + 5 : place + 7], "big"
-            )
-        place += 1 if marker == 0xFF else 2 + length
-    return None

@@ -177,7 +177,7 @@ CHAINED: Final = {
 
 
 def faults(table: str, record: Any, fields: Iterable[str] | None = None) -> list[str]:
-    """What is wrong with the fields of a record; empty when nothing is.
+    """Return what is wrong with the fields of a record; empty when nothing is.
 
     Args:
         table: Its table.
@@ -196,7 +196,7 @@ def faults(table: str, record: Any, fields: Iterable[str] | None = None) -> list
 
 
 def fit(table: str, records: list[Any], fields: Iterable[str]) -> bool:
-    """Whether these fields of all records surely are as they must be: `faults` of each in a hundredth of the time."""
+    """Return whether these fields of all records surely are sound: `faults` of each in a hundredth of the time."""
     if _types(records) - {dict}:
         return False
     try:

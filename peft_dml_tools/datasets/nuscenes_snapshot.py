@@ -29,7 +29,7 @@ _Sensed = TypeVar("_Sensed", LidarSweep, RadarSweep, CameraImage)
 
 
 def snapshot_of_sample(reader: NuScenesReader, sample_token: str, spec: ModelSpec) -> Snapshot:
-    """See `NuScenesReader.snapshot`."""
+    """Make the snapshot of a keyframe; `NuScenesReader.snapshot` documents it."""
     reference, reference_data = reader.reference(sample_token)
     now_ns, scene = stamp_ns(reference_data), reader.scene_of(sample_token)
     chains = _chains(reader, sample_token, spec, now_ns)
@@ -56,7 +56,7 @@ def snapshot_of_sample(reader: NuScenesReader, sample_token: str, spec: ModelSpe
 
 
 def _chains(reader: NuScenesReader, sample_token: str, spec: ModelSpec, now_ns: int) -> dict[str, list[Record]]:
-    """Channel -> records whose files exist, newest first."""
+    """Return by channel the records whose files exist, newest first."""
     depth = {"lidar": spec.lidar.sweeps, "radar": spec.radar.sweeps, "camera": 1}
     chains = {
         name: _chain(reader, record, depth[str(modality_of_channel(name))], now_ns)
@@ -68,7 +68,7 @@ def _chains(reader: NuScenesReader, sample_token: str, spec: ModelSpec, now_ns: 
 
 
 def _chain(reader: NuScenesReader, data: Record, length: int, now_ns: int) -> list[Record]:
-    """A record and its predecessors, newest first, from the newest that the vehicle had at the reference time.
+    """Return a record and its predecessors, newest first, from the newest that the vehicle had at the reference time.
 
     Radars and cameras of a keyframe may have fired after the LiDAR; such a record is taken when it is all there is.
     """
@@ -82,7 +82,7 @@ def _chain(reader: NuScenesReader, data: Record, length: int, now_ns: int) -> li
 
 
 def _window(samples: tuple[_Stamped, ...], now_ns: int, kept_ns: int) -> tuple[_Stamped, ...]:
-    """Samples of the last while, oldest first; when there is none, the first one within the slack after it."""
+    """Return samples of the last while, oldest first; when there is none, the first one within the slack after it."""
     by_stamp = attrgetter("stamp_ns")
     end = bisect_right(samples, now_ns, key=by_stamp)
     begin = bisect_right(samples, now_ns - kept_ns, hi=end, key=by_stamp)

@@ -42,7 +42,7 @@ _FIELDS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def find_version(root: Path, version: str | None = None) -> str:
-    """Name of the folder with the tables.
+    """Return the name of the folder with the tables.
 
     Args:
         root: Folder that holds samples/, sweeps/ and the version folder.
@@ -88,7 +88,7 @@ class Tables:
         self._by_token: dict[str, dict[str, Record]] = {}
 
     def rows(self, table: str) -> list[Record]:
-        """All records of a table in file order; empty when an optional table is missing.
+        """Return all records of a table in file order; empty when an optional table is missing.
 
         Raises:
             DataError: the file is not a JSON list of records with tokens.
@@ -107,7 +107,7 @@ class Tables:
         return self._rows[table]
 
     def get(self, table: str, token: str) -> Record:
-        """The record of that token.
+        """Return the record of that token.
 
         Raises:
             DataError: no such record.
@@ -148,7 +148,7 @@ class Tables:
         }
 
     def channel(self, data: Record) -> str:
-        """Channel name of a sample_data record.
+        """Return the channel name of a sample_data record.
 
         Raises:
             DataError: its calibration is not in the tables.
@@ -167,7 +167,7 @@ class Tables:
 
 
 def read_json(path: Path) -> Any:
-    """Contents of a JSON file.
+    """Return the contents of a JSON file.
 
     Raises:
         DataError: it cannot be read or is not JSON.
@@ -200,7 +200,7 @@ def _require(path: Path, table: str, rows: list[Any]) -> None:
 
 
 def _place(path: Path, error: Exception) -> str:
-    """Where the text stops being JSON, as far as the error tells."""
+    """Return where the text stops being JSON, as far as the error tells."""
     if isinstance(error, json.JSONDecodeError):
         byte = len(error.doc[: error.pos].encode("utf-8", errors="surrogatepass"))
     elif isinstance(error, UnicodeDecodeError):
@@ -211,5 +211,5 @@ def _place(path: Path, error: Exception) -> str:
 
 
 def stamp_ns(data: Record) -> int:
-    """Time of a sample_data record."""
+    """Return the time of a sample_data record."""
     return int(data["timestamp"]) * NS_PER_US

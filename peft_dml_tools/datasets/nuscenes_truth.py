@@ -33,13 +33,13 @@ _MAX_GAP_S: Final = 1.5
 
 
 def detection_class(tables: Tables, annotation: Record) -> str | None:
-    """Detection class of an annotation, or None when its category is not evaluated."""
+    """Return the detection class of an annotation, or None when its category is not evaluated."""
     instance = tables.get("instance", annotation["instance_token"])
     return CLASS_OF_CATEGORY.get(tables.get("category", instance["category_token"])["name"])
 
 
 def boxes_of_sample(tables: Tables, sample_token: str, global_SE3_base: SE3, *, keep_unseen: bool = False) -> Boxes3D:
-    """Annotations of a keyframe.
+    """Return annotations of a keyframe.
 
     Args:
         tables: Tables of the data set.
@@ -76,7 +76,7 @@ def boxes_of_sample(tables: Tables, sample_token: str, global_SE3_base: SE3, *, 
 
 
 def velocity_global_mps(tables: Tables, annotation: Record) -> FloatArray:
-    """(3,) velocity in the global frame by central difference over the neighbouring keyframes, m/s.
+    """Return (3,) velocity in the global frame by central difference over the neighbouring keyframes, m/s.
 
     One-sided at the ends of a track; NaN when there is no neighbour, or it is more than 1.5 s away (3 s for both).
     """

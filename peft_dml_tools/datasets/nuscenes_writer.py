@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes recordings as a nuScenes folder that the official devkit loads, draws and scores.
 
-Beside the official files, `can_bus/<scene>_gnss.json` holds satellite fixes (`utime`, `latitude_deg`, `longitude_deg`,
+Next to the official files, `can_bus/<scene>_gnss.json` holds satellite fixes (`utime`, `latitude_deg`, `longitude_deg`,
 `altitude_m`, `sigma_m`, `has_fix`), which nuScenes itself does not have.
 """
 
@@ -36,7 +36,7 @@ def write_scene(
     stamps: Mapping[str, list[int]],
     origin: Origin = SIMULATED,
 ) -> None:
-    """Writes a scene's files, and its part of the tables last, so that a scene is either finished or done again.
+    """Write a scene's files, and its part of the tables last, so that a scene is either finished or done again.
 
     Args:
         root: The data set's folder.
@@ -73,7 +73,7 @@ def write_scene(
 
 
 def _key_stamps(work: SceneWork) -> dict[str, dict[int, int]]:
-    """By channel: stamp of the measurement nearest to each keyframe -> the keyframe."""
+    """Return by channel the keyframe of each measurement that is nearest to one, by stamp."""
     out: dict[str, dict[int, int]] = {}
     for channel in channels(work.recording.rig):
         stamps = np.array(work.stamps.get(channel, []), dtype=np.int64)
@@ -84,13 +84,13 @@ def _key_stamps(work: SceneWork) -> dict[str, dict[int, int]]:
 
 
 def _sample_of(work: SceneWork, stamp_ns: int) -> int:
-    """Keyframe that a sweep belongs to: the next one, as in nuScenes."""
+    """Return the keyframe that a sweep belongs to: the next one, as in nuScenes."""
     keyframes = work.recording.keyframes_ns
     return next((key for key in keyframes if key >= stamp_ns), keyframes[-1])
 
 
 def _write_file(work: SceneWork, channel: str, measurement: Measurement, keys: Mapping[int, int]) -> None:
-    """One file, its sample_data and its ego_pose."""
+    """Write one file, and record its sample_data and its ego_pose."""
     stamp = measurement.stamp_ns
     payload, extension, fileformat = file_of(measurement)
     key = keys.get(stamp)
@@ -132,7 +132,7 @@ def _write_file(work: SceneWork, channel: str, measurement: Measurement, keys: M
 
 
 def _count(work: SceneWork, channel: str, measurement: Measurement, key: int) -> None:
-    """Counts returns inside each box at a keyframe."""
+    """Count returns inside each box at a keyframe."""
     boxes = work.recording.truth_at(key)
     base_SE3_sensor = work.recording.rig[channel].base_SE3_sensor
     key_SE3_sensor = (
@@ -151,7 +151,7 @@ def _count(work: SceneWork, channel: str, measurement: Measurement, key: int) ->
 
 
 def _scene_tables(work: SceneWork, map_file: str) -> None:
-    """log, map, scene, sample, calibrated_sensor, and the annotations."""
+    """Fill log, map, scene, sample, calibrated_sensor, and the annotations."""
     keyframes = work.recording.keyframes_ns
     samples = [token(work.name, "sample", key) for key in keyframes]
     log, scene = token(work.name, "log"), token(work.name, "scene")
@@ -206,7 +206,7 @@ def _calibrated(scene: str, sensor: Sensor) -> dict[str, Any]:
 
 
 def _seen(work: SceneWork, samples: list[str]) -> list[SeenBoxes]:
-    """All objects at each keyframe, with what was counted in them."""
+    """Return all objects at each keyframe, with what was counted in them."""
     return [
         SeenBoxes(
             key,

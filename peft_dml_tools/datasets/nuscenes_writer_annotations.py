@@ -42,7 +42,7 @@ class SeenBoxes:
     radar_points: IntArray | None
 
     def counts(self) -> tuple[IntArray, IntArray]:
-        """LiDAR and radar points, zeros for what is missing."""
+        """Return LiDAR and radar points, zeros for what is missing."""
         none = np.zeros(len(self.boxes), np.int64)
         return (
             none if self.lidar_points is None else self.lidar_points,
@@ -51,7 +51,7 @@ class SeenBoxes:
 
 
 def count_lidar(boxes: Boxes3D, points_m: FloatArray) -> IntArray:
-    """(N,) number of points (M, 3) inside each box; both in one frame."""
+    """Return the (N,) number of points (M, 3) inside each box; both in one frame."""
     order = np.argsort(points_m[:, 0])
     points = points_m[order]
     reach = np.hypot(boxes.sizes_m[:, 0], boxes.sizes_m[:, 1]) / 2
@@ -62,7 +62,7 @@ def count_lidar(boxes: Boxes3D, points_m: FloatArray) -> IntArray:
 
 
 def count_radar(boxes: Boxes3D, points_m: FloatArray) -> IntArray:
-    """(N,) number of detections over each box's footprint: radar knows no height."""
+    """Return the (N,) number of detections over each box's footprint: radar knows no height."""
     tall = replace(boxes, sizes_m=boxes.sizes_m * [1.0, 1.0, 0.0] + [0.0, 0.0, 100.0])
     return np.asarray(tall.contain(points_m).sum(axis=1), dtype=np.int64)
 
@@ -70,7 +70,7 @@ def count_radar(boxes: Boxes3D, points_m: FloatArray) -> IntArray:
 def annotate(
     scene: str, frames: Sequence[SeenBoxes], category_of: Callable[[str], str], *, keep_all: bool = False
 ) -> Tables:
-    """Tables sample_annotation and instance: objects near the vehicle, from when a sensor first met them to the last.
+    """Return sample_annotation and instance of objects near the vehicle, from their first to their last measurement.
 
     That is nuScenes' own rule. An object's annotations form one chain without holes, so that velocities can be had
     from it: between the first and last keyframe that met it some may hold no point at all.
@@ -135,7 +135,7 @@ def _record(scene: str, frame: SeenBoxes, in_map: Boxes3D, i: int, points: tuple
 
 
 def _visibility(boxes: Boxes3D, i: int, points: int) -> str:
-    """Visibility token by the share of the returns that the box would give if nothing stood before it."""
+    """Return the visibility token by the share of the returns that the box would give if nothing stood before it."""
     x, y, _ = boxes.centers_m[i]
     length, width, height = boxes.sizes_m[i]
     aspect = boxes.yaws_rad[i] - np.arctan2(y, x)

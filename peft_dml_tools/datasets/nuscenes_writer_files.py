@@ -19,7 +19,7 @@ _KINDS: Final = {"f": "F", "i": "I", "u": "U"}
 
 
 def radar_pcd_bytes(points: AnyArray) -> bytes:
-    """A radar sweep in the official binary .pcd layout: text header, then 43 bytes a point.
+    """Return a radar sweep in the official binary .pcd layout: text header, then 43 bytes a point.
 
     Args:
         points: (N,) `RADAR_DTYPE`.
@@ -47,7 +47,7 @@ def radar_pcd_bytes(points: AnyArray) -> bytes:
 
 
 def file_of(measurement: Measurement) -> tuple[bytes, str, str]:
-    """Bytes, extension and `fileformat` of a measurement that nuScenes keeps as a file.
+    """Return bytes, extension and `fileformat` of a measurement that nuScenes keeps as a file.
 
     Raises:
         DataError: it keeps none for this kind.
@@ -64,7 +64,7 @@ def file_of(measurement: Measurement) -> tuple[bytes, str, str]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file so that it is either whole or absent.
+    """Write a JSON file so that it is either whole or absent.
 
     Raises:
         DataError: it cannot be written, the disk is full for example.
@@ -74,7 +74,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_file(path: Path, payload: bytes) -> None:
-    """Writes a file so that it is either whole or as it was before.
+    """Write a file so that it is either whole or as it was before.
 
     Raises:
         DataError: it cannot be written, the disk is full for example; the file is named.
@@ -88,6 +88,6 @@ def write_file(path: Path, payload: bytes) -> None:
             partial.unlink(missing_ok=True)
         msg = (
             f"cannot write {path} ({len(payload)} bytes): {error.strerror}; what was written before is whole. "
-            "Mend that, then run the same command again: it completes the data set"
+            "fix: make room there, then run the same command again; it completes the data set"
         )
         raise DataError(msg) from error

@@ -13,7 +13,7 @@ from peft_dml_tools.datasets.nuscenes_writer_recording import SceneWork
 
 
 def note_motion(work: SceneWork, measurement: Measurement) -> None:
-    """CAN bus rows of an inertial sample, a fix or a pose."""
+    """Record the CAN bus rows of an inertial sample, a fix or a pose."""
     utime = measurement.stamp_ns // NS_PER_US
     pose = work.recording.global_SE3_base(measurement.stamp_ns)
     if isinstance(measurement, ImuSample):
@@ -51,13 +51,13 @@ def note_motion(work: SceneWork, measurement: Measurement) -> None:
 
 
 def _speed_mps(work: SceneWork, stamp_ns: int, step_ns: int = 50_000_000) -> float:
-    """Forward speed by the pose a little later."""
+    """Return the forward speed by the pose a little later."""
     now, later = (work.recording.global_SE3_base(stamp_ns + d) for d in (0, step_ns))
     return float((now.inverse() @ later).translation[0] / (step_ns * 1e-9))
 
 
 def vehicle_monitor(work: SceneWork) -> list[dict[str, Any]]:
-    """Two rows a second: speed in km/h, yaw rate in degrees/s."""
+    """Return two rows a second: speed in km/h, yaw rate in degrees/s."""
     rows = []
     for key in work.recording.keyframes_ns:
         now, later = (work.recording.global_SE3_base(key + d) for d in (0, 50_000_000))

@@ -56,16 +56,16 @@ class Recording(Protocol):
         """(H, W) uint8, 0.1 m a pixel, 255 where drivable."""
 
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
-        """(sensor name, measurement) in stamp order."""
+        """Yield (sensor name, measurement) in stamp order."""
 
     def global_SE3_base(self, stamp_ns: int) -> SE3:
-        """Pose of `base_link` in the map frame."""
+        """Return the pose of `base_link` in the map frame."""
 
     def truth_at(self, stamp_ns: int) -> Boxes3D:
-        """All objects in `base_link`."""
+        """Return all objects in `base_link`."""
 
     def category_of(self, object_id: str) -> str:
-        """NuScenes category of an object."""
+        """Return the nuScenes category of an object."""
 
 
 @dataclass(slots=True)

@@ -56,17 +56,17 @@ VISIBILITIES: Final = {"1": (0, 40), "2": (40, 60), "3": (60, 80), "4": (80, 100
 
 
 def token(*parts: object) -> str:
-    """32 hex digits that follow from what they stand for."""
+    """Return 32 hex digits that follow from what they stand for."""
     return hashlib.md5("/".join(map(str, parts)).encode(), usedforsecurity=False).hexdigest()
 
 
 def channels(rig: Rig) -> tuple[str, ...]:
-    """Sensors whose measurements nuScenes keeps as files."""
+    """Return sensors whose measurements nuScenes keeps as files."""
     return tuple(s.name for s in rig.sensors.values() if s.modality in {"lidar", "radar", "camera"})
 
 
 def fixed_tables(rig: Rig) -> Tables:
-    """Tables that are the same for every scene: category, attribute, visibility, sensor."""
+    """Return tables that are the same for every scene: category, attribute, visibility, sensor."""
     return {
         "category": [
             {"token": token("category", name), "name": name, "description": name.replace(".", ", ")}
@@ -91,12 +91,12 @@ def fixed_tables(rig: Rig) -> Tables:
 
 
 def scene_file(root: Path, version: str, scene: str) -> Path:
-    """Where a finished scene keeps its part of the tables until they are united."""
+    """Return where a finished scene keeps its part of the tables until they are united."""
     return root / version / "scenes" / f"{scene}.json"
 
 
 def finish(root: Path, version: str, rig: Rig, splits: Mapping[str, Sequence[str]]) -> None:
-    """Unites finished scenes into the 13 tables and writes `splits.json` for the devkit's custom splits.
+    """Unite finished scenes into the 13 tables and write `splits.json` for the devkit's custom splits.
 
     Args:
         root: The data set's folder.

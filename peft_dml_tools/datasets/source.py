@@ -62,7 +62,7 @@ class NuScenesSource:
         return max([*self.truth, *(stamp_ns(record) for record in self.reader.stream(self.name))])
 
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
-        """(sensor name, measurement) in stamp order; files are read one by one.
+        """Yield (sensor name, measurement) in stamp order; files are read one by one.
 
         Raises:
             DataError: files are missing (all are named, before the first is read) or damaged.
@@ -82,7 +82,7 @@ class NuScenesSource:
             yield name, self.reader.load(item) if isinstance(item, dict) else item
 
     def snapshots(self, spec: ModelSpec) -> Iterator[Snapshot]:
-        """The keyframes as `NuScenesReader.snapshot` gives them: with sensors that fired shortly after the LiDAR, too.
+        """Yield the keyframes as `NuScenesReader.snapshot` makes them: with sensors that fired just after the LiDAR.
 
         For folders that hold keyframes only, where a stream would end before the last radar arrives.
         """
@@ -123,12 +123,12 @@ def open_source(path: str | Path, *, scene: str | None = None, allow_missing: bo
 
 
 def is_bag(path: Path) -> bool:
-    """An .mcap or .db3 file, or a folder that holds such or its metadata."""
+    """Return whether it is an .mcap or .db3 file, or a folder that holds such or its metadata."""
     return path.suffix in {".mcap", ".db3"} or (path / "metadata.yaml").is_file() or _holds_bag(path)
 
 
 def last_stamp_ns(source: Source) -> int:
-    """Stamp of a source's last measurement; files are only opened where nothing else tells.
+    """Return the stamp of a source's last measurement; files are only opened where nothing else tells.
 
     Raises:
         DataError: it holds none.

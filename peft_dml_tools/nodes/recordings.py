@@ -243,7 +243,7 @@ def _foreign(path: Path) -> BagSource | None:
         source = BagSource(path)
     except DataError:
         return None
-    return None if source.preset == presets.OURS else source
+    return None if source.preset == presets.DEFAULT else source
 
 
 def publishing_qos(topic: str, recorded: list[Qos]) -> QoSProfile:

@@ -26,7 +26,7 @@ PICTURES: Final = 6
 
 
 def frame_line(frame: Frame) -> str:
-    """One frame as a JSON line: boxes in `base_link` at `stamp_ns`; m, rad, m/s."""
+    """Return one frame as a JSON line: boxes in `base_link` at `stamp_ns`; m, rad, m/s."""
     tree = {
         "stamp_ns": frame.stamp_ns,
         "reference": frame.reference,
@@ -38,7 +38,7 @@ def frame_line(frame: Frame) -> str:
 
 
 def box_trees(boxes: Boxes3D) -> list[dict[str, Any]]:
-    """Boxes as JSON objects."""
+    """Return boxes as JSON objects."""
     return [
         {
             "class": CLASSES[boxes.labels[i]],

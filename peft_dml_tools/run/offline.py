@@ -29,7 +29,7 @@ ODOMETRY = "ODOM"
 
 
 def chosen_sensors(rig: Rig, wanted: str) -> tuple[str, ...]:
-    """Sensors of a rig that a comma-separated list of names and modalities picks; odometry always stays.
+    """Return sensors of a rig that a comma-separated list of names and modalities picks; odometry always stays.
 
     Raises:
         ConfigError: something in the list is neither a sensor of the rig nor a modality.
@@ -69,11 +69,11 @@ class Offline:
         return self._sync.drops + self._frame_drops
 
     def stream(self, measurements: Iterable[tuple[str, Measurement]]) -> Iterator[Frame]:
-        """Frames of measurements in stamp order, as the node would make them live."""
+        """Yield frames of measurements in stamp order, as the node would make them live."""
         return self.arriving((measurement.stamp_ns, name, measurement) for name, measurement in measurements)
 
     def arriving(self, arrivals: Iterable[tuple[int, str, Measurement]]) -> Iterator[Frame]:
-        """Frames of measurements that arrive at other times than those of their stamps; in order of arrival."""
+        """Yield frames of measurements that arrive at other times than those of their stamps; in order of arrival."""
         for now_ns, name, measurement in arrivals:
             if name not in self._sensors:
                 continue
@@ -85,7 +85,7 @@ class Offline:
     def keyframes(
         self, reader: NuScenesReader, tokens: Iterable[str], change: Callable[[Snapshot], Snapshot] = lambda s: s
     ) -> Iterator[Frame]:
-        """Frames of nuScenes keyframes, changed by the weather: what the data set itself groups to one sample."""
+        """Yield frames of nuScenes keyframes, changed by the weather: what the data set itself groups to one sample."""
         for token in tokens:
             snapshot = change(reader.snapshot(token, self.bundle.spec))
             unwanted = {*snapshot.lidar, *snapshot.radars, *snapshot.cameras} - self._sensors

@@ -67,10 +67,10 @@ class RunSource(Protocol):
         """What could not be read so far, by reason, in the words of the node."""
 
     def where(self, sensor: Sensor) -> str:
-        """Topic or folder that a sensor is read from."""
+        """Return the topic or folder that a sensor is read from."""
 
     def frames(self, offline: Offline, kept: Kept, seconds: float) -> Iterator[Frame]:
-        """Frames, while measurements that pictures need are put into `kept`."""
+        """Yield frames; put the measurements that pictures need into `kept`."""
 
     def check(self) -> ReadingCheck | None:
         """Compare points with annotations, where the source counts them."""
@@ -92,7 +92,7 @@ class Kept:
             self.measurements.setdefault(name, []).append(compressed(measurement))
 
     def covers(self, stamp_ns: int) -> bool:
-        """True when the measurements around a time are kept."""
+        """Return True when the measurements around a time are kept."""
         return self._first_ns is not None and stamp_ns - self._first_ns <= self._limit_ns
 
 
@@ -123,13 +123,13 @@ class StreamSource:
         return found
 
     def where(self, sensor: Sensor) -> str:
-        """Topic, or folder below samples/ and sweeps/."""
+        """Return the topic, or folder below samples/ and sweeps/."""
         from peft_dml_ros.conversions.topics import bag_topic, topic_of
 
         return f"samples/{sensor.name}" if self._reader else bag_topic(topic_of(sensor.name))
 
     def frames(self, offline: Offline, kept: Kept, seconds: float) -> Iterator[Frame]:
-        """Frames as the live node makes them."""
+        """Yield frames as the live node makes them."""
         return offline.arriving(self._arrivals(kept, seconds))
 
     def _arrivals(self, kept: Kept, seconds: float) -> Iterator[tuple[int, str, Measurement]]:
@@ -163,13 +163,13 @@ class KeyframeSource:
         return Counter()
 
     def where(self, sensor: Sensor) -> str:
-        """Folder of a sensor."""
+        """Return the folder of a sensor."""
         return {"imu": "can_bus", "gnss": "can_bus", "None": "ego_pose"}.get(
             str(sensor.modality), f"samples/{sensor.name}"
         )
 
     def frames(self, offline: Offline, kept: Kept, seconds: float) -> Iterator[Frame]:
-        """One frame per keyframe."""
+        """Yield one frame per keyframe."""
         first_ns = self._reader.stamp_ns(self._tokens[0])
         chosen = [t for t in self._tokens if not seconds or self._reader.stamp_ns(t) - first_ns <= seconds * 1e9]
         for token, frame in zip(chosen, offline.keyframes(self._reader, chosen, self._change), strict=True):
@@ -192,7 +192,7 @@ class KeyframeSource:
 
 
 def _snapshot_of(reader: NuScenesReader, records: Mapping[str, Record]) -> Snapshot:
-    """The measurements of a keyframe themselves, without sweeps and motion."""
+    """Return the measurements of a keyframe themselves, without sweeps and motion."""
     loaded = {name: reader.load(record) for name, record in records.items()}
     return Snapshot(
         0,
@@ -219,7 +219,7 @@ def check_reading(reader: NuScenesReader, tokens: Sequence[str]) -> ReadingCheck
 
 
 def count_points(reader: NuScenesReader, token: str) -> tuple[IntArray, IntArray]:
-    """LiDAR points inside each annotated box of a keyframe, counted in `base_link`, and as annotated.
+    """Count the LiDAR points inside each annotated box of a keyframe, counted in `base_link`, and as annotated.
 
     Returns:
         Two (N,) int64 arrays; empty without LiDAR.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of a nuScenes folder, real or written here: one rule a function, with a stable id, a severity and a mend."""
+"""Checks of a nuScenes folder, real or written here: one rule a function, with a stable id, a severity and a fix."""
 
 from collections.abc import Callable
 from itertools import islice
@@ -36,7 +36,7 @@ def check_dataset(
         version: Name of the version folder; None takes the only one there is.
         exclude: Ids (GEO004) and groups (GEO) of rules to leave out.
         examples: Findings to keep of each rule.
-        progress: Told of each rule before it runs.
+        progress: Called with each rule before it runs.
 
     Raises:
         DataError: there is no such data set.

@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from peft_dml_ros.core.camera_view import jpeg_size
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.severity import Severity
 from peft_dml_tools.datasets.checks.folder import Folder
 from peft_dml_tools.datasets.checks.model import Found, rule
 from peft_dml_tools.datasets.nuscenes_files import read_radar
-from peft_dml_tools.datasets.nuscenes_images import image_size_px, read_image
+from peft_dml_tools.datasets.nuscenes_images import read_image
 from peft_dml_tools.datasets.nuscenes_tables import read_json
 
 _POINT_BYTES: Final = 20
@@ -28,7 +29,7 @@ _FOLDERS: Final = {True: "samples", False: "sweeps"}
     "copy the missing files, or read with --allow-missing",
 )
 def files_present(folder: Folder) -> Iterator[Found]:
-    """A finding per missing file."""
+    """Yield a finding per missing file."""
     for file in folder.files:
         if file.size < 0:
             yield Found(file.record["filename"], f"is missing (sample_data {file.record['token']})")
@@ -41,7 +42,7 @@ def files_present(folder: Folder) -> Iterator[Found]:
     "the file was cut off: copy or write it again",
 )
 def lidar_whole(folder: Folder) -> Iterator[Found]:
-    """A finding per LiDAR file that is empty or ends within a point."""
+    """Yield a finding per LiDAR file that is empty or ends within a point."""
     for file in folder.present("lidar"):
         points, rest = divmod(file.size, _POINT_BYTES)
         if rest:
@@ -58,7 +59,7 @@ def lidar_whole(folder: Folder) -> Iterator[Found]:
     "the file may be cut off at a whole point, or the sensor was covered: look at it",
 )
 def sizes_alike(folder: Folder) -> Iterator[Found]:
-    """A finding per LiDAR or camera file below a quarter of its channel's median size."""
+    """Yield a finding per LiDAR or camera file below a quarter of its channel's median size."""
     by_channel: dict[str, list[int]] = defaultdict(list)
     for modality in ("lidar", "camera"):
         for file in folder.present(modality):
@@ -78,7 +79,7 @@ def sizes_alike(folder: Folder) -> Iterator[Found]:
     "the file was cut off or is of another layout: copy or write it again",
 )
 def radar_whole(folder: Folder) -> Iterator[Found]:
-    """A finding per radar file that the reader refuses."""
+    """Yield a finding per radar file that the reader refuses."""
     for file in folder.present("radar"):
         if refusal := _refusal(file.path):
             yield Found(file.record["filename"], refusal)
@@ -91,15 +92,15 @@ def radar_whole(folder: Folder) -> Iterator[Found]:
     "copy or write the image again; set width and height in sample_data",
 )
 def images_whole(folder: Folder) -> Iterator[Found]:
-    """A finding per image that is none, is cut off, or has another size."""
+    """Yield a finding per image that is none, is cut off, or has another size."""
     for file in folder.present("camera"):
         try:
-            size_px = image_size_px(read_image(file.path))
+            size_px = jpeg_size(read_image(file.path))
         except DataError as error:
             yield Found(file.record["filename"], _without_path(error, file.path))
             continue
         expected = (file.record["width"], file.record["height"])
-        if size_px is not None and size_px != expected:
+        if size_px != expected:
             what = f"is {size_px[0]} x {size_px[1]} px, sample_data says {expected[0]} x {expected[1]}"
             yield Found(file.record["filename"], what)
 
@@ -111,7 +112,7 @@ def images_whole(folder: Folder) -> Iterator[Found]:
     "move the file, or correct filename and is_key_frame",
 )
 def files_placed(folder: Folder) -> Iterator[Found]:
-    """A finding per file in another folder."""
+    """Yield a finding per file in another folder."""
     for file in folder.files:
         expected = f"{_FOLDERS[file.record['is_key_frame']]}/{file.channel}/"
         if file.channel and not file.record["filename"].startswith(expected):
@@ -125,7 +126,7 @@ def files_placed(folder: Folder) -> Iterator[Found]:
     "copy the CAN bus expansion again, or write the scene again",
 )
 def can_readable(folder: Folder) -> Iterator[Found]:
-    """A finding per CAN bus file that cannot be read, and per message without time."""
+    """Yield a finding per CAN bus file that cannot be read, and per message without time."""
     for path, content in _can_files(folder):
         if isinstance(content, str):
             yield Found(folder.where(path), content)
@@ -143,7 +144,7 @@ def can_readable(folder: Folder) -> Iterator[Found]:
     "sort them by utime; readers of this package do so themselves",
 )
 def can_ordered(folder: Folder) -> Iterator[Found]:
-    """A finding per CAN bus file with a message that is earlier than the one before."""
+    """Yield a finding per CAN bus file with a message that is earlier than the one before."""
     for path, content in _can_files(folder):
         if isinstance(content, str):
             continue
@@ -153,14 +154,9 @@ def can_ordered(folder: Folder) -> Iterator[Found]:
             yield Found(folder.where(path), f"message {int(back[0]) + 1} is earlier than the one before")
 
 
-@rule(
-    "FMT009",
-    Severity.INFO,
-    "scenes have inertial data",
-    "copy the CAN bus expansion; the detector runs without it",
-)
+@rule("FMT009", Severity.INFO, "scenes have inertial data", "copy the CAN bus expansion; the detector runs without it")
 def can_present(folder: Folder) -> Iterator[Found]:
-    """A finding per scene without `ms_imu`."""
+    """Yield a finding per scene without `ms_imu`."""
     for row in folder.rows("scene"):
         if not (folder.root / "can_bus" / f"{row['name']}_ms_imu.json").is_file():
             yield Found(f"scene {row['name']}", "has no can_bus/*_ms_imu.json")
@@ -173,7 +169,7 @@ def can_present(folder: Folder) -> Iterator[Found]:
     "a run was cut short, or another version shares the folder: run it again, or remove them",
 )
 def files_named(folder: Folder) -> Iterator[Found]:
-    """A finding per folder with such files."""
+    """Yield a finding per folder with such files."""
     named = {file.path for file in folder.files}
     for kind in _FOLDERS.values():
         for place in sorted((folder.root / kind).glob("*")):
@@ -183,7 +179,7 @@ def files_named(folder: Folder) -> Iterator[Found]:
 
 
 def _can_files(folder: Folder) -> Iterator[tuple[Path, "list[Any] | str"]]:
-    """CAN bus files of the scenes, with their messages or why they cannot be read; one at a time."""
+    """Yield CAN bus files of the scenes, with their messages or why they cannot be read; one at a time."""
     for row in folder.rows("scene"):
         for path in sorted((folder.root / "can_bus").glob(f"{row['name']}_*.json")):
             if path.stem.endswith("_meta") or path.stem.endswith("_route"):
@@ -197,7 +193,7 @@ def _can_files(folder: Folder) -> Iterator[tuple[Path, "list[Any] | str"]]:
 
 
 def _refusal(path: Path) -> str:
-    """Why the reader of radar files refuses a file; empty when it does not."""
+    """Return why the reader of radar files refuses a file; empty when it does not."""
     try:
         read_radar(path, 0, keep_all=True)
     except DataError as error:

@@ -70,23 +70,23 @@ class Folder:
         self._contents: dict[str, tuple[list[Any], str]] = {}
 
     def missing(self) -> tuple[str, ...]:
-        """Tables without a file."""
+        """Return tables without a file."""
         return tuple(table for table in TABLES if not (self.tables / f"{table}.json").is_file())
 
     def unreadable(self, table: str) -> str:
-        """Why a table cannot be read as a list; empty when it can, or is missing."""
+        """Return why a table cannot be read as a list; empty when it can, or is missing."""
         return self._content(table)[1]
 
     def malformed(self, table: str) -> Iterator[tuple[int, list[str]]]:
-        """(position, faults) of records that are not as they must be."""
+        """Yield (position, faults) of records that are not as they must be."""
         yield from self._sorted_out[table][1]
 
     def rows(self, table: str) -> list[Record]:
-        """Records of a table that have all fields; empty when it is missing or unreadable."""
+        """Return records of a table that have all fields; empty when it is missing or unreadable."""
         return self._sorted_out[table][0]
 
     def by_token(self, table: str) -> dict[str, Record]:
-        """Token -> record; of several with the same token, the last."""
+        """Return records by token; of several with the same token, the last."""
         return self._by_token[table]
 
     @cached_property
@@ -150,7 +150,7 @@ class Folder:
         return out
 
     def present(self, modality: str) -> Iterator[SensorFile]:
-        """The files of a modality that exist."""
+        """Yield the files of a modality that exist."""
         return (file for file in self.files if file.modality == modality and file.size >= 0)
 
     @cached_property
@@ -162,7 +162,7 @@ class Folder:
         return grouped
 
     def where(self, path: Path) -> str:
-        """A path as findings show it: relative to the data set."""
+        """Return a path as findings show it: relative to the data set."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
 

@@ -27,7 +27,7 @@ _ANNOTATED_M: Final = 250.0
     "divide by the length; check the order, ROS has (x, y, z, w)",
 )
 def quaternions_unit(folder: Folder) -> Iterator[Found]:
-    """A finding per quaternion whose length is not 1."""
+    """Yield a finding per quaternion whose length is not 1."""
     for table in ("calibrated_sensor", "ego_pose", "sample_annotation"):
         rows = folder.rows(table)
         if not rows:
@@ -44,7 +44,7 @@ def quaternions_unit(folder: Folder) -> Iterator[Found]:
     "check the calibration: metres, and base_link to sensor, not the inverse or the map",
 )
 def sensors_mounted(folder: Folder) -> Iterator[Found]:
-    """A finding per calibration that is too far away."""
+    """Yield a finding per calibration that is too far away."""
     for row in folder.rows("calibrated_sensor"):
         distance_m = float(np.linalg.norm(row["translation"]))
         if distance_m > _MOUNTED_M:
@@ -59,7 +59,7 @@ def sensors_mounted(folder: Folder) -> Iterator[Found]:
     "calibrate the camera; scale the intrinsics together with the images",
 )
 def intrinsics_plausible(folder: Folder) -> Iterator[Found]:
-    """A finding per camera calibration that does not fit its images, and per calibrated image of no camera."""
+    """Yield a finding per camera calibration that does not fit its images, and per calibrated image of no camera."""
     sizes = {
         row["calibrated_sensor_token"]: (row["width"], row["height"])
         for row in folder.rows("sample_data")
@@ -81,14 +81,9 @@ def intrinsics_plausible(folder: Folder) -> Iterator[Found]:
             yield Found(where, f"{name}: principal point {centre} is outside its {width} x {height} px images")
 
 
-@rule(
-    "GEO004",
-    Severity.WARNING,
-    "the vehicle does not jump",
-    "check the poses: frame, unit and order in time",
-)
+@rule("GEO004", Severity.WARNING, "the vehicle does not jump", "check the poses: frame, unit and order in time")
 def vehicle_drives(folder: Folder) -> Iterator[Found]:
-    """A finding per step between poses of a scene that is faster than 70 m/s and longer than half a metre."""
+    """Yield a finding per step between poses of a scene that is faster than 70 m/s and longer than half a metre."""
     scene_of = {row["token"]: row["scene_token"] for row in folder.rows("sample")}
     poses = folder.by_token("ego_pose")
     by_scene: dict[str, dict[int, str]] = {}
@@ -111,7 +106,7 @@ def vehicle_drives(folder: Folder) -> Iterator[Found]:
     "remove or measure the box again; the order is width, length, height",
 )
 def boxes_positive(folder: Folder) -> Iterator[Found]:
-    """A finding per box with a side of zero or less."""
+    """Yield a finding per box with a side of zero or less."""
     for row in folder.rows("sample_annotation"):
         if min(row["size"]) <= 0:
             yield Found(f"sample_annotation {row['token']}", f"size {row['size']} m")
@@ -124,7 +119,7 @@ def boxes_positive(folder: Folder) -> Iterator[Found]:
     "check unit and frame: annotations are metres in the map's frame",
 )
 def boxes_plausible(folder: Folder) -> Iterator[Found]:
-    """A finding per box that is too large or too far away."""
+    """Yield a finding per box that is too large or too far away."""
     poses = folder.by_token("ego_pose")
     origin = {
         row["sample_token"]: poses[row["ego_pose_token"]]["translation"]

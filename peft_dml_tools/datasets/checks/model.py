@@ -38,14 +38,14 @@ class Rule:
         id: STR (structure), REF (references), REC (records), GEO (geometry) or FMT (files), and three digits.
         title: What holds in a good data set.
         severity: Of each finding.
-        mend: What to do about a finding.
+        fix: What to do about a finding.
         check: Yields the findings.
     """
 
     id: str
     title: str
     severity: Severity
-    mend: str
+    fix: str
     check: Check
 
 
@@ -64,12 +64,12 @@ class Outcome:
     examples: tuple[Found, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON tree."""
         return {
             "id": self.rule.id,
             "severity": self.rule.severity.value,
             "title": self.rule.title,
-            "mend": self.rule.mend,
+            "fix": self.rule.fix,
             "count": self.count,
             "examples": [found._asdict() for found in self.examples],
         }
@@ -94,7 +94,7 @@ class Report:
     records: dict[str, int] = field(default_factory=dict)
 
     def count(self, severity: Severity) -> int:
-        """Number of findings of a severity."""
+        """Return the number of findings of a severity."""
         return sum(outcome.count for outcome in self.outcomes if outcome.rule.severity is severity)
 
     @property
@@ -103,11 +103,11 @@ class Report:
         return tuple(outcome for outcome in self.outcomes if outcome.count)
 
     def passed(self, *, strict: bool = False) -> bool:
-        """No error was found; with `strict`, no warning either."""
+        """Return whether no error was found; with `strict`, no warning either."""
         return not self.count(Severity.ERROR) and not (strict and self.count(Severity.WARNING))
 
     def as_dict(self, *, strict: bool = False) -> dict[str, Any]:
-        """For JSON: everything in the report."""
+        """Return everything in the report, for JSON."""
         return {
             "root": self.root,
             "version": self.version,
@@ -127,7 +127,7 @@ RULES: Final[dict[str, Rule]] = {}
 _ID: Final = re.compile(r"(STR|REF|REC|GEO|FMT)\d{3}")
 
 
-def rule(rule_id: str, severity: Severity, title: str, mend: str) -> Callable[[Check], Check]:
+def rule(rule_id: str, severity: Severity, title: str, fix: str) -> Callable[[Check], Check]:
     """Make a function a rule.
 
     Raises:
@@ -138,14 +138,14 @@ def rule(rule_id: str, severity: Severity, title: str, mend: str) -> Callable[[C
         if not _ID.fullmatch(rule_id) or rule_id in RULES:
             msg = f"rule id '{rule_id}' must be STR, REF, REC, GEO or FMT and three digits, and given once"
             raise ValueError(msg)
-        RULES[rule_id] = Rule(rule_id, title, severity, mend, check)
+        RULES[rule_id] = Rule(rule_id, title, severity, fix, check)
         return check
 
     return register
 
 
 def excluded_ids(names: tuple[str, ...]) -> frozenset[str]:
-    """Ids of the rules that ids (GEO004) and groups (GEO) name.
+    """Return ids of the rules that ids (GEO004) and groups (GEO) name.
 
     Raises:
         ConfigError: a name is no id and no group.

@@ -16,13 +16,10 @@ _KEYFRAME_SPREAD_US: Final = 250_000
 
 
 @rule(
-    "REC001",
-    Severity.ERROR,
-    "timestamps rise along every chain",
-    "sort the records by timestamp and link them anew",
+    "REC001", Severity.ERROR, "timestamps rise along every chain", "sort the records by timestamp and link them again"
 )
 def stamps_rise(folder: Folder) -> Iterator[Found]:
-    """A finding per link that does not lead to a later record."""
+    """Yield a finding per link that does not lead to a later record."""
     samples = folder.by_token("sample")
     for table in CHAINED:
         known = folder.by_token(table)
@@ -47,7 +44,7 @@ def stamps_rise(folder: Folder) -> Iterator[Found]:
     "convert them: nuScenes counts microseconds, ROS nanoseconds",
 )
 def stamps_plausible(folder: Folder) -> Iterator[Found]:
-    """A finding per timestamp before 2000 or after 2100."""
+    """Yield a finding per timestamp before 2000 or after 2100."""
     for table in ("sample", "sample_data", "ego_pose"):
         for row in folder.rows(table):
             if not _EARLIEST_US <= row["timestamp"] <= _LATEST_US:
@@ -61,7 +58,7 @@ def stamps_plausible(folder: Folder) -> Iterator[Found]:
     "choose the measurements nearest in time, or leave the sensor out of this keyframe",
 )
 def keyframes_together(folder: Folder) -> Iterator[Found]:
-    """A finding per keyframe file that is too early or too late."""
+    """Yield a finding per keyframe file that is too early or too late."""
     samples = folder.by_token("sample")
     for row in folder.rows("sample_data"):
         sample = samples.get(row["sample_token"])
@@ -79,7 +76,7 @@ def keyframes_together(folder: Folder) -> Iterator[Found]:
     "interpolate the poses at the stamps of the measurements",
 )
 def poses_in_time(folder: Folder) -> Iterator[Found]:
-    """A finding per measurement whose pose is of another time."""
+    """Yield a finding per measurement whose pose is of another time."""
     poses = folder.by_token("ego_pose")
     for row in folder.rows("sample_data"):
         pose = poses.get(row["ego_pose_token"])
@@ -88,14 +85,9 @@ def poses_in_time(folder: Folder) -> Iterator[Found]:
             yield Found(row["filename"], f"its ego pose is {late_us:+d} µs off")
 
 
-@rule(
-    "REC005",
-    Severity.ERROR,
-    "point counts of annotations are not negative",
-    "count the points in the boxes again",
-)
+@rule("REC005", Severity.ERROR, "point counts of annotations are not negative", "count the points in the boxes again")
 def counts_possible(folder: Folder) -> Iterator[Found]:
-    """A finding per annotation with a negative count."""
+    """Yield a finding per annotation with a negative count."""
     for row in folder.rows("sample_annotation"):
         if row["num_lidar_pts"] < 0 or row["num_radar_pts"] < 0:
             what = f"num_lidar_pts {row['num_lidar_pts']}, num_radar_pts {row['num_radar_pts']}"

@@ -17,7 +17,7 @@ from peft_dml_tools.datasets.nuscenes_schema import CHAINED, REFERENCES
     "the tables do not belong together, or one was cut: take all from one archive, or write them again",
 )
 def keys_resolve(folder: Folder) -> Iterator[Found]:
-    """A finding per reference that leads nowhere."""
+    """Yield a finding per reference that leads nowhere."""
     for (table, name), target in REFERENCES.items():
         known = folder.by_token(target)
         for row in folder.rows(table):
@@ -31,10 +31,10 @@ def keys_resolve(folder: Folder) -> Iterator[Found]:
     "REF002",
     Severity.ERROR,
     "prev and next lead both ways within one chain",
-    "link the records anew in the order of their timestamps",
+    "link the records again in the order of their timestamps",
 )
 def chains_agree(folder: Folder) -> Iterator[Found]:
-    """A finding per link that does not lead back, and per link into another chain."""
+    """Yield a finding per link that does not lead back, and per link into another chain."""
     for table, owner in CHAINED.items():
         known = folder.by_token(table)
         for row in folder.rows(table):
@@ -55,7 +55,7 @@ def chains_agree(folder: Folder) -> Iterator[Found]:
     "set first, last and number from the records themselves",
 )
 def ends_fit(folder: Folder) -> Iterator[Found]:
-    """Findings on first_*, last_* and nbr_* of scenes and instances."""
+    """Yield findings on first_*, last_* and nbr_* of scenes and instances."""
     for table, member, number in (("scene", "sample", "nbr_samples"), ("instance", "annotation", "nbr_annotations")):
         chained = "sample" if table == "scene" else "sample_annotation"
         members = Counter(row[CHAINED[chained]] for row in folder.rows(chained))
@@ -79,7 +79,7 @@ def ends_fit(folder: Folder) -> Iterator[Found]:
     "copy the missing sensors, or read with --allow-missing; a sensor that broke down is no mistake",
 )
 def keyframes_complete(folder: Folder) -> Iterator[Found]:
-    """A finding per scene and set of sensors that its keyframes lack."""
+    """Yield a finding per scene and set of sensors that its keyframes lack."""
     channels = {row["channel"] for row in folder.rows("sensor")}
     lacking: dict[tuple[str, tuple[str, ...]], int] = defaultdict(int)
     scenes = {row["token"]: row["name"] for row in folder.rows("scene")}
@@ -99,7 +99,7 @@ def keyframes_complete(folder: Folder) -> Iterator[Found]:
     "unmark the additional keyframes; remove samples without data",
 )
 def keyframes_single(folder: Folder) -> Iterator[Found]:
-    """A finding per sample without data, and per sensor that occurs twice in it."""
+    """Yield a finding per sample without data, and per sensor that occurs twice in it."""
     for sample in folder.rows("sample"):
         records = folder.data_of_sample.get(sample["token"], [])
         if not records:

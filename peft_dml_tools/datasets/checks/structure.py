@@ -23,7 +23,7 @@ _SCENE_NAME: Final = re.compile(r"scene-\d{4}")
     "copy the missing tables from the data set's metadata archive, or write the folder again",
 )
 def tables_present(folder: Folder) -> Iterator[Found]:
-    """A finding per missing table."""
+    """Yield a finding per missing table."""
     for table in folder.missing():
         yield Found(f"{folder.version}/{table}.json", "is missing")
 
@@ -35,7 +35,7 @@ def tables_present(folder: Folder) -> Iterator[Found]:
     "the file was cut off or overwritten: copy or write it again",
 )
 def tables_readable(folder: Folder) -> Iterator[Found]:
-    """A finding per table that is no JSON, with the byte."""
+    """Yield a finding per table that is no JSON, with the byte."""
     for table in TABLES:
         if problem := folder.unreadable(table):
             yield Found(f"{folder.version}/{table}.json", problem)
@@ -45,10 +45,10 @@ def tables_readable(folder: Folder) -> Iterator[Found]:
     "STR003",
     Severity.ERROR,
     "every record has its fields, of the right type and finite",
-    "mend the records, or write the table again; records with faults are left out of all other rules",
+    "repair the records, or write the table again; records with faults are left out of all other rules",
 )
 def records_complete(folder: Folder) -> Iterator[Found]:
-    """A finding per record with faults."""
+    """Yield a finding per record with faults."""
     for table in TABLES:
         for position, wrong in folder.malformed(table):
             yield Found(f"{folder.version}/{table}.json record {position}", "; ".join(wrong))
@@ -61,7 +61,7 @@ def records_complete(folder: Folder) -> Iterator[Found]:
     "two writers made the same token, or tables were joined twice: keep one of the records",
 )
 def tokens_unique(folder: Folder) -> Iterator[Found]:
-    """A finding per token that occurs more than once."""
+    """Yield a finding per token that occurs more than once."""
     for table in TABLES:
         rows = folder.rows(table)
         if len(folder.by_token(table)) == len(rows):
@@ -78,7 +78,7 @@ def tokens_unique(folder: Folder) -> Iterator[Found]:
     "correct the names in splits.json, or add the scenes",
 )
 def splits_fit(folder: Folder) -> Iterator[Found]:
-    """Findings on `splits.json`; a folder without one has the official splits."""
+    """Yield findings on `splits.json`; a folder without one has the official splits."""
     path = folder.tables / "splits.json"
     if not path.is_file():
         return
@@ -102,14 +102,9 @@ def splits_fit(folder: Folder) -> Iterator[Found]:
             split_of[name] = split
 
 
-@rule(
-    "STR006",
-    Severity.WARNING,
-    "map files are there",
-    "copy maps/ as well; only drawing needs it",
-)
+@rule("STR006", Severity.WARNING, "map files are there", "copy maps/ as well; only drawing needs it")
 def maps_present(folder: Folder) -> Iterator[Found]:
-    """A finding per missing map."""
+    """Yield a finding per missing map."""
     for row in folder.rows("map"):
         if not (folder.root / row["filename"]).is_file():
             yield Found(row["filename"], f"is missing (map {row['token']})")
@@ -122,7 +117,7 @@ def maps_present(folder: Folder) -> Iterator[Found]:
     "rename the scenes; the devkit's CAN bus reader finds a scene by its four digits",
 )
 def scene_names(folder: Folder) -> Iterator[Found]:
-    """A finding per scene with another name, and per name that occurs twice."""
+    """Yield a finding per scene with another name, and per name that occurs twice."""
     for name, times in Counter(row["name"] for row in folder.rows("scene")).items():
         if times > 1:
             yield Found(f"scene {name}", f"occurs {times} times")

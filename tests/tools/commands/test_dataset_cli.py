@@ -69,7 +69,7 @@ def test_json_holds_everything(damaged):
     assert report["rules"] == 33
     (error,) = [finding for finding in report["findings"] if finding["severity"] == "error"]
     assert error["id"] == "FMT002"
-    assert error["mend"]
+    assert error["fix"]
     assert error["examples"][0]["where"].startswith("samples/LIDAR_TOP/")
 
 

@@ -59,10 +59,10 @@ def assert_same_truth(original, again) -> None:
 @pytest.mark.parametrize(
     ("name", "preset", "options"),
     [
-        ("scene-0002.mcap", "ours", {}),
+        ("scene-0002.mcap", "default", {}),
         ("scene-0002.mcap", "nuscenes2bag", {"compress": True}),
         ("scene-0002.db3", "autoware", {"display": True}),
-        ("folder", "ours", {"sqlite3": True, "compress": True}),
+        ("folder", "default", {"sqlite3": True, "compress": True}),
         ("folder", "autoware", {"display": True}),
     ],
 )

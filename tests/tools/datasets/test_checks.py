@@ -11,13 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from peft_dml_ros.core.camera_view import jpeg_size
 from peft_dml_ros.core.errors import ConfigError, DataError, PeftDmlError
 from peft_dml_ros.core.jpeg import jpeg_damage
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_tools.datasets.checks import MODULES, RULES, Severity, check_dataset
 from peft_dml_tools.datasets.checks.model import rule
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
-from peft_dml_tools.datasets.nuscenes_images import image_size_px, read_image
+from peft_dml_tools.datasets.nuscenes_images import read_image
 from peft_dml_tools.datasets.source import open_source
 
 VERSION = "v1.0-test-rig"
@@ -180,7 +181,7 @@ def test_damage_is_found_by_its_rule(mini_copy, rule_id, damage):
 
 def test_every_rule_has_a_test_and_a_mend():
     assert {rule_id for rule_id, _ in DAMAGE} == set(RULES)
-    assert all(r.mend and r.title and r.check.__module__ in {m.__name__ for m in MODULES} for r in RULES.values())
+    assert all(r.fix and r.title and r.check.__module__ in {m.__name__ for m in MODULES} for r in RULES.values())
     for taken_or_malformed in ("STR001", "XYZ001", "GEO1"):
         with pytest.raises(ValueError, match="given once"):
             rule(taken_or_malformed, Severity.INFO, "", "")(lambda _: iter(()))
@@ -256,10 +257,9 @@ def test_real_keyframe_has_only_its_known_gaps(real_keyframe):
 def test_image_headers_tell_the_size(mini, tmp_path):
     import cv2
 
-    assert image_size_px(read_image(sensor_file(mini, "CAM_FRONT"))) == (320, 180)
+    assert jpeg_size(read_image(sensor_file(mini, "CAM_FRONT"))) == (320, 180)
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((7, 11, 3), np.uint8))
-    assert image_size_px(read_image(tmp_path / "a.png")) == (11, 7)
-    assert image_size_px(b"\xff\xd8\xff\xe0\x00\x04ab") is None
+    assert jpeg_size(read_image(tmp_path / "a.png")) == (11, 7)
 
 
 # ---------------------------------------------------------------- the reader on damaged folders

@@ -6,7 +6,7 @@ import runpy
 
 import yaml
 
-from peft_dml_ros.cli.main import COMMANDS
+from peft_dml_ros.cli.main import commands
 from peft_dml_tools.datasets.checks import RULES
 from peft_dml_tools.sim.faults import FIELDS, KINDS, MEANING, parse_faults
 
@@ -26,4 +26,4 @@ def test_the_fault_script_and_the_commands_of_the_page_are_right(repository):
     assert len(parse_faults(script)) == len(yaml.safe_load(script)) == 5
     (live,) = re.findall(r'param set /replay faults "(.*?)"', page)
     assert parse_faults(live)[0].fault == "blackout"
-    assert set(re.findall(r"peft-dml ([a-z]+)", page)) <= set(COMMANDS)
+    assert set(re.findall(r"peft-dml ([a-z]+)", page)) <= set(commands())
