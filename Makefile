@@ -12,9 +12,16 @@ DATA ?=
 # PyTorch's index of CPU builds here to go without: make test TORCH_INDEX=<address>
 TORCH_INDEX ?=
 
+# Every version that `make demo` and `make test` install; build tools are held by the two variables, which pip reads.
+LOCK := requirements/lock.txt
+export PIP_CONSTRAINT := $(CURDIR)/$(LOCK)
+export PIP_BUILD_CONSTRAINT := $(CURDIR)/$(LOCK)
+# Compiles the lock file. More arguments: make lock ARGS=--upgrade, or ARGS="--upgrade-package rich"
+UV := uv==0.13.9
+
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/ci.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK)
 INTERFACES := interfaces/build.py $(wildcard interfaces/*/package.xml interfaces/*/msg/*.msg)
 # A sourced ROS distribution provides rclpy and the messages itself.
 comma := ,
@@ -24,7 +31,7 @@ EXTRAS := $(if $(ROS_DISTRO),sim$(comma)demo,ros$(comma)sim$(comma)demo)
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 .DEFAULT_GOAL := help
-.PHONY: help bench demo docs test setup setup-test lint clean
+.PHONY: help bench demo docs test setup setup-test lint lock clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -57,6 +64,12 @@ lint: setup-test  ## lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+lock: | $(BIN)/pip  ## write requirements/lock.txt again: every version that demo and test install
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
+	$(BIN)/uv pip compile requirements/lock.in --universal --python-version 3.10 --quiet --no-annotate --no-header \
+		--no-emit-package peft-dml-ros --no-emit-package peft-dml-train $(ARGS) --output-file $(LOCK).new
+	@{ sed -n 1,3p $(LOCK); grep -v '^#' $(LOCK).new; } > $(LOCK).tmp && mv $(LOCK).tmp $(LOCK) && rm $(LOCK).new
+
 setup: $(VENV)/.interfaces  ## install the runtime into .venv (no torch)
 
 setup-test: $(VENV)/.everything $(VENV)/.interfaces  ## install runtime, training and checks into .venv
@@ -68,7 +81,7 @@ clean:  ## remove the environment, builds, caches and demo results
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(VENV)/.runtime: pyproject.toml setup.py requirements/ci.txt | $(BIN)/pip
+$(VENV)/.runtime: pyproject.toml setup.py $(LOCK) | $(BIN)/pip
 	@echo "installing the runtime into $(VENV) (about a minute, once)"
 	@$(PIP) --editable '.[$(EXTRAS)]'
 	@touch $@

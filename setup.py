@@ -48,6 +48,9 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (str(SHARE), ["package.xml", "LICENSE"]),
+        # `peft-dml` on PATH after `source install/setup.bash`; colcon.pkg names the hooks.
+        (str(SHARE / "environment"), ["resource/environment/path.dsv", "resource/environment/path.sh"]),
+        (str(SHARE / "bin"), ["resource/bin/peft-dml"]),
         *tree("launch"),
         *tree("config"),
         *tree("models/demo"),

@@ -23,7 +23,7 @@ Parameters may say otherwise, by the topic's full name:
 `-p qos_overrides./lidar_top/points.subscription.reliability:=best_effort`; the policies are `reliability`,
 `durability` and `depth`.
 
-A radar may publish `radar_msgs/RadarScan` instead of a cloud, on the same topic: the node listens to whichever type is
+A radar may publish `radar_msgs/RadarScan` instead of a cloud, on the same topic: the node listens to the type that is
 published, and `autodetect` finds both. Such returns know their Doppler speed only: the node finds the radar's own
 velocity from the returns themselves, most of which are of things that stand still, and takes it out; where too few
 agree, all are taken to stand, and in a queue where most returns are of vehicles that move alike, these are. The
@@ -44,14 +44,14 @@ NOTES = """
   only one: class name in lower case, score in [0, 1], and the pose with the variances of x, y, z and yaw that the
   network predicted (all other entries are 0, which here means unknown). `id` is empty: nothing is tracked. A frame
   without objects is an empty array; silence means failure.
-- **Velocities** lie in a cloud beside them, because the message has no place for them: point *i* belongs to
+- **Velocities** are in a cloud of their own, because the message has no place for them: point *i* belongs to
   detection *i*, with the same header; fields `x y z vx vy` (m, m/s, in `base_frame`) and `attribute` (index into
   nuScenes' attributes, -1 for none).
 - **Markers**: one namespace per class, and `velocity` for arrows that end where the box will be in a second.
 - **Overlays** are drawn in a thread of its own, at lower priority: they never delay boxes. When drawing takes
   longer than a frame, the newest frame is drawn next. They are JPEG, at least 640 pixels wide where the camera is;
   bags of `recorder` leave them out.
-- **Status** is told with every frame, **diagnostics** once a second; both hold the same: a status for the frame
+- **Status** comes with every frame, **diagnostics** once a second; both hold the same: a status for the frame
   (mask, gate weight and age of each modality, time of each stage, drops by reason) and one for each sensor
   ([states](concepts.md#the-health-gate)).
 - **Stages**: {stages}. `arrival` is the time from the stamp to the frame's start, `total` that to the publication.

@@ -23,7 +23,7 @@ STATES = {
         "its newest usable measurement is too old",
         "see why it stopped; `health.max_age_*_s`, `health.max_ages`",
     ),
-    State.MISSING: ("nothing ever came", "the log names topic and mend after `startup_timeout_s`; `peft-dml doctor`"),
+    State.MISSING: ("nothing ever came", "the log names topic and fix after `startup_timeout_s`; `peft-dml doctor`"),
     State.FROZEN: ("the same payload comes again and again", "restart the driver; `health.frozen_after`"),
     State.DEGRADED: (
         "too few or too many invalid points, a dark, blank or damaged image",
@@ -35,10 +35,10 @@ STATES = {
         "the log names the transform or topic; or give `calibration:=FILE`",
     ),
 }
-"""Meaning and mend of each state."""
+"""Meaning and fix of each state."""
 
 DROPS = {
-    "malformed": ("the message contradicts itself, is cut short or too large; the log says how", "mend the driver"),
+    "malformed": ("the message contradicts itself, is cut short or too large; the log says how", "repair the driver"),
     "failed": ("an unexpected error while a message was handled; the log has it", "report it"),
     "uncalibrated": (
         "its mounting or projection is not known, or of another shape than its images",
@@ -52,12 +52,12 @@ DROPS = {
     "too many points not finite": ("most of a sweep is invalid", "see DEGRADED"),
     "too few points": ("hardly any point beyond 1 m", "see DEGRADED"),
     "dark image": ("the mean grey level is low", "see DEGRADED"),
-    "damaged image": ("a picture broken inside: the rest of it would be grey", "mend the driver or the network"),
+    "damaged image": ("a picture broken inside: the rest of it would be grey", "repair the driver or the network"),
     "blank image": ("the grey levels hardly differ", "see DEGRADED"),
     "frozen": ("the same payload under new stamps", "see FROZEN"),
     "duplicate stamp": (
         "two measurements of one sensor have one stamp",
-        "mend the driver; two publishers on one topic?",
+        "repair the driver; two publishers on one topic?",
     ),
     "out of order": ("an older measurement after a newer one", "usual in small numbers over a network"),
     "stamp from the future": ("stamped ahead of the clock by more than `sync.max_future_s`", "see CLOCK"),
@@ -72,7 +72,7 @@ DROPS = {
         "an old sweep that cannot be moved to the present",
         "publish odometry, or IMU and GNSS",
     ),
-    "corrupt image": ("an image cannot be decoded, or is damaged inside", "mend the driver or the network"),
+    "corrupt image": ("an image cannot be decoded, or is damaged inside", "repair the driver or the network"),
     "not in the rig": ("a measurement without mounting reached the detector", "see UNCALIBRATED"),
     "candidate not finite": ("the network gave NaN for a box", "report it with the bundle"),
     "frame: superseded": ("the detector was busy, a newer frame took the place", "a faster engine, or fewer sensors"),
@@ -89,7 +89,7 @@ DROPS = {
     ),
     "reset": ("the ROS clock jumped: all buffers were emptied", "usual when a bag loops"),
 }
-"""Meaning and mend of each reason, as it ends: `LIDAR_TOP: frozen` is under `frozen`."""
+"""Meaning and fix of each reason, as it ends: `LIDAR_TOP: frozen` is under `frozen`."""
 
 
 def doctor() -> str:
@@ -100,14 +100,14 @@ def doctor() -> str:
 
 def states() -> str:
     """Every state of a sensor."""
-    rows = ["| state | meaning | mend |", "|---|---|---|"]
+    rows = ["| state | meaning | fix |", "|---|---|---|"]
     return "\n".join([*rows, *(f"| {s.value} | {STATES[s][0]} | {STATES[s][1]} |" for s in State)])
 
 
 def drops() -> str:
     """Every reason for a drop."""
-    rows = ["| reason | meaning | mend |", "|---|---|---|"]
-    return "\n".join([*rows, *(f"| `{reason}` | {meaning} | {mend} |" for reason, (meaning, mend) in DROPS.items())])
+    rows = ["| reason | meaning | fix |", "|---|---|---|"]
+    return "\n".join([*rows, *(f"| `{reason}` | {meaning} | {fix} |" for reason, (meaning, fix) in DROPS.items())])
 
 
 def fill(page: str) -> str:

@@ -100,8 +100,8 @@ def imports(name: str) -> bool:
 def state(package: Package) -> str:
     """Say whether `package` is `provided` by ROS, `current` from an earlier build, or `missing`."""
     found = importlib.util.find_spec(package.name)
-    ours = found is None or found.origin is None or Path(found.origin).parent == SITE / package.name
-    if not ours:
+    built_here = found is None or found.origin is None or Path(found.origin).parent == SITE / package.name
+    if not built_here:
         return "provided" if imports(package.name) else "missing"
     stamp = PREFIX / "share" / package.name / STAMP
     built = stamp.is_file() and stamp.read_text(encoding="utf-8").strip() == package.digest()

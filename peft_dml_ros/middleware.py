@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks the choice of ROS middleware before rclpy is imported: rcl ends the process at a wrong one, without a mend."""
+"""Checks the choice of ROS middleware before rclpy is imported: rcl ends the process at a wrong one, without a hint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CHOOSER = "rmw_implementation"
 
 
 def require_middleware() -> None:
-    """Check that the middleware asked for by the environment is installed.
+    """Check that the middleware that the environment names is installed.
 
     Raises:
         ConfigError: it is not; names those that are.

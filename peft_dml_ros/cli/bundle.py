@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`peft-dml bundle`: look at a model bundle, verify or sign it, build its TensorRT engines before the first drive."""
+"""`peft-dml bundle`: inspect, verify or sign a model bundle, or build its TensorRT engines before the first drive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NameArgument = Annotated[str, typer.Argument(help="Folder of the bundle, or name
 
 @bundle.command()
 def info(name: NameArgument = "demo") -> None:
-    """Say what a bundle is: precision, graphs, accuracy, and the engines built from it on this machine."""
+    """Print precision, graphs and accuracy of a bundle, and the engines built from it on this machine."""
     from rich.console import Console
     from rich.table import Table
 
@@ -51,7 +51,7 @@ def check(name: NameArgument = "demo") -> None:
     found = load_bundle(name)
     for engine in load_engines(found).values():
         engine.warm_up()
-    typer.echo(f"{found.path}: {len(found.manifest.files)} files and {len(found.manifest.graphs)} graphs are sound")
+    typer.echo(f"{found.path}: {len(found.manifest.files)} files and {len(found.manifest.graphs)} graphs are correct")
 
 
 @bundle.command()
@@ -83,7 +83,7 @@ def keygen(
     """Make a pair of keys for signing bundles, and print the public one."""
     from peft_dml_ros.core.signature import make_keys
 
-    typer.echo(make_keys(secret).text)
+    typer.echo(make_keys(secret).to_base64().decode())
 
 
 @bundle.command()
@@ -125,7 +125,7 @@ def _refuse_precision(wanted: str, is_precision: str, path: Path) -> None:
         raise ConfigError(msg)
     if wanted and wanted != is_precision:
         msg = (
-            f"{path} is {is_precision}, not {wanted}: the precision is inside its graphs; make another bundle of it:"
-            f" peft-dml-train export --precision {wanted}"
+            f"{path} is {is_precision}, not {wanted}: the precision is inside its graphs; convert it:"
+            f" peft-dml-train convert --bundle {path} --precision {wanted}"
         )
         raise ConfigError(msg)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the processes of a session are told by environment variables: how far to be seen, and how to send big clouds."""
+"""Environment variables of a session's processes: discovery range and the transport profile for large clouds."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PROFILE: Final = "fastdds_large_messages.xml"
 
 
 def require_ros() -> None:
-    """Check that the nodes can start at all, before anything long is begun.
+    """Check that the nodes can start at all, before anything slow starts.
 
     Raises:
-        ConfigError: ROS 2 or a message package is missing, or the middleware asked for is not installed.
+        ConfigError: ROS 2 or a message package is missing, or the chosen middleware is not installed.
     """
     if find_spec("rclpy") is None:
         raise ConfigError(
@@ -47,16 +47,16 @@ def alone_in(domain_id: int) -> Iterator[None]:
     """
     with socket.socket(socket.AF_UNIX) as claim:
         try:
-            # A name without a file: the kernel lets it go with the process, however that ends.
+            # A name without a file: the kernel releases it with the process, however that ends.
             claim.bind(f"\0peft_dml_domain_{domain_id}")
         except OSError:
-            msg = f"another demo runs in ROS domain {domain_id}; wait for its end, or take another one: --domain-id"
+            msg = f"another demo runs in ROS domain {domain_id}; wait until it ends, or choose another one: --domain-id"
             raise ConfigError(msg) from None
         yield
 
 
 def shared_file(*parts: str) -> Path | None:
-    """A file below config/ and the like: in the repository, else in an installed share folder; None when absent."""
+    """Return a file below config/ and the like, in the repository or an installed share folder; None when absent."""
     shares = [Path(prefix) / "share" for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(":") if prefix]
     shares.append(Path(sysconfig.get_path("data")) / "share")
     folders = [Path(__file__).resolve().parents[2], *(share / "peft_dml_ros" for share in shares)]
@@ -64,7 +64,7 @@ def shared_file(*parts: str) -> Path | None:
 
 
 def ros_environment(domain_id: int, discovery: str, logs: Path) -> dict[str, str]:
-    """Variables for the nodes of one session.
+    """Return the variables for the nodes of one session.
 
     Args:
         domain_id: ROS domain.
@@ -75,7 +75,7 @@ def ros_environment(domain_id: int, discovery: str, logs: Path) -> dict[str, str
         "ROS_DOMAIN_ID": str(domain_id),
         "ROS_LOG_DIR": str(logs),
         "RCUTILS_LOGGING_BUFFERED_STREAM": "0",
-        # The engine has its own threads; more of them would only take turns.
+        # The engine has its own threads; more would only compete.
         "OMP_NUM_THREADS": "1",
     }
     if discovery != "SYSTEM_DEFAULT":

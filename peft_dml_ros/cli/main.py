@@ -16,11 +16,11 @@ from peft_dml_ros.core.errors import ConfigError, PeftDmlError
 
 ENTRY_POINTS: Final = "peft_dml.commands"
 """Entry point group in which other packages add commands. An entry point names a `COMMANDS` mapping, whose commands
-are modules beside it."""
+are modules of its package."""
 
 COMMANDS: Final[dict[str, str]] = {
     "node": "Start the perception node of this robot.",
-    "doctor": "Check this machine and the system that runs on it; names every fix.",
+    "doctor": "Check this machine and the running system; names every fix.",
     "bundle": "Inspect, verify or sign a model bundle, or build its TensorRT engines.",
 }
 """Help line by name of the vehicle's own commands. Command `x` is the function, or the group, `x` of its module."""

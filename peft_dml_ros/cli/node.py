@@ -30,7 +30,7 @@ def node(
 ) -> None:
     """Start the perception node of this robot; Ctrl-C ends it.
 
-    What follows is handed on to ROS, e.g. -p detection.score_threshold:=0.3 -r lidar_top/points:=/velodyne/points
+    Further arguments go to ROS, e.g. -p detection.score_threshold:=0.3 -r lidar_top/points:=/velodyne/points
 
     Examples:
       peft-dml node perception --params-file config/perception.yaml
@@ -46,7 +46,7 @@ def node(
     if bundle is not None:
         arguments += ["-p", f"bundle:={bundle}"]
     if namespace:
-        # A namespace holds all of a vehicle: with one /tf_static for several, they would take each other's mounting.
+        # A namespace holds all of a vehicle: with one /tf_static for several, they would use each other's mounting.
         arguments += ["-r", f"__ns:=/{namespace.strip('/')}", "-r", "/tf_static:=tf_static"]
     if use_sim_time:
         arguments += ["-p", "use_sim_time:=true"]

@@ -1,101 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detached Ed25519 signatures in the format of minisign, so that either tool verifies what the other signed.
+"""Detached Ed25519 signatures of minisign, made and checked by the library py-minisign.
 
-A public key is one line `RW…`; a signature is `<file>.minisig` beside its file. The signature of a bundle's manifest
+A public key is one line `RW…`; a signature is `<file>.minisig` next to its file. The signature of a bundle's manifest
 covers the bundle, since the manifest holds the sha256 of every other file.
-Format: https://jedisct1.github.io/minisign/#signature-format
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import os
-import secrets
 import time
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from peft_dml_ros.core.errors import BundleError, ConfigError
+
+if TYPE_CHECKING:
+    from minisign import PublicKey
 
 SUFFIX: Final = ".minisig"
 """Ending of a signature's file."""
 
-_ALGORITHM, _PLAIN, _HASHED = b"Ed", b"Ed", b"ED"
-_TRUSTED: Final = "trusted comment: "
-_UNENCRYPTED: Final = b"\0\0"
-_CHECKSUM: Final = b"B2"
 _LARGEST: Final = 16_384
 """Keys and signatures are a few hundred bytes: no more is read of what claims to be one."""
 
 
-@dataclass(frozen=True, slots=True)
-class PublicKey:
-    """Who is trusted.
-
-    Attributes:
-        key_id: Eight bytes that tell keys apart.
-        raw: Thirty-two bytes.
-    """
-
-    key_id: bytes
-    raw: bytes
-
-    @property
-    def text(self) -> str:
-        """The one line that `trusted_key` takes."""
-        return base64.b64encode(_ALGORITHM + self.key_id + self.raw).decode()
-
-
 def public_key(text_or_file: str | Path) -> PublicKey:
-    """A public key, given as its line `RW…` or as the file that holds it.
+    """Read a public key, given as its line `RW…` or as the file that holds it.
 
     Raises:
         ConfigError: it is neither.
     """
-    text = str(text_or_file).strip()
+    library, text = _library(), str(text_or_file).strip()
     path = Path(text).expanduser()
     if len(text) < 256 and path.is_file():
-        text = _lines(path)[-1]
-    raw = _decoded(text, "public key")
-    if len(raw) != 42 or raw[:2] != _ALGORITHM:
-        msg = f"'{text_or_file}' is neither a public key (RW…) nor a file with one; make one: peft-dml bundle keygen"
-        raise ConfigError(msg)
-    return PublicKey(raw[2:10], raw[10:])
+        text = _read(path).decode(errors="replace").strip().split("\n")[-1]
+    try:
+        key: PublicKey = library.PublicKey.from_base64(text)
+    except ValueError as error:  # the library's errors, and text that is not ASCII
+        msg = (
+            f"'{text_or_file}' is neither a public key (RW…) nor a file with one: {error};"
+            " make one: peft-dml bundle keygen"
+        )
+        raise ConfigError(msg) from error
+    return key
 
 
 def make_keys(secret: Path) -> PublicKey:
-    """Write a new secret key, readable by its owner only, and its public key beside it (`.pub`).
+    """Write a new secret key, readable by its owner only, and its public key next to it (`.pub`).
 
     Raises:
         ConfigError: one of the files exists.
     """
-    key_id, seed = secrets.token_bytes(8), secrets.token_bytes(32)
-    private = _library("hazmat.primitives.asymmetric.ed25519").Ed25519PrivateKey.from_private_bytes(seed)
-    form = _library("hazmat.primitives.serialization")
-    raw = private.public_key().public_bytes(form.Encoding.Raw, form.PublicFormat.Raw)
-    public = PublicKey(key_id, raw)
-    checksum = hashlib.blake2b(_ALGORITHM + key_id + seed + raw, digest_size=32).digest()
-    blob = _ALGORITHM + _UNENCRYPTED + _CHECKSUM + bytes(48) + key_id + seed + raw + checksum
-    for path, comment, content, mode in (
-        (secret, "secret key", base64.b64encode(blob).decode(), 0o600),
-        (secret.with_suffix(".pub"), "public key", public.text, 0o644),
+    pair = _library().KeyPair.generate()
+    public: PublicKey = pair.public_key
+    for path, content, mode in (
+        (secret, bytes(pair.secret_key), 0o600),
+        (secret.with_suffix(".pub"), bytes(public), 0o644),
     ):
         try:
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         except FileExistsError:
-            msg = f"{path} exists; keys are not written over: take another name"
+            msg = f"{path} exists; keys are not overwritten: take another name"
             raise ConfigError(msg) from None
-        with os.fdopen(file, "w", encoding="utf-8") as out:
-            out.write(f"untrusted comment: minisign {comment} {key_id[::-1].hex().upper()}\n{content}\n")
+        with os.fdopen(file, "wb") as out:
+            out.write(content.rstrip(b"\n") + b"\n")
     return public
 
 
 def sign(file: Path, secret: Path, comment: str = "") -> Path:
-    """Write the signature of a file beside it.
+    """Write the signature of a file next to it.
 
     Args:
         file: What is signed.
@@ -106,25 +80,31 @@ def sign(file: Path, secret: Path, comment: str = "") -> Path:
         The signature's file.
 
     Raises:
-        ConfigError: it is no such key.
+        ConfigError: there is no such key, or the comment has line breaks.
     """
-    key_id, private = _secret_key(secret)
-    comment = comment or f"timestamp:{int(time.time())}\tfile:{file.name}"
-    signature = private.sign(_digest(file.read_bytes()))
-    whole = private.sign(signature + comment.encode())
-    lines = (
-        "untrusted comment: signature of a model bundle",
-        base64.b64encode(_HASHED + key_id + signature).decode(),
-        f"{_TRUSTED}{comment}",
-        base64.b64encode(whole).decode(),
-    )
+    library = _library()
+    if not secret.is_file():
+        msg = f"no secret key {secret}; make one: peft-dml bundle keygen {secret}"
+        raise ConfigError(msg)
+    try:
+        key = library.SecretKey.from_bytes(_read(secret))
+        comment = comment or f"timestamp:{int(time.time())}\tfile:{file.name}"
+        signature = key.sign(file.read_bytes(), trusted_comment=comment)
+        # The checksum of a key without password is not looked at before: a damaged key makes a signature of nobody.
+        key.get_public_key().verify(file.read_bytes(), signature)
+    except library.Error as error:
+        msg = (
+            f"{secret} cannot sign: {error}. It must be a secret key without password; with a password, sign with"
+            " minisign itself: minisign -S -m manifest.json"
+        )
+        raise ConfigError(msg) from error
     out = file.with_name(file.name + SUFFIX)
-    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    out.write_bytes(bytes(signature) + b"\n")
     return out
 
 
 def verify(file: Path, content: bytes, trusted: PublicKey) -> str:
-    """Check the signature that lies beside a file.
+    """Check the signature that lies next to a file.
 
     Args:
         file: Names what was signed; the signature is `<file>.minisig`.
@@ -135,78 +115,39 @@ def verify(file: Path, content: bytes, trusted: PublicKey) -> str:
         The comment that was signed with it.
 
     Raises:
-        BundleError: no signature, another key's, or one of another content.
+        BundleError: there is no signature, or it is another key's or another content's.
     """
-    path = file.with_name(file.name + SUFFIX)
+    library, path = _library(), file.with_name(file.name + SUFFIX)
     if not path.is_file():
         msg = (
             f"{file} is not signed, and a trusted key is set; sign it: peft-dml bundle sign, or leave trusted_key empty"
         )
         raise BundleError(msg)
     try:
-        _, signed, comment, whole = _lines(path)
-        blob, over_all = _decoded(signed, "signature"), _decoded(whole, "signature")
-    except (ValueError, ConfigError) as error:
+        signature = library.Signature.from_bytes(_read(path))
+    except library.ParseError as error:
         msg = f"{path} is no signature in minisign's format: {error}"
         raise BundleError(msg) from error
-    algorithm, key_id, signature = blob[:2], blob[2:10], blob[10:]
-    if algorithm not in {_PLAIN, _HASHED} or len(signature) != 64 or not comment.startswith(_TRUSTED):
-        msg = f"{path} is no signature in minisign's format"
-        raise BundleError(msg)
-    if key_id != trusted.key_id:
-        msg = f"{file} was signed by key {key_id[::-1].hex().upper()}, trusted is {trusted.key_id[::-1].hex().upper()}"
-        raise BundleError(msg)
-    public = _library("hazmat.primitives.asymmetric.ed25519").Ed25519PublicKey
-    key, said = public.from_public_bytes(trusted.raw), comment.removeprefix(_TRUSTED)
     try:
-        key.verify(signature, _digest(content) if algorithm == _HASHED else content)
-        key.verify(over_all, signature + said.encode())
-    except _library("exceptions").InvalidSignature:
-        msg = f"{file} or its signature was altered after signing; take the bundle from its source again"
+        trusted.verify(content, signature)
+    except library.VerifyError as error:
+        if "key identifiers" in str(error):
+            msg = f"{file} was signed by another key than the trusted one, {trusted.to_base64().decode()}"
+        else:
+            msg = f"{file} or its signature was altered after signing; take the bundle from its source again"
         raise BundleError(msg) from None
-    return said
+    return str(signature.trusted_comment)
 
 
-def _secret_key(path: Path) -> tuple[bytes, Any]:
-    if not path.is_file():
-        msg = f"no secret key {path}; make one: peft-dml bundle keygen {path}"
-        raise ConfigError(msg)
-    blob = _decoded(_lines(path)[-1], f"secret key in {path}")
-    if len(blob) != 158 or blob[:2] != _ALGORITHM or blob[2:4] != _UNENCRYPTED:
-        msg = f"{path} is no secret key without password; sign with minisign itself: minisign -S -m manifest.json"
-        raise ConfigError(msg)
-    key_id, seed, raw, checksum = blob[54:62], blob[62:94], blob[94:126], blob[126:]
-    if hashlib.blake2b(_ALGORITHM + key_id + seed + raw, digest_size=32).digest() != checksum:
-        msg = f"{path} is damaged: its checksum differs"
-        raise ConfigError(msg)
-    private = _library("hazmat.primitives.asymmetric.ed25519").Ed25519PrivateKey
-    return key_id, private.from_private_bytes(seed)
-
-
-def _library(part: str) -> Any:
-    """A module of `cryptography`, which only those need who sign or verify."""
+def _library() -> Any:
+    """Import py-minisign, which only those need who sign or verify."""
     try:
-        return import_module(f"cryptography.{part}")
+        return import_module("minisign")
     except ModuleNotFoundError:
-        msg = (
-            "signatures need the Python module 'cryptography'; install it: pip install 'peft_dml_ros[signature]',"
-            " or apt install python3-cryptography"
-        )
+        msg = "signatures need the Python module 'minisign'; install it: pip install 'peft_dml_ros[signature]'"
         raise ConfigError(msg) from None
 
 
-def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content).digest()
-
-
-def _lines(path: Path) -> list[str]:
+def _read(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(_LARGEST).decode("utf-8", errors="replace").strip().split("\n")
-
-
-def _decoded(text: str, what: str) -> bytes:
-    try:
-        return base64.b64decode(text.strip(), validate=True)
-    except (binascii.Error, ValueError) as error:
-        msg = f"the {what} is not base64: {error}"
-        raise ConfigError(msg) from error
+        return file.read(_LARGEST)

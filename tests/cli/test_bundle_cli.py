@@ -61,7 +61,7 @@ def test_build_refuses_another_precision(folder, precision, reason):
     assert reason in text
 
 
-def test_build_without_tensorrt_names_the_mend(folder, monkeypatch):
+def test_build_without_tensorrt_names_the_fix(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     code, text = run("build", folder)
     assert code == 2
@@ -69,7 +69,7 @@ def test_build_without_tensorrt_names_the_mend(folder, monkeypatch):
 
 
 def test_a_bundle_is_signed_and_verified(folder, tmp_path):
-    pytest.importorskip("cryptography")
+    pytest.importorskip("minisign")
     secret = tmp_path / "robot.key"
     code, text = run("keygen", str(secret))
     assert code == 0

@@ -14,7 +14,6 @@ import yaml
 from peft_dml_ros.cli.main import app as peft_dml
 from peft_dml_ros.core.params import describe
 from peft_dml_ros.nodes.parameter_file import NodeParams
-from peft_dml_tools.evaluation.metrics import evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -172,14 +171,3 @@ def test_launch_arguments_targets_and_scripts_in_the_docs_exist(repository, page
 
 def test_readme_is_short(repository):
     assert len((repository / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
-
-
-def test_results_of_a_demo_fit_into_the_readme(repository, recording):
-    results = evaluate(recording)
-    script = runpy.run_path(str(repository / "docs" / "make_results.py"))
-    text = script["section"](results.metrics, results.scores, 2)
-    assert "20 (20 due), 5 of them without LiDAR" in text
-    readme = script["fill"]((repository / "README.md").read_text(encoding="utf-8"), text)
-    assert readme.count(text) == 1
-    assert script["fill"](readme, text) == readme
-    assert len(readme.splitlines()) <= 120

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The doctor finds what was broken on purpose, names the mend, and finds nothing on a healthy system."""
+"""The doctor finds what was broken on purpose, names the fix, and finds nothing on a healthy system."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def test_every_wrong_thing_of_a_machine_is_named(tmp_path):
     assert "did you mean 'bundle'?" in found["CFG001"]["what"]
     assert "no bundle" in found["BUN001"]["what"]
     assert "512 KiB" in found["DDS001"]["what"]
-    assert all(finding["mend"] for finding in report["findings"])
+    assert all(finding["fix"] for finding in report["findings"])
 
 
 @pytest.mark.ros

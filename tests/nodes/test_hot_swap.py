@@ -100,9 +100,9 @@ def test_a_model_is_swapped_without_losing_a_frame_and_a_bad_one_is_rolled_back(
 
 
 def test_only_a_model_of_whom_the_node_trusts_is_loaded(tmp_path):
-    pytest.importorskip("cryptography")
+    pytest.importorskip("minisign")
     bundle, secret = make_random_bundle(tmp_path / "bundle"), tmp_path / "key"
-    wanted = NodeParams(bundle=str(bundle), trusted_key=make_keys(secret).text)
+    wanted = NodeParams(bundle=str(bundle), trusted_key=make_keys(secret).to_base64().decode())
     with pytest.raises(BundleError, match="is not signed"):
         Pipeline(wanted)
     sign(bundle / MANIFEST, secret)

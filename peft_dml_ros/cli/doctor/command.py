@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command: runs the rules, prints or writes what they found."""
+"""`peft-dml doctor`: run the rules, and print what they find."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 if TYPE_CHECKING:
-    from peft_dml_ros.cli.doctor.rules import Finding, Patient, Rule
+    from peft_dml_ros.cli.doctor.rules import Context, Finding, Rule
 
 START_S = 20.0
 
@@ -27,24 +27,24 @@ def doctor(
 ) -> None:
     """Check this machine and the system that runs on it: packages, engine, bundle, transport, topics, clocks.
 
-    Exit status: 0 no errors (with --strict: no warnings either), 1 errors found. Nothing is altered.
+    Exit status: 0 no errors (with --strict: no warnings either), 1 errors found. Changes nothing.
     """
     from rich.console import Console
 
-    from peft_dml_ros.cli.doctor import machine, system  # noqa: F401  they register their rules
-    from peft_dml_ros.cli.doctor.rules import RULES, Patient
+    from peft_dml_ros.cli.doctor import machine, system  # noqa: F401  registers their rules
+    from peft_dml_ros.cli.doctor.rules import RULES, Context
     from peft_dml_ros.core.severity import Severity
 
     with Console(stderr=True).status(f"Listening for {seconds:g} s" if live else "Looking"):
         facts, problem = _survey(seconds) if live else ({}, "")
-        patient = Patient(str(params_file or ""), bundle or "", facts, problem)
-        rules = [rule for rule in sorted(RULES.values(), key=lambda r: r.id) if _applies(rule, patient, live=live)]
-        results = {rule: list(rule.check(patient)) for rule in rules}
+        context = Context(str(params_file or ""), bundle or "", facts, problem)
+        rules = [rule for rule in sorted(RULES.values(), key=lambda r: r.id) if _applies(rule, context, live=live)]
+        results = {rule: list(rule.check(context)) for rule in rules}
     counts = {s: sum(len(found) for rule, found in results.items() if rule.severity is s) for s in Severity}
     passed = not counts[Severity.ERROR] and not (strict and counts[Severity.WARNING])
     if as_json:
         found = [
-            {"id": rule.id, "severity": rule.severity.value, "title": rule.title, "what": f.what, "mend": f.mend}
+            {"id": rule.id, "severity": rule.severity.value, "title": rule.title, "what": f.what, "fix": f.fix}
             for rule, findings in results.items()
             for f in findings
         ]
@@ -57,13 +57,13 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _applies(rule: Rule, patient: Patient, *, live: bool) -> bool:
-    """Rules of the running system need the survey; that it failed is a finding of one of them."""
-    return not rule.live or (live and (bool(patient.survey) or rule.id == "ROS003"))
+def _applies(rule: Rule, context: Context, *, live: bool) -> bool:
+    """Return whether a rule can be checked: those of the running system need the survey; ROS003 reports its failure."""
+    return not rule.live or (live and (bool(context.survey) or rule.id == "ROS003"))
 
 
 def _survey(seconds: float) -> tuple[dict[str, Any], str]:
-    """Facts of the running system, or why there are none."""
+    """Return the facts of the running system, or why there are none."""
     command = [sys.executable, "-m", "peft_dml_ros.nodes.system_survey", "--seconds", str(seconds)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + START_S, check=False)  # noqa: S603
@@ -78,7 +78,7 @@ def _survey(seconds: float) -> tuple[dict[str, Any], str]:
 
 
 def _print(results: dict[Rule, list[Finding]]) -> None:
-    """One line per rule, and two per finding: no table, because mends are there to be copied."""
+    """Print one line per rule and two per finding: no table, so that fixes can be copied."""
     from rich.console import Console
     from rich.text import Text
 
@@ -89,6 +89,6 @@ def _print(results: dict[Rule, list[Finding]]) -> None:
     for rule, findings in results.items():
         verdict = (rule.severity.value, colours[rule.severity]) if findings else ("ok", "green")
         console.print(Text.assemble((f"{verdict[0]:8}", verdict[1]), (f"{rule.id}  ", "bold"), rule.title))
-        for what, mend in findings:
+        for what, fix in findings:
             console.print(Text(f"          found  {what}"))
-            console.print(Text(f"          mend   {mend}", "bold"))
+            console.print(Text(f"          fix    {fix}", "bold"))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree as ET
 
-from peft_dml_ros.cli.doctor.rules import Finding, Patient, rule
+from peft_dml_ros.cli.doctor.rules import Context, Finding, rule
 from peft_dml_ros.cli.environment import PROFILE, require_ros, shared_file
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import PeftDmlError
@@ -32,15 +32,15 @@ FREE_MEMORY_MB: Final = 1000
 
 
 @rule("ENV001", Severity.ERROR, "Python is 3.10 or newer, of 64 bits")
-def python_version(_: Patient) -> Iterator[Finding]:
-    """The interpreter."""
+def python_version(_: Context) -> Iterator[Finding]:
+    """Check the interpreter."""
     if sys.version_info < OLDEST or sys.maxsize < 2**32:
         yield Finding(f"Python {platform.python_version()}", "use Python 3.10 to 3.14, as ROS 2 Humble and later bring")
 
 
 @rule("ENV002", Severity.ERROR, "The packages of the runtime can be imported, and fit this numpy")
-def packages(_: Patient) -> Iterator[Finding]:
-    """An extension that was built for another numpy fails when it is imported."""
+def packages(_: Context) -> Iterator[Finding]:
+    """Import each: an extension that was built for another numpy fails then."""
     for name in PACKAGES:
         try:
             import_module(name)
@@ -53,42 +53,42 @@ def packages(_: Patient) -> Iterator[Finding]:
 
 
 @rule("ENV003", Severity.WARNING, "There is memory for the model, 1 GB")
-def memory(_: Patient) -> Iterator[Finding]:
-    """Memory that can be had without swapping."""
+def memory(_: Context) -> Iterator[Finding]:
+    """Check the memory that is available without swapping."""
     facts = Path("/proc/meminfo")
     lines = facts.read_text(encoding="ascii").splitlines() if facts.is_file() else []
     free_mb = next((int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable")), None)
     if free_mb is not None and free_mb < FREE_MEMORY_MB:
-        yield Finding(f"{free_mb} MB are available", "end what is not needed, or take a machine with more memory")
+        yield Finding(f"{free_mb} MB are available", "stop what is not needed, or use a machine with more memory")
 
 
 @rule("CFG001", Severity.ERROR, "The node's parameters are valid")
-def parameters(patient: Patient) -> Iterator[Finding]:
-    """The file given, or the defaults."""
-    if patient.params_file:
+def parameters(context: Context) -> Iterator[Finding]:
+    """Load the file, if one is given."""
+    if context.params_file:
         try:
-            load_params(Path(patient.params_file), model=_node_params())
+            load_params(Path(context.params_file), model=_node_params())
         except PeftDmlError as error:
-            yield Finding(str(error), "mend the named values; config/perception.yaml is an example")
+            yield Finding(str(error), "correct the named values; config/perception.yaml is an example")
 
 
 @rule("BUN001", Severity.ERROR, "The bundle is whole and signed by whom the parameters trust")
-def bundle(patient: Patient) -> Iterator[Finding]:
-    """The bundle that the node would load."""
+def bundle(context: Context) -> Iterator[Finding]:
+    """Load the bundle that the node would load."""
     try:
-        load_bundle(_bundle_of(patient), _params_of(patient).trusted_key)
+        load_bundle(_bundle_of(context), _params_of(context).trusted_key)
     except PeftDmlError as error:
         yield Finding(str(error), "export it again or restore it; bundle:=demo is the one that comes with this package")
 
 
 @rule("ENG001", Severity.ERROR, "The engine loads the bundle")
-def engine(patient: Patient) -> Iterator[Finding]:
-    """Every graph, as the node would load it."""
-    params = _params_of(patient)
+def engine(context: Context) -> Iterator[Finding]:
+    """Load every graph as the node does."""
+    params = _params_of(context)
     try:
-        found = load_bundle(_bundle_of(patient))
+        found = load_bundle(_bundle_of(context))
     except PeftDmlError:
-        return  # BUN001 tells
+        return  # BUN001 reports it
     try:
         load_engines(found, params.engine, params.threads)
     except PeftDmlError as error:
@@ -96,60 +96,60 @@ def engine(patient: Patient) -> Iterator[Finding]:
 
 
 @rule("ROS001", Severity.ERROR, "ROS 2 for Python, its message packages and the chosen middleware are installed")
-def ros(_: Patient) -> Iterator[Finding]:
-    """As every command that starts a node checks it."""
+def ros(_: Context) -> Iterator[Finding]:
+    """Check what every command that starts a node checks."""
     try:
         require_ros()
     except PeftDmlError as error:
-        what, mend = ([*str(error).split("; ", 1), ""])[:2]
-        yield Finding(what, mend or "install what is named")
+        what, fix = ([*str(error).split("; ", 1), ""])[:2]
+        yield Finding(what, fix or "install what is named")
 
 
-@rule("ROS002", Severity.INFO, "Discovery reaches as far as is meant")
-def discovery(_: Patient) -> Iterator[Finding]:
-    """Domain and range, because two robots in one domain hear each other."""
+@rule("ROS002", Severity.INFO, "Domain and range of discovery are the intended ones")
+def discovery(_: Context) -> Iterator[Finding]:
+    """Name domain and range: two robots in one domain hear each other."""
     domain = os.environ.get("ROS_DOMAIN_ID", "0")
     reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
     yield Finding(f"domain {domain}, range {reach}", "ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE change it")
 
 
 @rule("DDS001", Severity.WARNING, "Fast DDS has room for a LiDAR sweep in shared memory")
-def segment(_: Patient) -> Iterator[Finding]:
-    """Without, best-effort sweeps of more than 0.5 MB are lost."""
+def segment(_: Context) -> Iterator[Finding]:
+    """Check the segment: without room, best-effort sweeps of more than 0.5 MB are lost."""
     if os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp") != "rmw_fastrtps_cpp":
         return
-    ours = shared_file("config", PROFILE)
-    mend = f"export FASTDDS_DEFAULT_PROFILES_FILE={ours} in every process (the launch files and the demo do it)"
+    shipped = shared_file("config", PROFILE)
+    fix = f"export FASTDDS_DEFAULT_PROFILES_FILE={shipped} in every process (the launch files and the demo do it)"
     names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
     file = next((os.environ[name] for name in names if os.environ.get(name)), "")
     if not file:
-        yield Finding("no transport profile is set here: the segment has 512 KiB, a sweep of nuScenes 694 kB", mend)
+        yield Finding("no transport profile is set here: the segment has 512 KiB, a sweep of nuScenes 694 kB", fix)
         return
     try:
         sizes = [int(e.text or 0) for e in ET.parse(file).iter() if e.tag.endswith("segment_size")]  # noqa: S314
     except (OSError, ET.ParseError, ValueError) as error:
-        yield Finding(f"profile {file} cannot be read: {error}", mend)
+        yield Finding(f"profile {file} cannot be read: {error}", fix)
         return
     if max(sizes, default=0) < SEGMENT_BYTES:
-        yield Finding(f"profile {file} gives {max(sizes, default=0) >> 10} KiB of shared memory", mend)
+        yield Finding(f"profile {file} gives {max(sizes, default=0) >> 10} KiB of shared memory", fix)
 
 
 @rule("DDS002", Severity.WARNING, "Shared memory is there and has room")
-def shared_memory(_: Patient) -> Iterator[Finding]:
-    """What killed processes left behind fills it, in containers most of all."""
+def shared_memory(_: Context) -> Iterator[Finding]:
+    """Check its free space: killed processes leave segments, and containers have little."""
     if not SHARED_MEMORY.is_dir():
         return
     free = shutil.disk_usage(SHARED_MEMORY).free
     if free < FREE_BYTES:
         count = len(list(SHARED_MEMORY.glob("fastrtps_*")))
-        mend = "remove fastrtps_* there while no node runs, or give a container more (docker run --shm-size=256m)"
-        yield Finding(f"{SHARED_MEMORY} has {free >> 20} MB free, {count} files of Fast DDS", mend)
+        fix = "remove fastrtps_* there while no node runs, or give a container more (docker run --shm-size=256m)"
+        yield Finding(f"{SHARED_MEMORY} has {free >> 20} MB free, {count} files of Fast DDS", fix)
 
 
-def _params_of(patient: Patient) -> PerceptionParams:
+def _params_of(context: Context) -> PerceptionParams:
     try:
         return (
-            load_params(Path(patient.params_file), model=_node_params()) if patient.params_file else PerceptionParams()
+            load_params(Path(context.params_file), model=_node_params()) if context.params_file else PerceptionParams()
         )
     except PeftDmlError:
         return PerceptionParams()
@@ -161,8 +161,8 @@ def _node_params() -> type[PerceptionParams]:
     return NodeParams
 
 
-def _bundle_of(patient: Patient) -> str:
-    return patient.bundle or _params_of(patient).bundle
+def _bundle_of(context: Context) -> str:
+    return context.bundle or _params_of(context).bundle
 
 
 def _version(package: str) -> str:

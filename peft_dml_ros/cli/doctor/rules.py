@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a rule of the doctor is, and the list of all of them."""
+"""Rules of the doctor: what one is, and the list of all of them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ class Finding(NamedTuple):
 
     Attributes:
         what: What is wrong, with names and numbers.
-        mend: What to type or change.
+        fix: What to type or change.
     """
 
     what: str
-    mend: str
+    fix: str
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
-    """What the rules look at.
+class Context:
+    """What the rules check.
 
     Attributes:
         params_file: Parameter file of the node; empty for the defaults.
         bundle: Bundle; empty for the one that the parameters name.
-        survey: Facts that `nodes.survey` saw, empty when nobody looked.
-        survey_error: Why nobody could look.
+        survey: Facts from `nodes.system_survey`; empty without one.
+        survey_error: Why there are no facts.
     """
 
     params_file: str = ""
@@ -39,7 +39,7 @@ class Patient:
     survey_error: str = ""
 
 
-Check = Callable[[Patient], Iterator[Finding]]
+Check = Callable[[Context], Iterator[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class Rule:
         id: ENV (machine), ENG (engines), BUN (bundle), CFG (parameters), DDS (transport), ROS (installation) or LIV
             (the running system), and three digits.
         title: What must hold.
-        severity: Of its findings.
-        check: Yields them.
+        severity: Severity of its findings.
+        check: Yields the findings.
         live: Needs the survey.
     """
 
@@ -67,7 +67,7 @@ RULES: Final[dict[str, Rule]] = {}
 
 
 def rule(rule_id: str, severity: Severity, title: str, *, live: bool = False) -> Callable[[Check], Check]:
-    """Make a function a rule."""
+    """Register a function as a rule."""
 
     def register(check: Check) -> Check:
         RULES[rule_id] = Rule(rule_id, title, severity, check, live)

@@ -2,6 +2,7 @@
 """Launch files, read as source: `launch` is no Python package of its own, so they only run where ROS is installed."""
 
 import ast
+import re
 import runpy
 import sys
 from types import ModuleType
@@ -67,7 +68,7 @@ def test_executables_and_files_exist(tree, repository):
             continue
         keywords = {k.arg: k.value for k in node.keywords}
         if keywords["package"].value == "peft_dml_ros":
-            assert f'"{keywords["executable"].value} = peft_dml_ros.nodes.' in setup
+            assert re.search(rf'"{keywords["executable"].value} = peft_dml_(ros|tools)\.nodes\.', setup)
     strings = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
     for name in strings:
         if name.endswith((".yaml", ".rviz", ".xml", ".launch.py")) and " " not in name:
