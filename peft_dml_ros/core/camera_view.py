@@ -139,7 +139,7 @@ def voxel_lookup(spec: ModelSpec, rig: Rig) -> tuple[Int32Array, Int32Array]:
     Returns:
         voxel_pixel (V,) int32: index into the flattened [camera, row, column] feature pixels, or their number where no
         camera sees the voxel; voxel_depth (V,) int32: index into the flattened [pixel, depth bin] distribution, same
-        convention. Where two cameras see a voxel, the one nearer to its optical axis counts. Both are read-only.
+        convention. Where two cameras see a voxel, the one nearer to its optical axis counts.
     """
     camera = spec.camera
     rows, columns = camera.feature_hw
@@ -168,6 +168,4 @@ def voxel_lookup(spec: ModelSpec, rig: Rig) -> tuple[Int32Array, Int32Array]:
         voxel_pixel[seen] = pixel
         voxel_depth[seen] = pixel * camera.depth_bins + bins
         best[seen] = off_axis[seen]
-    # An accelerator copies what cannot change once.
-    voxel_pixel.flags.writeable = voxel_depth.flags.writeable = False
     return voxel_pixel, voxel_depth

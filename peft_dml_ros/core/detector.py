@@ -4,35 +4,38 @@
 from __future__ import annotations
 
 import gc
-import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from peft_dml_ros.core import pillars, sweeps
+from peft_dml_ros.core import latents, pillars
 from peft_dml_ros.core.boxes import Boxes3D
-from peft_dml_ros.core.camera_prefetch import CamerasBeside
+from peft_dml_ros.core.bundle import Bundle
 from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
 from peft_dml_ros.core.decode import decode_candidates, non_maximum_suppression
-from peft_dml_ros.core.engine import DeviceArray
-from peft_dml_ros.core.inputs import InputAssembler, NetworkInputs
+from peft_dml_ros.core.engine import Constant, DeviceArray, Engine, EngineArray
+from peft_dml_ros.core.errors import EngineError
+from peft_dml_ros.core.inputs import EncoderInputs, InputAssembler, NetworkInputs
+from peft_dml_ros.core.latents import Latent
+from peft_dml_ros.core.load import Effort, usable_cores
+from peft_dml_ros.core.measurements import CameraImage
+from peft_dml_ros.core.motion import EgoMotion
 from peft_dml_ros.core.params import DetectionParams
-from peft_dml_ros.core.spec import graph_outputs
+from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.core.snapshot import Snapshot
+from peft_dml_ros.core.spec import CONSTANT_INPUTS, graph_outputs
+from peft_dml_ros.core.typing import AnyArray, Float32Array
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+Outputs = TypeVar("Outputs")
 
-    from peft_dml_ros.core.bundle import Bundle
-    from peft_dml_ros.core.camera_prefetch import Begun
-    from peft_dml_ros.core.engine import Engine, EngineArray
-    from peft_dml_ros.core.measurements import CameraImage
-    from peft_dml_ros.core.rig import Rig
-    from peft_dml_ros.core.snapshot import Snapshot
-    from peft_dml_ros.core.typing import AnyArray, Float32Array
+EARLY_NS: Final = 30_000_000
+"""An encoder with a pace of its own runs this much before its time, since frames come at times of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,8 @@ class Detections:
         gate: (5,) float32 mean weight that the fusion gave each modality; sums to 1, or 0 when blind.
         age_s: (5,) float32 mean age of each modality.
         completeness: (5,) float32 share of each modality that arrived.
-        stages_ms: Wall time of each stage; they add up. What is done while an encoder runs counts as the encoder's.
+        stages_ms: Wall time of each stage where it ran. Stages of several threads overlap; an encoder that did not run
+            has no time, and one whose map was moved has it under `moved`.
         drops: Measurements dropped in this frame, by reason.
         gated: Reason by sensor for each sensor that was left out.
     """
@@ -69,6 +73,22 @@ class Detections:
         return not any(self.mask[MODALITIES.index(m)] for m in DETECTING)
 
 
+class StageClock:
+    """Wall time by stage, measured in the thread that works on it."""
+
+    def __init__(self) -> None:
+        self.stages_ms: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Add the time of the block to a stage."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.stages_ms[stage] = self.stages_ms.get(stage, 0.0) + (perf_counter() - start) * 1e3
+
+
 class Detector:
     """Snapshot in, boxes out.
 
@@ -76,9 +96,10 @@ class Detector:
         bundle: Model facts and calibration.
         rig: Sensors with their mounting.
         engines: One per graph of the bundle.
-        params: Threshold, number of boxes, suppression.
-        threads: Image decoders, 0 takes one per core; with more than one, cameras are encoded while the other inputs
-            are made.
+        params: Threshold, number of boxes, suppression; may be replaced between frames.
+        threads: Image decoders, 0 takes what the machine has to spare; with more than one, cameras are decoded and
+            encoded in a thread of their own while the other sensors are.
+        effort: How often encoders run; may be replaced between frames.
     """
 
     def __init__(
@@ -88,119 +109,182 @@ class Detector:
         engines: Mapping[str, Engine],
         params: DetectionParams | None = None,
         threads: int = 2,
+        effort: Effort | None = None,
     ) -> None:
         self.bundle, self.rig, self.params = bundle, rig, params or DetectionParams()
+        self.effort = effort or Effort()
         self._engines = engines
-        threads = threads or os.cpu_count() or 1
+        threads = threads or usable_cores()
         self._assemble = InputAssembler(bundle.spec, rig, threads)
-        self._beside = CamerasBeside(self._assemble, engines["camera"]) if threads > 1 else None
-        self._fed: dict[Modality, dict[str, AnyArray]] = {}
-        self._latents: dict[Modality, EngineArray] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cameras") if threads > 1 else None
+        self._latents: dict[Modality, Latent] = {}
         outputs = graph_outputs(bundle.spec)
-        self._absent: dict[Modality, AnyArray] = {
-            m: np.zeros(outputs[m]["latent"][0], dtype=np.float32) for m in MODALITIES
+        self._absent: dict[Modality, EngineArray] = {
+            m: Constant(np.zeros(outputs[m]["latent"][0], dtype=np.float32)) for m in MODALITIES
         }
-        for zeros in self._absent.values():
-            zeros.flags.writeable = False  # an accelerator keeps what cannot change
 
     def __call__(self, snapshot: Snapshot) -> Detections:
-        """Detect objects with whatever sensors the snapshot holds; blind, it finds nothing and says so."""
-        clock = _StageClock()
+        """Detect objects with whatever sensors the snapshot holds; blind, find nothing and say so."""
+        clock, motion, stamp_ns = StageClock(), EgoMotion(snapshot), snapshot.stamp_ns
+        found = self._moved(snapshot, motion, clock)
+        cameras = None if "camera" in found else self._start_cameras(snapshot, clock)
         with clock("inputs"):
-            inputs, cameras = self._look(snapshot)
-        boxes, gate = Boxes3D.empty(), np.zeros(len(MODALITIES), dtype=np.float32)
+            made, drops = self._assemble.without_cameras(snapshot, motion, skip=found, sweeps=self.effort.sweeps)
+        # The cameras are encoded in their own thread, if there is one, while these are in this one.
+        found |= {m: self._encode(m, made[m], stamp_ns, clock) for m in ("lidar", "radar") if m in made}
+        if cameras is not None:
+            seen, corrupt = cameras()
+            drops += corrupt
+            if seen is not None:
+                found["camera"] = self._encode("camera", seen, stamp_ns, clock)
+        if found:
+            found |= {m: self._encode(m, made[m], stamp_ns, clock) for m in ("imu", "gnss") if m in made}
+        inputs = NetworkInputs.of(made | {m: latent.inputs for m, latent in found.items()}, drops)
+        return self._finish(inputs, found, clock, stamp_ns, snapshot.reference, snapshot.gated)
+
+    def detect(self, inputs: NetworkInputs, stamp_ns: int) -> Detections:
+        """Detect objects in inputs that were made before, as evaluation keeps them.
+
+        Args:
+            inputs: Of one frame; what has a version is encoded once for all frames that share it.
+            stamp_ns: Reference time of the boxes.
+        """
+        clock, found = StageClock(), dict[Modality, Latent]()
         if any(m in inputs.feeds for m in DETECTING):
-            if cameras and "camera" in inputs.feeds:
-                self._take_cameras(cameras, clock)
-            latents = self._encode(inputs, clock)
+            for modality, feeds in inputs.feeds.items():
+                made = EncoderInputs(feeds, 0.0, 0.0, frozenset(), inputs.versions.get(modality, 0))
+                found[modality] = self._encode(modality, made, stamp_ns, clock)
+        return self._finish(inputs, found, clock, stamp_ns)
+
+    def prepare(self, name: str, image: CameraImage) -> None:
+        """Start to decode a picture that the next frame will probably ask for; return at once."""
+        if not self._paced("camera", image.stamp_ns):
+            self._assemble.prepare(name, image)
+
+    def _start_cameras(
+        self, snapshot: Snapshot, clock: StageClock
+    ) -> Callable[[], tuple[EncoderInputs | None, Counter[str]]]:
+        """Return what gives the cameras' inputs; with a thread for them, they are encoded there as well.
+
+        An encoder that has not run yet, or leaves its map on an accelerator, is left to the caller's thread.
+        """
+
+        def see() -> tuple[EncoderInputs | None, Counter[str]]:
+            with clock("pictures"):
+                seen, corrupt = self._assemble.cameras(snapshot)
+            last = self._latents.get("camera")
+            if self._thread and seen is not None and last is not None and not isinstance(last.array, DeviceArray):
+                self._encode("camera", seen, snapshot.stamp_ns, clock)
+            return seen, corrupt
+
+        return see if self._thread is None else self._thread.submit(see).result
+
+    def _moved(self, snapshot: Snapshot, motion: EgoMotion, clock: StageClock) -> dict[Modality, Latent]:
+        """Return the maps of encoders that need not run for this frame, moved to where the vehicle is now."""
+        found: dict[Modality, Latent] = {}
+        paced: tuple[Modality, ...] = ("camera", "radar")
+        for modality in paced:
+            if not self._paced(modality, snapshot.stamp_ns) or not (snapshot.lidar or self.effort.loaded):
+                continue
+            last, now_SE3_then = self._latents[modality], motion.now_SE3_then(self._latents[modality].stamp_ns)
+            # A sensor that came or went, and a vehicle whose motion nobody knows, need a map of their own.
+            if now_SE3_then is not None and last.inputs.sources == self._assemble.sources(snapshot, modality):
+                with clock("moved"):
+                    found[modality] = last.at(snapshot.stamp_ns, now_SE3_then, self.bundle.spec.grid)
+        return found
+
+    def _paced(self, modality: Modality, stamp_ns: int) -> bool:
+        """Return whether an encoder has a pace of its own and ran too short a time before to run again."""
+        last, period_ns = self._latents.get(modality), self.effort.period_ns(modality)
+        if last is None or not last.inputs.sources or isinstance(last.array, DeviceArray):
+            return False
+        return 0 < stamp_ns - last.stamp_ns < period_ns - EARLY_NS
+
+    def _encode(self, modality: Modality, inputs: EncoderInputs, stamp_ns: int, clock: StageClock) -> Latent:
+        """Run an encoder, unless it has run on these very inputs.
+
+        On an accelerator it runs again, since its result may have been overwritten.
+        """
+        last = self._latents.get(modality)
+        if last is not None and last.inputs.version == inputs.version and not isinstance(last.array, DeviceArray):
+            return last
+        with clock(modality):
+            feeds = {n: Constant(array) if n in CONSTANT_INPUTS else array for n, array in inputs.feeds.items()}
+            array = self._run(modality, self._engines[modality].start, feeds)["latent"]
+        latent = Latent(array, stamp_ns, replace(inputs, feeds={}))
+        self._latents[modality] = latent
+        return latent
+
+    def _finish(
+        self,
+        inputs: NetworkInputs,
+        found: Mapping[Modality, Latent],
+        clock: StageClock,
+        stamp_ns: int,
+        reference: str = "",
+        gated: Mapping[str, str] | None = None,
+    ) -> Detections:
+        """Fuse and decode the latents of the present modalities; an absent one stands as zeros."""
+        boxes, gate, drops = Boxes3D.empty(), np.zeros(len(MODALITIES), dtype=np.float32), Counter(inputs.drops)
+        if any(m in found for m in DETECTING):
             with clock("fusion"):
-                outputs = self._fuse(inputs, latents)
+                outputs = self._fuse(inputs, {m: latent.array for m, latent in found.items()})
             with clock("decode"):
-                boxes, gate = self._decode(inputs, outputs), outputs["gate"]
+                boxes, gate = self._decode(tuple(found), outputs), outputs["gate"]
             if broken := int((~np.isfinite(outputs["regression"]).all(axis=1) | ~np.isfinite(outputs["scores"])).sum()):
-                inputs.drops["network: candidate not finite"] += broken
+                drops["network: candidate not finite"] += broken
         return Detections(
-            stamp_ns=snapshot.stamp_ns,
-            reference=snapshot.reference,
+            stamp_ns=stamp_ns,
+            reference=reference,
             boxes=boxes,
             mask=inputs.mask,
             gate=gate,
             age_s=inputs.age_s,
             completeness=inputs.completeness,
             stages_ms=clock.stages_ms,
-            drops=dict(inputs.drops),
-            gated=dict(snapshot.gated),
+            drops=dict(drops),
+            gated=dict(gated or {}),
         )
 
-    def prepare(self, name: str, image: CameraImage) -> None:
-        """Begin to decode a picture that the next frame will probably ask for; returns at once."""
-        self._assemble.prepare(name, image)
-
-    def _look(self, snapshot: Snapshot) -> tuple[NetworkInputs, Begun | None]:
-        """Inputs of a frame; its cameras may be on their way through the encoder already."""
-        if self._beside is None:
-            return self._assemble(snapshot), None
-        cameras = self._beside.begin(snapshot, self._fed.get("camera"), self._latents.get("camera"))
-        return self._assemble(snapshot, cameras.pictures.result), cameras
-
-    def _take_cameras(self, cameras: Begun, clock: _StageClock) -> None:
-        """Wait for the camera encoder, if it was begun; what it had done by now was done beside the inputs."""
-        with clock("camera"):
-            encoded = cameras.encoded.result()
-        if encoded is not None:
-            self._fed["camera"], self._latents["camera"] = encoded.feeds, encoded.latent
-            beside_ms = max(encoded.spent_ms - clock.stages_ms["camera"], 0.0)
-            clock.stages_ms["inputs"] -= min(beside_ms, clock.stages_ms["inputs"])
-            clock.stages_ms["camera"] = encoded.spent_ms
-
-    def _encode(self, inputs: NetworkInputs, clock: _StageClock) -> dict[Modality, EngineArray]:
-        """Latent of each present modality; an absent one is not computed, and stands as zeros.
-
-        An encoder whose inputs are the very ones of the last frame, as when no camera has a new image, is not run
-        again; but on an accelerator it is, where its result may have been overwritten since.
-        """
-        latents: dict[Modality, EngineArray] = dict(self._absent)
-        for modality, feeds in inputs.feeds.items():
-            with clock(modality):
-                if self._fed.get(modality) is not feeds or isinstance(self._latents[modality], DeviceArray):
-                    self._latents[modality] = self._engines[modality].start(feeds)["latent"]
-                    self._fed[modality] = feeds
-                latents[modality] = self._latents[modality]
-        return latents
-
-    def _fuse(self, inputs: NetworkInputs, latents: Mapping[Modality, EngineArray]) -> dict[str, AnyArray]:
-        feeds: dict[str, EngineArray] = {str(m): latent for m, latent in latents.items()}
+    def _fuse(self, inputs: NetworkInputs, found: Mapping[Modality, EngineArray]) -> dict[str, AnyArray]:
+        feeds: dict[str, EngineArray] = {str(m): found.get(m, self._absent[m]) for m in MODALITIES}
         feeds |= {"mask": inputs.mask, "age_s": inputs.age_s, "completeness": inputs.completeness}
-        return self._engines["fusion"](feeds)
+        return self._run("fusion", self._engines["fusion"], feeds)
 
-    def _decode(self, inputs: NetworkInputs, outputs: dict[str, AnyArray]) -> Boxes3D:
-        spec, temperature = self.bundle.spec, self.bundle.temperature(tuple(inputs.feeds))
+    def _decode(self, present: tuple[str, ...], outputs: dict[str, AnyArray]) -> Boxes3D:
+        spec, temperature = self.bundle.spec, self.bundle.temperature(present)
         boxes = decode_candidates(outputs, spec, self.params.score_threshold, temperature)
         return non_maximum_suppression(boxes, spec.classes, self.params.nms_scale)[: self.params.max_boxes]
+
+    @staticmethod
+    def _run(graph: str, engine: Callable[[Any], Outputs], feeds: Mapping[str, EngineArray]) -> Outputs:
+        """Run a graph; whatever the library raises becomes one kind of error.
+
+        Raises:
+            EngineError: the graph could not be run.
+        """
+        try:
+            return engine(feeds)
+        except Exception as error:
+            raise EngineError(f"graph '{graph}' failed while it ran: {type(error).__name__}: {error}") from error
 
     def warm_up(self) -> None:
         """Run every graph and compile every kernel once, so that the first frame is as fast as the rest."""
         for engine in self._engines.values():
             engine.warm_up()
         pillars.compile_kernels()
-        sweeps.compile_kernels()
+        latents.compile_kernels()
         box = Boxes3D.make(np.zeros((1, 3)), np.ones((1, 3)), np.zeros(1), np.zeros(1, dtype=np.int64))
         non_maximum_suppression(box, self.bundle.spec.classes)
         # What is loaded by now stays: the collector need not look through it again and again while frames come in.
         gc.collect()
         gc.freeze()
 
-
-class _StageClock:
-    """Wall time by stage."""
-
-    def __init__(self) -> None:
-        self.stages_ms: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = perf_counter()
-        try:
-            yield
-        finally:
-            self.stages_ms[stage] = self.stages_ms.get(stage, 0.0) + (perf_counter() - start) * 1e3
+    def graphs_ms(self) -> dict[str, float]:
+        """Run every graph once more on zeros; return the time that each takes alone."""
+        clock = StageClock()
+        for name, engine in self._engines.items():
+            zeros = {key: np.zeros(shape, dtype=dtype) for key, (shape, dtype) in engine.inputs.items()}
+            with clock(name):
+                engine(zeros)
+        return clock.stages_ms

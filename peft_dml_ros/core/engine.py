@@ -35,7 +35,31 @@ class DeviceArray:
     ready: Any
 
 
-EngineArray: TypeAlias = AnyArray | DeviceArray
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """An array of which its owner says that it never changes: an accelerator copies it once.
+
+    Attributes:
+        array: The very same object each time.
+    """
+
+    array: AnyArray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return self.array.shape
+
+    @property
+    def dtype(self) -> Any:
+        """Numpy dtype of the array."""
+        return self.array.dtype
+
+    def __array__(self, *_: Any, **__: Any) -> AnyArray:
+        return self.array
+
+
+EngineArray: TypeAlias = AnyArray | Constant | DeviceArray
 
 
 class Engine(Protocol):
@@ -54,7 +78,7 @@ class Engine(Protocol):
         """Time that the graph alone took in the last run, without copies from and to the host; 0 before the first."""
 
     def start(self, feeds: Mapping[str, EngineArray]) -> Mapping[str, EngineArray]:
-        """Begin to run the graph; what it returns is for other engines of the same kind.
+        """Start to run the graph; what it returns is for other engines of the same kind.
 
         An accelerator may still be at work when this returns, and starts of several engines overlap. On a CPU it is
         the same as a call.
@@ -64,8 +88,7 @@ class Engine(Protocol):
         """Run the graph and wait for it.
 
         Args:
-            feeds: One array per input, of the declared shape and dtype. An array that is marked read-only is taken to
-                stay as it is: an accelerator copies it once.
+            feeds: One array per input, of the declared shape and dtype.
 
         Raises:
             EngineError: an input is missing, or has another shape or dtype.

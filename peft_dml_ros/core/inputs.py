@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import count
 from threading import Lock
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -16,22 +17,40 @@ from peft_dml_ros.core.camera_view import load_image, voxel_lookup
 from peft_dml_ros.core.classes import MODALITIES, Modality
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
-from peft_dml_ros.core.measurements import CameraImage
+from peft_dml_ros.core.measurements import CameraImage, LidarSweep, RadarSweep
 from peft_dml_ros.core.motion import EgoMotion, gnss_window, imu_window
-from peft_dml_ros.core.pillars import lidar_pillars, radar_pillars
+from peft_dml_ros.core.pillars import lidar_cloud, lidar_pillars, radar_cloud, radar_pillars, recent
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_ros.core.sweeps import lidar_cloud, radar_cloud, spaced
 from peft_dml_ros.core.typing import AnyArray, Float32Array, Int32Array, UInt8Array
 
-Swept = TypeVar("Swept")
-Made: TypeAlias = tuple[dict[str, AnyArray], float] | None
-"""Inputs of one encoder, and how complete they are; none where its sensors gave nothing."""
+Swept = TypeVar("Swept", LidarSweep, RadarSweep)
 
 AHEAD: Final = 2
 """Pictures of a camera that are decoded before a frame asks for them: cameras may be a little faster than frames. More
 would be wasted on a machine that cannot keep up."""
+RADAR_OLDEST_S: Final = 1.0
+"""Radar sweeps older than this behind the newest are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInputs:
+    """Inputs of one encoder for one frame.
+
+    Attributes:
+        feeds: Arrays by name (`graph_inputs`); none when the encoder need not run for this frame.
+        completeness: Share of what a full modality delivers (sweeps, cameras, samples).
+        age_s: Mean age of the newest measurements.
+        sources: Sensors that are shown.
+        version: The same number of one modality means the same arrays.
+    """
+
+    feeds: dict[str, AnyArray]
+    completeness: float
+    age_s: float
+    sources: frozenset[str]
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +63,8 @@ class NetworkInputs:
         age_s: (5,) float32 mean age of the newest measurements, 0 where absent.
         completeness: (5,) float32 share of what a full modality delivers (sweeps, cameras, samples), 0 where absent.
         drops: How many measurements were dropped here, by reason.
+        versions: Number of each modality's arrays: the same number means the same arrays, which need not be encoded
+            twice. A modality without a number has arrays of its own in every frame.
     """
 
     feeds: dict[Modality, dict[str, AnyArray]]
@@ -51,6 +72,15 @@ class NetworkInputs:
     age_s: Float32Array
     completeness: Float32Array
     drops: Counter[str] = field(default_factory=Counter)
+    versions: dict[Modality, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, made: Mapping[Modality, EncoderInputs], drops: Counter[str]) -> NetworkInputs:
+        """Put the inputs of single encoders together."""
+        rows = [(m in made, made[m].age_s, made[m].completeness) if m in made else (0.0, 0.0, 0.0) for m in MODALITIES]
+        mask, age_s, completeness = np.array(rows, dtype=np.float32).T.copy()
+        feeds = {m: made[m].feeds for m in MODALITIES if m in made and made[m].feeds}
+        return cls(feeds, mask, age_s, completeness, drops, {m: made[m].version for m in feeds})
 
 
 class InputAssembler:
@@ -66,107 +96,128 @@ class InputAssembler:
         self.spec, self.rig = spec, rig
         self._lookup: tuple[Int32Array, Int32Array] | None = None
         self._pictures: dict[int, tuple[CameraImage, UInt8Array | None]] = {}
-        self._camera_inputs: Made = None
+        self._camera_feeds: tuple[dict[str, AnyArray], float] | None = None
+        self._camera_version, self._numbers = 0, count(1)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode") if threads > 1 else None
         self._ahead: dict[str, tuple[tuple[CameraImage, Future[UInt8Array | None]], ...]] = {}
         self._ahead_lock = Lock()
 
     def prepare(self, name: str, image: CameraImage) -> None:
-        """Begin to decode a picture that a frame will probably ask for; returns at once. Safe from any thread."""
+        """Start to decode a picture that a frame will probably ask for; return at once. Safe from any thread."""
         if self._pool is None or name not in self.spec.camera.cameras or not self._calibrated(name):
             return
         with self._ahead_lock:
-            ours = self._ahead.get(name, ())
-            if len(ours) < AHEAD:
-                self._ahead[name] = (*ours, (image, self._pool.submit(self._load, image)))
+            waiting = self._ahead.get(name, ())
+            if len(waiting) < AHEAD:
+                self._ahead[name] = (*waiting, (image, self._pool.submit(self._load, image)))
 
     def _taken(self, name: str, image: CameraImage) -> Future[UInt8Array | None] | None:
-        """What was begun of a picture; none when nothing was. Pictures before it will not be asked for any more."""
+        """Return the decoding of a picture that was started ahead; forget those before it, which no frame asks for."""
         with self._ahead_lock:
-            ours = self._ahead.get(name, ())
-            # The stamp may have been set right since it came in: the content is what tells.
-            same = (i for i, (other, _) in enumerate(ours) if _content(other) is _content(image))
+            waiting = self._ahead.get(name, ())
+            # The stamp may have been corrected since it came in: the content is what tells.
+            same = (i for i, (other, _) in enumerate(waiting) if _content(other) is _content(image))
             if (found := next(same, None)) is None:
-                self._ahead[name] = tuple(entry for entry in ours if entry[0].stamp_ns > image.stamp_ns)
+                self._ahead[name] = tuple(entry for entry in waiting if entry[0].stamp_ns > image.stamp_ns)
                 return None
-            self._ahead[name] = ours[found + 1 :]
-            return ours[found][1]
+            self._ahead[name] = waiting[found + 1 :]
+            return waiting[found][1]
 
-    def __call__(
-        self, snapshot: Snapshot, pictures: Callable[[], tuple[Made, Counter[str]]] | None = None
-    ) -> NetworkInputs:
-        """All inputs of one frame; what cannot be used is dropped and counted, never raised.
+    def __call__(self, snapshot: Snapshot) -> NetworkInputs:
+        """Make all inputs of one frame; what cannot be used is dropped and counted, never raised."""
+        made, drops = self.without_cameras(snapshot, EgoMotion(snapshot))
+        cameras, corrupt = self.cameras(snapshot)
+        if cameras is not None:
+            made["camera"] = cameras
+        return NetworkInputs.of(made, drops + corrupt)
+
+    def without_cameras(
+        self, snapshot: Snapshot, motion: EgoMotion, *, skip: Iterable[Modality] = (), sweeps: int = 0
+    ) -> tuple[dict[Modality, EncoderInputs], Counter[str]]:
+        """Make the inputs of all encoders but the cameras'.
 
         Args:
             snapshot: The frame.
-            pictures: Gives what `pictures` of the same frame gave, where another thread has begun with that.
+            motion: Its ego motion.
+            skip: Modalities that are not wanted.
+            sweeps: Most sweeps of each LiDAR; 0 takes as many as the model accumulates.
+
+        Returns:
+            Inputs by present modality, and what was dropped by reason.
         """
         drops: Counter[str] = Counter()
-        motion = EgoMotion(snapshot)
-        made: dict[Modality, Made] = {
-            "lidar": self._lidar(snapshot, motion, drops),
-            "radar": self._radar(snapshot, motion, drops),
-            "imu": self._window("imu", snapshot),
-            "gnss": self._window("gnss", snapshot),
-        }
-        made["camera"], corrupt = pictures() if pictures else self.pictures(snapshot)
-        drops.update(corrupt)
-        present = {m: entry for m in MODALITIES if (entry := made[m]) is not None}
-        ages = [snapshot.age_s.get(m, 0.0) if m in present else 0.0 for m in MODALITIES]
-        return NetworkInputs(
-            feeds={m: entry[0] for m, entry in present.items()},
-            mask=np.array([m in present for m in MODALITIES], dtype=np.float32),
-            age_s=np.array(ages, dtype=np.float32),
-            completeness=np.array([present[m][1] if m in present else 0.0 for m in MODALITIES], dtype=np.float32),
-            drops=drops,
-        )
+        made: dict[Modality, EncoderInputs | None] = {}
+        if "lidar" not in skip:
+            made["lidar"] = self._lidar(snapshot, motion, drops, sweeps or self.spec.lidar.sweeps)
+        if "radar" not in skip:
+            made["radar"] = self._radar(snapshot, motion, drops)
+        made["imu"] = self._window("imu", snapshot, *imu_window(snapshot.imu, snapshot.stamp_ns, self.spec.imu))
+        made["gnss"] = self._window("gnss", snapshot, *gnss_window(snapshot.gnss, snapshot.stamp_ns, self.spec.gnss))
+        return {m: inputs for m, inputs in made.items() if inputs is not None}, drops
 
-    def _lidar(self, snapshot: Snapshot, motion: EgoMotion, drops: Counter[str]) -> Made:
+    def sources(self, snapshot: Snapshot, modality: Modality) -> frozenset[str]:
+        """Return the sensors of a modality that the inputs of a frame would show."""
+        if modality == "camera":
+            return frozenset(n for n in self.spec.camera.cameras if n in snapshot.cameras and self._calibrated(n))
+        found = snapshot.lidar if modality == "lidar" else snapshot.radars if modality == "radar" else {}
+        return frozenset(found) & self.rig.sensors.keys()
+
+    def _inputs(
+        self, modality: Modality, snapshot: Snapshot, feeds: dict[str, AnyArray], completeness: float, version: int = 0
+    ) -> EncoderInputs:
+        age_s, sources = snapshot.age_s.get(modality, 0.0), self.sources(snapshot, modality)
+        return EncoderInputs(feeds, completeness, age_s, sources, version or next(self._numbers))
+
+    def _lidar(self, snapshot: Snapshot, motion: EgoMotion, drops: Counter[str], most: int) -> EncoderInputs | None:
         spec = self.spec.lidar
-        sweeps: list[tuple[Float32Array, SE3, float]] = []
-        for name, ours in self._mounted(snapshot.lidar, "lidar", drops):
-            for sweep in spaced(ours, spec.sweeps, spec.spacing_s):
-                now_SE3_then = motion.now_SE3_then(sweep.stamp_ns)
-                if now_SE3_then is None:
-                    drops["lidar: sweep without ego motion"] += 1
-                    continue
-                age_s = (snapshot.stamp_ns - sweep.stamp_ns) * 1e-9
-                sweeps.append((sweep.points, now_SE3_then @ self.rig[name].base_SE3_sensor, age_s))
+        picked = {name: recent(s, most, spec.spacing_s) for name, s in self._mounted(snapshot.lidar, "lidar", drops)}
+        sweeps = self._placed(picked, "lidar", snapshot, motion, drops)
         if not sweeps:
             return None
         pillars, index_map = lidar_pillars(lidar_cloud(sweeps, spec.min_range_m), self.spec.grid, spec)
-        lidars = max(len(snapshot.lidar), 1)
-        return {"pillars": pillars, "index_map": index_map}, len(sweeps) / (lidars * spec.sweeps)
+        share = len(sweeps) / (max(len(snapshot.lidar), 1) * spec.sweeps)
+        return self._inputs("lidar", snapshot, {"pillars": pillars, "index_map": index_map}, share)
 
-    def _radar(self, snapshot: Snapshot, motion: EgoMotion, drops: Counter[str]) -> Made:
+    def _radar(self, snapshot: Snapshot, motion: EgoMotion, drops: Counter[str]) -> EncoderInputs | None:
         spec = self.spec.radar
-        sweeps: list[tuple[AnyArray, SE3, float]] = []
-        for name, ours in self._mounted(snapshot.radars, "radar", drops):
-            for sweep in ours[: spec.sweeps]:
-                now_SE3_then = motion.now_SE3_then(sweep.stamp_ns)
-                if now_SE3_then is None:
-                    drops["radar: sweep without ego motion"] += 1
-                    continue
-                age_s = (snapshot.stamp_ns - sweep.stamp_ns) * 1e-9
-                sweeps.append((sweep.points, now_SE3_then @ self.rig[name].base_SE3_sensor, age_s))
+        mounted = self._mounted(snapshot.radars, "radar", drops)
+        picked = {name: recent(s, spec.sweeps, oldest_s=RADAR_OLDEST_S) for name, s in mounted}
+        sweeps = self._placed(picked, "radar", snapshot, motion, drops)
         if not sweeps:
             return None
         pillars, index_map = radar_pillars(radar_cloud(sweeps), self.spec.grid, spec)
-        radars = max(len(self.rig.of("radar")), 1)
-        return {"pillars": pillars, "index_map": index_map}, min(len(sweeps) / (radars * spec.sweeps), 1.0)
+        share = min(len(sweeps) / (max(len(self.rig.of("radar")), 1) * spec.sweeps), 1.0)
+        return self._inputs("radar", snapshot, {"pillars": pillars, "index_map": index_map}, share)
 
-    def pictures(self, snapshot: Snapshot) -> tuple[Made, Counter[str]]:
-        """Inputs of the camera encoder alone, and what was dropped by reason.
+    def _placed(
+        self,
+        picked: Mapping[str, list[Swept]],
+        modality: Modality,
+        snapshot: Snapshot,
+        motion: EgoMotion,
+        drops: Counter[str],
+    ) -> list[tuple[AnyArray, SE3, float]]:
+        """Return points, `now_SE3_sensor` and age of each sweep; those whose ego motion is unknown are dropped."""
+        placed = []
+        for name, sweeps in picked.items():
+            for sweep in sweeps:
+                now_SE3_then = motion.now_SE3_then(sweep.stamp_ns)
+                if now_SE3_then is None:
+                    drops[f"{modality}: sweep without ego motion"] += 1
+                    continue
+                age_s = (snapshot.stamp_ns - sweep.stamp_ns) * 1e-9
+                placed.append((sweep.points, now_SE3_then @ self.rig[name].base_SE3_sensor, age_s))
+        return placed
 
-        The inputs are the very same object as in the last frame while no camera has a new image. Frames one after
-        the other, from one thread at a time.
+    def cameras(self, snapshot: Snapshot) -> tuple[EncoderInputs | None, Counter[str]]:
+        """Make the inputs of the camera encoder, and count what was dropped by reason.
+
+        Arrays and version stay those of the last frame while no camera has a new image. Frames one after the other,
+        from one thread at a time.
         """
         spec, drops = self.spec.camera, Counter[str]()
-        shown = {
-            slot: snapshot.cameras[name]
-            for slot, name in enumerate(spec.cameras)
-            if name in snapshot.cameras and self._calibrated(name)
-        }
+        sources = self.sources(snapshot, "camera")
+        shown = {slot: snapshot.cameras[name] for slot, name in enumerate(spec.cameras) if name in sources}
         before = self._pictures
         new = [slot for slot, image in shown.items() if slot not in before or before[slot][0] is not image]
         fresh = dict(zip(new, self._loaded({spec.cameras[slot]: shown[slot] for slot in new}), strict=True))
@@ -175,15 +226,18 @@ class InputAssembler:
             if pixels is None:
                 drops[f"camera: corrupt image {spec.cameras[slot]}"] += 1
         if new or self._pictures.keys() != before.keys():
-            self._camera_inputs = self._stacked()
-        return self._camera_inputs, drops
+            self._camera_feeds = self._stacked()
+            self._camera_version = next(self._numbers)
+        if self._camera_feeds is None:
+            return None, drops
+        return self._inputs("camera", snapshot, *self._camera_feeds, self._camera_version), drops
 
     def _loaded(self, images: Mapping[str, CameraImage]) -> list[tuple[CameraImage, UInt8Array | None]]:
-        """Pictures by camera, each with its pixels at network size; None where it is damaged."""
+        """Return pictures by camera, each with its pixels at network size; None where it is damaged."""
         if self._pool is None:
             return [(image, self._load(image)) for image in images.values()]
-        begun = [self._taken(name, image) or self._pool.submit(self._load, image) for name, image in images.items()]
-        return [(image, pixels.result()) for image, pixels in zip(images.values(), begun, strict=True)]
+        started = [self._taken(name, image) or self._pool.submit(self._load, image) for name, image in images.items()]
+        return [(image, pixels.result()) for image, pixels in zip(images.values(), started, strict=True)]
 
     def _load(self, image: CameraImage) -> UInt8Array | None:
         try:
@@ -191,7 +245,7 @@ class InputAssembler:
         except DataError:
             return None
 
-    def _stacked(self) -> Made:
+    def _stacked(self) -> tuple[dict[str, AnyArray], float] | None:
         spec = self.spec.camera
         images = np.zeros((len(spec.cameras), spec.height_px, spec.width_px, 3), dtype=np.uint8)
         present = np.zeros(len(spec.cameras), dtype=np.float32)
@@ -204,18 +258,13 @@ class InputAssembler:
         if self._lookup is None:
             self._lookup = voxel_lookup(self.spec, self.rig)
         voxel_pixel, voxel_depth = self._lookup
-        feeds: dict[str, AnyArray] = {
-            "images": images,
-            "present": present,
-            "voxel_pixel": voxel_pixel,
-            "voxel_depth": voxel_depth,
-        }
-        return feeds, float(present.mean())
+        feeds: dict[str, AnyArray] = {"images": images, "present": present}
+        return feeds | {"voxel_pixel": voxel_pixel, "voxel_depth": voxel_depth}, float(present.mean())
 
     def _mounted(
-        self, found: Mapping[str, Swept], modality: Modality, drops: Counter[str]
-    ) -> Iterator[tuple[str, Swept]]:
-        """The sensors that the rig knows by now: a transform may have changed since they were heard."""
+        self, found: Mapping[str, tuple[Swept, ...]], modality: Modality, drops: Counter[str]
+    ) -> Iterator[tuple[str, tuple[Swept, ...]]]:
+        """Yield the sensors that the rig knows by now: a transform may have changed since they were heard."""
         for name, sweeps in found.items():
             if name in self.rig.sensors:
                 yield name, sweeps
@@ -226,12 +275,10 @@ class InputAssembler:
         sensor = self.rig.sensors.get(name)
         return sensor is not None and sensor.camera is not None
 
-    def _window(self, modality: Modality, snapshot: Snapshot) -> Made:
-        if modality == "imu":
-            window, share = imu_window(snapshot.imu, snapshot.stamp_ns, self.spec.imu)
-        else:
-            window, share = gnss_window(snapshot.gnss, snapshot.stamp_ns, self.spec.gnss)
-        return ({"window": window}, share) if share > 0 else None
+    def _window(
+        self, modality: Modality, snapshot: Snapshot, window: Float32Array, share: float
+    ) -> EncoderInputs | None:
+        return self._inputs(modality, snapshot, {"window": window}, share) if share > 0 else None
 
 
 def _content(image: CameraImage) -> bytes | UInt8Array | None:

@@ -160,6 +160,9 @@ variances of x and y (m²), z (m²) and yaw (rad²).
 """
 
 
+CONSTANT_INPUTS = frozenset({"voxel_pixel", "voxel_depth"})
+"""Inputs that depend on calibration alone: `InputAssembler` makes them once and never writes to them again."""
+
 TensorTable: TypeAlias = dict[str, tuple[tuple[int, ...], str]]
 """Shape and numpy dtype name by tensor name."""
 

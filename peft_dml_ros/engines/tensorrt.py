@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from peft_dml_ros.core.bundle import Bundle
-from peft_dml_ros.core.engine import DeviceArray, EngineArray, check_feeds
+from peft_dml_ros.core.engine import Constant, DeviceArray, EngineArray, check_feeds
 from peft_dml_ros.core.errors import EngineError
 from peft_dml_ros.core.spec import TensorTable
 from peft_dml_ros.core.typing import AnyArray
@@ -137,15 +137,15 @@ class TensorRtEngine:
             self._cuda.copy(target, array.address, prod(shape) * np.dtype(dtype).itemsize, self._stream)
             self._resident.pop(name, None)
             return
-        if self._resident.get(name) is array:
-            return
-        np.copyto(self._host[name], array)
-        self._cuda.upload(target, self._host[name], self._stream)
         # Calibration tables and the zeros of absent sensors never change: they are copied once.
-        if array.flags.writeable:
-            self._resident.pop(name, None)
-        else:
-            self._resident[name] = array
+        constant = array.array if isinstance(array, Constant) else None
+        if constant is not None and self._resident.get(name) is constant:
+            return
+        np.copyto(self._host[name], np.asarray(array))
+        self._cuda.upload(target, self._host[name], self._stream)
+        self._resident.pop(name, None)
+        if constant is not None:
+            self._resident[name] = constant
 
     def _enqueue(self) -> None:
         if self._graph is not None:

@@ -16,8 +16,8 @@ from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import modality_of_channel
 
 NODE: Final = "perception"
-STAGES: Final = ("arrival", "wait", "inputs", *MODALITIES, "fusion", "decode", "publish", "total")
-"""From the stamp to the boxes' publication, in order; `total` is all of it."""
+STAGES: Final = ("arrival", "wait", "inputs", "pictures", "moved", *MODALITIES, "fusion", "decode", "publish", "total")
+"""From the stamp to the boxes' publication; `total` is all of it. Stages of several threads overlap."""
 
 ALWAYS, LISTENED, LATCHED, EACH_SECOND = "each frame", "each frame that is listened to", "latched", "once a second"
 

@@ -7,10 +7,10 @@ import pytest
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.inputs import InputAssembler
 from peft_dml_ros.core.measurements import RADAR_DTYPE, CameraImage, LidarSweep, RadarSweep
+from peft_dml_ros.core.pillars import recent
 from peft_dml_ros.core.rig import Rig, Sensor
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec, graph_inputs
-from peft_dml_ros.core.sweeps import spaced
 from tests.support import scenes
 from tests.support.scenes import MS, START_NS
 
@@ -99,9 +99,9 @@ def test_an_absent_modality_has_no_inputs(modality):
 @pytest.mark.parametrize(("rate_hz", "ages_ms"), [(10, [0, 100, 200]), (20, [0, 100, 200]), (7, [0, 143, 286])])
 def test_sweeps_keep_their_spacing_whatever_the_rate(rate_hz, ages_ms):
     stamps = [START_NS + 1000 * MS - round(k * 1000 / rate_hz) * MS for k in range(12)]
-    kept = spaced([scenes.lidar(stamp, n=1) for stamp in stamps], 3, 0.1)
+    kept = recent([scenes.lidar(stamp, n=1) for stamp in stamps], 3, 0.1)
     assert [(START_NS + 1000 * MS - sweep.stamp_ns) // MS for sweep in kept] == ages_ms
-    assert [s.stamp_ns for s in spaced([scenes.lidar(t, n=1) for t in stamps], 3, 0.0)] == stamps[:3]
+    assert [s.stamp_ns for s in recent([scenes.lidar(t, n=1) for t in stamps], 3, 0.0)] == stamps[:3]
 
 
 def test_sensors_that_the_rig_has_lost_are_left_out_and_counted():

@@ -6,7 +6,7 @@ import pytest
 
 from peft_dml_ros.core.geometry import SE3, rotation_from_rotvec, rotvec_from_rotation
 from peft_dml_ros.core.measurements import RADAR_DTYPE, trusted_radar_points
-from peft_dml_ros.core.sweeps import lidar_cloud, radar_cloud
+from peft_dml_ros.core.pillars import lidar_cloud, radar_cloud
 
 
 def pose(seed):

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Final
 
 import numpy as np
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import MODALITIES, Modality
-from peft_dml_ros.core.detector import Detections, Detector
 from peft_dml_ros.core.inputs import NetworkInputs
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
@@ -22,41 +22,30 @@ from peft_dml_train.data.dataset import Change, FrameReader, Wanted
 from peft_dml_train.data.frame import Frame, Pillars
 from peft_dml_train.evaluation.conditions import CLEAR, Condition
 
+_NUMBERS: Final = count(1)
+"""Version of each frame's inputs: its subsets of sensors share their encoders."""
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedSnapshot:
-    """What a detector is told instead of a snapshot; see `Snapshot` for the names.
+    """Network inputs of one instant, for `Detector.detect`.
 
     Attributes:
         stamp_ns: Reference time.
-        inputs: Of the network.
-        reference: Not known any more.
-        gated: Nothing was.
+        inputs: Inputs of the network.
     """
 
     stamp_ns: int
     inputs: NetworkInputs
-    reference: str = ""
-    gated: Mapping[str, str] = field(default_factory=dict)
 
     def without(self, *modalities: Modality) -> PreparedSnapshot:
-        """The same instant with whole modalities taken away; what is left is the very same object."""
+        """Return the instant with whole modalities taken away; what is left keeps its version."""
         kept = np.array([m not in modalities for m in MODALITIES], dtype=np.float32)
         inputs = self.inputs
         feeds = {m: feed for m, feed in inputs.feeds.items() if m not in modalities}
         mask, age_s, completeness = (row * kept for row in (inputs.mask, inputs.age_s, inputs.completeness))
-        return replace(self, inputs=NetworkInputs(feeds, mask, age_s, completeness, inputs.drops))
-
-
-class PreparedDetector(Detector):
-    """The vehicle's detector behind its input assembler: same encoders, fusion, decoding and suppression."""
-
-    def __call__(self, snapshot: PreparedSnapshot) -> Detections:  # type: ignore[override]
-        """See `Detector`."""
-        return super().__call__(snapshot)  # type: ignore[arg-type]
-
-    def _look(self, snapshot: PreparedSnapshot) -> tuple[NetworkInputs, None]:  # type: ignore[override]
-        return snapshot.inputs, None
+        rest = NetworkInputs(feeds, mask, age_s, completeness, inputs.drops, inputs.versions)
+        return replace(self, inputs=rest)
 
 
 def _padded(pillars: Pillars, capacity: int, cells: int) -> dict[str, AnyArray]:
@@ -81,7 +70,8 @@ def network_inputs(frame: Frame, spec: ModelSpec) -> NetworkInputs:
     for m in ("imu", "gnss"):
         if m in frame.windows:
             feeds[m] = {"window": frame.windows[m]}
-    return NetworkInputs(feeds, frame.mask, frame.age_s, frame.completeness)
+    number = next(_NUMBERS)
+    return NetworkInputs(feeds, frame.mask, frame.age_s, frame.completeness, versions=dict.fromkeys(feeds, number))
 
 
 class PreparedFrames:

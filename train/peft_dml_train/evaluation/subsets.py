@@ -8,7 +8,7 @@ import logging
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 from nuscenes import NuScenes
@@ -28,7 +28,7 @@ from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.data.dataset import scenes_of
 from peft_dml_train.evaluation.conditions import CLEAR, Condition
 from peft_dml_train.evaluation.official import RANGES_M, open_devkit, result_rows, score
-from peft_dml_train.evaluation.prepared import PreparedDetector, PreparedFrames, PreparedSnapshot
+from peft_dml_train.evaluation.prepared import PreparedFrames, PreparedSnapshot
 
 log = logging.getLogger(__name__)
 Scores: TypeAlias = dict[str, dict[str, dict[str, Any]]]
@@ -120,11 +120,9 @@ class BundleRunner:
         """Detections with these modalities only."""
         rig = self.reader.rig(token)
         if id(rig) not in self._detectors:
-            kind = PreparedDetector if self._prepared else Detector
-            self._detectors[id(rig)] = (rig, kind(self.bundle, rig, self.engines, self.params, threads=1))
-        return self._detectors[id(rig)][1](
-            cast("Snapshot", snapshot.without(*(m for m in MODALITIES if m not in sensors)))
-        )
+            self._detectors[id(rig)] = (rig, Detector(self.bundle, rig, self.engines, self.params, threads=1))
+        detector, seen = self._detectors[id(rig)][1], snapshot.without(*(m for m in MODALITIES if m not in sensors))
+        return detector.detect(seen.inputs, seen.stamp_ns) if isinstance(seen, PreparedSnapshot) else detector(seen)
 
 
 def refuse_other_classes(bundle: Bundle, wanted: tuple[str, ...], where: str) -> None:
