@@ -11,7 +11,7 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription
 
-# Transforms go into the namespace as well: vehicles in one domain must not take each other's mounting.
+# Transforms go into the namespace as well: vehicles in one domain must not use each other's mounting.
 TRANSFORMS = [("/tf", "tf"), ("/tf_static", "tf_static")]
 ARGUMENTS = (
     ("bag", None, "Bag (.mcap, .db3 or folder) or nuScenes folder"),
@@ -22,15 +22,16 @@ ARGUMENTS = (
     ("clock", "false", "Publish /clock, for nodes with use_sim_time"),
     ("scene", "", "Scene of a nuScenes folder; the first when empty"),
     ("weather", "clear", "fog=50 (visibility in m), rain=25 or snow=5 (mm/h); later: ros2 param set /replay weather"),
-    ("seed", "0", "Of the weather's randomness"),
+    ("seed", "0", "Seed of the weather's randomness"),
     ("faults", "", "Fault script: a YAML list of {sensor, fault, from_s, to_s}; none when empty"),
+    ("wait_for_node", "", "Node that must listen before the first message, 30 s at most; none when empty"),
     (
         "dds_profile",
         PathJoinSubstitution([FindPackageShare("peft_dml_ros"), "config", "fastdds_large_messages.xml"]),
         "Fast DDS profile; the default one has room for LiDAR sweeps in shared memory",
     ),
 )
-VALUES, SWITCHES = ("rate", "start", "scene", "weather", "seed", "faults"), ("loop", "clock")
+VALUES, SWITCHES = ("rate", "start", "scene", "weather", "seed", "faults", "wait_for_node"), ("loop", "clock")
 """Arguments that are options of the node; an option without a value is left out, a switch counts when it is true."""
 TRUE = ("true", "1")
 
@@ -50,9 +51,9 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def replay(context: LaunchContext) -> list[Node]:
-    """The node, once its options are known."""
+    """Return the node with the options that are given."""
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
-    options = [part for name in VALUES if given[name] for part in (f"--{name}", given[name])]
+    options = [part for name in VALUES if given[name] for part in (f"--{name.replace('_', '-')}", given[name])]
     options += [f"--{name}" for name in SWITCHES if given[name].lower() in TRUE]
     return [
         Node(

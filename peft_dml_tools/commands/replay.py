@@ -24,6 +24,9 @@ def replay(
     wait_for: Annotated[
         Optional[list[str]], typer.Option(metavar="TOPIC[=N]", help="Wait for N subscribers; may be repeated.")
     ] = None,
+    wait_for_node: Annotated[
+        str, typer.Option(metavar="NAME", help="Wait until this node listens, e.g. perception.")
+    ] = "",
     wait_s: Annotated[float, typer.Option(min=0.0, help="Longest wait for subscribers.")] = 30.0,
     as_recorded: Annotated[
         bool, typer.Option("--as-recorded", help="Keep the topics of a bag whose names are another maker's.")
@@ -43,6 +46,7 @@ def replay(
     arguments += ["--weather", weather, "--seed", str(seed)]
     arguments += ["--faults", str(faults)] if faults else []
     arguments += ["--scene", scene] if scene else []
+    arguments += ["--wait-for-node", wait_for_node] if wait_for_node else []
     switches = {"--loop": loop, "--clock": clock, "--keep-stamps": keep_stamps, "--as-recorded": as_recorded}
     arguments += [name for name, on in switches.items() if on]
     arguments += ["--wait-for", *wait_for] if wait_for else []

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from rclpy.duration import Duration
-from rclpy.node import Node
+from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.publisher import Publisher
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock as ClockMessage
@@ -83,6 +83,16 @@ class Player:
     def connections(self) -> int:
         """Subscriptions over all topics."""
         return sum(int(publisher.get_subscription_count()) for publisher in self._publishers.values())
+
+    def listens(self, node: str) -> bool:
+        """Return whether a node, named in this namespace or absolutely, subscribes to a sensor of the recording."""
+        namespace, _, name = node.rpartition("/")
+        space = namespace or ("/" if node.startswith("/") else self._node.get_namespace())
+        try:
+            wanted = {topic for topic, _ in self._node.get_subscriber_names_and_types_by_node(name, space)}
+        except NodeNameNonExistentError:
+            return False
+        return any(p.topic_name in wanted for topic, p in self._publishers.items() if topic not in GLOBAL_TOPICS)
 
     def publish_latched(self, messages: Iterable[Recorded]) -> None:
         """Publish latched messages at once, with the stamps they have: they hold for the whole recording."""

@@ -68,6 +68,8 @@ def _play(
     begin_ns: int,
     stop: threading.Event,
 ) -> None:
+    if options.wait_for_node:
+        _wait_for_node(player, options.wait_for_node, options.wait_s, stop)
     _wait_for(player, options.wait_for, options.wait_s, stop)
     while not stop.is_set():
         shift_ns = None if options.keep_stamps else wall_clock_ns() - begin_ns
@@ -116,6 +118,19 @@ def _wait_for(player: Player, wanted: Sequence[str], limit_s: float, stop: threa
         _settle(player, stop)
 
 
+def _wait_for_node(player: Player, name: str, limit_s: float, stop: threading.Event) -> None:
+    """Wait until a node listens to what is played; after the limit the recording is played all the same."""
+    limit = time.monotonic() + limit_s
+    emit("waiting", wait_for_node=name)
+    while not player.listens(name):
+        if time.monotonic() > limit:
+            sys.stderr.write(f"warning: node {name} listens to nothing after {limit_s:g} s; playing without it\n")
+            return
+        if stop.wait(POLL_S / 4):
+            return
+    _settle(player, stop)
+
+
 def _settle(player: Player, stop: threading.Event) -> None:
     """Wait until no further topic finds a subscriber: a node's subscriptions are found one after the other."""
     before = -1
@@ -157,6 +172,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--clock", action="store_true", help="publish /clock, for nodes with use_sim_time")
     parser.add_argument("--keep-stamps", action="store_true", help="do not shift header stamps to now")
     parser.add_argument("--wait-for", nargs="*", default=[], metavar="TOPIC[=N]", help="wait for N subscribers")
+    parser.add_argument("--wait-for-node", default="", metavar="NAME", help="wait until this node listens, then play")
     parser.add_argument("--wait-s", type=float, default=30.0, help="longest wait for subscribers")
     parser.add_argument("--exclude", type=pattern, help="topics not to play: a regular expression")
     parser.add_argument("--as-recorded", action="store_true", help="keep the topics of a bag with foreign names")

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Launch files, read as source: `launch` is no Python package of its own, so they only run where ROS is installed."""
+"""Launch files on stand-ins for `launch` that record the order; tests/launch/test_real_launch.py runs the real one."""
 
-import ast
 import re
 import runpy
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -13,147 +12,170 @@ from peft_dml_ros.core.params import describe
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_tools.nodes.replay import _options as parse_replay
 
-FILES = ("perception.launch.py", "replay.launch.py")
+FILES = ("perception", "replay")
+STUBBED = (
+    "ament_index_python ament_index_python.packages launch launch.actions launch.events launch.events.process"
+    " launch.launch_description_sources launch.substitutions launch_ros launch_ros.actions"
+    " launch_ros.parameter_descriptions launch_ros.substitutions"
+)
 
 
-@pytest.fixture(params=FILES)
-def tree(request, repository):
-    return ast.parse((repository / "launch" / request.param).read_text(encoding="utf-8"))
+class NotInstalledError(KeyError):
+    """Stands in for PackageNotFoundError."""
 
 
-def declared(tree):
-    (table,) = (
-        node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "ARGUMENTS"
-    )
-    return {entry.elts[0].value: entry.elts[2].value for entry in table.elts}
+class Stub:
+    """Takes what any class of `launch` takes; the arguments of a launch file are its context."""
 
+    def __init__(self, *args, **kwargs):
+        self.args, self.kwargs = args, kwargs
 
-def names(tree, variable):
-    """The strings of a tuple that the launch file assigns, alone or among others."""
-    for node in tree.body:
-        if isinstance(node, ast.Assign):
-            targets = node.targets[0].elts if isinstance(node.targets[0], ast.Tuple) else node.targets
-            values = node.value.elts if len(targets) > 1 else [node.value]
-            for target, value in zip(targets, values, strict=True):
-                if target.id == variable:
-                    return set(ast.literal_eval(value))
-    return set()
-
-
-def used(tree):
-    """Arguments that are read: by name, as the parameters or options that are handed on, or as `given[...]`."""
-    found = names(tree, "TEXTS") | names(tree, "FLAGS") | names(tree, "VALUES") | names(tree, "SWITCHES")
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "LaunchConfiguration":
-            found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
-        if isinstance(node, ast.Subscript) and getattr(node.value, "id", "") == "given":
-            found |= {node.slice.value} if isinstance(node.slice, ast.Constant) else set()
-        if isinstance(node, ast.GeneratorExp) and isinstance(node.generators[0].iter, ast.Tuple):
-            found |= {entry.value for entry in node.generators[0].iter.elts}
-    return found
-
-
-def test_every_argument_is_described_and_used(tree):
-    arguments = declared(tree)
-    assert used(tree) == set(arguments)
-    assert all(len(text) > 10 for text in arguments.values())
-
-
-def test_executables_and_files_exist(tree, repository):
-    setup = (repository / "setup.py").read_text(encoding="utf-8")
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or getattr(node.func, "id", "") != "Node":
-            continue
-        keywords = {k.arg: k.value for k in node.keywords}
-        if keywords["package"].value == "peft_dml_ros":
-            assert re.search(rf'"{keywords["executable"].value} = peft_dml_(ros|tools)\.nodes\.', setup)
-    strings = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
-    for name in strings:
-        if name.endswith((".yaml", ".rviz", ".xml", ".launch.py")) and " " not in name:
-            assert (repository / ("launch" if name.endswith(".py") else "config") / name).is_file()
-
-
-def stub_of(monkeypatch, execute_local):
-    """Stand-ins that take what `launch` takes, or its older version; what was made is kept in the list returned."""
-    made = []
-
-    class Stub:
-        def __init__(self, *args, **kwargs):
-            self.args, self.kwargs = args, kwargs
-            made.append(self)
-
-        def perform(self, context):
-            return context[self.args[0]]
-
-    packages = "launch launch.actions launch.conditions launch.launch_description_sources launch.substitutions"
-    extras = "launch_ros launch_ros.actions launch_ros.parameter_descriptions launch_ros.substitutions"
-    for name in (*packages.split(), *extras.split()):
-        module = ModuleType(name)
-        module.__getattr__ = lambda _: Stub
-        monkeypatch.setitem(sys.modules, name, module)
-    sys.modules["launch.actions"].ExecuteLocal = execute_local
-    return made
+    def perform(self, context):
+        return context.values[self.args[0]]
 
 
 @pytest.fixture
-def start(monkeypatch, repository):
-    """Gives a function that runs a launch file with arguments on stand-ins, and returns its node."""
+def stubs(monkeypatch):
+    """Stand-ins for all that launch files import; the attribute `installed` names packages of the index."""
+    installed = {"rviz2"}
 
-    def run(file, execute_local=None, **arguments):
-        made = stub_of(monkeypatch, execute_local or Counting)
-        script = runpy.run_path(str(repository / "launch" / f"{file}.launch.py"))
-        script["generate_launch_description"]()
-        defaults = {name: "" if default is None else default for name, default, _ in script["ARGUMENTS"]}
-        context = {name: value if isinstance(value, str) else "a file" for name, value in defaults.items()} | arguments
-        given = [m.kwargs["function"](context) for m in made if "function" in m.kwargs]
-        (node,) = given[0]
-        included = [action.kwargs for actions in given[1:] for action in actions]
-        return node.kwargs | {"included": included}
+    def prefix(package):
+        if package not in installed:
+            raise NotInstalledError(package)
 
-    return run
-
-
-class Counting:
-    def __init__(self, *, respawn=False, respawn_delay=None, respawn_max_retries=-1, **kwargs): ...
+    for name in STUBBED.split():
+        module = ModuleType(name)
+        module.__getattr__ = lambda wanted: type(wanted, (Stub,), {})
+        monkeypatch.setitem(sys.modules, name, module)
+    packages = sys.modules["ament_index_python.packages"]
+    packages.get_package_prefix, packages.PackageNotFoundError = prefix, NotInstalledError
+    return SimpleNamespace(installed=installed)
 
 
-class NotCounting:
-    def __init__(self, *, respawn=False, respawn_delay=None, **kwargs): ...
+@pytest.fixture
+def script(stubs, repository):
+    """Gives a function that loads a launch file."""
+    return lambda file: runpy.run_path(str(repository / "launch" / f"{file}.launch.py"))
 
 
-def test_a_node_that_cannot_start_is_not_started_for_ever(start):
-    node = start("perception")
-    assert (node["respawn"], node["respawn_delay"], node["respawn_max_retries"]) == (True, 2.0, 5)
-    assert "respawn_max_retries" not in start("perception", NotCounting)
-    assert not start("perception", respawn="false")["respawn"]
+def context_of(loaded, **arguments):
+    defaults = {name: d if isinstance(d, str) else "a file" for name, d, _ in loaded["ARGUMENTS"]}
+    return SimpleNamespace(values=defaults | arguments, is_shutdown=False)
 
 
-def test_only_what_is_given_counts_more_than_the_parameter_file(start):
-    assert start("perception")["parameters"] == ["a file", {"use_sim_time": False}]
-    _, given = start("perception", bundle="2024", autodetect="True", params_file="my.yaml")["parameters"]
+def run(loaded, **arguments):
+    """What a launch file starts, in order."""
+    (entities,) = loaded["generate_launch_description"]().args
+    context = context_of(loaded, **arguments)
+    functions = [e.kwargs["function"] for e in entities if type(e).__name__ == "OpaqueFunction"]
+    return [action for function in functions for action in function(context)]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_argument_is_declared_described_and_read(script, file, repository):
+    loaded = script(file)
+    (entities,) = loaded["generate_launch_description"]().args
+    declared = [e.args[0] for e in entities if type(e).__name__ == "DeclareLaunchArgument"]
+    assert declared == [name for name, _, _ in loaded["ARGUMENTS"]]
+    assert len(set(declared)) == len(declared)
+    assert all(len(text) > 10 for _, _, text in loaded["ARGUMENTS"])
+    source = (repository / "launch" / f"{file}.launch.py").read_text()
+    own = loaded.get("OWN", loaded["ARGUMENTS"])
+    unread = [name for name, _, _ in own if len(re.findall(rf'"{name}"', source)) < 2]
+    assert unread == []
+
+
+def test_show_args_of_perception_names_what_a_replay_takes(script):
+    perception, replay = ({name for name, _, _ in script(file)["ARGUMENTS"]} for file in FILES)
+    assert replay < perception
+    assert perception - replay >= {"autodetect", "calibration", "rviz", "bundle", "engine", "respawn"}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_executables_and_files_exist(script, repository, file):
+    setup = (repository / "setup.py").read_text(encoding="utf-8")
+    for action in run(script(file), bag="drive.mcap", rviz="true"):
+        if type(action).__name__ == "Node" and action.kwargs["package"] == "peft_dml_ros":
+            assert re.search(rf'"{action.kwargs["executable"]} = peft_dml_(ros|tools)\.nodes\.', setup)
+    source = (repository / "launch" / f"{file}.launch.py").read_text()
+    for name in re.findall(r'"([\w.]+\.(?:yaml|rviz|xml|launch\.py))"', source):
+        assert (repository / ("launch" if name.endswith(".py") else "config") / name).is_file()
+
+
+def test_rviz_starts_before_the_detector_and_the_bag_last(script):
+    started = run(script("perception"), bag="drive.mcap", rviz="true")
+    assert [a.kwargs.get("executable", "replay") for a in started] == ["rviz2", "perception", "replay"]
+    assert [a.kwargs.get("executable", "replay") for a in run(script("perception"))] == ["perception"]
+
+
+def test_without_rviz2_nothing_is_started(script, stubs):
+    stubs.installed.clear()
+    assert len(run(script("perception"))) == 1
+    with pytest.raises(RuntimeError, match=r"apt install ros-.*-rviz2, or leave rviz out"):
+        run(script("perception"), rviz="true")
+
+
+def ending(script, returncode, retries=5, **arguments):
+    """What follows when the detector ends with a status."""
+    loaded = script("perception")
+    context = context_of(loaded, **arguments)
+    node = loaded["detector"](context.values, retries)
+    return node.kwargs["on_exit"](SimpleNamespace(returncode=returncode), context)
+
+
+def test_a_crashed_node_is_started_again_at_most_five_times_in_a_row(script):
+    left = 5
+    said, timer = ending(script, -9, left)
+    assert "starting it again in 2 s" in said.kwargs["msg"]
+    assert timer.kwargs["period"] == 2.0
+    (again,) = timer.kwargs["actions"]
+    assert again.kwargs["on_exit"].args[1] == left - 1
+    (said,) = ending(script, -9, 0)
+    assert "status -9; it is not started again" in said.kwargs["msg"]
+    (said,) = ending(script, -9, respawn="false")
+    assert "not started again" in said.kwargs["msg"]
+
+
+def test_a_node_that_refuses_its_parameters_is_not_started_again(script):
+    (said,) = ending(script, 2)
+    assert "refuses to start" in said.kwargs["msg"]
+    assert ending(script, 0) is None
+
+
+def test_only_what_is_given_overrides_the_parameter_file(script):
+    (node,) = run(script("perception"))
+    assert node.kwargs["parameters"] == ["a file", {"use_sim_time": False}]
+    (node,) = run(script("perception"), bundle="2024", autodetect="True", params_file="my.yaml")
+    _, given = node.kwargs["parameters"]
     assert (given["bundle"].args, given["bundle"].kwargs) == (("2024",), {"value_type": str})
     assert given["autodetect"] is True
     assert set(given) == {"bundle", "autodetect", "use_sim_time"}
 
 
-def test_a_bag_is_played_only_when_it_is_given(start):
-    assert start("perception")["included"] == []
-    (replay,) = start("perception", bag="drive.mcap", namespace="/v1")["included"]
-    assert dict(replay["launch_arguments"]) == {"bag": "drive.mcap", "namespace": "/v1", "dds_profile": "a file"}
+def test_a_bag_waits_for_the_node_and_takes_the_arguments_of_a_replay(script):
+    *_, replay = run(script("perception"), bag="drive.mcap", namespace="/v1", weather="rain=25")
+    given = dict(replay.kwargs["launch_arguments"])
+    assert given["wait_for_node"] == "perception"
+    assert (given["bag"], given["namespace"], given["weather"], given["rate"]) == (
+        "drive.mcap",
+        "/v1",
+        "rain=25",
+        "1.0",
+    )
+    assert set(given) == {name for name, _, _ in script("replay")["ARGUMENTS"]}
 
 
-def test_replay_hands_on_what_its_node_understands(start):
-    node = start("replay", bag="drive.mcap", loop="true", weather="rain=25", faults="f.yaml", namespace="/v1")
-    options = parse_replay([*node["arguments"]])
+def test_replay_hands_on_what_its_node_understands(script):
+    arguments = {"loop": "true", "weather": "rain=25", "faults": "f.yaml", "wait_for_node": "perception"}
+    (node,) = run(script("replay"), bag="drive.mcap", namespace="/v1", **arguments)
+    options = parse_replay([*node.kwargs["arguments"]])
     assert (str(options.source), options.loop, options.clock) == ("drive.mcap", True, False)
     assert (options.weather, options.faults, options.rate, options.scene) == ("rain=25", "f.yaml", 1.0, None)
-    assert node["namespace"] == "/v1"
+    assert options.wait_for_node == "perception"
+    assert node.kwargs["namespace"] == "/v1"
 
 
-def test_arguments_of_the_node_are_its_parameters(repository):
-    tree = ast.parse((repository / "launch" / "perception.launch.py").read_text(encoding="utf-8"))
+def test_arguments_of_the_node_are_its_parameters(script):
+    loaded = script("perception")
     known = {info.name for info in describe(NodeParams)} | {"use_sim_time"}
-    assert names(tree, "TEXTS") | names(tree, "FLAGS") <= known
-    assert {"autodetect", "calibration", "bag", "rviz", "bundle", "engine"} <= set(declared(tree))
+    assert {*loaded["TEXTS"], *loaded["FLAGS"]} <= known

@@ -78,7 +78,7 @@ def test_what_rosdep_does_not_bring_is_named_where_it_is_used(repository: Path, 
 
 DISTRIBUTIONS = {"pydantic_core": "pydantic", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
 OPTIONAL = {"minisign", "tensorrt", "tensorrt_rtx", "openvino", "cuda", "tf2_ros", "message_filters"}
-"""Modules that an extra brings, or ROS; whoever needs one is told what to install."""
+"""Modules that an extra brings, or ROS; an error says what to install."""
 
 
 def test_no_extra_is_needed_for_the_node(repository: Path) -> None:
