@@ -39,7 +39,7 @@ def info(name: NameArgument = "demo") -> None:
         key: Any = header.get("key", {})
         if (digest := key.get("onnx_sha256")) in graph_of_file:
             graph = graph_of_file[digest]
-            console.print(f"engine of {graph}: {key['library']}, {key['gpu']}, driver {key['driver']} ({path.name})")
+            console.print(f"engine of {graph}: {key['library']}, {_target(key)} ({path.name})")
 
 
 @bundle.command()
@@ -57,23 +57,40 @@ def check(name: NameArgument = "demo") -> None:
 @bundle.command()
 def build(
     name: NameArgument = "demo",
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8: what the bundle must be; any if left out")] = "",
+    engine: Annotated[str, typer.Option(help="tensorrt, or tensorrt-rtx for RTX cards")] = "tensorrt",
+    compute_capability: Annotated[
+        list[str] | None, typer.Option(help="GPU to build for without having it, e.g. 8.9; may be repeated (RTX)")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16 or int8, if the bundle holds it; its own if left out")
+    ] = "",
     level: Annotated[int, typer.Option(min=0, max=5, help="0 builds fast, 5 runs fast")] = 3,
     workspace_mib: Annotated[int, typer.Option(min=1, help="Scratch memory for kernels")] = 1024,
     tf32: Annotated[bool, typer.Option(help="Let GPUs round float32 products to TF32")] = True,
-    cache: Annotated[Path | None, typer.Option(help="Folder of built engines; the user's cache if none")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "--cache", help="Folder of built engines; the user's cache if none")
+    ] = None,
 ) -> None:
-    """Build the TensorRT engines that are not in the cache yet, and exit."""
+    """Build the TensorRT engines that are not in the folder yet, and exit.
+
+    On the vehicle, name the folder in PEFT_DML_ENGINE_CACHE, or put its files into ~/.cache/peft_dml_ros/engines.
+    """
     from peft_dml_ros.core.bundle import load_bundle
+    from peft_dml_ros.core.errors import ConfigError, nearest
     from peft_dml_ros.engines.cache import BuildProfile
-    from peft_dml_ros.engines.tensorrt import build_tensorrt_engines
+    from peft_dml_ros.engines.tensorrt_build import open_store
+    from peft_dml_ros.engines.tensorrt_library import OLDEST
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    found = load_bundle(name)
-    _refuse_precision(precision, found.manifest.precision, found.path)
-    profile = BuildProfile(level, workspace_mib, tf32)
-    for graph, size in build_tensorrt_engines(found, profile, cache).items():
-        typer.echo(f"{graph}: {size / 2**20:.1f} MiB")
+    if engine not in OLDEST:
+        msg = f"--engine '{engine}' is not built ahead; {nearest(engine, OLDEST)}"
+        raise ConfigError(msg)
+    store = open_store(load_bundle(name), engine, precision, tuple(compute_capability or ()), out)
+    for graph in store.bundle.manifest.graphs:
+        plan = store.plan(graph, BuildProfile(level, workspace_mib, tf32))
+        typer.echo(f"{graph}: {len(plan) / 2**20:.1f} MiB")
+    served = store.gpu.name if store.gpu else f"compute capability {', '.join(store.capabilities)}"
+    typer.echo(f"{store.library.name} engines for {served} are in {store.folder}")
 
 
 @bundle.command()
@@ -116,16 +133,6 @@ def _tensors(infos: dict[str, Any]) -> str:
     return ", ".join(f"{n} {'×'.join(map(str, i.shape))} {i.dtype}" for n, i in infos.items())
 
 
-def _refuse_precision(wanted: str, is_precision: str, path: Path) -> None:
-    from peft_dml_ros.core.engine import PRECISIONS
-    from peft_dml_ros.core.errors import ConfigError, nearest
-
-    if wanted and wanted not in PRECISIONS:
-        msg = f"unknown precision '{wanted}'; {nearest(wanted, PRECISIONS)}"
-        raise ConfigError(msg)
-    if wanted and wanted != is_precision:
-        msg = (
-            f"{path} is {is_precision}, not {wanted}: the precision is inside its graphs; convert it:"
-            f" peft-dml-train convert --bundle {path} --precision {wanted}"
-        )
-        raise ConfigError(msg)
+def _target(key: dict[str, Any]) -> str:
+    """Return what an engine was built for."""
+    return f"{key['gpu']}, driver {key['driver']}" if key["gpu"] else f"capability {', '.join(key['capabilities'])}"

@@ -12,7 +12,7 @@ import os
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import Field, ValidationError
 
@@ -104,10 +104,10 @@ class Bundle:
             BundleError: the bundle does not hold this precision.
         """
         if precision and precision not in self.precisions:
-            msg = (
-                f"{self.path} holds {', '.join(self.precisions)}, not {precision}; add it:"
-                f" peft-dml-train convert --bundle {self.path} --precision {precision} --add"
-            )
+            fix = f"add it: peft-dml-train convert --bundle {self.path} --precision {precision} --add"
+            known: tuple[str, ...] = get_args(Precision)
+            fix = fix if precision in known else nearest(precision, known)
+            msg = f"{self.path} holds {', '.join(self.precisions)}, not {precision}; {fix}"
             raise BundleError(msg)
         variants = {str(name): files for name, files in self.manifest.variants.items()}
         return self.path / variants.get(precision, {}).get(graph, self.manifest.graphs[graph].file)

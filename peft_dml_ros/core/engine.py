@@ -5,13 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from peft_dml_ros.core.errors import EngineError
 from peft_dml_ros.core.spec import TensorTable
 from peft_dml_ros.core.typing import AnyArray
 
-ENGINES = ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt")
+EngineName: TypeAlias = Literal[
+    "onnxruntime",
+    "onnxruntime-cuda",
+    "onnxruntime-tensorrt",
+    "onnxruntime-tensorrt-rtx",
+    "tensorrt",
+    "tensorrt-rtx",
+]
+ENGINES: tuple[str, ...] = get_args(EngineName)
 """Names of the engines: ONNX Runtime on the CPU or by one of its GPU providers, and TensorRT itself."""
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -27,12 +35,14 @@ class DeviceArray:
         shape: Of the array, C order.
         dtype: numpy dtype name.
         ready: Event of the engine that writes it; whoever reads it waits for that on the device.
+        owner: What holds the memory; whoever reads it tells the owner until when.
     """
 
     address: int
     shape: tuple[int, ...]
     dtype: str
     ready: Any
+    owner: Any
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticUndefined
 
+from peft_dml_ros.core.engine import EngineName
 from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.core.spec import Frozen
@@ -130,9 +131,7 @@ class PerceptionParams(Frozen):
     trusted_key: str = Field(
         "", description="Public key, or its file, that must have signed the bundle; empty takes any; set at start only"
     )
-    engine: Literal["onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt"] = Field(
-        "onnxruntime", description="Inference engine"
-    )
+    engine: EngineName = Field("onnxruntime", description="Inference engine")
     threads: int = Field(2, ge=0, le=64, description="Threads of the inference engine; 0 takes one per core")
     base_frame: str = Field("base_link", min_length=1, description="Frame in which boxes are published")
     sensors: tuple[str, ...] = Field(ALL_SENSORS, description="Sensors to listen to; none of them is required")

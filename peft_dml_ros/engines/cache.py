@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Built engines on disk: each with everything it was built from, so that none is ever used where it does not fit."""
+"""Keep built engines on disk, each with everything it was built from, so that none is used where it does not fit."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from peft_dml_ros.core.errors import EngineError
 
-FORMAT: Final = "peft-dml engine 1"
+FORMAT: Final = "peft-dml engine 2"
 FOLDER_VARIABLE: Final = "PEFT_DML_ENGINE_CACHE"
 """Environment variable that names another folder for built engines."""
+
+_LONGEST_HEADER: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,101 +40,105 @@ class BuildProfile:
 
 @dataclass(frozen=True, slots=True)
 class EngineKey:
-    """Everything that a built engine depends on; it is built anew when any of it changes.
+    """Everything that a built engine depends on.
 
     Attributes:
-        onnx_sha256: Of the graph's file.
-        precision: Of the bundle.
-        library: TensorRT's version.
-        gpu: Name of the GPU.
-        compute_capability: Of the GPU.
-        driver: Version of its driver.
-        profile: How it is built.
+        onnx_sha256: Digest of the graph's file, which holds its precision as well.
+        library: Name and version of TensorRT.
+        capabilities: Compute capabilities of the GPUs that it runs on.
+        gpu: Name of the one GPU that it was tuned on; empty when it was built ahead of time.
+        driver: Version of that GPU's driver; empty likewise.
+        profile: How it is built; none takes any.
     """
 
     onnx_sha256: str
-    precision: str
     library: str
-    gpu: str
-    compute_capability: str
-    driver: str
-    profile: BuildProfile
+    capabilities: tuple[str, ...]
+    gpu: str = ""
+    driver: str = ""
+    profile: BuildProfile | None = None
 
-    def digest(self) -> str:
-        """Short name of this key."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+    def differences(self, stored: dict[str, Any]) -> list[str]:
+        """Return in words what keeps a stored engine from being used for this key."""
+        wanted = json.loads(json.dumps(asdict(self)))
+        names = ("onnx_sha256", "library", "gpu", "driver", *(("profile",) if self.profile else ()))
+        found = [f"{n} {stored.get(n)} instead of {wanted[n]}" for n in names if stored.get(n) != wanted[n]]
+        lacking = [c for c in self.capabilities if c not in stored.get("capabilities", ())]
+        built_for = ", ".join(stored.get("capabilities", ()))
+        return found + [f"compute capability {built_for} instead of {c}" for c in lacking]
 
 
 def cache_folder() -> Path:
-    """Folder of built engines: `PEFT_DML_ENGINE_CACHE`, or the user's cache folder."""
+    """Return the folder of built engines: `PEFT_DML_ENGINE_CACHE`, or the user's cache folder."""
     if named := os.environ.get(FOLDER_VARIABLE):
         return Path(named).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "peft_dml_ros" / "engines"
 
 
-def engine_path(folder: Path, graph: str, key: EngineKey) -> Path:
-    """File of an engine; another key is another file, so that the previous engine stays usable."""
-    gpu = re.sub(r"[^A-Za-z0-9]+", "-", key.gpu).strip("-").lower()
-    return folder / f"{graph}-{key.precision}-{gpu}-{key.digest()}.engine"
+def engine_headers(folder: Path, name: str = "") -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield every engine in a folder, newest first, with its header; an unreadable header is empty."""
+    found = [path for path in folder.glob(f"{name}*.engine") if path.is_file()]
+    for path in sorted(found, key=lambda p: (-p.stat().st_mtime_ns, p.name)):
+        with path.open("rb") as file:
+            try:
+                header = json.loads(file.readline(_LONGEST_HEADER))
+                usable = header["format"] == FORMAT and isinstance(header["key"], dict)
+            except (ValueError, KeyError, TypeError):
+                usable, header = False, {}
+        yield path, header if usable else {}
 
 
-def write_engine(path: Path, key: EngineKey, plan: bytes) -> None:
-    """Store an engine atomically.
+def find_engine(folder: Path, name: str, key: EngineKey, log: Callable[[str], None]) -> bytes | None:
+    """Return the newest stored engine that fits; where none does, log why those that are there do not.
+
+    Args:
+        folder: Cache.
+        name: Bundle and graph.
+        key: What the engine must have been built from.
+        log: Takes the reasons.
+    """
+    unfit = []
+    for path, header in engine_headers(folder, f"{name}-"):
+        if header and (differences := key.differences(header["key"])):
+            unfit.append(f"{path} was built for {', '.join(differences)}")
+            continue
+        plan = path.read_bytes().partition(b"\n")[2]
+        if header and header["sha256"] == hashlib.sha256(plan).hexdigest():
+            return plan
+        unfit.append(f"{path} is damaged or of another version of this software")
+    for reason in unfit:
+        log(f"{reason}; it is not used")
+    return None
+
+
+def write_engine(folder: Path, name: str, key: EngineKey, plan: bytes) -> Path:
+    """Store an engine atomically, under a name of its own for every key: engines stored before stay usable.
 
     Raises:
         EngineError: the folder cannot be written, or the disk is full; what was there stays.
     """
+    target = re.sub(r"[^A-Za-z0-9]+", "-", key.gpu or f"sm {' '.join(key.capabilities)}").strip("-").lower()
+    digest = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode()).hexdigest()[:16]
+    path = folder / f"{name}-{target}-{digest}.engine"
     header = {"format": FORMAT, "key": asdict(key), "sha256": hashlib.sha256(plan).hexdigest(), "bytes": len(plan)}
     write_atomically(path, json.dumps(header).encode() + b"\n" + plan)
-
-
-def read_engine(path: Path, key: EngineKey) -> bytes:
-    """The stored engine.
-
-    Raises:
-        EngineError: it is damaged, or was built for something else; every difference is named.
-    """
-    head, _, plan = path.read_bytes().partition(b"\n")
-    try:
-        header = json.loads(head)
-        stored = header["key"]
-        sound = header["format"] == FORMAT and header["sha256"] == hashlib.sha256(plan).hexdigest()
-    except (ValueError, KeyError, TypeError):
-        sound, stored = False, {}
-    if not sound:
-        msg = f"{path} is damaged or no engine of this software; it will be built again"
-        raise EngineError(msg)
-    wanted = asdict(key)
-    if differences := [f"{name} {stored.get(name)} instead of {wanted[name]}" for name in _differing(stored, wanted)]:
-        msg = f"{path} was built for {', '.join(differences)}; it will be built again"
-        raise EngineError(msg)
-    return plan
+    return path
 
 
 def require_space(folder: Path, nbytes: int) -> None:
-    """Refuse to begin what could not be stored: a build takes minutes.
+    """Refuse to start a build, which may take minutes, whose result could not be stored.
 
     Raises:
-        EngineError: the disk has less space than this.
+        EngineError: the folder cannot be made, or the disk has less space than this.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if (free := shutil.disk_usage(folder).free) < nbytes:
-        msg = (
-            f"{folder} has {free >> 20} MiB free, an engine may take {nbytes >> 20} MiB; free space there or name"
-            f" another folder in {FOLDER_VARIABLE}; engines built before are untouched"
-        )
-        raise EngineError(msg)
-
-
-def engine_headers(folder: Path) -> Iterator[tuple[Path, dict[str, object]]]:
-    """Every engine in a folder with what it says of itself."""
-    for path in sorted(folder.glob("*.engine")):
-        with path.open("rb") as file:
-            try:
-                yield path, json.loads(file.readline())
-            except ValueError:
-                continue
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise EngineError(_no_room(folder, nbytes, error.strerror)) from error
+    if free < nbytes:
+        raise EngineError(_no_room(folder, nbytes, f"{free >> 20} MiB free"))
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -142,55 +147,26 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         EngineError: the folder cannot be written, or the disk is full.
     """
+    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _temporary(path) as temporary:
-            temporary.write_bytes(content)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        temporary.write_bytes(content)
+        temporary.chmod(0o644)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
     except OSError as error:
-        msg = (
-            f"cannot write {path} ({len(content) >> 20} MiB): {error.strerror}; free space there or name another folder"
-            f" in {FOLDER_VARIABLE}; engines built before are untouched"
-        )
-        raise EngineError(msg) from error
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
+        raise EngineError(_no_room(path, len(content), error.strerror)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
-def _differing(stored: dict[str, object], wanted: dict[str, object]) -> list[str]:
-    return [name for name in wanted if stored.get(name) != wanted[name]]
-
-
-def cached(path: Path, key: EngineKey, build: Callable[[], bytes], log: Callable[[str], None]) -> bytes:
-    """The stored engine, or a new one that is then stored.
-
-    Args:
-        path: From `engine_path`.
-        key: What it must have been built from.
-        build: Makes the engine.
-        log: Is told why one is built.
-
-    Raises:
-        EngineError: the build failed, or its result cannot be stored.
-    """
-    if path.is_file():
-        try:
-            return read_engine(path, key)
-        except EngineError as error:
-            log(str(error))
-    else:
-        log(f"no engine yet for {path.stem}: building it takes minutes, once")
-    plan = build()
-    write_engine(path, key, plan)
-    return plan
+def _no_room(path: Path, nbytes: int, reason: str | None) -> str:
+    return (
+        f"cannot write {path}, which may take {nbytes >> 20} MiB: {reason}; free space there or name another folder in"
+        f" {FOLDER_VARIABLE}; engines built before are untouched"
+    )

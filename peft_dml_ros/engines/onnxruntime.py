@@ -20,6 +20,7 @@ from peft_dml_ros.core.spec import TensorTable
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.engines.cache import cache_folder
 from peft_dml_ros.engines.graph_file import read_graph
+from peft_dml_ros.engines.tensorrt_library import preload_rtx
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,10 @@ _DTYPES: Final = {
     "tensor(uint8)": "uint8",
 }
 CPU: Final = "CPUExecutionProvider"
+RTX_PROVIDER: Final = "NvTensorRTRTXExecutionProvider"
 PROVIDERS: Final = {
     "onnxruntime": (CPU,),
+    "onnxruntime-tensorrt-rtx": (RTX_PROVIDER, CPU),
     "onnxruntime-cuda": ("CUDAExecutionProvider", CPU),
     "onnxruntime-tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", CPU),
 }
@@ -58,11 +61,14 @@ class OnnxRuntimeEngine:
     """
 
     def __init__(self, path: Path, threads: int = 2, engine: str = "onnxruntime") -> None:
-        providers = _available(engine)
+        options, providers = _options(threads), _available(engine)
         content = read_graph(path)
         try:
-            model = for_cpu(content) if providers == [CPU] else content
-            self._session = ort.InferenceSession(model, _options(threads), providers=_with_options(providers))
+            if RTX_PROVIDER in providers:
+                options.add_provider_for_devices(_rtx_devices(), {})
+            model = for_cpu(content) if providers == (CPU,) else content
+            chosen = None if options.has_providers() else _with_options(providers)
+            self._session = ort.InferenceSession(model, options, providers=chosen)
         except Exception as error:
             msg = (
                 f"ONNX Runtime {ort.__version__} cannot load {path}: {error};"
@@ -131,17 +137,45 @@ def for_cpu(model: bytes) -> bytes:
     return model.replace(_SIGNED, _UNSIGNED)
 
 
-def _available(engine: str) -> list[str]:
+@cache
+def _available(engine: str) -> tuple[str, ...]:
+    """Return the providers of an engine that are here; what is missing is logged once in a process."""
     wanted, here = PROVIDERS[engine], ort.get_available_providers()
+    fix = "install onnxruntime-gpu instead of it"
+    if RTX_PROVIDER in wanted:
+        try:
+            here = [*here, *(d.ep_name for d in _rtx_devices())]
+            fix = "no RTX card is visible: check nvidia-smi"
+        except EngineError as error:
+            fix = str(error)
     if missing := [p for p in wanted if p not in here]:
-        log.warning(
-            "engine %s: onnxruntime %s has no %s here; install onnxruntime-gpu instead of it; going on with %s",
-            *(engine, ort.__version__, missing[0], next(p for p in wanted if p in here)),
-        )
-    return [p for p in wanted if p in here]
+        going_on = next(p for p in wanted if p in here)
+        log.warning("engine %s: no %s here; %s; going on with %s", engine, missing[0], fix, going_on)
+    return tuple(p for p in wanted if p in here)
 
 
-def _with_options(providers: list[str]) -> list[str | tuple[str, dict[str, Any]]]:
+@cache
+def _rtx_devices() -> tuple[Any, ...]:
+    """Return the devices of the plug-in provider, which registers itself once in a process.
+
+    Raises:
+        EngineError: its wheel or a library that it needs is missing.
+    """
+    try:
+        folder = preload_rtx("libcudart.so.*", "libtensorrt_rtx.so.*", "libtensorrt_onnxparser_rtx.so.*")
+        library = "" if folder is None else str(folder / "libonnxruntime_providers_nv_tensorrt_rtx.so")
+        if library:
+            ort.register_execution_provider_library(RTX_PROVIDER, library)
+    except Exception as error:  # its types have no common base but this
+        msg = f"install NVIDIA's driver ({str(error).rpartition('error: ')[2]})"
+        raise EngineError(msg) from error
+    if not library:
+        msg = "pip install 'peft_dml_ros[tensorrt-rtx]'"
+        raise EngineError(msg)
+    return tuple(device for device in ort.get_ep_devices() if device.ep_name == RTX_PROVIDER)
+
+
+def _with_options(providers: tuple[str, ...]) -> list[str | tuple[str, dict[str, Any]]]:
     folder = cache_folder() / "onnxruntime"
     if "TensorrtExecutionProvider" in providers:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,164 +1,238 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX to a TensorRT engine, strongly typed: the precision is the graph's own, in TensorRT 10 and 11 alike."""
+"""ONNX to a TensorRT engine, strongly typed: the precision is the graph's own, in every TensorRT alike."""
 
 from __future__ import annotations
 
 import logging
-from importlib import import_module
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
 from peft_dml_ros.core.bundle import Bundle, sha256
 from peft_dml_ros.core.errors import BundleError, EngineError
-from peft_dml_ros.engines.cache import BuildProfile, EngineKey, cached, engine_path, require_space, write_atomically
-from peft_dml_ros.engines.cuda import Gpu
+from peft_dml_ros.engines.cache import (
+    BuildProfile,
+    EngineKey,
+    cache_folder,
+    find_engine,
+    require_space,
+    write_atomically,
+    write_engine,
+)
+from peft_dml_ros.engines.cuda import Cuda, Gpu
 from peft_dml_ros.engines.graph_file import read_graph
+from peft_dml_ros.engines.tensorrt_library import RTX, TensorRtLibrary, load_tensorrt, make_logger
 
 log = logging.getLogger(__name__)
 
-OLDEST_MAJOR: Final = 10
 PROGRESS_EVERY_S: Final = 5.0
+SPARE_BYTES: Final = 64 << 20
 SIZE_FACTOR: Final = 4
 """An engine holds the weights, at times in more than one layout."""
 
-SPARE_BYTES: Final = 64 << 20
 
+@dataclass(frozen=True, slots=True)
+class EngineStore:
+    """The engines of one bundle for one kind of GPU: found in the cache, or built.
 
-def load_tensorrt() -> Any:
-    """The module `tensorrt`.
-
-    Raises:
-        EngineError: it is missing or too old.
+    Attributes:
+        bundle: Verified bundle.
+        precision: One of the bundle's; its own when empty.
+        library: TensorRT.
+        cuda: CUDA runtime; none when engines are built ahead of time.
+        gpu: The GPU at hand; none likewise.
+        capabilities: Compute capabilities that an engine must serve.
+        folder: Cache.
     """
-    try:
-        trt = import_module("tensorrt")
-    except ImportError as error:
-        msg = (
-            f"the TensorRT engine needs the Python module 'tensorrt' ({error}); on a PC: pip install tensorrt-cu12, on"
-            " a Jetson it comes with JetPack (docs/jetson.md); or use engine: onnxruntime"
-        )
-        raise EngineError(msg) from error
-    if int(trt.__version__.partition(".")[0]) < OLDEST_MAJOR:
-        msg = f"TensorRT {trt.__version__} is too old: 10 or newer is needed (JetPack 6.1 or newer on a Jetson)"
-        raise EngineError(msg)
-    return trt
 
+    bundle: Bundle
+    precision: str
+    library: TensorRtLibrary
+    cuda: Cuda | None
+    gpu: Gpu | None
+    capabilities: tuple[str, ...]
+    folder: Path
 
-def engine_key(bundle: Bundle, graph: str, trt: Any, gpu: Gpu, profile: BuildProfile) -> EngineKey:
-    """What the engine of a graph depends on."""
-    return EngineKey(
-        onnx_sha256=bundle.manifest.files[bundle.manifest.graphs[graph].file],
-        precision=bundle.manifest.precision,
-        library=f"TensorRT {trt.__version__}",
-        gpu=gpu.name,
-        compute_capability=gpu.compute_capability,
-        driver=gpu.driver,
-        profile=profile,
-    )
+    def plan(self, graph: str, profile: BuildProfile | None = None) -> bytes:
+        """Return the engine of a graph, from the cache or built now.
 
+        Args:
+            graph: Name of the graph.
+            profile: How to build; none takes whatever is stored, and builds by the defaults.
 
-def plan_of(bundle: Bundle, graph: str, trt: Any, gpu: Gpu, profile: BuildProfile, folder: Path) -> bytes:
-    """Serialised engine of one graph, from the cache or built now.
-
-    Raises:
-        BundleError: the graph's file is not what the manifest says.
-        EngineError: it cannot be built or stored, or there is no space to store it; engines built before stay.
-    """
-    key = engine_key(bundle, graph, trt, gpu, profile)
-    onnx = bundle.path / bundle.manifest.graphs[graph].file
-    timing = folder / f"timing-{gpu.compute_capability}-{trt.__version__}.cache"
-
-    def build() -> bytes:
+        Raises:
+            BundleError: the graph's file is not what the manifest says.
+            EngineError: it cannot be built or stored, or there is no space to store it; engines built before stay.
+        """
+        onnx = self.bundle.graph_file(graph, self.precision)
+        name, key = f"{self.bundle.manifest.name}-{graph}", self._key(onnx, profile)
+        if plan := find_engine(self.folder, name, key, log.warning):
+            return plan
+        if self.library.engine != RTX:
+            log.warning("no engine yet for %s: building it takes minutes, once", name)
         if (found := sha256(onnx)) != key.onnx_sha256:
             msg = f"{onnx}: sha256 is {found}, the manifest says {key.onnx_sha256}; restore the bundle from its source"
             raise BundleError(msg)
-        require_space(folder, SIZE_FACTOR * onnx.stat().st_size + SPARE_BYTES)
-        return build_plan(onnx, trt, profile, timing)
+        require_space(self.folder, SIZE_FACTOR * onnx.stat().st_size + SPARE_BYTES)
+        timing = self.folder / f"timing-{'-'.join((*self.capabilities, key.library)).replace(' ', '_')}.cache"
+        key = replace(key, profile=profile or BuildProfile())
+        plan = build_plan(onnx, self.library, key, timing)
+        write_engine(self.folder, name, key, plan)
+        return plan
 
-    return cached(engine_path(folder, f"{bundle.manifest.name}-{graph}", key), key, build, log.warning)
+    def _key(self, onnx: Path, profile: BuildProfile | None) -> EngineKey:
+        digest = self.bundle.manifest.files[str(onnx.relative_to(self.bundle.path))]
+        # TensorRT for RTX chooses kernels on the vehicle; classic TensorRT has timed them on one GPU with one driver.
+        tuned = self.gpu if self.library.engine != RTX else None
+        name, driver = (tuned.name, tuned.driver) if tuned else ("", "")
+        return EngineKey(digest, self.library.name, self.capabilities, name, driver, profile)
 
 
-def build_plan(onnx: Path, trt: Any, profile: BuildProfile, timing: Path) -> bytes:
-    """Build; takes from seconds to minutes.
+def open_store(
+    bundle: Bundle,
+    engine: str,
+    precision: str = "",
+    capabilities: tuple[str, ...] = (),
+    folder: Path | None = None,
+) -> EngineStore:
+    """Return the store of a bundle's engines.
 
     Args:
-        onnx: Graph with static shapes.
-        trt: Module `tensorrt`.
-        profile: How hard to try.
-        timing: File with the timings of kernels tried before; read if there is one, and written anew.
+        bundle: Verified bundle.
+        engine: `tensorrt` or `tensorrt-rtx`.
+        precision: One of the bundle's; its own when empty.
+        capabilities: GPUs to build for without having them, e.g. "8.9"; the GPU at hand when empty.
+        folder: Cache; `cache_folder()` if none.
 
     Raises:
-        EngineError: the graph cannot be read, or TensorRT finds no implementation.
+        BundleError: the bundle does not hold the precision.
+        EngineError: TensorRT, CUDA or a GPU is missing, or TensorRT does not build for this one.
+    """
+    bundle.graph_file("fusion", precision)  # refuses a precision that the bundle does not hold
+    library, cuda, gpu = load_tensorrt(engine), None, None
+    if not capabilities:
+        try:
+            cuda = Cuda()
+            gpu = cuda.gpu()
+        except EngineError as error:
+            if engine != RTX:
+                raise
+            msg = f"{error}; to build ahead of time, name the GPU: --compute-capability {library.capabilities[-1]}"
+            raise EngineError(msg) from error
+        capabilities = (gpu.compute_capability,)
+    elif engine != RTX:
+        msg = "engine: tensorrt builds for the GPU at hand only; leave --compute-capability out, or use tensorrt-rtx"
+        raise EngineError(msg)
+    if engine == RTX and (strange := [c for c in capabilities if c not in library.capabilities]):
+        of = f" of {gpu.name}" if gpu else ""
+        msg = (
+            f"{library.name} does not know compute capability {strange[0]}{of}; it knows"
+            f" {', '.join(library.capabilities)} (RTX cards); use engine: tensorrt or onnxruntime-cuda there"
+        )
+        raise EngineError(msg)
+    return EngineStore(bundle, precision, library, cuda, gpu, capabilities, folder or cache_folder())
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedNetwork:
+    """A graph as TensorRT has read it.
+
+    Attributes:
+        builder: Builds it.
+        network: Its layers.
+        parser: Holds the weights, so it must live as long as the network.
+        logger: Has the last error.
+    """
+
+    builder: Any
+    network: Any
+    parser: Any
+    logger: Any
+
+
+def parse_graph(content: bytes, name: str, trt: Any) -> ParsedNetwork:
+    """Read a graph into a strongly typed network.
+
+    Args:
+        content: ONNX graph with static shapes.
+        name: Name of the network: plans are equal byte by byte only if it is.
+        trt: TensorRT's module.
+
+    Raises:
+        EngineError: TensorRT does not take the graph; the reasons are named.
     """
     logger = make_logger(trt)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    network.name = name
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse(read_graph(onnx)):
+    if not parser.parse(content):
         reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-        msg = f"TensorRT {trt.__version__} cannot read {onnx}: {reasons}; export the bundle again"
+        msg = f"TensorRT {trt.__version__} cannot read {name}: {reasons}; export the bundle again"
         raise EngineError(msg)
-    config = builder.create_builder_config()
+    return ParsedNetwork(builder, network, parser, logger)
+
+
+def build_plan(onnx: Path, library: TensorRtLibrary, key: EngineKey, timing: Path | None = None) -> bytes:
+    """Build; takes below a second with TensorRT for RTX, up to minutes with the classic one.
+
+    Args:
+        onnx: Graph with static shapes.
+        library: TensorRT.
+        key: For which GPUs, and how.
+        timing: File with the timings of kernels tried before; read if there is one, and written again.
+
+    Raises:
+        EngineError: the graph cannot be read, or TensorRT finds no implementation.
+    """
+    trt, profile, start = library.trt, key.profile or BuildProfile(), monotonic()
+    parsed = parse_graph(read_graph(onnx), onnx.stem, trt)
+    config = parsed.builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, profile.workspace_mib << 20)
     config.builder_optimization_level = profile.optimization_level
     if not profile.tf32:
         config.clear_flag(trt.BuilderFlag.TF32)
-    config.progress_monitor = make_progress(trt, onnx.stem)
-    cache = config.create_timing_cache(timing.read_bytes() if timing.is_file() else b"")
-    # A cache of another GPU is refused by TensorRT itself and then merely missing.
-    config.set_timing_cache(cache, ignore_mismatch=False)
-    start = monotonic()
-    plan = builder.build_serialized_network(network, config)
+    if library.engine == RTX:
+        config.num_compute_capabilities = len(key.capabilities)
+        for index, capability in enumerate(key.capabilities):
+            config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{capability.replace('.', '')}"), index)
+    elif timing:
+        config.progress_monitor = _make_progress(trt, onnx.stem)
+        cache = config.create_timing_cache(timing.read_bytes() if timing.is_file() else b"")
+        # A cache of another GPU is refused by TensorRT itself and then merely missing.
+        config.set_timing_cache(cache, ignore_mismatch=False)
+    plan = parsed.builder.build_serialized_network(parsed.network, config)
     if plan is None:
-        msg = f"TensorRT {trt.__version__} cannot build {onnx}: {logger.last_error or 'no reason given'}"
+        msg = f"{library.name} cannot build {onnx}: {parsed.logger.last_error or 'no reason given'}"
         raise EngineError(msg)
-    log.info("built %s in %.0f s", onnx.name, monotonic() - start)
-    try:
-        write_atomically(timing, bytes(config.get_timing_cache().serialize()))
-    except EngineError as error:
-        # Only the next build would have been faster.
-        log.warning("%s", error)
+    log.info("built %s in %.1f s", onnx.name, monotonic() - start)
+    if timing and library.engine != RTX:
+        try:
+            write_atomically(timing, bytes(config.get_timing_cache().serialize()))
+        except EngineError as error:
+            log.warning("%s", error)  # only the next build would have been faster
     return bytes(plan)
 
 
-def make_logger(trt: Any) -> Any:
-    """TensorRT's messages into Python's log; the last error is kept."""
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.last_error = ""
-
-        def log(self, severity: Any, msg: str) -> None:
-            if severity in {trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR}:
-                self.last_error = msg
-                log.error("TensorRT: %s", msg)
-            elif severity == trt.ILogger.Severity.WARNING:
-                log.debug("TensorRT: %s", msg)
-
-    return Logger()
-
-
-def make_progress(trt: Any, graph: str) -> Any:
-    """Tells every few seconds how far a build is."""
+def _make_progress(trt: Any, graph: str) -> Any:
+    """Return a monitor that logs every few seconds how far a build is."""
 
     class Progress(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
-            self._steps: dict[str, int] = {}
-            self._told = monotonic()
+            self._logged_s = monotonic()
 
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:  # noqa: ARG002
-            self._steps[phase_name] = num_steps
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            pass
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            if monotonic() - self._told > PROGRESS_EVERY_S:
-                self._told = monotonic()
-                log.warning("building %s: %s, step %d of %d", graph, phase_name, step, self._steps.get(phase_name, 0))
+            if monotonic() - self._logged_s > PROGRESS_EVERY_S:
+                self._logged_s = monotonic()
+                log.warning("building %s: %s, step %d", graph, phase_name, step)
             return True
 
         def phase_finish(self, phase_name: str) -> None:
-            self._steps.pop(phase_name, None)
+            pass
 
     return Progress()

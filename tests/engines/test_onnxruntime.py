@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine refuses what does not fit, by name."""
 
+import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 from peft_dml_ros.core.bundle import load_bundle, write_manifest
 from peft_dml_ros.core.errors import BundleError, EngineError
-from peft_dml_ros.engines import load_engines
+from peft_dml_ros.engines import load_engines, onnxruntime, tensorrt_library
 from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine
 from tests.support.random_bundle import make_random_bundle
 
@@ -77,12 +79,33 @@ def test_an_unknown_engine_is_refused_with_the_choices(folder):
         load_engines(load_bundle(folder), "onnxrunttime")
 
 
-def test_a_provider_that_is_not_there_is_named_once_per_graph_and_the_cpu_goes_on(folder, caplog):
+def test_a_provider_that_is_not_there_is_named_once_and_the_cpu_goes_on(folder, caplog):
+    onnxruntime._available.cache_clear()
+    OnnxRuntimeEngine(folder / "gnss.onnx", threads=1, engine="onnxruntime-cuda")
     engine = OnnxRuntimeEngine(folder / "imu.onnx", threads=1, engine="onnxruntime-cuda")
     if "CUDAExecutionProvider" not in caplog.text:
         pytest.skip("this onnxruntime has CUDA")
-    assert "install onnxruntime-gpu" in caplog.text
+    assert caplog.text.count("install onnxruntime-gpu") == 1
     assert engine({"window": np.zeros((32, 7), np.float32)})["latent"].shape == (1, 32)
+
+
+def test_the_plug_in_provider_says_what_it_lacks_and_the_cpu_goes_on(folder, caplog, monkeypatch):
+    """With the wheel, the line names the driver's library; without, what to install."""
+    if any("nvidia" in str(path) for path in Path("/proc/driver").glob("*")):
+        pytest.skip("this machine has NVIDIA's driver")
+    for wheel, reason in (
+        ("onnxruntime_ep_nv_tensorrt_rtx", r"install NVIDIA's driver \(libcuda\.so\.1"),
+        ("no_such_wheel", r"pip install 'peft_dml_ros\[tensorrt-rtx\]'"),
+    ):
+        if find_spec(wheel) is None and wheel.startswith("onnx"):
+            continue
+        caplog.clear()
+        monkeypatch.setattr(tensorrt_library, "RTX_WHEEL", wheel)
+        onnxruntime._available.cache_clear()
+        engine = OnnxRuntimeEngine(folder / "imu.onnx", threads=1, engine="onnxruntime-tensorrt-rtx")
+        assert re.search(f"no NvTensorRTRTXExecutionProvider here; {reason}.*going on with CPU", caplog.text)
+        assert engine({"window": np.zeros((32, 7), np.float32)})["latent"].shape == (1, 32)
+    onnxruntime._available.cache_clear()
 
 
 def test_outputs_are_the_callers_own_and_runs_are_timed(folder):
