@@ -2,7 +2,7 @@
 """PointCloud2 as a structured numpy view, whatever its field order, padding, byte order and organisation."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 
@@ -35,16 +35,12 @@ def cloud_view(msg: Any, wanted: Sequence[str]) -> AnyArray:
     Raises:
         DataError: sizes or fields contradict each other.
     """
-    height, width, point_step, row_step = (int(n) for n in (msg.height, msg.width, msg.point_step, msg.row_step))
-    size = len(msg.data)
-    if min(height, width, point_step, row_step) < 0 or height * row_step != size:
-        _fail(msg, f"height {height} x row_step {row_step} must equal the {size} bytes of data")
-    if point_step * width > row_step and height:
-        _fail(msg, f"point_step {point_step} x width {width} does not fit into row_step {row_step}")
-    if (height * width and not point_step) or point_step > _LARGEST_STEP:
-        _fail(msg, f"point_step is {point_step}")
+    height, width, point_step = (int(n) for n in (msg.height, msg.width, msg.point_step))
+    if min(height, width, point_step) < 0 or point_step > _LARGEST_STEP or (height * width and not point_step):
+        _fail(msg, f"{height} x {width} points of point_step {point_step}")
     if height * width > MAX_POINTS:
         _fail(msg, f"{height} x {width} points, at most {MAX_POINTS} are taken")
+    row_step = _row_bytes(msg, height, width * point_step)
     layout = _layout(msg, wanted, max(point_step, 1))
     if not height * width or layout is None:
         names = (
@@ -54,10 +50,44 @@ def cloud_view(msg: Any, wanted: Sequence[str]) -> AnyArray:
     return np.ndarray((height, width), layout, msg.data, strides=(row_step, point_step))
 
 
+def _row_bytes(msg: Any, height: int, needed: int) -> int:
+    """Return the bytes from one row to the next: `row_step` where it fits the data, else what the data decide.
+
+    Drivers leave row_step at 0, or at the value of a cloud that was cropped since; `data` is what was really sent.
+
+    Raises:
+        DataError: the data hold fewer bytes than the points, or rows that cannot be told apart.
+    """
+    row_step, size = int(msg.row_step), len(msg.data)
+    if row_step >= needed and height * row_step == size:
+        return row_step
+    if height * needed == size or (height <= 1 and size >= needed):
+        return needed
+    if not height or size % height or size // height < needed:
+        reason = f"{height} rows of {needed} bytes (width x point_step), or of row_step {row_step}, are not"
+        _fail(msg, f"{reason} the {size} bytes of data")
+    return size // height
+
+
 def column(view: AnyArray, name: str) -> AnyArray:
     """Return (N,) values of one field in row order."""
     values: AnyArray = view[name].reshape(-1)
     return values
+
+
+def need(msg: Any, names: tuple[str, ...], needed: tuple[str, ...], hint: str = "") -> None:
+    """Refuse a cloud with data that lacks needed fields.
+
+    Raises:
+        DataError: names the fields that are missing and those that are there.
+    """
+    missing = [name for name in needed if name not in names]
+    if missing and len(msg.data):
+        there = ", ".join(field.name for field in msg.fields)
+        text = (
+            f"PointCloud2 in frame '{msg.header.frame_id}' lacks the fields {', '.join(missing)}; it has: {there}{hint}"
+        )
+        raise DataError(text)
 
 
 def _layout(msg: Any, wanted: Sequence[str], point_step: int) -> np.dtype[np.void] | None:
@@ -84,6 +114,6 @@ def _layout(msg: Any, wanted: Sequence[str], point_step: int) -> np.dtype[np.voi
     return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": point_step})
 
 
-def _fail(msg: Any, reason: str) -> None:
+def _fail(msg: Any, reason: str) -> NoReturn:
     text = f"malformed PointCloud2 in frame '{msg.header.frame_id}': {reason}"
     raise DataError(text)

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.core.jpeg import decode_sound
+from peft_dml_ros.core.jpeg import decode_sound, picture_header
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.rig import CameraModel, Rig
 from peft_dml_ros.core.spec import CameraSpec, GridSpec, ModelSpec
@@ -29,14 +29,16 @@ def network_intrinsics(camera: CameraModel, spec: CameraSpec) -> FloatArray:
     return intrinsics
 
 
-def load_image(image: CameraImage, spec: CameraSpec) -> UInt8Array:
+def load_image(image: CameraImage, spec: CameraSpec, camera: CameraModel | None = None) -> UInt8Array:
     """Decode an image, scale it to width, crop it from the top (or pad below) to the network's size.
 
-    JPEGs much larger than needed are decoded at half, a quarter or an eighth of their size.
+    JPEGs much larger than needed are decoded at half, a quarter or an eighth of their size. An image of a camera with
+    a lens is undistorted to its pinhole in the same step.
 
     Args:
         image: Compressed or raw image.
         spec: Network size.
+        camera: Its camera; None takes the image for rectified.
 
     Returns:
         (height, width, 3) uint8 RGB.
@@ -44,7 +46,10 @@ def load_image(image: CameraImage, spec: CameraSpec) -> UInt8Array:
     Raises:
         DataError: the bytes are no image.
     """
-    pixels = image.pixels if image.pixels is not None else decode(image.jpeg or b"", spec.width_px)
+    pixels = decoded(image, spec.width_px)
+    if camera is not None and camera.lens is not None:
+        pinhole, size = network_intrinsics(camera, spec), (spec.width_px, spec.height_px)
+        return camera.lens.undistort(pixels, (camera.width_px, camera.height_px), pinhole, size)
     height, width = pixels.shape[:2]
     scaled_height = round(height * spec.width_px / width)
     if (scaled_height, spec.width_px) != (height, width):
@@ -58,56 +63,73 @@ def load_image(image: CameraImage, spec: CameraSpec) -> UInt8Array:
     return cropped
 
 
-def decode(data: bytes, width_px: int) -> UInt8Array:
+def decoded(image: CameraImage, width_px: int, camera: CameraModel | None = None) -> UInt8Array:
+    """Return (H, W, 3) uint8 RGB of an image, shrunk by a whole factor where it is still `width_px` wide.
+
+    Args:
+        image: Compressed or raw.
+        width_px: Least width.
+        camera: Its camera, to undistort the image where it has a lens; None leaves it as it is.
+
+    Raises:
+        DataError: the bytes are no image.
+    """
+    if image.pixels is None:
+        pixels = decode(image.jpeg or b"", width_px, image.mosaic)
+    elif (factor := image.pixels.shape[1] // width_px) > 1:
+        size = (image.pixels.shape[1] // factor, image.pixels.shape[0] // factor)
+        pixels = cv2.resize(image.pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    else:
+        pixels = image.pixels
+    if camera is None or camera.lens is None:
+        return pixels
+    height, width = pixels.shape[:2]
+    pinhole = camera.intrinsics.copy()
+    pinhole[:2] *= width / camera.width_px
+    return camera.lens.undistort(pixels, (camera.width_px, camera.height_px), pinhole, (width, height))
+
+
+def decode(data: bytes, width_px: int, mosaic: str = "") -> UInt8Array:
     """Return (H, W, 3) uint8 RGB of a JPEG or PNG, at 1/8, 1/4 or 1/2 of its size where that is still `width_px` wide.
+
+    An orientation in the file (EXIF) is ignored: the calibration belongs to the pixels as the sensor sent them.
+
+    Args:
+        data: The file.
+        width_px: Least width.
+        mosaic: Colours of the upper left 2 x 2 pixels of a Bayer mosaic, which is decoded whole; empty for a picture.
 
     Raises:
         DataError: the bytes are no image, damaged, or of one larger than `MAX_PIXELS`.
     """
-    width, height = jpeg_size(data)
+    width, height, _ = picture_header(data)
     if width * height > MAX_PIXELS:
         msg = f"image of {width} x {height} pixels is larger than {MAX_PIXELS} pixels"
         raise DataError(msg)
     reduced = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
-    factor = max((f for f in reduced if width // f >= width_px), default=1)
-    sound = decode_sound(data, (-(-width // factor), -(-height // factor)))
-    if sound is not None:
-        return sound
+    factor = 1 if mosaic else max((f for f in reduced if width // f >= width_px), default=1)
+    sound = decode_sound(data, (-(-width // factor), -(-height // factor)), "GRAY" if mosaic else "RGB")
+    if sound is None:
+        sound = _decode_any(data, cv2.IMREAD_GRAYSCALE if mosaic else reduced.get(factor, cv2.IMREAD_COLOR))
+    if mosaic:
+        code = getattr(cv2, f"COLOR_Bayer{mosaic.upper()}2RGB")
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(sound[..., 0]), code), dtype=np.uint8)
+    return sound
+
+
+def _decode_any(data: bytes, flags: int) -> UInt8Array:
+    """Return the pixels (H, W, 3 or 1) of what simplejpeg does not take."""
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), reduced.get(factor, cv2.IMREAD_COLOR))
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         msg = f"cannot decode {len(data)} bytes as an image: {error}"
         raise DataError(msg) from error
     if pixels is None:
         msg = f"cannot decode {len(data)} bytes as an image; is it a JPEG or PNG?"
         raise DataError(msg)
-    rgb: UInt8Array = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-    return rgb
-
-
-def jpeg_size(data: bytes) -> tuple[int, int]:
-    """Return width and height of a JPEG (from its start-of-frame segment) or a PNG without decoding it.
-
-    Raises:
-        DataError: neither format, or cut before the size, or a JPEG without its end marker.
-    """
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
-        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    if data[:2] != b"\xff\xd8":
-        msg = f"{len(data)} bytes are neither JPEG nor PNG (first bytes {data[:4].hex()})"
-        raise DataError(msg)
-    # Cameras that send through a buffer of fixed size pad it with zeros.
-    if b"\xff\xd9" not in data.rstrip(b"\0")[-64:]:
-        msg = f"JPEG of {len(data)} bytes is cut short: no end marker"
-        raise DataError(msg)
-    at = 2
-    while at + 9 < len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
-            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
-        at += 2 + length
-    msg = f"JPEG of {len(data)} bytes holds no start-of-frame segment"
-    raise DataError(msg)
+    if pixels.ndim == 2:
+        return np.asarray(pixels[..., None], dtype=np.uint8)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def image_size(image: CameraImage) -> tuple[int, int]:
@@ -118,7 +140,7 @@ def image_size(image: CameraImage) -> tuple[int, int]:
     """
     if image.pixels is not None:
         return int(image.pixels.shape[1]), int(image.pixels.shape[0])
-    return jpeg_size(image.jpeg or b"")
+    return picture_header(image.jpeg or b"")[:2]
 
 
 def voxel_centres(grid: GridSpec, heights_m: tuple[float, ...]) -> FloatArray:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from peft_dml_ros.core.classes import Modality
 from peft_dml_ros.core.measurements import CameraImage, Measurement
-from peft_dml_ros.core.params import HealthParams, SyncParams, seconds_by_sensor
+from peft_dml_ros.core.params import HealthParams, SyncParams, numbers_by_sensor
 from peft_dml_ros.core.payload_checks import fingerprint, poor_picture, poor_points
 
 HISTORY = {"lidar": 12, "camera": 3, "radar": 12, "imu": 120, "gnss": 20, "odometry": 120}
@@ -93,7 +93,7 @@ class SensorHealth:
         self.name, self.modality = name, modality
         self._health, self._sync = health, sync
         kind = modality or "odometry"
-        self._own_limit_s = seconds_by_sensor(health.max_ages).get(name)
+        self._own_limit_s = numbers_by_sensor(health.max_ages).get(name)
         self._limit_s: float = getattr(health, f"max_age_{kind}_s", health.max_age_imu_s)
         self.buffer: deque[Measurement] = deque(maxlen=HISTORY[kind])
         self.received, self.admitted, self.gated = 0, 0, 0

@@ -109,7 +109,7 @@ class InputAssembler:
         with self._ahead_lock:
             waiting = self._ahead.get(name, ())
             if len(waiting) < AHEAD:
-                self._ahead[name] = (*waiting, (image, self._pool.submit(self._load, image)))
+                self._ahead[name] = (*waiting, (image, self._pool.submit(self._load, name, image)))
 
     def _taken(self, name: str, image: CameraImage) -> Future[UInt8Array | None] | None:
         """Return the decoding of a picture that was started ahead; forget those before it, which no frame asks for."""
@@ -235,13 +235,15 @@ class InputAssembler:
     def _loaded(self, images: Mapping[str, CameraImage]) -> list[tuple[CameraImage, UInt8Array | None]]:
         """Return pictures by camera, each with its pixels at network size; None where it is damaged."""
         if self._pool is None:
-            return [(image, self._load(image)) for image in images.values()]
-        started = [self._taken(name, image) or self._pool.submit(self._load, image) for name, image in images.items()]
+            return [(image, self._load(name, image)) for name, image in images.items()]
+        started = [
+            self._taken(name, image) or self._pool.submit(self._load, name, image) for name, image in images.items()
+        ]
         return [(image, pixels.result()) for image, pixels in zip(images.values(), started, strict=True)]
 
-    def _load(self, image: CameraImage) -> UInt8Array | None:
+    def _load(self, name: str, image: CameraImage) -> UInt8Array | None:
         try:
-            return load_image(image, self.spec.camera)
+            return load_image(image, self.spec.camera, self.rig[name].camera)
         except DataError:
             return None
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.typing import UInt8Array
@@ -15,6 +15,7 @@ except ImportError:
     simplejpeg = None
 
 JPEG: Final = b"\xff\xd8\xff"
+PNG: Final = b"\x89PNG\r\n\x1a\n"
 
 _HARMLESS: Final = re.compile("colou?r|JFIF revision|SOS parameters|ICC marker|JPEG process|precision")
 """Words of makers, and kinds of picture that this decoder does not know."""
@@ -22,6 +23,40 @@ _EXTRANEOUS: Final = re.compile(r"(\d+) extraneous bytes before marker (0x[0-9a-
 _IN_SCAN: Final = range(0xD0, 0xDA)
 """Restart markers and the end: what stands before them is the picture."""
 _END: Final = b"\xff\xd9"
+
+
+class PictureHeader(NamedTuple):
+    """Size of a compressed picture, and its number of colour components (0 where it is not known)."""
+
+    width_px: int
+    height_px: int
+    components: int
+
+
+def picture_header(data: bytes) -> PictureHeader:
+    """Read the start-of-frame segment of a JPEG or the header of a PNG, without decoding.
+
+    Raises:
+        DataError: neither format, or cut before the size, or a JPEG without its end marker.
+    """
+    if data.startswith(PNG) and len(data) >= 24:
+        return PictureHeader(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"), 0)
+    if data[:2] != JPEG[:2]:
+        msg = f"{len(data)} bytes are neither JPEG nor PNG (first bytes {data[:4].hex()})"
+        raise DataError(msg)
+    # Cameras that send through a buffer of fixed size pad it with zeros.
+    if _END not in data.rstrip(b"\0")[-64:]:
+        msg = f"JPEG of {len(data)} bytes is cut short: no end marker"
+        raise DataError(msg)
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
+            height, width = (int.from_bytes(data[i : i + 2], "big") for i in (at + 5, at + 7))
+            return PictureHeader(width, height, data[at + 9])
+        at += 2 + length
+    msg = f"JPEG of {len(data)} bytes holds no start-of-frame segment"
+    raise DataError(msg)
 
 
 def jpeg_damage(data: bytes) -> str:

@@ -44,10 +44,12 @@ class LidarSweep:
     Attributes:
         stamp_ns: Time of the sweep (its end, as nuScenes stamps it).
         points: (N, 5) float32: x, y, z in m (sensor frame), intensity 0-255, ring index.
+        intensity_field: Field of the message that the intensity is from; empty when there was none and it is 0.
     """
 
     stamp_ns: int
     points: Float32Array
+    intensity_field: str = "intensity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +73,13 @@ class CameraImage:
         stamp_ns: Time of exposure.
         jpeg: Compressed bytes (JPEG or PNG).
         pixels: (H, W, 3) uint8, RGB.
+        mosaic: Colours of the upper left 2 x 2 pixels ("rggb") of a grey JPEG that holds a Bayer mosaic; else empty.
     """
 
     stamp_ns: int
     jpeg: bytes | None = None
     pixels: UInt8Array | None = None
+    mosaic: str = ""
 
 
 @dataclass(frozen=True, slots=True)

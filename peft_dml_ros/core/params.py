@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -39,21 +39,53 @@ ALL_SENSORS = (
 )
 
 
-def seconds_by_sensor(entries: tuple[str, ...]) -> dict[str, float]:
-    """`("CAM_FRONT=-0.03",)` as `{"CAM_FRONT": -0.03}`: ROS parameters know lists, but no mappings.
+def numbers_by_sensor(entries: tuple[str, ...], unit: str = "SECONDS") -> dict[str, float]:
+    """Return `("CAM_FRONT=-0.03",)` as `{"CAM_FRONT": -0.03}`: ROS parameters know lists, but no mappings.
+
+    Raises:
+        ValueError: an entry is not of that form.
+    """
+    try:
+        return {name: float(value) for name, value in words_by_sensor(entries, unit).items()}
+    except ValueError:
+        msg = f"{', '.join(entries)}: each must be of the form SENSOR={unit}, e.g. {ALL_SENSORS[1]}=-0.03"
+        raise ValueError(msg) from None
+
+
+def words_by_sensor(entries: tuple[str, ...], what: str) -> dict[str, str]:
+    """Return `("LIDAR_TOP=/points",)` as `{"LIDAR_TOP": "/points"}`.
 
     Raises:
         ValueError: an entry is not of that form.
     """
     found = {}
     for entry in entries:
-        name, _, value = entry.partition("=")
-        try:
-            found[name.strip()] = float(value)
-        except ValueError:
-            msg = f"'{entry}' is not of the form SENSOR=SECONDS, e.g. {ALL_SENSORS[1]}=-0.03"
-            raise ValueError(msg) from None
+        name, _, value = (part.strip() for part in entry.partition("="))
+        if not name or not value:
+            msg = f"'{entry}' is not of the form SENSOR={what}, e.g. {ALL_SENSORS[0]}={what.lower()}"
+            raise ValueError(msg)
+        found[name] = value
     return found
+
+
+class InputParams(Frozen):
+    """How messages become measurements."""
+
+    topics: tuple[str, ...] = Field(
+        (), description="Topics of sensors, e.g. LIDAR_TOP=/velodyne/points; node and offline commands take them"
+    )
+    infos: tuple[str, ...] = Field((), description="Topics of CameraInfo by camera, e.g. CAM_FRONT=/front/camera_info")
+    rectified: tuple[str, ...] = Field(
+        (),
+        description="Cameras whose images are rectified, though their CameraInfo has distortion; topics with 'rect'"
+        " in their name are anyway",
+    )
+    intensity_field: tuple[str, ...] = Field(
+        (), description="Field of a LiDAR's clouds that holds the intensity, e.g. LIDAR_TOP=reflectivity"
+    )
+    intensity_scale: tuple[str, ...] = Field(
+        (), description="Factor that makes a LiDAR's intensity 0 to 255, e.g. LIDAR_TOP=255 for reflectances of 0 to 1"
+    )
 
 
 class SyncParams(Frozen):
@@ -135,15 +167,26 @@ class PerceptionParams(Frozen):
     threads: int = Field(2, ge=0, le=64, description="Threads of the inference engine; 0 takes one per core")
     base_frame: str = Field("base_link", min_length=1, description="Frame in which boxes are published")
     sensors: tuple[str, ...] = Field(ALL_SENSORS, description="Sensors to listen to; none of them is required")
+    inputs: InputParams = InputParams()
     sync: SyncParams = SyncParams()
     health: HealthParams = HealthParams()
     detection: DetectionParams = DetectionParams()
 
     @model_validator(mode="after")
-    def _sensors_with_seconds(self) -> PerceptionParams:
-        """Refuse offsets and ages of sensors that nobody listens to."""
-        for where, entries in (("sync.offsets", self.sync.offsets), ("health.max_ages", self.health.max_ages)):
-            for name in seconds_by_sensor(entries):
+    def _entries_of_sensors(self) -> PerceptionParams:
+        """Refuse entries of sensors that nobody listens to."""
+        inputs = self.inputs
+        named: dict[str, Iterable[str]] = {
+            "sync.offsets": numbers_by_sensor(self.sync.offsets),
+            "health.max_ages": numbers_by_sensor(self.health.max_ages),
+            "inputs.topics": words_by_sensor(inputs.topics, "/TOPIC"),
+            "inputs.infos": words_by_sensor(inputs.infos, "/TOPIC"),
+            "inputs.rectified": inputs.rectified,
+            "inputs.intensity_field": words_by_sensor(inputs.intensity_field, "FIELD"),
+            "inputs.intensity_scale": numbers_by_sensor(inputs.intensity_scale, "FACTOR"),
+        }
+        for where, entries in named.items():
+            for name in entries:
                 if name not in self.sensors:
                     msg = f"{where}: sensor '{name}': {nearest(name, self.sensors)}"
                     raise ValueError(msg)

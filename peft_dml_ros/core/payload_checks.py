@@ -9,9 +9,9 @@ from typing import Final
 import cv2
 import numpy as np
 
-from peft_dml_ros.core.camera_view import MAX_PIXELS, jpeg_size
+from peft_dml_ros.core.camera_view import MAX_PIXELS
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.core.jpeg import decode_sound
+from peft_dml_ros.core.jpeg import decode_sound, picture_header
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.params import HealthParams
 from peft_dml_ros.core.typing import UInt8Array
@@ -73,7 +73,7 @@ def _thumbnail(image: CameraImage) -> UInt8Array | None:
         return small
     data = image.jpeg or b""
     try:
-        width, height = jpeg_size(data)
+        width, height, _ = picture_header(data)
     except DataError:
         return None
     if width * height > MAX_PIXELS:
@@ -82,7 +82,8 @@ def _thumbnail(image: CameraImage) -> UInt8Array | None:
     if sound is not None:
         return sound[:, :, 0]
     try:
-        grey = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
+        flags = cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_IGNORE_ORIENTATION
+        grey = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     except cv2.error:
         grey = None
     if grey is None:

@@ -6,22 +6,25 @@ from dataclasses import dataclass, field
 from peft_dml_ros.core.classes import Modality
 from peft_dml_ros.core.errors import ConfigError, DataError, nearest
 from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.lenses import Lens
 from peft_dml_ros.core.typing import FloatArray
 
 
 @dataclass(frozen=True, slots=True)
 class CameraModel:
-    """Pinhole projection of a rectified image.
+    """Pinhole projection of a rectified image, and the lens of a raw one that has to be undistorted to it.
 
     Attributes:
         intrinsics: (3, 3) float64, pixels; optical frame: z forward, x right, y down.
         width_px: Width of the image that `intrinsics` belong to.
         height_px: Its height.
+        lens: Distortion of the images as they come; None where they are rectified.
     """
 
     intrinsics: FloatArray
     width_px: int
     height_px: int
+    lens: Lens | None = None
 
     def __post_init__(self) -> None:
         if self.intrinsics.shape != (3, 3) or self.intrinsics[0, 0] <= 0 or self.intrinsics[1, 1] <= 0:

@@ -25,7 +25,7 @@ from peft_dml_ros.core.measurements import (
     OdometrySample,
     RadarSweep,
 )
-from peft_dml_ros.core.params import PerceptionParams, seconds_by_sensor
+from peft_dml_ros.core.params import PerceptionParams, numbers_by_sensor
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.core.snapshot import Snapshot
 
@@ -53,7 +53,7 @@ class Synchroniser:
         self._params = params
         names = params.sensors if sensors is None else sensors
         self._sensors = {n: SensorHealth(n, modality_of_channel(n), params.health, params.sync) for n in names}
-        self._offsets_ns = {n: round(s * 1e9) for n, s in seconds_by_sensor(params.sync.offsets).items()}
+        self._offsets_ns = {n: round(s * 1e9) for n, s in numbers_by_sensor(params.sync.offsets).items()}
         self._lock = Lock()
         self.drops: Counter[str] = Counter()
         self._clear()

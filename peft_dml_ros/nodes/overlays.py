@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import cv2
-import numpy as np
 
 from peft_dml_ros.conversions import image_to_msg
 from peft_dml_ros.conversions.topics import frame_of
 from peft_dml_ros.core.box_wireframes import draw_wires, pixels_from_boxes
 from peft_dml_ros.core.boxes import Boxes3D
-from peft_dml_ros.core.camera_view import decode
+from peft_dml_ros.core.camera_view import decoded
 from peft_dml_ros.core.classes import CLASS_COLOURS
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
@@ -119,19 +118,11 @@ def overlay(
     Raises:
         DataError: the bytes are no image.
     """
-    pixels = _shrunk(image.pixels) if image.pixels is not None else decode(image.jpeg or b"", WIDTH_PX)
+    pixels = decoded(image, WIDTH_PX, sensor.camera)
+    # What is drawn into must not be what the network still reads.
+    pixels = pixels.copy() if pixels is image.pixels else pixels
     matrix = pixels_from_boxes(sensor, then_SE3_frame, pixels.shape[1])
     if matrix is not None:
         colours = [CLASS_COLOURS.get(classes[int(i)], (200, 200, 200)) for i in boxes.labels]
         draw_wires(pixels, boxes, matrix, colours, max(1, round(pixels.shape[1] / 400)))
     return pixels
-
-
-def _shrunk(pixels: UInt8Array) -> UInt8Array:
-    """A copy, as much smaller as a compressed image would be decoded."""
-    height, width = pixels.shape[:2]
-    factor = max(1, width // WIDTH_PX)
-    small: UInt8Array = cv2.resize(pixels, (width // factor, height // factor), interpolation=cv2.INTER_AREA).astype(
-        np.uint8, copy=False
-    )
-    return small

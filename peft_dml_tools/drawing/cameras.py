@@ -50,7 +50,7 @@ def draw_camera(
     """RGB picture of one camera; dark with the reason when it was not used."""
     reading = frame.sensors.get(sensor.name)
     image = recording.nearest(sensor.name, frame.stamp_ns, FRESH_NS)
-    pixels = decode_rgb(image) if isinstance(image, CameraImage) else None
+    pixels = decode_rgb(image, sensor) if isinstance(image, CameraImage) else None
     if image is None or pixels is None or (reading is not None and not reading.alive):
         dark: UInt8Array = np.full((width_px * 9 // 16, width_px, 3), BACKGROUND, np.uint8)
         label(dark, f"{sensor.name}: {reading.reason if reading and reading.reason else 'no image'}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import cv2
 import numpy as np
 
 from peft_dml_ros.core.box_wireframes import pixels_from_boxes
+from peft_dml_ros.core.camera_view import decoded
+from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, RadarSweep
 from peft_dml_ros.core.rig import Sensor
 from peft_dml_ros.core.typing import AnyArray, Float32Array, FloatArray, UInt8Array
@@ -17,6 +18,8 @@ from peft_dml_tools.evaluation.recording import Recording
 
 FRESH_NS: Final = 120_000_000
 """A measurement belongs to a frame when it is at most this much older or younger."""
+LARGEST_PX: Final = 1600
+"""Wider pictures are shrunk while they are decoded."""
 SELF_M: Final = 2.0
 """Returns nearer than this are the vehicle itself."""
 
@@ -72,9 +75,9 @@ def pixels_from_base(
     return pixels_from_boxes(sensor, alignment.now_SE3_then(image_ns, frame_ns), width_px)
 
 
-def decode_rgb(image: CameraImage) -> UInt8Array | None:
-    """(H, W, 3) RGB pixels; None when the bytes are no image."""
-    if image.pixels is not None:
-        return image.pixels
-    pixels = cv2.imdecode(np.frombuffer(image.jpeg or b"\0", np.uint8), cv2.IMREAD_COLOR)
-    return None if pixels is None else np.ascontiguousarray(pixels[..., ::-1]).astype(np.uint8, copy=False)
+def decode_rgb(image: CameraImage, sensor: Sensor) -> UInt8Array | None:
+    """Return (H, W, 3) RGB pixels, undistorted where the camera has a lens; None when the bytes are no image."""
+    try:
+        return decoded(image, LARGEST_PX, sensor.camera)
+    except DataError:
+        return None

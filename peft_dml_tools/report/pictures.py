@@ -37,7 +37,7 @@ def _view(
     recording: Recording, alignment: Alignment, frame: Frame, sensor: Sensor, start_ns: int
 ) -> dict[str, Any] | None:
     image = recording.nearest(sensor.name, frame.stamp_ns, FRESH_NS)
-    pixels = decode_rgb(image) if isinstance(image, CameraImage) else None
+    pixels = decode_rgb(image, sensor) if isinstance(image, CameraImage) else None
     if image is None or pixels is None:
         return None
     height = round(WIDTH_PX * pixels.shape[0] / pixels.shape[1])

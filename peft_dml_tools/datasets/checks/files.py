@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from peft_dml_ros.core.camera_view import jpeg_size
 from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.jpeg import picture_header
 from peft_dml_ros.core.severity import Severity
 from peft_dml_tools.datasets.checks.folder import Folder
 from peft_dml_tools.datasets.checks.model import Found, rule
@@ -95,7 +95,7 @@ def images_whole(folder: Folder) -> Iterator[Found]:
     """Yield a finding per image that is none, is cut off, or has another size."""
     for file in folder.present("camera"):
         try:
-            size_px = jpeg_size(read_image(file.path))
+            size_px = picture_header(read_image(file.path))[:2]
         except DataError as error:
             yield Found(file.record["filename"], _without_path(error, file.path))
             continue

@@ -9,13 +9,14 @@ from typing import Final
 
 import numpy as np
 
-from peft_dml_ros.core.camera_view import jpeg_size
-from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.camera_view import decode as decode_bytes
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.typing import UInt8Array
 
 JPEG_QUALITY: Final = 90
 PNG_MAGIC: Final = b"\x89PNG"
+WHOLE_PX: Final = 1 << 16
+"""Wider than any picture: it is not shrunk while it is decoded."""
 
 
 def decode(image: CameraImage) -> UInt8Array:
@@ -24,18 +25,9 @@ def decode(image: CameraImage) -> UInt8Array:
     Raises:
         DataError: neither payload is set, or the bytes are no JPEG or PNG.
     """
-    import cv2  # noqa: PLC0415 - keeps weather on points free of it
-
     if image.pixels is not None:
         return image.pixels
-    data = image.jpeg or b""
-    jpeg_size(data)
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if decoded is None:
-        msg = f"cannot decode {len(data)} bytes as an image; is it a JPEG or PNG?"
-        raise DataError(msg)
-    # A turned view would be copied, slowly, by whatever uses it.
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+    return decode_bytes(image.jpeg or b"", WHOLE_PX, image.mosaic)
 
 
 def edit(image: CameraImage, change: Callable[[UInt8Array], UInt8Array], quality: int = JPEG_QUALITY) -> CameraImage:
@@ -58,4 +50,4 @@ def edit(image: CameraImage, change: Callable[[UInt8Array], UInt8Array], quality
     options = [] if is_png else [cv2.IMWRITE_JPEG_QUALITY, quality]
     bgr = cv2.cvtColor(np.ascontiguousarray(changed), cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".png" if is_png else ".jpg", bgr, options)
-    return replace(image, jpeg=bytes(data))
+    return replace(image, jpeg=bytes(data), mosaic="")

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from peft_dml_ros.cli.main import app
-from peft_dml_ros.conversions.decode import lidar_from_msg
+from peft_dml_ros.conversions import lidar_from_msg
 from peft_dml_ros.core.bundle import load_bundle, write_manifest
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_tools.bench import engines

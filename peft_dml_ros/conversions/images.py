@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convert compressed and raw images of any usual encoding to RGB, and CameraInfo to a camera model."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, NamedTuple
+
+import cv2
+import numpy as np
+
+from peft_dml_ros.conversions.decode import stamp_ns_from_msg
+from peft_dml_ros.core.errors import DataError, nearest
+from peft_dml_ros.core.jpeg import JPEG, PNG, picture_header
+from peft_dml_ros.core.lenses import Lens
+from peft_dml_ros.core.measurements import CameraImage
+from peft_dml_ros.core.rig import CameraModel
+from peft_dml_ros.core.typing import AnyArray, UInt8Array
+
+BAYER: Final = re.compile("bayer_(rggb|bggr|gbrg|grbg)")
+
+
+class Encoding(NamedTuple):
+    """How the bytes of a pixel become RGB.
+
+    Attributes:
+        channels: Values a pixel; 2 where two pixels share their colour.
+        code: Colour conversion of OpenCV; None where the values are RGB.
+        deep: Values have 16 bits.
+        planes: Rows of the array a row of the image: 1.5 where the colour follows in a plane of its own.
+    """
+
+    channels: int
+    code: int | None
+    deep: bool = False
+    planes: float = 1.0
+
+
+def _encodings() -> dict[str, Encoding]:
+    known = {
+        "rgb8": Encoding(3, None),
+        "bgr8": Encoding(3, cv2.COLOR_BGR2RGB),
+        "8UC3": Encoding(3, cv2.COLOR_BGR2RGB),
+        "rgba8": Encoding(4, cv2.COLOR_RGBA2RGB),
+        "bgra8": Encoding(4, cv2.COLOR_BGRA2RGB),
+        "8UC4": Encoding(4, cv2.COLOR_BGRA2RGB),
+        "mono8": Encoding(1, cv2.COLOR_GRAY2RGB),
+        "8UC1": Encoding(1, cv2.COLOR_GRAY2RGB),
+        "mono16": Encoding(1, cv2.COLOR_GRAY2RGB, deep=True),
+        "16UC1": Encoding(1, cv2.COLOR_GRAY2RGB, deep=True),
+        "rgb16": Encoding(3, None, deep=True),
+        "bgr16": Encoding(3, cv2.COLOR_BGR2RGB, deep=True),
+        "nv12": Encoding(1, cv2.COLOR_YUV2RGB_NV12, planes=1.5),
+        "nv21": Encoding(1, cv2.COLOR_YUV2RGB_NV21, planes=1.5),
+    }
+    known |= dict.fromkeys(("yuv422", "uyvy"), Encoding(2, cv2.COLOR_YUV2RGB_UYVY))
+    known |= dict.fromkeys(("yuv422_yuy2", "yuyv"), Encoding(2, cv2.COLOR_YUV2RGB_YUYV))
+    for order in ("rggb", "bggr", "gbrg", "grbg"):
+        code = getattr(cv2, f"COLOR_Bayer{order.upper()}2RGB")
+        known |= {f"bayer_{order}8": Encoding(1, code), f"bayer_{order}16": Encoding(1, code, deep=True)}
+    return known
+
+
+ENCODINGS: Final = _encodings()
+"""By the names of sensor_msgs/image_encodings; `8UC3` is BGR, as OpenCV makes it."""
+
+
+def image_from_msg(msg: Any) -> CameraImage:
+    """Convert a CompressedImage or Image to an image. Compressed bytes stay compressed.
+
+    Raises:
+        DataError: not JPEG or PNG, an unknown encoding, or sizes that contradict each other.
+    """
+    stamp_ns = stamp_ns_from_msg(msg)
+    if hasattr(msg, "encoding"):
+        return CameraImage(stamp_ns, pixels=_rgb(msg))
+    data = memoryview(msg.data).tobytes()
+    if not data.startswith((JPEG, PNG)):
+        text = f"CompressedImage in frame '{msg.header.frame_id}' ({len(data)} bytes) is neither JPEG nor PNG"
+        raise DataError(text)
+    mosaic = BAYER.search(str(msg.format))
+    # image_transport converts mosaics to colour first; drivers that compress themselves do not.
+    grey = mosaic is not None and data.startswith(JPEG) and picture_header(data).components == 1
+    return CameraImage(stamp_ns, jpeg=data, mosaic=mosaic[1] if mosaic and grey else "")
+
+
+def _rgb(msg: Any) -> UInt8Array:
+    """Return (H, W, 3) RGB of a raw image."""
+    encoding = ENCODINGS.get(msg.encoding)
+    if encoding is None:
+        known = nearest(msg.encoding, ENCODINGS)
+        text = f"Image in frame '{msg.header.frame_id}' has encoding '{msg.encoding}', which is no picture; {known}"
+        raise DataError(text)
+    height, width, step, size = int(msg.height), int(msg.width), int(msg.step), len(msg.data)
+    depth = 2 if encoding.deep else 1
+    needed, rows = width * encoding.channels * depth, int(height * encoding.planes)
+    if step < needed or step * rows != size:
+        step = needed  # a step of 0, or of another encoding: the data decide
+    even = encoding.planes == 1.0 or not (height % 2 or width % 2)
+    even &= encoding.channels != 2 or not width % 2
+    if height <= 0 or width <= 0 or step * rows != size or not even:
+        text = (
+            f"malformed Image in frame '{msg.header.frame_id}': {width} x {height} {msg.encoding} with step {msg.step} "
+            f"does not agree with {size} bytes; expected step {needed} and {needed * rows} bytes"
+        )
+        raise DataError(text)
+    values = np.frombuffer(msg.data, dtype=np.uint8).reshape(rows, step)[:, :needed]
+    if encoding.deep:
+        values = _eight_bits(np.ascontiguousarray(values).view(">u2" if msg.is_bigendian else "<u2"))
+    pixels = values.reshape(rows, width, encoding.channels)
+    if encoding.code is None:
+        return pixels
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), encoding.code), dtype=np.uint8)
+
+
+def _eight_bits(values: AnyArray) -> UInt8Array:
+    """Return the upper eight of the bits that are used: cameras of 10, 12 and 14 bits fill 16 from below."""
+    most = int(values.max(initial=0))
+    used = next(bits for bits in (8, 10, 12, 14, 16) if most < 1 << bits)
+    return np.asarray(values >> (used - 8), dtype=np.uint8)
+
+
+def camera_model_from_msg(msg: Any, *, rectified: bool = False) -> CameraModel:
+    """Convert a CameraInfo to the model of the rectified image, with binning and region of interest applied.
+
+    The rectified projection is the left part of P, or K where P is empty. A camera with distortion gets its lens, so
+    that its raw images can be undistorted.
+
+    Args:
+        msg: sensor_msgs/CameraInfo.
+        rectified: The images that come with it are rectified already.
+
+    Raises:
+        DataError: the camera is uncalibrated (K[0] = 0), the size is not positive, or the lens model is unknown.
+    """
+    raw = np.array(msg.k, dtype=np.float64).reshape(3, 3)
+    projection = np.array(msg.p, dtype=np.float64).reshape(3, 4)[:, :3]
+    distorted = any(value != 0 for value in msg.d)
+    matrix, name = (projection, "P") if distorted and (rectified or projection[0, 0] > 0) else (raw, "K")
+    if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+        text = f"camera '{msg.header.frame_id}' is not calibrated: {name} is {matrix.tolist()}"
+        raise DataError(text)
+    width, height = int(msg.roi.width) or int(msg.width), int(msg.roi.height) or int(msg.height)
+    lens = None
+    if distorted and not rectified:
+        lens = Lens.make(str(msg.distortion_model), _binned(raw, msg), msg.d, f"camera '{msg.header.frame_id}'")
+    binned = (max(int(msg.binning_x), 1), max(int(msg.binning_y), 1))
+    return CameraModel(_binned(matrix, msg), width // binned[0], height // binned[1], lens)
+
+
+def _binned(matrix: AnyArray, msg: Any) -> AnyArray:
+    """Return intrinsics of the image as it is sent: a region, then each n pixels put together."""
+    intrinsics = matrix.copy()
+    intrinsics[0, 2] -= int(msg.roi.x_offset)
+    intrinsics[1, 2] -= int(msg.roi.y_offset)
+    for row, binning in enumerate((max(int(msg.binning_x), 1), max(int(msg.binning_y), 1))):
+        intrinsics[row] /= binning
+    return intrinsics
