@@ -44,6 +44,12 @@ def recent(sweeps: Sequence[Swept], count: int, spacing_s: float = 0.0, oldest_s
     return kept
 
 
+FEWEST_POINTS: Final = 100
+MOST_MEAN_INTENSITY: Final = 128.0
+"""A sweep with a mean above this is not on the scale 0 to 255 (nuScenes 20, KITTI 70): no intensity is better then.
+The mean of fewer than `FEWEST_POINTS` says nothing."""
+
+
 def lidar_cloud(sweeps: Sequence[tuple[Float32Array, SE3, float]], min_range_m: float) -> Float32Array:
     """Accumulated LiDAR sweeps.
 
@@ -54,16 +60,22 @@ def lidar_cloud(sweeps: Sequence[tuple[Float32Array, SE3, float]], min_range_m: 
             that are not finite.
 
     Returns:
-        (M, 5) float32: x, y, z in `base_link`, intensity 0-1, age in s.
+        (M, 5) float32: x, y, z in `base_link`, intensity 0-1 (0 beyond `MOST_MEAN_INTENSITY`), age in s.
     """
     cloud = np.empty((sum(len(points) for points, _, _ in sweeps), 5), dtype=np.float32)
     filled = 0
     for points, now_SE3_sensor, age_s in sweeps:
         filled = _append(
             *(points, now_SE3_sensor.rotation.astype(np.float32), now_SE3_sensor.translation.astype(np.float32)),
-            *(np.float32(min_range_m**2), np.float32(age_s), cloud, filled),
+            *(np.float32(min_range_m**2), np.float32(age_s), _gain(points), cloud, filled),
         )
     return cloud[:filled]
+
+
+def _gain(points: Float32Array) -> np.float32:
+    """Return the factor on intensities of 0 to 255; 0 where they count something else, photons for example."""
+    mean = float(points[:, 3].mean()) if len(points) >= FEWEST_POINTS else 0.0
+    return np.float32(1 / 255 if mean <= MOST_MEAN_INTENSITY else 0.0)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -73,6 +85,7 @@ def _append(
     translation: Float32Array,
     min_square: np.float32,
     age_s: np.float32,
+    gain: np.float32,
     cloud: Float32Array,
     filled: int,
 ) -> int:
@@ -85,7 +98,7 @@ def _append(
         for axis in range(3):
             turned = x * rotation[axis, 0] + y * rotation[axis, 1] + z * rotation[axis, 2]
             cloud[filled, axis] = turned + translation[axis]
-        cloud[filled, 3] = points[i, 3] / np.float32(255.0)
+        cloud[filled, 3] = min(points[i, 3], np.float32(255.0)) * gain
         cloud[filled, 4] = age_s
         filled += 1
     return filled

@@ -26,9 +26,9 @@ def decoded(monkeypatch):
     """Stamps of the pictures that were decoded, in order."""
     stamps, load = [], module.load_image
 
-    def counting(image, spec):
+    def counting(image, spec, camera):
         stamps.append(image.stamp_ns)
-        return load(image, spec)
+        return load(image, spec, camera)
 
     monkeypatch.setattr(module, "load_image", counting)
     return stamps

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Raw images of every usual encoding, mosaics in JPEG, orientation in the file, and CameraInfo of lenses."""
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peft_dml_ros.conversions import camera_model_from_msg, image_from_msg
+from peft_dml_ros.conversions.images import ENCODINGS
+from peft_dml_ros.core.camera_view import decode, decoded
+from peft_dml_ros.core.errors import DataError
+
+HEADER = SimpleNamespace(stamp=SimpleNamespace(sec=1, nanosec=0), frame_id="cam")
+HEIGHT, WIDTH = 48, 64
+RGB = np.dstack(
+    [
+        np.tile(np.linspace(20, 230, WIDTH), (HEIGHT, 1)),
+        np.tile(np.linspace(200, 40, HEIGHT)[:, None], (1, WIDTH)),
+        np.full((HEIGHT, WIDTH), 90.0),
+    ]
+).astype(np.uint8)
+
+
+def image(encoding, values, *, pad=0, step=None, big=False):
+    rows = values.reshape(len(values), -1).view(np.uint8)
+    rows = np.pad(rows, ((0, 0), (0, pad)))
+    return SimpleNamespace(
+        header=HEADER,
+        height=HEIGHT,
+        width=WIDTH,
+        encoding=encoding,
+        is_bigendian=big,
+        step=rows.shape[1] if step is None else step,
+        data=rows.reshape(-1).copy(),
+    )
+
+
+def mosaic(order):
+    """The picture behind a colour filter, upper left 2 x 2 pixels by name."""
+    raw = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for place, colour in enumerate(order):
+        row, column = divmod(place, 2)
+        raw[row::2, column::2] = RGB[row::2, column::2, "rgb".index(colour)]
+    return raw
+
+
+def packed(order):
+    """YUV with colours shared by two pixels."""
+    y, u, v = cv2.split(cv2.cvtColor(RGB, cv2.COLOR_RGB2YUV))
+    # Video levels, as OpenCV reads them back.
+    y = (16 + y * (219 / 255)).astype(np.uint8)
+    u, v = ((128 + (c.astype(float) - 128) * s).clip(0, 255).astype(np.uint8) for c, s in ((u, 1.02), (v, 0.8)))
+    out = np.zeros((HEIGHT, WIDTH, 2), np.uint8)
+    luma, chroma = (1, 0) if order == "uyvy" else (0, 1)
+    out[..., luma] = y
+    out[:, ::2, chroma], out[:, 1::2, chroma] = u[:, ::2], v[:, ::2]
+    return out
+
+
+def nv12():
+    i420 = cv2.cvtColor(RGB, cv2.COLOR_RGB2YUV_I420)
+    quarter = HEIGHT * WIDTH // 4
+    flat = i420.reshape(-1)
+    y, u, v = flat[: 4 * quarter], flat[4 * quarter : 5 * quarter], flat[5 * quarter :]
+    return np.concatenate([y, np.stack([u, v], axis=1).reshape(-1)]).reshape(HEIGHT * 3 // 2, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "values", "off"),
+    [
+        ("rgb8", RGB, 0),
+        ("8UC3", RGB[..., ::-1].copy(), 0),
+        ("bgra8", np.dstack([RGB[..., ::-1], RGB[..., 0]]), 0),
+        *((f"bayer_{o}8", mosaic(o), 8) for o in ("rggb", "bggr", "gbrg", "grbg")),
+        ("bayer_rggb16", (mosaic("rggb").astype(np.uint16) << 8), 8),
+        ("yuv422", packed("uyvy"), 24),
+        ("uyvy", packed("uyvy"), 24),
+        ("yuyv", packed("yuyv"), 24),
+        ("yuv422_yuy2", packed("yuyv"), 24),
+        ("nv12", nv12(), 12),
+    ],
+)
+@pytest.mark.parametrize("pad", [0, 10])
+def test_an_encoding_gives_the_picture(encoding, values, off, pad):
+    pixels = image_from_msg(image(encoding, values, pad=pad)).pixels
+    assert pixels.shape == RGB.shape
+    # Mosaics have no colours of their own at the border.
+    inner = (slice(2, -2), slice(2, -2))
+    assert np.abs(pixels[inner].astype(int) - RGB[inner]).mean() <= off
+    assert np.abs(pixels[inner].astype(int) - RGB[inner])[..., 0].mean() <= off + 4
+
+
+@pytest.mark.parametrize(("bits", "big"), [(10, False), (12, True), (16, False)])
+def test_mono16_takes_the_bits_that_are_used(bits, big):
+    grey = np.tile(np.linspace(0, (1 << bits) - 1, WIDTH), (HEIGHT, 1)).astype(">u2" if big else "<u2")
+    pixels = image_from_msg(image("mono16", grey, big=big)).pixels
+    assert (pixels[..., 0] == pixels[..., 2]).all()
+    assert (pixels[0, 0, 0], pixels[0, -1, 0]) == (0, 255)
+
+
+def test_a_stale_step_gives_way_to_the_data_and_a_wrong_size_is_named():
+    assert (image_from_msg(image("rgb8", RGB, step=0)).pixels == RGB).all()
+    short = image("rgb8", RGB)
+    short.data = short.data[:-1]
+    with pytest.raises(DataError, match=r"'cam'.*64 x 48 rgb8 with step 192.*expected step 192 and 9216 bytes"):
+        image_from_msg(short)
+    with pytest.raises(DataError, match="encoding '32FC1', which is no picture"):
+        image_from_msg(image("32FC1", RGB))
+
+
+def compressed(pixels, kind="jpeg"):
+    data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 100])[1]
+    return SimpleNamespace(header=HEADER, format=kind, data=data)
+
+
+def test_a_jpeg_of_a_mosaic_is_decoded_by_its_format():
+    picture = image_from_msg(compressed(mosaic("rggb"), "bayer_rggb8; jpeg compressed "))
+    assert picture.mosaic == "rggb"
+    pixels = decoded(picture, WIDTH)
+    assert np.abs(pixels[2:-2, 2:-2].astype(int) - RGB[2:-2, 2:-2]).mean() < 8
+    grey = image_from_msg(compressed(mosaic("rggb"), "mono8; jpeg compressed "))
+    assert np.ptp(decoded(grey, WIDTH).astype(int), axis=2).max() == 0
+    # image_transport converts to colour before it compresses, and names the mosaic all the same.
+    colour = image_from_msg(compressed(RGB[..., ::-1], "bayer_rggb8; jpeg compressed bgr8"))
+    assert colour.mosaic == ""
+    assert np.abs(decoded(colour, WIDTH).astype(int) - RGB).mean() < 8
+
+
+def test_the_orientation_in_a_file_is_ignored(monkeypatch):
+    data = bytes(compressed(RGB[..., ::-1]).data)
+    tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    exif = b"\xff\xe1" + (len(tiff) + 8).to_bytes(2, "big") + b"Exif\0\0" + tiff
+    turned = data[:2] + exif + data[2:]
+    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape[:2] == (WIDTH, HEIGHT)
+    assert decode(turned, WIDTH).shape[:2] == (HEIGHT, WIDTH)
+    monkeypatch.setattr("peft_dml_ros.core.jpeg.simplejpeg", None)
+    np.testing.assert_allclose(decode(turned, WIDTH), decode(data, WIDTH))
+
+
+def info(model="plumb_bob", d=(), k=(600.0, 600.0, 320.0, 240.0), p=None, **other):
+    fx, fy, cx, cy = k
+    a, b, c, e = p or k
+    roi = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0)
+    fields = {"width": 640, "height": 480, "binning_x": 0, "binning_y": 0, "roi": roi} | other
+    return SimpleNamespace(
+        header=HEADER,
+        distortion_model=model,
+        d=np.array(d),
+        k=np.array([fx, 0, cx, 0, fy, cy, 0, 0, 1.0]),
+        p=np.array([a, 0, c, 0, 0, b, e, 0, 0, 0, 1.0, 0]),
+        **fields,
+    )
+
+
+def test_camera_info_of_a_lens():
+    assert camera_model_from_msg(info()).lens is None
+    fisheye = camera_model_from_msg(info("equidistant", (0.1, 0.01, 0.0, 0.0)))
+    assert fisheye.lens.model == "equidistant"
+    assert camera_model_from_msg(info("equidistant", (0.1, 0.01, 0.0, 0.0)), rectified=True).lens is None
+    narrow = camera_model_from_msg(info("rational_polynomial", np.arange(8) * 1e-3, p=(500, 500, 310, 230)))
+    assert (narrow.intrinsics[0, 0], narrow.lens.intrinsics[0, 0]) == (500, 600)
+    with pytest.raises(DataError, match=r"lens model .omni. is unknown.*rectified images"):
+        camera_model_from_msg(info("omni", (1.0,)))
+    with pytest.raises(DataError, match=r"equidistant.*expected 4"):
+        camera_model_from_msg(info("equidistant", (0.1, 0.1, 0.1, 0.1, 0.1)))
+    with pytest.raises(DataError, match="not calibrated: K"):
+        camera_model_from_msg(info(k=(0.0, 0.0, 0.0, 0.0)))
+
+
+@settings(max_examples=150)
+@given(
+    encoding=st.sampled_from([*ENCODINGS, "32FC1", "", "yuv"]),
+    height=st.integers(-1, 9),
+    width=st.integers(-1, 9),
+    step=st.integers(-1, 40),
+    data=st.binary(max_size=300),
+    big=st.booleans(),
+)
+def test_any_image_is_read_or_refused(encoding, height, width, step, data, big):
+    message = SimpleNamespace(
+        header=HEADER, encoding=encoding, height=height, width=width, step=step, data=data, is_bigendian=big
+    )
+    try:
+        pixels = image_from_msg(message).pixels
+    except DataError:
+        return
+    assert pixels.shape == (height, width, 3)
+    assert pixels.dtype == np.uint8
+
+
+@settings(max_examples=100)
+@given(
+    model=st.sampled_from(["plumb_bob", "rational_polynomial", "equidistant", "", "omni"]),
+    d=st.lists(st.floats(width=32), max_size=15),
+    k=st.lists(st.floats(width=32), min_size=9, max_size=9),
+    size=st.tuples(st.integers(0, 5000), st.integers(0, 5000)),
+    binning=st.integers(0, 8),
+)
+def test_any_camera_info_is_read_or_refused(model, d, k, size, binning):
+    message = info(model, d, width=size[0], height=size[1], binning_x=binning, binning_y=binning)
+    message.k = np.array(k)
+    try:
+        camera = camera_model_from_msg(message)
+    except DataError:
+        return
+    assert np.isfinite(camera.intrinsics).all()
+    assert camera.lens is None or np.isfinite(camera.lens.coefficients).all()

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clouds of real drivers by their own field tables, and clouds whose header contradicts what was sent."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from peft_dml_ros.conversions import lidar_from_msg, points_dropped
+from peft_dml_ros.conversions.lidar import Intensity
+from peft_dml_ros.core.errors import DataError
+
+I1, U1, I2, U2, I4, U4, F4, F8 = range(1, 9)
+SIZES = {I1: "i1", U1: "u1", I2: "i2", U2: "u2", I4: "i4", U4: "u4", F4: "f4", F8: "f8"}
+N = 40
+
+# name, offset, datatype of each field; bytes a point; field of the intensity; field of the ring
+LAYOUTS = {
+    "velodyne_driver": (
+        [("x", 0, F4), ("y", 4, F4), ("z", 8, F4), ("intensity", 12, F4), ("ring", 16, U2), ("time", 18, F4)],
+        *(22, "intensity", "ring"),
+    ),
+    "hesai_ros_driver": (
+        [("x", 0, F4), ("y", 4, F4), ("z", 8, F4), ("intensity", 12, F4), ("ring", 16, U2), ("timestamp", 18, F8)],
+        *(26, "intensity", "ring"),
+    ),
+    "ouster_ros original": (
+        [
+            *(("x", 0, F4), ("y", 4, F4), ("z", 8, F4), ("intensity", 16, F4), ("t", 20, U4)),
+            *(("reflectivity", 24, U2), ("ring", 26, U2), ("ambient", 28, U2), ("range", 32, U4)),
+        ],
+        *(48, "reflectivity", "ring"),
+    ),
+    "livox_ros_driver2": (
+        [
+            *(("x", 0, F4), ("y", 4, F4), ("z", 8, F4), ("intensity", 12, F4), ("tag", 16, U1), ("line", 17, U1)),
+            ("timestamp", 18, F8),
+        ],
+        *(26, "intensity", "line"),
+    ),
+    "rslidar_sdk XYZIRT": (
+        [("x", 0, F4), ("y", 4, F4), ("z", 8, F4), ("intensity", 12, F4), ("ring", 16, U2), ("timestamp", 18, F8)],
+        *(26, "intensity", "ring"),
+    ),
+    "rslidar_sdk XYZI padded": (
+        [("x", 0, F4), ("y", 4, F4), ("z", 8, F4), ("intensity", 16, F4)],
+        *(32, "intensity", ""),
+    ),
+    "autoware XYZIRC": (
+        [
+            *(("x", 0, F4), ("y", 4, F4), ("z", 8, F4), ("intensity", 12, U1), ("return_type", 13, U1)),
+            ("channel", 14, U2),
+        ],
+        *(16, "intensity", "channel"),
+    ),
+    "autoware XYZIRCAEDT": (
+        [
+            *(("x", 0, F4), ("y", 4, F4), ("z", 8, F4), ("intensity", 12, U1), ("return_type", 13, U1)),
+            *(("channel", 14, U2), ("azimuth", 16, F4), ("elevation", 20, F4), ("distance", 24, F4)),
+            ("time_stamp", 28, U4),
+        ],
+        *(32, "intensity", "channel"),
+    ),
+    "float64 at odd offsets": (
+        [("tag", 0, U1), ("x", 1, F8), ("y", 9, F8), ("z", 17, F8), ("intensity", 25, F8), ("ring", 33, I4)],
+        *(37, "intensity", "ring"),
+    ),
+}
+
+
+def cloud(fields, step, values, *, height=1, pad=0, tail=0, row_step=None, big=False):
+    """A message of that layout; `values` by field name, rows padded by `pad` bytes."""
+    order = ">" if big else "<"
+    dtype = np.dtype(
+        {
+            "names": [name for name, _, _ in fields],
+            "formats": [order + SIZES[kind] for _, _, kind in fields],
+            "offsets": [offset for _, offset, _ in fields],
+            "itemsize": step,
+        }
+    )
+    points = np.zeros(len(values["x"]), dtype)
+    for name in dtype.names:
+        points[name] = values.get(name, 7)
+    width = len(points) // height
+    rows = [points[i * width : (i + 1) * width].tobytes() + bytes(pad) for i in range(height)]
+    data = np.frombuffer(b"".join(rows) + bytes(tail), np.uint8)
+    return SimpleNamespace(
+        header=SimpleNamespace(stamp=SimpleNamespace(sec=1, nanosec=2), frame_id="lidar"),
+        height=height,
+        width=width,
+        fields=[SimpleNamespace(name=n, offset=o, datatype=k, count=1) for n, o, k in fields],
+        is_bigendian=big,
+        point_step=step,
+        row_step=width * step + pad if row_step is None else row_step,
+        data=data,
+        is_dense=True,
+    )
+
+
+def measured(intensity="intensity", ring="ring"):
+    rng = np.random.default_rng(0)
+    values = {axis: rng.uniform(-50, 50, N).astype(np.float32) for axis in "xyz"}
+    return values | {intensity: rng.integers(2, 200, N), **({ring: np.arange(N) % 16} if ring else {})}
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_layout_of_a_driver(name, big):
+    fields, step, intensity, ring = LAYOUTS[name]
+    values = measured(intensity, ring)
+    sweep = lidar_from_msg(cloud(fields, step, values, big=big))
+    for column, axis in enumerate("xyz"):
+        np.testing.assert_array_equal(sweep.points[:, column], values[axis])
+    np.testing.assert_array_equal(sweep.points[:, 3], values[intensity])
+    np.testing.assert_array_equal(sweep.points[:, 4], values[ring] if ring else 0)
+    assert sweep.intensity_field == intensity
+
+
+SIMPLE = LAYOUTS["velodyne_driver"][:2]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"row_step": 0},
+        {"row_step": 4711},
+        {"row_step": -1},
+        {"height": 4, "pad": 6},
+        {"height": 4, "pad": 6, "row_step": 0},
+        {"height": 4, "row_step": 1},
+        {"tail": 13, "row_step": 0},
+    ],
+)
+def test_the_data_decide_where_row_step_is_wrong(how):
+    values = measured()
+    sweep = lidar_from_msg(cloud(*SIMPLE, values, **how))
+    np.testing.assert_array_equal(sweep.points[:, :3], np.stack([values[a] for a in "xyz"], axis=1))
+
+
+def test_rows_that_cannot_be_told_apart_are_refused_with_the_numbers():
+    message = cloud(*SIMPLE, measured(), height=4, row_step=0)
+    message.data = message.data[:-3]
+    with pytest.raises(DataError, match=r"'lidar'.*4 rows of 220 bytes.*row_step 0.*877 bytes"):
+        lidar_from_msg(message)
+
+
+def test_ousters_photon_counts_give_way_to_the_reflectivity():
+    fields, step, *_ = LAYOUTS["ouster_ros original"]
+    values = measured("reflectivity") | {"intensity": np.full(N, 15300.0)}
+    assert lidar_from_msg(cloud(fields, step, values)).points[:, 3].max() < 200
+    counted = lidar_from_msg(cloud(fields, step, values), Intensity("intensity"))
+    assert counted.points[:, 3].min() == 15300
+    assert counted.intensity_field == "intensity"
+
+
+def test_a_field_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(DataError, match=r"no field 'intensty' \(intensity_field\); did you mean 'intensity'"):
+        lidar_from_msg(cloud(*SIMPLE, measured()), Intensity("intensty"))
+
+
+def test_reflectance_of_0_to_1_is_scaled_and_counts_are_not():
+    values = measured() | {"intensity": np.linspace(0, 0.9, N)}
+    np.testing.assert_allclose(
+        lidar_from_msg(cloud(*SIMPLE, values)).points[:, 3], np.linspace(0, 0.9 * 255, N), rtol=1e-5
+    )
+    values["intensity"] = np.arange(N) % 2  # a dark scene on the scale to 255
+    assert lidar_from_msg(cloud(*SIMPLE, values)).points[:, 3].max() == 1
+    scaled = lidar_from_msg(cloud(*SIMPLE, measured()), Intensity(scale=0.5))
+    np.testing.assert_array_equal(scaled.points[:, 3], measured()["intensity"] / 2)
+
+
+def test_points_without_a_place_are_dropped_and_intensities_that_are_none_are_0():
+    values = measured() | {"intensity": np.where(np.arange(N) == 3, np.nan, 9.0)}
+    values["x"][5] = np.nan
+    message = cloud(*SIMPLE, values, height=4)
+    sweep = lidar_from_msg(message)
+    assert len(sweep.points) == N - 1 == N - points_dropped(message, sweep)
+    assert sorted(set(sweep.points[:, 3])) == [0, 9]
+
+
+def test_a_cloud_without_intensity_says_so():
+    fields = [("x", 0, F4), ("y", 4, F4), ("z", 8, F4)]
+    sweep = lidar_from_msg(cloud(fields, 12, measured()))
+    assert sweep.intensity_field == ""
+    assert not sweep.points[:, 3].any()
