@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from peft_dml_tools.sim.drive import DriveSpec
 
 VERSION = "v1.0-sim"
-Settings: TypeAlias = dict[str, float | str]
-FIRST_SCENE = 5000
-"""Scene numbers start here, clear of the official ones."""
+Settings: TypeAlias = dict[str, Any]
+SIMULATOR = 2
+"""Counts the changes of the simulator that give other scenes for the same seed: no folder mixes two of them."""
 
 
 def simulate(
@@ -30,10 +30,25 @@ def simulate(
     image_width: Annotated[int, typer.Option(min=64, max=1600, help="Width of the pictures in pixels")] = 352,
     camera_hz: Annotated[float, typer.Option(min=0, max=30, help="Pictures a second; 2 gives keyframes only")] = 2.0,
     lidar_hz: Annotated[float, typer.Option(min=2, max=20, help="LiDAR turns a second")] = 20.0,
-    lidar_height: Annotated[float, typer.Option(min=1.5, max=3.0, help="Height of the LiDAR in m")] = 1.84,
-    lidar_beams: Annotated[int, typer.Option(help="Beams of the LiDAR: 32, 16 or 8")] = 32,
-    focal: Annotated[float, typer.Option(min=0.5, max=2.0, help="Focal lengths, times nuScenes'")] = 1.0,
-    weather: Annotated[str, typer.Option(help="clear, fog=50 (visibility in m), rain=25 or snow=5 (mm/h)")] = "clear",
+    domain: Annotated[str, typer.Option(help="mixed, source or target (share nothing), or a YAML file")] = "mixed",
+    traffic: Annotated[str | None, typer.Option(help="Traffic keeps right, left or both [default: domain's]")] = None,
+    streets: Annotated[str | None, typer.Option(help="grid, winding or mixed [default: domain's]")] = None,
+    vehicle: Annotated[str | None, typer.Option(help="nuscenes or van [default: domain's]")] = None,
+    lidar: Annotated[str | None, typer.Option(help="hdl32e or pandar40p [default: domain's]")] = None,
+    lidar_height: Annotated[
+        float | None, typer.Option(min=1.5, max=3.0, help="Height of the LiDAR in m [default: vehicle's]")
+    ] = None,
+    lidar_beams: Annotated[
+        int | None, typer.Option(help="Beams that are kept: all, half or a quarter of the LiDAR's [default: all]")
+    ] = None,
+    focal: Annotated[float, typer.Option(min=0.5, max=2.0, help="Factor on the vehicle's focal lengths")] = 1.0,
+    weather: Annotated[
+        str | None,
+        typer.Option(help="clear, fog=50 (visibility in m), rain=25 or snow=5 (mm/h) [default: domain's]"),
+    ] = None,
+    depth_stride: Annotated[
+        int, typer.Option(min=0, max=64, help="Write the depth of every so many pixels of keyframes; 0 for none")
+    ] = 0,
     splits: Annotated[str, typer.Option(help="Shares of sim_train, sim_val, sim_test")] = "0.8,0.1,0.1",
 ) -> None:
     """Write simulated scenes as a nuScenes folder (tables, samples, sweeps, CAN bus, maps)."""
@@ -43,45 +58,72 @@ def simulate(
     from rich.progress import track
 
     from peft_dml_tools.datasets.nuscenes_writer_tables import finish, scene_file
+    from peft_dml_tools.sim.domain import Domain, scene_numbers
     from peft_dml_tools.sim.drive import DriveSpec
     from peft_dml_tools.sim.vehicle_rig import make_rig
-    from peft_dml_tools.sim.weather import Weather
 
     console = Console()
-    names = [f"scene-{FIRST_SCENE + i:04d}" for i in range(scenes)]
-    parts = split_names(names, splits)
-    layout = _layout(lidar_height, lidar_beams, focal)
-    spec = DriveSpec(
-        image_width_px=image_width, camera_hz=camera_hz, lidar_hz=lidar_hz, weather=Weather.parse(weather), **layout
+    place = Domain.load(
+        domain,
+        traffic=traffic,
+        streets=streets,
+        vehicle=vehicle,
+        lidar=lidar,
+        weather=None if weather is None else (weather,),
     )
-    rates: Settings = {"image_width": image_width, "camera_hz": camera_hz, "lidar_hz": lidar_hz, "weather": weather}
-    _check_settings(out, {"seconds": seconds, "seed": seed, **rates, **layout})
-    todo = [(i, n) for i, n in enumerate(names) if not scene_file(out, VERSION, n).is_file()]
-    jobs = [(str(out), name, seed * 100_000 + i, seconds, spec) for i, name in todo]
+    numbers = scene_numbers(place.name, scenes)
+    names = [f"scene-{number:04d}" for number in numbers]
+    parts = split_names(names, splits)
+    spec = DriveSpec(
+        image_width_px=image_width,
+        camera_hz=camera_hz,
+        lidar_hz=lidar_hz,
+        lidar_height_m=lidar_height,
+        lidar_keep_every=_keep_every(place.lidar, lidar_beams),
+        focal_scale=focal,
+        domain=place,
+        depth_stride_px=depth_stride,
+    )
+    _check_settings(out, {"seconds": seconds, "seed": seed, "simulator": SIMULATOR, **_settings(spec)})
+    todo = [(i, n) for i, n in zip(numbers, names, strict=True) if not scene_file(out, VERSION, n).is_file()]
+    jobs = [(str(out), name, drive_seed(seed, number), seconds, spec) for number, name in todo]
     for _ in track(_run(jobs, workers), f"Simulating {len(jobs)} of {scenes} scenes", len(jobs), console=console):
         pass
-    finish(out, VERSION, make_rig(image_width, spec.lidar_height_m, spec.focal_scale), parts)
+    finish(out, VERSION, make_rig(image_width, spec.lidar_height_m, spec.focal_scale, place.vehicle), parts)
     console.print(f"{scenes} scenes in {out} ({VERSION}): {', '.join(f'{k} {len(v)}' for k, v in parts.items())}")
 
 
-def _layout(height_m: float, beams: int, focal: float) -> dict[str, Any]:
-    """What differs from a nuScenes car, by the names of `DriveSpec`.
+def drive_seed(seed: int, number: int) -> int:
+    """Return the seed of one scene's drive; no two scenes of a seed share it."""
+    return seed * 100_000 + (number - 5000) % 100_000
+
+
+def _settings(spec: DriveSpec) -> Settings:
+    """Return what differs from the defaults, as JSON holds it, and the domain."""
+    return {**spec.model_dump(mode="json", exclude_defaults=True), "domain": spec.domain.model_dump(mode="json")}
+
+
+def _keep_every(lidar: str, beams: int | None) -> int:
+    """Return which beams of a LiDAR are kept: 1 for all, 2 for every second one, 4 for every fourth.
 
     Raises:
-        ConfigError: no such number of beams.
+        ConfigError: the LiDAR has no such number of beams.
     """
     from peft_dml_ros.core.errors import ConfigError
-    from peft_dml_tools.sim.schedule import DriveSpec
+    from peft_dml_tools.sim.lidar import MODELS
 
-    if beams not in {32, 16, 8}:
-        msg = f"--lidar-beams {beams}: choose 32, 16 or 8"
+    choices = {MODELS[lidar].rings // every: every for every in (1, 2, 4)}
+    if beams is None:
+        return 1
+    if beams not in choices:
+        *others, last = map(str, choices)
+        msg = f"--lidar-beams {beams}: choose {', '.join(others)} or {last}, as the {lidar} has {max(choices)}"
         raise ConfigError(msg)
-    given = {"lidar_height_m": height_m, "lidar_beams": beams, "focal_scale": focal}
-    return {name: value for name, value in given.items() if value != DriveSpec.model_fields[name].default}
+    return choices[beams]
 
 
 def split_names(names: list[str], shares: str) -> dict[str, list[str]]:
-    """Scene names by split, in order.
+    """Return scene names by split, in order.
 
     Raises:
         ConfigError: `shares` are not three numbers that sum to 1.
@@ -102,7 +144,11 @@ def split_names(names: list[str], shares: str) -> dict[str, list[str]]:
 
 
 def _check_settings(out: Path, settings: Settings) -> None:
-    """Refuses to go on in a folder that was begun with other settings; notes them in a new one."""
+    """Refuse to go on in a folder that was begun with other settings; note them in a new one.
+
+    Raises:
+        ConfigError: the folder's settings differ; each is named.
+    """
     import json
 
     from peft_dml_ros.core.errors import ConfigError
@@ -111,7 +157,8 @@ def _check_settings(out: Path, settings: Settings) -> None:
     note = out / VERSION / "simulate.json"
     if note.is_file():
         before = json.loads(note.read_text(encoding="utf-8"))
-        changed = [f"{k} {before.get(k)} -> {v}" for k, v in settings.items() if before.get(k) != v]
+        keys = dict.fromkeys([*before, *settings])
+        changed = [f"{k} {before.get(k)} -> {settings.get(k)}" for k in keys if before.get(k) != settings.get(k)]
         if changed:
             msg = f"{out} was begun with other settings ({', '.join(changed)}); use them, or another --out"
             raise ConfigError(msg)
@@ -123,16 +170,23 @@ Job: TypeAlias = "tuple[str, str, int, float, DriveSpec]"
 
 
 def write_one(job: Job) -> str:
-    """Simulates and writes one scene; returns its name."""
+    """Simulate and write one scene; return its name."""
     from peft_dml_tools.datasets.nuscenes_writer import write_scene
+    from peft_dml_tools.datasets.nuscenes_writer_recording import Origin
     from peft_dml_tools.sim.drive import Drive
 
     root, name, seed, seconds, spec = job
-    drive = Drive(seed, seconds, spec, name=name)
+    weather = spec.domain.weather_of(seed)
+    drive = Drive(seed, seconds, spec.model_copy(update={"weather": weather}), name=name)
     stamps: dict[str, list[int]] = {}
     for event in drive.events:
         stamps.setdefault(event.sensor, []).append(event.stamp_ns)
-    write_scene(Path(root), VERSION, name, drive, stamps)
+    place = spec.domain
+    origin = Origin(
+        vehicle=f"sim-{place.vehicle}",
+        description=f"Simulated street, domain {place.name}, drive {seed}, {weather}",
+    )
+    write_scene(Path(root), VERSION, name, drive, stamps, origin)
     return name
 
 

@@ -23,11 +23,13 @@ from peft_dml_ros.core.measurements import (
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
+from peft_dml_ros.core.typing import Float32Array
 from peft_dml_tools.datasets.nuscenes_files import read_gnss, read_imu, read_lidar, read_radar
-from peft_dml_tools.datasets.nuscenes_images import read_image
+from peft_dml_tools.datasets.nuscenes_images import read_depth, read_image
 from peft_dml_tools.datasets.nuscenes_snapshot import snapshot_of_sample
 from peft_dml_tools.datasets.nuscenes_tables import Record, Tables, find_version, read_json, stamp_ns
 from peft_dml_tools.datasets.nuscenes_truth import boxes_of_sample
+from peft_dml_tools.datasets.nuscenes_writer_files import depth_file
 
 REFERENCE: Final = "LIDAR_TOP"
 
@@ -237,6 +239,19 @@ class NuScenesReader:
         if modality == "radar":
             return read_radar(path, stamp_ns(data), keep_all=not self.filter_radar)
         return CameraImage(stamp_ns(data), jpeg=read_image(path))
+
+    def depth(self, sample_token: str) -> dict[str, Float32Array]:
+        """Return the depth images of a keyframe's cameras, where the data set has them (`simulate --depth-stride`).
+
+        Returns:
+            Channel -> (h, w) float32 depth along the optical axis in m, NaN for the sky and what is further than 255 m;
+            each value is that of the middle of an equal part of the picture.
+
+        Raises:
+            DataError: a depth image is damaged.
+        """
+        paths = {name: self.root / depth_file(data["filename"]) for name, data in self.keyframes(sample_token).items()}
+        return {name: read_depth(path) for name, path in paths.items() if path.is_file()}
 
     def odometry(self, records: Iterable[Record]) -> tuple[OdometrySample, ...]:
         """Return poses of the vehicle at the stamps of these records, oldest first, each stamp once."""

@@ -4,8 +4,11 @@
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.jpeg import JPEG, jpeg_damage
+from peft_dml_ros.core.typing import Float32Array
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _ENDS: Final = {JPEG: b"\xff\xd9", _PNG: b"IEND"}
@@ -35,3 +38,20 @@ def read_image(path: Path) -> bytes:
         msg = f"{path} is damaged inside ({damage}); copy it again"
         raise DataError(msg)
     return data
+
+
+def read_depth(path: Path) -> Float32Array:
+    """Return a depth image (h, w) float32 in m, NaN where it holds none; 256 steps a metre, as in KITTI's depth maps.
+
+    Raises:
+        DataError: it cannot be read, or is no 16-bit PNG of one channel.
+    """
+    import cv2  # noqa: PLC0415 - keeps importing the reader fast
+
+    steps = cv2.imdecode(np.frombuffer(read_image(path), np.uint8), cv2.IMREAD_UNCHANGED)
+    if steps is None or steps.dtype != np.uint16 or steps.ndim != 2:
+        found = "cannot be decoded" if steps is None else f"holds {steps.dtype} of shape {steps.shape}"
+        msg = f"{path} {found}; a depth image is a 16-bit PNG of one channel. Fix: simulate the scene again"
+        raise DataError(msg)
+    depth: Float32Array = np.where(steps > 0, steps.astype(np.float32) / 256.0, np.float32(np.nan)).astype(np.float32)
+    return depth

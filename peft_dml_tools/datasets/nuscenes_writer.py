@@ -17,9 +17,15 @@ from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement,
 from peft_dml_ros.core.rig import Sensor
 from peft_dml_tools.datasets.nuscenes_tables import NS_PER_US
 from peft_dml_tools.datasets.nuscenes_writer_annotations import SeenBoxes, annotate, count_lidar, count_radar
-from peft_dml_tools.datasets.nuscenes_writer_files import file_of, write_file, write_json
+from peft_dml_tools.datasets.nuscenes_writer_files import depth_file, file_of, write_file, write_json
 from peft_dml_tools.datasets.nuscenes_writer_motion import note_motion, vehicle_monitor
-from peft_dml_tools.datasets.nuscenes_writer_recording import SIMULATED, Origin, Recording, SceneWork
+from peft_dml_tools.datasets.nuscenes_writer_recording import (
+    SIMULATED,
+    DepthRecording,
+    Origin,
+    Recording,
+    SceneWork,
+)
 from peft_dml_tools.datasets.nuscenes_writer_tables import Tables, channels, scene_file, token
 
 __all__ = ["SIMULATED", "Origin", "Recording", "write_scene"]
@@ -97,6 +103,11 @@ def _write_file(work: SceneWork, channel: str, measurement: Measurement, keys: M
     folder = "sweeps" if key is None else "samples"
     filename = f"{folder}/{channel}/{work.log_name}__{channel}__{stamp // NS_PER_US}{extension}"
     write_file(work.root / filename, payload)
+    depth = work.recording.depth_png(channel, stamp) if isinstance(work.recording, DepthRecording) else None
+    if key is not None and depth is not None:
+        path = work.root / depth_file(filename)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, depth)
     stamps = work.stamps[channel]
     at = stamps.index(stamp)
     own = token(work.name, channel, stamp)

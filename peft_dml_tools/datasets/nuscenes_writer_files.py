@@ -63,6 +63,12 @@ def file_of(measurement: Measurement) -> tuple[bytes, str, str]:
     raise DataError(msg)
 
 
+def depth_file(filename: str) -> str:
+    """Return the depth image that belongs to a picture `samples/CHANNEL/NAME.jpg`: `depth/CHANNEL/NAME.png`."""
+    path = Path(filename)
+    return f"depth/{path.parent.name}/{path.stem}.png"
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file so that it is either whole or absent.
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.geometry import SE3
@@ -36,6 +36,14 @@ class Origin:
 
 
 SIMULATED: Final = Origin()
+
+
+@runtime_checkable
+class DepthRecording(Protocol):
+    """A recording that also knows how far each part of a picture is."""
+
+    def depth_png(self, sensor: str, stamp_ns: int) -> bytes | None:
+        """Return the 16-bit PNG (256 steps a metre, 0 for none) of the picture that was given last; `None` without."""
 
 
 class Recording(Protocol):

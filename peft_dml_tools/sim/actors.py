@@ -25,27 +25,29 @@ class Kind:
         mean_m: Length, width, height.
         std_m: Their standard deviations.
         rcs_dbsm: Median radar cross-section.
-        radar_share: Chance that a radar ray that meets the object yields a detection.
+        radar_seen: Share of such objects that a radar detects at all; the others never reflect enough.
+        radar_share: Chance that a radar ray that meets one of those yields a detection.
     """
 
     category: str
     mean_m: tuple[float, float, float]
     std_m: tuple[float, float, float]
     rcs_dbsm: float
+    radar_seen: float
     radar_share: float
 
 
 KINDS: Final[dict[str, Kind]] = {
-    "car": Kind("vehicle.car", (4.53, 1.85, 1.67), (0.36, 0.13, 0.18), 8.0, 0.16),
-    "truck": Kind("vehicle.truck", (6.1, 2.28, 2.75), (0.7, 0.22, 0.4), 14.0, 0.6),
-    "bus": Kind("vehicle.bus.rigid", (11.6, 2.9, 3.45), (0.8, 0.08, 0.15), 18.0, 0.9),
-    "trailer": Kind("vehicle.trailer", (11.5, 2.7, 3.7), (1.8, 0.2, 0.3), 18.0, 0.4),
-    "construction_vehicle": Kind("vehicle.construction", (6.5, 2.75, 3.1), (1.0, 0.3, 0.35), 14.0, 0.35),
-    "pedestrian": Kind("human.pedestrian.adult", (0.68, 0.63, 1.74), (0.16, 0.08, 0.13), -2.0, 0.35),
-    "motorcycle": Kind("vehicle.motorcycle", (2.07, 0.63, 1.34), (0.25, 0.07, 0.1), 2.0, 0.075),
-    "bicycle": Kind("vehicle.bicycle", (1.75, 0.6, 1.3), (0.12, 0.07, 0.14), 1.0, 0.3),
-    "traffic_cone": Kind("movable_object.trafficcone", (0.37, 0.36, 0.95), (0.05, 0.05, 0.17), -2.0, 0.6),
-    "barrier": Kind("movable_object.barrier", (0.52, 2.3, 1.0), (0.06, 0.3, 0.1), 2.0, 0.12),
+    "car": Kind("vehicle.car", (4.53, 1.85, 1.67), (0.36, 0.13, 0.18), 8.0, 0.85, 0.19),
+    "truck": Kind("vehicle.truck", (6.1, 2.28, 2.75), (0.7, 0.22, 0.4), 14.0, 1.0, 0.6),
+    "bus": Kind("vehicle.bus.rigid", (11.6, 2.9, 3.45), (0.8, 0.08, 0.15), 18.0, 1.0, 0.9),
+    "trailer": Kind("vehicle.trailer", (11.5, 2.7, 3.7), (1.8, 0.2, 0.3), 18.0, 1.0, 0.4),
+    "construction_vehicle": Kind("vehicle.construction", (6.5, 2.75, 3.1), (1.0, 0.3, 0.35), 14.0, 0.9, 0.4),
+    "pedestrian": Kind("human.pedestrian.adult", (0.68, 0.63, 1.74), (0.16, 0.08, 0.13), -2.0, 0.35, 0.6),
+    "motorcycle": Kind("vehicle.motorcycle", (2.07, 0.63, 1.34), (0.25, 0.07, 0.1), 2.0, 0.35, 0.25),
+    "bicycle": Kind("vehicle.bicycle", (1.75, 0.6, 1.3), (0.12, 0.07, 0.14), 1.0, 0.45, 0.6),
+    "traffic_cone": Kind("movable_object.trafficcone", (0.37, 0.36, 0.95), (0.05, 0.05, 0.17), -2.0, 0.12, 0.9),
+    "barrier": Kind("movable_object.barrier", (0.52, 2.3, 1.0), (0.06, 0.3, 0.1), 2.0, 0.25, 0.12),
 }
 
 

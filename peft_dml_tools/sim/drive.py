@@ -7,7 +7,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from peft_dml_tools.sim import camera, lidar, motion, radar
 from peft_dml_tools.sim.map_mask import drivable_mask, map_offset_m
 from peft_dml_tools.sim.raycast import Caster
 from peft_dml_tools.sim.schedule import DriveSpec, Event, schedule, start_ns
-from peft_dml_tools.sim.vehicle_rig import make_rig
+from peft_dml_tools.sim.vehicle_rig import VEHICLES, make_rig
 from peft_dml_tools.sim.weather import apply, weather_rng
 from peft_dml_tools.sim.weather.weather import camera_in_weather
 from peft_dml_tools.sim.workers import in_processes
@@ -33,8 +33,19 @@ CHUNK: Final = 48
 
 KEYFRAME_NS: Final = 500_000_000
 
-Rendered = tuple[Measurement, IntArray | None]
-"""A measurement, and the number of returns from each actor where that is meaningful."""
+
+class Rendered(NamedTuple):
+    """What one event gives.
+
+    Attributes:
+        measurement: What the sensor reports.
+        hits: (A,) number of returns from each actor; `None` for sensors that have none.
+        depth_png: Depth image of a camera, as `camera.encode_depth` writes it; `None` where none is asked for.
+    """
+
+    measurement: Measurement
+    hits: IntArray | None = None
+    depth_png: bytes | None = None
 
 
 class Drive:
@@ -57,14 +68,16 @@ class Drive:
         self.name = name or f"sim-{seed}"
         self.workers = workers
         sizes = self.spec
-        self.rig: Rig = make_rig(sizes.image_width_px, sizes.lidar_height_m, sizes.focal_scale)
+        vehicle = sizes.domain.vehicle
+        self.rig: Rig = make_rig(sizes.image_width_px, sizes.lidar_height_m, sizes.focal_scale, vehicle)
         self.events: tuple[Event, ...] = schedule(self.rig, self.spec, seed, duration_s)
         self._counts: dict[tuple[str, int], IntArray] = {}
+        self._depths: dict[tuple[str, int], bytes] = {}
 
     @cached_property
     def world(self) -> World:
         """The street."""
-        return World.make(self.seed, self.duration_s)
+        return World.make(self.seed, self.duration_s, self.spec.domain)
 
     @cached_property
     def caster(self) -> Caster:
@@ -106,8 +119,15 @@ class Drive:
 
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
         """(sensor name, measurement) in stamp order, rendered as they are asked for."""
-        for event, (measurement, _) in zip(self.events, self._rendered(self.events), strict=True):
-            yield event.sensor, measurement
+        for event, rendered in zip(self.events, self._rendered(self.events), strict=True):
+            if rendered.depth_png is not None:
+                self._depths[event.sensor, event.stamp_ns] = rendered.depth_png
+            yield event.sensor, rendered.measurement
+            self._depths.pop((event.sensor, event.stamp_ns), None)
+
+    def depth_png(self, sensor: str, stamp_ns: int) -> bytes | None:
+        """Return the depth image of the picture that `measurements` gave last; `None` without one."""
+        return self._depths.get((sensor, stamp_ns))
 
     def _rendered(self, events: Sequence[Event]) -> Iterator[Rendered]:
         chunks = [events[i : i + CHUNK] for i in range(0, len(events), CHUNK)]
@@ -123,8 +143,8 @@ class Drive:
     def _remember(self, chunks: Sequence[Sequence[Event]], rendered: Iterator[list[Rendered]]) -> Iterator[Rendered]:
         for chunk, results in zip(chunks, rendered, strict=True):
             for event, result in zip(chunk, results, strict=True):
-                if result[1] is not None:
-                    self._counts[event.sensor, event.stamp_ns] = result[1]
+                if result.hits is not None:
+                    self._counts[event.sensor, event.stamp_ns] = result.hits
                 yield result
 
     @property
@@ -170,13 +190,13 @@ def render_event(drive: Drive, event: Event) -> Rendered:
     """Makes one measurement in the drive's weather; hits are counted in clear air: truth does not depend on it."""
     sensor = drive.rig[event.sensor]
     if sensor.camera is not None:
-        return _picture(drive, event, sensor.camera), None
+        return _picture(drive, event, sensor.camera)
     measurement, hits = _in_clear_air(drive, event)
     rng = weather_rng(drive.seed, event.sensor, event.stamp_ns)
-    return apply(measurement, sensor, drive.spec.weather, rng), hits
+    return Rendered(apply(measurement, sensor, drive.spec.weather, rng), hits)
 
 
-def _picture(drive: Drive, event: Event, model: CameraModel) -> CameraImage:
+def _picture(drive: Drive, event: Event, model: CameraModel) -> Rendered:
     """One camera's picture; its weather knows how far everything really is."""
     sensor = drive.rig[event.sensor]
     taken = drive.renderer.picture(
@@ -186,20 +206,31 @@ def _picture(drive: Drive, event: Event, model: CameraModel) -> CameraImage:
     rng = weather_rng(drive.seed, event.sensor, event.stamp_ns)
     image = camera_in_weather(image, sensor, drive.spec.weather, rng, taken.range_m)
     pixels = taken.pixels if image.pixels is None else image.pixels
-    return CameraImage(event.stamp_ns, jpeg=camera.encode_jpeg(pixels, drive.spec.jpeg_quality))
+    stride = drive.spec.depth_stride_px
+    depth = camera.encode_depth(taken.range_m, model, stride) if stride else None
+    return Rendered(CameraImage(event.stamp_ns, jpeg=camera.encode_jpeg(pixels, drive.spec.jpeg_quality)), None, depth)
 
 
 def _event_rng(drive: Drive, event: Event) -> np.random.Generator:
     return np.random.default_rng([drive.seed, zlib.crc32(event.sensor.encode()), event.number])
 
 
-def _in_clear_air(drive: Drive, event: Event) -> Rendered:
+def _in_clear_air(drive: Drive, event: Event) -> tuple[Measurement, IntArray | None]:
+    """Return one measurement without weather, and its returns from each actor."""
     rng = _event_rng(drive, event)
     time_s, stamp, sensor = drive.time_s(event.stamp_ns), event.stamp_ns, drive.rig[event.sensor]
     if sensor.modality == "lidar":
-        spec, pose = drive.spec, sensor.base_SE3_sensor
-        kept, beams = spec.lidar_compensated, spec.lidar_beams
-        return lidar.scan(drive.caster, pose, time_s, stamp, rng, compensated=kept, beams=beams)
+        return lidar.scan(
+            drive.caster,
+            sensor.base_SE3_sensor,
+            time_s,
+            stamp,
+            rng,
+            compensated=drive.spec.lidar_compensated,
+            model=lidar.MODELS[drive.spec.domain.lidar],
+            keep_every=drive.spec.lidar_keep_every,
+            roof_m=VEHICLES[drive.spec.domain.vehicle].roof_m,
+        )
     if sensor.modality == "radar":
         return radar.measure(drive.caster, sensor.base_SE3_sensor, time_s, stamp, rng)
     if sensor.modality == "imu":

@@ -10,7 +10,7 @@ import numpy as np
 
 from peft_dml_ros.core.typing import FloatArray
 from peft_dml_tools.sim.actors import KINDS, Actor, make_actor
-from peft_dml_tools.sim.road import CROSSING_HALF_M, CYCLE_STRIP_M, LANE_M, Road
+from peft_dml_tools.sim.road import CROSSING_LANE_M, CYCLE_STRIP_M, Crossing, Road
 from peft_dml_tools.sim.route import Corner
 from peft_dml_tools.sim.traffic import HEADWAY_S, SETTLE_S, STEP_S, Vehicle, drive_lane, queue, settled
 
@@ -72,9 +72,14 @@ class Street:
         return np.concatenate([position, yaw[:, None]], axis=1)
 
     def across(self, station_m: float, offsets_m: FloatArray, sense: int) -> FloatArray:
-        """(T, 3) track of something that crosses the road at a right angle; sense +1 grows the offset."""
+        """Return the track (T, 3) of something that crosses the road at a right angle; sense +1 grows the offset."""
         position, heading = self.road.locate(np.full(len(offsets_m), station_m), offsets_m)
         return np.concatenate([position, (heading + sense * np.pi / 2)[:, None]], axis=1)
+
+    def on_crossing(self, crossing: Crossing, along_m: FloatArray, right_m: float, turn_rad: float) -> FloatArray:
+        """Return the track (T, 3) of something on a street that crosses, turned from that street's direction."""
+        position = crossing.locate(along_m, right_m)
+        return np.column_stack([position, np.full(len(position), crossing.heading_rad + turn_rad)])
 
 
 def draw(rng: np.random.Generator, shares: dict[str, float]) -> str:
@@ -103,7 +108,7 @@ def drive_traffic(street: Street, ego_lane: int, ego: Vehicle) -> FloatArray:
     for direction in (1, -1):
         for lane in range(street.road.lanes):
             is_ego = direction == 1 and lane == ego_lane
-            vehicles = _lane(street, direction, ego if is_ego else None)
+            vehicles = _lane(street, direction, lane, ego if is_ego else None)
             if not is_ego and street.red_until_s > 0:
                 end = max(direction * v for v in street.span_m)
                 vehicles = [v for v in settled(vehicles) if v.station_m < end]
@@ -117,12 +122,13 @@ def drive_traffic(street: Street, ego_lane: int, ego: Vehicle) -> FloatArray:
     return motion
 
 
-def _lane(street: Street, direction: int, ego: Vehicle | None) -> list[Vehicle]:
+def _lane(street: Street, direction: int, lane: int, ego: Vehicle | None) -> list[Vehicle]:
     """Vehicles of one lane in their own direction of travel (station times direction)."""
     rng, road = street.rng, street.road
     low, high = sorted(direction * v for v in street.span_m)
     vehicles: list[Vehicle] = [] if ego is None else [ego]
     lane_wish = float(rng.uniform(*street.pace_mps))
+    offset, lines = road.lane_offset_m(lane, direction), road.stop_lines_m(direction)
     # The queue before a red light was let settle: those far behind have come nearer by then.
     s = low + float(rng.uniform(0, 30)) - (SETTLE_S * lane_wish if ego is None and street.red_until_s > 0 else 0.0)
     while s < high:
@@ -133,11 +139,10 @@ def _lane(street: Street, direction: int, ego: Vehicle | None) -> list[Vehicle]:
         if ego is not None and street.corner is not None and street.corner.inwards:
             # Nobody is on the main road between the ego, still around the corner, and the place where it joins.
             clear &= not ego.station_m - 8.0 < s < street.corner.arc_m[1] + 12.0 + length
-        on_crossing = bool(road.near_crossing(direction * s, 6.0 + length / 2))
+        on_crossing = bool(road.near_crossing(direction * s, 6.0 + length / 2, offset))
         if clear and not (on_crossing and street.red_until_s > 0):
             wish = max(1.0, lane_wish + float(rng.normal(0, 1.5)))
-            ahead = [direction * c - CROSSING_HALF_M - 4.5 for c in road.crossings_m]
-            stop = min((a for a in ahead if a > s + length / 2), default=np.inf)
+            stop = min((a for a in lines if a > s + length / 2), default=np.inf)
             # Who is ahead of an ego that turns off drives on: the light went red behind them.
             free = ego is not None and street.corner is not None and s > ego.station_m
             vehicles.append(Vehicle(cls, s, wish, wish, length, stop, 0.0 if free else street.red_until_s))
@@ -167,13 +172,17 @@ def _place(street: Street, vehicle: Vehicle, stations_m: FloatArray, offset_m: f
 def drive_crossings(street: Street) -> None:
     """Vehicles that wait at, or leave along, the crossing streets."""
     rng, road = street.rng, street.road
-    for crossing in road.crossings_m:
+    for crossing in road.crossings:
         for side in (-1, 1):
             for leaving in (False, True):
                 own = street.corner
-                if own is not None and (crossing, side, leaving) == (own.crossing_m, own.side, not own.inwards):
+                if own is not None and (crossing.station_m, side, leaving) == (
+                    own.crossing_m,
+                    own.side,
+                    not own.inwards,
+                ):
                     continue
-                inner = road.kerb_m + (6.0 if leaving else 3.0)
+                inner = crossing.clear_m(road.kerb_m) + (6.0 if leaving else 3.0)
                 vehicles: list[Vehicle] = []
                 s = inner + float(rng.uniform(5, 25)) if leaving else -inner - 4.0
                 while abs(s) < 85 and rng.random() < 0.75:
@@ -186,11 +195,11 @@ def drive_crossings(street: Street) -> None:
                 if not vehicles:
                     continue
                 sense = side if leaving else -side
-                lateral = road.hand * sense * LANE_M / 2
+                right = road.hand * sense * CROSSING_LANE_M / 2
                 vehicles = queue(vehicles) if leaving else settled(queue(vehicles))
                 stations, _ = drive_lane(vehicles, street.steps)
                 for vehicle, row in zip(vehicles, stations, strict=True):
-                    track = street.across(crossing + lateral, sense * row, sense)
+                    track = street.on_crossing(crossing, sense * row, right, 0.0 if sense > 0 else np.pi)
                     street.add(vehicle.cls, track, ridden=vehicle.cls == "motorcycle")
 
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from peft_dml_ros.core.typing import FloatArray, UInt8Array
-from peft_dml_tools.sim.road import CROSSING_HALF_M, Road
+from peft_dml_tools.sim.road import CROSSING_ENDS_M, CROSSING_HALF_M, Road
 
 MARGIN_M: Final = 130.0
 PIXEL_M: Final = 0.1
@@ -31,14 +31,9 @@ def drivable_mask(road: Road) -> UInt8Array:
     left, _ = road.locate(s, np.full(len(s), road.kerb_m))
     right, _ = road.locate(s, np.full(len(s), -road.kerb_m))
     outlines = [np.concatenate([left, right[::-1]])]
-    for crossing in road.crossings_m:
-        corners = [
-            (-CROSSING_HALF_M, -95.0),
-            (CROSSING_HALF_M, -95.0),
-            (CROSSING_HALF_M, 95.0),
-            (-CROSSING_HALF_M, 95.0),
-        ]
-        outlines.append(np.stack([road.locate(crossing + a, d)[0] for a, d in corners]))
+    for crossing in road.crossings:
+        ends, half = CROSSING_ENDS_M, CROSSING_HALF_M
+        outlines.append(crossing.locate([-ends, ends, ends, -ends], [-half, -half, half, half]))
     for outline in outlines:
         pixels = (outline + offset) / PIXEL_M
         pixels[:, 1] = height - pixels[:, 1]

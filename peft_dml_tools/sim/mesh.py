@@ -82,13 +82,6 @@ class Mesh:
         vertices = (self.vertices @ rotation.T + np.asarray(translation_m)).astype(np.float32)
         return Mesh(vertices, self.faces, self.albedo, self.reflectance, self.surface, self.uv)
 
-    def pitched(self, angle_rad: float) -> Mesh:
-        """The mesh turned about +y: positive lowers the front."""
-        cos, sin = np.cos(angle_rad), np.sin(angle_rad)
-        rotation = np.array([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]])
-        vertices = (self.vertices @ rotation.T).astype(np.float32)
-        return Mesh(vertices, self.faces, self.albedo, self.reflectance, self.surface, self.uv)
-
     def fitted(self, size_m: npt.ArrayLike, margin_m: float = 0.03) -> Mesh:
         """The mesh scaled to fill a box whose bottom centre is the origin, less a margin at every side but the bottom.
 

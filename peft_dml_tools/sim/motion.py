@@ -10,6 +10,8 @@ import numpy as np
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import GnssFix, ImuSample, OdometrySample
 from peft_dml_ros.core.typing import FloatArray
+from peft_dml_tools.sim.suspension import attitude
+from peft_dml_tools.sim.traffic import STEP_S
 from peft_dml_tools.sim.world import World
 
 GRAVITY_MPS2: Final = 9.81
@@ -23,6 +25,7 @@ OUTAGE_SHARE: Final = 0.25
 ODOM_SCALE_SIGMA: Final = 0.002
 ODOM_SPEED_SIGMA_MPS: Final = 0.02
 ODOM_RATE_SIGMA_RADPS: Final = 0.0003
+ODOM_LEVEL_SIGMA_RAD: Final = 0.001
 EARTH_RADIUS_M: Final = 6378137.0
 
 MAP_ORIGINS_DEG: Final = {
@@ -41,16 +44,24 @@ def imu_biases(seed: int) -> tuple[FloatArray, FloatArray]:
 
 
 def imu_sample(world: World, time_s: float, stamp_ns: int, rng: np.random.Generator) -> ImuSample:
-    """Specific force and rate in `base_link` axes: gravity on z, centripetal on y."""
+    """Return specific force and rates in `base_link` axes: gravity mostly on z, centripetal on y."""
     ego, grid = world.ego, world.times_s
     speed = float(np.interp(time_s, grid, ego.speed_mps))
     rate = float(np.interp(time_s, grid, ego.yaw_rate_radps))
     along = float(np.interp(time_s, grid, ego.accel_mps2))
     accel_bias, gyro_bias = imu_biases(world.seed)
     shake = ACCEL_SIGMA * (0.3 + min(speed, 12.0) / 12.0)
-    accel = np.array([along, speed * rate, GRAVITY_MPS2]) + accel_bias + rng.normal(0, shake, 3)
-    gyro = np.array([0.0, 0.0, rate]) + gyro_bias + rng.normal(0, GYRO_SIGMA, 3) * [1.0, 1.0, 0.3]
+    up = world.world_SE3_base(time_s).rotation[2]
+    accel = np.array([along, speed * rate, 0.0]) + GRAVITY_MPS2 * up + accel_bias + rng.normal(0, shake, 3)
+    first, last = (_at(time_s + shift, grid, ego.body) for shift in (-STEP_S / 2, STEP_S / 2))
+    roll_rate, pitch_rate = (last - first)[1:] / STEP_S
+    gyro = np.array([roll_rate, pitch_rate, rate]) + gyro_bias + rng.normal(0, GYRO_SIGMA, 3) * [1.0, 1.0, 0.3]
     return ImuSample(stamp_ns, accel, gyro)
+
+
+def _at(time_s: float, grid: FloatArray, rows: FloatArray) -> FloatArray:
+    """Return rows (T, K) of the time grid at a time."""
+    return np.array([np.interp(time_s, grid, column) for column in rows.T])
 
 
 def map_of(seed: int, hand: int) -> str:
@@ -93,7 +104,10 @@ def gnss_fix(
 
 
 class Odometry:
-    """Pose since the start of the drive by counted wheel turns: a wrong tyre radius, slip, and a yaw rate that drifts.
+    """Pose since the start of the drive: counted wheel turns, a yaw rate that drifts, and the body's attitude.
+
+    The tyre's radius is a little wrong and wheels slip; height is that of the way driven; roll and pitch are levelled
+    by gravity, as an inertial unit does it.
 
     Attributes:
         scale: Distance reported by distance driven.
@@ -117,9 +131,11 @@ class Odometry:
             [ahead * np.cos(yaw[:-1]) - aside * np.sin(yaw[:-1]), ahead * np.sin(yaw[:-1]) + aside * np.cos(yaw[:-1])],
             axis=1,
         )
-        self._pose = np.column_stack([np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)]), yaw])
+        self._pose = np.column_stack([np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)]), yaw, ego.body])
+        self._pose[:, 3] = (ego.body[:, 0] - ego.body[0, 0]) * self.scale
+        self._pose[:, 4:] += rng.normal(0, ODOM_LEVEL_SIGMA_RAD, 2)
 
     def sample(self, time_s: float, stamp_ns: int) -> OdometrySample:
         """The pose at a time."""
-        x, y, yaw = (float(np.interp(time_s, self._times_s, self._pose[:, k])) for k in range(3))
-        return OdometrySample(stamp_ns, SE3.from_yaw(yaw, (x, y, 0.0)))
+        x, y, yaw, z, roll, pitch = map(float, _at(time_s, self._times_s, self._pose))
+        return OdometrySample(stamp_ns, attitude(yaw, roll, pitch, (x, y, z)))

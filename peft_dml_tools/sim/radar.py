@@ -32,6 +32,11 @@ BACKGROUND_SHARE: Final = 1.0
 CLUTTER_MEAN: Final = 6.0
 MIRROR_TRIES: Final = 5
 MOVING_MPS: Final = 0.6
+DOPPLER_SIGMA_MPS: Final = 0.15
+WILD_SHARE: Final = 0.05
+WILD_MPS: Final = 1.5
+"""Some compensated velocities are far off; real ones of still things have a median of 0.1 to 0.6 m/s."""
+
 CELL_M: Final = 0.2
 """The device reports places in steps of this."""
 
@@ -64,7 +69,7 @@ def measure(
         The sweep, points by range as the device sends them, and (A,) the number of trusted detections of each actor.
     """
     if caster not in _reflectors:
-        _reflectors[caster] = Reflectors.of(caster.world.actors)
+        _reflectors[caster] = Reflectors.of(caster.world.actors, caster.world.seed)
     world_SE3_radar = caster.world.world_SE3_base(time_s) @ base_SE3_radar
     rays = _rays(rng)
     hits = caster.at(time_s).cast(world_SE3_radar.translation, world_SE3_radar.rotate(rays), MOVER_RANGE_M)
@@ -72,6 +77,12 @@ def measure(
     points = _points(caster, echoes, world_SE3_radar, time_s, rng)
     owner = echoes.owner[trusted_radar_points(points)]
     return RadarSweep(stamp_ns, points), np.bincount(owner[owner >= 0], minlength=len(caster.world.actors))
+
+
+def bearing_sigma_rad(bearing_rad: FloatArray) -> FloatArray:
+    """Return the standard deviation of measured bearings: 0.6 degrees ahead, 3 at the lobe's edge."""
+    sigma: FloatArray = np.deg2rad(0.6 + 2.4 * (bearing_rad / HALF_FOV_RAD) ** 2)
+    return sigma
 
 
 def _in_view(position_m: FloatArray) -> BoolArray:
@@ -145,7 +156,7 @@ def _targets(
     # Waves come back from wheel arches and the far edge as well as from the nearest surface.
     depth = np.where(owner[index] >= 0, np.abs(rng.normal(0.15, 0.25, len(index))), 0.0)
     distance = flat[index] + depth + rng.normal(0, 0.08, len(index))
-    angle = bearing[index] + rng.normal(0, np.deg2rad(0.6), len(index))
+    angle = bearing[index] + rng.normal(0, 1, len(index)) * bearing_sigma_rad(bearing[index])
     position = distance[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     kind = np.full(len(index), radar_echo.TARGET)
     return Echoes(position, np.zeros((len(index), 2)), median + fading, owner[index], kind)
@@ -165,7 +176,8 @@ def _points(caster: Caster, echoes: Echoes, world_SE3_radar: SE3, time_s: float,
     """(N,) `RADAR_DTYPE` as the device reports the echoes."""
     world, n = caster.world, len(echoes.owner)
     sight = echoes.position_m / np.maximum(echoes.range_m, 1e-6)[:, None]
-    doppler = np.einsum("ij,ij->i", echoes.velocity_mps, sight) + rng.normal(0, 0.08, n)
+    spread = np.where(rng.random(n) < WILD_SHARE, WILD_MPS, DOPPLER_SIGMA_MPS)
+    doppler = np.einsum("ij,ij->i", echoes.velocity_mps, sight) + spread * rng.normal(size=n)
     speed = np.abs(doppler)
     mine = echoes.owner >= 0
     who = np.maximum(echoes.owner, 0)

@@ -27,6 +27,9 @@ Widths and gains are assumptions in the shape of measured patterns (broadside st
 FLOOR_RANGE_M: Final = 70.0
 """Range at which 0 dBsm is just detected; the floor rises with the fourth power of range (radar equation)."""
 
+SMALL_SPREAD_DB: Final = 4.0
+"""By how much cones, barriers, cycles and people differ among themselves: their classes overlap."""
+
 _VEHICLES: Final = frozenset({"car", "truck", "bus", "trailer", "construction_vehicle"})
 _MICRO_SIGMA: Final = {"pedestrian": 0.3, "bicycle": 0.3}
 BACKGROUND_DBSM: Final = 1.5
@@ -94,14 +97,22 @@ class Reflectors:
     micro_mps: FloatArray
 
     @classmethod
-    def of(cls, actors: tuple[Actor, ...]) -> Reflectors:
-        """Those of some actors."""
+    def of(cls, actors: tuple[Actor, ...], seed: int) -> Reflectors:
+        """Draw how some actors reflect, the same in all of a drive.
+
+        Small things either return waves for as long as they are in view or hardly ever: wood, plastic and cloth are
+        transparent, and what lies about them is as strong.
+        """
         names = [CLASSES[a.label] for a in actors]
         kinds = [KINDS[name] for name in names]
+        rng = np.random.default_rng([seed, 13])
+        seen = rng.random(len(actors)) < np.array([k.radar_seen for k in kinds])
+        small = np.array([name not in _VEHICLES for name in names], dtype=np.bool_)
+        level = np.where(small, rng.normal(0.0, SMALL_SPREAD_DB, len(actors)), 0.0)
         return cls(
-            np.array([k.rcs_dbsm for k in kinds]),
-            np.array([k.radar_share for k in kinds]),
-            np.array([1 + int(a.size_m[:2].max() / 1.6) for a in actors], dtype=np.int64),
+            np.array([k.rcs_dbsm for k in kinds]) + level,
+            np.where(seen, np.array([k.radar_share for k in kinds]), 0.0),
+            np.array([1 + int(a.size_m[:2].max() / 1.6) for a in actors], dtype=np.int64) + small,
             np.array([name in _VEHICLES for name in names], dtype=np.bool_),
             np.array([_MICRO_SIGMA.get(name, 0.0) for name in names]),
         )

@@ -76,9 +76,7 @@ class Caster:
         actors = world.actors
         still = [i for i, a in enumerate(actors) if not a.moves]
         self.movers: IntArray = np.array([i for i, a in enumerate(actors) if a.moves], dtype=np.int64)
-        placed = [
-            actors[i].mesh.moved((*world.poses[i, 0, :2], actors[i].base_z_m), world.poses[i, 0, 2]) for i in still
-        ]
+        placed = [actors[i].mesh.moved(world.poses[i, 0, [0, 1, 3]], world.poses[i, 0, 2]) for i in still]
         static = merge([world.background, *placed])
         moving = [actors[i].mesh for i in self.movers]
         self.mesh: Mesh = merge([static, *moving])
@@ -89,7 +87,6 @@ class Caster:
         sizes = np.array([actors[i].size_m for i in self.movers]).reshape(-1, 3)
         self.length_m: FloatArray = sizes[:, 0]
         self.bead_m: FloatArray = np.linalg.norm(sizes / [3.0, 1.0, 1.0], axis=1) / 2
-        self.base_z_m: FloatArray = np.array([actors[i].base_z_m for i in self.movers])
         self.half_height_m: FloatArray = np.array([actors[i].size_m[2] / 2 for i in self.movers])
         self.still = tree_of(static.vertices, static.faces)
         self._trees: dict[int, Any] = {}
@@ -137,7 +134,7 @@ class Caster:
     def at(self, time_s: float, span_s: float = 0.0) -> Instant:
         """The world at one instant; with a span, also how things moved during the time that ends then."""
         poses, _ = self.world.states(time_s)
-        rates = np.zeros((len(self.movers), 3))
+        rates = np.zeros((len(self.movers), 4))
         if span_s > 0:
             begin = max(time_s - span_s, 0.0)
             change = self.world.states(begin + span_s)[0] - self.world.states(begin)[0]
@@ -151,8 +148,8 @@ class Instant:
 
     Attributes:
         caster: The world.
-        poses: (M, 3) x, y, yaw of the movers.
-        rates: (M, 3) their change per second.
+        poses: (M, 4) x, y, yaw of the movers, and z of their bottoms.
+        rates: (M, 4) their change per second.
     """
 
     caster: Caster
@@ -161,7 +158,7 @@ class Instant:
 
     def _centres(self, offset_s: float = 0.0) -> FloatArray:
         poses = self.poses + self.rates * offset_s
-        return np.column_stack([poses[:, :2], self.caster.base_z_m + self.caster.half_height_m])
+        return np.column_stack([poses[:, :2], poses[:, 3] + self.caster.half_height_m])
 
     def _beads(self, movers: IntArray, offset_s: float) -> FloatArray:
         """(3, K, 3) centres of three spheres, of radius `Caster.bead_m`, that hold each mover's box."""
@@ -253,20 +250,19 @@ class Instant:
         first, last = origins[0].astype(np.float64), origins[-1].astype(np.float64)
         half_s = float(offset_s[-1] - offset_s[0]) / 2
         own_mps = (last - first) / max(2 * half_s, 1e-9)
-        relative = np.column_stack([self.rates[:, :2], np.zeros(len(self.rates))]) - own_mps
+        relative = self.rates[:, [0, 1, 3]] - own_mps
         turning_m = np.abs(self.rates[:, 2]) * self.caster.radius_m
         sway_m: FloatArray = (np.linalg.norm(relative, axis=1) + turning_m) * half_s + 0.02
         return (first + last) / 2, float(offset_s[0]) + half_s, sway_m
 
     def _frame(self, mover: int, offset_s: Float32Array | None = None) -> MoverFrame:
         """A mover's own frame, now or at the time of each ray."""
-        z = self.caster.base_z_m[mover]
         if offset_s is None:
-            x, y, yaw = self.poses[mover]
+            x, y, yaw, z = self.poses[mover]
             position = np.array([[x, y, z]], np.float32)
             return MoverFrame(position, np.array([np.cos(yaw)], np.float32), np.array([np.sin(yaw)], np.float32))
-        x, y, yaw = self.poses[mover, :, None] + self.rates[mover, :, None] * offset_s
-        position = np.stack([x, y, np.full_like(x, z)], axis=1).astype(np.float32)
+        x, y, yaw, z = self.poses[mover, :, None] + self.rates[mover, :, None] * offset_s
+        position = np.stack([x, y, z], axis=1).astype(np.float32)
         return MoverFrame(position, np.cos(yaw).astype(np.float32), np.sin(yaw).astype(np.float32))
 
     def blocked(self, origins_m: Float32Array, direction: Float32Array, viewer_m: Float32Array) -> BoolArray:

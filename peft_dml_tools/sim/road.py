@@ -4,19 +4,67 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from peft_dml_ros.core.typing import BoolArray, FloatArray
+from peft_dml_tools.sim.domain import STREETS, Domain
 
-KERB_M = 0.15
-LANE_M = 3.5
-CYCLE_STRIP_M = 1.6
-PARKING_M = 2.5
-PAVEMENT_M = 3.6
-CROSSING_HALF_M = 7.5
+KERB_M: Final = 0.15
+CYCLE_STRIP_M: Final = 1.6
+PARKING_ALONG_M: Final = 2.5
+PARKING_ACROSS_M: Final = 5.1
+"""Depth of a parking strip where vehicles stand along the road, and where some stand across it."""
+
+PAVEMENT_M: Final = 3.6
+CROSSING_HALF_M: Final = 7.5
 """Half width of a street that crosses."""
+
+CROSSING_LANE_M: Final = 3.5
+CROSSING_ENDS_M: Final = 95.0
+"""Streets that cross end this far from the road's centre line."""
+
+LEAD_M: Final = 140
+"""The road begins this far before the ego's start and goes on this far after its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """A straight street that crosses the road.
+
+    Attributes:
+        station_m: Station where the centre lines meet.
+        skew_rad: Its angle from the perpendicular, 0 for a right angle; positive leans towards growing stations.
+        origin_m: (2,) where the centre lines meet, world frame.
+        heading_rad: Direction in which it leaves the road on the left.
+    """
+
+    station_m: float
+    skew_rad: float
+    origin_m: FloatArray
+    heading_rad: float
+
+    @property
+    def axes(self) -> FloatArray:
+        """(2, 2) unit vectors: along the street, and to its right (which is about the road's direction)."""
+        cos, sin = np.cos(self.heading_rad), np.sin(self.heading_rad)
+        return np.array([[cos, sin], [sin, -cos]])
+
+    def locate(self, along_m: npt.ArrayLike, right_m: npt.ArrayLike) -> FloatArray:
+        """Return world positions (..., 2) of points on the street."""
+        along, right = np.broadcast_arrays(np.asarray(along_m, np.float64), np.asarray(right_m, np.float64))
+        position: FloatArray = self.origin_m + np.stack([along, right], axis=-1) @ self.axes
+        return position
+
+    def reach_m(self, offset_m: float) -> float:
+        """Return how far from `station_m` the street still covers the road out to an offset."""
+        return float(CROSSING_HALF_M / np.cos(self.skew_rad) + abs(offset_m * np.tan(self.skew_rad)))
+
+    def clear_m(self, offset_m: float) -> float:
+        """Return the distance along the street from which its whole width lies beyond an offset of the road."""
+        return float((offset_m + CROSSING_HALF_M * abs(np.sin(self.skew_rad))) / np.cos(self.skew_rad))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +77,9 @@ class Road:
         headings_rad: (N,) float64, direction of growing station.
         lanes: Lanes in each direction.
         hand: +1 where traffic keeps right, -1 where it keeps left.
-        crossings_m: Stations of streets that cross at a right angle.
+        crossings: Streets that cross, by station.
+        lane_m: Width of a lane.
+        parking_m: Depth of the parking strips.
     """
 
     stations_m: FloatArray
@@ -37,45 +87,63 @@ class Road:
     headings_rad: FloatArray
     lanes: int
     hand: int
-    crossings_m: tuple[float, ...]
+    crossings: tuple[Crossing, ...]
+    lane_m: float = 3.5
+    parking_m: float = PARKING_ALONG_M
 
     @classmethod
-    def make(cls, length_m: float, rng: np.random.Generator, *, fast: bool = False, corner: bool = False) -> Road:
-        """A random road with stations from -140 m to `length_m` + 140 m; the ego starts near station 0.
+    def make(
+        cls, length_m: float, rng: np.random.Generator, domain: Domain, *, fast: bool = False, corner: bool = False
+    ) -> Road:
+        """Draw a road with stations from -140 m to `length_m` + 140 m; the ego starts near station 0.
 
         Args:
             length_m: What the ego drives.
             rng: Source of everything random.
+            domain: What streets are like there, and the side of the traffic.
             fast: Two or three lanes, wide curves, no crossings.
-            corner: With at least one crossing.
+            corner: With at least one crossing, the first at a right angle.
         """
-        stations = np.arange(-140.0, length_m + 141.0, 1.0)
-        amplitude = float(rng.choice([0.0, 1 / 400, 1 / 180, 1 / 110], p=[0.2, 0.3, 0.3, 0.2]))
-        if fast:
-            amplitude = min(amplitude, 1 / 350)
+        style = STREETS[domain.streets]
+        stations = np.arange(-float(LEAD_M), length_m + LEAD_M + 1, 1.0)
+        bend = float(rng.choice(style.bends_per_m, p=style.bend_shares))
         wave = float(rng.uniform(90.0, 260.0))
-        curvature = amplitude * np.sin(2 * np.pi * stations / wave + rng.uniform(0, 2 * np.pi))
+        bend = min(bend, 1 / 350 if fast else 1.0)
+        curvature = bend * np.sin(2 * np.pi * stations / wave + rng.uniform(0, 2 * np.pi))
         headings = rng.uniform(-np.pi, np.pi) + np.cumsum(curvature)
-        steps = np.stack([np.cos(headings), np.sin(headings)], axis=1)
-        points = np.cumsum(steps, axis=0)
-        points -= points[140]
-        crossings: list[float] = []
+        points = np.cumsum(np.stack([np.cos(headings), np.sin(headings)], axis=1), axis=0)
+        points -= points[LEAD_M]
+        meets: list[float] = []
         if not fast and (corner or rng.random() < 0.75):
-            crossings.append(float(rng.uniform(25.0, 70.0)))
+            meets.append(float(rng.integers(25, 70)))
             if rng.random() < 0.5:
-                crossings.append(crossings[0] + float(rng.uniform(70.0, 110.0)))
-        lanes, hand = int(rng.integers(1, 3)) + fast, int(rng.choice([1, -1], p=[0.65, 0.35]))
-        return cls(stations, points, headings, lanes, hand, tuple(crossings))
+                meets.append(meets[0] + float(rng.integers(70, 110)))
+        skews = rng.uniform(*style.skews_rad, 2) * rng.choice([-1, 0, 1], 2, p=[0.35, 0.3, 0.35])
+        skews[0] *= not corner
+        crossings = []
+        for station, skew in zip(meets, skews, strict=False):
+            at = int(np.searchsorted(stations, station))
+            crossings.append(Crossing(station, float(skew), points[at], float(headings[at] + np.pi / 2 - skew)))
+        return cls(
+            stations,
+            points,
+            headings,
+            int(rng.integers(*style.lanes)) + fast,
+            int(rng.choice([1, -1], p=[domain.right_share, 1 - domain.right_share])),
+            tuple(crossings),
+            float(rng.uniform(*style.lane_m)),
+            PARKING_ACROSS_M if not fast and rng.random() < style.across_share else PARKING_ALONG_M,
+        )
 
     @property
     def carriageway_m(self) -> float:
         """Offset of the outer lane's edge."""
-        return self.lanes * LANE_M
+        return self.lanes * self.lane_m
 
     @property
     def kerb_m(self) -> float:
         """Offset of the kerb."""
-        return self.carriageway_m + CYCLE_STRIP_M + PARKING_M
+        return self.carriageway_m + CYCLE_STRIP_M + self.parking_m
 
     @property
     def frontage_m(self) -> float:
@@ -83,11 +151,16 @@ class Road:
         return self.kerb_m + PAVEMENT_M
 
     def lane_offset_m(self, lane: int, direction: int) -> float:
-        """Offset of a lane's centre; lane 0 is next to the centre line, direction +1 goes with the station."""
-        return -self.hand * direction * (lane + 0.5) * LANE_M
+        """Return the offset of a lane's centre.
+
+        Args:
+            lane: 0 is next to the centre line.
+            direction: +1 goes with the station, -1 against it.
+        """
+        return -self.hand * direction * (lane + 0.5) * self.lane_m
 
     def locate(self, station_m: npt.ArrayLike, offset_m: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-        """World positions (..., 2) and headings (...) of points on the road."""
+        """Return world positions (..., 2) and headings (...) of points on the road."""
         s = np.asarray(station_m, dtype=np.float64)
         d = np.asarray(offset_m, dtype=np.float64)
         x = np.interp(s, self.stations_m, self.points_m[:, 0])
@@ -96,10 +169,16 @@ class Road:
         position = np.stack([x - d * np.sin(heading), y + d * np.cos(heading)], axis=-1)
         return position, heading
 
-    def near_crossing(self, station_m: npt.ArrayLike, margin_m: float = 0.0) -> BoolArray:
-        """Whether stations lie on a street that crosses, grown by a margin."""
-        s = np.asarray(station_m, dtype=np.float64)
-        near = np.zeros(s.shape, dtype=np.bool_)
-        for crossing in self.crossings_m:
-            near |= np.abs(s - crossing) < CROSSING_HALF_M + margin_m
+    def near_crossing(
+        self, station_m: npt.ArrayLike, margin_m: float = 0.0, offset_m: npt.ArrayLike = 0.0
+    ) -> BoolArray:
+        """Return whether points of the road lie on a street that crosses, grown by a margin."""
+        position, _ = self.locate(*np.broadcast_arrays(station_m, offset_m))
+        near = np.zeros(position.shape[:-1], dtype=np.bool_)
+        for crossing in self.crossings:
+            near |= np.abs((position - crossing.origin_m) @ crossing.axes[1]) < CROSSING_HALF_M + margin_m
         return near
+
+    def stop_lines_m(self, direction: int = 1) -> list[float]:
+        """Return where traffic halts before each crossing, as stations of its own direction of travel."""
+        return [direction * c.station_m - c.reach_m(self.carriageway_m) - 4.5 for c in self.crossings]

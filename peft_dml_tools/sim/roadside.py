@@ -9,7 +9,7 @@ import numpy as np
 
 from peft_dml_tools.sim.actors import KINDS
 from peft_dml_tools.sim.layout import Street, draw
-from peft_dml_tools.sim.road import CROSSING_HALF_M, CYCLE_STRIP_M, KERB_M, PARKING_M
+from peft_dml_tools.sim.road import CROSSING_HALF_M, CYCLE_STRIP_M, KERB_M, PARKING_ACROSS_M, PARKING_ALONG_M
 from peft_dml_tools.sim.scenery import Lot
 from peft_dml_tools.sim.traffic import STEP_S
 
@@ -34,63 +34,97 @@ LOT_ROWS_M: Final = (4.2, 9.7, 20.5, 26.0)
 
 
 def park(street: Street, sites: list[Lot]) -> None:
-    """Fills the parking strips, and stands cycles on the pavement."""
+    """Fill the parking strips along or across the road, and stand cycles on the pavement."""
     rng, road = street.rng, street.road
     for side in (-1, 1):
-        offset = side * (road.kerb_m - PARKING_M / 2 + 0.1)
-        forward = 0.0 if side == -road.hand else np.pi
-        s = row_end = street.span_m[0]
-        while s < street.span_m[1]:
-            cls = draw(rng, PARKED)
-            length = KINDS[cls].mean_m[0] * 1.15 + 0.4
-            middle = s + length / 2
-            blocked = any(site.side == side and site.start_m - length < middle < site.end_m + length for site in sites)
-            if blocked or road.near_crossing(middle, length / 2 + 4.0) or rng.random() > street.parking:
-                s += 4.0
-                continue
-            if cls == "motorcycle":
-                # Rows on the pavement stand behind the cars at the kerb.
-                raised = rng.random() < 0.6 and s >= row_end
-                where, base = (side * (road.kerb_m + 1.0), KERB_M) if raised else (offset, 0.0)
-                for k in range(int(rng.integers(3, 10))):
-                    lean = forward + side * np.pi / 2 + float(rng.normal(0, 0.12))
-                    street.stand("motorcycle", s + 0.5 + 0.72 * k, where, lean, base_z_m=base)
-                row_end = s + 7.2
-                s += 0.0 if raised else 7.2
-                continue
-            flip = np.pi if rng.random() < 0.06 else 0.0
-            turn = forward + flip + float(rng.normal(0, 0.025))
-            street.stand(cls, middle, offset + float(rng.normal(0, 0.1)), turn, parked=True)
-            s += length + float(rng.exponential(0.6))
+        if road.parking_m >= PARKING_ACROSS_M and rng.random() < 0.65:
+            _park_across(street, sites, side)
+        else:
+            _park_along(street, sites, side)
         for s in np.arange(street.span_m[0], street.span_m[1], float(rng.uniform(70, 220))):
-            if not road.near_crossing(s, 6.0):
+            where = side * (road.kerb_m + 0.95)
+            if not road.near_crossing(s, 6.0, where):
                 for k in range(int(rng.integers(1, 5))):
                     turn = float(rng.choice([0.0, np.pi / 2])) + float(rng.normal(0, 0.2))
-                    where = side * (road.kerb_m + 0.95)
                     street.stand("bicycle", s + 0.75 * k + 1.5, where, turn, base_z_m=KERB_M)
+
+
+def _blocked(street: Street, sites: list[Lot], side: int, middle_m: float, length_m: float) -> bool:
+    """Return whether a place of a parking strip is a building site or too near to a crossing."""
+    taken = any(site.side == side and site.start_m - length_m < middle_m < site.end_m + length_m for site in sites)
+    return taken or bool(street.road.near_crossing(middle_m, length_m / 2 + 4.0, side * street.road.kerb_m))
+
+
+def _park_across(street: Street, sites: list[Lot], side: int) -> None:
+    """Fill one strip with cars and motorcycles that stand across the road, or at a slant to it."""
+    rng, road = street.rng, street.road
+    slant = float(rng.choice([np.pi / 2, rng.uniform(0.7, 1.2), rng.uniform(1.9, 2.4)], p=[0.6, 0.2, 0.2]))
+    nose = float(rng.choice([0.1, 0.5, 0.9]))
+    s = street.span_m[0]
+    while s < street.span_m[1]:
+        cls = draw(rng, {"car": 0.93, "motorcycle": 0.07})
+        length, width, _ = KINDS[cls].mean_m
+        pitch = (width + float(rng.uniform(0.5, 1.0))) / np.sin(slant)
+        middle = s + pitch / 2
+        s += pitch
+        if _blocked(street, sites, side, middle, 5.0) or rng.random() > street.parking:
+            continue
+        depth = (length * np.sin(slant) + width * abs(np.cos(slant))) / 2
+        turn = slant + (np.pi if rng.random() < nose else 0.0) + float(rng.normal(0, 0.04))
+        street.stand(cls, middle, side * (road.kerb_m - 0.15 - depth), turn, parked=True)
+
+
+def _park_along(street: Street, sites: list[Lot], side: int) -> None:
+    """Fill one strip with vehicles in a row, and with motorcycles side by side."""
+    rng, road = street.rng, street.road
+    offset = side * (road.kerb_m - PARKING_ALONG_M / 2 + 0.1)
+    forward = 0.0 if side == -road.hand else np.pi
+    s = row_end = street.span_m[0]
+    while s < street.span_m[1]:
+        cls = draw(rng, PARKED)
+        length = KINDS[cls].mean_m[0] * 1.15 + 0.4
+        middle = s + length / 2
+        if _blocked(street, sites, side, middle, length) or rng.random() > street.parking:
+            s += 4.0
+            continue
+        if cls == "motorcycle":
+            # Rows on the pavement stand behind the cars at the kerb.
+            raised = rng.random() < 0.6 and s >= row_end
+            where, base = (side * (road.kerb_m + 1.0), KERB_M) if raised else (offset, 0.0)
+            for k in range(int(rng.integers(3, 10))):
+                lean = forward + side * np.pi / 2 + float(rng.normal(0, 0.12))
+                street.stand("motorcycle", s + 0.5 + 0.72 * k, where, lean, base_z_m=base)
+            row_end = s + 7.2
+            s += 0.0 if raised else 7.2
+            continue
+        flip = np.pi if rng.random() < 0.06 else 0.0
+        turn = forward + flip + float(rng.normal(0, 0.025))
+        street.stand(cls, middle, offset + float(rng.normal(0, 0.1)), turn, parked=True)
+        s += length + float(rng.exponential(0.6))
 
 
 def park_crossings(street: Street) -> None:
     """Vehicles parked along the streets that cross, outside their two lanes."""
     rng, road = street.rng, street.road
-    for crossing in road.crossings_m:
-        for along in (-1, 1):
+    for crossing in road.crossings:
+        for right in (-1, 1):
             for side in (-1, 1):
-                d = road.kerb_m + 9.0
+                d = crossing.clear_m(road.kerb_m) + 9.0
                 while d < 85.0:
                     cls = draw(rng, {"car": 0.86, "truck": 0.06, "motorcycle": 0.08})
                     length = KINDS[cls].mean_m[0] * 1.15 + 0.4
                     if rng.random() < street.parking:
-                        turn = along * np.pi / 2 + float(rng.normal(0, 0.03))
-                        place = side * (d + length / 2)
-                        street.stand(cls, crossing + along * (CROSSING_HALF_M - 1.3), place, turn, parked=True)
+                        turn = (0.0 if right == road.hand else np.pi) + float(rng.normal(0, 0.03))
+                        along = np.full(street.steps, side * (d + length / 2))
+                        track = street.on_crossing(crossing, along, right * (CROSSING_HALF_M - 1.3), turn)
+                        street.add(cls, track, parked=True)
                     d += length + float(rng.exponential(0.8))
 
 
 def fill_lot(street: Street, lot: Lot) -> None:
     """Rows of vehicles parked across the road's direction, or at a slant."""
     rng, road = street.rng, street.road
-    slant = float(rng.choice([np.pi / 2, np.pi / 3, 2 * np.pi / 3, 0.9], p=[0.6, 0.15, 0.15, 0.1]))
+    slant = float(rng.choice([np.pi / 2, rng.uniform(0.5, np.pi - 0.5)], p=[0.45, 0.55]))
     for row in LOT_ROWS_M[: int(rng.integers(2, 5))]:
         offset = lot.side * (road.frontage_m + row)
         s = lot.start_m + 3.0
@@ -101,14 +135,14 @@ def fill_lot(street: Street, lot: Lot) -> None:
             if rng.random() < 0.82 and KINDS[cls].mean_m[0] < 5.0 + 15.0 * (row == LOT_ROWS_M[0]):
                 turn = slant + (np.pi if rng.random() < 0.4 else 0.0) + float(rng.normal(0, 0.05))
                 extra = lot.side * max(0.0, KINDS[cls].mean_m[0] - 5.0) / 2
-                street.stand(cls, s + pitch / 2, offset + extra, turn, base_z_m=KERB_M, parked=True)
+                street.stand(cls, s + pitch / 2, offset + extra, turn, parked=True)
             s += pitch
 
 
 def build_site(street: Street, site: Lot) -> None:
     """A closed parking strip: cones or barriers along the traffic, machines and workers behind."""
     rng, road = street.rng, street.road
-    inner, middle = road.carriageway_m + CYCLE_STRIP_M - 0.35, road.kerb_m - PARKING_M / 2 + 0.35
+    inner, middle = road.carriageway_m + CYCLE_STRIP_M - 0.35, road.kerb_m - PARKING_ALONG_M / 2 + 0.35
     fenced = rng.random() < 0.55
     for s in np.arange(site.start_m + 4, site.end_m - 4, 2.75 if fenced else float(rng.uniform(2.2, 4.0))):
         if fenced:
@@ -163,7 +197,7 @@ def walk(street: Street) -> None:
     if street.red_until_s < STEP_S * street.steps:
         return
     corner = street.corner
-    for crossing in road.crossings_m:
+    for crossing in road.crossings:
         for _ in range(int(rng.integers(2, 8))):
             sense = int(rng.choice([-1, 1]))
             start = float(rng.uniform(-road.kerb_m - 6, road.kerb_m))
@@ -171,5 +205,5 @@ def walk(street: Street) -> None:
             edge = float(rng.choice([-1, 1]))
             if corner is not None:
                 edge = -1.0 if corner.inwards else 1.0  # the other one is the ego's
-            where = crossing + edge * (CROSSING_HALF_M + float(rng.uniform(1.2, 3.3)))
+            where = crossing.station_m + edge * (crossing.reach_m(road.carriageway_m) + float(rng.uniform(1.2, 3.3)))
             street.add("pedestrian", street.across(where, sense * (start + speed * t), sense))

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from peft_dml_ros.core.typing import FloatArray
-from peft_dml_tools.sim.road import LANE_M, Road
+from peft_dml_tools.sim.road import CROSSING_LANE_M, Road
 
 STREET_LEFT_M: Final = 80.0
 """A street that crosses is driven no further from the main road than this."""
@@ -78,8 +78,8 @@ class Corner:
         """A corner at the road's first crossing: around the near side from the outer lane, or over the opposite one."""
         side, radius = int(rng.choice([-1, 1])), float(rng.uniform(9.0, 13.0))
         lane = road.lanes - 1 if side == -road.hand else 0
-        middle = road.crossings_m[0]
-        edge = middle + road.hand * (-side if inwards else side) * LANE_M / 2
+        middle = road.crossings[0].station_m
+        edge = middle + road.hand * (-side if inwards else side) * CROSSING_LANE_M / 2
         length = radius * np.pi / 2
         arc = (edge + radius - length, edge + radius) if inwards else (edge - radius, edge - radius + length)
         return cls(middle, side, inwards, radius, lane, (float(arc[0]), float(arc[1])))

@@ -12,6 +12,7 @@ from pydantic import Field
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.spec import Frozen
 from peft_dml_ros.core.typing import FloatArray
+from peft_dml_tools.sim.domain import MIXED, Domain
 from peft_dml_tools.sim.weather import Weather
 
 EPOCH_NS: Final = 1_735_700_000_000_000_000
@@ -47,14 +48,18 @@ class DriveSpec(Frozen):
     lidar_compensated: bool = Field(
         default=True, description="LiDAR points freed of the vehicle's motion, as nuScenes' files are; else raw ones"
     )
-    lidar_height_m: float = Field(1.84, gt=1.5, le=3.0, description="Height of the LiDAR above the ground")
-    lidar_beams: Literal[32, 16, 8] = Field(32, description="Beams of the LiDAR")
-    focal_scale: float = Field(1.0, ge=0.5, le=2.0, description="Focal lengths, times those of a nuScenes car")
+    lidar_height_m: float | None = Field(
+        None, gt=1.5, le=3.0, description="Height of the LiDAR; the vehicle's own by default"
+    )
+    lidar_keep_every: Literal[1, 2, 4] = Field(1, description="1 keeps all beams of the LiDAR, 2 every second one")
+    focal_scale: float = Field(1.0, ge=0.5, le=2.0, description="Factor on the vehicle's focal lengths")
     radar_hz: float = Field(13.0, ge=0, le=20, description="Cycles a second of each radar; 0 for none")
     imu_hz: float = Field(100.0, ge=0, le=200, description="Inertial samples a second")
     gnss_hz: float = Field(10.0, ge=0, le=20, description="Satellite fixes a second")
     odometry_hz: float = Field(50.0, gt=0, le=100, description="Poses a second")
     weather: Weather = Field(Weather(), description="Fog, rain or snow; clear air by default")
+    domain: Domain = Field(MIXED, description="Streets, traffic side, vehicle and LiDAR")
+    depth_stride_px: int = Field(0, ge=0, le=64, description="Keep the depth of every so many pixels; 0 for none")
 
     def rate_hz(self, sensor: str) -> float:
         """Rate of a sensor by its name."""

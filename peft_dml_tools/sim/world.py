@@ -13,10 +13,13 @@ from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.typing import BoolArray, FloatArray, IntArray
 from peft_dml_tools.sim import layout, roadside
 from peft_dml_tools.sim.actors import Actor
+from peft_dml_tools.sim.domain import MIXED, STREETS, Domain
 from peft_dml_tools.sim.mesh import Mesh
-from peft_dml_tools.sim.road import CROSSING_HALF_M, Road
+from peft_dml_tools.sim.road import Road
 from peft_dml_tools.sim.route import STREET_LEFT_M, Corner, Plan, ego_route
 from peft_dml_tools.sim.scenery import Lot, scenery
+from peft_dml_tools.sim.suspension import attitude, body_motion
+from peft_dml_tools.sim.terrain import Terrain
 from peft_dml_tools.sim.traffic import STEP_S, Vehicle
 
 MARGIN_S: Final = 1.0
@@ -32,17 +35,19 @@ class Ego:
         speed_mps: (T,) along x.
         accel_mps2: (T,) along x.
         yaw_rate_radps: (T,).
+        body: (T, 3) height of `base_link` (m), roll and pitch (rad, positive lifts the left side, lowers the front).
     """
 
     pose: FloatArray
     speed_mps: FloatArray
     accel_mps2: FloatArray
     yaw_rate_radps: FloatArray
+    body: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A street over time. World frame: metres, z up, road surface at z = 0.
+    """A street over time. World frame: metres, z up, the road's surface at z = 0 where the ego starts.
 
     Attributes:
         seed: What it was made from.
@@ -51,10 +56,11 @@ class World:
         actors: What is annotated.
         background: What is not.
         times_s: (T,) time grid.
-        poses: (A, T, 3) x, y, yaw of the actors.
+        poses: (A, T, 4) x, y, yaw of the actors, and z of their bottoms.
         velocities_mps: (A, T, 2) over ground.
         ego: The vehicle.
         sun: (3,) unit vector towards the sun.
+        terrain: Height of the ground.
     """
 
     seed: int
@@ -67,14 +73,15 @@ class World:
     velocities_mps: FloatArray
     ego: Ego
     sun: FloatArray
+    terrain: Terrain
 
     @classmethod
-    def make(cls, seed: int, duration_s: float) -> World:
-        """Builds the street of a seed."""
+    def make(cls, seed: int, duration_s: float, domain: Domain = MIXED) -> World:
+        """Build the street of a seed in a domain."""
         rng = np.random.default_rng([seed, 0])
         plan = Plan.draw(rng, duration_s)
         times = np.arange(0.0, duration_s + MARGIN_S, STEP_S)
-        road = Road.make(plan.wish_mps * duration_s + 30.0, rng, fast=plan.fast, corner=plan.turn != 0)
+        road = Road.make(plan.wish_mps * duration_s + 30.0, rng, domain, fast=plan.fast, corner=plan.turn != 0)
         corner = Corner.draw(road, rng, inwards=plan.turn > 0) if plan.turn else None
         street = _street(road, rng, len(times), duration_s, plan, corner)
         lots, sites = _lots(road, rng, street.span_m, busy=not plan.fast)
@@ -90,31 +97,36 @@ class World:
         for lot in lots:
             roadside.fill_lot(street, lot)
         roadside.walk(street)
-        background = scenery(road, rng, float(rng.uniform(0.5, 0.9) if plan.fast else rng.uniform(0.1, 0.45)), lots)
+        terrain = Terrain.make(np.random.default_rng([seed, 12]), domain.relief)
+        bare = float(rng.uniform(0.5, 0.9) if plan.fast else rng.uniform(0.1, 0.45))
+        background = scenery(road, rng, bare, STREETS[domain.streets].setback_m, lots, terrain)
         elevation, azimuth = float(rng.uniform(0.45, 1.2)), float(rng.uniform(-np.pi, np.pi))
         sun = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
-        ego = _ego(road, rng, motion, ego_lane, corner)
+        ego = _ego(road, rng, motion, ego_lane, corner, terrain)
         actors = tuple(a for a in street.actors if not _in_the_way(a, ego))
-        poses = np.stack([a.track for a in actors])
+        tracks = np.stack([a.track for a in actors])
+        base_z = np.array([a.base_z_m for a in actors])[:, None] + terrain.height_m(tracks[..., :2])
+        poses = np.concatenate([tracks, base_z[..., None]], axis=2)
         velocities = np.gradient(poses[..., :2], STEP_S, axis=1)
-        return cls(seed, duration_s, road, actors, background, times, poses, velocities, ego, sun)
+        return cls(seed, duration_s, road, actors, background, times, poses, velocities, ego, sun, terrain)
 
     def _bracket(self, time_s: float) -> tuple[int, float]:
         at = float(np.clip(time_s / STEP_S, 0, len(self.times_s) - 1.001))
         return int(at), at - int(at)
 
     def states(self, time_s: float) -> tuple[FloatArray, FloatArray]:
-        """Poses (A, 3) and ground velocities (A, 2) of all actors, world frame."""
+        """Return poses (A, 4) and ground velocities (A, 2) of all actors, world frame."""
         i, part = self._bracket(time_s)
         poses = self.poses[:, i] * (1 - part) + self.poses[:, i + 1] * part
         velocities = self.velocities_mps[:, i] * (1 - part) + self.velocities_mps[:, i + 1] * part
         return poses, velocities
 
     def world_SE3_base(self, time_s: float) -> SE3:
-        """Pose of the ego vehicle."""
+        """Return the pose of the ego vehicle, which follows the ground and leans as it brakes and turns."""
         i, part = self._bracket(time_s)
         x, y, yaw = self.ego.pose[i] * (1 - part) + self.ego.pose[i + 1] * part
-        return SE3.from_yaw(float(yaw), (x, y, 0.0))
+        z, roll, pitch = self.ego.body[i] * (1 - part) + self.ego.body[i + 1] * part
+        return attitude(float(yaw), float(roll), float(pitch), (x, y, z))
 
     def ego_velocity_mps(self, time_s: float) -> FloatArray:
         """(2,) ground velocity of `base_link`, world frame."""
@@ -129,8 +141,7 @@ class World:
         poses, velocities = self.states(time_s)
         actors = [self.actors[i] for i in index]
         sizes = np.array([a.size_m for a in actors]).reshape(-1, 3)
-        base_z = np.array([a.base_z_m for a in actors])
-        centers = np.concatenate([poses[index, :2], (base_z + sizes[:, 2] / 2)[:, None]], axis=1)
+        centers = np.concatenate([poses[index, :2], (poses[index, 3] + sizes[:, 2] / 2)[:, None]], axis=1)
         speeds = np.linalg.norm(velocities[index], axis=1)
         boxes = Boxes3D.make(
             centers,
@@ -148,8 +159,8 @@ def _street(
     road: Road, rng: np.random.Generator, steps: int, duration_s: float, plan: Plan, corner: Corner | None
 ) -> layout.Street:
     """The empty street with its densities; a fast road has little beside it."""
-    lights = [0.0, rng.uniform(1, duration_s), np.inf]
-    red = float(rng.choice(lights, p=[0.4, 0.25, 0.35])) if road.crossings_m else 0.0
+    lights = [0.0, rng.uniform(min(1.0, duration_s), duration_s), np.inf]
+    red = float(rng.choice(lights, p=[0.4, 0.25, 0.35])) if road.crossings else 0.0
     # Kerbs are mostly free or mostly taken; full rows hide what is behind them, as real ones do.
     parking = float(
         rng.uniform(0.0, 0.03) if plan.fast else rng.choice([0.2, 0.92], p=[0.4, 0.6]) * rng.uniform(0.6, 1.07)
@@ -181,12 +192,12 @@ def _lots(
             start = float(rng.uniform(span_m[0] + 60, span_m[1] - 80))
             lot = Lot(side, start, start + float(rng.uniform(18, 42)))
             free = all(other.side != side or other.end_m < start or lot.end_m < other.start_m for other in lots)
-            if free and not road.near_crossing(np.arange(lot.start_m, lot.end_m, 2.0), 4.0).any():
+            if free and not _meets_crossing(road, lot):
                 lots.append(lot)
         if rng.random() < (0.65 if busy else 0.25):
             start = float(rng.uniform(span_m[0] + 80, span_m[1] - 90))
             site = Lot(side, start, start + float(rng.uniform(22, 45)))
-            if not road.near_crossing(np.arange(site.start_m, site.end_m, 2.0), 5.0).any():
+            if not _meets_crossing(road, site):
                 sites.append(site)
     return lots, sites
 
@@ -194,8 +205,7 @@ def _lots(
 def _ego_vehicle(street: layout.Street, plan: Plan, duration_s: float) -> Vehicle:
     """The ego in the queue of its lane: where it starts, what it wants, where it slows down or halts."""
     road, rng, corner = street.road, street.rng, street.corner
-    ahead = [c - CROSSING_HALF_M - 4.5 for c in road.crossings_m]
-    stop = min((a for a in ahead if a > layout.EGO_LENGTH_M), default=np.inf)
+    stop = min((line for line in road.stop_lines_m() if line > layout.EGO_LENGTH_M), default=np.inf)
     start = plan.wish_mps * float(rng.uniform(0.6 if plan.fast else 0.3, 1.1))
     ego = Vehicle(
         "ego",
@@ -226,7 +236,15 @@ def _ego_vehicle(street: layout.Street, plan: Plan, duration_s: float) -> Vehicl
     )
 
 
-def _ego(road: Road, rng: np.random.Generator, motion: FloatArray, lane: int, corner: Corner | None) -> Ego:
+def _meets_crossing(road: Road, lot: Lot) -> bool:
+    """Return whether a street that crosses comes near to a lot."""
+    stations = np.arange(lot.start_m, lot.end_m, 2.0)
+    return any(road.near_crossing(stations, 5.0, lot.side * d).any() for d in (road.kerb_m, road.frontage_m + 28.0))
+
+
+def _ego(
+    road: Road, rng: np.random.Generator, motion: FloatArray, lane: int, corner: Corner | None, terrain: Terrain
+) -> Ego:
     """The ego's path over time: its rear axle follows its way, heading along it."""
     along, position, heading = ego_route(road, lane, corner, rng)
     stations = motion[0] - layout.EGO_CENTRE_M
@@ -234,7 +252,8 @@ def _ego(road: Road, rng: np.random.Generator, motion: FloatArray, lane: int, co
     # The way is a little longer or shorter than the lane's station: the speed is that of the path.
     travelled = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(position[:, 0]), np.diff(position[:, 1])))])
     speed = motion[1] * np.interp(stations, along, np.gradient(travelled, along))
-    return Ego(np.stack([x, y, yaw], axis=1), speed, np.gradient(speed, STEP_S), np.gradient(yaw, STEP_S))
+    pose, accel, rate = np.stack([x, y, yaw], axis=1), np.gradient(speed, STEP_S), np.gradient(yaw, STEP_S)
+    return Ego(pose, speed, accel, rate, body_motion(pose, speed, accel, speed * rate, terrain, rng))
 
 
 def _in_the_way(actor: Actor, ego: Ego) -> bool:

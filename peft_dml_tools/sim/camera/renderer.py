@@ -23,6 +23,8 @@ from peft_dml_tools.sim.raycast import Caster
 GAIN_SPREAD: Final = 0.05
 """Share by which cameras differ in brightness from picture to picture."""
 
+DEPTH_STEPS_PER_M: Final = 256.0
+DEPTH_LIMIT_M: Final = 255.0
 FLARE: Final = 0.06
 FLARE_WIDTH: Final = 0.25
 """Light that the lens scatters with the sun on its axis, and how fast it fades beside it (1 - cos)."""
@@ -164,6 +166,26 @@ def encode_jpeg(pixels: UInt8Array, quality: int = 85) -> bytes:
         msg = f"OpenCV could not encode a picture of shape {pixels.shape}"
         raise RuntimeError(msg)
     return bytes(data)
+
+
+def encode_depth(range_m: Float32Array, camera: CameraModel, stride_px: int) -> bytes:
+    """Return a 16-bit PNG of the depth along the optical axis at the centre of each cell of pixels.
+
+    Values are 256 times the depth in m, as in KITTI's depth maps; 0 stands for the sky and what is further than 255 m.
+
+    Args:
+        range_m: (H, W) along each pixel's ray, infinite for the sky.
+        camera: Projection.
+        stride_px: Side of a cell.
+    """
+    import cv2  # noqa: PLC0415
+
+    half, k = stride_px // 2, camera.intrinsics
+    y = (np.arange(half, range_m.shape[0], stride_px) + 0.5 - k[1, 2]) / k[1, 1]
+    x = (np.arange(half, range_m.shape[1], stride_px) + 0.5 - k[0, 2]) / k[0, 0]
+    depth = range_m[half::stride_px, half::stride_px] / np.sqrt(x**2 + y[:, None] ** 2 + 1.0)
+    steps = np.where(depth < DEPTH_LIMIT_M, np.round(depth * DEPTH_STEPS_PER_M), 0.0).astype(np.uint16)
+    return bytes(cv2.imencode(".png", steps)[1])
 
 
 def _lens(camera: CameraModel) -> tuple[float, float, float, float]:

@@ -34,14 +34,14 @@ class Looks(NamedTuple):
 
 
 @numba.njit(cache=True, nogil=True)
-def _place(own: Float32Array, poses: FloatArray, base_z_m: FloatArray, ranges: IntArray, world: Float32Array) -> None:
+def _place(own: Float32Array, poses: FloatArray, ranges: IntArray, world: Float32Array) -> None:
     """Vertices of movers from their own frames to the world's."""
     for m in range(poses.shape[0]):
         cos, sin = np.cos(poses[m, 2]), np.sin(poses[m, 2])
         for i in range(ranges[m, 0], ranges[m, 1]):
             world[i, 0] = poses[m, 0] + cos * own[i, 0] - sin * own[i, 1]
             world[i, 1] = poses[m, 1] + sin * own[i, 0] + cos * own[i, 1]
-            world[i, 2] = base_z_m[m] + own[i, 2]
+            world[i, 2] = poses[m, 3] + own[i, 2]
 
 
 class Stage:
@@ -54,7 +54,7 @@ class Stage:
         moving_vertices: How many vertices, the last ones, are of movers.
         centre_m: (M, 3) middle of each mover now.
         radius_m: (M,) radius around that.
-        poses: (M, 3) x, y, yaw now.
+        poses: (M, 4) x, y, yaw and z of the bottom now.
         looks: What the faces look like.
     """
 
@@ -69,7 +69,6 @@ class Stage:
         self.moving_vertices = sum(len(m.vertices) for m in meshes)
         self._face_range: IntArray = _ranges(len(mesh.faces), [len(m.faces) for m in meshes])
         self.still_faces = len(mesh.faces) - sum(len(m.faces) for m in meshes)
-        self._base_z_m: FloatArray = np.array([actors[i].base_z_m for i in caster.movers], dtype=np.float64)
         middle = [(m.vertices.min(axis=0) + m.vertices.max(axis=0)) / 2 for m in meshes]
         self._middle: FloatArray = np.array(middle, dtype=np.float64).reshape(-1, 3)
         reach = [np.linalg.norm(m.vertices - c, axis=1).max() for m, c in zip(meshes, middle, strict=True)]
@@ -89,17 +88,17 @@ class Stage:
         return Looks(normal, albedo, mesh.surface, mover, chart, _charts(mesh, np.flatnonzero(painted)))
 
     def poses_at(self, time_s: float) -> FloatArray:
-        """(M, 3) x, y, yaw of the movers."""
+        """Return (M, 4) x, y, yaw of the movers, and z of their bottoms."""
         poses: FloatArray = self._caster.world.states(time_s)[0][self._caster.movers].astype(np.float64)
         return poses
 
     def set(self, time_s: float) -> None:
         """Puts everything where it is at a time."""
         self.poses: FloatArray = self.poses_at(time_s)
-        _place(self._own, self.poses, self._base_z_m, self._vertex_range, self.vertices)
+        _place(self._own, self.poses, self._vertex_range, self.vertices)
         cos, sin = np.cos(self.poses[:, 2]), np.sin(self.poses[:, 2])
         x, y, z = self._middle.T
-        turned = np.stack([cos * x - sin * y, sin * x + cos * y, self._base_z_m + z], axis=1)
+        turned = np.stack([cos * x - sin * y, sin * x + cos * y, self.poses[:, 3] + z], axis=1)
         turned[:, :2] += self.poses[:, :2]
         self.centre_m: FloatArray = turned
 

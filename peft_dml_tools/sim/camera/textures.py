@@ -9,7 +9,7 @@ import numba
 import numpy as np
 
 from peft_dml_tools.sim.mesh import Surface
-from peft_dml_tools.sim.road import CROSSING_HALF_M, CYCLE_STRIP_M, LANE_M, Road
+from peft_dml_tools.sim.road import CYCLE_STRIP_M, PARKING_ACROSS_M, Road
 
 ROAD: Final = int(Surface.ROAD)
 PAVEMENT: Final = int(Surface.PAVEMENT)
@@ -28,25 +28,28 @@ class Paint(NamedTuple):
         lane_m: Width of a lane.
         carriageway_m: Offset of the outer lane's edge.
         strip_m: Offset of the cycle strip's outer edge.
-        half_m: Half width of a street that crosses.
-        crossings_m: Stations of streets that cross; infinite where there are fewer.
+        bay_m: Width of a parking bay.
+        crossings_m: Station of each street that crosses, and how far it reaches from there; infinite where there are
+            fewer.
     """
 
     lanes: int
     lane_m: float
     carriageway_m: float
     strip_m: float
-    half_m: float
-    crossings_m: tuple[float, ...]
+    bay_m: float
+    crossings_m: tuple[tuple[float, float], ...]
 
     @classmethod
     def of(cls, road: Road) -> Paint:
         """The markings of a road."""
         # Padded: the kernels are compiled for each number of them.
-        padding = (np.inf,) * (MOST_CROSSINGS - len(road.crossings_m))
-        edge, crossings = road.carriageway_m, (*road.crossings_m, *padding)
+        edge = road.carriageway_m
+        padding = ((np.inf, 0.0),) * (MOST_CROSSINGS - len(road.crossings))
+        crossings = (*((c.station_m, c.reach_m(edge)) for c in road.crossings), *padding)
         # Numbers of the road are handed over: compiled code in the cache would keep the old ones.
-        return cls(road.lanes, LANE_M, edge, edge + CYCLE_STRIP_M, CROSSING_HALF_M, crossings)
+        bay = 6.5 if road.parking_m < PARKING_ACROSS_M else 2.6
+        return cls(road.lanes, road.lane_m, edge, edge + CYCLE_STRIP_M, bay, crossings)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
@@ -99,11 +102,11 @@ def joint(s, d):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
 def marking(s, d, paint):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """0 for bare road, 1 for white, 2 for yellow paint, at a station and a distance from the centre line."""
     strip = paint.strip_m
-    white = abs(d - paint.carriageway_m) < 0.08 or abs(d - strip) < 0.06 or (d > strip and _rest(s, 6.5) < 0.12)
+    white = abs(d - paint.carriageway_m) < 0.08 or abs(d - strip) < 0.06 or (d > strip and _rest(s, paint.bay_m) < 0.12)
     for lane in range(1, paint.lanes):
         white |= abs(d - lane * paint.lane_m) < 0.08 and _rest(s, 9.0) < 3.0
-    for crossing in paint.crossings_m:
-        away = abs(s - crossing) - paint.half_m
+    for station, reach in paint.crossings_m:
+        away = abs(s - station) - reach
         white |= 1.0 < away < 3.6 and _rest(d, 1.2) < 0.6
         white |= 4.4 < away < 4.8 and d < paint.carriageway_m
     if white:

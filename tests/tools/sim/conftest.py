@@ -10,6 +10,7 @@ from peft_dml_tools.sim.actors import make_actor
 from peft_dml_tools.sim.drive import Drive, DriveSpec
 from peft_dml_tools.sim.mesh import Material, Mesh
 from peft_dml_tools.sim.road import Road
+from peft_dml_tools.sim.terrain import Terrain
 from peft_dml_tools.sim.traffic import STEP_S
 from peft_dml_tools.sim.world import Ego, World
 
@@ -30,13 +31,14 @@ def _bare_world(cls="car", at=(20.0, 3.0), yaw=0.3, velocity=(0.0, 0.0), ego_spe
         np.full(len(times), float(ego_speed)),
         np.zeros(len(times)),
         np.full(len(times), float(yaw_rate)),
+        np.zeros((len(times), 3)),
     )
     plane = np.array([[-300, -300, 0], [300, -300, 0], [300, 300, 0], [-300, 300, 0]], np.float32)
     ground = Mesh.make(plane, np.array([[0, 1, 2], [0, 2, 3]]), Material((0.2, 0.2, 0.2), 0.2))
-    poses = actor.track[None]
+    poses = np.pad(actor.track, ((0, 0), (0, 1)))[None]
     speeds = np.gradient(poses[..., :2], STEP_S, axis=1)
     sun = np.array([0.0, 0.6, 0.8])
-    return World(0, 3.0, road, (actor,), ground, times, poses, speeds, ego, sun)
+    return World(0, 3.0, road, (actor,), ground, times, poses, speeds, ego, sun, Terrain.flat())
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,7 @@ def test_truth_holds_only_what_was_met(drive, measurements):
     stamp, boxes = list(drive.truth.items())[5]
     points = pose.transform(sweeps[stamp].points[:, :3].astype(np.float64))
     assert len(boxes.ids) == len(boxes) > 5
-    assert (boxes.contain(points, 0.05).any(axis=1)).mean() > 0.85
+    assert (boxes.contain(points, 0.15).any(axis=1)).mean() > 0.75  # the rest is seen by radars alone
     assert len(boxes) < len(drive.truth_at(stamp))
 
 

@@ -65,7 +65,7 @@ def test_ground_is_where_it_should_be_with_two_centimetres_of_noise(bare_world):
     points, base, _ = _scan(bare_world(at=(80.0, 60.0)))
     ground = np.hypot(base[:, 0], base[:, 1]) < 10
     assert abs(base[ground, 2].mean()) < 0.005
-    sine = np.sin(-np.deg2rad(np.array(lidar.ELEVATIONS_DEG)))[points[ground, 4].astype(int)]
+    sine = np.sin(-np.deg2rad(np.array(lidar.HDL32E.elevations_deg)))[points[ground, 4].astype(int)]
     error = np.linalg.norm(points[ground, :3], axis=1) - POSE.translation[2] / sine
     assert error.std() == pytest.approx(0.02, rel=0.1)
 
@@ -77,7 +77,7 @@ def test_a_sweep_holds_every_firing_in_order(bare_world):
     far = np.linalg.norm(points[:, :3], axis=1) > OWN_M
     x, y, z = points[far, :3].T
     elevation = np.rad2deg(np.arctan2(z, np.hypot(x, y)))
-    np.testing.assert_allclose(elevation, np.array(lidar.ELEVATIONS_DEG)[points[far, 4].astype(int)], atol=1e-3)
+    np.testing.assert_allclose(elevation, np.array(lidar.HDL32E.elevations_deg)[points[far, 4].astype(int)], atol=1e-3)
     turned = np.mod(np.pi - np.arctan2(y, x), 2 * np.pi)
     column = np.flatnonzero(far) // 32
     assert np.abs(turned / (2 * np.pi) * 1085 - column - 0.4).max() < 0.5

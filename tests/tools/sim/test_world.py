@@ -136,7 +136,7 @@ def test_drives_range_from_standstill_to_thirty_metres_a_second():
     (fast,) = _planned(lambda p: p.fast and p.wish_mps > 28, 4.0, 1)
     speed, _, _ = _forces(fast)
     assert speed.max() > 20
-    assert len(fast.road.crossings_m) == 0
+    assert fast.road.crossings == ()
     people = sum(CLASSES[a.label] == "pedestrian" for a in fast.actors)
     assert people < 0.15 * len(fast.actors)
 
