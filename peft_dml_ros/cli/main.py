@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -22,8 +23,14 @@ COMMANDS: Final[dict[str, str]] = {
     "node": "Start the perception node of this robot.",
     "doctor": "Check this machine and the running system; names every fix.",
     "bundle": "Inspect, verify or sign a model bundle, or build its TensorRT engines.",
+    "status": "Show frame rate, sensors and gate weights of a running perception node.",
+    "topics": "List topics with their rates.",
+    "set": "Set or print a parameter of a running node.",
 }
 """Help line by name of the vehicle's own commands. Command `x` is the function, or the group, `x` of its module."""
+
+MODULES: Final = {"status": "live", "topics": "live", "set": "live"}
+"""Module of a command, where it is not called like the command."""
 
 TOOLS: Final = ("demo", "run", "simulate", "dataset", "bag", "bench", "chaos", "replay")
 """Commands of `peft_dml_tools`, so that a vehicle without the tools can say what to install."""
@@ -39,6 +46,20 @@ EXTRA_OF_MODULE: Final[dict[str, str]] = {
     "nuscenes": "demo",
 }
 """Optional dependency (`pip install 'peft_dml_ros[<extra>]'`) that brings a module."""
+
+
+FIXES: Final = {
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path: a part of it is a file",
+    errno.EISDIR: "name a file, not a folder",
+    errno.EEXIST: "choose another name, or remove it",
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.EROFS: "choose a place that can be written to",
+    errno.ENOSPC: "free space on that disk, or choose another one; what is incomplete can be deleted",
+    errno.EDQUOT: "free space in your quota, or choose another disk",
+}
+"""What to do about errors of the file system."""
 
 
 @cache
@@ -76,9 +97,10 @@ class _Commands(TyperGroup):
         except PeftDmlError as error:
             _refuse(str(error))
         except OSError as error:
-            if error.filename is None:
+            if error.errno not in FIXES:
                 raise
-            _refuse(f"{error.filename}: {error.strerror}; check the path, its permissions and the free space")
+            where = f"{error.filename}: " if error.filename is not None else ""
+            _refuse(f"{where}{error.strerror}; {FIXES[error.errno]}")
         except ModuleNotFoundError as error:
             module = (error.name or "").partition(".")[0]
             if module not in EXTRA_OF_MODULE:
@@ -88,12 +110,13 @@ class _Commands(TyperGroup):
 
 
 def _load(name: str) -> Any:
-    module = import_module(f"{commands()[name][0]}.{name}")
-    if isinstance(group := getattr(module, name), typer.Typer):
-        return typer.main.get_group(group)
+    module = import_module(f"{commands()[name][0]}.{MODULES.get(name, name)}")
+    found = getattr(module, name, None) or getattr(module, f"{name}_")  # `set_`: Python has a `set`
+    if isinstance(found, typer.Typer):
+        return typer.main.get_group(found)
     single = typer.Typer(add_completion=False)
     settings: dict[str, Any] = getattr(module, "CONTEXT_SETTINGS", {})
-    single.command(name, context_settings=settings)(getattr(module, name))
+    single.command(name, context_settings=settings)(found)
     return typer.main.get_command(single)
 
 
@@ -128,6 +151,21 @@ def version() -> None:
     from peft_dml_ros import __version__
 
     typer.echo(__version__)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Detect objects in 3D for ROS 2, from LiDAR, radar and cameras, also when some of them drop out."""
 
 
 if __name__ == "__main__":

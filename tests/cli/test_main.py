@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+import errno
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 from typer.testing import CliRunner
@@ -21,14 +22,14 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_help_lists_all_commands_fast():
-    times = []
+    times_s = []
     for _ in range(5):
-        start = time.perf_counter()
+        before_s = os.times().children_user
         text = command("--help").stdout
-        times.append(time.perf_counter() - start)
+        times_s.append(os.times().children_user - before_s)
     assert all(name in text for name in (*COMMANDS, "version"))
-    # 0.3 s on a quiet machine; the suite may share its cores.
-    assert min(times) < 0.6
+    # Of user time, 0.3 s on a quiet machine; other processes of a suite take from its caches.
+    assert min(times_s) < 0.45
 
 
 def test_help_imports_nothing_heavy():
@@ -48,7 +49,21 @@ def test_each_command_has_help_of_its_own(name):
     assert "--help" in done.output
 
 
+@pytest.mark.parametrize(
+    ("code", "fix"), [(errno.ENOSPC, "free space"), (errno.EROFS, "can be written to"), (errno.EACCES, "permissions")]
+)
+def test_errors_of_the_file_system_name_a_fix(monkeypatch, code, fix):
+    def load(name: str) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("peft_dml_ros.cli.main._load", load)
+    done = CliRunner().invoke(app, ["demo"])
+    assert done.exit_code == 2
+    assert fix in done.output
+
+
 def test_version():
+    assert CliRunner().invoke(app, ["--version"]).stdout.strip() == __version__
     assert CliRunner().invoke(app, ["version"]).stdout.strip() == __version__
 
 
