@@ -205,7 +205,7 @@ class BagSource:
                 parents.setdefault(child, (parent, pose))
         return parents
 
-    def topic_of(self, sensor: str) -> str:
+    def where(self, sensor: str) -> str:
         """Return the topic that a sensor is read from."""
         return next((topic for topic, name in self._sensors.items() if name == sensor), "")
 

@@ -5,6 +5,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from peft_dml_ros.conversions.topics import rig_order
 from peft_dml_ros.core.boxes import Boxes3D
@@ -19,6 +20,20 @@ from peft_dml_tools.datasets.bag_storage import BAG_SUFFIXES
 from peft_dml_tools.datasets.bags import BagSource
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.nuscenes_tables import stamp_ns
+
+
+@runtime_checkable
+class Located(Protocol):
+    """A source that tells where each sensor is read from.
+
+    Attributes:
+        left_out: Why sensors are not in the rig though the source holds something of them.
+    """
+
+    left_out: dict[str, str]
+
+    def where(self, sensor: str) -> str:
+        """Return the topic, folder or file of a sensor."""
 
 
 class NuScenesSource:

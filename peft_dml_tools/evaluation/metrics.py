@@ -75,9 +75,10 @@ def full_frames(recording: Recording) -> list[Frame]:
 
 
 def lidar_out_frames(frames: Sequence[Frame]) -> list[Frame]:
-    """Frames without LiDAR; not those by the clock before the first measurement, when nothing had failed yet."""
+    """Return the frames that saw without LiDAR: not those by the clock at the start, nor blind ones."""
     started = dropwhile(lambda frame: frame.reference == NO_REFERENCE, frames)
-    return [frame for frame in started if not frame.mask[LIDAR]]
+    seeing = [MODALITIES.index(name) for name in ("camera", "radar")]
+    return [frame for frame in started if not frame.mask[LIDAR] and frame.mask[seeing].any()]
 
 
 def _sensors(recording: Recording) -> dict[str, dict[str, Any]]:

@@ -147,7 +147,10 @@ def test_messages_recorded_out_of_order_come_in_stamp_order(source, tmp_path):
         for time_ns, topic, message in sorted(rows, key=lambda row: row[0]):
             bag.write(topic, time_ns, message)
     again = BagSource(tmp_path / "late.mcap")
-    with pytest.raises(DataError, match=r"LIDAR_TOP: no static transform from 'base_link' to 'lidar_top'.*calibration.*record /tf_static"):
+    with pytest.raises(
+        DataError,
+        match=r"LIDAR_TOP: no static transform from 'base_link' to 'lidar_top'.*calibration.*record /tf_static",
+    ):
         _ = again.rig
     again.__dict__["rig"] = source.rig
     stamps = [m.stamp_ns for _, m in again.measurements()]
