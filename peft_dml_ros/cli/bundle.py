@@ -34,7 +34,7 @@ def info(name: NameArgument = "demo") -> None:
     console.print(graphs)
     for sensors, m in manifest.metrics.get("test", {}).items():
         console.print(f"{sensors}: mAP {m['mean_ap']:.3f}, NDS {m['nd_score']:.3f}")
-    graph_of_file = {manifest.files[about.file]: graph for graph, about in manifest.graphs.items()}
+    graph_of_file = {found.graph(graph, p).sha256: graph for p in found.precisions for graph in manifest.graphs}
     for path, header in engine_headers(cache_folder()):
         key: Any = header.get("key", {})
         if (digest := key.get("onnx_sha256")) in graph_of_file:

@@ -10,23 +10,32 @@ import hashlib
 import json
 import os
 import sysconfig
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
 
+from peft_dml_ros.core.adapter import load_adapter
+from peft_dml_ros.core.adapter_mix import BASE_ALONE, DEFAULT, AdapterMix, parse_mix
+from peft_dml_ros.core.adapter_store import find_adapter
 from peft_dml_ros.core.classes import CLASSES, MODALITIES
 from peft_dml_ros.core.errors import BundleError, nearest
+from peft_dml_ros.core.onnx_graph import filled, outside_weights
 from peft_dml_ros.core.signature import SUFFIX, public_key, verify
 from peft_dml_ros.core.spec import Frozen, ModelSpec, graph_inputs, graph_outputs
+from peft_dml_ros.core.typing import AnyArray
+from peft_dml_ros.core.verified_files import CALIBRATION, altered_files, read_calibration, read_limited, sha256
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 SIGNATURE = MANIFEST + SUFFIX
-CALIBRATION = "calibration.json"
-LARGEST_MANIFEST = 16 * 2**20
-"""No larger manifest is read."""
+BASE_WEIGHTS = "base.safetensors"
+"""The base network's weights by name: the graphs take theirs from it, and adapters are trained on it."""
+ADAPTERS = "adapters"
+"""Folder of the adapters that come with a bundle; each has a card with hashes of its own."""
 
 Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
 
@@ -65,11 +74,25 @@ class Manifest(Frozen):
     adapter: dict[str, Any] = Field(default_factory=dict, description="Identity and rank of the merged adapter")
     provenance: dict[str, Any] = Field(default_factory=dict, description="Data, seeds, command, commit of the training")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Counts: total, trained, by part")
-    trained_ranges: dict[str, tuple[float, float]] = Field(
-        default_factory=dict, description="Least and greatest of inputs in training, by `sensor_checks.TRAINED`'s names"
-    )
     trained_share: float = Field(ge=0.0, le=1.0)
     metrics: dict[str, Any] = Field(default_factory=dict)
+
+
+class GraphContent(NamedTuple):
+    """A graph with all of its weights.
+
+    Attributes:
+        path: The file it comes from, for messages.
+        content: Serialised ONNX model.
+    """
+
+    path: Path
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the content, which differs from the file's where an adapter is merged."""
+        return hashlib.sha256(self.content).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +103,13 @@ class Bundle:
         path: Its folder.
         manifest: What it says of itself.
         temperatures: Confidence temperature by availability mask, written as five digits in `MODALITIES` order.
+        adapters: What is merged into the base's weights.
     """
 
     path: Path
     manifest: Manifest
-    temperatures: dict[str, float]
+    temperatures: Mapping[str, float]
+    adapters: AdapterMix = BASE_ALONE
 
     @property
     def spec(self) -> ModelSpec:
@@ -114,6 +139,48 @@ class Bundle:
             raise BundleError(msg)
         variants = {str(name): files for name, files in self.manifest.variants.items()}
         return self.path / variants.get(precision, {}).get(graph, self.manifest.graphs[graph].file)
+
+    def graph(self, graph: str, precision: str = "") -> GraphContent:
+        """Return a graph as a runtime takes it: all weights inside, adapters merged, batch norms folded.
+
+        Args:
+            graph: Name of the graph.
+            precision: One of `precisions`; the bundle's own when empty.
+
+        Raises:
+            BundleError: the bundle does not hold this precision, or an adapter does not fit.
+        """
+        file = self.graph_file(graph, precision)
+        content = file.read_bytes()
+        wanted = self.manifest.files[file.relative_to(self.path).as_posix()]
+        if (digest := hashlib.sha256(content).hexdigest()) != wanted:
+            msg = f"{file}: sha256 is {digest}, the manifest says {wanted}; restore the bundle from its source"
+            raise BundleError(msg)
+        if not (names := outside_weights(content)):
+            return GraphContent(file, content)
+        base = self.base_weights(names)
+        changed = self.adapters.weights(base, names)
+        return GraphContent(file, filled(content, base, changed, self.adapters.ranges(graph), str(file)))
+
+    def base_weights(self, names: Iterable[str] | None = None) -> dict[str, AnyArray]:
+        """Return weights of the base by name; all of them when none is named.
+
+        Raises:
+            BundleError: the bundle has no base, or its file is damaged.
+        """
+        file = self.path / BASE_WEIGHTS
+        try:
+            with safe_open(file, framework="numpy") as opened:
+                known = set(opened.keys())
+                return {name: opened.get_tensor(name) for name in (known if names is None else known & set(names))}
+        except (OSError, SafetensorError) as error:
+            msg = f"{file} cannot be read ({error}); restore the bundle, or take one with a base: models/demo"
+            raise BundleError(msg) from error
+
+    def with_adapters(self, mix: AdapterMix) -> Bundle:
+        """Return the bundle with these adapters instead of its own."""
+        own = read_calibration(self.path)
+        return replace(self, adapters=mix, temperatures=mix.temperatures(own))
 
     def temperature(self, present: tuple[str, ...]) -> float:
         """Confidence temperature for the modalities that are present; 1 where none was measured."""
@@ -146,12 +213,13 @@ def find_bundle(name: str | Path) -> Path:
     raise BundleError(msg)
 
 
-def load_bundle(name: str | Path, trusted_key: str = "") -> Bundle:
+def load_bundle(name: str | Path, trusted_key: str = "", adapter: str = DEFAULT) -> Bundle:
     """Read and verify a bundle.
 
     Args:
         name: Folder, or name of an installed bundle.
         trusted_key: Public key, or the file that holds it, that must have signed the bundle; any bundle when empty.
+        adapter: Name, folder or mix, see `adapter_mix.parse_mix`; by default the bundle's own, if it has one.
 
     Raises:
         BundleError: a file is missing or altered, a graph does not fit the model spec, or the signature is not good.
@@ -159,25 +227,44 @@ def load_bundle(name: str | Path, trusted_key: str = "") -> Bundle:
     """
     path = find_bundle(name)
     try:
-        content = _manifest_bytes(path / MANIFEST)
+        content = read_limited(path / MANIFEST)
         if trusted_key:
             verify(path / MANIFEST, content, public_key(trusted_key))
         manifest = Manifest.model_validate_json(content)
     except (OSError, ValidationError) as error:
         msg = f"{path / MANIFEST}: not a manifest of schema {SCHEMA_VERSION}: {error}"
         raise BundleError(msg) from error
-    problems = [*_altered(path, manifest), *_unfit(manifest)]
+    problems = [*altered_files(path, manifest.files, _used(path, manifest)), *_unfit(manifest)]
     if problems:
         msg = f"bundle {path} refused: {'; '.join(problems)}; export it again, or restore it from its source"
         raise BundleError(msg)
-    return Bundle(path, manifest, _temperatures(path))
+    bundle = Bundle(path, manifest, read_calibration(path))
+    return bundle.with_adapters(load_adapters(bundle, adapter, trusted_key))
 
 
-def _manifest_bytes(file: Path) -> bytes:
-    if (size := file.stat().st_size) > LARGEST_MANIFEST:
-        msg = f"{file} is of {size} bytes; no manifest is larger than {LARGEST_MANIFEST}"
-        raise BundleError(msg)
-    return file.read_bytes()
+def load_adapters(bundle: Bundle, text: str, trusted_key: str = "") -> AdapterMix:
+    """Read and verify the adapters that a text names, for a bundle's base.
+
+    Args:
+        bundle: Verified bundle.
+        text: Name, folder or mix, see `adapter_mix.parse_mix`.
+        trusted_key: As for `load_bundle`.
+
+    Raises:
+        BundleError: one of them is missing, damaged or of another base, or the bundle has no base to add it to.
+        ConfigError: the text says nothing sensible.
+    """
+    own, base = bundle.path / ADAPTERS, str(bundle.manifest.base.get("sha256", ""))
+    if text == DEFAULT and not (own / DEFAULT).is_dir():
+        return BASE_ALONE
+    weights = parse_mix(text)
+    if weights and not (bundle.path / BASE_WEIGHTS).is_file():
+        msg = f"bundle {bundle.path} has no {BASE_WEIGHTS}: its graphs hold merged weights, no adapter can be added"
+        raise BundleError(f"{msg}; take a bundle with a base, e.g. models/demo, or set adapter: none")
+    found = ((find_adapter(name, own, base), weight) for name, weight in weights.items())
+    return AdapterMix(
+        tuple((load_adapter(path, base, bundle.manifest.name, trusted_key), weight) for path, weight in found)
+    )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -187,37 +274,23 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         folder: The bundle.
         manifest: Its `files` are computed here, whatever they hold.
     """
-    files = {str(p.relative_to(folder)): sha256(p) for p in sorted(folder.rglob("*")) if _is_content(p)}
+    names = [p.relative_to(folder) for p in sorted(folder.rglob("*")) if _is_content(p)]
+    files = {str(name): sha256(folder / name) for name in names if name.parts[0] != ADAPTERS}
     complete = manifest.model_copy(update={"files": files})
     temporary = folder / f".{MANIFEST}.tmp"
     temporary.write_text(json.dumps(complete.model_dump(mode="json"), indent=1) + "\n")
     temporary.replace(folder / MANIFEST)
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _is_content(path: Path) -> bool:
     return path.is_file() and path.name not in {MANIFEST, SIGNATURE} and not path.name.startswith(".")
 
 
-def _altered(path: Path, manifest: Manifest) -> list[str]:
-    problems = []
-    for name, expected in manifest.files.items():
-        file = (path / name).resolve()
-        if not file.is_relative_to(path.resolve()):
-            problems.append(f"'{name}' leaves the bundle's folder")
-        elif not file.is_file():
-            problems.append(f"'{name}' is missing")
-        elif sha256(file) != expected:
-            problems.append(f"'{name}' was altered (sha256 differs)")
+def _used(path: Path, manifest: Manifest) -> list[str]:
+    """Files that a hash must cover."""
     used = [graph.file for graph in manifest.graphs.values()]
     used += [file for files in manifest.variants.values() for file in files.values()]
-    used += [CALIBRATION] if (path / CALIBRATION).is_file() else []
-    unsigned = [file for file in used if file not in manifest.files]
-    return [*problems, *(f"'{file}' has no sha256" for file in unsigned)]
+    return used + [name for name in (CALIBRATION, BASE_WEIGHTS) if (path / name).is_file()]
 
 
 def _unfit(manifest: Manifest) -> list[str]:
@@ -240,14 +313,3 @@ def _unfit(manifest: Manifest) -> list[str]:
             if found != wanted:
                 problems.append(f"graph '{name}' {kind}s are {found}, expected {wanted}")
     return problems
-
-
-def _temperatures(path: Path) -> dict[str, float]:
-    file = path / CALIBRATION
-    if not file.is_file():
-        return {}
-    try:
-        return {str(k): float(v) for k, v in json.loads(file.read_text())["temperature"].items()}
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        msg = f"{file}: expected {{'temperature': {{mask: number}}}}: {error}"
-        raise BundleError(msg) from error

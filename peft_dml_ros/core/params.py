@@ -259,7 +259,6 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 Model = TypeVar("Model", bound=BaseModel)
-Params = TypeVar("Params", bound=PerceptionParams)
 
 
 def validated(model: type[Model], tree: Mapping[str, Any], where: str) -> Model:
@@ -287,10 +286,8 @@ def validated(model: type[Model], tree: Mapping[str, Any], where: str) -> Model:
 
 
 def load_params(
-    source: Path | Mapping[str, Any],
-    node: str = "perception",
-    model: type[Params] = PerceptionParams,  # type: ignore[assignment]  # the default of a type variable
-) -> Params:
+    source: Path | Mapping[str, Any], node: str = "perception", model: type[PerceptionParams] = PerceptionParams
+) -> PerceptionParams:
     """Parameters from a ROS parameter file, or from nested values.
 
     Args:

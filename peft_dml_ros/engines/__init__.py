@@ -43,7 +43,7 @@ def load_engines(
         from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: PLC0415
 
         graphs = bundle.manifest.graphs
-        engines = {g: OnnxRuntimeEngine(bundle.graph_file(g, precision), threads, engine) for g in graphs}
+        engines = {g: OnnxRuntimeEngine(bundle.graph(g, precision), threads, engine) for g in graphs}
     for name, made in engines.items():
         _refuse_other_tensors(bundle, name, made)
     return engines

@@ -43,7 +43,7 @@ class EngineKey:
     """Everything that a built engine depends on.
 
     Attributes:
-        onnx_sha256: Digest of the graph's file, which holds its precision as well.
+        onnx_sha256: Digest of the graph with its adapters merged, which holds its precision as well.
         library: Name and version of TensorRT.
         capabilities: Compute capabilities of the GPUs that it runs on.
         gpu: Name of the one GPU that it was tuned on; empty when it was built ahead of time.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads an ONNX file for a runtime, and refuses one whose weights lie in other files.
+"""Refuses ONNX graphs whose weights lie in other files.
 
 The hash of a graph says nothing of files that it points to, and a runtime looks for them in the working directory.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from peft_dml_ros.core.errors import EngineError
+from peft_dml_ros.core.protobuf import fields
 
 Schema: TypeAlias = dict[int, str]
 
@@ -34,17 +35,19 @@ _NESTED: Final[dict[str, Schema]] = {
 """Fields of onnx.proto that lead to tensors, by message."""
 
 _NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _DEEPEST: Final = 32
 
 
-def read_graph(path: Path) -> bytes:
-    """Content of an ONNX file that holds all of its weights.
+def require_inside(path: Path, content: bytes) -> None:
+    """Refuse an ONNX graph that does not hold all of its weights.
+
+    Args:
+        path: Where it comes from, for messages.
+        content: Serialised model.
 
     Raises:
         EngineError: it is no ONNX graph, or a tensor of it is in another file.
     """
-    content = path.read_bytes()
     try:
         outside = next(_outside(memoryview(content), "ModelProto", 0), None)
     except (IndexError, ValueError) as error:
@@ -56,7 +59,6 @@ def read_graph(path: Path) -> bytes:
             " export it with all weights inside (onnx.save with save_as_external_data=False)"
         )
         raise EngineError(msg)
-    return content
 
 
 def _outside(data: memoryview, kind: str, depth: int) -> Iterator[str]:
@@ -65,48 +67,12 @@ def _outside(data: memoryview, kind: str, depth: int) -> Iterator[str]:
         text = f"nested deeper than {_DEEPEST}"
         raise ValueError(text)
     if kind == _TENSOR:
-        fields = dict(_fields(data))
-        if fields.get(_DATA_LOCATION) or _EXTERNAL_DATA in fields:
-            name = fields.get(_NAME, b"")
+        found = dict(fields(data))
+        if found.get(_DATA_LOCATION) or _EXTERNAL_DATA in found:
+            name = found.get(_NAME, b"")
             yield bytes(name).decode(errors="replace") if isinstance(name, memoryview) else ""
         return
-    for number, value in _fields(data):
+    for number, value in fields(data):
         inner = _NESTED[kind].get(number)
         if inner is not None and isinstance(value, memoryview):
             yield from _outside(value, inner, depth + 1)
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """(field number, value) of a serialised protobuf message, in order."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        wire = key & 7
-        if wire == _VARINT:
-            value, at = _varint(data, at)
-            yield key >> 3, value
-            continue
-        if wire == _BYTES:
-            length, at = _varint(data, at)
-        elif wire in {_FIXED32, _FIXED64}:
-            length = 4 if wire == _FIXED32 else 8
-        else:
-            text = f"unknown wire type {wire}"
-            raise ValueError(text)
-        if at + length > len(data):
-            raise ValueError("cut short")
-        yield key >> 3, data[at : at + length]
-        at += length
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value, shift = 0, 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at += 1
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("number too long")

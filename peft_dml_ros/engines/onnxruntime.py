@@ -14,12 +14,13 @@ from typing import Any, Final
 import numpy as np
 import onnxruntime as ort
 
+from peft_dml_ros.core.bundle import GraphContent
 from peft_dml_ros.core.engine import EngineArray, check_feeds
 from peft_dml_ros.core.errors import EngineError
 from peft_dml_ros.core.spec import TensorTable
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.engines.cache import cache_folder
-from peft_dml_ros.engines.graph_file import read_graph
+from peft_dml_ros.engines.graph_file import require_inside
 from peft_dml_ros.engines.tensorrt_library import preload_rtx
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class OnnxRuntimeEngine:
     """One ONNX graph with static shapes.
 
     Args:
-        path: ONNX file.
+        graph: ONNX file, or a bundle's graph with its adapters merged.
         threads: Threads within an operator; 0 takes one per core.
         engine: Key of `PROVIDERS`. A provider that is not there is left out with one line in the log.
 
@@ -60,9 +61,10 @@ class OnnxRuntimeEngine:
         EngineError: the file is no loadable graph, or keeps weights in another file.
     """
 
-    def __init__(self, path: Path, threads: int = 2, engine: str = "onnxruntime") -> None:
+    def __init__(self, graph: Path | GraphContent, threads: int = 2, engine: str = "onnxruntime") -> None:
         options, providers = _options(threads), _available(engine)
-        content = read_graph(path)
+        path, content = (graph, graph.read_bytes()) if isinstance(graph, Path) else graph
+        require_inside(path, content)
         try:
             if RTX_PROVIDER in providers:
                 options.add_provider_for_devices(_rtx_devices(), {})

@@ -9,8 +9,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
-from peft_dml_ros.core.bundle import Bundle, sha256
-from peft_dml_ros.core.errors import BundleError, EngineError
+from peft_dml_ros.core.bundle import Bundle, GraphContent
+from peft_dml_ros.core.errors import EngineError
 from peft_dml_ros.engines.cache import (
     BuildProfile,
     EngineKey,
@@ -21,7 +21,7 @@ from peft_dml_ros.engines.cache import (
     write_engine,
 )
 from peft_dml_ros.engines.cuda import Cuda, Gpu
-from peft_dml_ros.engines.graph_file import read_graph
+from peft_dml_ros.engines.graph_file import require_inside
 from peft_dml_ros.engines.tensorrt_library import RTX, TensorRtLibrary, load_tensorrt, make_logger
 
 log = logging.getLogger(__name__)
@@ -65,24 +65,20 @@ class EngineStore:
             BundleError: the graph's file is not what the manifest says.
             EngineError: it cannot be built or stored, or there is no space to store it; engines built before stay.
         """
-        onnx = self.bundle.graph_file(graph, self.precision)
-        name, key = f"{self.bundle.manifest.name}-{graph}", self._key(onnx, profile)
+        content = self.bundle.graph(graph, self.precision)
+        name, key = f"{self.bundle.manifest.name}-{graph}", self._key(content.sha256, profile)
         if plan := find_engine(self.folder, name, key, log.warning):
             return plan
         if self.library.engine != RTX:
             log.warning("no engine yet for %s: building it takes minutes, once", name)
-        if (found := sha256(onnx)) != key.onnx_sha256:
-            msg = f"{onnx}: sha256 is {found}, the manifest says {key.onnx_sha256}; restore the bundle from its source"
-            raise BundleError(msg)
-        require_space(self.folder, SIZE_FACTOR * onnx.stat().st_size + SPARE_BYTES)
+        require_space(self.folder, SIZE_FACTOR * len(content.content) + SPARE_BYTES)
         timing = self.folder / f"timing-{'-'.join((*self.capabilities, key.library)).replace(' ', '_')}.cache"
         key = replace(key, profile=profile or BuildProfile())
-        plan = build_plan(onnx, self.library, key, timing)
+        plan = build_plan(content, self.library, key, timing)
         write_engine(self.folder, name, key, plan)
         return plan
 
-    def _key(self, onnx: Path, profile: BuildProfile | None) -> EngineKey:
-        digest = self.bundle.manifest.files[str(onnx.relative_to(self.bundle.path))]
+    def _key(self, digest: str, profile: BuildProfile | None) -> EngineKey:
         # TensorRT for RTX chooses kernels on the vehicle; classic TensorRT has timed them on one GPU with one driver.
         tuned = self.gpu if self.library.engine != RTX else None
         name, driver = (tuned.name, tuned.driver) if tuned else ("", "")
@@ -174,11 +170,11 @@ def parse_graph(content: bytes, name: str, trt: Any) -> ParsedNetwork:
     return ParsedNetwork(builder, network, parser, logger)
 
 
-def build_plan(onnx: Path, library: TensorRtLibrary, key: EngineKey, timing: Path | None = None) -> bytes:
+def build_plan(graph: GraphContent, library: TensorRtLibrary, key: EngineKey, timing: Path | None = None) -> bytes:
     """Build; takes below a second with TensorRT for RTX, up to minutes with the classic one.
 
     Args:
-        onnx: Graph with static shapes.
+        graph: Graph with static shapes.
         library: TensorRT.
         key: For which GPUs, and how.
         timing: File with the timings of kernels tried before; read if there is one, and written again.
@@ -187,7 +183,9 @@ def build_plan(onnx: Path, library: TensorRtLibrary, key: EngineKey, timing: Pat
         EngineError: the graph cannot be read, or TensorRT finds no implementation.
     """
     trt, profile, start = library.trt, key.profile or BuildProfile(), monotonic()
-    parsed = parse_graph(read_graph(onnx), onnx.stem, trt)
+    onnx = graph.path
+    require_inside(*graph)
+    parsed = parse_graph(graph.content, onnx.stem, trt)
     config = parsed.builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, profile.workspace_mib << 20)
     config.builder_optimization_level = profile.optimization_level

@@ -84,8 +84,7 @@ def write_pictures(recording: Recording, folder: Path) -> list[Path]:
 
 
 def _write(path: Path, rgb: UInt8Array) -> Path:
-    # imwrite swallows what the file system says.
-    path.write_bytes(cv2.imencode(path.suffix, rgb[..., ::-1])[1].tobytes())
+    cv2.imwrite(str(path), rgb[..., ::-1])
     return path
 
 

@@ -12,7 +12,6 @@ from peft_dml_ros.core.bundle import bundle_folders, load_bundle
 from peft_dml_ros.core.errors import EngineError
 from peft_dml_ros.engines import load_engines, tensorrt_library
 from peft_dml_ros.engines.cache import EngineKey, engine_headers, find_engine
-from peft_dml_ros.engines.graph_file import read_graph
 from peft_dml_ros.engines.tensorrt_build import open_store, parse_graph
 from peft_dml_ros.engines.tensorrt_library import load_tensorrt
 
@@ -40,14 +39,14 @@ def test_every_graph_of_every_shipped_bundle_is_built_for_rtx_cards(name, tmp_pa
         for graph in bundle.manifest.graphs:
             plan = store.plan(graph)
             assert len(plan) > NEAR_NOTHING
-            assert len(plan) < 2 * bundle.graph_file(graph, precision).stat().st_size + (8 << 20), (graph, precision)
+            assert len(plan) < 2 * len(bundle.graph(graph, precision).content) + (8 << 20), (graph, precision)
 
 
 def test_the_network_is_strongly_typed_and_says_what_the_manifest_says():
     bundle, trt = load_bundle("demo"), load_tensorrt(RTX).trt
     names = {"float32": trt.float32, "int32": trt.int32, "uint8": trt.uint8}
     for graph, info in bundle.manifest.graphs.items():
-        network = parse_graph(read_graph(bundle.graph_file(graph)), graph, trt).network
+        network = parse_graph(bundle.graph(graph).content, graph, trt).network
         assert network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
         for declared, count, tensor in (
             (info.inputs, network.num_inputs, network.get_input),
@@ -76,7 +75,7 @@ def test_the_command_builds_ahead_and_the_vehicle_finds_it(tmp_path):
         assert "compute capability 8.6, 8.9, 12.0" in done.output
     assert len(list(engine_headers(tmp_path))) == 6
     bundle, library = load_bundle("demo"), load_tensorrt(RTX)
-    digest = bundle.manifest.files["fusion.onnx"]
+    digest = bundle.graph("fusion").sha256
     reasons = []
     for card in CARDS:
         assert find_engine(tmp_path, "demo-fusion", EngineKey(digest, library.name, (card,)), reasons.append)

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from peft_dml_ros.core.bundle import Manifest, find_bundle, load_bundle, write_manifest
+from peft_dml_ros.core.bundle import find_bundle, load_bundle
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import BundleError, ConfigError
 from peft_dml_ros.core.inputs import InputAssembler, NetworkInputs
@@ -18,17 +18,16 @@ from peft_dml_ros.engines import load_engines
 from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine, for_cpu
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.synthetic import random_feeds
-from peft_dml_train.export.bundle import graph_infos
-from peft_dml_train.export.graphs import export_graphs
 from peft_dml_train.export.half import to_fp16
 from peft_dml_train.export.operators import operator_problems, prepare
 from peft_dml_train.export.precision import convert_bundle, graph_feeds, half, quantise
-from peft_dml_train.export.quantise import convolutions, quantise_graph
+from peft_dml_train.export.quantise import activation_ranges, convolutions, quantise_graph
 from peft_dml_train.export.subset_parity import subset_parity
 from peft_dml_train.export.types import type_problems
 from peft_dml_train.loop.stages import new_network
 from tests.core.test_inputs import full_snapshot
 from tests.support import scenes
+from tests.support.exported import bundle_of
 
 DEMO = sorted(find_bundle("demo").glob("*.onnx"))
 
@@ -42,14 +41,10 @@ def random_inputs(spec, seed):
 @pytest.fixture(scope="module")
 def exported(config, tmp_path_factory):
     """A tiny bundle and the network that it came from."""
-    network = new_network(config).eval()
-    folder = tmp_path_factory.mktemp("export") / "tiny"
-    paths = export_graphs(network, folder)
-    manifest = Manifest(
-        name="tiny", version="0", spec=config.spec, graphs=graph_infos(config.spec), files={}, trained_share=0.0
-    )
-    write_manifest(folder, manifest)
-    return network, paths, folder
+    network = new_network(config)
+    bundle = bundle_of(network, tmp_path_factory.mktemp("export") / "tiny")
+    paths = {graph: bundle.graph_file(graph) for graph in bundle.manifest.graphs}
+    return network, load_engines(bundle), bundle.path, paths
 
 
 @pytest.mark.parametrize("path", DEMO, ids=lambda p: p.stem)
@@ -171,28 +166,29 @@ def test_rewritten_graphs_give_the_same():
 
 
 def test_all_31_subsets_agree_with_the_network(exported, config):
-    network, paths, _ = exported
+    network, engines, *_ = exported
     measured = InputAssembler(config.spec, scenes.rig())(full_snapshot())
-    assert subset_parity(network, paths, [random_inputs(config.spec, 5), measured]) < 1e-3
+    assert subset_parity(network, engines, [random_inputs(config.spec, 5), measured]) < 1e-3
 
 
 def test_a_real_frame_agrees_too(exported, config, real_keyframe):
-    network, paths, _ = exported
+    network, engines, *_ = exported
     reader = NuScenesReader(real_keyframe)
     token = reader.samples(next(iter(reader.scenes)))[0]
     frame = InputAssembler(config.spec, reader.rig(token))(reader.snapshot(token, config.spec))
     assert frame.mask[:3].all()
-    assert subset_parity(network, paths, [frame]) < 1e-3
+    assert subset_parity(network, engines, [frame]) < 1e-3
 
 
 def test_a_graph_that_differs_is_refused(exported, config, tmp_path):
-    network, paths, _ = exported
+    network, engines, _, paths = exported
     model = onnx.load(paths["radar"])
     weight = max(model.graph.initializer, key=lambda w: w.ByteSize())
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.5, weight.name))
     onnx.save(model, tmp_path / "radar.onnx")
+    other = OnnxRuntimeEngine(tmp_path / "radar.onnx")
     with pytest.raises(BundleError, match="do not ship"):
-        subset_parity(network, paths | {"radar": tmp_path / "radar.onnx"}, [random_inputs(config.spec, 5)])
+        subset_parity(network, {**engines, "radar": other}, [random_inputs(config.spec, 5)])
 
 
 @pytest.fixture(scope="module")
@@ -206,13 +202,14 @@ def test_int8_is_symmetric_and_keeps_to_the_rules(int8):
     assert manifest.precision == "int8"
     assert manifest.provenance["precision"]["calibration_frames"] == 6
     for graph in ("lidar", "camera", "radar", "fusion"):
-        model = onnx.load(int8 / f"{graph}.onnx")
+        assert operator_problems(onnx.load(int8 / f"{graph}.onnx")) == []
+        model = onnx.load_from_string(load_bundle(int8).graph(graph).content)
         assert operator_problems(model) == []
+        values = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
         assert sum(n.op_type == "QuantizeLinear" for n in model.graph.node) > 3
         scales = [n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.attribute]
         assert scales
         for node in scales:
-            values = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
             assert values[node.input[0]].dtype == np.int8
             assert values[node.input[1]].shape == values[node.input[0]].shape[:1]
 
@@ -227,11 +224,11 @@ def test_int8_changes_little(exported, int8, config):
 
 
 def test_the_cpu_reads_what_is_never_negative_as_unsigned_and_joins_the_relu(int8, tmp_path):
-    content = (int8 / "radar.onnx").read_bytes()
+    content = load_bundle(int8).graph("radar").content
     patched = for_cpu(content)
     assert len(patched) == len(content)
     assert sum(a != b for a, b in zip(patched, content, strict=True)) == 1
-    assert for_cpu((int8 / "imu.onnx").read_bytes()) == (int8 / "imu.onnx").read_bytes()
+    assert for_cpu(load_bundle(int8).graph("imu").content) == load_bundle(int8).graph("imu").content
     kinds = {}
     for name, model in (("signed", content), ("unsigned", patched)):
         options = ort.SessionOptions()
@@ -244,26 +241,26 @@ def test_the_cpu_reads_what_is_never_negative_as_unsigned_and_joins_the_relu(int
 
 
 def test_excluded_convolutions_stay_as_they_are(exported):
-    model = onnx.load(exported[1]["radar"])
+    model = onnx.load(exported[3]["radar"])
     names = convolutions(model)
     frames = [random_inputs(exported[0].spec, 1).feeds["radar"]]
-    quantised, count = quantise_graph(model, frames, exclude=names[:3])
+    quantised, count = quantise_graph(model, activation_ranges(model, frames, names[:3]), exclude=names[:3])
     assert count == len(names) - 3
     kept = [n for n in quantised.graph.node if n.name in names[:3]]
-    weights = {w.name for w in model.graph.initializer}
-    assert all(n.input[1] in weights for n in kept)
-    same, none = quantise_graph(model, frames, exclude=names)
+    assert not any(n.input[1].endswith("_dq") for n in kept)
+    same, none = quantise_graph(model, {}, exclude=names)
     assert (same, none) == (model, 0)
 
 
 def test_fp16_halves_the_weights_and_changes_little(exported, config, tmp_path):
     folder = half(exported[2], tmp_path / "half")
     assert load_bundle(folder).manifest.precision == "fp16"
-    assert (folder / "lidar.onnx").stat().st_size < 0.6 * (exported[2] / "lidar.onnx").stat().st_size
+    sizes = [len(load_bundle(f).graph("lidar").content) for f in (folder, exported[2])]
+    assert sizes[0] < 0.6 * sizes[1]
     frame = random_inputs(config.spec, 3)
     feeds = graph_feeds(load_bundle(exported[2]), [frame])
     for graph in load_bundle(folder).manifest.graphs:
-        engines = [OnnxRuntimeEngine(f / f"{graph}.onnx", 1) for f in (folder, exported[2])]
+        engines = [OnnxRuntimeEngine(load_bundle(f).graph(graph), 1) for f in (folder, exported[2])]
         ours, theirs = (e(feeds[graph][0]) for e in engines)
         assert engines[0].inputs == engines[1].inputs
         key = "scores" if graph == "fusion" else "latent"
@@ -272,7 +269,7 @@ def test_fp16_halves_the_weights_and_changes_little(exported, config, tmp_path):
 
 
 def test_fp16_leaves_the_order_of_candidates_in_32_bit(exported):
-    model = onnx.shape_inference.infer_shapes(to_fp16(onnx.load(exported[1]["fusion"])), strict_mode=True)
+    model = onnx.shape_inference.infer_shapes(to_fp16(onnx.load(exported[3]["fusion"])), strict_mode=True)
     kinds = {v.name: v.type.tensor_type.elem_type for v in model.graph.value_info}
     assert TensorProto.FLOAT16 in kinds.values()
     for node in model.graph.node:

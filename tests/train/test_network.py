@@ -15,7 +15,7 @@ from torch import nn
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.spec import graph_outputs
-from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine
+from peft_dml_ros.engines import load_engines
 from peft_dml_train.adapters.lora import (
     adapt,
     freeze,
@@ -29,11 +29,12 @@ from peft_dml_train.adapters.lora import (
 )
 from peft_dml_train.config import TrainConfig, load_config
 from peft_dml_train.data.batch import BatchStream, collate
-from peft_dml_train.export.graphs import export_graphs, graph_module
+from peft_dml_train.export.graphs import graph_module
 from peft_dml_train.export.parity import TOLERANCE, parity
 from peft_dml_train.loop.stages import new_network
 from peft_dml_train.loop.trainer import Trainer
 from peft_dml_train.network import PeftDmlNetwork
+from tests.support.exported import bundle_of
 
 CONFIGS = Path(__file__).parents[2] / "train" / "configs"
 
@@ -297,17 +298,17 @@ def exported(config, tmp_path_factory):
     with torch.no_grad():
         for p in (*network.fusion.parameters(), *network.head.parameters()):
             p.add_(torch.randn_like(p) * 0.1)
-    return network, export_graphs(network, tmp_path_factory.mktemp("graphs"))
+    return network, load_engines(bundle_of(network, tmp_path_factory.mktemp("graphs")), threads=1)
 
 
 def test_graphs_compute_what_the_network_computes(exported):
-    assert max(parity(*exported, threads=1).values()) < TOLERANCE
+    assert max(parity(*exported).values()) < TOLERANCE
 
 
 @torch.no_grad()
 def test_the_exported_fusion_serves_every_subset(exported):
-    network, paths = exported
-    engine = OnnxRuntimeEngine(paths["fusion"], threads=1)
+    network, engines = exported
+    engine = engines["fusion"]
     module = graph_module(network, "fusion")
     rng = np.random.default_rng(0)
     latents = {n: rng.normal(size=s).astype(d) for n, (s, d) in engine.inputs.items() if n in MODALITIES}

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.engines import load_engines
 from peft_dml_train.config import load_config
 from peft_dml_train.data.synthetic import random_feeds
-from peft_dml_train.export.graphs import export_graphs
 from peft_dml_train.export.parity import TOLERANCE, parity
 from peft_dml_train.loop.stages import new_network
+from tests.support.exported import bundle_of
 
 CONFIG = Path(__file__).parents[2] / "train" / "configs" / "nuscenes.yaml"
 
@@ -57,7 +58,7 @@ def test_its_layers_export(tmp_path):
     recipe = load_config(CONFIG, SMALL)
     network = new_network(recipe).eval()
     network.encoders["lidar"].pillars.floor.uniform_(0, 0.2)
-    differences = parity(network, export_graphs(network, tmp_path), threads=1)
+    differences = parity(network, load_engines(bundle_of(network, tmp_path)))
     assert max(differences.values()) < TOLERANCE
 
 

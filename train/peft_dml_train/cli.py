@@ -29,13 +29,6 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
-class Storage(str, Enum):
-    """How weights lie in a file."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-
-
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML recipe; defaults where it says nothing")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override, e.g. pretrain.steps=100; repeatable")]
 DataOption = Annotated[Path, typer.Option("--data", help="nuScenes folder, real or simulated")]
@@ -140,19 +133,18 @@ def import_weights(
 def export(
     data: DataOption,
     out: OutOption = Path("runs/demo"),
-    bundle: Annotated[Path, typer.Option(help="Folder of the bundle; replaced")] = Path("models/demo"),
+    bundle: BundleOption = Path("models/demo"),
     config: ConfigOption = None,
     overrides: SetOption = None,
     adapter: AdapterOption = "default",
     precision: PrecisionOption = "fp32",
-    weights: Annotated[Storage, typer.Option(help="fp16 takes half the space; both compute in fp32")] = Storage.fp32,
 ) -> None:
-    """Merge an adapter, write the ONNX bundle, calibrate it on the validation scenes."""
+    """Write the base with its default adapter as a bundle, or a further adapter into one; checked and calibrated."""
     with _recipe(config, overrides) as recipe:
         from peft_dml_train.export.bundle import export_bundle
         from peft_dml_train.export.precision import convert_bundle
 
-        export_bundle(recipe, data, out, bundle, adapter, weights.value)
+        export_bundle(recipe, data, out, bundle, adapter)
         if precision != "fp32":
             convert_bundle(bundle, precision, bundle, data, recipe.splits.val)
         typer.echo(bundle)
@@ -189,6 +181,9 @@ def evaluate(
     split: SplitOption = None,
     record: Annotated[bool, typer.Option(help="Write the figures into the bundle's manifest and card")] = False,
     engine: Annotated[str, typer.Option(help="What runs the graphs, e.g. onnxruntime-cuda")] = "onnxruntime",
+    adapter: Annotated[
+        str, typer.Option(help="Name, folder or mix such as default=0.5,rain=0.5; none: the base")
+    ] = "default",
     config: ConfigOption = None,
     overrides: SetOption = None,
     cache: CacheOption = None,
@@ -205,14 +200,16 @@ def evaluate(
         from peft_dml_train.evaluation.subsets import evaluate_bundle, refuse_other_classes
         from peft_dml_train.export.bundle import record_metrics
 
-        refuse_other_classes(load_bundle(bundle), recipe.spec.classes, f"recipe {config or recipe.name}")
+        refuse_other_classes(
+            load_bundle(bundle, adapter=adapter), recipe.spec.classes, f"recipe {config or recipe.name}"
+        )
         subsets = {sensors: parse_sensors(sensors)} if sensors else SUBSETS
         conditions = parse_conditions(weather or (), corruption or (), severity or ())
         scenes, kept = tuple(split or recipe.splits.test), _cache(cache, cache_gb)
-        scores = evaluate_bundle(bundle, data, scenes, subsets, out, conditions, engine, kept)
+        scores = evaluate_bundle(bundle, data, scenes, subsets, out, conditions, engine, kept, adapter)
         save_plots(scores, out / "plots")
         if record:
-            record_metrics(bundle, scores)
+            record_metrics(bundle, scores, adapter)
         console = Console()
         if not console.is_terminal:
             console.width = max(console.width, FILE_WIDTH)

@@ -24,5 +24,5 @@ fi
 # A third of the scenes will do, and weather on six pictures takes a second a frame.
 [ -d "$RUN/adapter" ] || peft-dml-train finetune --config "$CONFIG" --data "$DATA" --out "$RUN" --resume \
   --set "splits.finetune=[scene-53, scene-54]"
-peft-dml-train export --config "$CONFIG" --data "$DATA" --out "$RUN" --bundle models/demo --weights fp16
+peft-dml-train export --config "$CONFIG" --data "$DATA" --out "$RUN" --bundle models/demo
 peft-dml-train evaluate --config "$CONFIG" --data "$DATA" --bundle models/demo --out "$RUN/evaluation" --record

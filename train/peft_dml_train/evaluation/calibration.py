@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from peft_dml_ros.core.adapter_mix import DEFAULT
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
 from peft_dml_ros.core.snapshot import Snapshot
@@ -59,7 +60,7 @@ def expected_error(scores: AnyArray, hits: BoolArray, bins: int = 15) -> float:
 
 
 def calibrate_bundle(
-    bundle: Path, data: Path, splits: tuple[str, ...], weathers: tuple[str, ...] = ()
+    bundle: Path, data: Path, splits: tuple[str, ...], weathers: tuple[str, ...] = (), adapter: str = DEFAULT
 ) -> dict[str, Any]:
     """Temperatures by availability mask, as `calibration.json` holds them.
 
@@ -71,10 +72,11 @@ def calibrate_bundle(
         bundle: Folder of the bundle.
         data: nuScenes folder.
         splits: Validation scenes.
+        adapter: With which of its adapters.
         weathers: The frames take these in turn, weather or corruptions, as in the fine-tuning; clear air without any.
     """
     reader = NuScenesReader(data)
-    runner = BundleRunner(bundle, reader)
+    runner = BundleRunner(bundle, reader, adapter=adapter)
     subsets: list[tuple[Modality, ...]] = [s for n in (1, 2, 3) for s in combinations(DETECTING, n)]
     found: dict[tuple[Modality, ...], list[tuple[AnyArray, BoolArray]]] = {s: [] for s in subsets}
     turns = cycle([parse_condition(text) for text in weathers] or [CLEAR])

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from nuscenes import NuScenes
 
+from peft_dml_ros.core.adapter_mix import DEFAULT
 from peft_dml_ros.core.bundle import Bundle, load_bundle
 from peft_dml_ros.core.classes import CLASSES, DETECTING, MODALITIES, Modality
 from peft_dml_ros.core.detector import Detections, Detector
@@ -70,8 +71,9 @@ class BundleRunner:
         threads: int = 2,
         engine: str = DEFAULT_ENGINE,
         cache: FrameCache | None = None,
+        adapter: str = DEFAULT,
     ) -> None:
-        loaded = load_bundle(bundle)
+        loaded = load_bundle(bundle, adapter=adapter)
         self.start(loaded, load_engines(loaded, engine, threads=threads), reader, cache)
 
     def start(
@@ -149,6 +151,7 @@ def evaluate_bundle(
     conditions: tuple[Condition, ...] = (CLEAR,),
     engine: str = DEFAULT_ENGINE,
     cache: FrameCache | None = None,
+    adapter: str = DEFAULT,
 ) -> Scores:
     """Official metrics of a bundle for each condition and sensor subset.
 
@@ -161,6 +164,7 @@ def evaluate_bundle(
         conditions: Weather and corruptions.
         engine: What runs the graphs.
         cache: Keeps prepared frames for the next call.
+        adapter: With which of the bundle's adapters; see `core.adapter_mix.parse_mix`.
 
     Returns:
         Metrics by condition and subset.
@@ -169,7 +173,7 @@ def evaluate_bundle(
         ConfigError: the bundle detects other classes than the devkit scores.
     """
     reader = NuScenesReader(data)
-    runner = BundleRunner(bundle, reader, engine=engine, cache=cache)
+    runner = BundleRunner(bundle, reader, engine=engine, cache=cache, adapter=adapter)
     refuse_other_classes(runner.bundle, CLASSES, "nuscenes-devkit")
     nusc = open_devkit(data, reader.version)
     scores = evaluate_runner(runner, nusc, scenes_of(reader, splits), subsets, out, conditions)

@@ -8,24 +8,47 @@ import logging
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from peft_dml_ros.core.bundle import CALIBRATION, GraphInfo, Manifest, TensorInfo, load_bundle, write_manifest
+import numpy as np
+
+from peft_dml_ros.core.bundle import (
+    ADAPTERS,
+    BASE_WEIGHTS,
+    Bundle,
+    GraphInfo,
+    Manifest,
+    TensorInfo,
+    load_bundle,
+    write_manifest,
+)
+from peft_dml_ros.core.errors import BundleError
 from peft_dml_ros.core.spec import ModelSpec, graph_inputs, graph_outputs
-from peft_dml_train.adapters.lora import ADAPTER_FILES, merge, weights_digest
+from peft_dml_ros.core.verified_files import CALIBRATION
+from peft_dml_ros.engines import load_engines
+from peft_dml_train.adapters.base_weights import State, rounded
+from peft_dml_train.adapters.lora import load_adapter, merge, weights_digest
 from peft_dml_train.config import TrainConfig
 from peft_dml_train.evaluation.calibration import calibrate_bundle
 from peft_dml_train.evaluation.conditions import CLEAR
 from peft_dml_train.evaluation.report import summary
 from peft_dml_train.evaluation.subsets import Scores
-from peft_dml_train.export.card import write_card
+from peft_dml_train.export.adapter import adapter_in, complete_adapter, read_card, refuse_other_base, write_adapter
+from peft_dml_train.export.card import bundle_calibration, write_card
 from peft_dml_train.export.graphs import export_graphs
 from peft_dml_train.export.parity import parity
-from peft_dml_train.export.precision import calibration_frames
-from peft_dml_train.export.storage import pack_files
+from peft_dml_train.export.precision import calibrated_ranges, calibration_frames, graph_feeds
 from peft_dml_train.export.subset_parity import subset_parity
 from peft_dml_train.loop.checkpoint import load_checkpoint
-from peft_dml_train.loop.stages import DEFAULT_ADAPTER, adapter_folder, finetune_folder, load_adapted, set_threads
+from peft_dml_train.loop.stages import (
+    DEFAULT_ADAPTER,
+    adapter_folder,
+    finetune_folder,
+    load_base,
+    new_network,
+    set_threads,
+)
+from peft_dml_train.network import PeftDmlNetwork
 
 log = logging.getLogger(__name__)
 PARITY_FRAMES = 2
@@ -34,7 +57,9 @@ FIRST_ROUND = "first"
 """Folder in a run that holds an earlier pretraining whose weights it began with; train/recipes/demo.sh makes it."""
 NOTE = "note.txt"
 """File in a run with what else its model card has to tell."""
-IMPORTED = "LiDAR encoder and image backbone from public weights, then trained; not distributed"
+IMPORTED = "LiDAR encoder and image backbone from public weights, then trained"
+MERGE_TOLERANCE = 1e-5
+"""Between torch's merged weights and the vehicle's, in 32 bit."""
 DESCRIPTION = "PEFT-DML on simulated data: LiDAR, camera, radar, IMU, GNSS to 3D boxes, for any subset of sensors."
 
 
@@ -51,66 +76,139 @@ def graph_infos(spec: ModelSpec) -> dict[str, GraphInfo]:
     }
 
 
-def export_bundle(
-    config: TrainConfig,
-    data: Path,
-    run: Path,
-    folder: Path,
-    adapter: str = DEFAULT_ADAPTER,
-    weights: Literal["fp32", "fp16"] = "fp32",
-) -> Path:
-    """Merge, export, check against the network, calibrate on the validation scenes, write manifest and card.
+def export_bundle(config: TrainConfig, data: Path, run: Path, folder: Path, adapter: str = DEFAULT_ADAPTER) -> Path:
+    """Write a run's base as a bundle with one of its adapters, or one more adapter into a bundle of the same base.
+
+    The graphs are checked against the network with the adapter, and confidences calibrated on the validation scenes.
 
     Args:
         config: Recipe.
         data: nuScenes folder with the validation scenes.
         run: Folder of the training run (base.pt, adapter/, adapters/<name>/).
-        folder: The bundle; replaced as a whole.
-        adapter: Which of the base's adapters.
-        weights: How they are stored; see `export.storage`.
+        folder: The bundle; replaced as a whole by the default adapter, added to by every other.
+        adapter: Which of the run's adapters.
 
     Returns:
         The bundle's folder.
+
+    Raises:
+        BundleError: graphs and network differ, or the bundle has another base than the run.
     """
     set_threads(config)
-    network = merge(load_adapted(config, run, adapter).eval()).eval()
+    state = rounded(load_base(config, run).state_dict())
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
         work = Path(temporary) / folder.name
-        paths = export_graphs(network, work)
-        shutil.copytree(adapter_folder(run, adapter), work / "adapter")
-        if weights == "fp16":
-            pack_files(paths, work / "adapter" / ADAPTER_FILES[1])
-        differences = parity(network, paths)
-        frames = calibration_frames(config.spec, data, config.splits.val, PARITY_FRAMES)
-        differences["all subsets, on frames"] = subset_parity(network, paths, frames)
-        log.info("network and graphs differ by at most %.1e", max(differences.values()))
-        manifest = _manifest(config, data, run, adapter, folder.name)
-        manifest = manifest.model_copy(update={"metrics": {"onnx_parity": differences}})
-        # The calibration runs the bundle, so there must be one that loads before it.
-        write_manifest(work, manifest)
-        calibration = calibrate_bundle(work, data, config.splits.val, config.finetune.weather)
-        (work / CALIBRATION).write_text(json.dumps(calibration, indent=1) + "\n")
-        write_card(work, manifest, calibration)
-        write_manifest(work, manifest)
-        load_bundle(work)
+        if adapter == DEFAULT_ADAPTER:
+            base = _network(config, state)
+            export_graphs(base, work)
+            write_manifest(work, _manifest(config, data, run, adapter, folder.name, weights_digest(state)))
+            differences = parity(base, load_engines(load_bundle(work, adapter="none")))
+            log.info("base and graphs differ by at most %.1e", max(differences.values()))
+        else:
+            refuse_other_base(folder, weights_digest(state))
+            shutil.copytree(folder, work)
+        add_adapter(config, data, run, work, adapter, state)
+        if adapter == DEFAULT_ADAPTER:
+            _complete(work, adapter)
+        load_bundle(work, adapter=adapter)
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
     return folder
 
 
-def _manifest(config: TrainConfig, data: Path, run: Path, adapter: str, name: str) -> Manifest:
+def _network(config: TrainConfig, state: State) -> PeftDmlNetwork:
+    network = new_network(config)
+    network.load_state_dict(dict(state))
+    return network.eval()
+
+
+def _complete(work: Path, adapter: str) -> None:
+    """Write manifest and card of a bundle again, now that its default adapter is measured."""
+    manifest = load_bundle(work, adapter="none").manifest
+    folder = adapter_in(work, adapter)
+    metrics = {"onnx_parity": read_card(folder).metrics["onnx_parity"]}
+    manifest = manifest.model_copy(update={"metrics": metrics})
+    write_card(work, manifest, json.loads((folder / CALIBRATION).read_text()))
+    write_manifest(work, manifest)
+
+
+def add_adapter(config: TrainConfig, data: Path, run: Path, bundle: Path, name: str, state: State) -> None:
+    """Write an adapter of a run into a bundle: merged as the vehicle does it, checked, calibrated.
+
+    Args:
+        config: Recipe.
+        data: nuScenes folder with the validation scenes.
+        run: Folder of the training run.
+        bundle: Bundle of the run's base.
+        name: The adapter.
+        state: The base's weights.
+    """
+    base = load_bundle(bundle, adapter="none")
+    target = bundle / ADAPTERS / name
+    about = DESCRIPTION if name == DEFAULT_ADAPTER else f"{DESCRIPTION} Adapter: {name}."
+    origin = _provenance(config, data, run, name)
+    origin = {k: origin[k] for k in ("data", "seed", "stages", "command") if k in origin}
+    origin["weather"] = list(config.finetune.weather)
+    write_adapter(adapter_folder(run, name), target, base, name, description=about, provenance=origin)
+    adapted = load_bundle(bundle, adapter=name)
+    differences = compare_adapter(_network(config, state), adapted, config, data)
+    complete_adapter(
+        target,
+        calibration=calibrate_bundle(bundle, data, config.splits.val, config.finetune.weather, adapter=name),
+        ranges=calibrated_ranges(
+            adapted, graph_feeds(adapted, calibration_frames(config.spec, data, config.splits.val))
+        ),
+        metrics={"onnx_parity": differences},
+    )
+
+
+def compare_adapter(base: PeftDmlNetwork, adapted: Bundle, config: TrainConfig, data: Path) -> dict[str, float]:
+    """Return how much torch's merge and the vehicle's differ: weights, every graph, and all subsets on frames.
+
+    Raises:
+        BundleError: by more than the tolerance.
+    """
+    ((adapter, _),) = adapted.adapters.parts
+    network = merge(load_adapter(base, adapter.path).eval()).eval()
+    engines = load_engines(adapted)
+    differences = {"weights": merge_difference(network, adapted), **parity(network, engines)}
+    frames = calibration_frames(config.spec, data, config.splits.val, PARITY_FRAMES)
+    differences["all subsets, on frames"] = subset_parity(network, engines, frames)
+    log.info("%s: network and graphs differ by at most %.1e", adapter.card.name, max(differences.values()))
+    return differences
+
+
+def merge_difference(network: PeftDmlNetwork, adapted: Bundle) -> float:
+    """Return the largest difference between torch's merged weights and the vehicle's.
+
+    Raises:
+        BundleError: it is more than `MERGE_TOLERANCE`.
+    """
+    state = network.state_dict()
+    merged = adapted.adapters.weights(adapted.base_weights(), [n for n, v in state.items() if v.is_floating_point()])
+    worst = max(float(np.abs(state[name].numpy() - value).max()) for name, value in merged.items())
+    if worst > MERGE_TOLERANCE:
+        msg = (
+            f"the vehicle's merge differs from torch's by {worst:.1e}, more than {MERGE_TOLERANCE:.0e}; do not ship it"
+        )
+        raise BundleError(msg)
+    return worst
+
+
+def _manifest(config: TrainConfig, data: Path, run: Path, adapter: str, name: str, digest: str) -> Manifest:
     counts = json.loads((run / "parameters.json").read_text())
     return Manifest(
         name=name,
         version=VERSION,
-        description=DESCRIPTION if adapter == DEFAULT_ADAPTER else f"{DESCRIPTION} Adapter: {adapter}.",
+        description=DESCRIPTION,
         spec=config.spec,
         graphs=graph_infos(config.spec),
         files={},
         base={
-            "sha256": weights_digest(load_checkpoint(run / "base.pt")),
-            "weights": IMPORTED if any(run.rglob("import.json")) else "trained from scratch, not distributed",
+            "sha256": digest,
+            "file": BASE_WEIGHTS,
+            "weights": IMPORTED if any(run.rglob("import.json")) else "trained from scratch",
         },
         adapter={
             "name": adapter,
@@ -118,8 +216,7 @@ def _manifest(config: TrainConfig, data: Path, run: Path, adapter: str, name: st
             "kind": "LoRA on convolutions and linear layers, bottleneck adapters",
             "rank": config.adapters.rank,
             "alpha": config.adapters.alpha,
-            "folder": "adapter",
-            "merged": True,
+            "folder": ADAPTERS,
         },
         provenance=_provenance(config, data, run, adapter),
         parameters=counts,
@@ -152,19 +249,24 @@ def _provenance(config: TrainConfig, data: Path, run: Path, adapter: str) -> dic
     }
 
 
-def record_metrics(folder: Path, scores: Scores) -> None:
-    """Put evaluation figures into the manifest and the model card.
+def record_metrics(folder: Path, scores: Scores, adapter: str = DEFAULT_ADAPTER) -> None:
+    """Put evaluation figures into the manifest and the model card, those of a further adapter into its own card.
 
     Clear air gives the bundle's own figures (`map`, `nds`, `mate`, `mase`, `maoe`, `mave`, `maae`, `subsets`) and the
     tables behind them (`test`); every other condition adds to `conditions`.
     """
-    bundle = load_bundle(folder)
+    bundle = load_bundle(folder, adapter=adapter)
+    figures = {c: {name: summary(m) for name, m in by_subset.items()} for c, by_subset in scores.items()}
+    for part, _ in bundle.adapters.parts:
+        short = {c: {n: {k: f[k] for k in ("map", "nds")} for n, f in by.items()} for c, by in figures.items()}
+        complete_adapter(part.path, metrics={"test": {**part.card.metrics.get("test", {}), **short}})
+    if adapter != DEFAULT_ADAPTER:
+        return
     metrics = dict(bundle.manifest.metrics)
     conditions = dict(metrics.get("conditions", {}))
     for condition, by_subset in scores.items():
-        figures = {name: summary(m) for name, m in by_subset.items()}
         if condition != str(CLEAR):
-            conditions[condition] = {**conditions.get(condition, {}), **figures}
+            conditions[condition] = {**conditions.get(condition, {}), **figures[condition]}
             continue
         test = {**metrics.get("test", {}), **by_subset}
         subsets = {name: {k: summary(m)[k] for k in ("map", "nds")} for name, m in test.items()}
@@ -172,7 +274,6 @@ def record_metrics(folder: Path, scores: Scores) -> None:
     if conditions:
         metrics["conditions"] = conditions
     manifest = bundle.manifest.model_copy(update={"metrics": metrics})
-    calibration = json.loads((folder / CALIBRATION).read_text()) if (folder / CALIBRATION).is_file() else {}
-    write_card(folder, manifest, calibration)
+    write_card(folder, manifest, bundle_calibration(folder))
     write_manifest(folder, manifest)
-    load_bundle(folder)
+    load_bundle(folder, adapter=adapter)

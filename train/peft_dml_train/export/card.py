@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from peft_dml_ros.core.bundle import Manifest
+from peft_dml_ros.core.adapter_mix import DEFAULT
+from peft_dml_ros.core.bundle import ADAPTERS, Manifest
 from peft_dml_ros.core.classes import CLASSES
+from peft_dml_ros.core.verified_files import CALIBRATION
 
 CARD = "MODEL_CARD.md"
 MANY = 20
@@ -119,25 +122,21 @@ def _pairs(values: dict[str, Any] | None) -> str:
 
 def _origin(manifest: Manifest) -> list[str]:
     origin, adapter, base = manifest.provenance, manifest.adapter, manifest.base
-    first = adapter.get("name", "default") == "default"
-    steps = (
-        "(simulate, pretrain, finetune, export, evaluate)" if first else "after the demo's (finetune, export, evaluate)"
-    )
     stages = "; ".join(f"{n}: {s['steps']} steps, {s['minutes']} min" for n, s in origin.get("stages", {}).items())
     weather = origin.get("config", {}).get("finetune", {}).get("weather", ())
     return [
-        f"One command makes it again: `{origin.get('command')}` {steps}.",
+        f"One command makes it again: `{origin.get('command')}` (simulate, pretrain, finetune, export, evaluate).",
         f"Stages: {stages or 'none recorded'}. Scenes: {_pairs(origin.get('splits'))}.",
         f"Data: {_pairs(origin.get('data'))}.",
         f"Weather of the fine-tuning: {', '.join(weather) or 'as recorded'}.",
         *([origin["note"]] if "note" in origin else []),
         "",
-        f"Base: {base.get('weights')}; sha256 {str(base.get('sha256'))[:16]}. Bundles on one base name the same hash.",
-        f"Adapter here: '{adapter.get('name', 'default')}'.",
+        f"Base: {base.get('weights')}; sha256 {str(base.get('sha256'))[:16]}, its weights in `base.safetensors`.",
+        "Adapters: `adapters/default`, with which all figures here were measured, and those beside it.",
         "",
         "The encoders are pretrained on the training scenes, then frozen; the fine-tuning trains LoRA",
         f"(rank {adapter.get('rank')}) on their convolutions and linear layers, bottleneck adapters,",
-        "projections, fusion and head. The adapter is merged into the graphs and kept in `adapter/` in peft's format.",
+        "projections, fusion and head. Adapters are in peft's format; the vehicle merges one when it loads the graphs.",
         "",
         "Why this recipe: each of its parts was left out or changed in turn, with a smaller network and rank 8 among",
         "others; what earns its place, and which claims do not hold, is in the project's `docs/results.md`.",
@@ -156,6 +155,15 @@ def _reach(metrics: dict[str, Any], kind: str) -> list[str]:
     if kind == "simulated":
         lines += ["Not one of these figures compares with published nuScenes results: the data are simulated.", ""]
     return lines
+
+
+def bundle_calibration(folder: Path) -> dict[str, Any]:
+    """Return the confidence calibration that a bundle's default adapter, or the bundle itself, comes with."""
+    for file in (folder / ADAPTERS / DEFAULT / CALIBRATION, folder / CALIBRATION):
+        if file.is_file():
+            found: dict[str, Any] = json.loads(file.read_text())
+            return found
+    return {}
 
 
 def write_card(folder: Path, manifest: Manifest, calibration: dict[str, Any]) -> None:

@@ -3,23 +3,30 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
 import onnx
 import onnxslim
 import torch
+from onnx import numpy_helper
 from torch import nn
 
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.spec import ModelSpec, graph_inputs, graph_outputs
+from peft_dml_train.adapters.base_weights import save_base
 from peft_dml_train.data.synthetic import random_feeds
+from peft_dml_train.export.norms import fold_parameters
 from peft_dml_train.export.operators import prepare, require_operators
+from peft_dml_train.export.weights import refer_to_base, with_weights
 from peft_dml_train.fusion.attention import pooled_gate
 from peft_dml_train.head.candidates import top_candidates
 from peft_dml_train.network import PeftDmlNetwork
 
 OPSET = 17
+PREFIX = "network."
+"""Before the names of parameters in an exported graph."""
 
 
 class EncoderGraph(nn.Module):
@@ -71,7 +78,9 @@ def graph_module(network: PeftDmlNetwork, graph: str) -> nn.Module:
 
 
 def export_graphs(network: PeftDmlNetwork, folder: Path) -> dict[str, Path]:
-    """Write all graphs; the network is put into evaluation mode.
+    """Write the base's weights and all graphs; the network is put into evaluation mode.
+
+    The weights are stored as `base_weights.rounded` has them: a network that is to be compared must hold these.
 
     Returns:
         Path by graph name.
@@ -79,20 +88,53 @@ def export_graphs(network: PeftDmlNetwork, folder: Path) -> dict[str, Path]:
     network.eval()
     folder.mkdir(parents=True, exist_ok=True)
     spec, paths = network.spec, {}
-    for graph, inputs in graph_inputs(spec).items():
+    base = save_base(network.state_dict(), folder)
+    for graph in graph_inputs(spec):
         path = folder / f"{graph}.onnx"
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                graph_module(network, graph).eval(),
-                example_inputs(spec, graph),
-                str(path),
-                input_names=list(inputs),
-                output_names=list(graph_outputs(spec)[graph]),
-                opset_version=OPSET,
-                dynamo=False,
-            )
-        model = prepare(onnxslim.slim(onnx.load(path)))
-        onnx.save(require_operators(model, graph), path)
+        model = refer_to_base(skeleton(network, graph), base)
+        require_operators(with_weights(model, folder), graph)
+        onnx.save(model, path)
         paths[graph] = path
     return paths
+
+
+def skeleton(network: PeftDmlNetwork, graph: str) -> onnx.ModelProto:
+    """Return a graph whose parameters are inputs by their names in the network, its batch norms folded.
+
+    As inputs the parameters keep their names: no exporter can fold or join what has no value yet.
+    """
+    spec, module = network.spec, graph_module(network, graph).eval()
+    file = io.BytesIO()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            example_inputs(spec, graph),
+            file,  # type: ignore[arg-type]  # the exporter takes files too
+            input_names=list(graph_inputs(spec)[graph]),
+            output_names=list(graph_outputs(spec)[graph]),
+            opset_version=OPSET,
+            dynamo=False,
+            export_params=False,
+            do_constant_folding=False,
+            training=torch.onnx.TrainingMode.PRESERVE,
+        )
+    model = onnx.load_from_string(file.getvalue())
+    parameters = network.state_dict()
+    for value in [v for v in model.graph.input if v.name.startswith(PREFIX)]:
+        name = value.name.removeprefix(PREFIX)
+        if name not in parameters:  # a constant that the network makes itself
+            model.graph.initializer.append(numpy_helper.from_array(network.get_buffer(name).numpy(), value.name))
+            model.graph.input.remove(value)
+    model = onnxslim.slim(model)
+    _rename(model.graph)
+    ranks = {name: value.ndim for name, value in parameters.items()}
+    return prepare(fold_parameters(model, ranks))
+
+
+def _rename(graph: onnx.GraphProto) -> None:
+    """Name parameters as the network does."""
+    for value in (*graph.input, *graph.initializer):
+        value.name = value.name.removeprefix(PREFIX)
+    for node in graph.node:
+        node.input[:] = [name.removeprefix(PREFIX) for name in node.input]

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 HALF_OPERATORS: Final = frozenset(
     {"Add", "Concat", "Conv", "Expand", "Flatten", "Gather", "Gemm", "MatMul", "MaxPool", "Mul", "Pad", "ReduceMax"}
@@ -41,11 +40,8 @@ class _Writer:
         new = f"{name}_half"
         if new not in self._made:
             self._made.add(new)
-            if name in self.weights:
-                values = numpy_helper.to_array(self.weights[name]).astype(np.float16)
-                self.weights[new] = numpy_helper.from_array(values, new)
-            else:
-                self.nodes.append(helper.make_node("Cast", [name], [new], f"{new}_cast", to=TensorProto.FLOAT16))
+            # Also of weights, which an adapter may change: whoever loads the graph casts them once.
+            self.nodes.append(helper.make_node("Cast", [name], [new], f"{new}_cast", to=TensorProto.FLOAT16))
         return new
 
     def as_float(self, name: str) -> str:

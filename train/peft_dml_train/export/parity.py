@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 
+from peft_dml_ros.core.engine import Engine
 from peft_dml_ros.core.errors import BundleError
 from peft_dml_ros.core.spec import graph_inputs, graph_outputs
 from peft_dml_ros.core.typing import AnyArray
-from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine
 from peft_dml_train.export.graphs import example_inputs, graph_module
 from peft_dml_train.network import PeftDmlNetwork
 
@@ -19,8 +19,8 @@ TOLERANCE = 1e-3
 
 
 @torch.no_grad()
-def parity(network: PeftDmlNetwork, paths: dict[str, Path], threads: int = 2) -> dict[str, float]:
-    """Largest difference of each graph's outputs, relative to the largest value.
+def parity(network: PeftDmlNetwork, engines: Mapping[str, Engine]) -> dict[str, float]:
+    """Return the largest difference of each graph's outputs, relative to the largest value.
 
     Candidates are compared by score and by what they hold where both sides name the same cell: equal scores may swap
     places.
@@ -29,8 +29,7 @@ def parity(network: PeftDmlNetwork, paths: dict[str, Path], threads: int = 2) ->
         BundleError: a graph differs by more than `TOLERANCE`, or declares other shapes than the spec.
     """
     differences = {}
-    for graph, path in paths.items():
-        engine = OnnxRuntimeEngine(path, threads)
+    for graph, engine in engines.items():
         inputs = example_inputs(network.spec, graph, seed=3)
         wanted = graph_module(network, graph)(*inputs)
         wanted = wanted if isinstance(wanted, tuple) else (wanted,)
@@ -39,11 +38,11 @@ def parity(network: PeftDmlNetwork, paths: dict[str, Path], threads: int = 2) ->
         found = engine({n: v.numpy() for n, v in zip(graph_inputs(network.spec)[graph], inputs, strict=True)})
         for name, (shape, dtype) in graph_outputs(network.spec)[graph].items():
             if (found[name].shape, str(found[name].dtype)) != (shape, dtype):
-                msg = f"{path}: output {name} is {found[name].shape} {found[name].dtype}, not {shape} {dtype}"
+                msg = f"{graph}: output {name} is {found[name].shape} {found[name].dtype}, not {shape} {dtype}"
                 raise BundleError(msg)
         differences[graph] = _difference(reference, found)
         if differences[graph] > TOLERANCE:
-            msg = f"{path} differs from the network by {differences[graph]:.2e}, more than {TOLERANCE:.0e}"
+            msg = f"graph '{graph}' differs from the network by {differences[graph]:.2e}, more than {TOLERANCE:.0e}"
             raise BundleError(msg)
     return differences
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import onnx
 
-from peft_dml_ros.core.bundle import CALIBRATION, Bundle, load_bundle, write_manifest
+from peft_dml_ros.core.bundle import BASE_WEIGHTS, Bundle, load_bundle, write_manifest
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.engine import PRECISIONS
 from peft_dml_ros.core.errors import ConfigError, nearest
@@ -23,11 +22,11 @@ from peft_dml_ros.core.spec import ModelSpec, graph_outputs
 from peft_dml_ros.engines import load_engines
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.dataset import scenes_of
-from peft_dml_train.export.card import write_card
+from peft_dml_train.export.card import bundle_calibration, write_card
 from peft_dml_train.export.half import to_fp16
 from peft_dml_train.export.operators import require_operators
-from peft_dml_train.export.quantise import Feeds, quantise_graph
-from peft_dml_train.export.storage import unpack
+from peft_dml_train.export.quantise import Feeds, activation_ranges, quantise_graph
+from peft_dml_train.export.weights import refer_to_base
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +67,25 @@ def quantise(bundle: Path, frames: Iterable[NetworkInputs], out: Path) -> Path:
         msg = "no frame to calibrate on; name splits or scenes that have keyframes"
         raise ConfigError(msg)
 
+    found = calibrated_ranges(source, feeds)
+
     def convert(graph: str, model: onnx.ModelProto) -> onnx.ModelProto:
-        quantised, count = quantise_graph(model, feeds[graph], FLOAT_PARTS[graph])
+        quantised, count = quantise_graph(model, found[graph], FLOAT_PARTS[graph])
         log.info("%s: %d convolutions in 8 bit", graph, count)
         return quantised
 
     return _variant(source, out, "int8", convert, {"calibration_frames": len(feeds["lidar"])})
+
+
+def calibrated_ranges(bundle: Bundle, feeds: Mapping[str, list[Feeds]]) -> dict[str, dict[str, float]]:
+    """Return the largest magnitude of each activation by graph, with the bundle's adapters merged.
+
+    Args:
+        bundle: Float bundle.
+        feeds: As `graph_feeds` gives them.
+    """
+    models = {graph: onnx.load_from_string(bundle.graph(graph).content) for graph in bundle.manifest.graphs}
+    return {g: activation_ranges(model, feeds[g], FLOAT_PARTS[g]) for g, model in models.items()}
 
 
 def convert_bundle(
@@ -149,17 +161,17 @@ def _variant(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".convert-") as temporary:
         work = Path(temporary) / out.name
         shutil.copytree(source.path, work)
+        base = work / BASE_WEIGHTS
         for graph, info in source.manifest.graphs.items():
-            converted = convert(graph, unpack(onnx.load(work / info.file)))
-            onnx.save(require_operators(converted, graph), work / info.file)
+            converted = require_operators(convert(graph, onnx.load(work / info.file)), graph)
+            onnx.save(refer_to_base(converted, base) if base.is_file() else converted, work / info.file)
         origin = {"precision": {"from": dict(source.manifest.files), **about}}
         changes = {"precision": precision, "provenance": {**source.manifest.provenance, **origin}}
         # Figures that were measured with other graphs do not hold for these.
         changes |= {"metrics": {}} if precision != source.manifest.precision else {}
         manifest = source.manifest.model_copy(update=changes)
         if manifest.parameters:
-            calibration = work / CALIBRATION
-            write_card(work, manifest, json.loads(calibration.read_text()) if calibration.is_file() else {})
+            write_card(work, manifest, bundle_calibration(work))
         write_manifest(work, manifest)
         load_bundle(work)
         shutil.rmtree(out, ignore_errors=True)

@@ -15,6 +15,7 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper
 
+from peft_dml_ros.core.onnx_graph import SCALE, filled, weight_scale
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.engines.onnxruntime import RELU_ZERO_POINT
 
@@ -31,7 +32,10 @@ class _Graph:
     """Look-ups in an ONNX graph."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
-        self.weights = {w.name: w for w in graph.initializer}
+        self.weights = {w.name for w in graph.initializer}
+        for node in graph.node:
+            if node.input and all(name in self.weights for name in node.input):
+                self.weights.update(node.output)
         self.producer = {name: node for node in graph.node for name in node.output}
         self.consumers: dict[str, list[onnx.NodeProto]] = {}
         for node in graph.node:
@@ -100,9 +104,23 @@ def quantised_tensors(model: onnx.ModelProto, names: Iterable[str]) -> list[str]
     return list(tensors)
 
 
-def ranges(model: onnx.ModelProto, tensors: Iterable[str], frames: Iterable[Feeds]) -> dict[str, float]:
-    """Largest magnitude of each tensor over frames, without the outliers beyond `PERCENTILE`."""
-    wanted = list(tensors)
+def activation_ranges(model: onnx.ModelProto, frames: Iterable[Feeds], exclude: Iterable[str] = ()) -> dict[str, float]:
+    """Return the largest magnitude of each tensor that is quantised, without the outliers beyond `PERCENTILE`.
+
+    Args:
+        model: Float graph with all its weights.
+        frames: Inputs to calibrate on.
+        exclude: As for `quantise_graph`.
+    """
+    if not (chosen := convolutions(model, exclude)):
+        return {}
+    graph, tensors = _Graph(model.graph), quantised_tensors(model, chosen)
+    wanted = list(dict.fromkeys(map(graph.source, tensors)))
+    largest = _largest(model, wanted, frames)
+    return {tensor: largest[graph.source(tensor)] for tensor in tensors}
+
+
+def _largest(model: onnx.ModelProto, wanted: list[str], frames: Iterable[Feeds]) -> dict[str, float]:
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     outputs = {o.name for o in watched.graph.output}
@@ -121,13 +139,16 @@ def ranges(model: onnx.ModelProto, tensors: Iterable[str], frames: Iterable[Feed
 
 
 def quantise_graph(
-    model: onnx.ModelProto, frames: Iterable[Feeds], exclude: Iterable[str] = ()
+    model: onnx.ModelProto, largest: Mapping[str, float], exclude: Iterable[str] = ()
 ) -> tuple[onnx.ModelProto, int]:
-    """Copy of a float graph with its convolutions in 8 bit.
+    """Return a copy of a float graph with its convolutions in 8 bit.
+
+    The weights stay in float in the file, with a Quantize behind them: a runtime, or the vehicle when it merges an
+    adapter, quantises what they have become, one scale for each channel.
 
     Args:
         model: Float graph, static shapes, opset 17.
-        frames: Inputs to calibrate on.
+        largest: Magnitude of each tensor, see `activation_ranges`.
         exclude: Parts of names of convolutions to leave in float.
 
     Returns:
@@ -136,17 +157,16 @@ def quantise_graph(
     chosen = set(convolutions(model, exclude))
     if not chosen:
         return model, 0
-    graph = _Graph(model.graph)
-    tensors = quantised_tensors(model, chosen)
-    largest = ranges(model, tensors, frames)
+    graph, tensors = _Graph(model.graph), quantised_tensors(model, chosen)
     nodes: list[onnx.NodeProto] = []
-    weights = dict(graph.weights)
+    values = weight_values(model)
+    weights = {w.name: w for w in model.graph.initializer}
     weights |= {n: numpy_helper.from_array(np.zeros((), np.int8), n) for n in ("zero_point", RELU_ZERO_POINT.decode())}
     renamed: dict[str, str] = {}
 
     def pair(tensor: str) -> None:
-        scale = f"{tensor}_scale"
-        weights[scale] = numpy_helper.from_array(np.array(largest[graph.source(tensor)] / 127, np.float32), scale)
+        scale = f"{tensor}{SCALE}"
+        weights[scale] = numpy_helper.from_array(np.array(largest[tensor] / 127, np.float32), scale)
         zero = RELU_ZERO_POINT.decode() if graph.never_negative(tensor) else "zero_point"
         nodes.append(helper.make_node("QuantizeLinear", [tensor, scale, zero], [f"{tensor}_q"], f"{tensor}_Q"))
         nodes.append(
@@ -161,7 +181,7 @@ def quantise_graph(
         node.CopyFrom(original)
         node.input[:] = [renamed.get(name, name) for name in node.input]
         if node.name in chosen:
-            nodes += _weight_pair(node, weights)
+            nodes += _weight_pair(node, values, weights)
         nodes.append(node)
         for tensor in (name for name in node.output if name in tensors):
             pair(tensor)
@@ -175,16 +195,25 @@ def quantise_graph(
     return result, len(chosen)
 
 
-def _weight_pair(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> list[onnx.NodeProto]:
-    """Per-channel 8-bit weights of a convolution with their Dequantize."""
+def weight_values(model: onnx.ModelProto) -> dict[str, AnyArray]:
+    """Return every weight of a graph by name, also those that its first nodes compute."""
+    whole = onnx.load_from_string(filled(model.SerializeToString(), {}, {}, {}, model.graph.name))
+    return {w.name: numpy_helper.to_array(w) for w in (*whole.graph.initializer, *model.graph.initializer)}
+
+
+def _weight_pair(
+    node: onnx.NodeProto, values: Mapping[str, AnyArray], weights: dict[str, onnx.TensorProto]
+) -> list[onnx.NodeProto]:
+    """Quantize and Dequantize of a convolution's weight, by output channel."""
     name = node.input[1]
     node.input[1] = f"{name}_dq"
-    if f"{name}_scale" in weights:
+    if f"{name}{SCALE}" in weights:
         return []
-    values = numpy_helper.to_array(weights[name])
-    scale = np.maximum(np.abs(values).reshape(len(values), -1).max(axis=1), 1e-8).astype(np.float32) / np.float32(127)
-    rounded = np.clip(np.rint(values / scale.reshape(-1, *[1] * (values.ndim - 1))), -127, 127).astype(np.int8)
-    for suffix, array in (("q", rounded), ("scale", scale), ("zero", np.zeros(len(values), np.int8))):
-        weights[f"{name}_{suffix}"] = numpy_helper.from_array(array, f"{name}_{suffix}")
-    inputs = [f"{name}_{suffix}" for suffix in ("q", "scale", "zero")]
-    return [helper.make_node("DequantizeLinear", inputs, [f"{name}_dq"], f"{name}_DQ", axis=0)]
+    scale = weight_scale(values[name])
+    for ending, array in ((SCALE, scale), ("_zero", np.zeros(len(scale), np.int8))):
+        weights[f"{name}{ending}"] = numpy_helper.from_array(array, f"{name}{ending}")
+    by = [f"{name}{SCALE}", f"{name}_zero"]
+    return [
+        helper.make_node("QuantizeLinear", [name, *by], [f"{name}_q"], f"{name}_Q", axis=0),
+        helper.make_node("DequantizeLinear", [f"{name}_q", *by], [f"{name}_dq"], f"{name}_DQ", axis=0),
+    ]

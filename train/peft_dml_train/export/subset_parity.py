@@ -5,17 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from peft_dml_ros.core.classes import MODALITIES
+from peft_dml_ros.core.engine import Engine
 from peft_dml_ros.core.errors import BundleError
 from peft_dml_ros.core.inputs import NetworkInputs
 from peft_dml_ros.core.spec import graph_inputs, graph_outputs
 from peft_dml_ros.core.typing import AnyArray
-from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine
 from peft_dml_train.export.graphs import graph_module
 from peft_dml_train.export.parity import TOLERANCE
 from peft_dml_train.network import PeftDmlNetwork
@@ -31,12 +30,12 @@ MAX_UNMATCHED = 0.1
 
 
 @torch.no_grad()
-def subset_parity(network: PeftDmlNetwork, paths: Mapping[str, Path], frames: Iterable[NetworkInputs]) -> float:
-    """Largest difference of the end result over frames and all 31 masks, relative to each output's largest value.
+def subset_parity(network: PeftDmlNetwork, engines: Mapping[str, Engine], frames: Iterable[NetworkInputs]) -> float:
+    """Return the largest difference of the results over frames and all 31 masks, relative to the largest value.
 
     Args:
         network: Merged, in evaluation mode.
-        paths: ONNX file by graph.
+        engines: By graph.
         frames: Inputs, random or measured; masks over modalities that a frame lacks are left out.
 
     Returns:
@@ -45,7 +44,6 @@ def subset_parity(network: PeftDmlNetwork, paths: Mapping[str, Path], frames: It
     Raises:
         BundleError: it is more than `TOLERANCE`.
     """
-    engines = {graph: OnnxRuntimeEngine(path) for graph, path in paths.items()}
     outputs = graph_outputs(network.spec)
     names = list(outputs["fusion"])
     fusion, worst = graph_module(network, "fusion"), 0.0
@@ -80,8 +78,8 @@ def difference(reference: Mapping[str, AnyArray], found: Mapping[str, AnyArray])
     if sum(i not in pairs for i in confident.tolist()) > MAX_UNMATCHED * len(confident):
         return 1.0
     worst = [_relative(reference["gate"], found["gate"])]
-    ours, theirs = list(pairs), list(pairs.values())
-    worst += [_relative(reference[n][ours], found[n][theirs]) for n in ("scores", "regression", "attributes") if ours]
+    mine, others = list(pairs), list(pairs.values())
+    worst += [_relative(reference[n][mine], found[n][others]) for n in ("scores", "regression", "attributes") if mine]
     return max(worst)
 
 

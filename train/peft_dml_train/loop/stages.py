@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from peft_dml_ros.core.errors import ConfigError
+from peft_dml_train.adapters.base_weights import rounded
 from peft_dml_train.adapters.lora import adapt, freeze, load_adapter, parameter_counts, save_adapter, train_mode
 from peft_dml_train.config import StageConfig, TrainConfig
 from peft_dml_train.data.batch import BatchStream
@@ -158,7 +159,8 @@ def _pretrain(
     set_mode = partial(train_mode, frozen=frozen)
     train_stage(config, config.pretrain, network, stream, out / "pretrain", set_mode, device, resume=resume)
     if not rank():
-        save_checkpoint(out / "base.pt", network.state_dict())
+        # As bundles store it: adapters are trained on what vehicles have.
+        save_checkpoint(out / "base.pt", rounded(network.state_dict()))
 
 
 def load_base(config: TrainConfig, out: Path) -> PeftDmlNetwork:
