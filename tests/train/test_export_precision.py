@@ -65,6 +65,9 @@ def one_node(node, *inputs, opsets=(("", 17),), **weights):
 
 
 F, U, B = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.BOOL
+IMAGE = ("x", F, [1, 1, 2, 2])
+DILATED = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[1, 1], dilations=[2, 2])
+TOP = helper.make_node("TopK", ["x", "k"], ["y", "i"])
 
 
 @pytest.mark.parametrize(
@@ -81,15 +84,14 @@ F, U, B = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.BOOL
                 helper.make_node("ScatterND", ["x", "i", "u"], ["y"], reduction="max"),
                 *(("x", F, [4]), ("i", TensorProto.INT64, [1, 1]), ("u", F, [1])),
             ),
-            "reduces",
+            "reduction add. is refused",
         ),
-        (one_node(helper.make_node("TopK", ["x", "k"], ["y", "i"]), ("x", F, [9000]), k=np.array([3840])), "3839"),
         (
-            one_node(
-                helper.make_node("GridSample", ["x", "g"], ["y"]), ("x", F, [1, 1, 2, 2, 2]), ("g", F, [1, 2, 2, 2, 3])
-            ),
-            "4 dimensions",
+            one_node(helper.make_node("TopK", ["x", "k"], ["y", "i"]), ("x", F, [9000]), k=np.array([3841])),
+            "K above 3840",
         ),
+        (one_node(DILATED, IMAGE), "dilated"),
+        (one_node(helper.make_node("Mod", ["x", "x"], ["y"], fmod=1), ("x", F, [4])), "of float is refused"),
         (
             one_node(
                 helper.make_node("QuantizeLinear", ["x", "s", "z"], ["y"]),
@@ -103,7 +105,7 @@ F, U, B = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.BOOL
     ],
 )
 def test_what_tensorrt_cannot_run_is_named(model, reason):
-    assert any(reason in problem for problem in operator_problems(model))
+    assert any(re.search(reason, problem) for problem in operator_problems(model))
 
 
 H, I8, D = TensorProto.FLOAT16, TensorProto.INT8, TensorProto.DOUBLE

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which operators a graph may hold, so that TensorRT runs it without plug-ins, and rewrites that bring it there.
-
-Rules: onnx-tensorrt's operator table (10.x) and its known gaps.
-"""
+"""Which operators a graph may hold, so that TensorRT runs it without plug-ins, and rewrites that bring it there."""
 
 from __future__ import annotations
 
@@ -13,24 +10,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from peft_dml_ros.core.errors import BundleError
+from peft_dml_train.export.operator_rules import refusal
 from peft_dml_train.export.types import type_problems
 
-SUPPORTED: Final = frozenset(
-    """
-    Abs Add And ArgMax ArgMin AveragePool BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv
-    ConvTranspose Cos CumSum DepthToSpace DequantizeLinear Div Einsum Elu Equal Erf Exp Expand Flatten Floor Gather
-    GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GridSample HardSigmoid
-    HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax MatMul Max
-    MaxPool Mean Min Mod Mul Neg Not OneHot Or PRelu Pad Pow QuantizeLinear Reciprocal ReduceL1 ReduceL2 ReduceMax
-    ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize Round ScatterElements ScatterND Selu
-    Shape Sigmoid Sign Sin Slice Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub Sum Tan Tanh Tile TopK Transpose
-    Unsqueeze Where Xor
-    """.split()  # noqa: SIM905 (a table to read)
-)
-"""Operators that TensorRT 10 and 11 import natively. Not among them, on purpose: NonZero (its shape depends on data),
-loops and branches, and all that needs a plug-in."""
-
-MAX_TOPK: Final = 3839
 SHAPING: Final = frozenset({"Reshape", "Transpose", "Unsqueeze", "Squeeze", "Flatten", "Identity"})
 
 
@@ -39,19 +21,15 @@ def operator_problems(model: onnx.ModelProto) -> list[str]:
     weights = {w.name: w for w in model.graph.initializer}
     problems = [f"input or output '{v.name}' has no static shape" for v in _values(model) if not _is_static(v)]
     problems += [f"opset of domain '{o.domain}'" for o in model.opset_import if o.domain not in {"", "ai.onnx"}]
-    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in (*model.graph.value_info, *model.graph.input)}
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    known = (*inferred.value_info, *inferred.input, *inferred.output)
+    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in known}
+    types = {v.name: v.type.tensor_type.elem_type for v in known} | {n: w.data_type for n, w in weights.items()}
     for node in model.graph.node:
-        name = f"{node.op_type} '{node.name}'"
-        if node.domain not in {"", "ai.onnx"} or node.op_type not in SUPPORTED:
-            problems.append(f"{name} is no operator that TensorRT has")
-        if node.op_type.startswith("Scatter") and _attribute(node, "reduction", b"none") != b"none":
-            problems.append(f"{name} reduces; TensorRT ignores that")
-        if node.op_type == "TopK" and not _within_topk(weights.get(node.input[1])):
-            problems.append(f"{name} must have a constant K of at most {MAX_TOPK}")
-        if node.op_type == "GridSample" and ranks.get(node.input[0], 4) != 4:
-            problems.append(f"{name} must have an input of 4 dimensions")
-        if node.op_type in {"QuantizeLinear", "DequantizeLinear"} and not _is_symmetric(node, weights):
-            problems.append(f"{name} must have a zero point of 0 in int8")
+        first = next(iter(node.input), "")
+        kind = types.get(first, TensorProto.UNDEFINED)
+        if reason := refusal(node, kind, weights, ranks.get(first, 0)):
+            problems.append(f"{node.op_type} '{node.name}' {reason}")
     for value in model.graph.input:
         readers = [n for n in model.graph.node if value.name in n.input]
         is_uint8 = value.type.tensor_type.elem_type == TensorProto.UINT8
@@ -166,12 +144,3 @@ def _is_static(value: onnx.ValueInfoProto) -> bool:
 
 def _attribute(node: onnx.NodeProto, name: str, default: object) -> object:
     return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
-
-
-def _within_topk(count: TensorProto | None) -> bool:
-    return count is not None and int(numpy_helper.to_array(count).max()) <= MAX_TOPK
-
-
-def _is_symmetric(node: onnx.NodeProto, weights: dict[str, TensorProto]) -> bool:
-    zero = weights.get(node.input[2]) if len(node.input) > 2 else None
-    return zero is not None and zero.data_type == TensorProto.INT8 and not numpy_helper.to_array(zero).any()

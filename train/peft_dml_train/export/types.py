@@ -26,15 +26,6 @@ EQUAL: Final = frozenset(
 """Operators whose data must all be of one type: every input, or the two branches of `Where`, data and updates of
 `ScatterND`."""
 
-ARITHMETIC: Final = frozenset(
-    """
-    AveragePool BatchNormalization Conv ConvTranspose Elu Erf Exp Gelu Gemm GlobalAveragePool HardSigmoid HardSwish
-    InstanceNormalization LayerNormalization LeakyRelu Log LogSoftmax MatMul MaxPool PRelu Reciprocal ReduceL2
-    ReduceMean Relu Resize Selu Sigmoid Sin Cos Softmax Softplus Sqrt Tan Tanh
-    """.split()  # noqa: SIM905
-)
-"""Operators that take floats only; ONNX allows integers for some of them."""
-
 
 def type_problems(model: onnx.ModelProto) -> list[str]:
     """Everything that a strongly typed network would refuse; empty when it may go out."""
@@ -57,8 +48,6 @@ def _problems(node: onnx.NodeProto, types: Mapping[str, int], given: set[str]) -
     data = _data(node, inputs)
     if len(set(data)) > 1:
         yield f"{name} mixes {', '.join(map(_word, data))}; a cast must say which it is"
-    if node.op_type in ARITHMETIC and inputs and inputs[0] not in FLOATS:
-        yield f"{name} of {_word(inputs[0])}: it takes floats"
     if TensorProto.INT8 in inputs[:1] and node.op_type != "DequantizeLinear":
         yield f"{name} reads 8 bit; only DequantizeLinear may"
     if any(types.get(o) == TensorProto.INT8 for o in node.output) and node.op_type != "QuantizeLinear":
