@@ -78,6 +78,7 @@ def live(report: Report) -> list[str]:
         conditions(report),
         "\n".join(lines),
         "Stamp to publication is p50 / p95 / p99; CPU is that of the node, 100 % is one core.",
+        *weak_cases(report.get("conditions", {})),
         "### Beyond the engines",
         *beyond(report["stretches"]["all"]),
         *slowest(report["profile"]),
@@ -97,6 +98,20 @@ def conditions(report: Report) -> str:
         f"{vehicle['image_width_px']} pixels wide. Load average {before:g} before, {after:g} after; the benchmark's "
         "own load is about 1.5."
     )
+
+
+def weak_cases(conditions: Report) -> list[str]:
+    """Pace and latency with and without a recorder, alone and with one core taken."""
+    if not conditions:
+        return []
+    header = "| condition | Hz | stamp to publication, ms | node / recorder / replay, % of a core |"
+    lines = [header, "|---|---|---|---|"]
+    for name, case in conditions.items():
+        spread = " / ".join(_number(case["latency_ms"].get(p), 0) for p in ("p50", "p95", "p99"))
+        load = " / ".join(_number(case["cpu_pct_by_process"].get(p), 0) for p in ("node", "recorder", "replay"))
+        lines.append(f"| {name} | {case['hz']:.2f} | {spread} | {load} |")
+    words = "The recorder keeps every topic; one core taken: another process computes without end."
+    return ["### With a recorder, and with other work on the machine", "\n".join(lines), words]
 
 
 def beyond(stretch: Report) -> list[str]:
@@ -131,7 +146,7 @@ def books(report: Report) -> str:
     dropped = sum(sum(s["dropped"].values()) for s in messages["by_sensor"].values())
     reasons = ", ".join(f"{n} {r.partition(': ')[2]}" for r, n in frames["drops"].items()) or "none dropped"
     resident = (
-        f"Resident memory is {memory.get('peak_mb', memory['max_mb']):.0f} MB at most, and changes by "
+        f"Resident memory is {memory['max_mb']:.0f} MB at most, and changes by "
         f"{memory['growth_pct']:+.2f} % after the warm-up."
         if memory
         else "Memory was not followed."

@@ -161,7 +161,7 @@ def _by_name(connections: Mapping[str, str], preset: Preset) -> BagTopics:
 
 def _guessed(connections: Mapping[str, str], frame_of: Callable[[str], str]) -> BagTopics:
     """Guess by frames that are channel names, else by words in topic and frame; the only one of a kind is taken."""
-    known = {topics.POINT_CLOUD, topics.RADAR_SCAN, topics.COMPRESSED_IMAGE, topics.IMAGE}
+    known = {topics.POINT_CLOUD, topics.RADAR_SCAN, topics.ARS548, topics.COMPRESSED_IMAGE, topics.IMAGE}
     out, taken = BagTopics(GUESSED), set()
     for topic in sorted(connections, key=lambda name: (connections[name] == topics.IMAGE, name)):
         sensor = _sensor_by_words(connections[topic], topic, frame_of(topic)) if connections[topic] in known else ""
@@ -184,7 +184,7 @@ def _guessed(connections: Mapping[str, str], frame_of: Callable[[str], str]) -> 
 def _sensor_by_words(msgtype: str, topic: str, frame: str) -> str:
     """Return the sensor that topic and frame speak of; empty when they do not tell."""
     channel = topics.sensor_of_frame(frame)
-    cloud, scan = msgtype == topics.POINT_CLOUD, msgtype == topics.RADAR_SCAN
+    cloud, scan = msgtype == topics.POINT_CLOUD, msgtype in {topics.RADAR_SCAN, topics.ARS548}
     if channel in (_RADARS if scan else ("LIDAR_TOP", *_RADARS) if cloud else _CAMERAS):
         return channel
     text = f"{topic} {frame}".lower()
@@ -199,8 +199,8 @@ def _sensor_by_words(msgtype: str, topic: str, frame: str) -> str:
 
 
 def _types(sensor: str) -> tuple[str, ...]:
-    others = topics.IMAGE if sensor.startswith("CAM") else topics.other_type_of(sensor)
-    return (topics.type_of(sensor), others) if others else (topics.type_of(sensor),)
+    others = (topics.IMAGE,) if sensor.startswith("CAM") else topics.other_types_of(sensor)
+    return (topics.type_of(sensor), *others)
 
 
 def detects(table: BagTopics) -> bool:

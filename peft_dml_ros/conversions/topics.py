@@ -20,6 +20,7 @@ TRUTH_VELOCITIES: Final = "truth/velocities"
 
 POINT_CLOUD: Final = "sensor_msgs/msg/PointCloud2"
 RADAR_SCAN: Final = "radar_msgs/msg/RadarScan"
+ARS548: Final = "continental_msgs/msg/ContinentalArs548DetectionList"
 COMPRESSED_IMAGE: Final = "sensor_msgs/msg/CompressedImage"
 IMAGE: Final = "sensor_msgs/msg/Image"
 CAMERA_INFO: Final = "sensor_msgs/msg/CameraInfo"
@@ -66,9 +67,14 @@ def type_of(sensor: str) -> str:
     return ODOMETRY if modality is None else _TYPES[modality]
 
 
+def other_types_of(sensor: str) -> tuple[str, ...]:
+    """Return the message types that a sensor's topic may carry instead."""
+    return (RADAR_SCAN, ARS548) if modality_of_channel(sensor) == "radar" else ()
+
+
 def other_type_of(sensor: str) -> str:
-    """Return the message type that a sensor's topic may carry instead; empty when there is none."""
-    return RADAR_SCAN if modality_of_channel(sensor) == "radar" else ""
+    """Return the first message type that a sensor's topic may carry instead; empty when there is none."""
+    return next(iter(other_types_of(sensor)), "")
 
 
 def frame_of(sensor: str) -> str:
@@ -77,8 +83,11 @@ def frame_of(sensor: str) -> str:
 
 
 def sensor_of_frame(frame_id: str) -> str:
-    """Return the sensor name of a frame, the inverse of `frame_of`."""
-    return frame_id.removeprefix("/").upper()
+    """Return the sensor name of a frame, the inverse of `frame_of`; optical frames and links count as the sensor."""
+    name = frame_id.removeprefix("/")
+    for ending in ("_frame", "_link", "_optical"):
+        name = name.removesuffix(ending)
+    return name.upper()
 
 
 def sensor_of(topic: str) -> str:

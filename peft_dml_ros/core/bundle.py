@@ -74,6 +74,9 @@ class Manifest(Frozen):
     adapter: dict[str, Any] = Field(default_factory=dict, description="Identity and rank of the merged adapter")
     provenance: dict[str, Any] = Field(default_factory=dict, description="Data, seeds, command, commit of the training")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Counts: total, trained, by part")
+    trained_ranges: dict[str, tuple[float, float]] = Field(
+        default_factory=dict, description="Least and greatest of inputs in training, by `sensor_checks.TRAINED`'s names"
+    )
     trained_share: float = Field(ge=0.0, le=1.0)
     metrics: dict[str, Any] = Field(default_factory=dict)
 

@@ -259,6 +259,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 Model = TypeVar("Model", bound=BaseModel)
+Params = TypeVar("Params", bound=PerceptionParams)
 
 
 def validated(model: type[Model], tree: Mapping[str, Any], where: str) -> Model:
@@ -286,8 +287,10 @@ def validated(model: type[Model], tree: Mapping[str, Any], where: str) -> Model:
 
 
 def load_params(
-    source: Path | Mapping[str, Any], node: str = "perception", model: type[PerceptionParams] = PerceptionParams
-) -> PerceptionParams:
+    source: Path | Mapping[str, Any],
+    node: str = "perception",
+    model: type[Params] = PerceptionParams,  # type: ignore[assignment]  # the default of a type variable
+) -> Params:
     """Parameters from a ROS parameter file, or from nested values.
 
     Args:

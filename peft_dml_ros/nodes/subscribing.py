@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -170,6 +170,16 @@ class FittingSubscription:
         self._subscription = self._subscribe()
         return True
 
+    def take(self) -> Iterator[tuple[Any, dict[str, int]]]:
+        """Yield (message, info) of all that waits, for a node without an executor; `info` says when it arrived."""
+        handle = self._subscription.handle
+        for _ in range(self._depth):
+            with handle:
+                taken = handle.take_message(self.kind, self._raw)
+            if taken is None:
+                return
+            yield taken
+
     def destroy(self) -> None:
         """End the subscription."""
         self._node.destroy_subscription(self._subscription)
@@ -198,13 +208,8 @@ class FittingSubscription:
     def _deliver(self, first: Any) -> None:
         """Hand on all that waits: of an executor that takes one a turn, a busy machine would fall behind."""
         self.callback(first)
-        handle = self._subscription.handle
-        for _ in range(self._depth):
-            with handle:
-                taken = handle.take_message(self.kind, self._raw)
-            if taken is None:
-                return
-            self.callback(taken[0])
+        for message, _ in self.take():
+            self.callback(message)
 
     def _on_lost(self, info: Any) -> None:
         self.lost += info.total_count_change

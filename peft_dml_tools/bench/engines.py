@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+import psutil
+
 from peft_dml_ros.core.bundle import Bundle, load_bundle
 from peft_dml_ros.core.detector import Detector
 from peft_dml_ros.core.engine import Engine, EngineArray
@@ -27,7 +29,8 @@ from peft_dml_tools.bench.child import measured, pick_core
 from peft_dml_tools.bench.growth import by_size, by_subset, fresh, simulated_frames
 from peft_dml_tools.bench.hot_path import hot_path
 from peft_dml_tools.bench.machine import machine, software
-from peft_dml_tools.bench.timing import WARM_UP, interleaved, percentiles
+from peft_dml_tools.bench.timing import WARM_UP, interleaved
+from peft_dml_tools.evaluation.percentiles import percentiles
 
 Report: TypeAlias = dict[str, Any]
 
@@ -157,7 +160,7 @@ class EngineBenchmark:
             spent.append((whole * 1e3, (sum(m.spent_s for m in metered.values()) - before) * 1e3))
             for stage, wall in found.stages_ms.items():
                 stages.setdefault(stage, []).append(wall)
-            memory.append(_resident_mb())
+            memory.append(psutil.Process().memory_info().rss / 1e6)
         settled = memory[len(memory) // 4]
         return {
             "cpu_ms": percentiles([whole for whole, _ in spent]),
@@ -165,7 +168,7 @@ class EngineBenchmark:
             "over_engines": percentiles([whole / engines for whole, engines in spent]),
             "stages_wall_ms": {stage: percentiles(wall) for stage, wall in stages.items()},
             "rss_mb": round(memory[-1], 1),
-            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1),
             "rss_growth_pct": round(100 * (memory[-1] / settled - 1), 2),
         }
 
@@ -248,10 +251,3 @@ def compare(old: Report, new: Report, path: str = "") -> Iterable[tuple[str, flo
             yield from compare(before, after, name)
         elif isinstance(before, (int, float)) and isinstance(after, (int, float)) and not isinstance(before, bool):
             yield name, float(before), float(after)
-
-
-def _resident_mb() -> float:
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0

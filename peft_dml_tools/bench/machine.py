@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 from peft_dml_ros import __version__
 
@@ -18,13 +19,12 @@ PACKAGES: Final = ("numpy", "opencv-python-headless", "embreex", "numba", "rosba
 
 def machine() -> dict[str, object]:
     """Description for a report."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
         "processor": _processor(),
-        "cores": os.cpu_count(),
-        "memory_gb": _memory_gb(),
+        "cores": psutil.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "system": f"{platform.system()} {platform.machine()}",
-        "load_at_start": None if load is None else round(load, 2),
+        "load_at_start": round(psutil.getloadavg()[0], 2),
     }
 
 
@@ -65,13 +65,6 @@ def _processor() -> str:
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or "unknown"
-
-
-def _memory_gb() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
-    except (AttributeError, OSError, ValueError):
-        return None
 
 
 def _version(name: str) -> str | None:

@@ -9,13 +9,9 @@ from typing import Final
 
 import numpy as np
 
-PERCENTILES: Final = (50, 95, 99)
+from peft_dml_tools.evaluation.percentiles import percentiles
+
 WARM_UP: Final = 3
-
-
-def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """p50, p95, p99 of milliseconds."""
-    return {f"p{p}": round(float(np.percentile(values, p)), 3) for p in PERCENTILES}
 
 
 def timed(call: Callable[[], object], repeats: int) -> dict[str, float]:

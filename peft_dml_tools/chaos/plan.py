@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which faults are tried when: the phases of a drive in circles."""
+"""Which faults are tried when: the phases of a drive that is repeated."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -43,38 +43,33 @@ class Phase:
 
     @property
     def faults(self) -> list[Fault]:
-        """As a script."""
+        """Faults of the phase as a script."""
         together = [VARIANTS["silence"].made(modality, self.from_s, self.to_s) for modality in self.silent]
         return together + [VARIANTS[v].made(s, self.from_s, self.to_s) for s, v in self.variants.items()]
 
-    def tree(self) -> dict[str, Any]:
-        """As the driver reads it."""
-        faults = [fault.model_dump(exclude_unset=True) for fault in self.faults]
-        return {"from_s": self.from_s, "to_s": self.to_s, "faults": faults}
-
 
 def hits(variant: Variant, sensor: str) -> bool:
-    """Whether a fault can hit a sensor."""
+    """Return whether a fault can hit a sensor."""
     return kind_of(sensor) in variant.hits
 
 
 def full_plan() -> list[Phase]:
-    """Every fault with every sensor, and every combination of silent modalities."""
+    """Return every fault with every sensor, and every combination of silent modalities."""
     tried = [{s: name for s in group if hits(variant, s)} for name, variant in VARIANTS.items() for group in GROUPS]
-    return _in_a_row([t for t in tried if t], COMBINATIONS)
+    return _consecutive([t for t in tried if t], COMBINATIONS)
 
 
 def short_plan() -> list[Phase]:
-    """Some faults of some sensors in three phases, then a node that is blind."""
+    """Return some faults of some sensors in three phases, then a node that is blind."""
     tried = [
         {"LIDAR_TOP": "silence", "CAM_FRONT": "blackout", "RADAR_FRONT": "freeze", "IMU": "clock ahead"},
         {"CAM_FRONT": "cut short", "RADAR_FRONT": "clock lost", "GNSS": "delay", "ODOM": "silence"},
         {"LIDAR_TOP": "freeze", "CAM_FRONT": "reorder", "RADAR_FRONT": "duplicate", "IMU": "bytes damaged"},
     ]
-    return _in_a_row(tried, (("lidar", "camera", "radar"),))
+    return _consecutive(tried, (("lidar", "camera", "radar"),))
 
 
-def _in_a_row(tried: list[dict[str, str]], combinations: tuple[tuple[str, ...], ...]) -> list[Phase]:
+def _consecutive(tried: list[dict[str, str]], combinations: tuple[tuple[str, ...], ...]) -> list[Phase]:
     entries: list[tuple[Mapping[str, str], tuple[str, ...]]] = [(t, ()) for t in tried]
     entries += [({}, silent) for silent in combinations]
     phases, from_s = [], BEGIN_S
@@ -85,7 +80,7 @@ def _in_a_row(tried: list[dict[str, str]], combinations: tuple[tuple[str, ...], 
 
 
 def random_minute(minute: int, seed: int) -> list[Phase]:
-    """A minute of random faults: every three seconds or so, one to three sensors suffer each its own.
+    """Return a minute of random faults: every three seconds or so, one to three sensors suffer each its own.
 
     Args:
         minute: Number of the minute in the drive.

@@ -4,18 +4,21 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.params import ALL_SENSORS
-from peft_dml_tools.chaos.judge import read
-from peft_dml_tools.chaos.stages import NODES, START_S, Bench, follow
+from peft_dml_tools.chaos.stages import ChaosRun
 from peft_dml_tools.datasets.bag_storage import BagStorage
-from peft_dml_tools.live.children import Child
+from peft_dml_tools.live.observed_drive import Circuit, ObservedDrive
+from peft_dml_tools.live.process_monitor import shared_memory_of
+from peft_dml_tools.live.session import START_S, Session, SessionError, follow
 
 CALM_S: Final = 4.0
 RESPAWN_DRIVE_S: Final = 45.0
@@ -26,22 +29,22 @@ class Supervisor:
     """Starts the node again whenever it has ended, as `respawn` of a launch file does.
 
     Args:
-        bench: Starts it.
+        session: Starts it.
     """
 
-    def __init__(self, bench: Bench) -> None:
-        self._bench, self._done = bench, threading.Event()
-        self.node = bench.perception()
+    def __init__(self, session: Session) -> None:
+        self._session, self._done = session, threading.Event()
+        self.node = session.perception()
         self.respawns = 0
         self._left: set[Path] = set()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def kill(self) -> int:
-        """Kill the node with signal 9; returns when, by the clock of this host, ns."""
+        """Kill the node with signal 9; return when, by the clock of this host, in ns."""
         self._left |= shared_memory_of(self.node.pid)
         at_ns = time.time_ns()
-        os.kill(self.node.pid, signal.SIGKILL)
+        psutil.Process(self.node.pid).kill()
         return at_ns
 
     def close(self) -> None:
@@ -55,47 +58,41 @@ class Supervisor:
     def _watch(self) -> None:
         while not self._done.wait(POLL_S):
             if self.node.code is not None:
-                self.node = self._bench.perception()
+                self.node = self._session.perception()
                 self.respawns += 1
 
 
-def shared_memory_of(pid: int) -> set[Path]:
-    """Shared memory of a process that nobody takes away when it is killed; what others use as well is left out."""
+def respawn(run: ChaosRun) -> dict[str, Any]:
+    """Kill the node under load, and a recorder: how long until boxes come again, and is the recording readable."""
+    session, bag = run.session, run.session.scratch / "killed.mcap"
+    recorder, supervisor = session.recorder(bag), Supervisor(session)
+    driven = ObservedDrive(session, Circuit(run.drive, RESPAWN_DRIVE_S), "respawn")
+    left: set[Path] = set()
     try:
-        text = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return set()
-    words = {line.split()[-1] for line in text.splitlines() if "/dev/shm/fastrtps_" in line}  # noqa: S108
-    return {Path(word) for word in words if "_port" not in word}
-
-
-def respawn(bench: Bench) -> dict[str, Any]:
-    """Kill the node under load, and the recorder: how long until boxes come again, and is the recording readable."""
-    bag = bench.scratch / "killed.mcap"
-    recorder = Child("recorder", f"{NODES}.recorder", ["--out", str(bag)], bench.environment)
-    supervisor = Supervisor(bench)
-    driver = bench.driver("respawn.jsonl", RESPAWN_DRIVE_S, "--quiet-s", "0.5")
-    try:
-        _until(lambda: driver.value("progress", "position_s", 0.0) >= CALM_S, driver, "the vehicle does not drive")
-        bench.tell("respawn: kill -9 of the node under load")
+        driven.start()
+        replay = driven.replay
+        if replay is None:
+            raise SessionError("the replay does not run")
+        follow((replay,), lambda: driven.position_s >= CALM_S, START_S, "the first seconds of the drive")
+        run.tell("respawn: kill -9 of the node under load")
         killed_ns = supervisor.kill()
-        _until(lambda: supervisor.respawns > 0, driver, "the node did not end")
-        before = driver.value("progress", "frames", 0)
-        _until(lambda: driver.value("progress", "frames", 0) > before + 10, driver, "no frames after the respawn")
+        follow((replay,), lambda: supervisor.respawns > 0, START_S, "the end of the node")
+        before = driven.statuses
+        follow((replay,), lambda: driven.statuses > before + 10, START_S, "a frame after the respawn")
         recorded = sum(recorder.value("progress", "counts", {}).values())
         left = shared_memory_of(recorder.pid)
-        os.kill(recorder.pid, signal.SIGKILL)
+        psutil.Process(recorder.pid).kill()
     finally:
-        driver.stop()
+        driven.__exit__(None, None, None)
         supervisor.close()
         recorder.stop()
-    for path in left:
-        path.unlink(missing_ok=True)
-    seen = read(bench.scratch / "respawn.jsonl")
-    after = [f for f in seen.frames if f.at_ns > killed_ns]
-    first_ns = min((f.at_ns + int(f.work_ms * 1e6) for f in after), default=2**62)
-    sees_ns = min((f.at_ns + int(f.work_ms * 1e6) for f in after if f.sees and f.boxes), default=2**62)
-    readable, counted = _readable(bench)
+        for path in left:
+            path.unlink(missing_ok=True)
+    after = [f for f in driven.observation().frames if f.at_ns > killed_ns]
+    published_ns = [(f.at_ns + int(f.work_ms * 1e6), f) for f in after]
+    first_ns = min((at_ns for at_ns, _ in published_ns), default=2**62)
+    sees_ns = min((at_ns for at_ns, f in published_ns if f.sees and f.boxes), default=2**62)
+    readable, counted = _readable(session.scratch)
     respawn_s = (sees_ns - killed_ns) * 1e-9
     return {
         "words": f"boxes {respawn_s:.1f} s after kill -9; {counted} messages in the recording that was killed",
@@ -108,9 +105,9 @@ def respawn(bench: Bench) -> dict[str, Any]:
     }
 
 
-def _readable(bench: Bench) -> tuple[bool, int]:
-    """Whether something can be read of a recording that was cut off, and how many messages that are."""
-    for path in sorted(bench.scratch.glob("killed*")):
+def _readable(scratch: Path) -> tuple[bool, int]:
+    """Return whether a recording that was cut off can be read, and how many messages of it."""
+    for path in sorted(scratch.glob("killed*")):
         inside = sorted(path.rglob("*.mcap")) if path.is_dir() else [path]
         for file in inside:
             try:
@@ -122,41 +119,34 @@ def _readable(bench: Bench) -> tuple[bool, int]:
     return False, 0
 
 
-def _until(condition: Any, driver: Child, problem: str) -> None:
-    limit = time.monotonic() + START_S
-    while not condition():
-        if time.monotonic() > limit or driver.code not in {None, 0}:
-            raise DataError(f"{problem}; last lines of the driver:\n{driver.last_words}")
-        time.sleep(POLL_S)
-
-
-def namespaces(bench: Bench) -> dict[str, Any]:
-    """Two vehicles in one domain, the second with two sensors only: does either hear the other?"""
-    seconds, few = 6.0, ("LIDAR_TOP", "IMU")
-    with bench.node("car1") as first, bench.node("car2") as second:
-        one = bench.driver("car1.jsonl", seconds + 3.0, namespace="car1")
-        two = bench.driver("car2.jsonl", seconds, "--sensors", *few, namespace="car2")
-        try:
-            follow(two, [second], seconds, bench.tell, "second vehicle")
-            crashes = follow(one, [first], seconds + 3.0, bench.tell, "first vehicle")
-        finally:
-            one.stop()
-            two.stop()
-    seen = {name: read(bench.scratch / f"{name}.jsonl") for name in ("car1", "car2")}
-    surplus = {
-        name: sum(max(0, received - s.sent.get(sensor, 0)) for sensor, (received, _) in s.received.items())
-        for name, s in seen.items()
-    }
-    strange = sum(n for sensor, (n, _) in seen["car2"].received.items() if sensor not in few)
+def namespaces(run: ChaosRun) -> dict[str, Any]:
+    """Drive two vehicles in one domain, the second with two sensors only: does either hear the other?"""
+    few = ("LIDAR_TOP", "IMU")
+    circuits = {"car1": Circuit(run.drive, 9.0), "car2": Circuit(run.drive, 6.0, sensors=few)}
+    with ExitStack() as stack:
+        nodes = {name: stack.enter_context(run.session.node(name)) for name in circuits}
+        driven = {
+            name: stack.enter_context(ObservedDrive(run.session, circuit, name, namespace=name))
+            for name, circuit in circuits.items()
+        }
+        for name, drive in driven.items():
+            drive.start(nodes[name])
+        for name in ("car2", "car1"):
+            driven[name].finish(nodes[name], tick=lambda: run.tell("two vehicles in one domain"))
+        crashes = sum(node.code is not None for node in nodes.values())
+    seen = {name: drive.observation() for name, drive in driven.items()}
+    accounts = {name: observation.messages for name, observation in seen.items()}
+    surplus = sum(max(0, -a.lost_in_transport) for account in accounts.values() for a in account.values())
+    foreign = sum(a.received for sensor, a in accounts["car2"].items() if sensor not in few)
     alive = {name: sum(f.boxes > 0 for f in s.frames) for name, s in seen.items()}
     silent = set(ALL_SENSORS) - set(few)
-    heard = [f for f in seen["car2"].frames if f.sees and any(f.states.get(s) != "MISSING" for s in silent)]
-    cross_talk = sum(surplus.values()) + strange + len(heard)
+    heard = [f for f in seen["car2"].frames if f.sees and any(f.state(s) != "MISSING" for s in silent)]
+    cross_talk = surplus + foreign + len(heard)
     return {
         "words": f"{cross_talk} messages between two vehicles in one domain; frames with boxes: {alive}",
         "crashes": crashes,
         "cross_talk": cross_talk,
         "frames_with_boxes": alive,
-        "sent": {name: sum(s.sent.values()) for name, s in seen.items()},
-        "received": {name: sum(r for r, _ in s.received.values()) for name, s in seen.items()},
+        "sent": {name: sum(a.sent for a in account.values()) for name, account in accounts.items()},
+        "received": {name: sum(a.received for a in account.values()) for name, account in accounts.items()},
     }

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 FUZZ_MESSAGES: Final = 100_000
 RECOVERY_S: Final = 1.0
 RESPAWN_S: Final = 8.0
@@ -37,16 +39,10 @@ def _with_sums(tree: dict[str, Any]) -> dict[str, Any]:
 def write(path: Path, results: Mapping[str, Any]) -> None:
     """Write the file; what an earlier run found in stages that this one left out stays."""
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    machine = {"cores": _cores(), "python": platform.python_version()}
+    machine = {"cores": len(psutil.Process().cpu_affinity()), "python": platform.python_version()}
     tree = _with_sums({**before, **results, "machine": machine})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def missed(results: Mapping[str, Any]) -> list[str]:

@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
-import time
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, Final
 
-from peft_dml_tools.chaos.judge import Frame, Seen, frames_unaccounted, messages_unaccounted, read
 from peft_dml_tools.chaos.plan import random_minute
-from peft_dml_tools.chaos.stages import OVERRUN_S, START_S, Bench, percentiles, rss_mb
+from peft_dml_tools.chaos.stages import FAILED, ChaosRun
+from peft_dml_tools.evaluation.percentiles import percentiles
+from peft_dml_tools.live.accounting import frame_account, messages_unaccounted
+from peft_dml_tools.live.frame_status import FrameStatus
+from peft_dml_tools.live.observed_drive import Circuit, Observation, ObservedDrive
+from peft_dml_tools.live.process_monitor import ProcessMonitor
 
-SAMPLE_S: Final = 1.0
 WARM_SHARE: Final = 0.2
 WARM_MOST_S: Final = 120.0
 """Allocators and caches fill first: that much of the beginning does not count for the slope of memory."""
@@ -25,63 +26,61 @@ POINTS: Final = 300
 """Of the slope: medians of stretches, since pairs grow with the square."""
 
 
-def soak(bench: Bench, minutes: float, seed: int) -> dict[str, Any]:
+def soak(run: ChaosRun, minutes: float, seed: int) -> dict[str, Any]:
     """Drive with random faults; the first and the last minute suffer the same ones, so that they can be compared."""
     whole = int(minutes)
     seeds = [seed if minute in {0, whole - 1} else seed + 1 + minute for minute in range(whole)]
     phases = [phase for minute, own in enumerate(seeds) for phase in random_minute(minute, own)]
-    plan = bench.scratch / "soak.json"
-    plan.write_text(json.dumps([phase.tree() for phase in phases]), encoding="utf-8")
-    seconds, loads = 60.0 * whole, []
-    memory: list[tuple[float, float]] = []
-    with bench.node() as node:
-        driver = bench.driver("soak.jsonl", seconds, "--plan", str(plan))
-        limit = time.monotonic() + START_S + seconds + OVERRUN_S
+    circuit = Circuit(run.drive, 60.0 * whole, tuple(fault for phase in phases for fault in phase.faults))
+    loads: list[float] = []
+    with run.session.node() as node, ObservedDrive(run.session, circuit, "soak") as driven:
+        driven.start(node)
+        monitor = ProcessMonitor({"node": node.pid})
         try:
-            while driver.code is None and node.code is None and time.monotonic() < limit:
-                position_s = float(driver.value("progress", "position_s", 0.0))
-                if "start" in driver.latest:
-                    memory.append((time.monotonic(), rss_mb(node.pid)))
-                    loads.append(os.getloadavg()[0])
-                bench.tell(f"soak: {position_s / 60:.1f} of {whole} minutes, {memory[-1][1] if memory else 0:.0f} MB")
-                driver.wait(SAMPLE_S)
-            crashes = int(node.code is not None)
+            driven.finish(node, tick=lambda: _tell(run, driven, monitor, whole, loads))
         finally:
-            driver.stop()
-    seen = read(bench.scratch / "soak.jsonl")
-    first, last = (_minute(seen, minute) for minute in (0, whole - 1))
+            monitor.close()
+        crashes = int(node.code is not None)
+    seen = driven.observation()
+    memory = [(s.at_ns * 1e-9, s.rss_mb) for s in monitor.samples["node"]]
     slope = slope_per_min(memory)
-    p99 = [percentiles([f.work_ms for f in frames]).get("p99", float("nan")) for frames in (first, last)]
-    ratio = p99[1] / p99[0]
+    first, last = (percentiles([f.work_ms for f in _minute(seen, minute)]) for minute in (0, whole - 1))
+    p99 = [spread.get("p99", float("nan")) for spread in (first, last)]
     faults = sum(len(phase.variants) for phase in phases)
     return {
         "words": f"{whole} minutes, {faults} faults: memory {slope:+.2f} MB a minute, p99 {p99[0]:.0f} ms in the "
         f"first minute, {p99[1]:.0f} ms in the last",
         "crashes": crashes,
-        "frames_unaccounted": frames_unaccounted(seen),
-        "messages_unaccounted": messages_unaccounted(seen),
+        "frames_unaccounted": frame_account(seen.frames)["unaccounted"],
+        "messages_unaccounted": messages_unaccounted(seen.messages),
         "minutes": whole,
         "faults": faults,
         "frames": len(seen.frames),
         "rss_mb_per_min": round(slope, 3),
         "rss_mb_curve": [round(mb, 1) for _, mb in memory[:: max(1, len(memory) // CURVE)]],
-        "p99_ratio": round(ratio, 3),
+        "p99_ratio": round(p99[1] / p99[0], 3),
         "p99_ms": [round(v, 1) for v in p99],
-        "p50_ms": [percentiles([f.work_ms for f in frames]).get("p50") for frames in (first, last)],
-        "load_average": [round(statistics.fmean(part), 1) for part in (loads[:60], loads[-60:]) if part],
-        "errors_inside": {r: n for r, n in seen.drops.items() if r.endswith(": failed")},
+        "p50_ms": [spread.get("p50") for spread in (first, last)],
+        "load_average": [round(statistics.fmean(part), 1) for part in (loads[:600], loads[-600:]) if part],
+        "errors_inside": {r: n for r, n in seen.drops.items() if r.endswith(FAILED)},
     }
 
 
-def _minute(seen: Seen, minute: int) -> list[Frame]:
-    low_ns = seen.start_ns + minute * 60 * 10**9
+def _tell(run: ChaosRun, driven: ObservedDrive, monitor: ProcessMonitor, whole: int, loads: list[float]) -> None:
+    loads.append(os.getloadavg()[0])
+    samples = monitor.samples["node"]
+    mb = samples[-1].rss_mb if samples else 0.0
+    run.tell(f"soak: {driven.position_s / 60:.1f} of {whole} minutes, {mb:.0f} MB")
+
+
+def _minute(seen: Observation, minute: int) -> list[FrameStatus]:
     # The very first frames are made while the vehicle's sensors come up.
-    low_ns += 3 * 10**9 if minute == 0 else 0
-    return [f for f in seen.frames if low_ns <= f.at_ns < seen.start_ns + (minute + 1) * 60 * 10**9 and not f.blind]
+    from_s = 60.0 * minute + (3.0 if minute == 0 else 0.0)
+    return [frame for frame in seen.during(from_s, 60.0 * (minute + 1)) if not frame.says_blind]
 
 
 def slope_per_min(memory: Sequence[tuple[float, float]]) -> float:
-    """Growth a minute by Theil and Sen: the median of the slopes of all pairs, which no single step can move.
+    """Return the growth a minute by Theil and Sen: the median of all pairs' slopes, which no single step can move.
 
     Args:
         memory: (time in s, MB), in order.

@@ -115,9 +115,9 @@ def live(
     from peft_dml_ros.cli.environment import alone_in, require_ros
     from peft_dml_ros.core.errors import ConfigError
     from peft_dml_tools.bench.live import QUICK, LivePlan
+    from peft_dml_tools.bench.live_run import LiveOptions, run_live
     from peft_dml_tools.bench.summary import read_report
-    from peft_dml_tools.commands.bench_live import LiveOptions, run_live
-    from peft_dml_tools.live.children import ended_in_order
+    from peft_dml_tools.live.children import graceful_exit
 
     require_ros()
     if compare and not compare.is_file():
@@ -127,7 +127,7 @@ def live(
     options = LiveOptions(bundle, threads, engine, drive, domain_id, Path(__file__).resolve().parents[2])
     console = Console(stderr=True)
     with (
-        ended_in_order(),
+        graceful_exit(),
         alone_in(domain_id),
         TemporaryDirectory(prefix="peft_dml_bench_") as scratch,
         console.status("starting") as status,

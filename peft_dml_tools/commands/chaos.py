@@ -12,10 +12,11 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from peft_dml_tools.chaos.stages import Bench
+    from peft_dml_tools.chaos.stages import ChaosRun
 
 DRIVE_S = 4.0
 SHORT_DRIVE_S = 1.2
+DRIVE_SEED = 7
 FUZZ, LIVE = 100_000, 5000
 """Malformed messages to the callbacks, and over DDS."""
 BUSY = 2.0
@@ -62,32 +63,34 @@ def chaos(
 
     from peft_dml_ros.cli.environment import alone_in, require_ros
     from peft_dml_ros.core.bundle import load_bundle
-    from peft_dml_tools.chaos.drive import make_drive
     from peft_dml_tools.chaos.results import merged, missed, write
-    from peft_dml_tools.chaos.stages import Bench
-    from peft_dml_tools.live.children import ended_in_order
+    from peft_dml_tools.chaos.stages import ChaosRun
+    from peft_dml_tools.live.children import graceful_exit
+    from peft_dml_tools.live.session import Session
+    from peft_dml_tools.live.short_drive import simulate_short_drive
 
     require_ros()
     load_bundle(bundle)
     stages = only or ([Stage.cells, Stage.fuzz] if short else list(Stage))
     console = Console(stderr=True)
     with (
-        ended_in_order(),
+        graceful_exit(),
         alone_in(domain_id),
         TemporaryDirectory(prefix="peft_dml_chaos_") as scratch,
         console.status("") as status,
     ):
         status.update("simulating a drive")
-        path = drive or make_drive(Path(scratch) / "drive.mcap", SHORT_DRIVE_S if short else DRIVE_S)
-        bench = Bench(path, Path(scratch), bundle, domain_id, status.update)
+        length_s = SHORT_DRIVE_S if short else DRIVE_S
+        path = drive or simulate_short_drive(Path(scratch) / "drive.mcap", length_s, DRIVE_SEED, image_width_px=352)
+        run = ChaosRun(Session(Path(scratch), bundle, domain_id), path, status.update)
         results: dict[str, Any] = {}
         for stage in stages:
-            found = _stage(stage, bench, short=short, minutes=minutes, seed=seed)
+            found = _stage(stage, run, short=short, minutes=minutes, seed=seed)
             results = merged(results, stage.value, found)
             console.print(f"[bold]{stage.value:10}[/] {found['words']}", soft_wrap=True, highlight=False)
             if os.getloadavg()[0] > BUSY * (os.cpu_count() or 1):
                 console.print(f"[yellow]busy[/]       load average {os.getloadavg()[0]:.1f}: times are of little worth")
-        results["errors_logged"] = bench.errors()
+        results["errors_logged"] = run.errors()
     if json_file is not None:
         write(json_file, results)
     for line in missed(results):
@@ -96,7 +99,7 @@ def chaos(
         raise typer.Exit(1)
 
 
-def _stage(stage: Stage, bench: Bench, *, short: bool, minutes: float, seed: int) -> dict[str, Any]:
+def _stage(stage: Stage, run: ChaosRun, *, short: bool, minutes: float, seed: int) -> dict[str, Any]:
     """Run one stage; returns its figures, with `words` for the terminal."""
     from peft_dml_tools.chaos.fuzzing import fuzz
     from peft_dml_tools.chaos.plan import full_plan, short_plan
@@ -105,10 +108,10 @@ def _stage(stage: Stage, bench: Bench, *, short: bool, minutes: float, seed: int
     from peft_dml_tools.chaos.stages import cells
 
     work: dict[Stage, Callable[[], dict[str, Any]]] = {
-        Stage.cells: lambda: cells(bench, short_plan() if short else full_plan()),
-        Stage.fuzz: lambda: fuzz(bench, *((SHORT_FUZZ, SHORT_LIVE) if short else (FUZZ, LIVE)), seed),
-        Stage.respawn: lambda: respawn(bench),
-        Stage.namespaces: lambda: namespaces(bench),
-        Stage.soak: lambda: soak(bench, minutes, seed),
+        Stage.cells: lambda: cells(run, short_plan() if short else full_plan()),
+        Stage.fuzz: lambda: fuzz(run, *((SHORT_FUZZ, SHORT_LIVE) if short else (FUZZ, LIVE)), seed),
+        Stage.respawn: lambda: respawn(run),
+        Stage.namespaces: lambda: namespaces(run),
+        Stage.soak: lambda: soak(run, minutes, seed),
     }
     return work[stage]()

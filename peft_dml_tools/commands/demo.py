@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 if TYPE_CHECKING:
-    from peft_dml_tools.demo.session import Plan
+    from peft_dml_tools.demo.progress import StepProgress
+    from peft_dml_tools.demo.session import DemoRequest, Outcome
     from peft_dml_tools.evaluation.metrics import Results
     from peft_dml_tools.evaluation.recording import Recording
 
@@ -56,62 +57,27 @@ def demo(
     from rich.console import Console
 
     from peft_dml_ros.cli.environment import alone_in
-    from peft_dml_tools.demo.session import Plan, play, prepare
-    from peft_dml_tools.live.children import ended_in_order
+    from peft_dml_tools.demo.progress import StepProgress
+    from peft_dml_tools.demo.session import DemoRequest, play, prepare
+    from peft_dml_tools.live.children import graceful_exit
 
     console = Console()
-    plan = Plan(source, scene, seconds, seed, no_faults, faults, out, bundle, domain_id, discovery.value)
+    request = DemoRequest(source, scene, seconds, seed, no_faults, faults, out, bundle, domain_id, discovery.value)
     with (
-        ended_in_order(),
+        graceful_exit(),
         alone_in(domain_id),
         TemporaryDirectory(prefix="peft_dml_") as scratch,
-        _Steps(console) as steps,
+        StepProgress(console) as steps,
     ):
-        drive = prepare(plan, Path(scratch), steps)
-        played, problem = play(plan, drive, Path(scratch), steps)
-        if problem is not None:
-            _tell(console, problem, out)
-        recording, results = _report(plan, played, steps)
-    _show(console, plan, recording, results)
+        drive = prepare(request, Path(scratch), steps)
+        outcome = play(request, drive, Path(scratch), steps)
+        if outcome.problem:
+            _fail(console, outcome.problem, out)
+        recording, results = _report(request, outcome, steps)
+    _show(console, request, recording, results)
 
 
-class _Steps:
-    """A progress bar per step: what `demo_session` reports to."""
-
-    def __init__(self, console: Any) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (TextColumn("{task.description:<12}"), BarColumn(40), TextColumn("{task.fields[words]}"))
-        self._progress = Progress(*columns, TimeElapsedColumn(), console=console)
-        self._current: Any = None
-
-    def __enter__(self) -> _Steps:  # noqa: PYI034  typing.Self needs Python 3.11
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def begin(self, name: str, total: float | None = None, words: str = "") -> None:
-        """Start the next step; the one before is done."""
-        self.finish()
-        self._current = self._progress.add_task(name, total=total, words=words)
-
-    def update(self, completed: float, words: str = "") -> None:
-        """How far the step is."""
-        self._progress.update(self._current, completed=completed, words=words)
-
-    def finish(self, words: str | None = None) -> None:
-        """Mark the current step as done."""
-        if self._current is not None:
-            task = next(t for t in self._progress.tasks if t.id == self._current)
-            total = task.total or 1.0
-            shown = task.fields["words"] if words is None else words
-            self._progress.update(self._current, total=total, completed=total, words=shown)
-            self._current = None
-
-
-def _tell(console: Any, problem: str, out: Path) -> None:
+def _fail(console: Any, problem: str, out: Path) -> None:
     from rich.text import Text
 
     console.print(Text.assemble(("error: ", "bold red"), (problem, "red")), soft_wrap=True)
@@ -119,8 +85,9 @@ def _tell(console: Any, problem: str, out: Path) -> None:
     raise typer.Exit(1)
 
 
-def _report(plan: Plan, played: Any, steps: _Steps) -> tuple[Recording, Results]:
+def _report(request: DemoRequest, outcome: Outcome, steps: StepProgress) -> tuple[Recording, Results]:
     import json
+    import os
 
     from peft_dml_tools.demo.picture import write_picture
     from peft_dml_tools.evaluation.metrics import evaluate
@@ -128,20 +95,21 @@ def _report(plan: Plan, played: Any, steps: _Steps) -> tuple[Recording, Results]
     from peft_dml_tools.report.build import write_report
 
     steps.begin("report", 4, "reading the recording")
-    recording = read_session(plan.bag, played)
-    steps.update(1, "matching boxes with truth")
+    recording = read_session(request.bag, outcome.played)
+    steps.step(1, "matching boxes with truth")
     results = evaluate(recording)
+    results.metrics["cores"] = {**outcome.cores, "machine": os.cpu_count()}
     for name, tree in (("metrics.json", results.metrics), ("scores.json", results.scores)):
-        (plan.out / name).write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
-    steps.update(2, "drawing")
-    write_picture(recording, plan.out / "picture.png")
-    write_report(recording, results, plan.out / "report.html", details=plan.details)
+        (request.out / name).write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
+    steps.step(2, "drawing")
+    write_picture(recording, request.out / "picture.png")
+    write_report(recording, results, request.out / "report.html", details=request.details)
     steps.finish("report.html, metrics.json, picture.png")
     return recording, results
 
 
-def _show(console: Any, plan: Plan, recording: Recording, results: Results) -> None:
-    from peft_dml_tools.evaluation.tables import accuracy_table, reasons_table, sensors_table, timing_table
+def _show(console: Any, request: DemoRequest, recording: Recording, results: Results) -> None:
+    from peft_dml_tools.evaluation.tables import accuracy_table, reasons_table, sensors_table, timing_table, too_slow
 
     metrics = results.metrics
     console.print(sensors_table(metrics))
@@ -153,4 +121,6 @@ def _show(console: Any, plan: Plan, recording: Recording, results: Results) -> N
         f"[bold]{metrics['frames_published']} of {metrics['frames_expected']}[/] frames published, "
         f"[bold]{metrics['frames_published_lidar_out']}[/] of them without LiDAR."
     )
-    console.print(f"Open [bold]{plan.out / 'report.html'}[/] in a browser, {plan.bag} in Foxglove.")
+    if slow := too_slow(metrics):
+        console.print(f"[bold yellow]{slow}[/]", soft_wrap=True, highlight=False)
+    console.print(f"Open [bold]{request.out / 'report.html'}[/] in a browser, {request.bag} in Foxglove.")

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from peft_dml_ros.core.errors import DataError
     from peft_dml_tools.evaluation.metrics import Results
     from peft_dml_tools.evaluation.recording import Frame, Recording
+    from peft_dml_tools.evaluation.scoring import Score
     from peft_dml_tools.run.offline import Offline
-    from peft_dml_tools.run.sources import Kept, ReadingCheck, RunSource
+    from peft_dml_tools.run.reading_check import ReadingCheck
+    from peft_dml_tools.run.sources import Kept, RunSource
 
 REPORT_S: Final = 30.0
 """Only the first seconds of a long source are drawn: their measurements have to be kept in memory."""
@@ -44,31 +46,46 @@ def run(
     """
     from rich.console import Console
 
+    from peft_dml_ros.core.errors import DataError
     from peft_dml_ros.core.params import load_params
     from peft_dml_ros.nodes.parameter_file import NodeParams
+    from peft_dml_tools.datasets.bag_options import BagOptions
+    from peft_dml_tools.run.accuracy import scores_by_present
     from peft_dml_tools.run.offline import Offline, chosen_sensors
     from peft_dml_tools.run.sources import Kept, open_run_source
     from peft_dml_tools.sim.faults import load_faults
 
     console = Console()
     params = load_params(config, model=NodeParams) if config else NodeParams()
+    options = BagOptions.of(params, str(config or ""))
     params = params.model_copy(update={"bundle": bundle} if bundle else {})
     script = load_faults(faults) if faults else ()
-    opened = open_run_source(source, scene, weather=weather, faults=script, seed=seed)
+    opened = open_run_source(source, scene, weather=weather, faults=script, seed=seed, options=options)
     chosen = chosen_sensors(opened.rig, sensors)
     if config and not sensors:
         chosen = tuple(name for name in chosen if name in params.sensors)
+    out.mkdir(parents=True, exist_ok=True)
     _show_wiring(console, opened, chosen)
     offline, kept = Offline(params, opened.rig, chosen), Kept(REPORT_S)
-    out.mkdir(parents=True, exist_ok=True)
-    frames, wall_s, problem = _detect(console, opened, offline, kept, seconds, out)
-    recording, results = _evaluate(opened, offline, kept, frames)
-    check = opened.check()
-    _write(out, opened, recording, results, offline, kept, check, wall_s)
-    _show_results(console, recording, results, check, wall_s)
+    try:
+        frames, wall_s, problem = _detect(console, opened, offline, kept, seconds, out)
+        recording, results = _evaluate(opened, offline, kept, frames)
+        check, scores = opened.check(), scores_by_present(recording.frames)
+        _write(out, opened, recording, results, offline, kept, check, scores, wall_s)
+    except OSError as error:
+        raise DataError(_unwritten(out, error)) from error
+    _show_results(console, recording, results, check, scores, wall_s)
+    _show_hints(console, offline)
     console.print(f"\nEverything is in [bold]{out}/[/]: report.html, boxes.jsonl, timing.csv, run.json and pictures.")
     if problem is not None:
         raise problem
+
+
+def _unwritten(out: Path, error: OSError) -> str:
+    """Remove the report, which would be half of one, and say what happened."""
+    (out / "report.html").unlink(missing_ok=True)
+    where = f"{error.filename or out}: {error.strerror or error}"
+    return f"cannot write {where}; fix: make room or choose another --out, then run again; boxes.jsonl ends early"
 
 
 def _show_wiring(console: Any, source: RunSource, chosen: tuple[str, ...]) -> None:
@@ -79,8 +96,10 @@ def _show_wiring(console: Any, source: RunSource, chosen: tuple[str, ...]) -> No
         table.add_column(head)
     for sensor in source.rig.sensors.values():
         calibrated = "no" if sensor.modality == "camera" and sensor.camera is None else "yes"
-        used = "yes" if sensor.name in chosen else "no"
+        used = "no" if sensor.name not in chosen else "yes" if calibrated == "yes" else "no: no CameraInfo"
         table.add_row(sensor.name, sensor.modality or "odometry", source.where(sensor), calibrated, used)
+    for name, reason in source.left_out.items():
+        table.add_row(name, "", "", "no", f"no: {reason}")
     console.print(table)
 
 
@@ -140,12 +159,14 @@ def _write(
     offline: Offline,
     kept: Kept,
     check: ReadingCheck | None,
+    scores: dict[str, Score],
     wall_s: float,
 ) -> None:
     import json
 
     from peft_dml_ros import __version__
     from peft_dml_tools.report.build import write_report
+    from peft_dml_tools.run.accuracy import accuracy_tree
     from peft_dml_tools.run.files import write_pictures, write_timing
 
     manifest = offline.bundle.manifest
@@ -157,6 +178,9 @@ def _write(
         "frames_per_s": round(len(recording.frames) / wall_s, 2),
         **results.metrics,
         "accuracy": results.scores,
+        "accuracy_by_present": accuracy_tree(scores),
+        "hints": [hint._asdict() for hint in offline.checks.hints.values()],
+        "silent": offline.silent(),
         "reading_check": None
         if check is None
         else {"equal": check.equal, "boxes": check.total, "off_by": check.off_by},
@@ -169,18 +193,34 @@ def _write(
 
 
 def _show_results(
-    console: Any, recording: Recording, results: Results, check: ReadingCheck | None, wall_s: float
+    console: Any,
+    recording: Recording,
+    results: Results,
+    check: ReadingCheck | None,
+    scores: dict[str, Score],
+    wall_s: float,
 ) -> None:
-    from peft_dml_tools.evaluation.tables import accuracy_table, reasons_table, timing_table
+    from peft_dml_tools.evaluation.tables import reasons_table, timing_table
+    from peft_dml_tools.run.accuracy import accuracy_table
 
     count = len(recording.frames)
     console.print(f"\n{count} frames in {wall_s:.1f} s: [bold]{count / wall_s:.1f} frames/s[/]")
     console.print(timing_table(results.metrics, "computing, whole frame"))
     if recording.drops:
         console.print(reasons_table(recording.drops))
-    console.print(accuracy_table(results))
+    console.print(accuracy_table(scores, recording.frames))
     if check is not None:
         console.print(
-            f"Reading check: in {check.equal} of {check.total} annotated boxes the LiDAR points, counted in base_link, "
+            f"Reading check: in {check.equal} of {check.total} annotated boxes the LiDAR points, counted here, "
             f"equal num_lidar_pts ({check.off_by} points off in the others)."
         )
+
+
+def _show_hints(console: Any, offline: Offline) -> None:
+    """Print what looks wrong with the sensors, and those that fell silent."""
+    lines = [str(hint) for hint in offline.checks.hints.values()]
+    lines += [f"{name}: {words}" for name, words in offline.silent().items()]
+    if lines:
+        console.print("\nSensors:", style="bold")
+    for line in lines:
+        console.print(f"  {line}", style="yellow", markup=False, soft_wrap=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serialised messages of a ROS 2 bag, also of one that was cut off while it was recorded."""
+"""Serialised messages of a ROS 2 or ROS 1 bag, also of one that was cut off while it was recorded."""
 
 import heapq
 import itertools
@@ -10,22 +10,26 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple, cast
+from typing import Final, NamedTuple, TypeAlias
 
-from rosbags.interfaces import Connection, ConnectionExtRosbag2, Qos
+from rosbags.interfaces import Connection, Qos
+from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.storage_mcap import McapReader
 
 from peft_dml_ros.conversions.cdr import NS_PER_S, leading_stamp_ns
 from peft_dml_ros.core.errors import DataError
+from peft_dml_tools.datasets.bag_types import typestore
+from peft_dml_tools.datasets.mcap_repair import copy_whole_records, mcap_profile, refuse_other_formats
 
 REORDER_NS: Final = NS_PER_S
 """Messages are put into the order of their stamps as long as they were recorded within this of each other."""
 
-_MAGIC: Final = b"\x89MCAP0\r\n"
-_CHUNKED: Final = (0x03, 0x04, 0x05, 0x06)
-"""MCAP records that carry data: schema, channel, message, chunk."""
-_END: Final = b"\x0f" + struct.pack("<QI", 4, 0) + b"\x02" + struct.pack("<QQQI", 20, 0, 0, 0) + _MAGIC
+
+AnyReader: TypeAlias = Reader | Ros1Reader
+BAG_SUFFIXES: Final = frozenset({".mcap", ".db3", ".bag"})
+_RENAMED: Final = {"tf/msg/tfMessage": "tf2_msgs/msg/TFMessage"}
+"""Types of ROS 1 that ROS 2 has under another name, with the same content."""
 
 
 class Stamped(NamedTuple):
@@ -48,7 +52,7 @@ class Logged(NamedTuple):
 
 
 class BagStorage:
-    """A bag on disk: an .mcap or .db3 file, or a rosbag2 folder.
+    """A bag on disk: an .mcap, .db3 or (ROS 1) .bag file, or a rosbag2 folder. Messages of ROS 1 become CDR.
 
     Attributes:
         path: What was opened.
@@ -71,7 +75,7 @@ class BagStorage:
         self._copy: Path | None = None
         self._file = _bag_file(path)
         with self._reader() as reader:
-            self.connections = {c.topic: c.msgtype for c in reader.connections}
+            self.connections = {c.topic: _RENAMED.get(c.msgtype, c.msgtype) for c in reader.connections}
             self.offered = {c.topic: _profiles(c) for c in reader.connections}
             self.count, self.begin_ns, self.end_ns = reader.message_count, reader.start_time, reader.end_time
 
@@ -138,15 +142,20 @@ class BagStorage:
                     self.damage = self.damage or f"{str(error) or type(error).__name__} ({last})"
                     return
                 last = f"after message {number} of the topics read, {connection.topic} recorded at {logged_ns} ns"
-                yield Logged(logged_ns, connection.topic, connection.msgtype, bytes(cdr))
+                msgtype = _RENAMED.get(connection.msgtype, connection.msgtype)
+                if isinstance(reader, Ros1Reader):
+                    cdr = typestore().ros1_to_cdr(cdr, msgtype)
+                yield Logged(logged_ns, connection.topic, msgtype, bytes(cdr))
 
     @contextmanager
-    def _reader(self) -> Iterator[Reader]:
+    def _reader(self) -> Iterator[AnyReader]:
         """Yield the bag, or a repaired copy of its readable part."""
-        reader = Reader(self._file)
+        reader: AnyReader = Ros1Reader(self._file) if self._file.suffix == ".bag" else Reader(self._file)
         try:
             reader.open()
         except Exception as error:  # noqa: BLE001  rosbags lets parsing errors of any type out
+            if self._file.suffix == ".mcap":
+                refuse_other_formats(self._file)
             self.damage = self.damage or str(error)
             with self._repaired() as copy:
                 yield copy
@@ -168,6 +177,8 @@ class BagStorage:
             reader.open()
         except Exception as error:
             raise DataError(self._complaint(str(error))) from error
+        if mcap_profile(files[0]) == "":
+            self.damage = None  # whole, only without a profile
         try:
             yield reader
         finally:
@@ -179,7 +190,7 @@ class BagStorage:
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         copy = Path(folder, "repaired.mcap")
         try:
-            whole = _copy_whole_records(file, copy)
+            whole = copy_whole_records(file, copy)
         except OSError as error:
             reason = f"{self.damage} (no repaired copy in {folder}: {error.strerror}; set TMPDIR)"
             raise DataError(self._complaint(reason)) from error
@@ -189,16 +200,17 @@ class BagStorage:
 
     def _complaint(self, reason: str) -> str:
         return (
-            f"bag {self.path} is damaged or cut off: {reason}; what stands before was read. "
-            "fix: `mcap recover FILE` (.mcap) or `ros2 bag reindex FOLDER`, or record it again"
+            f"bag {self.path} is damaged or cut off: {reason}; what stands before was read. fix: "
+            "`mcap recover FILE` (.mcap), `ros2 bag reindex FOLDER` or `rosbag reindex FILE` (.bag); or record again"
         )
 
 
 def _in_log_order(
-    reader: Reader, wanted: list[Connection], from_ns: int
+    reader: AnyReader, wanted: list[Connection], from_ns: int
 ) -> Iterator[tuple[Connection, int, "bytes | memoryview"]]:
     """Yield messages by time of recording, also of a file without index (rosbags reads it only if it is in order)."""
-    storage, start_ns = reader.storage, from_ns or None
+    start_ns = from_ns or None
+    storage = reader.storage if isinstance(reader, Reader) else None
     if not isinstance(storage, McapReader) or storage.chunks:
         yield from reader.messages(wanted, start=start_ns)
         return
@@ -227,7 +239,7 @@ def _first(waiting: list[tuple[int, int, Connection, bytes]]) -> tuple[Connectio
 
 
 def _profiles(connection: Connection) -> list[Qos]:
-    return list(cast("ConnectionExtRosbag2", connection.ext).offered_qos_profiles)
+    return list(getattr(connection.ext, "offered_qos_profiles", ()))
 
 
 def _drained(waiting: list[tuple[Stamped, int]]) -> Iterator[Stamped]:
@@ -241,40 +253,13 @@ def _bag_file(path: Path) -> Path:
     Raises:
         DataError: there is no bag at that place.
     """
-    if path.is_file() and path.suffix in {".mcap", ".db3"}:
+    if path.is_file() and path.suffix in BAG_SUFFIXES:
         return path
     if (path / "metadata.yaml").is_file():
         return path
-    files = sorted(p for p in path.glob("*") if p.suffix in {".mcap", ".db3"}) if path.is_dir() else []
+    files = sorted(p for p in path.glob("*") if p.suffix in BAG_SUFFIXES) if path.is_dir() else []
     if len(files) == 1:
         return files[0]
     found = f"{len(files)} bag files but no metadata.yaml: run `ros2 bag reindex`" if files else "nothing of that kind"
-    msg = f"{path} is no bag: looked for a .mcap or .db3 file, or a folder with metadata.yaml; found {found}"
+    msg = f"{path} is no bag: looked for a .mcap, .db3 or .bag file, or a folder with metadata.yaml; found {found}"
     raise DataError(msg)
-
-
-def _copy_whole_records(source: Path, target: Path) -> int:
-    """Copy an MCAP file up to its last whole data record and close it properly; returns the byte where that ends."""
-    size = source.stat().st_size
-    with source.open("rb") as read, target.open("wb") as write:
-        write.write(read.read(len(_MAGIC)))
-        end = read.tell()
-        while _copy_record(read, write, size):
-            end = read.tell()
-        write.write(_END)
-    return end
-
-
-def _copy_record(read: BinaryIO, write: BinaryIO, size: int) -> bool:
-    """Copy one record; False at the end of the data or when it is cut."""
-    head = read.read(9)
-    if len(head) < 9:
-        return False
-    code, length = head[0], int.from_bytes(head[1:], "little")
-    if read.tell() + length > size or code in {0x02, 0x0F}:
-        return False
-    if code in (0x01, *_CHUNKED):
-        write.write(head + read.read(length))
-    else:
-        read.seek(length, 1)
-    return True

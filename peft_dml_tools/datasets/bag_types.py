@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Message types for bags: those of ROS 2 Jazzy, and of vision_msgs and radar_msgs, which rosbags does not have."""
+"""Message types for bags: those of ROS 2 Jazzy, and those of vision_msgs, radar_msgs and continental_msgs."""
 
 from functools import cache
 from typing import Any, Final
@@ -31,11 +31,34 @@ _RADAR_MSGS: Final = {
 }
 
 
+_CONTINENTAL_MSGS: Final = {
+    "ContinentalArs548Detection": (
+        "float32 azimuth_angle\nfloat32 azimuth_angle_std\nbool invalid_distance\nbool invalid_distance_std\n"
+        "bool invalid_azimuth\nbool invalid_azimuth_std\nbool invalid_elevation\nbool invalid_elevation_std\n"
+        "bool invalid_range_rate\nbool invalid_range_rate_std\nfloat32 elevation_angle\nfloat32 elevation_angle_std\n"
+        "float32 range\nfloat32 range_std\nfloat32 range_rate\nfloat32 range_rate_std\nint8 rcs\n"
+        "uint16 measurement_id\nuint8 raw_positive_predictive_value\nuint8 classification\n"
+        "uint8 raw_multi_target_probability\nuint16 object_id\nuint8 raw_ambiguity_flag\n"
+    ),
+    "ContinentalArs548DetectionList": (
+        "std_msgs/Header header\nuint8 stamp_sync_status\ngeometry_msgs/Point origin_pos\nfloat32 origin_pitch\n"
+        "float32 origin_pitch_std\nfloat32 origin_yaw\nfloat32 origin_yaw_std\nfloat32 ambiguity_free_velocity_min\n"
+        "float32 ambiguity_free_velocity_max\nfloat32 alignment_azimuth_correction\n"
+        "float32 alignment_elevation_correction\nuint8 alignment_status\n"
+        "continental_msgs/ContinentalArs548Detection[] detections\n"
+    ),
+}
+
+
 @cache
 def typestore() -> Typestore:
     """Return all message types that bags of this package hold; shared, do not register more."""
     store = get_typestore(Stores.ROS2_JAZZY)
-    for package, definitions in (("vision_msgs", _VISION_MSGS), ("radar_msgs", _RADAR_MSGS)):
+    for package, definitions in (
+        ("vision_msgs", _VISION_MSGS),
+        ("radar_msgs", _RADAR_MSGS),
+        ("continental_msgs", _CONTINENTAL_MSGS),
+    ):
         for name, text in definitions.items():
             msgtype = f"{package}/msg/{name}"
             if msgtype not in store.types:

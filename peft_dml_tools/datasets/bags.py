@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """ROS 2 bags as a source of measurements. `bag_writer.write_bag` makes them, `bag_types` knows their message types."""
 
+from __future__ import annotations
+
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,24 +16,22 @@ from rosbags.serde import SerdeError
 from peft_dml_ros.conversions import (
     boxes_from_msg,
     camera_model_from_msg,
-    gnss_from_msg,
-    image_from_msg,
-    imu_from_msg,
-    lidar_from_msg,
-    odometry_from_msg,
+    decoder_of,
+    is_rectified,
     points_dropped,
     presets,
-    radar_from_msg,
     topics,
     transforms_from_msg,
     with_velocities,
 )
 from peft_dml_ros.conversions.cdr import leading_frame_id
 from peft_dml_ros.core.boxes import Boxes3D
-from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_ros.core.errors import ConfigError, DataError, nearest
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import ImuSample, LidarSweep, Measurement, RadarSweep
+from peft_dml_ros.core.params import words_by_sensor
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
+from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.bag_storage import BagStorage, Stamped
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
 from peft_dml_tools.datasets.bag_writer import BagFile, write_bag
@@ -40,16 +40,6 @@ NOT_FINITE: Final = "points not finite"
 """Reason for points of an otherwise good cloud."""
 
 __all__ = ["NOT_FINITE", "BagFile", "BagSource", "RosbagsFactory", "typestore", "write_bag"]
-
-_DECODERS: Final[dict[str | None, Callable[[Any], Measurement]]] = {
-    "lidar": lidar_from_msg,
-    "radar": radar_from_msg,
-    "camera": image_from_msg,
-    "imu": imu_from_msg,
-    "gnss": gnss_from_msg,
-    None: odometry_from_msg,
-}
-
 
 _TREE_MESSAGES: Final = 500
 """Messages of /tf to look at for the sensors' mounting, in bags without /tf_static."""
@@ -63,14 +53,16 @@ class BagSource:
         dropped: Left out of `measurements`, counted by sensor and reason: malformed messages, and points that are not
             finite (`NOT_FINITE`).
         preset: Name of the preset that its topics follow.
+        left_out: Why sensors with messages in the bag are not in the rig, by sensor.
     """
 
-    def __init__(self, path: str | Path, *, preset: str | None = None) -> None:
+    def __init__(self, path: str | Path, *, preset: str | None = None, options: BagOptions | None = None) -> None:
         """Open a bag.
 
         Args:
             path: An .mcap or .db3 file, or a rosbag2 folder.
             preset: Name of the topic preset (`presets.PRESETS` or "default"); None finds out.
+            options: Topics, base frame and calibration, as the node takes them.
 
         Raises:
             DataError: no bag, no known topic in it, or a known topic of another type.
@@ -79,15 +71,19 @@ class BagSource:
         self._storage = BagStorage(Path(path))
         self.name = Path(path).stem
         self.dropped: dict[tuple[str, str], int] = {}
-        table = self._known_topics(preset)
+        self.left_out: dict[str, str] = {}
+        self._options = options or BagOptions()
+        table = self._accepted(*self._with_given(*self._known_topics(preset)))
         self.preset, self._sensors, self._infos = table.preset, table.sensors, table.infos
 
-    def _known_topics(self, preset: str | None) -> presets.BagTopics:
-        """Return the topics by the names of this package where there are any, else by those of others."""
+    def _known_topics(self, preset: str | None) -> tuple[presets.BagTopics, list[str]]:
+        """Return the topics by this package's names where there are any, else by those of others.
+
+        The second value tells topics with a name of this package and another type.
+        """
         known, wrong = presets.BagTopics(presets.DEFAULT), list[str]()
         if preset not in {None, presets.DEFAULT}:
-            known = presets.recognise(self._storage.connections, self._first_frame, preset) or known
-            return self._accepted(known, wrong)
+            return presets.recognise(self._storage.connections, self._first_frame, preset) or known, wrong
         for topic, msgtype in self._storage.connections.items():
             try:
                 sensor = topics.sensor_of(topic)
@@ -99,11 +95,28 @@ class BagSource:
                 continue
             known.sensors[topic] = sensor
             expected = topics.IMAGE if topic.endswith("/image") else topics.type_of(sensor)
-            if msgtype not in {expected, topics.other_type_of(sensor)}:
+            if msgtype not in {expected, *topics.other_types_of(sensor)}:
                 wrong.append(f"{topic} is {msgtype}, not {expected}")
         if not wrong and preset is None and not presets.detects(known):
             known = presets.recognise(self._storage.connections, self._first_frame) or known
-        return self._accepted(known, wrong)
+        return known, wrong
+
+    def _with_given(self, known: presets.BagTopics, wrong: list[str]) -> tuple[presets.BagTopics, list[str]]:
+        """Return the topics with those that the parameters name, each in place of the one that was recognised.
+
+        Raises:
+            ConfigError: a topic is not in the bag.
+        """
+        inputs, here = self._options.inputs, self._storage.connections
+        named = {t: s for s, t in words_by_sensor(inputs.topics, "/TOPIC").items()}
+        infos = {t: c for c, t in words_by_sensor(inputs.infos, "/TOPIC").items()}
+        if lost := [topic for topic in (*named, *infos) if topic not in here]:
+            there = nearest(lost[0], here)
+            msg = f"bag {self._storage.path} has no topic '{lost[0]}' (inputs.topics, inputs.infos); {there}"
+            raise ConfigError(msg)
+        sensors = {t: s for t, s in known.sensors.items() if s not in named.values()} | named
+        cameras = {t: c for t, c in known.infos.items() if c not in infos.values()} | infos
+        return presets.BagTopics(known.preset, sensors, cameras), wrong
 
     def _accepted(self, known: presets.BagTopics, wrong: list[str]) -> presets.BagTopics:
         if not known.sensors:
@@ -111,7 +124,10 @@ class BagSource:
         if wrong or not known.sensors:
             there = ", ".join(sorted(self._storage.connections)) or "no topic at all"
             reason = "; ".join(wrong) or f"it holds none of the known sensor topics, but: {there}"
-            msg = f"bag {self._storage.path} cannot be used: {reason}. Remap the topics, or convert them to these types"
+            msg = (
+                f"bag {self._storage.path} cannot be used: {reason}; fix: name the topics in a parameter file "
+                "(--config), inputs.topics: [LIDAR_TOP=/TOPIC], or convert them to these types"
+            )
             raise DataError(msg)
         return known
 
@@ -129,22 +145,29 @@ class BagSource:
             DataError: a LiDAR, radar or camera frame is not connected to base_link; all are named.
         """
         parents, cameras, frames = self._calibration()
+        given, base = self._options.calibration.sensors, self._options.base_frame
         sensors, lost = {}, []
-        for sensor in sorted(self._sensors.values(), key=topics.rig_order):
-            modality = modality_of_channel(sensor)
-            if modality is not None and sensor not in frames:
+        self.left_out.clear()
+        for name in sorted(self._sensors.values(), key=topics.rig_order):
+            modality = modality_of_channel(name)
+            if modality is not None and name not in frames:
                 continue  # a topic on which nobody said anything
-            base_SE3_sensor = SE3.identity() if modality is None else _chain(parents, frames.get(sensor, ""))
-            if base_SE3_sensor is None and modality in {"imu", "gnss"}:
-                base_SE3_sensor = SE3.identity()
-            if base_SE3_sensor is None:
-                lost.append(f"{sensor} (frame '{frames.get(sensor, '')}')")
+            mounting = given[name].base_SE3_sensor if name in given else _chain(parents, frames.get(name, ""), base)
+            # Fixes are used as relative motion, and odometry is the base frame's own.
+            mounting = SE3.identity() if mounting is None and modality in {None, "gnss"} else mounting
+            if mounting is None:
+                self.left_out[name] = f"no static transform from '{base}' to '{frames.get(name, '')}'"
+                lost += [name] if modality != "imu" else []
                 continue
-            sensors[sensor] = Sensor(sensor, modality, base_SE3_sensor, cameras.get(sensor))
+            camera = given[name].camera if name in given and given[name].camera else cameras.get(name)
+            sensors[name] = Sensor(name, modality, mounting, camera)
         if lost:
+            where = f"calibration file of {self._options.described_by}" if given else "calibration file"
             msg = (
-                f"bag {self._storage.path}: {topics.TF_STATIC} does not connect to {topics.BASE_FRAME}: "
-                f"{', '.join(lost)}; record {topics.TF_STATIC} as well, or publish the vehicle's description"
+                f"bag {self._storage.path}: {'; '.join(f'{name}: {self.left_out[name]}' for name in lost)}; fix: give "
+                f"their mounting in a {where} (parameter `calibration`, with --config), name the vehicle's frame "
+                f"(`base_frame`; the transforms here start at {', '.join(_roots(parents)) or 'none'}), or record "
+                f"{topics.TF_STATIC}"
             )
             raise DataError(msg)
         return Rig(sensors)
@@ -159,7 +182,10 @@ class BagSource:
             if message.topic not in waiting:
                 continue
             if message.topic in infos:
-                cameras[infos[message.topic]] = camera_model_from_msg(self._decode(message))
+                camera = infos[message.topic]
+                images = next((topic for topic, sensor in self._sensors.items() if sensor == camera), "")
+                flat = is_rectified(camera, images, self._options.inputs)
+                cameras[camera] = camera_model_from_msg(self._decode(message), rectified=flat)
             else:
                 frames[self._sensors[message.topic]] = leading_frame_id(message.cdr)
             waiting.discard(message.topic)
@@ -178,6 +204,10 @@ class BagSource:
             for parent, child, pose in transforms_from_msg(self._decode(message)):
                 parents.setdefault(child, (parent, pose))
         return parents
+
+    def where(self, sensor: str) -> str:
+        """Return the topic that a sensor is read from."""
+        return next((topic for topic, name in self._sensors.items() if name == sensor), "")
 
     @property
     def raw_cameras(self) -> frozenset[str]:
@@ -206,11 +236,12 @@ class BagSource:
         """
         self.dropped.clear()
         rig = self.rig
-        for message in self._storage.messages(set(self._sensors)):
+        decoders = {sensor: decoder_of(sensor, self._options.inputs) for sensor in rig.sensors}
+        for message in self._storage.messages({t for t, sensor in self._sensors.items() if sensor in decoders}):
             sensor = self._sensors[message.topic]
             try:
                 decoded = self._decode(message)
-                measurement = _DECODERS[modality_of_channel(sensor)](decoded)
+                measurement = decoders[sensor](decoded)
             except DataError as error:
                 self._drop(sensor, str(error))
                 continue
@@ -235,9 +266,9 @@ class BagSource:
         boxes: dict[int, Boxes3D] = {}
         velocities: dict[int, Any] = {}
         for _, message in self._storage.recorded({boxes_topic, velocities_topic}):
-            if leading_frame_id(message.cdr) != topics.BASE_FRAME:
-                frame = leading_frame_id(message.cdr)
-                msg = f"bag {self._storage.path}: {message.topic} is in frame '{frame}', not {topics.BASE_FRAME}"
+            if (frame := leading_frame_id(message.cdr)) != self._options.base_frame:
+                base = self._options.base_frame
+                msg = f"bag {self._storage.path}: {message.topic} is in frame '{frame}', not {base}; fix: `base_frame`"
                 raise DataError(msg)
             if message.topic == boxes_topic:
                 boxes[message.stamp_ns] = boxes_from_msg(self._decode(message))
@@ -253,10 +284,15 @@ class BagSource:
             raise DataError(msg) from error
 
 
-def _chain(parents: dict[str, tuple[str, SE3]], frame: str) -> SE3 | None:
-    """Return `base_SE3_frame` along static transforms, or None when they do not lead to base_link."""
+def _roots(parents: dict[str, tuple[str, SE3]]) -> list[str]:
+    """Return the frames at which trees of transforms start."""
+    return sorted({parent for parent, _ in parents.values()} - parents.keys())
+
+
+def _chain(parents: dict[str, tuple[str, SE3]], frame: str, base: str) -> SE3 | None:
+    """Return `base_SE3_frame` along static transforms, or None when they do not lead to the base frame."""
     base_SE3_frame, seen = SE3.identity(), set()
-    while frame != topics.BASE_FRAME:
+    while frame != base:
         if frame not in parents or frame in seen:
             return None
         seen.add(frame)

@@ -5,6 +5,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from peft_dml_ros.conversions.topics import rig_order
 from peft_dml_ros.core.boxes import Boxes3D
@@ -14,9 +15,25 @@ from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.source import Source
 from peft_dml_ros.core.spec import ModelSpec
+from peft_dml_tools.datasets.bag_options import BagOptions
+from peft_dml_tools.datasets.bag_storage import BAG_SUFFIXES
 from peft_dml_tools.datasets.bags import BagSource
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.nuscenes_tables import stamp_ns
+
+
+@runtime_checkable
+class Located(Protocol):
+    """A source that tells where each sensor is read from.
+
+    Attributes:
+        left_out: Why sensors are not in the rig though the source holds something of them.
+    """
+
+    left_out: dict[str, str]
+
+    def where(self, sensor: str) -> str:
+        """Return the topic, folder or file of a sensor."""
 
 
 class NuScenesSource:
@@ -90,13 +107,20 @@ class NuScenesSource:
             yield self.reader.snapshot(token, spec)
 
 
-def open_source(path: str | Path, *, scene: str | None = None, allow_missing: bool = False) -> Source:
+def open_source(
+    path: str | Path,
+    *,
+    scene: str | None = None,
+    allow_missing: bool = False,
+    options: BagOptions | None = None,
+) -> Source:
     """Open a nuScenes folder or a ROS 2 bag.
 
     Args:
         path: Folder that holds v1.0-*/ or is such a folder, an .mcap or .db3 file, or a rosbag2 folder.
         scene: Scene of a nuScenes folder; None takes the first.
         allow_missing: Carry on without files that a nuScenes folder lacks.
+        options: Topics, base frame and calibration for bags and folders that do not tell them.
 
     Raises:
         DataError: it is none of these; what was looked for is listed.
@@ -111,7 +135,7 @@ def open_source(path: str | Path, *, scene: str | None = None, allow_missing: bo
     if path.is_dir() and any(path.glob("*/scene.json")):
         return NuScenesSource(NuScenesReader(path, allow_missing=allow_missing), scene)
     if is_bag(path):
-        return BagSource(path)
+        return BagSource(path, options=options)
     there = (
         ", ".join(sorted(p.name for p in path.iterdir())[:12]) if path.is_dir() else f"a {path.suffix or 'plain'} file"
     )
@@ -124,7 +148,7 @@ def open_source(path: str | Path, *, scene: str | None = None, allow_missing: bo
 
 def is_bag(path: Path) -> bool:
     """Return whether it is an .mcap or .db3 file, or a folder that holds such or its metadata."""
-    return path.suffix in {".mcap", ".db3"} or (path / "metadata.yaml").is_file() or _holds_bag(path)
+    return path.suffix in BAG_SUFFIXES or (path / "metadata.yaml").is_file() or _holds_bag(path)
 
 
 def last_stamp_ns(source: Source) -> int:
@@ -143,7 +167,7 @@ def last_stamp_ns(source: Source) -> int:
 
 
 def _holds_bag(path: Path) -> bool:
-    return path.is_dir() and any(p.suffix in {".mcap", ".db3"} for p in path.iterdir())
+    return path.is_dir() and any(p.suffix in BAG_SUFFIXES for p in path.iterdir())
 
 
 def _keyed(name: str, samples: Iterable[Measurement]) -> Iterator[tuple[int, int, str, Measurement]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processes of the demo: a drive is prepared, played into the perception node, and recorded."""
+"""The session of the demo: a drive is prepared, played into the perception node, and recorded."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from peft_dml_ros.cli.environment import require_ros, ros_environment
+from peft_dml_ros.cli.environment import require_ros
 from peft_dml_ros.conversions.topics import bag_topic, raw_image_topic_of, topic_of
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import load_bundle
-from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import Rig
 from peft_dml_tools.datasets.bags import BagSource
 from peft_dml_tools.datasets.source import open_source
 from peft_dml_tools.evaluation.recording import FaultWindow
 from peft_dml_tools.live.children import Child
-from peft_dml_tools.live.readback import BOXES, NODE, Played
-from peft_dml_tools.sim.faults import DEMO_FAULTS, Fault, check_sensors, dump_faults, load_faults
+from peft_dml_tools.live.process_monitor import ProcessMonitor, cpu_pct
+from peft_dml_tools.live.readback import Played
+from peft_dml_tools.live.session import BOXES, NODE, START_S, Session, SessionError, follow
+from peft_dml_tools.sim.faults import DEMO_FAULTS, Fault, check_sensors, load_faults
 
 if TYPE_CHECKING:
     from peft_dml_ros.core.source import Source
-    from peft_dml_tools.demo.drive import Steps
+    from peft_dml_tools.demo.progress import StepProgress
 
 FRAME_S: Final = 0.1
 """Pace of frames that a perfect run keeps."""
 RESULTS: Final = ("detections.mcap", "report.html", "metrics.json", "scores.json", "picture.png")
-"""What a session writes; what an earlier one left is taken away, so that nothing in the folder is of another run."""
-START_S: Final = 60.0
-"""Longest wait for the nodes to load the model and to find each other."""
+"""What a session writes; files of an earlier one are removed, so that nothing in the folder is of another run."""
 SETTLE_S: Final = 1.0
 """After the drive: the last frame is still being worked on."""
 OVERRUN_S: Final = 20.0
@@ -42,7 +42,7 @@ DESIGNED_S: Final = 12.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DemoRequest:
     """What the user asked for; see the options of `peft-dml demo`."""
 
     source: Path | None
@@ -69,7 +69,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Drive:
+class PreparedDrive:
     """What will be played.
 
     Attributes:
@@ -90,52 +90,52 @@ class Drive:
 
     @property
     def listeners(self) -> list[str]:
-        """Topics with the number of nodes that listen: the recorder takes each, the node those of its sensors."""
+        """Topics with their number of listeners: the recorder takes each, the node those of its sensors."""
         raw = {name: raw_image_topic_of(name) for name in self.raw_cameras}
         return [f"{bag_topic(raw.get(n, topic_of(n)))}={2 if n in ALL_SENSORS else 1}" for n in self.rig.sensors]
 
 
-def prepare(plan: Plan, scratch: Path, steps: Steps) -> Drive:
+def prepare(request: DemoRequest, scratch: Path, steps: StepProgress) -> PreparedDrive:
     """Check everything that can be checked before anything starts, and make the drive.
 
     Raises:
         PeftDmlError: bundle, source or fault script are not usable, or the recording cannot be written.
     """
     require_ros()
-    load_bundle(plan.bundle)
-    if plan.source is not None and plan.source.resolve() in {plan.bag.resolve(), plan.out.resolve()}:
-        msg = f"--source {plan.source} is where this session would be written to; name another folder with --out"
+    load_bundle(request.bundle)
+    if request.source is not None and request.source.resolve() in {request.bag.resolve(), request.out.resolve()}:
+        msg = f"--source {request.source} is where this session would be written to; name another folder with --out"
         raise ConfigError(msg)
-    plan.out.mkdir(parents=True, exist_ok=True)
+    request.out.mkdir(parents=True, exist_ok=True)
     for name in RESULTS:
-        (plan.out / name).unlink(missing_ok=True)
+        (request.out / name).unlink(missing_ok=True)
     # What a recorder that was killed leaves behind.
-    shutil.rmtree(plan.bag.with_suffix(".part"), ignore_errors=True)
+    shutil.rmtree(request.bag.with_suffix(".part"), ignore_errors=True)
     source: Source
-    if plan.source is None:
+    if request.source is None:
         # The simulator's libraries are only needed here.
         from peft_dml_tools.demo.drive import simulate
 
-        path, source = simulate(plan.seed, plan.seconds, scratch, steps)
-        what = f"A synthetic drive of {plan.seconds:.0f} s, played in real time"
+        path, source = simulate(request.seed, request.seconds, scratch, steps)
+        what = f"A synthetic drive of {request.seconds:.0f} s, played in real time"
     else:
-        path, source = plan.source, open_source(plan.source, scene=plan.scene)
+        path, source = request.source, open_source(request.source, scene=request.scene)
         what = f"{source.name}, played in real time"
-    faults = _faults(plan, source.rig)
+    faults = _faults(request, source.rig)
     title = f"{what} over ROS 2 into the perception node. {_script(faults)}"
     raw = source.raw_cameras if isinstance(source, BagSource) else frozenset[str]()
-    return Drive(path, source.rig, source.truth, faults, title, raw)
+    return PreparedDrive(path, source.rig, source.truth, faults, title, raw)
 
 
-def _faults(plan: Plan, rig: Rig) -> tuple[Fault, ...]:
+def _faults(request: DemoRequest, rig: Rig) -> tuple[Fault, ...]:
     """The script, checked against the rig; the built-in one is stretched, and left out where it does not fit."""
-    if plan.no_faults:
+    if request.no_faults:
         return ()
-    if plan.faults is not None:
-        faults = load_faults(plan.faults)
+    if request.faults is not None:
+        faults = load_faults(request.faults)
         check_sensors(faults, rig)
         return faults
-    stretch = plan.seconds / DESIGNED_S
+    stretch = request.seconds / DESIGNED_S
     scaled = (f.model_copy(update={"from_s": f.from_s * stretch, "to_s": f.to_s * stretch}) for f in DEMO_FAULTS)
     return tuple(
         f for f in scaled if f.sensor in rig.sensors or any(f.sensor == s.modality for s in rig.sensors.values())
@@ -149,92 +149,84 @@ def _script(faults: tuple[Fault, ...]) -> str:
     return f"On the way sensors fail: {', '.join(map(str, faults))}."
 
 
-def play(plan: Plan, drive: Drive, scratch: Path, steps: Steps) -> tuple[Played, str | None]:
-    """Run the session.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a session went.
 
-    Returns:
-        What was played, and what went wrong, if anything did.
+    Attributes:
+        played: What was played, in live time.
+        problem: What went wrong; empty when nothing did.
+        cores: Mean processor load of node, recorder and replay during the drive, in cores.
     """
-    script = scratch / "faults.yaml"
-    script.write_text(dump_faults(drive.faults), encoding="utf-8")
-    environment = ros_environment(plan.domain_id, plan.discovery, scratch)
+
+    played: Played
+    problem: str
+    cores: dict[str, float]
+
+
+def play(request: DemoRequest, drive: PreparedDrive, scratch: Path, steps: StepProgress) -> Outcome:
+    """Run the session; what goes wrong on the way is part of the outcome, since the recording until then is kept."""
+    session = Session(scratch, request.bundle, request.domain_id, request.discovery)
     # Nothing is played before all listen to everything.
-    arguments = [str(drive.path), "--faults", str(script), "--wait-s", str(START_S), "--wait-for", *drive.listeners]
+    arguments = ["--seconds", str(request.seconds), "--wait-for", *drive.listeners]
     # In a recording of an earlier session, its boxes would mix with those of this one.
     arguments += ["--exclude", f"^({NODE}/|/diagnostics$)"]
-    arguments += ["--scene", plan.scene] if plan.scene else []
+    arguments += ["--scene", request.scene] if request.scene else []
     with ExitStack() as stack:
         steps.begin("start", None, "perception node, recorder, replay")
-        nodes = "peft_dml_tools.nodes"
-        recorder = Child("recorder", f"{nodes}.recorder", ["--out", str(plan.bag)], environment)
+        recorder = session.recorder(request.bag)
         stack.callback(recorder.stop)
-        bundle = ["--ros-args", "-p", f"bundle:={plan.bundle}"]
-        perception = Child("perception", "peft_dml_ros.nodes.perception", bundle, environment)
+        perception = session.perception()
         stack.callback(perception.stop)
-        problem = _await_output(perception, recorder)
-        if problem is not None:
-            return Played(drive.title, 0, 0, 0), problem
-        replay = Child("replay", f"{nodes}.replay", arguments, environment)
-        stack.callback(replay.stop)
-        problem = _follow(plan, perception, recorder, replay, steps)
-        if problem is None:
-            time.sleep(SETTLE_S)
-    return _played(drive, replay, plan), problem
+        monitor = ProcessMonitor({"node": perception.pid, "recorder": recorder.pid})
+        stack.callback(monitor.close)
+        try:
+            # While the node is blind, it publishes empty frames.
+            follow((perception, recorder), lambda: _frames(recorder), START_S, "the start of the perception node")
+            replay = session.replay(drive.path, *arguments, faults=drive.faults)
+            stack.callback(replay.stop)
+            monitor.add("replay", replay.pid)
+            children = (perception, recorder, replay)
+            follow(children, lambda: "start" in replay.latest, START_S + 5.0, "the start of the replay")
+            _drive(children, steps)
+        except SessionError as error:
+            return Outcome(Played(drive.title, 0, 0, 0), str(error), {})
+        played = _played(drive, replay)
+        cores = {name: (cpu_pct(s, played.from_ns, played.to_ns) or 0.0) / 100 for name, s in monitor.samples.items()}
+    return Outcome(played, "", {name: round(value, 3) for name, value in cores.items()})
 
 
-def _await_output(perception: Child, recorder: Child) -> str | None:
-    """Wait until the node's output reaches the recorder; while it is blind, it publishes empty frames."""
-    limit = time.monotonic() + START_S
-    while not recorder.value("progress", "counts", {}).get(BOXES):
-        if dead := _dead(perception, recorder):
-            return dead
-        if time.monotonic() > limit:
-            return "the perception node did not start in time; its last lines:\n" + perception.last_words
-        time.sleep(0.05)
-    return None
+def _frames(recorder: Child) -> int:
+    """Return the number of frames recorded so far."""
+    return int(recorder.value("progress", "counts", {}).get(BOXES, 0))
 
 
-def _dead(*children: Child) -> str | None:
-    """Last words of a process that ended with an error."""
-    dead = next((child for child in children if child.code not in {None, 0}), None)
-    return None if dead is None else f"{dead.name} ended with status {dead.code}; its last lines:\n" + dead.last_words
-
-
-def _follow(plan: Plan, perception: Child, recorder: Child, replay: Child, steps: Steps) -> str | None:
-    """Watch the processes until the drive is over; returns what went wrong."""
-    children, started, limit = (perception, recorder, replay), False, time.monotonic() + START_S + 5.0
-    while True:
-        if dead := _dead(*children):
-            return dead
-        if replay.code == 0 or replay.value("done", "position_s") is not None:
-            steps.finish()
-            return None
-        if time.monotonic() > limit:
-            return "the drive did not end in time; last lines of the node:\n" + perception.last_words
-        if not started and "start" in replay.latest:
-            started = True
-            length_s = min(float(replay.value("start", "duration_s")), plan.seconds)
-            limit = time.monotonic() + length_s + OVERRUN_S
-            steps.begin("drive", length_s)
-        if started:
-            position_s = float(replay.value("progress", "position_s", 0.0))
-            counts = recorder.value("progress", "counts", {})
-            steps.update(position_s, f"{position_s:4.1f} s, {counts.get(BOXES, 0)} frames with boxes published")
-            if position_s > plan.seconds:
-                replay.stop()
-        time.sleep(0.1)
-
-
-def _played(drive: Drive, replay: Child, plan: Plan) -> Played:
-    """Translate the drive to the live clock.
+def _drive(children: tuple[Child, Child, Child], steps: StepProgress) -> None:
+    """Watch the processes until the drive is over.
 
     Raises:
-        DataError: the replay never started.
+        SessionError: one of them failed.
     """
-    if "start" not in replay.latest:
-        raise DataError("the replay never started; its last lines:\n" + replay.last_words)
+    _, recorder, replay = children
+    length_s, before = float(replay.value("start", "duration_s")), _frames(recorder)
+    steps.begin("drive", length_s)
+
+    def show() -> None:
+        position_s = float(replay.value("progress", "position_s", 0.0))
+        steps.step(position_s, f"{position_s:4.1f} s, {_frames(recorder) - before} frames published")
+
+    def over() -> bool:
+        return "done" in replay.latest or replay.code == 0
+
+    follow(children, over, length_s + OVERRUN_S, "the end of the drive", show)
+    steps.finish()
+    time.sleep(SETTLE_S)
+
+
+def _played(drive: PreparedDrive, replay: Child) -> Played:
+    """Translate the drive to the live clock."""
     begin_ns, shift_ns = int(replay.value("start", "begin_ns")), int(replay.value("start", "shift_ns"))
-    length_s = min(float(replay.value("start", "duration_s")), plan.seconds)
+    length_s = float(replay.value("start", "duration_s"))
     from_ns, to_ns = begin_ns + shift_ns, begin_ns + shift_ns + int(length_s * 1e9)
     windows = (
         FaultWindow(f.sensor, f.fault, from_ns + int(f.from_s * 1e9), from_ns + int(min(f.to_s, length_s) * 1e9))

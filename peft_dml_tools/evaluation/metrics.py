@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from itertools import dropwhile
 from typing import Any
 
-import numpy as np
-
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.sync import NO_REFERENCE
+from peft_dml_tools.evaluation.percentiles import percentiles
 from peft_dml_tools.evaluation.recording import Frame, Recording, shown_sensors
 from peft_dml_tools.evaluation.scoring import Score, score
 
-PERCENTILES = (50, 95, 99)
 STAGES = ("inputs", *MODALITIES, "fusion", "decode")
 LIDAR = MODALITIES.index("lidar")
 
@@ -77,15 +75,10 @@ def full_frames(recording: Recording) -> list[Frame]:
 
 
 def lidar_out_frames(frames: Sequence[Frame]) -> list[Frame]:
-    """Frames without LiDAR; not those by the clock before the first measurement, when nothing had failed yet."""
+    """Return the frames that saw without LiDAR: not those by the clock at the start, nor blind ones."""
     started = dropwhile(lambda frame: frame.reference == NO_REFERENCE, frames)
-    return [frame for frame in started if not frame.mask[LIDAR]]
-
-
-def percentiles(values: Iterable[float]) -> dict[str, float]:
-    """Median, 95th and 99th percentile; empty when there is no value."""
-    array = np.array([value for value in values if np.isfinite(value)])
-    return {f"p{p}": round(float(np.percentile(array, p)), 2) for p in PERCENTILES} if len(array) else {}
+    seeing = [MODALITIES.index(name) for name in ("camera", "radar")]
+    return [frame for frame in started if not frame.mask[LIDAR] and frame.mask[seeing].any()]
 
 
 def _sensors(recording: Recording) -> dict[str, dict[str, Any]]:

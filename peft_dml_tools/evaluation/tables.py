@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables on the terminal."""
+"""Tables and sentences for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from rich.table import Table
 
 from peft_dml_tools.evaluation.metrics import Results
 from peft_dml_tools.evaluation.scoring import Score
+
+ENOUGH: Final = 0.95
+"""Share of the frames due that a machine which keeps up publishes."""
 
 
 def timing_table(metrics: dict[str, Any], whole: str) -> Table:
@@ -79,3 +82,30 @@ def _table(title: str, first: str, *others: str) -> Table:
     for head in others:
         table.add_column(head, justify="right")
     return table
+
+
+def too_slow(metrics: Mapping[str, Any]) -> str:
+    """Return a sentence for a live session in which the machine did not keep up, with figures; empty otherwise."""
+    published, expected = metrics["frames_published"], metrics["frames_expected"]
+    if not expected or published >= ENOUGH * expected:
+        return ""
+    words = f"This machine was too slow: {published} of {expected} frames were published"
+    if latency := metrics["latency_ms"]:
+        words += f", half of them later than {latency['p50']:.0f} ms after their stamp"
+    cores = dict(metrics.get("cores", {}))
+    machine = cores.pop("machine", None)
+    loads = ", ".join(f"{name} {value:.2f}" for name, value in cores.items())
+    words += f". Load in cores of {machine}: {loads}." if loads else "."
+    return f"{words} Hint: end other programs, or use a bundle in 8 bit."
+
+
+def slow_offline(metrics: Mapping[str, Any], period_ms: float = 100.0) -> str:
+    """Return a sentence for a run at full speed that shows that this machine cannot keep up live; else an empty one."""
+    whole = metrics["latency_ms"].get("p50")
+    if whole is None or whole <= period_ms:
+        return ""
+    share = period_ms / whole
+    return (
+        f"This machine is too slow for live use: a frame takes {whole:.0f} ms, {share:.0%} of ten frames a second. "
+        "Hint: use a bundle in 8 bit, or a machine with more cores."
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Child processes: their JSON lines are followed, their last words kept, and each is ended by its own id, in time."""
+"""Child processes: their JSON lines are followed, their last lines kept, and each is ended by its own id, in time."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ GRACE_S: Final = 6.0
 
 
 @contextmanager
-def ended_in_order() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end this process as Ctrl-C does: children are stopped, files closed, on the way out."""
+def graceful_exit() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into an exit, as Ctrl-C is: children are stopped and files closed on the way out."""
 
     def leave(number: int, _: object) -> None:
         sys.exit(128 + number)
@@ -48,6 +48,8 @@ class Child:
         self.name = name
         self.latest: dict[str, dict[str, Any]] = {}
         """The last JSON line of each event."""
+        self.events: list[dict[str, Any]] = []
+        """All JSON lines but those of progress."""
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._process = subprocess.Popen(  # noqa: S603  our own module
             [sys.executable, "-m", module, *arguments],
@@ -69,13 +71,15 @@ class Child:
             try:
                 event = json.loads(text)
                 self.latest[event["event"]] = event
+                if event["event"] != "progress":
+                    self.events.append(event)
             except (ValueError, KeyError, TypeError):
                 if text:
                     self.last_lines.append(text)
 
     @property
     def pid(self) -> int:
-        """Its id."""
+        """Process id."""
         return self._process.pid
 
     @property
@@ -85,15 +89,15 @@ class Child:
 
     @property
     def last_words(self) -> str:
-        """The last lines that it wrote, JSON left out."""
+        """The last lines that it wrote, without JSON."""
         return "\n".join(self.last_lines)
 
     def value(self, event: str, key: str, default: Any = None) -> Any:
-        """A value of the last JSON line of an event."""
+        """Return a value of the last JSON line of an event."""
         return self.latest.get(event, {}).get(key, default)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for its end; False when it still runs."""
+        """Wait for its end; return False when it still runs."""
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -103,7 +107,7 @@ class Child:
         return True
 
     def stop(self) -> int | None:
-        """End it: ask, then terminate, then kill. Returns the exit status."""
+        """End it by SIGINT, then SIGTERM, then SIGKILL; return the exit status."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             if self.code is None:
                 self._process.send_signal(number)

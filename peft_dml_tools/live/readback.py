@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a recorded session back: what the sensors sent, what the node published, and what the node said of itself."""
+"""Reads a recorded session back: what the sensors sent, what the node published, and its status of each frame."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +12,6 @@ import numpy as np
 
 from peft_dml_ros.conversions import boxes_from_msg, with_velocities
 from peft_dml_ros.core.boxes import Boxes3D
-from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import Measurement, OdometrySample
 from peft_dml_tools.datasets.bag_recording import compressed
@@ -22,13 +20,9 @@ from peft_dml_tools.datasets.bag_types import typestore
 from peft_dml_tools.datasets.bags import BagSource
 from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.recording import FaultWindow, Frame, Recording, SensorReading
+from peft_dml_tools.live.frame_status import FrameStatus, SensorStatus
+from peft_dml_tools.live.session import BOXES, STATUS, VELOCITIES
 
-NODE: Final = "/perception"
-BOXES: Final = f"{NODE}/detections"
-VELOCITIES: Final = f"{NODE}/velocities"
-STATUS: Final = f"{NODE}/status"
-FRAME_STATUS: Final = "perception: frame"
-SENSOR_STATUS: Final = "perception: sensor "
 SLACK_NS: Final = 1_000_000
 """A frame may be stamped this much after the end of the drive: stamps in seconds are rounded."""
 
@@ -88,71 +82,53 @@ def read_session(bag: Path, played: Played) -> Recording:
 
 @dataclass(frozen=True, slots=True)
 class _Outputs:
-    """Messages of the node by their stamp."""
+    """Boxes and statuses of the node by their stamp."""
 
     boxes: dict[int, Boxes3D]
-    status: dict[int, dict[str, dict[str, str]]]
+    status: dict[int, FrameStatus]
 
     @classmethod
     def read(cls, bag: Path) -> _Outputs:
+        """Decode what the node published."""
         boxes: dict[int, Boxes3D] = {}
         velocities: dict[int, Any] = {}
-        status: dict[int, dict[str, dict[str, str]]] = {}
-        for _, message in BagStorage(bag).recorded({BOXES, VELOCITIES, STATUS}):
+        status: dict[int, FrameStatus] = {}
+        for seen_ns, message in BagStorage(bag).recorded({BOXES, VELOCITIES, STATUS}):
             decoded = typestore().deserialize_cdr(message.cdr, message.msgtype)
             if message.topic == BOXES:
                 boxes[message.stamp_ns] = boxes_from_msg(decoded)
             elif message.topic == VELOCITIES:
                 velocities[message.stamp_ns] = decoded
             else:
-                status[message.stamp_ns] = _values(decoded)
+                status[message.stamp_ns] = FrameStatus.of(decoded, message.stamp_ns, seen_ns)
         for stamp, cloud in velocities.items():
             if stamp in boxes:
                 boxes[stamp] = with_velocities(boxes[stamp], cloud)
         return cls(boxes, status)
 
     def frame(self, stamp_ns: int, truth: Boxes3D | None) -> Frame:
-        statuses = self.status.get(stamp_ns, {})
-        whole = statuses.get(FRAME_STATUS, {})
-        prefix = "stage_ms."
+        """Return the frame of a stamp; without a status its figures are unknown."""
+        status = self.status.get(stamp_ns) or FrameStatus(stamp_ns, stamp_ns, says_blind=False, values={}, sensors={})
         return Frame(
             stamp_ns=stamp_ns,
-            reference=whole.get("reference", ""),
+            reference=status.reference,
             boxes=self.boxes[stamp_ns],
-            mask=_vector(whole, "mask"),
-            gate=_vector(whole, "gate"),
-            latency_ms=float(whole.get("latency_ms", "nan")),
-            stages_ms={k.removeprefix(prefix): float(v) for k, v in whole.items() if k.startswith(prefix)},
-            sensors={
-                name.removeprefix(SENSOR_STATUS): _reading(values)
-                for name, values in statuses.items()
-                if name.startswith(SENSOR_STATUS)
-            },
-            age_s=_vector(whole, "age_s"),
+            mask=np.array(status.vector("mask")),
+            gate=np.array(status.vector("gate")),
+            latency_ms=status.latency_ms,
+            stages_ms=status.stages_ms,
+            sensors={name: _reading(sensor) for name, sensor in status.sensors.items()},
+            age_s=np.array(status.vector("age_s")),
             truth=truth,
         )
 
     def drops(self) -> Counter[str]:
-        """The node counts from its start: the newest numbers hold them all."""
-        if not self.status:
-            return Counter()
-        newest = self.status[max(self.status)].get(FRAME_STATUS, {})
-        counts = {k.removeprefix("drops."): int(v) for k, v in newest.items() if k.startswith("drops.")}
-        return Counter(counts)
+        """Return the drops; the node counts from its start, so that the newest numbers hold them all."""
+        return Counter(self.status[max(self.status)].drops) if self.status else Counter()
 
 
-def _values(message: Any) -> dict[str, dict[str, str]]:
-    """Key-value pairs of a DiagnosticArray by status name."""
-    statuses: Sequence[Any] = message.status
-    return {str(s.name): {str(pair.key): str(pair.value) for pair in s.values} for s in statuses}
-
-
-def _vector(values: Mapping[str, str], kind: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.array([float(values.get(f"{kind}.{modality}", "0")) for modality in MODALITIES])
-
-
-def _reading(values: Mapping[str, str]) -> SensorReading:
-    state, reason = values.get("state", ""), values.get("reason", "")
-    if not reason and state not in {"", "OK"}:
-        reason = state.lower()
-    return SensorReading(state, reason, int(values.get("received", "0")), int(values.get("gated", "0")))
+def _reading(sensor: SensorStatus) -> SensorReading:
+    reason = sensor.reason
+    if not reason and sensor.state not in {"", "OK"}:
+        reason = sensor.state.lower()
+    return SensorReading(sensor.state, reason, sensor.received, sensor.gated)

@@ -46,8 +46,7 @@ from peft_dml_ros.nodes.subscribing import LATCHED, installed, message_class
 from peft_dml_tools.datasets import encode
 from peft_dml_tools.nodes.chaos_malformed import Malformed
 from peft_dml_tools.nodes.player import wall_clock_ns
-from peft_dml_tools.nodes.recordings import open_recording
-from peft_dml_tools.nodes.replay_faults import sensors_by_topic
+from peft_dml_tools.nodes.recordings import open_recording, sensors_by_topic
 from peft_dml_tools.nodes.replay_parameters import spinning
 
 HANG_S: Final = 1.0

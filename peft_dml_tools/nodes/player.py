@@ -16,7 +16,7 @@ from rclpy.time import Time
 from rosgraph_msgs.msg import Clock as ClockMessage
 
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.nodes.stamps import Shift, shifter
+from peft_dml_tools.nodes.message_stamps import Shift, shifter
 from peft_dml_tools.nodes.recordings import Channel, Recorded
 
 CLOCK_PERIOD_NS = 10_000_000
@@ -50,11 +50,16 @@ class Player:
         channels: Topics of the recording.
         rate: Recorded seconds per second.
         clock: Publish /clock with the (shifted) time of the recording.
+
+    Attributes:
+        progress: Counts so far.
+        on_sent: Called with topic, bytes and system time in ns right before each publication.
     """
 
     def __init__(self, node: Node, channels: Iterable[Channel], *, rate: float = 1.0, clock: bool = False) -> None:
         self._node, self._rate = node, rate
         self.progress = Progress()
+        self.on_sent: Callable[[str, bytes, int], None] | None = None
         self._publishers: dict[str, Publisher] = {}
         self._shifters: dict[str, Shift] = {}
         self._latched: dict[str, bool] = {}
@@ -75,13 +80,13 @@ class Player:
         self._publishers[channel.topic] = self._node.create_publisher(channel.type, name, channel.qos)
 
     def subscribers(self, topic: str) -> int:
-        """How many subscriptions a topic has: matched ones if the recording holds it, else as the graph shows."""
+        """Return how many subscriptions a topic has: matched ones if the recording holds it, else by the graph."""
         if topic in self._publishers:
             return int(self._publishers[topic].get_subscription_count())
         return int(self._node.count_subscribers(topic))
 
     def connections(self) -> int:
-        """Subscriptions over all topics."""
+        """Return the number of subscriptions over all topics."""
         return sum(int(publisher.get_subscription_count()) for publisher in self._publishers.values())
 
     def listens(self, node: str) -> bool:
@@ -123,45 +128,38 @@ class Player:
             while self._clock and next_clock_ns <= message.time_ns:
                 if self._wait(begun_ns + int((next_clock_ns - start_ns) / self._rate), stop):
                     return
-                self._tell_time(next_clock_ns + (shift_ns or 0))
+                self._clock.publish(ClockMessage(clock=Time(nanoseconds=next_clock_ns + (shift_ns or 0)).to_msg()))
                 next_clock_ns += CLOCK_PERIOD_NS
+            # Shifted before it is due: the work is done while nothing else waits.
+            shift = self._shifters.get(message.topic)
+            cdr = message.cdr if shift is None or shift_ns is None else shift(message.cdr, shift_ns)
             if self._wait(due_ns, stop):
                 return
             self.progress.late_max_ms = max(self.progress.late_max_ms, (time.monotonic_ns() - due_ns) / 1e6)
             self.progress.position_s = (message.time_ns - start_ns) / 1e9
-            self._publish(message, shift_ns)
+            if shift is not None:
+                self._send(message.topic, cdr)
             report()
 
-    def flush(self) -> list[str]:
-        """Wait until reliable subscribers have acknowledged everything; returns the topics where some did not."""
+    def flush(self) -> None:
+        """Give reliable subscribers a moment to acknowledge the last messages."""
         limit_s = time.monotonic() + ACKNOWLEDGE_S
-        return [
-            topic
-            for topic, publisher in self._publishers.items()
-            if not publisher.wait_for_all_acked(Duration(seconds=max(0.0, limit_s - time.monotonic())))
-        ]
-
-    def _publish(self, message: Recorded, shift_ns: int | None) -> None:
-        shift = self._shifters.get(message.topic)
-        if shift is None:
-            return
-        self._send(message.topic, message.cdr if shift_ns is None else shift(message.cdr, shift_ns))
+        for publisher in self._publishers.values():
+            publisher.wait_for_all_acked(Duration(seconds=max(0.0, limit_s - time.monotonic())))
 
     def _send(self, topic: str, cdr: bytes) -> None:
+        if self.on_sent is not None:
+            self.on_sent(topic, cdr, wall_clock_ns())
         self._publishers[topic].publish(cdr)
         self.progress.published[topic] += 1
 
-    def _tell_time(self, now_ns: int) -> None:
-        if self._clock:
-            self._clock.publish(ClockMessage(clock=Time(nanoseconds=now_ns).to_msg()))
-
     @staticmethod
     def _wait(due_ns: int, stop: threading.Event) -> bool:
-        """Sleep until a monotonic time; True when told to stop."""
+        """Sleep until a monotonic time; True when `stop` is set."""
         pause_s = (due_ns - time.monotonic_ns()) / 1e9
         return stop.wait(pause_s) if pause_s > 0 else stop.is_set()
 
 
 def wall_clock_ns() -> int:
-    """System time, as node clocks read it without `use_sim_time`."""
+    """Return the system time, as node clocks read it without `use_sim_time`."""
     return time.time_ns()

@@ -3,7 +3,8 @@
 
     python -m peft_dml_tools.nodes.recorder --out drive.mcap [--topics /a /b] [--exclude REGEX]
 
-Stdout carries one JSON line per period: `{"event": "progress", "counts": {topic: n}, "lost": n, "bytes": n, ...}`.
+No executor runs: each subscription is emptied every `TAKE_S`, and the middleware has noted when each message arrived.
+Stdout carries one JSON line per period: `{"event": "progress", "counts": {topic: n}, "bytes": n, ...}`.
 SIGINT or SIGTERM closes the file and ends with exit code 0.
 """
 
@@ -20,47 +21,75 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
+from rosbags.interfaces import Connection
 
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.nodes.runtime import POLL_S, emit, pattern, ros_main, spin
+from peft_dml_ros.nodes.runtime import emit, pattern, ros_main
 from peft_dml_ros.nodes.subscribing import FittingSubscription, message_class
 from peft_dml_tools.nodes.bag_file import RawBagFile
 
 NOT_RECORDED = r"^/(parameter_events|rosout)$|/overlay/"
-QUEUE = 100
-"""Messages kept per topic while the file is being written."""
+QUEUE = 200
+"""Messages kept per topic until they are taken: a second and more of any sensor."""
+TAKE_S = 0.05
+DISCOVER_S = 0.2
+CALM_S = 1.0
+"""Between two looks at the graph: while topics appear, and later."""
+LIVELY_S = 30.0
+"""Nodes start and find each other for so long."""
 
 
 class Recorder(Node):
-    """Finds topics by the graph, subscribes to their bytes, and writes them as they come."""
+    """Finds topics by the graph, subscribes to their bytes, and writes what has arrived.
+
+    Args:
+        bag: Where to.
+        topics: What to record; everything where none is named.
+        exclude: What not to record then.
+    """
 
     def __init__(self, bag: RawBagFile, topics: Sequence[str], exclude: re.Pattern[str]) -> None:
         super().__init__("recorder", start_parameter_services=False)
         self._bag, self._topics, self._exclude = bag, frozenset(topics), exclude
-        self._subscriptions_by_topic: dict[str, FittingSubscription] = {}
+        self._sources: dict[str, tuple[FittingSubscription, Connection]] = {}
+        self._refreshed = 0
         self.counts: Counter[str] = Counter()
         self.skipped: dict[str, str] = {}
-        self.create_timer(POLL_S, self.discover)
-        self.discover()
 
-    @property
-    def lost(self) -> int:
-        """Messages that the middleware reports as lost on their way to this recorder."""
-        return sum(subscription.lost for subscription in self._subscriptions_by_topic.values())
-
-    def discover(self) -> None:
-        """Subscribe to every wanted topic that has a publisher by now."""
+    def discover(self) -> bool:
+        """Subscribe to every wanted topic that has a publisher by now; True when there was a new one."""
+        known = len(self._sources)
         for topic, types in self.get_topic_names_and_types():
-            if topic in self._subscriptions_by_topic:
-                self._subscriptions_by_topic[topic].refresh()
-            elif topic not in self.skipped and self._wanted(topic) and self.count_publishers(topic):
+            unknown = topic not in self._sources and topic not in self.skipped
+            if unknown and self._wanted(topic) and self.count_publishers(topic):
                 try:
                     self._subscribe(topic, types[0])
                 except ConfigError as error:
                     self.skipped[topic] = str(error)
                     self.get_logger().warning(f"not recording {topic}: {error}")
+        return len(self._sources) > known
+
+    def take(self) -> None:
+        """Write every message that has arrived; look at the publishers of one topic again."""
+        for topic, (subscription, channel) in self._sources.items():
+            for cdr, info in subscription.take():
+                self._bag.write_cdr(channel, info.get("received_timestamp") or time.time_ns(), cdr)
+                self.counts[topic] += 1
+        if self._sources:
+            self._refreshed = (self._refreshed + 1) % len(self._sources)
+            [*self._sources.values()][self._refreshed][0].refresh()
+
+    def lost(self) -> int:
+        """Return how many messages the middleware says were lost on their way here; asked once, at the end."""
+        executor = SingleThreadedExecutor()
+        executor.add_node(self)
+        for _ in range(2 * len(self._sources)):
+            executor.spin_once(timeout_sec=0.0)
+        executor.shutdown()
+        return sum(subscription.lost for subscription, _ in self._sources.values())
 
     def _wanted(self, topic: str) -> bool:
         return topic in self._topics if self._topics else not self._exclude.search(topic)
@@ -68,18 +97,14 @@ class Recorder(Node):
     def _subscribe(self, topic: str, type_name: str) -> None:
         offered = [info.qos_profile for info in self.get_publishers_info_by_topic(topic)]
         channel = self._bag.add_topic(topic, type_name, offered)
-
-        def on_bytes(cdr: bytes, info: dict[str, int]) -> None:
-            self._bag.write_cdr(channel, info.get("received_timestamp") or time.time_ns(), cdr)
-            self.counts[topic] += 1
-
-        self._subscriptions_by_topic[topic] = FittingSubscription(
-            self, message_class(type_name), topic, on_bytes, depth=QUEUE, raw=True, count_lost=True
+        subscription = FittingSubscription(
+            self, message_class(type_name), topic, lambda _: None, depth=QUEUE, raw=True, count_lost=True
         )
+        self._sources[topic] = (subscription, channel)
 
 
 def record(options: argparse.Namespace, stop: threading.Event) -> None:
-    """Record until told to stop, then close the file.
+    """Record until `stop` is set, then close the file.
 
     Raises:
         PeftDmlError: the file exists already, or cannot be written.
@@ -91,13 +116,22 @@ def record(options: argparse.Namespace, stop: threading.Event) -> None:
 
         def facts() -> dict[str, Any]:
             elapsed_s = round(time.monotonic() - begun_s, 3)
-            return {"elapsed_s": elapsed_s, "counts": dict(recorder.counts), "lost": recorder.lost, "bytes": bag.size}
+            return {"elapsed_s": elapsed_s, "counts": dict(recorder.counts), "bytes": bag.size}
 
-        recorder.create_timer(options.period_s, lambda: emit("progress", **facts()))
         emit("ready", path=str(options.out))
-        spin(recorder, stop)
+        look_s = told_s = 0.0
+        while not stop.wait(TAKE_S):
+            now_s = time.monotonic()
+            if now_s >= look_s:
+                look_s = now_s + (DISCOVER_S if recorder.discover() or now_s - begun_s < LIVELY_S else CALM_S)
+            recorder.take()
+            if now_s - told_s >= options.period_s:
+                told_s = now_s
+                emit("progress", **facts())
+        recorder.take()
+        lost = recorder.lost()
         recorder.destroy_node()
-    emit("done", path=str(options.out), skipped=recorder.skipped, **facts())
+    emit("done", path=str(options.out), skipped=recorder.skipped, lost=lost, **facts())
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a replay plays: serialised messages in time order, from a bag or encoded on the fly from a nuScenes folder."""
+"""Sources of a replay: serialised messages in time order, from a bag or encoded on the fly from a nuScenes folder."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from rosbags.interfaces import Qos, QosDurability, QosReliability
 
 from peft_dml_ros.conversions import presets, topics
 from peft_dml_ros.core.classes import CLASSES
-from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.measurements import OdometrySample
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.source import Source
@@ -70,7 +70,7 @@ class Recorded:
     cdr: bytes
 
 
-class Recording(Protocol):
+class Playable(Protocol):
     """Messages in time order, readable more than once.
 
     Attributes:
@@ -89,7 +89,7 @@ class Recording(Protocol):
 
     @property
     def damage(self) -> str:
-        """What was found to be wrong with it by now, and the mend; empty when nothing was."""
+        """What was found to be wrong with it by now, and the fix; empty when nothing was."""
 
     def latched(self) -> Iterator[Recorded]:
         """Messages of latched topics."""
@@ -219,8 +219,8 @@ class SourceRecording:
         return Recorded(time_ns, topics.bag_topic(topic), serialize_message(message))
 
 
-def open_recording(path: Path, scene: str | None = None, *, as_recorded: bool = False) -> Recording:
-    """What lies at a path, ready to be played on the topics of this package.
+def open_recording(path: Path, scene: str | None = None, *, as_recorded: bool = False) -> Playable:
+    """Open what lies at a path, to be played on the topics of this package.
 
     Args:
         path: Bag or nuScenes folder.
@@ -247,11 +247,29 @@ def _foreign(path: Path) -> BagSource | None:
 
 
 def publishing_qos(topic: str, recorded: list[Qos]) -> QoSProfile:
-    """The profile to publish a recorded topic with: as strong as it was recorded, and /tf_static always latched."""
-    best_effort = any(qos.reliability == QosReliability.BEST_EFFORT for qos in recorded)
+    """Return the profile to publish a topic with: that of the recording, else what drivers use.
+
+    Drivers send sensor data best effort; transforms are latched. Where publishers of a recording differed, the weakest
+    reliability is taken, so that no subscriber hears less than it did then.
+    """
+    if recorded:
+        best_effort = any(qos.reliability == QosReliability.BEST_EFFORT for qos in recorded)
+    else:
+        best_effort = topic in sensors_by_topic([topic])
     kept = topic.endswith("/tf_static") or any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in recorded)
     return QoSProfile(
         depth=max([DEPTH, *(min(qos.depth, 1000) for qos in recorded)]),
         reliability=ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if kept else DurabilityPolicy.VOLATILE,
     )
+
+
+def sensors_by_topic(names: Iterable[str]) -> dict[str, str]:
+    """Return the sensor of every topic that belongs to one; a camera's calibration counts as the camera's."""
+    found = {}
+    for topic in names:
+        try:
+            found[topic] = topics.sensor_of(topic)
+        except ConfigError:  # noqa: PERF203  the topics of a bag are few
+            continue
+    return found

@@ -6,106 +6,117 @@
     ros2 param set /replay faults "[{sensor: camera, fault: blackout}]"
 
 The parameters `weather` and `faults` (YAML text) hold what is in force, and can be set while it plays.
-Stdout carries JSON lines: `waiting`, `start` (with the shift of the stamps), `progress`, `switched`, `done`.
+With --json stdout carries JSON lines: `waiting`, `start` (with the shift of the stamps), `progress`, `switched`,
+`silent`, `done`.
 SIGINT or SIGTERM ends it with exit code 0.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import itertools
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
 from peft_dml_ros.core.errors import ConfigError, DataError
-from peft_dml_ros.nodes.runtime import POLL_S, emit, pattern, ros_main
+from peft_dml_ros.nodes.runtime import POLL_S, pattern, ros_main
 from peft_dml_tools.nodes.player import Player, wall_clock_ns
-from peft_dml_tools.nodes.recordings import Recording, open_recording
+from peft_dml_tools.nodes.recordings import Playable, Recorded, open_recording
 from peft_dml_tools.nodes.replay_faults import MessageFaults
 from peft_dml_tools.nodes.replay_parameters import FaultParameters, spinning
+from peft_dml_tools.nodes.replay_report import Report, SentNotes, report_for
+from peft_dml_tools.nodes.seamless_loop import SeamlessLoop
 from peft_dml_tools.sim.faults import load_faults, weather_fault
 
-PROGRESS_S = 0.2
 SETTLE_S = 0.5
 
 
 def replay(options: argparse.Namespace, stop: threading.Event) -> None:
-    """Play until the end, or until told to stop.
+    """Play until the end, or until `stop` is set.
 
     Raises:
         PeftDmlError: the source, the fault script or a topic name is wrong.
     """
-    recording = open_recording(options.source, options.scene, as_recorded=options.as_recorded)
+    played: Playable = open_recording(options.source, options.scene, as_recorded=options.as_recorded)
+    begin_ns = played.start_ns + int(options.start * 1e9)
+    if begin_ns >= played.end_ns:
+        length_s = (played.end_ns - played.start_ns) / 1e9
+        raise ConfigError(f"--start {options.start} is past the end: {options.source} lasts {length_s:.1f} s")
+    if options.seamless:
+        played = SeamlessLoop(played)
     script = load_faults(Path(options.faults)) if options.faults else ()
     weather = weather_fault(options.weather, options.seed)
-    faulty = MessageFaults(recording.channels, lambda: recording.rig, recording.start_ns, (*script, *weather))
-    begin_ns = recording.start_ns + int(options.start * 1e9)
-    if begin_ns >= recording.end_ns:
-        length_s = (recording.end_ns - recording.start_ns) / 1e9
-        raise ConfigError(f"--start {options.start} is past the end: {options.source} lasts {length_s:.1f} s")
+    faulty = MessageFaults(played.channels, lambda: played.rig, played.start_ns, (*script, *weather))
+    faulty.warm_up(played.messages())
     node = Node("replay")
-    FaultParameters(node, faulty, script, options.weather, options.seed)
-    channels = [c for c in recording.channels.values() if not (options.exclude and options.exclude.search(c.topic))]
+    report = report_for(node, json=options.json)
+    FaultParameters(node, faulty, script, options.weather, options.seed, report.switched)
+    channels = [c for c in played.channels.values() if not (options.exclude and options.exclude.search(c.topic))]
     player = Player(node, channels, rate=options.rate, clock=options.clock or options.rate != 1.0)
-    player.publish_latched(recording.latched())
-    with spinning(node):
-        _play(options, recording, faulty, player, begin_ns, stop)
+    with ExitStack() as stack:
+        notes = SentNotes.opened(options.notes, played.channels, stack) if options.notes else None
+        stack.enter_context(spinning(node))
+        player.publish_latched(played.latched())
+        if options.wait_for_node:
+            _wait_for_node(player, options.wait_for_node, options.wait_s, stop, report)
+        _wait_for(player, options.wait_for, options.wait_s, stop, report)
+        player.on_sent = notes
+        _play(options, played, faulty, player, begin_ns, stop, report)
+        if notes:
+            notes.finish(player.progress.late_max_ms)
     node.destroy_node()
 
 
 def _play(
     options: argparse.Namespace,
-    recording: Recording,
+    played: Playable,
     faulty: MessageFaults,
     player: Player,
     begin_ns: int,
     stop: threading.Event,
+    report: Report,
 ) -> None:
-    if options.wait_for_node:
-        _wait_for_node(player, options.wait_for_node, options.wait_s, stop)
-    _wait_for(player, options.wait_for, options.wait_s, stop)
+    # The drivers of a vehicle are not Python; pauses of its collector would count as those of the node.
+    gc.collect()
+    gc.freeze()
+    end_ns = min(played.end_ns, begin_ns + int(options.seconds * 1e9)) if options.seconds else played.end_ns
     while not stop.is_set():
         shift_ns = None if options.keep_stamps else wall_clock_ns() - begin_ns
-        _announce(options, recording, begin_ns, shift_ns, player)
-        player.play(faulty(recording.messages(begin_ns)), begin_ns, shift_ns, stop, _progress(player))
+        report.start(options.source, begin_ns, end_ns, shift_ns or 0, player.progress)
+        messages = _until(faulty(played.messages(begin_ns)), end_ns)
+        player.play(messages, begin_ns, shift_ns, stop, partial(report.progress, player.progress))
         if not options.loop:
             break
-    unacknowledged = player.flush()
-    if recording.damage:
-        sys.stderr.write(f"warning: {recording.damage}\n")
-    emit("done", **_facts(player), unacknowledged=unacknowledged, stopped=stop.is_set(), damage=recording.damage)
+    report.silent()
+    player.flush()
+    if played.damage:
+        sys.stderr.write(f"warning: {played.damage}\n")
+    report.done(player.progress, stopped=stop.is_set(), damage=played.damage)
 
 
-def _announce(
-    options: argparse.Namespace, recording: Recording, begin_ns: int, shift_ns: int | None, player: Player
-) -> None:
-    emit(
-        "start",
-        source=str(options.source),
-        duration_s=(recording.end_ns - begin_ns) / 1e9,
-        begin_ns=begin_ns,
-        shift_ns=shift_ns or 0,
-        rate=options.rate,
-        skipped=player.progress.skipped,
-    )
+def _until(messages: Iterable[Recorded], end_ns: int) -> Iterator[Recorded]:
+    return itertools.takewhile(lambda message: message.time_ns < end_ns, messages)
 
 
-def _wait_for(player: Player, wanted: Sequence[str], limit_s: float, stop: threading.Event) -> None:
+def _wait_for(player: Player, wanted: Sequence[str], limit_s: float, stop: threading.Event, report: Report) -> None:
     """Wait until topics have their subscribers: `TOPIC` for one, `TOPIC=N` for N of them."""
     split = [entry.partition("=") for entry in wanted]
     if wrong := [entry for entry, (_, _, n) in zip(wanted, split, strict=True) if n and not n.isdecimal()]:
         raise ConfigError(f"--wait-for {wrong[0]}: expected TOPIC or TOPIC=N, e.g. /lidar_top/points=2")
     counts = {topic: int(n or 1) for topic, _, n in split}
+    if not counts:
+        return
     limit = time.monotonic() + limit_s
-    if counts:
-        emit("waiting", wait_for=counts)
+    report.waiting(counts)
     while any(player.subscribers(topic) < n for topic, n in counts.items()):
         if time.monotonic() > limit:
             found = {topic: player.subscribers(topic) for topic in counts}
@@ -114,14 +125,13 @@ def _wait_for(player: Player, wanted: Sequence[str], limit_s: float, stop: threa
             )
         if stop.wait(POLL_S / 4):
             return
-    if counts:
-        _settle(player, stop)
+    _settle(player, stop)
 
 
-def _wait_for_node(player: Player, name: str, limit_s: float, stop: threading.Event) -> None:
+def _wait_for_node(player: Player, name: str, limit_s: float, stop: threading.Event, report: Report) -> None:
     """Wait until a node listens to what is played; after the limit the recording is played all the same."""
     limit = time.monotonic() + limit_s
-    emit("waiting", wait_for_node=name)
+    report.waiting({name: 1})
     while not player.listens(name):
         if time.monotonic() > limit:
             sys.stderr.write(f"warning: node {name} listens to nothing after {limit_s:g} s; playing without it\n")
@@ -138,28 +148,6 @@ def _settle(player: Player, stop: threading.Event) -> None:
         before = now
 
 
-def _progress(player: Player) -> Callable[[], None]:
-    """A function that writes a progress line at most every `PROGRESS_S`."""
-    last_s = time.monotonic()
-
-    def report() -> None:
-        nonlocal last_s
-        if time.monotonic() - last_s >= PROGRESS_S:
-            last_s = time.monotonic()
-            emit("progress", **_facts(player))
-
-    return report
-
-
-def _facts(player: Player) -> dict[str, Any]:
-    progress = player.progress
-    return {
-        "position_s": round(progress.position_s, 3),
-        "published": sum(progress.published.values()),
-        "late_max_ms": round(progress.late_max_ms, 2),
-    }
-
-
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="replay", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("source", type=Path, help="bag (.mcap, .db3 or folder) or nuScenes folder")
@@ -168,7 +156,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the weather's randomness")
     parser.add_argument("--rate", type=float, default=1.0, help="recorded seconds per second; other than 1: --clock")
     parser.add_argument("--start", type=float, default=0.0, help="seconds to skip at the beginning")
+    parser.add_argument("--seconds", type=float, default=0.0, help="end after this long; 0: with the recording")
     parser.add_argument("--loop", action="store_true", help="start again at the end, until stopped")
+    parser.add_argument("--seamless", action="store_true", help="repeat whole seconds of a short drive without a seam")
     parser.add_argument("--clock", action="store_true", help="publish /clock, for nodes with use_sim_time")
     parser.add_argument("--keep-stamps", action="store_true", help="do not shift header stamps to now")
     parser.add_argument("--wait-for", nargs="*", default=[], metavar="TOPIC[=N]", help="wait for N subscribers")
@@ -177,6 +167,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--exclude", type=pattern, help="topics not to play: a regular expression")
     parser.add_argument("--as-recorded", action="store_true", help="keep the topics of a bag with foreign names")
     parser.add_argument("--scene", help="scene of a nuScenes folder")
+    parser.add_argument("--notes", type=Path, help="file for what was sent when, as JSON lines")
+    parser.add_argument("--json", action="store_true", help="write JSON lines to stdout instead of ROS log lines")
     options = parser.parse_args(arguments)
     if not 0.0 < options.rate <= 100.0:
         parser.error(f"--rate {options.rate}: expected more than 0, at most 100")

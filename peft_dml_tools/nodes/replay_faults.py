@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -19,23 +21,16 @@ from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement,
 from peft_dml_ros.core.rig import Rig
 from peft_dml_tools.datasets import encode
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
-from peft_dml_tools.nodes.recordings import Channel, Recorded
+from peft_dml_tools.nodes.recordings import Channel, Recorded, sensors_by_topic
 from peft_dml_tools.sim.fault_effects import Effects, damaged_bytes
 from peft_dml_tools.sim.fault_stream import FaultStream, Sent
 from peft_dml_tools.sim.faults import ALL, Fault
 
+WARM_UP_MESSAGES: Final = 1000
+WINDOW_S: Final = 0.25
+AHEAD_S: Final = 1.0
+"""Weather wants the clear sweeps of some time before it begins."""
 _SEEN: Final = {topics.POINT_CLOUD, topics.COMPRESSED_IMAGE, topics.IMAGE}
-
-
-def sensors_by_topic(names: Iterable[str]) -> dict[str, str]:
-    """Sensor name of every topic that belongs to one; a camera's calibration falls silent with its images."""
-    found = {}
-    for topic in names:
-        try:
-            found[topic] = topics.sensor_of(topic)
-        except ConfigError:  # noqa: PERF203  the topics of a bag are few
-            continue
-    return found
 
 
 def check_sensors(faults: Sequence[Fault], sensors: Iterable[str]) -> None:
@@ -54,11 +49,11 @@ def check_sensors(faults: Sequence[Fault], sensors: Iterable[str]) -> None:
 
 
 class MessageFaults:
-    """The same recording as a vehicle with faulty sensors would have sent it.
+    """Sends the messages of a recording as a vehicle with faulty sensors would have.
 
     Args:
         channels: Topics of the recording.
-        rig: Gives its sensors, for the geometry of weather.
+        rig: Returns its sensors, for the geometry of weather.
         start_ns: Begin of the recording, from which the times of a script count.
         faults: The script.
 
@@ -69,9 +64,10 @@ class MessageFaults:
     def __init__(
         self, channels: Mapping[str, Channel], rig: Callable[[], Rig], start_ns: int, faults: Sequence[Fault] = ()
     ) -> None:
-        self._sensors = sensors_by_topic(channels)
-        carrier = CdrCarrier({topic: channel.type_name for topic, channel in channels.items()})
-        self._stream = FaultStream(carrier, Effects(rig), start_ns)
+        self._sensors, self._start_ns = sensors_by_topic(channels), start_ns
+        self._carrier = CdrCarrier({topic: channel.type_name for topic, channel in channels.items()})
+        self._effects = Effects(rig)
+        self._stream = FaultStream(self._carrier, self._effects, start_ns)
         self.switch(faults)
 
     def switch(self, faults: Sequence[Fault]) -> None:
@@ -81,12 +77,41 @@ class MessageFaults:
             ConfigError: it names a sensor the recording does not hold; the old one stays.
         """
         check_sensors(faults, self._sensors.values())
-        self._stream.faults = tuple(faults)
+        self._script = tuple(faults)
+        self._stream.faults = self._script
+
+    def warm_up(self, messages: Iterable[Recorded]) -> None:
+        """Act the slow faults of the script out once: what is loaded and compiled for them would delay messages later.
+
+        Args:
+            messages: The recording, of which the first message of each topic is taken.
+        """
+        slow = {(fault.fault, fault.sensor): fault for fault in self._script if fault.fault in {"weather", "blackout"}}
+        if not slow:
+            return
+        first = {message.topic: message for message in reversed([*itertools.islice(messages, WARM_UP_MESSAGES)])}
+        always = {"from_s": 0.0, "to_s": math.inf, "sensor": ALL}
+        for fault in {fault.fault: fault for fault in slow.values()}.values():
+            stream = FaultStream(self._carrier, self._effects, self._start_ns, [fault.model_copy(update=always)])
+            list(stream(self._sent(sorted(first.values(), key=lambda message: message.time_ns))))
 
     def __call__(self, messages: Iterable[Recorded]) -> Iterator[Recorded]:
-        """Messages in time order, from such."""
-        sent = (Sent(m.time_ns, m.topic, self._sensors.get(m.topic, ""), m.cdr) for m in messages)
-        return (Recorded(s.time_ns, s.topic, s.payload) for s in self._stream(sent))
+        """Yield messages in time order, from such."""
+        return (Recorded(s.time_ns, s.topic, s.payload) for s in self._stream(self._sent(self._watched(messages))))
+
+    def _sent(self, messages: Iterable[Recorded]) -> Iterator[Sent[bytes]]:
+        return (Sent(m.time_ns, m.topic, self._sensors.get(m.topic, ""), m.cdr) for m in messages)
+
+    def _watched(self, messages: Iterable[Recorded]) -> Iterator[Recorded]:
+        """Give the stream the faults of the next moments alone: a long script has hundreds, each asked every time."""
+        script, until_s = self._script, -math.inf
+        for message in messages:
+            now_s = (message.time_ns - self._start_ns) / 1e9
+            if now_s >= until_s or script is not self._script:
+                script, until_s = self._script, now_s + WINDOW_S
+                near = (f for f in script if f.from_s < until_s + AHEAD_S and f.to_s > now_s)
+                self._stream.faults = tuple(near)
+            yield message
 
 
 class CdrCarrier:
@@ -100,15 +125,15 @@ class CdrCarrier:
         self._types, self._make = dict(types), RosbagsFactory()
 
     def stamp_ns(self, payload: bytes) -> int:
-        """Stamp of the leading header; 0 where the message is too short for one."""
+        """Return the stamp of the leading header; 0 where the message is too short for one."""
         return leading_stamp_ns(payload) if len(payload) >= HEADER_END else 0
 
     def restamped(self, payload: bytes, stamp_ns: int) -> bytes:
-        """The same message under another stamp."""
+        """Return the message under another stamp."""
         return shift_leading(payload, stamp_ns - self.stamp_ns(payload))
 
     def measurement(self, sent: Sent[bytes]) -> Measurement | None:
-        """Sweep, radar cycle or image of a message; `None` for any other.
+        """Return the sweep, radar cycle or image of a message; `None` for any other.
 
         Raises:
             DataError: it cannot be decoded.
@@ -121,7 +146,7 @@ class CdrCarrier:
         return (conversions.radar_from_msg if sent.sensor.startswith("RADAR") else conversions.lidar_from_msg)(message)
 
     def packed(self, sent: Sent[bytes], measurement: Measurement) -> bytes:
-        """The message with another measurement in it, in its own frame and of the same type.
+        """Return the message with another measurement in it, in its own frame and of the same type.
 
         Raises:
             DataError: an image has neither bytes nor pixels.
@@ -141,7 +166,7 @@ class CdrCarrier:
         return bytes(typestore().serialize_cdr(message, self._types[sent.topic]))
 
     def damaged(self, sent: Sent[bytes], severity: int, rng: np.random.Generator) -> bytes | None:
-        """The message with wrong or missing bytes after its stamp."""
+        """Return the message with wrong or missing bytes after its stamp."""
         return damaged_bytes(sent.payload, severity, rng, spare=HEADER_END)
 
     def _message(self, sent: Sent[bytes]) -> Any:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
@@ -12,7 +12,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.nodes.runtime import emit, spin
+from peft_dml_ros.nodes.runtime import spin
 from peft_dml_tools.nodes.replay_faults import MessageFaults
 from peft_dml_tools.sim.faults import Fault, dump_faults, parse_faults, weather_fault
 from peft_dml_tools.sim.weather.weather import CLEAR
@@ -30,13 +30,22 @@ class FaultParameters:
         script: Faults at the start.
         weather: Weather at the start.
         seed: Of the weather.
+        announce: Called with the new texts after a switch.
 
     Raises:
         ConfigError: a value given for the parameters on the command line is wrong.
     """
 
-    def __init__(self, node: Node, faulty: MessageFaults, script: Sequence[Fault], weather: str, seed: int = 0) -> None:
-        self._faulty, self._seed = faulty, seed
+    def __init__(
+        self,
+        node: Node,
+        faulty: MessageFaults,
+        script: Sequence[Fault],
+        weather: str,
+        seed: int = 0,
+        announce: Callable[[Mapping[str, str]], None] = lambda _: None,
+    ) -> None:
+        self._faulty, self._seed, self._announce = faulty, seed, announce
         self._texts = {WEATHER: weather, FAULTS: dump_faults(script) if script else ""}
         words = {
             WEATHER: "fog=50 (visibility in m), rain=25 or snow=5 (mm/h), clear",
@@ -51,14 +60,14 @@ class FaultParameters:
         """Go on with other weather and faults, where they are others.
 
         Raises:
-            ConfigError: they are none, or name a sensor that is not there; the old ones stay.
+            ConfigError: they cannot be read, or name a sensor that is not there; the old ones stay.
         """
         if texts == self._texts:
             return
         script = parse_faults(texts[FAULTS], "parameter faults")
         self._faulty.switch((*script, *weather_fault(texts[WEATHER] or CLEAR, self._seed)))
         self._texts = texts
-        emit("switched", **texts)
+        self._announce(texts)
 
     def _set(self, changes: Sequence[Parameter]) -> SetParametersResult:
         try:

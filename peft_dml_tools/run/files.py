@@ -84,7 +84,8 @@ def write_pictures(recording: Recording, folder: Path) -> list[Path]:
 
 
 def _write(path: Path, rgb: UInt8Array) -> Path:
-    cv2.imwrite(str(path), rgb[..., ::-1])
+    # imwrite swallows what the file system says.
+    path.write_bytes(cv2.imencode(path.suffix, rgb[..., ::-1])[1].tobytes())
     return path
 
 

@@ -16,6 +16,7 @@ from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.health import SensorState
 from peft_dml_ros.core.params import PerceptionParams
 from peft_dml_ros.core.rig import Rig
+from peft_dml_ros.core.sensor_checks import SensorChecks
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.sync import Synchroniser
 from peft_dml_ros.engines import load_engines
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from peft_dml_tools.datasets.nuscenes import NuScenesReader
 
 ODOMETRY = "ODOM"
+PERIODS = 20
+"""Stamps kept of each sensor, for its period."""
+SILENT_NS = 1_000_000_000
 
 
 def chosen_sensors(rig: Rig, wanted: str) -> tuple[str, ...]:
@@ -61,6 +65,8 @@ class Offline:
         self._sync = Synchroniser(params, sensors)
         self._rig, self._sensors = rig, frozenset(sensors)
         self._frame_drops: Counter[str] = Counter()
+        self._last_ns: dict[str, list[int]] = {}
+        self.checks = SensorChecks(self.bundle.spec, self.bundle.manifest.trained_ranges, params.base_frame)
         self.received: Counter[str] = Counter()
 
     @property
@@ -77,10 +83,26 @@ class Offline:
         for now_ns, name, measurement in arrivals:
             if name not in self._sensors:
                 continue
-            self.received[name] += 1
+            self._note(name, measurement)
             snapshot = self._sync.add(name, measurement, now_ns) or self._sync.tick(now_ns)
             if snapshot is not None:
                 yield self._detect(snapshot, self._sync.states(snapshot.stamp_ns))
+
+    def _note(self, name: str, measurement: Measurement) -> None:
+        self.received[name] += 1
+        self._last_ns[name] = [*self._last_ns.get(name, [])[-PERIODS:], measurement.stamp_ns]
+        self.checks.look(name, measurement, self._rig[name])
+
+    def silent(self) -> dict[str, str]:
+        """Return the sensors that sent nothing for long before the last measurement of all, in words."""
+        end_ns = max((stamps[-1] for stamps in self._last_ns.values()), default=0)
+        words = {}
+        for name, stamps in self._last_ns.items():
+            period_ns = float(np.median(np.diff(stamps))) if len(stamps) > 1 else 0.0
+            gap_ns = end_ns - stamps[-1]
+            if period_ns and gap_ns > max(SILENT_NS, 5 * period_ns):
+                words[name] = f"sent nothing in the last {gap_ns * 1e-9:.1f} s"
+        return words
 
     def keyframes(
         self, reader: NuScenesReader, tokens: Iterable[str], change: Callable[[Snapshot], Snapshot] = lambda s: s
@@ -89,7 +111,12 @@ class Offline:
         for token in tokens:
             snapshot = change(reader.snapshot(token, self.bundle.spec))
             unwanted = {*snapshot.lidar, *snapshot.radars, *snapshot.cameras} - self._sensors
-            yield self._detect(_without_sensors(snapshot, unwanted, self._sensors), {})
+            kept = _without_sensors(snapshot, unwanted, self._sensors)
+            newest: dict[str, Measurement] = {n: sweeps[0] for n, sweeps in kept.lidar.items()}
+            newest |= {n: sweeps[0] for n, sweeps in kept.radars.items()} | dict(kept.cameras)
+            for name, measurement in newest.items():
+                self.checks.look(name, measurement, self._rig[name])
+            yield self._detect(kept, {})
 
     def _detect(self, snapshot: Snapshot, states: Mapping[str, SensorState]) -> Frame:
         start = perf_counter()

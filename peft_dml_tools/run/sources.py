@@ -5,21 +5,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, OdometrySample, RadarSweep
 from peft_dml_ros.core.rig import Rig, Sensor
 from peft_dml_ros.core.snapshot import Snapshot
-from peft_dml_ros.core.typing import IntArray
+from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.bag_recording import compressed
+from peft_dml_tools.datasets.source import Located, NuScenesSource, open_source
 from peft_dml_tools.evaluation.recording import Frame
 from peft_dml_tools.run.offline import Offline
+from peft_dml_tools.run.reading_check import ReadingCheck, check_reading
 from peft_dml_tools.sim.faults import Fault, weather_fault
 from peft_dml_tools.sim.faulty_source import FaultySource
 from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
@@ -30,35 +29,18 @@ if TYPE_CHECKING:
     from peft_dml_tools.datasets.nuscenes_tables import Record
 
 
-CHECKED: Final = 20
-"""Keyframes whose reading is checked."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadingCheck:
-    """How well points and annotations fit: points counted inside each annotated box, in `base_link`.
-
-    Attributes:
-        equal: Boxes that hold exactly as many LiDAR points as annotated.
-        total: Boxes compared.
-        off_by: Sum of the differences over the others.
-    """
-
-    equal: int
-    total: int
-    off_by: int
-
-
 class RunSource(Protocol):
     """What `run` reads.
 
     Attributes:
         words: One line on what it is.
+        left_out: Why sensors of the source are not in the rig.
         rig: Sensors with their mounting.
         truth: True boxes by stamp.
     """
 
     words: str
+    left_out: dict[str, str]
     rig: Rig
     truth: dict[int, Boxes3D]
 
@@ -109,7 +91,8 @@ class StreamSource:
         self._source, self._reader, self._tokens = source, reader, tokens
         self._faulty = FaultySource(source, faults) if faults else None
         self.rig, self.truth = source.rig, source.truth
-        self.words = f"{source.name}, every measurement in stamp order" + _told(faults)
+        self.left_out = source.left_out if isinstance(source, Located) else {}
+        self.words = f"{source.name}, every measurement in stamp order" + _fault_words(faults)
 
     @property
     def drops(self) -> Counter[str]:
@@ -123,10 +106,10 @@ class StreamSource:
         return found
 
     def where(self, sensor: Sensor) -> str:
-        """Return the topic, or folder below samples/ and sweeps/."""
-        from peft_dml_ros.conversions.topics import bag_topic, topic_of
-
-        return f"samples/{sensor.name}" if self._reader else bag_topic(topic_of(sensor.name))
+        """Return the topic of a bag, or the folder of a data set."""
+        if self._reader is not None:
+            return _folder_of(sensor)
+        return self._source.where(sensor.name) if isinstance(self._source, Located) else ""
 
     def frames(self, offline: Offline, kept: Kept, seconds: float) -> Iterator[Frame]:
         """Yield frames as the live node makes them."""
@@ -152,10 +135,10 @@ class KeyframeSource:
 
     def __init__(self, reader: NuScenesReader, tokens: list[str], weather: Weather, seed: int = 0) -> None:
         self._reader, self._tokens, self._weather, self._seed = reader, tokens, weather, seed
-        self.rig = reader.rig(tokens[0])
+        self.rig, self.left_out = reader.rig(tokens[0]), dict[str, str]()
         self.truth = {reader.stamp_ns(token): reader.truth(token) for token in tokens}
         self.words = f"{reader.root.name}: {len(tokens)} keyframe{'s' if len(tokens) > 1 else ''} of nuScenes"
-        self.words += _told(weather_fault(str(weather)))
+        self.words += _fault_words(weather_fault(str(weather)))
 
     @property
     def drops(self) -> Counter[str]:
@@ -164,9 +147,7 @@ class KeyframeSource:
 
     def where(self, sensor: Sensor) -> str:
         """Return the folder of a sensor."""
-        return {"imu": "can_bus", "gnss": "can_bus", "None": "ego_pose"}.get(
-            str(sensor.modality), f"samples/{sensor.name}"
-        )
+        return _folder_of(sensor)
 
     def frames(self, offline: Offline, kept: Kept, seconds: float) -> Iterator[Frame]:
         """Yield one frame per keyframe."""
@@ -191,6 +172,12 @@ class KeyframeSource:
         return check_reading(self._reader, self._tokens) if self._weather.is_clear else None
 
 
+def _folder_of(sensor: Sensor) -> str:
+    """Return the folder or table of a nuScenes folder that holds a sensor."""
+    folders = {"imu": "can_bus", "gnss": "can_bus", "None": "ego_pose"}
+    return folders.get(str(sensor.modality), f"samples/{sensor.name}")
+
+
 def _snapshot_of(reader: NuScenesReader, records: Mapping[str, Record]) -> Snapshot:
     """Return the measurements of a keyframe themselves, without sweeps and motion."""
     loaded = {name: reader.load(record) for name, record in records.items()}
@@ -203,44 +190,20 @@ def _snapshot_of(reader: NuScenesReader, records: Mapping[str, Record]) -> Snaps
     )
 
 
-def _told(faults: Sequence[Fault]) -> str:
+def _fault_words(faults: Sequence[Fault]) -> str:
     return f"; {', '.join(map(str, faults))}" if faults else ""
 
 
-def check_reading(reader: NuScenesReader, tokens: Sequence[str]) -> ReadingCheck | None:
-    """Compare points with annotations in the first keyframes; None when nothing is annotated."""
-    equal = total = off_by = 0
-    for token in tokens[:CHECKED]:
-        counted, annotated = count_points(reader, token)
-        difference = np.abs(counted - annotated)
-        equal, total = equal + int((difference == 0).sum()), total + len(annotated)
-        off_by += int(difference.sum())
-    return ReadingCheck(equal, total, off_by) if total else None
-
-
-def count_points(reader: NuScenesReader, token: str) -> tuple[IntArray, IntArray]:
-    """Count the LiDAR points inside each annotated box of a keyframe, counted in `base_link`, and as annotated.
-
-    Returns:
-        Two (N,) int64 arrays; empty without LiDAR.
-    """
-    boxes, records = reader.truth(token, keep_unseen=True), reader.keyframes(token)
-    annotated = {a["instance_token"]: a["num_lidar_pts"] for a in reader.tables.annotations_of_sample.get(token, [])}
-    lidars = [name for name in records if name.startswith("LIDAR")]
-    counts = np.zeros(len(boxes), dtype=np.int64)
-    for name in lidars:
-        sweep = reader.load(records[name])
-        if isinstance(sweep, LidarSweep):
-            points = reader.rig(token)[name].base_SE3_sensor.transform(sweep.points[:, :3].astype(np.float64))
-            counts += boxes.contain(points).sum(axis=1)
-    expected = np.array([annotated[i] for i in boxes.ids], dtype=np.int64)
-    return (counts, expected) if lidars else (counts[:0], expected[:0])
-
-
 def open_run_source(
-    path: Path, scene: str | None, *, weather: str = "clear", faults: Sequence[Fault] = (), seed: int = 0
+    path: Path,
+    scene: str | None,
+    *,
+    weather: str = "clear",
+    faults: Sequence[Fault] = (),
+    seed: int = 0,
+    options: BagOptions | None = None,
 ) -> RunSource:
-    """Open a bag or a nuScenes folder.
+    """Open whatever `open_source` opens.
 
     A nuScenes scene of a single keyframe is no stream: there the keyframe itself is the frame.
 
@@ -250,14 +213,13 @@ def open_run_source(
         weather: Over the whole source, `rain=25` for example.
         faults: A fault script.
         seed: Of the weather.
+        options: Topics, base frame and calibration, as the node takes them.
 
     Raises:
         DataError: the path is neither, or something in it is missing.
         ConfigError: no such scene or weather, or the script does not fit the source.
     """
-    from peft_dml_tools.datasets.source import NuScenesSource, open_source
-
-    source = open_source(path, scene=scene, allow_missing=True)
+    source = open_source(path, scene=scene, allow_missing=True, options=options)
     script = (*faults, *weather_fault(weather, seed))
     if not isinstance(source, NuScenesSource):
         return StreamSource(source, faults=script)

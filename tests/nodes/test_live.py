@@ -29,7 +29,7 @@ from tests.support.ros_processes import ros_process
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
-NODES = "peft_dml_ros.nodes"
+NODES, TOOLS = "peft_dml_ros.nodes", "peft_dml_tools.nodes"
 SILENT_S = (1.5, 2.7)
 WAIT_FOR = ("/lidar_top/points=2", "/perception/velocities", "/perception/status", "/perception/markers")
 SHAPE = (198, 352, 3)
@@ -52,9 +52,9 @@ def session(tmp_path_factory, bundle):
     out = folder / "recorded.mcap"
     with (
         ros_process(f"{NODES}.perception", "--ros-args", "-p", f"bundle:={bundle}", log=folder / "node.log") as node,
-        ros_process(f"{NODES}.recorder", "--out", out, log=folder / "recorder.log") as recorder,
+        ros_process(f"{TOOLS}.recorder", "--out", out, log=folder / "recorder.log") as recorder,
         ros_process(
-            f"{NODES}.replay", drive, "--faults", script, "--wait-for", *WAIT_FOR, log=folder / "replay.log"
+            f"{TOOLS}.replay", drive, "--json", "--faults", script, "--wait-for", *WAIT_FOR, log=folder / "replay.log"
         ) as replay,
     ):
         codes = {"replay": replay.wait(30)}

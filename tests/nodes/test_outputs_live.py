@@ -27,7 +27,7 @@ def test_pictures_of_a_live_node(tmp_path, ros_node):
     wait = ("--wait-for", "/lidar_top/points", "/cam_front/image/compressed")
     with (
         ros_process(f"{NODES}.perception", "--ros-args", "-p", f"bundle:={bundle}", log=tmp_path / "node") as node,
-        ros_process(f"{NODES}.replay", drive, "--loop", *wait, log=tmp_path / "replay"),
+        ros_process("peft_dml_tools.nodes.replay", drive, "--loop", *wait, log=tmp_path / "replay"),
     ):
         deadline = time.monotonic() + 90
         while len(pictures) < 2 and time.monotonic() < deadline:

@@ -8,21 +8,24 @@ import sys
 
 import pytest
 
-from peft_dml_ros.core.errors import DataError
 from peft_dml_tools.bench.live import (
     ALL,
     QUICK,
     SUBSETS,
     LivePlan,
+    LiveRun,
+    Stretch,
     beyond_engines,
-    cpu_pct,
-    frame_books,
     live_report,
     memory_figures,
-    message_books,
+    message_figures,
     slowest,
 )
-from peft_dml_tools.bench.live_records import Frame, LiveRecords, Sample, Stretch, read_records
+from peft_dml_tools.bench.live_run import CONDITIONS
+from peft_dml_tools.live.accounting import frame_account
+from peft_dml_tools.live.frame_status import FrameStatus, SensorStatus
+from peft_dml_tools.live.observed_drive import Observation
+from peft_dml_tools.live.process_monitor import ProcessSample, cpu_pct
 from tests.support.random_bundle import make_random_bundle
 
 MS = 1_000_000
@@ -30,35 +33,36 @@ S = 1_000_000_000
 SEEING = ("lidar", "camera", "radar", "imu", "gnss")
 
 
-def frame(stamp_ns, *, present=SEEING, latency_ms=100.0, triggered=1, published=1, drops=None):
-    """80 ms in engines, 20 ms elsewhere, of which 6 ms until the measurement arrived, 1 ms of it the driver's."""
+def frame(stamp_ns, *, present=SEEING, latency_ms=100.0, triggered=1, published=1, drops=None, sensors=None):
+    """80 ms in engines, 20 ms elsewhere, of which 6 ms until the measurement arrived, 1 ms of it the vehicle's."""
     stages = {"arrival": 6.0, "wait": 1.0, "inputs": 8.0, "lidar": 30.0, "camera": 40.0, "fusion": 10.0}
     stages |= {"decode": 1.0, "publish": latency_ms - 96.5}
-    return Frame(stamp_ns, present, 5, latency_ms, 1.0, latency_ms + 1, stages, triggered, published, drops or {})
+    values = {"reference": "LIDAR_TOP", "boxes": 5, "latency_ms": latency_ms}
+    values |= {"frames.triggered": triggered, "frames.published": published}
+    values |= {f"mask.{m}": 1 for m in present} | {f"stage_ms.{k}": v for k, v in stages.items()}
+    values |= {f"drops.{reason}": n for reason, n in (drops or {}).items()}
+    texts = {k: str(v) for k, v in values.items()}
+    return FrameStatus(stamp_ns, stamp_ns, says_blind=False, values=texts, sensors=sensors or {})
 
 
-def records(frames=(), stretches=(), samples=(), sent=None, received=None, admitted=None):
-    return LiveRecords(
-        {"configure": 2.0, "activate": 0.1},
-        tuple(stretches),
-        tuple(frames),
-        sent or {},
-        received or {},
-        admitted or {},
-        3.0,
-        tuple(samples),
-    )
+def observed(frames=(), sent=None):
+    return Observation(0, 2**62, tuple(frames), {f.stamp_ns: f.stamp_ns + 101 * MS for f in frames}, sent or {},
+        {("LIDAR_TOP", f.stamp_ns): f.stamp_ns + MS for f in frames}, 3.0)  # fmt: skip
+
+
+def live_run(frames=(), stretches=(), samples=(), sent=None):
+    return LiveRun(tuple(stretches), observed(frames, sent), {"node": samples}, {"configure": 2.0, "activate": 0.1})
 
 
 @pytest.fixture
 def steady():
-    """Twelve seconds at 10 Hz, then a second and a half without LiDAR; every hundredth frame takes twice as long."""
-    stretches = (Stretch(ALL, (), 0, 12 * S), Stretch("no LiDAR", ("lidar",), 12 * S, 15 * S))
+    """Twelve seconds at 10 Hz, then three without LiDAR; every hundredth frame takes twice as long."""
+    stretches = (Stretch(ALL, (), 0, 12), Stretch("no LiDAR", ("lidar",), 12, 15))
     frames = [frame(i * 100 * MS, latency_ms=200.0 if i % 100 == 50 else 100.0) for i in range(120)]
     # The last sweep of the LiDAR is still in the first frames after it fell silent.
     frames += [frame(12 * S + i * 100 * MS, present=SEEING if i < 13 else SEEING[1:]) for i in range(30)]
-    samples = [Sample(i * S, 0.6 * i, 400.0 + (2.0 if i > 5 else 0.0)) for i in range(16)]
-    return records(frames, stretches, samples)
+    samples = [ProcessSample(i * S, 0.6 * i, 400.0 + (2.0 if i > 5 else 0.0)) for i in range(16)]
+    return live_run(frames, stretches, samples)
 
 
 def test_ratio_pace_and_load_follow_from_the_frames(steady):
@@ -74,70 +78,58 @@ def test_ratio_pace_and_load_follow_from_the_frames(steady):
 
 
 def test_parts_beyond_the_engines_add_up():
-    parts = beyond_engines([frame(0), frame(1, latency_ms=110.0)])
+    frames = [frame(0), frame(1, latency_ms=110.0)]
+    parts = beyond_engines(live_run(frames), frames)
     assert parts["driver"] == 1.0
     assert parts["transport"] == 5.0
     assert parts["publish"] == 8.5
     assert parts["sum"] == 25.0 == pytest.approx(sum(v for k, v in parts.items() if k != "sum"))
 
 
-def test_the_slowest_hundredth_is_told_apart(steady):
+def test_the_slowest_hundredth_is_shown_apart(steady):
     found = slowest(steady)
     assert (found["frames"], found["ratio_from"]) == (1, 2.5)
     assert found["beyond_engines_ms"]["sum"] == pytest.approx(120)
-    assert slowest(records(stretches=[Stretch(ALL, (), 0, S)])) == {}
+    assert slowest(live_run(stretches=[Stretch(ALL, (), 0, 1)])) == {}
 
 
 def test_a_frame_that_vanished_is_missed():
     quiet = {"present": ("imu",), "triggered": 12, "published": 10}
-    assert frame_books([frame(0), frame(S, **quiet, drops={"frame: superseded": 2})])["unaccounted"] == 0
-    lost = frame_books([frame(0), frame(S, **quiet, drops={"frame: superseded": 1})])
+    assert frame_account([frame(0), frame(S, **quiet, drops={"frame: superseded": 2})])["unaccounted"] == 0
+    lost = frame_account([frame(0), frame(S, **quiet, drops={"frame: superseded": 1})])
     assert lost["unaccounted"] == 1
     assert lost["drops"] == {"frame: superseded": 1}
     # While one status is written, another frame may wait in the slot.
     busy = frame(S, present=("imu",), triggered=13, published=11, drops={"frame: superseded": 1})
-    assert frame_books([busy, frame(S, **quiet, drops={"frame: superseded": 2})])["unaccounted"] == 0
-    assert frame_books([])["unaccounted"] == 1
+    assert frame_account([busy, frame(S, **quiet, drops={"frame: superseded": 2})])["unaccounted"] == 0
+    assert frame_account([])["unaccounted"] == 1
 
 
 def test_every_message_is_lost_in_transport_admitted_dropped_or_missed():
-    last = frame(0, drops={"IMU: too old": 3, "LIDAR_TOP: malformed": 1, "LIDAR_TOP: points not finite": 700})
-    books = message_books(
-        records(
-            [last],
-            sent={"IMU": 100, "LIDAR_TOP": 20},
-            received={"IMU": 98, "LIDAR_TOP": 20},
-            admitted={"IMU": 95, "LIDAR_TOP": 18},
-        )
-    )
-    assert (books["lost_in_transport"], books["unaccounted"]) == (2, 1)
-    assert books["by_sensor"]["LIDAR_TOP"]["dropped"] == {"malformed": 1}
-    assert books["by_sensor"]["IMU"]["unaccounted"] == 0
+    drops = {"IMU: too old": 3, "LIDAR_TOP: malformed": 1, "LIDAR_TOP: points not finite": 700}
+    sensors = {"IMU": SensorStatus("OK", "", 98, 95, 0), "LIDAR_TOP": SensorStatus("OK", "", 20, 18, 0)}
+    found = message_figures(observed([frame(0, drops=drops, sensors=sensors)], {"IMU": 100, "LIDAR_TOP": 20}))
+    assert (found["lost_in_transport"], found["unaccounted"]) == (2, 1)
+    assert found["by_sensor"]["LIDAR_TOP"]["dropped"] == {"malformed": 1}
+    assert found["by_sensor"]["IMU"]["unaccounted"] == 0
 
 
 def test_growth_begins_after_the_warm_up():
-    stretch = Stretch(ALL, (), 0, 100 * S)
-    warming = [Sample(i * S, 0.0, 300.0 + min(i, 20) * 5) for i in range(101)]
-    assert memory_figures(warming, stretch)["growth_pct"] == 0.0
-    leaking = [Sample(i * S, 0.0, 400.0 + i) for i in range(101)]
-    assert memory_figures(leaking, stretch)["growth_pct"] == pytest.approx(100 * (496.5 / 423.5 - 1), abs=0.2)
-    assert memory_figures(leaking[:1], stretch) == {}
+    warming = [ProcessSample(i * S, 0.0, 300.0 + min(i, 20) * 5) for i in range(101)]
+    assert memory_figures(warming, 0, 100 * S)["growth_pct"] == 0.0
+    leaking = [ProcessSample(i * S, 0.0, 400.0 + i) for i in range(101)]
+    assert memory_figures(leaking, 0, 100 * S)["growth_pct"] == pytest.approx(100 * (496.5 / 423.5 - 1), abs=0.2)
+    assert memory_figures(leaking[:1], 0, 100 * S) == {}
     assert cpu_pct(leaking[:1], 0, 100 * S) is None
 
 
 def test_plan_is_the_minutes_with_all_sensors_and_the_subsets():
     plan = LivePlan(minutes=10)
     stretches = plan.stretches()
-    assert [s["name"] for s in stretches] == list(SUBSETS) == [ALL, "no LiDAR", "no camera", "radar only"]
-    assert stretches[0] == {"name": ALL, "seconds": 600, "silent": []}
+    assert [s.name for s in stretches] == list(SUBSETS) == [ALL, "no LiDAR", "no camera", "radar only"]
+    assert stretches[0] == Stretch(ALL, (), 0.0, 600.0)
     assert plan.seconds == 690
-
-
-def test_a_drive_that_was_cut_short_is_told(tmp_path):
-    path = tmp_path / "seen.jsonl"
-    path.write_text(json.dumps({"kind": "start", "at_ns": 1}) + "\n")
-    with pytest.raises(DataError, match="lacks books, end"):
-        read_records(path, [])
+    assert [(f.sensor, f.from_s, f.to_s) for f in plan.faults][:2] == [("lidar", 600, 630), ("camera", 630, 660)]
 
 
 @pytest.mark.ros
@@ -165,10 +157,15 @@ def test_a_real_run_has_every_figure_and_its_books_balance(tmp_path):
     assert report["profile"]["slowest_percent"]["frames"] >= 1
     assert set(report["profile"]["cpu_pct"]) == {"executor", "middleware", "detection"}
     assert report["profile"]["cpu_pct"]["detection"] > 0
-    assert report["memory"]["peak_mb"] >= report["memory"]["max_mb"] - 1
     assert report["start_to_active_s"] > report["configure_to_active_s"]
     assert set(whole["stages_ms"]) >= {"arrival", "wait", "inputs", "lidar", "camera", "radar", "fusion", "publish"}
     assert whole["cpu_pct"] > 0
+    assert set(report["conditions"]) == set(CONDITIONS)
+    for condition, (everything, _) in CONDITIONS.items():
+        load = report["conditions"][condition]["cpu_pct_by_process"]
+        assert set(load) == {"node", "recorder", "replay"}
+        assert load["node"] > 0, condition
+        assert everything or load["recorder"] < load["node"]
     assert report["frames"]["unaccounted"] == report["messages"]["unaccounted"] == 0
     assert report["frames"]["published"] > whole["frames"]
     imu = report["messages"]["by_sensor"]["IMU"]

@@ -7,8 +7,9 @@ import runpy
 import pytest
 
 from peft_dml_tools.bench.live import live_report
+from peft_dml_tools.bench.live_run import CONDITIONS, condition_figures
 from peft_dml_tools.bench.summary import ENGINES, LIVE, judge, summarise
-from tests.tools.bench.test_live import S, Sample, Stretch, frame, records
+from tests.tools.bench.test_live import ProcessSample, S, Stretch, frame, live_run
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +20,10 @@ def script(repository):
 @pytest.fixture(scope="module")
 def reports():
     """A live run and engines as the benchmarks write them, small."""
-    stretches = (Stretch("all", (), 0, 5 * S), Stretch("no LiDAR", ("lidar",), 5 * S, 9 * S))
+    stretches = (Stretch("all", (), 0, 5), Stretch("no LiDAR", ("lidar",), 5, 9))
     frames = [frame(i * S // 10) for i in range(50)] + [frame(i * S // 10, present=("camera",)) for i in range(50, 90)]
-    samples = [Sample(i * S, 0.5 * i, 400.0) for i in range(10)]
-    seen = records(frames, stretches, samples, {"IMU": 900}, {"IMU": 900}, {"IMU": 900})
+    samples = [ProcessSample(i * S, 0.5 * i, 400.0) for i in range(10)]
+    seen = live_run(frames, stretches, samples, {"IMU": 900})
     about = {
         "machine": {"processor": "P", "cores": 2},
         "bundle": "demo 1",
@@ -36,6 +37,9 @@ def reports():
     engines = {"bundle": "demo 1", "engines": {"lidar": {"p50": 22.1, "p95": 23.0, "p99": 24.0}}, "growth": grown}
     engines["summary"] = {"jpeg6_ms": 30.0}
     live = about | live_report(seen)
+    whole = live["stretches"]["all"] | {"cpu_pct_by_process": {"node": 120.0, "recorder": 6.0, "replay": 5.0}}
+    live["conditions"] = {name: {"frames_share": 0.9, **whole} for name in CONDITIONS}
+    live["summary"] |= condition_figures(live["conditions"])
     both = {LIVE: live, ENGINES: engines}
     figures = summarise(both)
     return {"live": live, "engines": engines, "summary": figures, "verdicts": judge(figures, both)}
@@ -60,6 +64,9 @@ def test_section_shows_figures_targets_and_misses(script, reports):
     assert "Load average 0.2 before, 1.5 after" in text
     assert "slowest hundredth of the frames (ratio from 1.25 on) 20.0 ms go beyond the engines" in text
     assert "`bench/verdicts.json` holds a profile" in text
+    assert "| recorder, one core taken | 10.00 | 100 / 100 / 100 | 120 / 6 / 5 |" in text
+    assert "| `weak_frames_share` | 0.9 | >= 0.95 | **missed** |" in text
+    assert "| `recorder_replay_cores` | 0.11 | <= 0.15 | met |" in text
     assert script["section"]({}) == script["NOTHING"]
 
 

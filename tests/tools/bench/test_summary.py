@@ -9,7 +9,8 @@ from peft_dml_ros.core.errors import DataError
 from peft_dml_tools.bench.summary import ENGINES, LIVE, TARGETS, judge, read_report, summarise
 
 ISSUE = (
-    "overhead_ratio_p50, overhead_ratio_p99, hz_held, drops_unaccounted, rss_mb, rss_growth_pct, int8_over_fp32, "
+    "overhead_ratio_p50, overhead_ratio_p99, hz_held, drops_unaccounted, rss_mb, rss_growth_pct, weak_frames_share, "
+    "weak_p95_ms, recorder_replay_cores, int8_over_fp32, "
     "int8_nds_loss, ort_over_eager, cloud_decode_ms, pillars_270k_ms, jpeg6_ms, nms500_ms, configure_to_active_s"
 )
 GOOD = {
@@ -20,6 +21,9 @@ GOOD = {
         "drops_unaccounted": 0,
         "rss_mb": 500.0,
         "rss_growth_pct": -0.4,
+        "weak_frames_share": 0.97,
+        "weak_p95_ms": 110.0,
+        "recorder_replay_cores": 0.1,
         "configure_to_active_s": 3.0,
     },
     ENGINES: {

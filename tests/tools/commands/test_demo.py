@@ -37,6 +37,9 @@ def test_demo_over_dds(bag, bundle, tmp_path):
     assert metrics["frames_published"] >= 0.5 * metrics["frames_expected"]
     assert metrics["frames_published_lidar_out"] >= 1
     assert metrics["latency_ms"]["p50"] > 0
+    assert metrics["cores"]["node"] > metrics["cores"]["recorder"] > 0
+    late = metrics["frames_published"] < 0.95 * metrics["frames_expected"]
+    assert ("This machine was too slow" in done.output) == late
     assert metrics["sensors"]["LIDAR_TOP"]["gated"] >= 1
     assert metrics["sensors"]["RADAR_FRONT_LEFT"]["reasons"].get("frozen", 0) >= 1
     assert (out / "report.html").stat().st_size < 15e6
@@ -84,7 +87,7 @@ class Steps:
     def begin(self, name, total=None, words=""):
         assert total
 
-    def update(self, completed, words=""):
+    def step(self, completed, words=""):
         self.counts.append(completed)
 
     def finish(self, words=None):

@@ -8,7 +8,8 @@ from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_tools.datasets.bag_writer import messages_of
 from peft_dml_tools.datasets.bags import BagFile, RosbagsFactory
 from peft_dml_tools.datasets.encode import boxes_to_msg, tf_static_to_msg
-from peft_dml_tools.live.readback import BOXES, Played, read_session
+from peft_dml_tools.live.readback import Played, read_session
+from peft_dml_tools.live.session import BOXES
 from tests.support.drive_bag import MadeUpDrive
 from tests.support.scenes import MS, START_NS
 from tests.tools.commands.fabricated import truth

@@ -12,7 +12,8 @@ from peft_dml_ros.cli.environment import ros_environment
 from peft_dml_ros.core.params import PerceptionParams
 from peft_dml_tools.datasets.source import open_source
 from peft_dml_tools.live.children import Child
-from peft_dml_tools.live.readback import BOXES, Played, read_session
+from peft_dml_tools.live.readback import Played, read_session
+from peft_dml_tools.live.session import BOXES
 from peft_dml_tools.run.offline import Offline
 from tests.tools.commands.conftest import DRIVE_S
 
@@ -35,12 +36,12 @@ def until(condition, *children: Child) -> None:
 def live(bag: Path, bundle: Path, folder: Path):
     """Frames of the node, with stamps as in the bag."""
     environment = ros_environment(int(os.environ["ROS_DOMAIN_ID"]), "LOCALHOST", folder)
-    recording, nodes = folder / "live.mcap", "peft_dml_ros.nodes"
+    recording, nodes = folder / "live.mcap", "peft_dml_tools.nodes"
     parameters = ["-p", f"bundle:={bundle}", "-p", "use_sim_time:=true"]
     recorder = Child("recorder", f"{nodes}.recorder", ["--out", str(recording)], environment)
-    perception = Child("perception", f"{nodes}.perception", ["--ros-args", *parameters], environment)
+    perception = Child("perception", "peft_dml_ros.nodes.perception", ["--ros-args", *parameters], environment)
     listeners = [f"/{t}=2" for t in ("lidar_top/points", "cam_back_left/image/compressed", "imu/data", "gnss/fix")]
-    arguments = [str(bag), "--rate", str(RATE), "--wait-s", str(LIMIT_S), "--wait-for", *listeners]
+    arguments = [str(bag), "--json", "--rate", str(RATE), "--wait-s", str(LIMIT_S), "--wait-for", *listeners]
     replay = Child("replay", f"{nodes}.replay", arguments, environment)
     children = (recorder, perception, replay)
     try:

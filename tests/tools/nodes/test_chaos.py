@@ -11,10 +11,14 @@ import pytest
 
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_tools.chaos.expectations import COMBINATIONS, GROUPS, VARIANTS
-from peft_dml_tools.chaos.judge import Frame, Judge, Seen, frames_unaccounted, messages_unaccounted
+from peft_dml_tools.chaos.judge import Judge
 from peft_dml_tools.chaos.plan import Phase, full_plan, hits, random_minute, short_plan
 from peft_dml_tools.chaos.results import merged, missed, write
 from peft_dml_tools.chaos.soak import slope_per_min
+from peft_dml_tools.chaos.timetable import Timetable
+from peft_dml_tools.live.accounting import frame_account, message_account, messages_unaccounted
+from peft_dml_tools.live.frame_status import FrameStatus, SensorStatus
+from peft_dml_tools.live.observed_drive import Observation
 from peft_dml_tools.sim.faults import KINDS
 from tests.support.drive_bag import make_drive_bag
 from tests.support.random_bundle import make_random_bundle
@@ -38,7 +42,7 @@ def test_every_fault_meets_every_sensor_that_it_can_hit():
 def test_phases_follow_each_other(phases):
     ends = [phase.to_s for phase in phases]
     assert all(a < b.from_s for a, b in zip(ends, phases[1:], strict=False))
-    assert all(phase.tree()["faults"] for phase in phases)
+    assert all(phase.faults for phase in phases)
 
 
 def test_a_minute_of_random_faults_is_the_same_for_a_seed():
@@ -49,16 +53,30 @@ def test_a_minute_of_random_faults_is_the_same_for_a_seed():
 
 
 # ---------------------------------------------------------------- the judge
-def frame(at_s, **states):
-    return Frame(START_NS + int(at_s * 1e9), False, ("lidar", "camera", "radar"), 5, 0, 80.0, states)
+SEES = {"mask.lidar": "1", "mask.camera": "1", "mask.radar": "1", "boxes": "5"}
+WORK = {"latency_ms": "80", "stage_ms.arrival": "0"}
+
+
+def frame(at_s, *, values=SEES, says_blind=False, **states):
+    at_ns = START_NS + int(at_s * 1e9)
+    sensors = {name: SensorStatus(state, "", 9, 9, 0) for name, state in states.items()}
+    return FrameStatus(at_ns, at_ns, says_blind=says_blind, values={**WORK, **values}, sensors=sensors)
 
 
 def seen(*frames, until_s=8.0):
     """Frames at 10 Hz, of which those given replace the ones of their time."""
     given = {round((f.at_ns - START_NS) / 1e8): f for f in frames}
     every = [given.get(i) or frame(i / 10) for i in range(int(until_s * 10))]
-    struck, nine = {(4.0, "LIDAR_TOP"): START_NS + 4_000_000_000}, dict.fromkeys(ALL_SENSORS, 9)
-    return Seen(START_NS, START_NS + 10**10, tuple(every), struck, nine, dict.fromkeys(ALL_SENSORS, (9, 9)), {}, 0.0)
+    return Observation(START_NS, START_NS + 10**10, tuple(every), sent=dict.fromkeys(ALL_SENSORS, 9))
+
+
+class EveryTenth:
+    """A timetable of sensors that all measure ten times a second."""
+
+    sensors = ALL_SENSORS
+
+    def first_due_ns(self, sensor, from_s):
+        return -int(-from_s * 10 // 1) * 100_000_000
 
 
 def stale(low_s, high_s):
@@ -66,11 +84,11 @@ def stale(low_s, high_s):
 
 
 def problems(records, phase=PHASE):
-    return [cell.problem for cell in Judge(records)([phase])]
+    return [cell.problem for cell in Judge(records, EveryTenth())([phase])]
 
 
 def test_a_fault_that_is_told_in_time_and_gone_in_time_holds():
-    onset, recovery = Judge(seen(*stale(4.2, 5.6)))([PHASE])
+    onset, recovery = Judge(seen(*stale(4.2, 5.6)), EveryTenth())([PHASE])
     assert (onset.problem, recovery.problem) == ("", "")
     assert onset.after_s == pytest.approx(0.2)
     assert recovery.after_s == pytest.approx(0.1)
@@ -97,7 +115,7 @@ def test_a_slow_or_short_recovery_fails():
 
 
 def test_boxes_must_go_on():
-    blind = [replace(frame(i / 10, LIDAR_TOP="STALE"), sees=()) for i in range(42, 56)]
+    blind = [frame(i / 10, values={}, LIDAR_TOP="STALE") for i in range(42, 56)]
     assert "without any sensor that sees" in problems(seen(*blind))[0]
     records = seen(*stale(4.2, 5.6))
     gap = replace(records, frames=tuple(f for f in records.frames if not 4.3e9 < f.at_ns - START_NS < 5.2e9))
@@ -107,22 +125,31 @@ def test_boxes_must_go_on():
 def test_a_blind_node_must_say_so_and_invent_nothing():
     phase = Phase(4.0, 5.5, silent=("lidar", "camera", "radar"))
     assert problems(seen(), phase)[0] == "the node does not say that it is blind"
-    blind = [replace(frame(i / 10), sees=(), blind=True, boxes=0) for i in range(46, 55)]
+    blind = [frame(i / 10, values={}, says_blind=True) for i in range(46, 55)]
     assert problems(seen(*blind), phase)[0] == ""
-    assert "boxes while blind" in problems(seen(*(replace(f, boxes=1) for f in blind)), phase)[0]
+    assert "boxes while blind" in problems(seen(*(replace(f, values={**WORK, "boxes": "1"}) for f in blind)), phase)[0]
 
 
-def test_books_that_do_not_balance_are_found():
-    lost = tuple(replace(f, waiting=2) for f in seen(until_s=12.0).frames)
-    assert frames_unaccounted(replace(seen(), frames=lost)) == 2
-    waiting = (*lost[:-1], replace(lost[-1], waiting=0))
-    assert frames_unaccounted(replace(seen(), frames=waiting)) == 0
-    records = replace(
-        seen(),
-        received={"IMU": (10, 7), "GNSS": (5, 5), "LIDAR_TOP": (3, 2)},
-        drops={"IMU: malformed": 2, "LIDAR_TOP: too many points not finite": 1, "GNSS: points not finite": 3},
-    )
-    assert messages_unaccounted(records) == {"IMU": 1}
+def test_accounts_that_do_not_balance_are_found():
+    counts = {"frames.triggered": "5", "frames.published": "3"}
+    lost = [frame(i / 10, values={**SEES, **counts}) for i in range(120)]
+    assert frame_account(lost)["unaccounted"] == 2
+    assert frame_account([*lost[:-1], frame(11.9)])["unaccounted"] == 0
+    drops = {"IMU: malformed": 2, "LIDAR_TOP: too many points not finite": 1, "GNSS: points not finite": 3}
+    received = {"IMU": (10, 7), "GNSS": (5, 5), "LIDAR_TOP": (3, 2)}
+    sensors = {name: SensorStatus("OK", "", *pair, 0) for name, pair in received.items()}
+    last = replace(frame(1.0, values={f"drops.{k}": str(v) for k, v in drops.items()}), sensors=sensors)
+    assert messages_unaccounted(message_account([last], {"IMU": 10})) == {"IMU": 1}
+
+
+def test_the_timetable_goes_on_from_cycle_to_cycle(tmp_path):
+    timetable = Timetable(make_drive_bag(tmp_path / "drive.mcap", 2000, lidar_points=100))
+    assert timetable.first_due_ns("LIDAR_TOP", 0.0) == 0
+    assert timetable.first_due_ns("LIDAR_TOP", 0.51) == 600_000_000
+    cycles = [timetable.first_due_ns("CAM_FRONT", float(second)) for second in (0, 1, 3)]
+    assert timetable.first_due_ns("CAM_FRONT", 4.0) >= 4_000_000_000
+    assert cycles == sorted(cycles)
+    assert timetable.first_due_ns("NO_SENSOR", 0.0) is None
 
 
 # ---------------------------------------------------------------- results

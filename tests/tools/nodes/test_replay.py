@@ -95,7 +95,7 @@ def test_raw_images_of_a_foreign_bag_are_played_as_such(tmp_path):
     assert offsets_ms(recording.messages(), recording, "/cam_front/image") == [7, 90, 173, 256]
 
 
-@pytest.mark.parametrize("preset", ["ours", "autoware"])
+@pytest.mark.parametrize("preset", ["default", "autoware"])
 def test_a_bag_that_was_cut_off_is_played_as_far_as_it_goes(tmp_path, preset):
     path = write_bag(MadeUpDrive(3000, 20_000), tmp_path / "cut.mcap", preset=preset)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
@@ -110,7 +110,7 @@ def test_a_bag_that_was_cut_off_is_played_as_far_as_it_goes(tmp_path, preset):
 def test_damage_is_told_at_the_end_of_a_replay(bag, tmp_path):
     path = tmp_path / "cut.mcap"
     path.write_bytes(bag.read_bytes()[:-2000])
-    with ros_process("peft_dml_tools.nodes.replay", path, "--rate", "20", log=tmp_path / "log") as process:
+    with ros_process("peft_dml_tools.nodes.replay", path, "--json", "--rate", "20", log=tmp_path / "log") as process:
         assert process.wait(30) == 0
         assert "mcap recover" in process.events[-1]["damage"]
         assert "warning: bag" in process.text
@@ -249,7 +249,7 @@ def test_weather_and_faults_are_switched_while_it_plays(bag, ros_node: Node):
 @pytest.mark.ros
 def test_weather_can_be_given_as_a_parameter_at_the_start(bag, tmp_path):
     for given_text, said in (("fog=30", None), ("fgo=30", "did you mean 'fog'")):
-        arguments = (bag, "--rate", "20", "--ros-args", "-p", f"weather:={given_text}")
+        arguments = (bag, "--json", "--rate", "20", "--ros-args", "-p", f"weather:={given_text}")
         with ros_process("peft_dml_tools.nodes.replay", *arguments, log=tmp_path / "log") as process:
             assert process.wait(30) == (2 if said else 0)
             assert said in process.text if said else process.events[0]["weather"] == given_text
@@ -271,7 +271,7 @@ def test_a_wrong_number_of_subscribers_is_told_in_one_line(bag, tmp_path):
 
 
 def test_excluded_topics_are_not_played(bag, tmp_path):
-    arguments = (bag, "--exclude", "^/(lidar|radar|cam)", "--rate", "20", "--weather", "snow=5")
+    arguments = (bag, "--json", "--exclude", "^/(lidar|radar|cam)", "--rate", "20", "--weather", "snow=5")
     with ros_process("peft_dml_tools.nodes.replay", *arguments, log=tmp_path / "log") as process:
         assert process.wait(30) == 0
         published = process.events[-1]["published"]

@@ -11,9 +11,9 @@ from std_msgs.msg import Float32, Header
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
 
-from peft_dml_ros.conversions.cdr import leading_stamp_ns
+from peft_dml_ros.conversions.cdr import leading_stamp_ns, shift_leading
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.nodes.stamps import shifter
+from peft_dml_tools.nodes.message_stamps import shifter
 
 
 @settings(max_examples=50, deadline=None)
@@ -69,3 +69,33 @@ def test_messages_without_a_header_stay_as_they_are():
 def test_an_unknown_type_is_named_with_its_package():
     with pytest.raises(ConfigError, match="install the package 'no_such_msgs'"):
         shifter("no_such_msgs/msg/Thing")
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_every_stamp_of_nested_messages_moves_and_nothing_else(data):
+    text = st.text("ab/_", max_size=9)
+    boxes = Detection3DArray()
+    for _ in range(data.draw(st.integers(0, 4))):
+        box = Detection3D(
+            id=data.draw(text), results=[ObjectHypothesisWithPose() for _ in range(data.draw(st.integers(0, 3)))]
+        )
+        box.header.frame_id, box.header.stamp.sec = data.draw(text), data.draw(st.integers(0, 10**9))
+        for result in box.results:
+            result.hypothesis.class_id, result.pose.covariance[35] = data.draw(text), 2.5
+        boxes.detections.append(box)
+    moved = deserialize_message(
+        shifter("vision_msgs/msg/Detection3DArray")(serialize_message(boxes), 7 * 10**9), Detection3DArray
+    )
+    for header in (boxes.header, *(box.header for box in boxes.detections)):
+        header.stamp.sec += 7
+    assert moved == boxes
+
+
+def test_a_nested_message_that_is_cut_short_stays_as_it_is():
+    cdr = serialize_message(Detection3DArray(detections=[Detection3D(id="a")]))
+    for end in range(len(cdr) - 8):
+        assert shifter("vision_msgs/msg/Detection3DArray")(cdr[:end], 10**9) in {
+            cdr[:end],
+            shift_leading(cdr[:end], 10**9),
+        }

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes one core, as another program on the machine would: a process that computes, for a bounded time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+_CODE: Final = (
+    "import os, sys, time; end = time.monotonic() + float(sys.argv[1]); parent = os.getppid()\n"
+    "while time.monotonic() < end and os.getppid() == parent:\n    sum(range(200_000))"
+)
+
+
+@contextmanager
+def busy_core(longest_s: float) -> Iterator[int]:
+    """Run the process for the time of a block; yields its id. It ends by itself when this process has gone.
+
+    Args:
+        longest_s: It ends after this in any case.
+    """
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", _CODE, str(longest_s)]) as process:  # noqa: S603
+        try:
+            yield process.pid
+        finally:
+            process.kill()

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node's parameter file says of a recording: so that offline commands read it as the node would."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from peft_dml_ros.conversions import topics
+from peft_dml_ros.core.calibration import load_calibration
+from peft_dml_ros.core.params import InputParams
+from peft_dml_ros.core.rig import Rig
+
+if TYPE_CHECKING:
+    from peft_dml_ros.nodes.parameter_file import NodeParams
+
+
+@dataclass(frozen=True, slots=True)
+class BagOptions:
+    """What the node's parameters say of a bag.
+
+    Attributes:
+        inputs: Topics, intensity, rectified cameras.
+        base_frame: Frame of the vehicle.
+        calibration: Sensors whose mounting, and projection, are known beforehand; these count, whatever the bag says.
+        described_by: File that the options are from, for messages.
+    """
+
+    inputs: InputParams = field(default_factory=InputParams)
+    base_frame: str = topics.BASE_FRAME
+    calibration: Rig = field(default_factory=Rig)
+    described_by: str = ""
+
+    @classmethod
+    def of(cls, params: NodeParams, described_by: str = "") -> BagOptions:
+        """Return the options that parameters of the node give.
+
+        Raises:
+            ConfigError: the calibration file cannot be read.
+        """
+        given = load_calibration(Path(params.calibration)) if params.calibration else Rig()
+        return cls(params.inputs, params.base_frame, given, described_by)
