@@ -54,6 +54,7 @@ DROPS = {
     "dark image": ("the mean grey level is low", "see DEGRADED"),
     "damaged image": ("a picture broken inside: the rest of it would be grey", "repair the driver or the network"),
     "blank image": ("the grey levels hardly differ", "see DEGRADED"),
+    "stamp is 0": ("the driver does not stamp its messages", "let the driver stamp them; no message of it is used"),
     "frozen": ("the same payload under new stamps", "see FROZEN"),
     "duplicate stamp": (
         "two measurements of one sensor have one stamp",

@@ -23,7 +23,7 @@ from peft_dml_ros.core.engine import Constant, DeviceArray, Engine, EngineArray
 from peft_dml_ros.core.errors import EngineError
 from peft_dml_ros.core.inputs import EncoderInputs, InputAssembler, NetworkInputs
 from peft_dml_ros.core.latents import Latent
-from peft_dml_ros.core.load import Effort, usable_cores
+from peft_dml_ros.core.load import Effort, spare_cores
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.motion import EgoMotion
 from peft_dml_ros.core.params import DetectionParams
@@ -114,7 +114,7 @@ class Detector:
         self.bundle, self.rig, self.params = bundle, rig, params or DetectionParams()
         self.effort = effort or Effort()
         self._engines = engines
-        threads = threads or usable_cores()
+        threads = threads or spare_cores()
         self._assemble = InputAssembler(bundle.spec, rig, threads)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cameras") if threads > 1 else None
         self._latents: dict[Modality, Latent] = {}

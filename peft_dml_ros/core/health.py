@@ -3,7 +3,7 @@
 
     MISSING ──first measurement──▶ OK ◀──▶ LATE ──older than its limit──▶ STALE ──next measurement──▶ OK
                                    │
-                `fault_after` bad measurements in a row ▼          ▲ `readmit_after` good ones in a row
+                     `fault_after` bad measurements ▼          ▲ `readmit_after` good ones
                                    FROZEN · DEGRADED · CLOCK ──────┘
 
 A single bad measurement is left out and counted, and changes no state: the sensor ages until the next good one.
@@ -11,15 +11,18 @@ A single bad measurement is left out and counted, and changes no state: the sens
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter, deque
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+import numpy as np
 
 from peft_dml_ros.core.classes import Modality
-from peft_dml_ros.core.measurements import CameraImage, Measurement
+from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.params import HealthParams, SyncParams, numbers_by_sensor
-from peft_dml_ros.core.payload_checks import fingerprint, poor_picture, poor_points
+from peft_dml_ros.core.payload_checks import poor_picture
 
 HISTORY = {"lidar": 12, "camera": 3, "radar": 12, "imu": 120, "gnss": 20, "odometry": 120}
 """Measurements kept per sensor: a second of each, and as many sweeps as a network accumulates."""
@@ -27,6 +30,10 @@ HISTORY = {"lidar": 12, "camera": 3, "radar": 12, "imu": 120, "gnss": 20, "odome
 _OVERDUE_PERIODS = 1.5
 _LONGEST_PERIOD_S = 1.0
 """A camera's limit of age follows its period up to this: the first gap after a pause is no period."""
+
+
+NEAR_M: Final = 1.0
+"""Points nearer than this are firings without return, or the vehicle itself."""
 
 
 class State(Enum):
@@ -47,7 +54,7 @@ class Refusal(NamedTuple):
 
     Attributes:
         reason: In words, as counted.
-        fault: State that such measurements in a row lead to; `None` for what says nothing of the sensor.
+        fault: State that such measurements one after the other lead to; None for what says nothing of the sensor.
     """
 
     reason: str
@@ -60,7 +67,8 @@ class SensorState:
 
     Attributes:
         state: See `State`.
-        reason: In words, empty when all is well.
+        reason: In a word or two, empty when all is well.
+        detail: The same with numbers, for people.
         age_s: Age of its newest usable measurement; infinite when there was none.
         rate_hz: Rate by its stamps.
         received: Measurements received.
@@ -71,12 +79,18 @@ class SensorState:
 
     state: State
     reason: str
+    detail: str
     age_s: float
     rate_hz: float
     received: int
     admitted: int
     gated: int
     reasons: dict[str, int]
+
+    @property
+    def used(self) -> bool:
+        """True when frames stand on it."""
+        return self.state in {State.OK, State.LATE}
 
 
 class SensorHealth:
@@ -108,6 +122,7 @@ class SensorHealth:
         self._looked_ns: int | None = None
         self._period_s = 0.0
         self._bad, self._good, self._repeats = 0, 0, 0
+        self._bad_since_ns, self._refused = 0, ""
         self._fingerprint: int | None = None
         self._fault: State | None = None
 
@@ -139,7 +154,8 @@ class SensorHealth:
         """
         self.received += 1
         self._last_arrival_ns = now_ns
-        refusal = self._stamp_refusal(measurement.stamp_ns, now_ns, clock_holds)
+        unstamped = Refusal("stamp is 0", State.CLOCK) if measurement.stamp_ns == 0 else None
+        refusal = unstamped or self._stamp_refusal(measurement.stamp_ns, now_ns, clock_holds)
         if refusal is None:
             refusal = self._content_refusal(measurement, invalid_share)
         refusal = self._settle(refusal)
@@ -155,7 +171,9 @@ class SensorHealth:
         if refusal is not None and refusal.fault is None:
             return refusal
         if refusal is not None:
-            self._bad, self._good = self._bad + 1, 0
+            if not self._bad:
+                self._bad_since_ns = self._last_arrival_ns or 0
+            self._bad, self._good, self._refused = self._bad + 1, 0, refusal.reason
             # A payload is known to be frozen only after some repetitions: these were the bad ones in a row.
             if refusal.fault is State.FROZEN or self._bad >= self._health.fault_after:
                 self._fault = refusal.fault
@@ -187,22 +205,27 @@ class SensorHealth:
         mark = fingerprint(measurement)
         self._repeats = self._repeats + 1 if mark is not None and mark == self._fingerprint else 0
         self._fingerprint = mark
-        if self._repeats + 1 >= self._health.frozen_after:
-            if self._fault is not State.FROZEN:
-                self._forget_repeats()
-            return Refusal("frozen", State.FROZEN)
-        if self._repeats and self._fault is State.FROZEN:
-            return Refusal("frozen", State.FROZEN)
         poor = poor_points(measurement, invalid_share, self._health)
+        # A camera in the dark may well send the same picture again and again: it is dark, not frozen.
         if poor is None and isinstance(measurement, CameraImage) and self._look_at(measurement.stamp_ns):
             poor = poor_picture(measurement, self._health)
             # Once something is wrong, every picture is looked at, so that the end of it is seen as well.
             self._looked_ns = measurement.stamp_ns if poor is None else None
-        return None if poor is None else Refusal(poor, State.DEGRADED)
+        if poor is not None:
+            return Refusal(poor, State.DEGRADED)
+        if self._repeats + 1 >= self._health.frozen_after:
+            if self._fault is not State.FROZEN:
+                self._forget_repeats()
+            return Refusal("frozen", State.FROZEN)
+        return Refusal("frozen", State.FROZEN) if self._repeats and self._fault is State.FROZEN else None
 
     def _look_at(self, stamp_ns: int) -> bool:
-        """Whether a picture's turn has come: decoding each would cost more than all else at the intake."""
-        return self._looked_ns is None or stamp_ns - self._looked_ns >= self._health.image_check_s * 1e9
+        """Return whether a picture is to be checked: decoding each would cost more than all else at the intake."""
+        return (
+            self._looked_ns is None
+            or self._repeats > 0
+            or stamp_ns - self._looked_ns >= self._health.image_check_s * 1e9
+        )
 
     def _forget_repeats(self) -> None:
         """The first copies of a frozen payload came in before it was known to be frozen: take them back."""
@@ -233,19 +256,61 @@ class SensorHealth:
         age_s = (now_ns - newest) * 1e-9 if newest is not None else float("inf")
         reason = self.gate(now_ns)
         if reason is None:
-            overdue = self._overdue(now_ns)
-            state, reason = (State.LATE, overdue) if overdue else (State.OK, None)
+            detail = self._overdue(now_ns)
+            state, reason = (State.LATE, detail) if detail else (State.OK, "")
         else:
             state = self._fault or (State.STALE if self.received else State.MISSING)
+            detail = self._detail(state, now_ns, age_s)
         rate_hz = 1.0 / self._period_s if self._period_s else 0.0
-        return SensorState(
-            state, reason or "", age_s, rate_hz, self.received, self.admitted, self.gated, dict(self.reasons)
-        )
+        counts = (self.received, self.admitted, self.gated, dict(self.reasons))
+        return SensorState(state, reason, detail, age_s, rate_hz, *counts)
+
+    def _detail(self, state: State, now_ns: int, age_s: float) -> str:
+        """Return why the sensor is not used, with age and number."""
+        if self._fault is not None:
+            since_s = max(now_ns - self._bad_since_ns, 0) * 1e-9
+            words = "the same payload" if state is State.FROZEN else self._refused
+            number = self._bad + (self._health.frozen_after - 1 if state is State.FROZEN else 0)
+            return f"{words}, {number} times for {since_s:.1f} s" if self._bad else f"{words} until now"
+        if state is State.MISSING:
+            return "nothing ever came"
+        if age_s == float("inf"):
+            return f"{self.received} came, none of them usable; the last: {self._refused}"
+        return f"nothing usable for {age_s:.1f} s, limit {self.max_age_s:.2f} s"
 
     def _overdue(self, now_ns: int) -> str:
-        """In words, for how long the next measurement has been due; empty while it is not."""
+        """Return for how long the next measurement has been due; empty while it is not."""
         if self._last_arrival_ns is None or not self._period_s:
             return ""
         silent_s = (now_ns - self._last_arrival_ns) * 1e-9
         limit_s = _OVERDUE_PERIODS * self._period_s + self._health.late_s
         return f"nothing for {silent_s:.2f} s" if silent_s > limit_s else ""
+
+
+def fingerprint(measurement: Measurement) -> int | None:
+    """Return a checksum of the payload, which differs between honest measurements; None where equality is no fault."""
+    if isinstance(measurement, LidarSweep | RadarSweep):
+        return zlib.crc32(np.ascontiguousarray(measurement.points).data.cast("B")) if len(measurement.points) else None
+    if isinstance(measurement, CameraImage):
+        if measurement.jpeg is not None:
+            return zlib.crc32(measurement.jpeg)
+        return None if measurement.pixels is None else zlib.crc32(np.ascontiguousarray(measurement.pixels).data)
+    return None
+
+
+def poor_points(measurement: Measurement, invalid_share: float, limits: HealthParams) -> str | None:
+    """Return why the points of a sweep say little; None when they do not, or it is no sweep.
+
+    Args:
+        measurement: Any measurement.
+        invalid_share: Share of its points that were not finite and are left out already.
+        limits: When points are too few or too often invalid.
+    """
+    if isinstance(measurement, LidarSweep | RadarSweep) and invalid_share > limits.max_invalid_share:
+        return "too many points not finite"
+    if isinstance(measurement, LidarSweep):
+        # A blocked LiDAR may send all of its firings, each of them at no distance.
+        xyz = measurement.points[:, :3]
+        far = np.count_nonzero(np.einsum("ij,ij->i", xyz, xyz) > NEAR_M**2)
+        return "too few points" if far < limits.min_lidar_points else None
+    return None

@@ -156,6 +156,39 @@ class DetectionParams(Frozen):
     )
 
 
+class PaceParams(Frozen):
+    """How often encoders run; between two runs, the last result is moved by the ego motion."""
+
+    camera_hz: float = Field(
+        5.0, ge=0.0, le=50.0, description="Most runs of the camera encoder a second while a LiDAR is there; 0: each frame"
+    )
+    radar_hz: float = Field(
+        0.0, ge=0.0, le=50.0, description="Most runs of the radar encoder a second while a LiDAR is there; 0: each frame"
+    )
+
+
+GIVEN_UP = ("cameras", "radars", "sweeps")
+"""What the load controller gives up, in this order: pace of cameras, pace of radars, LiDAR sweeps."""
+
+
+class LoadParams(Frozen):
+    """What happens when the machine is too slow."""
+
+    max_latency_ms: float = Field(
+        150.0, ge=10.0, le=10000.0, description="Median time from a measurement's arrival to the boxes that is aimed at"
+    )
+    keep: tuple[str, ...] = Field((), description="Never given up under load, of cameras, radars, sweeps")
+
+    @field_validator("keep")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse names of what is not given up anyway."""
+        for name in names:
+            if name not in GIVEN_UP:
+                raise ValueError(f"'{name}' is never given up; {nearest(name, GIVEN_UP)}")
+        return names
+
+
 class PerceptionParams(Frozen):
     """All parameters of the perception node."""
 
@@ -164,13 +197,17 @@ class PerceptionParams(Frozen):
         "", description="Public key, or its file, that must have signed the bundle; empty takes any; set at start only"
     )
     engine: EngineName = Field("onnxruntime", description="Inference engine")
-    threads: int = Field(2, ge=0, le=64, description="Threads of the inference engine; 0 takes one per core")
+    threads: int = Field(
+        0, ge=0, le=64, description="Threads of the inference engine; 0 takes the cores that other work leaves free"
+    )
     base_frame: str = Field("base_link", min_length=1, description="Frame in which boxes are published")
     sensors: tuple[str, ...] = Field(ALL_SENSORS, description="Sensors to listen to; none of them is required")
     inputs: InputParams = InputParams()
     sync: SyncParams = SyncParams()
     health: HealthParams = HealthParams()
     detection: DetectionParams = DetectionParams()
+    pace: PaceParams = PaceParams()
+    load: LoadParams = LoadParams()
 
     @model_validator(mode="after")
     def _entries_of_sensors(self) -> PerceptionParams:

@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a measurement says of its sensor: the same payload again, hardly any point, a dark or blank picture."""
+"""Dark, blank and damaged pictures."""
 
 from __future__ import annotations
-
-import zlib
-from typing import Final
 
 import cv2
 import numpy as np
@@ -12,41 +9,9 @@ import numpy as np
 from peft_dml_ros.core.camera_view import MAX_PIXELS
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.jpeg import decode_sound, picture_header
-from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, RadarSweep
+from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.params import HealthParams
 from peft_dml_ros.core.typing import UInt8Array
-
-NEAR_M: Final = 1.0
-"""Points nearer than this are firings without return, or the vehicle itself."""
-
-
-def fingerprint(measurement: Measurement) -> int | None:
-    """Return a checksum that differs between any two honest payloads; `None` where equality proves nothing."""
-    if isinstance(measurement, LidarSweep | RadarSweep):
-        return zlib.crc32(np.ascontiguousarray(measurement.points).data.cast("B")) if len(measurement.points) else None
-    if isinstance(measurement, CameraImage):
-        if measurement.jpeg is not None:
-            return zlib.crc32(measurement.jpeg)
-        return None if measurement.pixels is None else zlib.crc32(np.ascontiguousarray(measurement.pixels).data)
-    return None
-
-
-def poor_points(measurement: Measurement, invalid_share: float, limits: HealthParams) -> str | None:
-    """Return why the points of a sweep say little; `None` when they do not, or it is no sweep.
-
-    Args:
-        measurement: Any measurement.
-        invalid_share: Share of its points that were not finite and are left out already.
-        limits: When points are too few or too often invalid.
-    """
-    if isinstance(measurement, LidarSweep | RadarSweep) and invalid_share > limits.max_invalid_share:
-        return "too many points not finite"
-    if isinstance(measurement, LidarSweep):
-        # A blocked LiDAR may send all of its firings, each of them at no distance.
-        xyz = measurement.points[:, :3]
-        far = np.count_nonzero(np.einsum("ij,ij->i", xyz, xyz) > NEAR_M**2)
-        return "too few points" if far < limits.min_lidar_points else None
-    return None
 
 
 def poor_picture(image: CameraImage, limits: HealthParams) -> str | None:

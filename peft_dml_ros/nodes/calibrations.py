@@ -1,36 +1,56 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which CameraInfo of each camera is in force. It comes with every image, and one damaged message must not count."""
+"""Calibration store: the mounting and projection of every sensor, from a file, /tf_static and CameraInfo."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 from sensor_msgs.msg import CameraInfo
+from tf2_msgs.msg import TFMessage
 
-from peft_dml_ros.conversions import camera_model_from_msg
+from peft_dml_ros.conversions import camera_model_from_msg, transforms_from_msg
 from peft_dml_ros.conversions.cdr import HEADER_END
-from peft_dml_ros.core.rig import CameraModel
+from peft_dml_ros.conversions.topics import TF_STATIC, frame_of
+from peft_dml_ros.core.calibration import load_calibration
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.rig import CameraModel, Rig, modality_of_channel
+from peft_dml_ros.nodes.decoder import unpacked
 from peft_dml_ros.nodes.drops import DropCounter
-from peft_dml_ros.nodes.subscribing import unpacked
+from peft_dml_ros.nodes.transforms import MAX_FRAMES, RigBuilder
 
-PATIENCE = 1
-"""Looks, one a second, after which a calibration that was told once and never contradicted counts."""
+INFO: Final = " calibration"
+CONFIRMED_AFTER: Final = 1
+"""Seconds after which a calibration that came once and was never contradicted counts."""
+
+
+def info_of(camera: str) -> str:
+    """Return the key of a camera's calibration among the connections."""
+    return f"{camera}{INFO}"
 
 
 @dataclass(slots=True)
-class _Told:
-    """What was told of one camera: the content in force, and another one that waits for its confirmation."""
+class _CameraInfos:
+    """CameraInfo of one camera: the content in force, and another one that waits for its confirmation."""
 
     content: bytes = b""
     pending: bytes = b""
     model: CameraModel | None = None
-    looks: int = 0
+    waited_s: int = 0
+
+    def confirm(self) -> CameraModel | None:
+        """Put the pending content in force; return its projection."""
+        self.content, self.pending = self.pending, b""
+        return self.model
 
 
-class Calibrations:
-    """Takes the first calibration of a camera at once, another one when it is told twice in a row.
+class CameraInfoFilter:
+    """Takes the first calibration of a camera at once, another one when it comes twice in a row.
 
-    A calibration that is latched is told once: it counts when for a second nothing says otherwise.
+    CameraInfo comes with every image, and one damaged message must not count. A calibration that is latched comes once:
+    it counts when for a second nothing contradicts it.
 
     Args:
         drops: Counts calibrations that nothing confirmed.
@@ -38,38 +58,109 @@ class Calibrations:
 
     def __init__(self, drops: DropCounter) -> None:
         self._drops = drops
-        self._cameras: dict[str, _Told] = {}
+        self._cameras: dict[str, _CameraInfos] = {}
 
     def take(self, camera: str, cdr: bytes) -> CameraModel | None:
-        """A serialised CameraInfo in; its projection when that is news, and certain.
+        """Take a serialised CameraInfo; return its projection when that is new, and certain.
 
         Raises:
             DataError: the bytes are no CameraInfo, or the camera is not calibrated.
         """
-        content, told = cdr[HEADER_END:], self._cameras.setdefault(camera, _Told())
-        if content == told.pending:
-            return self._confirmed(told)
-        if told.pending:
-            told.pending = b""
+        content, infos = cdr[HEADER_END:], self._cameras.setdefault(camera, _CameraInfos())
+        if content == infos.pending:
+            return infos.confirm()
+        if infos.pending:
+            infos.pending = b""
             self._drops.count(f"{camera} calibration: unconfirmed", "it differs from those before and after it")
-        if content == told.content:
+        if content == infos.content:
             return None
-        told.model, told.looks = camera_model_from_msg(unpacked(cdr, CameraInfo)), 0
-        told.pending = content
-        return None if told.content else self._confirmed(told)
+        infos.model, infos.waited_s = camera_model_from_msg(unpacked(cdr, CameraInfo)), 0
+        infos.pending = content
+        return None if infos.content else infos.confirm()
 
-    def unopposed(self) -> dict[str, CameraModel]:
-        """By camera, calibrations that waited long enough; to be called once a second."""
+    def uncontradicted(self) -> dict[str, CameraModel]:
+        """Return by camera the calibrations that waited long enough; to be called once a second."""
         found = {}
-        for camera, told in self._cameras.items():
-            if not told.pending:
-                continue
-            told.looks += 1
-            if told.looks > PATIENCE and (model := self._confirmed(told)) is not None:
+        for camera, infos in self._cameras.items():
+            infos.waited_s += bool(infos.pending)
+            if infos.pending and infos.waited_s > CONFIRMED_AFTER and (model := infos.confirm()) is not None:
                 found[camera] = model
         return found
 
-    @staticmethod
-    def _confirmed(told: _Told) -> CameraModel | None:
-        told.content, told.pending = told.pending, b""
-        return told.model
+
+class CalibrationStore:
+    """Keeps the rig up to date.
+
+    Args:
+        sensors: Names, in rig order.
+        base_frame: Frame of the boxes.
+        file: Calibration file; for the sensors in it, it counts whatever ROS says. Empty for none.
+        drops: Counts what is refused.
+        on_change: Called after the rig has changed.
+
+    Attributes:
+        rig: Sensors whose mounting, and projection, are known.
+        missing: Why each other sensor is not in the rig.
+        frames: Frame of the last message of each sensor that was accepted with the present rig.
+        modalities: Modality by sensor; None for odometry.
+
+    Raises:
+        ConfigError: the file is no calibration.
+    """
+
+    def __init__(
+        self, sensors: Sequence[str], base_frame: str, file: str, drops: DropCounter, on_change: Callable[[], None]
+    ) -> None:
+        given = load_calibration(Path(file)) if file else None
+        self._builder = RigBuilder({name: frame_of(name) for name in sensors}, base_frame, given)
+        self._infos, self._drops, self._on_change = CameraInfoFilter(drops), drops, on_change
+        self.rig: Rig = self._builder.rig()
+        self.missing = self._builder.missing()
+        self.frames: dict[str, str] = {}
+        self.modalities = {name: modality_of_channel(name) for name in sensors}
+
+    def other_frame(self, name: str, frame_id: str) -> str:
+        """Take in that a sensor's message names another frame than before; return in words why it cannot be used."""
+        if self._builder.unconnected(name, frame_id):
+            return f"its frame '{frame_id[:40]}' has no static transform"
+        if self._builder.name_frame(name, frame_id):
+            self._rebuild()
+        self.frames[name] = frame_id
+        return ""
+
+    def take_camera_info(self, camera: str, cdr: bytes) -> None:
+        """Take a serialised CameraInfo; a damaged one is counted."""
+        try:
+            model = self._infos.take(camera, cdr)
+        except DataError as error:
+            self._drops.count(f"{info_of(camera)}: malformed", error)
+            return
+        if model is not None:
+            self._builder.set_camera(camera, model)
+            self._rebuild()
+
+    def take_transforms(self, cdr: bytes) -> None:
+        """Take a serialised message of /tf_static; a damaged one is counted."""
+        tree = self._builder.tree
+        before = tree.refused
+        try:
+            changed = tree.update(transforms_from_msg(unpacked(cdr, TFMessage)))
+        except DataError as error:
+            self._drops.count(f"{TF_STATIC}: malformed", error)
+            return
+        if changed:
+            self._rebuild()
+        if refused := tree.refused - before:
+            detail = f"'{tree.last_refused}' and others; at most {MAX_FRAMES} are kept, does a node invent names?"
+            self._drops.count(f"{TF_STATIC}: too many frames", detail, n=refused)
+
+    def every_second(self) -> None:
+        """Put calibrations in force that nothing contradicted."""
+        for camera, model in self._infos.uncontradicted().items():
+            self._builder.set_camera(camera, model)
+            self._rebuild()
+
+    def _rebuild(self) -> None:
+        self.rig, self.missing = self._builder.rig(), self._builder.missing()
+        self.frames.clear()
+        self._on_change()

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.detector import Detections, Detector
+from peft_dml_ros.core.health import SensorState
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.params import DetectionParams, PerceptionParams
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.engines import load_engines
-from peft_dml_ros.nodes.diagnostics import SensorReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,17 @@ class FrameJob:
     Attributes:
         snapshot: What the sensors saw.
         rig: Mounting that was known at that time.
-        sensors: Health at that time.
+        states: Health of each sensor at that time.
+        unusable: Why sensors cannot be used in spite of it.
+        received: Messages by sensor up to that time.
         due_ns: That time, by the node's clock.
     """
 
     snapshot: Snapshot
     rig: Rig
-    sensors: Mapping[str, SensorReport]
+    states: Mapping[str, SensorState]
+    unusable: Mapping[str, str]
+    received: Mapping[str, int]
     due_ns: int
 
 

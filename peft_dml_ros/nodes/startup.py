@@ -11,8 +11,8 @@ from rclpy.node import Node
 from peft_dml_ros.conversions.topics import CAMERA_INFO, TF_STATIC, frame_of, other_type_of, type_of
 from peft_dml_ros.core.errors import nearest
 from peft_dml_ros.core.health import State
+from peft_dml_ros.nodes.calibrations import info_of
 from peft_dml_ros.nodes.diagnostics import SensorReport
-from peft_dml_ros.nodes.intake import info_of
 from peft_dml_ros.nodes.subscribing import FittingSubscription
 
 

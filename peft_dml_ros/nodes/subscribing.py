@@ -4,31 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.serialization import deserialize_message
 
-from peft_dml_ros.core.errors import ConfigError, DataError, nearest
+from peft_dml_ros.core.errors import ConfigError, nearest
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """For what is published once and must reach whoever subscribes later."""
 
 _POLICIES: dict[str, Any] = {"reliability": ReliabilityPolicy, "durability": DurabilityPolicy}
-
-MIB = 2**20
-LARGEST_BYTES = {
-    "PointCloud2": 64 * MIB,
-    "Image": 256 * MIB,
-    "CompressedImage": 64 * MIB,
-    "TFMessage": 4 * MIB,
-    "RadarScan": MIB // 8,
-}
-"""Largest message by type that is unpacked; of all others, `MIB`. A full turn of a LiDAR is about one."""
 
 
 @cache
@@ -53,22 +42,6 @@ def installed(name: str) -> bool:
     except ConfigError:
         return False
     return True
-
-
-def unpacked(cdr: bytes, kind: type[Any]) -> Any:
-    """The message in serialised bytes.
-
-    Raises:
-        DataError: the bytes are none of that type: cut short, damaged, or more than any sensor sends.
-    """
-    if len(cdr) > (limit := LARGEST_BYTES.get(kind.__name__, MIB)):
-        raise DataError(f"{kind.__name__} of {len(cdr)} bytes, at most {limit} are taken")
-    try:
-        return deserialize_message(cdr, kind)
-    except Exception as error:  # rclpy names no type of its own for it
-        # rcl adds the lines of its own source.
-        reason = str(error).partition(", at /")[0]
-        raise DataError(f"{len(cdr)} bytes are no {kind.__name__}: {reason}") from error
 
 
 def fitting_qos(offered: Iterable[QoSProfile], *, depth: int, latched: bool = False) -> QoSProfile:
@@ -124,10 +97,24 @@ def overridden(qos: QoSProfile, node: Node, topic: str) -> QoSProfile:
 
 
 class FittingSubscription:
-    """One subscription; `refresh` subscribes anew when the publishers of the topic offer something else by now.
+    """One subscription; `refresh` subscribes again when the publishers of the topic offer something else by now.
+
+    Args:
+        node: Owner of the subscription.
+        message_type: Message class.
+        topic: Name, relative or absolute.
+        callback: Called with each message; its bytes where `raw`, and then the message class where `typed`.
+        depth: Messages that the middleware keeps.
+        raw: Hand over bytes.
+        latched: Ask for the last message of a latched topic while nobody publishes yet.
+        count_lost: Count in `lost` what the middleware reports as lost.
+        drain: Take all messages that wait at each turn of the executor.
+        typed: Hand the message class over as `kind`.
+        other: Message type that is listened to instead where all publishers send it.
 
     Attributes:
-        kind: Message class that is listened to: the own one, or `other` where all publishers send that.
+        kind: Message class that is listened to.
+        callback: Called with each message.
     """
 
     def __init__(
@@ -142,9 +129,10 @@ class FittingSubscription:
         latched: bool = False,
         count_lost: bool = False,
         drain: bool = False,
+        typed: bool = False,
         other: str = "",
     ) -> None:
-        self._node, self._own, self.callback = node, message_type, callback
+        self._node, self._own, self._given, self._typed = node, message_type, callback, typed
         self._other = other if other and installed(other) else ""
         self._depth, self._raw, self._latched, self._drain = depth, raw, latched, drain
         # An executor looks at every event of every subscription each time it waits: half of its work, when left on.
@@ -181,7 +169,7 @@ class FittingSubscription:
             yield taken
 
     def destroy(self) -> None:
-        """End the subscription."""
+        """Unsubscribe."""
         self._node.destroy_subscription(self._subscription)
 
     def _fitting(self) -> QoSProfile:
@@ -196,6 +184,7 @@ class FittingSubscription:
         return message_class(self._other) if sent == {self._other} else self._own
 
     def _subscribe(self) -> Any:
+        self.callback = partial(self._given, kind=self.kind) if self._typed else self._given
         return self._node.create_subscription(
             self.kind,
             self.topic,

@@ -1,29 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The synchroniser with the face of message_filters, for nodes that are built from its subscribers.
+"""A drop-in for `message_filters.ApproximateTimeSynchronizer` that goes on when a topic falls silent.
 
-    subscribers = {"LIDAR_TOP": Subscriber(node, PointCloud2, "points"), "CAM_FRONT": Subscriber(node, Image, "image")}
-    synchronizer = TolerantSynchronizer(subscribers, node.get_clock())
-    synchronizer.registerCallback(on_snapshot)
+    filters = [Subscriber(node, PointCloud2, "points"), Subscriber(node, CompressedImage, "image")]
+    synchronizer = TolerantSynchronizer(filters, queue_size=10, slop=0.05)
+    synchronizer.registerCallback(on_messages)  # on_messages(cloud, image); None for a topic that is silent
 
-Where ApproximateTimeSynchronizer calls back with one message per topic or not at all, this one calls back with a
-`Snapshot` of whatever lives: a silent topic, a bag that starts over or an exception in a callback do not end it.
+It takes the filters of message_filters, or the `Subscriber` here where that package is not installed. Other than the
+original, it gives what is there without a silent topic, starts over when stamps step back (a bag in a loop), calls back
+without holding its lock, and survives an exception in a callback.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from logging import getLogger
+from threading import Lock
 from typing import Any, Protocol
 
-from rclpy.clock import Clock
+from rclpy.clock import ROSClock
+from rclpy.node import Node
 
-from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.core.health import SensorState
-from peft_dml_ros.core.params import PerceptionParams
-from peft_dml_ros.core.rig import modality_of_channel
-from peft_dml_ros.core.snapshot import Snapshot
-from peft_dml_ros.core.sync import Synchroniser
-from peft_dml_ros.nodes.intake import DECODERS
+NS_PER_S = 1_000_000_000
 
 
 class Filter(Protocol):
@@ -33,68 +30,127 @@ class Filter(Protocol):
         """Have a function called with each message."""
 
 
-class TolerantSynchronizer:
-    """Messages of any subset of sensors in, snapshots out.
+class SimpleFilter:
+    """Keeps callbacks and calls them; one that fails is logged and counted, and the others are called."""
 
-    Args:
-        filters: By sensor name; the prefix tells the kind (LIDAR_, CAM_, RADAR_, IMU, GNSS, ODOM).
-        clock: The node's: ages and jumps are judged by it.
-        params: Period, deadline, offsets and limits of age.
-
-    Raises:
-        ConfigError: a sensor's name is of no known kind.
-    """
-
-    def __init__(self, filters: Mapping[str, Filter], clock: Clock, params: PerceptionParams | None = None) -> None:
-        self._clock = clock
-        self._synchroniser = Synchroniser(params or PerceptionParams(), tuple(filters))
+    def __init__(self) -> None:
         self._callbacks: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self.failures = 0
-        for name, source in filters.items():
-            modality_of_channel(name)
-            source.registerCallback(self.add, name)
 
     def registerCallback(self, callback: Callable[..., Any], *args: Any) -> int:
-        """Have `callback(snapshot, *args)` called with each snapshot, in the thread that delivers the last message.
-
-        Returns:
-            Number of the connection.
-        """
+        """Have `callback(*messages, *args)` called; return the number of the connection."""
         self._callbacks.append((callback, args))
         return len(self._callbacks) - 1
 
-    def add(self, message: Any, name: str) -> None:
-        """Take one message of a sensor in; what cannot be decoded is counted in `drops`."""
-        try:
-            measurement = DECODERS[modality_of_channel(name)](message)
-        except DataError:
-            self._synchroniser.drops[f"{name}: malformed"] += 1
-            return
-        self._call_back(self._synchroniser.add(name, measurement, self._now_ns()))
-
-    def tick(self) -> None:
-        """To be called by a timer once a period: without any sensor, an empty snapshot tells that nothing lives."""
-        self._call_back(self._synchroniser.tick(self._now_ns()))
-
-    @property
-    def drops(self) -> Mapping[str, int]:
-        """Measurements that were left out, by sensor and reason."""
-        return self._synchroniser.drops
-
-    def states(self) -> dict[str, SensorState]:
-        """Health of every sensor now."""
-        return self._synchroniser.states(self._now_ns())
-
-    def _now_ns(self) -> int:
-        return int(self._clock.now().nanoseconds)
-
-    def _call_back(self, snapshot: Snapshot | None) -> None:
-        """No lock is held here: a callback that is slow or fails keeps no message from being taken in."""
-        if snapshot is None:
-            return
+    def signalMessage(self, *messages: Any) -> None:
+        """Call every callback with these messages, in the calling thread."""
         for callback, args in self._callbacks:
             try:
-                callback(snapshot, *args)
-            except Exception:  # noqa: PERF203  whatever one callback does, the others and the next frame are served
+                callback(*messages, *args)
+            except Exception:  # noqa: PERF203  whatever one callback does, the others are called
                 self.failures += 1
                 getLogger(__name__).exception("a callback of the synchroniser failed")
+
+
+class Subscriber(SimpleFilter):
+    """A subscription as a filter, for systems without message_filters.
+
+    Args:
+        node: Owner of the subscription.
+        message_type: Message class.
+        topic: Name.
+        qos_profile: Profile, or depth of the queue.
+    """
+
+    def __init__(self, node: Node, message_type: type[Any], topic: str, qos_profile: Any = 10) -> None:
+        super().__init__()
+        self.sub = node.create_subscription(message_type, topic, self.signalMessage, qos_profile)
+
+
+class TolerantSynchronizer(SimpleFilter):
+    """Calls back with one message of each topic, nearest in time; None stands for a topic that is silent.
+
+    Args:
+        fs: Filters, e.g. subscribers.
+        queue_size: Messages kept of each topic.
+        slop: Most time in s between the stamps of one set.
+        allow_headerless: Take messages without header with the time of their arrival.
+        silent_after: Time in s, by stamps, after which a topic without messages does not hold up the others.
+        max_past: A topic that steps back by more than this, in s, starts everything over.
+
+    Raises:
+        ValueError: there is no filter, or the queue has no room.
+    """
+
+    def __init__(
+        self,
+        fs: Sequence[Filter],
+        queue_size: int,
+        slop: float,
+        allow_headerless: bool = False,  # noqa: FBT001, FBT002  the signature of message_filters
+        *,
+        silent_after: float = 0.5,
+        max_past: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if not fs or queue_size < 1:
+            raise ValueError(f"{len(fs)} filters and a queue of {queue_size}: both must be at least 1")
+        self._size, self._headerless = queue_size, allow_headerless
+        self._slop_ns, self._silent_ns, self._past_ns = (round(s * NS_PER_S) for s in (slop, silent_after, max_past))
+        self._queues: list[dict[int, Any]] = [{} for _ in fs]
+        self._newest_ns: list[int | None] = [None for _ in fs]
+        self._first_ns: int | None = None
+        self._lock = Lock()
+        self.restarts = 0
+        for index, source in enumerate(fs):
+            source.registerCallback(self.add, index)
+
+    def add(self, message: Any, index: int) -> None:
+        """Take a message of filter number `index`; call back when it completes a set."""
+        stamp_ns = self._stamp_ns(message)
+        if stamp_ns is None:
+            return
+        with self._lock:
+            newest = self._newest_ns[index]
+            if newest is not None and newest - stamp_ns > self._past_ns:
+                self._restart()
+            self._newest_ns[index] = max(stamp_ns, self._newest_ns[index] or stamp_ns)
+            self._first_ns = stamp_ns if self._first_ns is None else self._first_ns
+            queue = self._queues[index]
+            queue[stamp_ns] = message
+            while len(queue) > self._size:
+                del queue[min(queue)]
+            found = self._set_around(stamp_ns)
+        if found is not None:
+            self.signalMessage(*found)
+
+    def _set_around(self, stamp_ns: int) -> list[Any] | None:
+        """Take the messages nearest to a stamp out of the queues, if all topics that are not silent have one."""
+        stamps: list[int | None] = []
+        for queue, newest_ns in zip(self._queues, self._newest_ns, strict=True):
+            near = min(queue, key=lambda s: abs(s - stamp_ns), default=None)
+            if near is not None and abs(near - stamp_ns) <= self._slop_ns:
+                stamps.append(near)
+            elif stamp_ns - (newest_ns or self._first_ns or stamp_ns) >= self._silent_ns:
+                stamps.append(None)
+            else:
+                return None
+        chosen = [s for s in stamps if s is not None]
+        if max(chosen) - min(chosen) > self._slop_ns:
+            return None
+        return [None if s is None else queue.pop(s) for queue, s in zip(self._queues, stamps, strict=True)]
+
+    def _restart(self) -> None:
+        self.restarts += 1
+        self._newest_ns, self._first_ns = [None for _ in self._queues], None
+        for queue in self._queues:
+            queue.clear()
+
+    def _stamp_ns(self, message: Any) -> int | None:
+        header = getattr(message, "header", None)
+        if header is not None:
+            return int(header.stamp.sec) * NS_PER_S + int(header.stamp.nanosec)
+        if self._headerless:
+            return int(ROSClock().now().nanoseconds)
+        getLogger(__name__).warning("a message without header is left out; set allow_headerless to take it")
+        return None

@@ -81,8 +81,8 @@ class RigBuilder:
         self._frames[sensor] = frame_id
         return True
 
-    def strange(self, sensor: str, frame_id: str) -> bool:
-        """Whether a frame leads nowhere, while the sensor's own one is mounted: a damaged message, no news."""
+    def unconnected(self, sensor: str, frame_id: str) -> bool:
+        """Return whether a frame leads nowhere, while the sensor's own is mounted: the message is damaged."""
         frame_id, known = frame_id.lstrip("/"), self._frames[sensor]
         if not frame_id or frame_id == known or sensor in self._given or modality_of_channel(sensor) is None:
             return False

@@ -36,13 +36,15 @@ from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.inputs import InputAssembler
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep
 from peft_dml_ros.core.rig import Rig, modality_of_channel
+from peft_dml_ros.nodes.calibrations import info_of
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.factory import RclpyFactory
-from peft_dml_ros.nodes.intake import Intake, info_of, raw_of
+from peft_dml_ros.nodes.intake import Intake
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
 from peft_dml_ros.nodes.runtime import emit, ros_main
 from peft_dml_ros.nodes.subscribing import LATCHED, installed, message_class
+from peft_dml_ros.nodes.subscriptions import raw_of
 from peft_dml_tools.datasets import encode
 from peft_dml_tools.nodes.chaos_malformed import Malformed
 from peft_dml_tools.nodes.player import wall_clock_ns

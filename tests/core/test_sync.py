@@ -151,7 +151,7 @@ def test_a_bag_loop_starts_over(sync):
 def test_a_glitch_of_one_clock_takes_nothing_from_the_others(sync, name):
     play(sync, events(1000))
     now = START_NS + 1000 * MS
-    assert sync.add(name, MAKERS[name](0), now) is None
+    assert sync.add(name, MAKERS[name](MS), now) is None
     frames = play(sync, [(t + 1000, n) for t, n in events(200)])
     assert dict(sync.drops) == {f"{name}: stamp from the past": 1}
     assert stamps_ms(frames) == [1000, 1100]
@@ -332,3 +332,36 @@ def test_a_slow_camera_is_used_for_its_own_period():
 def test_bad_offsets_are_refused_with_the_choices(entry):
     with pytest.raises(ValueError, match="CAM_FRONT"):
         PerceptionParams(sync=SyncParams(offsets=(entry,)))
+
+
+def test_a_driver_that_stamps_nothing_is_named(sync):
+    play(sync, events(500))
+    for time_ms in range(500, 1000, 100):
+        assert sync.add("LIDAR_TOP", scenes.lidar(0), START_NS + time_ms * MS) is None
+    state = sync.states(START_NS + 1000 * MS)["LIDAR_TOP"]
+    assert state.state is State.CLOCK
+    assert state.detail == "stamp is 0, 5 times for 0.5 s"
+    assert sync.drops["LIDAR_TOP: stamp is 0"] == 5
+
+
+def test_states_are_told_with_age_and_number(sync):
+    play(sync, events(1000))
+    frozen = MAKERS["RADAR_FRONT"](START_NS)
+    for time_ms in range(1000, 1500, 100):
+        now = START_NS + time_ms * MS
+        sync.add("RADAR_FRONT", replace(frozen, stamp_ns=now), now)
+    states = sync.states(START_NS + 1600 * MS)
+    assert states["RADAR_FRONT"].detail == "the same payload, 5 times for 0.4 s"
+    assert states["LIDAR_TOP"].detail == "nothing usable for 0.7 s, limit 0.25 s"
+    assert Synchroniser(PerceptionParams(), ["LIDAR_TOP"]).states(0)["LIDAR_TOP"].detail == "nothing ever came"
+
+
+def test_a_black_picture_that_repeats_is_dark_and_not_frozen(sync):
+    play(sync, events(500))
+    black = CameraImage(0, pixels=np.zeros((198, 352, 3), np.uint8))
+    for time_ms in range(507, 1500, 83):
+        sync.add("CAM_FRONT", replace(black, stamp_ns=START_NS + time_ms * MS), START_NS + time_ms * MS)
+    state = sync.states(START_NS + 1500 * MS)["CAM_FRONT"]
+    assert state.state is State.DEGRADED
+    assert state.detail.startswith("dark image, 1")
+    assert "CAM_FRONT: frozen" not in sync.drops

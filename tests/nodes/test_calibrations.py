@@ -8,7 +8,7 @@ from rclpy.serialization import serialize_message
 
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.rig import CameraModel
-from peft_dml_ros.nodes.calibrations import Calibrations
+from peft_dml_ros.nodes.calibrations import CameraInfoFilter
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_tools.datasets.encode import camera_info_to_msg
@@ -26,7 +26,7 @@ def drops():
 
 @pytest.fixture
 def calibrations(drops):
-    made = Calibrations(drops)
+    made = CameraInfoFilter(drops)
     assert made.take("CAM_FRONT", info(640, 1)).width_px == 640
     assert made.take("CAM_FRONT", info(640, 2)) is None
     return made
@@ -38,19 +38,19 @@ def test_single_odd_messages_are_counted_and_change_nothing(calibrations, drops)
     with pytest.raises(DataError):
         calibrations.take("CAM_FRONT", info(640, 9, focal_px=0.0))
     assert calibrations.take("CAM_FRONT", info(640, 10)) is None
-    assert [calibrations.unopposed() for _ in range(4)] == [{}] * 4
+    assert [calibrations.uncontradicted() for _ in range(4)] == [{}] * 4
     assert drops.totals() == {"CAM_FRONT calibration: unconfirmed": 3}
 
 
-def test_a_change_counts_when_it_is_told_twice(calibrations, drops):
+def test_a_change_counts_when_it_comes_twice(calibrations, drops):
     assert calibrations.take("CAM_FRONT", info(800, 3)) is None
     assert calibrations.take("CAM_FRONT", info(800, 4)).width_px == 800
     assert calibrations.take("CAM_FRONT", info(800, 5)) is None
     assert not drops.totals()
 
 
-def test_a_change_that_is_told_once_counts_when_nothing_speaks_against_it(calibrations):
+def test_a_change_that_comes_once_counts_when_nothing_contradicts_it(calibrations):
     assert calibrations.take("CAM_FRONT", info(800, 3)) is None
-    assert calibrations.unopposed() == {}
-    assert calibrations.unopposed()["CAM_FRONT"].width_px == 800
-    assert calibrations.unopposed() == {}
+    assert calibrations.uncontradicted() == {}
+    assert calibrations.uncontradicted()["CAM_FRONT"].width_px == 800
+    assert calibrations.uncontradicted() == {}

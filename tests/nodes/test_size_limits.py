@@ -12,8 +12,8 @@ from peft_dml_ros.conversions import lidar_from_msg
 from peft_dml_ros.conversions.pointcloud import MAX_POINTS
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.nodes import subscribing
+from peft_dml_ros.nodes.decoder import MIB, unpacked
 from peft_dml_ros.nodes.factory import RclpyFactory
-from peft_dml_ros.nodes.subscribing import MIB, unpacked
 
 
 @pytest.mark.parametrize(("kind", "limit"), [(CameraInfo, MIB), (TFMessage, 4 * MIB), (PointCloud2, 64 * MIB)])

@@ -71,8 +71,8 @@ def test_a_sensor_may_measure_in_another_frame_than_expected(builder):
 
 def test_a_frame_that_leads_nowhere_does_not_replace_one_that_is_mounted():
     builder = RigBuilder({"RADAR_FRONT": "radar_front", "ODOM": "odom"}, "base_link")
-    assert not builder.strange("RADAR_FRONT", "radar_fr\x00nt")
+    assert not builder.unconnected("RADAR_FRONT", "radar_fr\x00nt")
     builder.tree.update([("base_link", "radar_front", SE3.identity()), ("base_link", "other", SE3.identity())])
-    assert builder.strange("RADAR_FRONT", "radar_fr\x00nt")
-    assert not any(builder.strange("RADAR_FRONT", frame) for frame in ("", "radar_front", "/radar_front", "other"))
-    assert not builder.strange("ODOM", "map")
+    assert builder.unconnected("RADAR_FRONT", "radar_fr\x00nt")
+    assert not any(builder.unconnected("RADAR_FRONT", frame) for frame in ("", "radar_front", "/radar_front", "other"))
+    assert not builder.unconnected("ODOM", "map")
