@@ -97,11 +97,10 @@ class LoadController:
         params: Limit of latency, and what is kept.
         pace: Paces without load.
         spec: Model facts.
-        period_s: Time between frames.
     """
 
-    def __init__(self, params: LoadParams, pace: PaceParams, spec: ModelSpec, period_s: float) -> None:
-        self._limit_ms, self._period_s = params.max_latency_ms, period_s
+    def __init__(self, params: LoadParams, pace: PaceParams, spec: ModelSpec) -> None:
+        self._limit_ms = params.max_latency_ms
         self._steps = ladder(pace, params.keep, spec)
         self._step = 0
         self._window_from_s: float | None = None
@@ -116,10 +115,14 @@ class LoadController:
         """Effort of the next frame."""
         return self._steps[self._step]
 
-    @property
-    def exhausted(self) -> bool:
-        """True when nothing is left to give up, and the machine is still too slow."""
-        return self.too_slow and self._step == len(self._steps) - 1
+    def words(self) -> str:
+        """Return a sentence about what is given up now."""
+        if not self._step:
+            return "load: the machine keeps up again, nothing is given up any more"
+        last = ""
+        if self._step == len(self._steps) - 1:
+            last = "; nothing is left to give up, fix: fewer sensors, an int8 bundle, or less other work"
+        return f"LOADED: the machine is too slow for everything, given up: {', '.join(self.effort.given_up)}{last}"
 
     def observe(self, now_s: float, arrival_ms: float, latency_ms: float, busy_ms: float, superseded: int) -> bool:
         """Note one frame; return True when the effort has changed.

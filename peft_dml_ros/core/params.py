@@ -160,10 +160,16 @@ class PaceParams(Frozen):
     """How often encoders run; between two runs, the last result is moved by the ego motion."""
 
     camera_hz: float = Field(
-        5.0, ge=0.0, le=50.0, description="Most runs of the camera encoder a second while a LiDAR is there; 0: each frame"
+        5.0,
+        ge=0.0,
+        le=50.0,
+        description="Most runs of the camera encoder a second while a LiDAR is there; 0: each frame",
     )
     radar_hz: float = Field(
-        0.0, ge=0.0, le=50.0, description="Most runs of the radar encoder a second while a LiDAR is there; 0: each frame"
+        0.0,
+        ge=0.0,
+        le=50.0,
+        description="Most runs of the radar encoder a second while a LiDAR is there; 0: each frame",
     )
 
 

@@ -16,7 +16,7 @@ from peft_dml_ros.conversions.cdr import HEADER_END
 from peft_dml_ros.conversions.topics import TF_STATIC, frame_of
 from peft_dml_ros.core.calibration import load_calibration
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.core.rig import CameraModel, Rig, modality_of_channel
+from peft_dml_ros.core.rig import CameraModel, Rig
 from peft_dml_ros.nodes.decoder import unpacked
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.transforms import MAX_FRAMES, RigBuilder
@@ -60,8 +60,13 @@ class CameraInfoFilter:
         self._drops = drops
         self._cameras: dict[str, _CameraInfos] = {}
 
-    def take(self, camera: str, cdr: bytes) -> CameraModel | None:
+    def take(self, camera: str, cdr: bytes, *, rectified: bool = False) -> CameraModel | None:
         """Take a serialised CameraInfo; return its projection when that is new, and certain.
+
+        Args:
+            camera: Name of the sensor.
+            cdr: The message.
+            rectified: The images that come with it are rectified already.
 
         Raises:
             DataError: the bytes are no CameraInfo, or the camera is not calibrated.
@@ -74,7 +79,7 @@ class CameraInfoFilter:
             self._drops.count(f"{camera} calibration: unconfirmed", "it differs from those before and after it")
         if content == infos.content:
             return None
-        infos.model, infos.waited_s = camera_model_from_msg(unpacked(cdr, CameraInfo)), 0
+        infos.model, infos.waited_s = camera_model_from_msg(unpacked(cdr, CameraInfo), rectified=rectified), 0
         infos.pending = content
         return None if infos.content else infos.confirm()
 
@@ -102,7 +107,6 @@ class CalibrationStore:
         rig: Sensors whose mounting, and projection, are known.
         missing: Why each other sensor is not in the rig.
         frames: Frame of the last message of each sensor that was accepted with the present rig.
-        modalities: Modality by sensor; None for odometry.
 
     Raises:
         ConfigError: the file is no calibration.
@@ -117,7 +121,6 @@ class CalibrationStore:
         self.rig: Rig = self._builder.rig()
         self.missing = self._builder.missing()
         self.frames: dict[str, str] = {}
-        self.modalities = {name: modality_of_channel(name) for name in sensors}
 
     def other_frame(self, name: str, frame_id: str) -> str:
         """Take in that a sensor's message names another frame than before; return in words why it cannot be used."""
@@ -128,10 +131,10 @@ class CalibrationStore:
         self.frames[name] = frame_id
         return ""
 
-    def take_camera_info(self, camera: str, cdr: bytes) -> None:
-        """Take a serialised CameraInfo; a damaged one is counted."""
+    def take_camera_info(self, camera: str, cdr: bytes, *, rectified: bool) -> None:
+        """Take a serialised CameraInfo, of images that are rectified or not; a damaged one is counted."""
         try:
-            model = self._infos.take(camera, cdr)
+            model = self._infos.take(camera, cdr, rectified=rectified)
         except DataError as error:
             self._drops.count(f"{info_of(camera)}: malformed", error)
             return

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +15,6 @@ from sensor_msgs.msg import CompressedImage
 
 from peft_dml_ros import conversions
 from peft_dml_ros.core.camera_view import image_size
-from peft_dml_ros.core.classes import Modality
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import CameraImage, ImuSample, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.snapshot import Snapshot
@@ -26,14 +25,6 @@ from peft_dml_ros.nodes.pipeline import FrameJob
 if TYPE_CHECKING:
     from peft_dml_ros.nodes.calibrations import CalibrationStore
 
-CONVERSIONS: Final[dict[Modality | None, Callable[[Any], Measurement]]] = {
-    "lidar": conversions.lidar_from_msg,
-    "radar": conversions.radar_from_msg,
-    "camera": conversions.image_from_msg,
-    "imu": conversions.imu_from_msg,
-    "gnss": conversions.gnss_from_msg,
-    None: conversions.odometry_from_msg,
-}
 SHAPE_TOLERANCE: Final = 0.02
 """Images and calibration may differ in scale, but not in shape: rounding at an eighth of the size is within this."""
 
@@ -68,6 +59,7 @@ class Decoder:
     """Takes serialised messages of sensors in, in the executor's thread.
 
     Args:
+        converters: Makes a measurement of a sensor's message, by sensor.
         synchroniser: Collects the measurements.
         store: Knows how the sensors are mounted.
         clock: Clock of the node.
@@ -83,6 +75,7 @@ class Decoder:
 
     def __init__(
         self,
+        converters: Mapping[str, Callable[[Any], Measurement]],
         synchroniser: Synchroniser,
         store: CalibrationStore,
         clock: Clock,
@@ -91,7 +84,7 @@ class Decoder:
         on_image: Callable[[str, CameraImage], None],
     ) -> None:
         self._synchroniser, self._store, self._clock, self._drops = synchroniser, store, clock, drops
-        self._on_job, self._on_image = on_job, on_image
+        self._converters, self._on_job, self._on_image = converters, on_job, on_image
         self.received: Counter[str] = Counter()
         self.compressed: Counter[str] = Counter()
         self.unfit: dict[str, str] = {}
@@ -143,7 +136,7 @@ class Decoder:
             self.compressed[name] += 1
 
     def _measure(self, name: str, message: Any) -> None:
-        measurement = CONVERSIONS[self._store.modalities[name]](message)
+        measurement = self._converters[name](message)
         invalid_share = 0.0
         if isinstance(measurement, LidarSweep | RadarSweep):
             lost = conversions.points_dropped(message, measurement)

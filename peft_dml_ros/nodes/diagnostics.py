@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node says of itself and of its sensors, as diagnostic messages: with every frame and once a second."""
+"""State of the node and its sensors as diagnostic messages: with every frame and once a second."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf, isfinite
+from typing import NamedTuple
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
 
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.detector import Detections
@@ -25,7 +28,8 @@ class SensorReport:
 
     Attributes:
         state: Name of a `State`.
-        reason: In words, empty when all is well.
+        reason: In a word or two, empty when all is well.
+        detail: The same with age and number, for people.
         age_s: Age of its newest usable measurement; infinite when there was none.
         rate_hz: Rate by its stamps.
         received: Messages that arrived, usable or not.
@@ -35,6 +39,7 @@ class SensorReport:
 
     state: str
     reason: str = ""
+    detail: str = ""
     age_s: float = inf
     rate_hz: float = 0.0
     received: int = 0
@@ -53,6 +58,7 @@ class NodeReport:
         detections: The last frame, `None` before the first.
         latency_ms: From the stamp of that frame to its publication, by the node's clock.
         idle_s: Time since that publication.
+        given_up: What the load controller has given up.
     """
 
     sensors: Mapping[str, SensorReport]
@@ -61,12 +67,33 @@ class NodeReport:
     detections: Detections | None = None
     latency_ms: float = 0.0
     idle_s: float = 0.0
+    given_up: tuple[str, ...] = ()
+
+
+class Identity(NamedTuple):
+    """Who speaks.
+
+    Attributes:
+        node: Fully qualified name of the node, without its leading slash.
+        vehicle: The vehicle: namespace of the node, or name of the host.
+        model: Bundle in use.
+    """
+
+    node: str
+    vehicle: str
+    model: str
+
+
+def identity_of(node: Node, model: str) -> Identity:
+    """Return who a node speaks for."""
+    vehicle = node.get_namespace().strip("/") or socket.gethostname()
+    return Identity(node.get_fully_qualified_name().lstrip("/"), vehicle, model)
 
 
 def sensor_reports(
     states: Mapping[str, SensorState], missing: Mapping[str, str], received: Mapping[str, int]
 ) -> dict[str, SensorReport]:
-    """Health as the synchroniser knows it, and what it cannot know: messages that never got that far.
+    """Join health as the synchroniser knows it with what it cannot know: messages that never got that far.
 
     Args:
         states: By sensor.
@@ -80,6 +107,7 @@ def sensor_reports(
         reports[name] = SensorReport(
             state=State.UNCALIBRATED.value if uncalibrated else state.state.value,
             reason=missing[name] if uncalibrated else state.reason,
+            detail=missing[name] if uncalibrated else state.detail,
             age_s=state.age_s,
             rate_hz=state.rate_hz,
             received=count,
@@ -89,24 +117,32 @@ def sensor_reports(
     return reports
 
 
-def to_diagnostics(report: NodeReport, stamp: Time, hardware_id: str) -> DiagnosticArray:
-    """One status for the frame, one per sensor.
+def to_diagnostics(report: NodeReport, stamp: Time, identity: Identity) -> DiagnosticArray:
+    """Make one status for the frame, one for the load, one per sensor.
 
     Args:
-        report: What to tell.
-        stamp: Of the message.
-        hardware_id: Name of the model bundle.
+        report: State of the node.
+        stamp: Stamp of the message.
+        identity: Who speaks: names begin with the node, `hardware_id` is the vehicle.
     """
-    statuses = [_frame_status(report), *(_sensor_status(name, s) for name, s in report.sensors.items())]
+    sensors = (_sensor_status(name, s) for name, s in report.sensors.items())
+    statuses = [_frame_status(report, identity.model), _load_status(report), *sensors]
     for status in statuses:
-        status.hardware_id = hardware_id
+        status.name, status.hardware_id = f"{identity.node}: {status.name}", identity.vehicle
     message = DiagnosticArray(status=statuses)
     message.header.stamp = stamp
     return message
 
 
-def _frame_status(report: NodeReport) -> DiagnosticStatus:
-    values: dict[str, object] = {f"frames.{kind}": n for kind, n in report.frames.items()}
+def _load_status(report: NodeReport) -> DiagnosticStatus:
+    values = {f"given_up.{i}": words for i, words in enumerate(report.given_up)}
+    if report.given_up:
+        return _status("load", DiagnosticStatus.WARN, f"LOADED: {', '.join(report.given_up)}", values)
+    return _status("load", DiagnosticStatus.OK, "nothing is given up", values)
+
+
+def _frame_status(report: NodeReport, model: str) -> DiagnosticStatus:
+    values: dict[str, object] = {"model": model} | {f"frames.{kind}": n for kind, n in report.frames.items()}
     found = report.detections
     if found is not None:
         values |= {"latency_ms": report.latency_ms, "reference": found.reference, "boxes": len(found.boxes)}
@@ -117,7 +153,7 @@ def _frame_status(report: NodeReport) -> DiagnosticStatus:
         values |= {f"stage_ms.{stage}": ms for stage, ms in found.stages_ms.items()}
     values |= {f"drops.{reason}": n for reason, n in report.drops.items()}
     level, text = _judge(report)
-    return _status("perception: frame", level, text, values)
+    return _status("frame", level, text, values)
 
 
 def _judge(report: NodeReport) -> tuple[bytes, str]:
@@ -138,6 +174,7 @@ def _sensor_status(name: str, sensor: SensorReport) -> DiagnosticStatus:
     values: dict[str, object] = {
         "state": sensor.state,
         "reason": sensor.reason,
+        "detail": sensor.detail,
         "age_s": sensor.age_s,
         "rate_hz": sensor.rate_hz,
         "received": sensor.received,
@@ -145,8 +182,8 @@ def _sensor_status(name: str, sensor: SensorReport) -> DiagnosticStatus:
         "gated": sensor.gated,
     }
     level = _LEVELS.get(sensor.state, DiagnosticStatus.WARN)
-    text = f"{sensor.state}: {sensor.reason}" if sensor.reason else sensor.state
-    return _status(f"perception: sensor {name}", level, text, values)
+    text = f"{sensor.state}: {sensor.detail}" if sensor.detail else sensor.state
+    return _status(f"sensor {name}", level, text, values)
 
 
 def _status(name: str, level: bytes, text: str, values: Mapping[str, object]) -> DiagnosticStatus:

@@ -1,45 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Another model while the node runs: loaded and warmed up in the background, taken over between two frames."""
+"""Parameters that act while the node runs: another model is loaded in the background, a refused one rolled back."""
 
 from __future__ import annotations
 
+from typing import Final
+
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
 from peft_dml_ros.core.params import PerceptionParams
+from peft_dml_ros.nodes.frame_loop import FrameLoop
+from peft_dml_ros.nodes.parameter_file import NodeParams
+from peft_dml_ros.nodes.parameters import read_parameters
 from peft_dml_ros.nodes.pipeline import Pipeline
 from peft_dml_ros.nodes.worker import LatestWorker
 
+MODEL_PARAMETERS: Final = ("bundle", "engine", "threads")
+"""Parameters whose change loads another model while the node runs."""
+
 
 class HotSwap:
-    """Loads models one at a time; of requests that wait, the newest counts.
+    """Acts on parameters that were set; models are loaded one at a time, of requests that wait the newest counts.
 
-    Attributes:
-        loading: Bundle that is being loaded, empty when none is.
-        failure: Why the last request came to nothing; `None` when it did not fail. Whoever reads it clears it.
+    Args:
+        node: Owner of the parameters.
+        params: Parameters that are in force.
+        loop: Takes models and settings over between two frames.
     """
 
-    def __init__(self) -> None:
-        self.loading = ""
-        self.failure: Exception | None = None
-        self._ready: Pipeline | None = None
+    def __init__(self, node: Node, params: NodeParams, loop: FrameLoop) -> None:
+        self._node, self._params, self._loop = node, params, loop
+        self._failure: Exception | None = None
         self._loader = LatestWorker(self._load, self._fail)
 
-    def request(self, params: PerceptionParams) -> None:
-        """Begin to load what the parameters name; returns at once."""
-        self.loading, self.failure = params.bundle, None
-        self._loader.submit(params)
-
-    def take(self) -> Pipeline | None:
-        """The model that has become ready since the last call, if one has."""
-        ready, self._ready = self._ready, None
-        return ready
-
     def close(self) -> None:
-        """Drop what is loading or ready."""
+        """Drop what is being loaded."""
         self._loader.close()
-        self._ready = None
+
+    def follow(self) -> None:
+        """Act on parameters that were set since; those of sensors wait for the next configure."""
+        self._roll_back()
+        wanted, before = read_parameters(self._node), self._params
+        if wanted == before:
+            return
+        self._params = wanted
+        if any(getattr(wanted, name) != getattr(before, name) for name in MODEL_PARAMETERS):
+            self._loader.submit(wanted)
+            what = f"bundle {wanted.bundle}, {wanted.engine}, {wanted.threads or 'spare'} threads"
+            self._node.get_logger().info(f"loading {what}")
+        self._loop.tune(wanted.detection)
+        rest = {"detection": wanted.detection} | {name: getattr(wanted, name) for name in MODEL_PARAMETERS}
+        if before.model_copy(update=rest) != wanted:
+            self._node.get_logger().warning("sensors, frames, paces and limits change with the next configure")
+
+    def _roll_back(self) -> None:
+        """After a failed load, set the parameters of the model that stays, and say which changed."""
+        failure, self._failure = self._failure, None
+        if failure is None:
+            return
+        pipeline = self._loop.pipeline
+        manifest, kept = pipeline.bundle.manifest, pipeline.settings
+        asked = {name: getattr(self._params, name) for name in kept}
+        back = ", ".join(
+            f"{name} back from {asked[name]} to {kept[name]}" for name in kept if kept[name] != asked[name]
+        )
+        self._node.get_logger().error(f"{failure}; {manifest.name} {manifest.version} stays in use: {back}")
+        self._node.set_parameters([Parameter(name, value=value) for name, value in kept.items()])
+        self._params = read_parameters(self._node)
 
     def _load(self, params: PerceptionParams) -> None:
-        self._ready = Pipeline(params)
-        self.loading = ""
+        ready = Pipeline(params)
+        self._loop.take_over(ready)
+        manifest = ready.bundle.manifest
+        self._node.get_logger().info(f"bundle {manifest.name} {manifest.version} loaded, the next frame is its first")
 
     def _fail(self, error: Exception) -> None:
-        self.loading, self.failure = "", error
+        self._failure = error

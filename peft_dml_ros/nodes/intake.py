@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from rclpy.node import Node
 
+from peft_dml_ros.conversions.decoders import decoder_of
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.sync import Synchroniser
 from peft_dml_ros.nodes.calibrations import CalibrationStore
@@ -46,7 +47,8 @@ class Intake:
         self._clock, self._drops = node.get_clock(), drops
         self._synchroniser = Synchroniser(params)
         self._store = CalibrationStore(params.sensors, params.base_frame, params.calibration, drops, self._rig_changed)
-        self._decoder = Decoder(self._synchroniser, self._store, self._clock, drops, on_job, on_image)
+        converters = {name: decoder_of(name, params.inputs) for name in params.sensors}
+        self._decoder = Decoder(converters, self._synchroniser, self._store, self._clock, drops, on_job, on_image)
         self._subscriptions = SensorSubscriptions(node, params, self._decoder, self._store)
         self.refresh()
 

@@ -25,7 +25,7 @@ class NodeParams(PerceptionParams):
         default=False, description="Find the topics of sensors by name, type and frame where nobody publishes the usual"
     )
     startup_timeout_s: float = Field(
-        5.0, ge=0.5, le=600.0, description="After this long the log says which sensors are missing, and the mend"
+        5.0, ge=0.5, le=600.0, description="After this long the log says which sensors are missing, and the fix"
     )
     calibration: str = Field("", description="Calibration file for sensors without /tf_static or CameraInfo")
 

@@ -10,7 +10,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.core.bundle import find_bundle
+from peft_dml_ros.core.errors import PeftDmlError
 from peft_dml_ros.core.params import ParamInfo, describe, nested, validated
 from peft_dml_ros.nodes.parameter_file import NodeParams
 
@@ -57,8 +58,10 @@ def _judge(node: Node, changes: Sequence[Parameter]) -> SetParametersResult:
     values = {info.name: node.get_parameter(info.name).value for info in describe(NodeParams)}
     values |= {change.name: change.value for change in changes if not change.name.startswith(OWNED_BY_RCLPY)}
     try:
-        validated(NodeParams, nested(values), "parameters")
-    except ConfigError as error:
+        wanted = validated(NodeParams, nested(values), "parameters")
+        if any(change.name == "bundle" for change in changes):
+            find_bundle(wanted.bundle)
+    except PeftDmlError as error:
         return SetParametersResult(successful=False, reason=str(error))
     return SetParametersResult(successful=True)
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from peft_dml_ros.core.bundle import load_bundle
-from peft_dml_ros.core.detector import Detections, Detector
+from peft_dml_ros.core.detector import Detector
+from peft_dml_ros.core.errors import EngineError
 from peft_dml_ros.core.health import SensorState
-from peft_dml_ros.core.measurements import CameraImage
+from peft_dml_ros.core.load import LoadController, spare_cores
 from peft_dml_ros.core.params import DetectionParams, PerceptionParams
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.engines import load_engines
+
+FALLBACK: Final = "onnxruntime"
+SLOWEST_HZ: Final = 2.0
+"""A machine that cannot hold this pace is named when the model is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,15 @@ class Pipeline:
     """Loads and warms up everything at construction, so that the first frame is as fast as the rest.
 
     Args:
-        params: Bundle, engine, threads and detection settings.
+        params: Bundle, engine, threads, paces and detection settings.
+
+    Attributes:
+        bundle: The loaded bundle.
+        threads: Threads of the engines.
+        detection: Settings of the detection.
+        engine: Name of the engine that runs the graphs.
+        controller: Chooses how much work goes into a frame.
+        detector: Detects in snapshots of one rig.
 
     Raises:
         BundleError: the bundle is missing, altered or does not fit.
@@ -49,32 +63,52 @@ class Pipeline:
     """
 
     def __init__(self, params: PerceptionParams) -> None:
-        self._params = params
+        self._params, self.detection = params, params.detection
         self.bundle = load_bundle(params.bundle, params.trusted_key)
-        self._engines = load_engines(self.bundle, params.engine, params.threads)
-        self._detector = self._make(Rig())
-        self._detector.warm_up()
+        self.threads = params.threads or spare_cores()
+        self.controller = LoadController(params.load, params.pace, self.bundle.spec)
+        self._load(params.engine)
 
-    def __call__(self, job: FrameJob) -> Detections:
-        """Detect; a changed rig is taken over first."""
-        if job.rig is not self._detector.rig:
-            self._detector = self._make(job.rig)
-        return self._detector(job.snapshot)
+    def _load(self, engine: str) -> None:
+        self.engine, self._engines = engine, load_engines(self.bundle, engine, self.threads)
+        self.mount(Rig())
+        self.detector.warm_up()
 
-    def prepare(self, name: str, image: CameraImage) -> None:
-        """Begin to decode a picture before a frame asks for it; returns at once."""
-        self._detector.prepare(name, image)
+    def mount(self, rig: Rig) -> None:
+        """Take another rig over, from the next frame on."""
+        effort = self.controller.effort
+        self.detector = Detector(self.bundle, rig, self._engines, self.detection, self.threads, effort)
+
+    def tune(self, detection: DetectionParams) -> None:
+        """Take other settings of the detection over, from the next frame on."""
+        self.detection = self.detector.params = detection
+
+    def fall_back(self, error: EngineError) -> str:
+        """Replace an engine that fails by ONNX Runtime; return what to say about it.
+
+        Raises:
+            EngineError: it is ONNX Runtime that fails.
+        """
+        if self.engine == FALLBACK:
+            raise error
+        failed, rig = self.engine, self.detector.rig
+        self._load(FALLBACK)
+        self.mount(rig)
+        return f"engine {failed} failed, {FALLBACK} runs from now on: {error}"
+
+    def too_slow(self) -> str:
+        """Measure the graphs; return in words that this machine cannot hold `SLOWEST_HZ`, empty when it can."""
+        graphs_ms = self.detector.graphs_ms()
+        frame_ms, slowest = sum(graphs_ms.values()), max(graphs_ms, key=lambda name: graphs_ms[name])
+        if frame_ms <= 1e3 / SLOWEST_HZ:
+            return ""
+        return (
+            f"too slow: the graphs of one frame take {frame_ms:.0f} ms here with engine {self.engine}, {slowest} alone"
+            f" {graphs_ms[slowest]:.0f} ms, so that {SLOWEST_HZ:g} Hz cannot be held;"
+            " fix: an int8 bundle, another engine, or fewer sensors"
+        )
 
     @property
     def settings(self) -> dict[str, str | int]:
         """The parameters that this was loaded with."""
         return {"bundle": self._params.bundle, "engine": self._params.engine, "threads": self._params.threads}
-
-    def tune(self, detection: DetectionParams) -> None:
-        """Take other settings of the detection over, from the next frame on."""
-        if detection != self._params.detection:
-            self._params = self._params.model_copy(update={"detection": detection})
-            self._detector = self._make(self._detector.rig)
-
-    def _make(self, rig: Rig) -> Detector:
-        return Detector(self.bundle, rig, self._engines, self._params.detection, self._params.threads)

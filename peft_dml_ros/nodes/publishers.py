@@ -18,7 +18,7 @@ from peft_dml_ros.conversions import markers_to_msg, velocities_to_msg
 from peft_dml_ros.conversions.boxes_cdr import boxes_to_cdr
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import Bundle
-from peft_dml_ros.nodes.diagnostics import NodeReport, to_diagnostics
+from peft_dml_ros.nodes.diagnostics import Identity, NodeReport, identity_of, to_diagnostics
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.interface import STAGES, cameras_of, overlay_topic
@@ -109,7 +109,7 @@ class Outputs:
             return
         if self._status.get_subscription_count():
             stamp = Time(nanoseconds=found.stamp_ns).to_msg()
-            self._status.publish(to_diagnostics(report, stamp, self._bundle.manifest.name))
+            self._status.publish(to_diagnostics(report, stamp, self._identity()))
         times_ms = {**found.stages_ms, "total": report.latency_ms}
         for stage, publisher in self._debug.items():
             if stage in times_ms and publisher.get_subscription_count():
@@ -118,4 +118,7 @@ class Outputs:
     def publish_diagnostics(self, report: NodeReport) -> None:
         """Publish the state of the node to /diagnostics."""
         now = self._node.get_clock().now().to_msg()
-        self._diagnostics.publish(to_diagnostics(report, now, self._bundle.manifest.name))
+        self._diagnostics.publish(to_diagnostics(report, now, self._identity()))
+
+    def _identity(self) -> Identity:
+        return identity_of(self._node, self._bundle.manifest.name)

@@ -11,6 +11,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
 from tf2_msgs.msg import TFMessage
 
+from peft_dml_ros.conversions.decoders import is_rectified
 from peft_dml_ros.conversions.topics import (
     IMAGE,
     TF_STATIC,
@@ -21,6 +22,7 @@ from peft_dml_ros.conversions.topics import (
     type_of,
 )
 from peft_dml_ros.core.classes import Modality
+from peft_dml_ros.core.params import words_by_sensor
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.nodes.autodetect import Autodetect
 from peft_dml_ros.nodes.calibrations import INFO, CalibrationStore, info_of
@@ -64,16 +66,19 @@ class SensorSubscriptions:
     """
 
     def __init__(self, node: Node, params: NodeParams, decoder: Decoder, store: CalibrationStore) -> None:
-        self._node, self._decoder, self._store = node, decoder, store
+        self._node, self._decoder, self._store, self._inputs = node, decoder, store, params.inputs
+        topics, infos = (words_by_sensor(entries, "/TOPIC") for entries in (params.inputs.topics, params.inputs.infos))
         transforms = FittingSubscription(
             node, TFMessage, TF_STATIC, store.take_transforms, depth=100, latched=True, raw=True
         )
         self._subscriptions = {TF_STATIC: transforms}
         self._cameras = {name: _Camera() for name in params.sensors if modality_of_channel(name) == "camera"}
         for name in params.sensors:
-            self._subscriptions[name] = self._listen(name, topic_of(name), type_of(name))
+            other = IMAGE if name in topics and name in self._cameras else other_type_of(name)
+            self._subscriptions[name] = self._listen(name, topics.get(name, topic_of(name)), type_of(name), other)
         for name in self._cameras:
-            self._subscriptions[info_of(name)] = self._listen_to_calibration(name, camera_info_topic_of(name))
+            topic = infos.get(name, camera_info_topic_of(name))
+            self._subscriptions[info_of(name)] = self._listen_to_calibration(name, topic)
         self._autodetect = Autodetect(node) if params.autodetect else None
 
     def connections(self) -> dict[str, FittingSubscription]:
@@ -98,7 +103,7 @@ class SensorSubscriptions:
         if self._autodetect is not None:
             self._find_topics(self._autodetect)
 
-    def _listen(self, name: str, topic: str, type_name: str) -> FittingSubscription:
+    def _listen(self, name: str, topic: str, type_name: str, other: str = "") -> FittingSubscription:
         depth = QUEUE[modality_of_channel(name)]
         # Bytes, because the middleware drops a message that it cannot deserialise without a word.
         return FittingSubscription(
@@ -110,12 +115,15 @@ class SensorSubscriptions:
             raw=True,
             drain=depth >= FAST,
             typed=True,
-            other=other_type_of(name),
+            other=other,
         )
 
     def _listen_to_calibration(self, camera: str, topic: str) -> FittingSubscription:
-        take = partial(self._store.take_camera_info, camera)
-        return FittingSubscription(self._node, CameraInfo, topic, take, depth=1, raw=True)
+        return FittingSubscription(self._node, CameraInfo, topic, partial(self._take_info, camera), depth=1, raw=True)
+
+    def _take_info(self, camera: str, cdr: bytes) -> None:
+        rectified = is_rectified(camera, self._subscriptions[camera].topic, self._inputs)
+        self._store.take_camera_info(camera, cdr, rectified=rectified)
 
     def _refresh_raw(self, name: str) -> None:
         """Listen to a camera's raw images while nothing comes compressed."""
@@ -124,7 +132,7 @@ class SensorSubscriptions:
         camera.idle_s = 0 if compressed > camera.seen else camera.idle_s + 1
         camera.seen = compressed
         wanted = self._published(raw_image_topic_of(name)) and (
-            not self._published(topic_of(name)) or camera.idle_s > RAW_AFTER
+            not self._subscriptions[name].offered or camera.idle_s > RAW_AFTER
         )
         if wanted and key not in self._subscriptions:
             self._subscriptions[key] = self._listen(name, raw_image_topic_of(name), IMAGE)

@@ -51,7 +51,10 @@ def test_every_reason_for_a_drop_is_explained(repository):
     package, found = repository / "peft_dml_ros", set()
     for path in (*(package / "core").glob("*.py"), *(package / "nodes").glob("[!c]*.py")):
         text = path.read_text(encoding="utf-8")
-        found |= {*counted.findall(text), *(told.findall(text) if path.name in {"payload_checks.py", "health.py"} else ())}
+        found |= {
+            *counted.findall(text),
+            *(told.findall(text) if path.name in {"payload_checks.py", "health.py"} else ()),
+        }
     # A name in braces stands before or after the words, as in "{name}: malformed".
     reasons = {re.sub(r"\{[^}]*\}", "", reason).strip(" :") for reason in found} - {""}
     known = {key.removesuffix(" …") for key in explained}

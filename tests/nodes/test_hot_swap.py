@@ -82,8 +82,17 @@ def test_a_model_is_swapped_without_losing_a_frame_and_a_bad_one_is_rolled_back(
         assert vehicle.set_parameter("bundle", str(second)).results[0].successful
         vehicle.drive_until(lambda: vehicle.models[-1].method.startswith("second"))
 
-        assert vehicle.set_parameter("bundle", str(tmp_path / "none")).results[0].successful
+        refused = vehicle.set_parameter("bundle", str(tmp_path / "none")).results[0]
+        assert not refused.successful
+        assert "no bundle" in refused.reason
+        graph = first / "imu.onnx"
+        graph.write_bytes(graph.read_bytes()[:-9])
+        assert vehicle.set_parameter("threads", 1).results[0].successful
+        vehicle.drive_until(lambda: len(vehicle.models) == 3)
+        assert vehicle.set_parameter("bundle", str(first)).results[0].successful
         node.wait_for("stays in use")
+        assert f"bundle back from {first} to {second}" in node.text
+        vehicle.drive_until(lambda: vehicle.parameter("bundle").string_value == str(second))
         assert vehicle.parameter("bundle").string_value == str(second)
 
         with_all = len(vehicle.boxes[-1].detections)
@@ -94,7 +103,7 @@ def test_a_model_is_swapped_without_losing_a_frame_and_a_bad_one_is_rolled_back(
 
         returned = {stamp_ns_from_msg(message) for message in vehicle.boxes}
         assert not set(vehicle.sent) - returned, node.text
-        assert [m.method.partition(" ")[0] for m in vehicle.models] == ["first", "second"]
+        assert [m.method.partition(" ")[0] for m in vehicle.models] == ["first", "second", "second"]
         assert node.stop() == 0
         assert "Traceback" not in node.text
 

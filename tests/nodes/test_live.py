@@ -318,7 +318,8 @@ def test_an_unknown_parameter_is_one_line_and_exit_code_2(tmp_path, bundle):
     arguments = ("--ros-args", "-p", f"bundle:={bundle}", "-p", "detection.score_treshold:=0.3")
     with ros_process(f"{NODES}.perception", *arguments, log=tmp_path / "log") as node:
         assert node.wait(20) == 2
-        (line,) = [row for row in node.text.splitlines() if row.startswith("error: ")]
+        (line,) = [row for row in node.text.splitlines() if "[FATAL]" in row]
+        assert "[perception]: error: " in line
         assert "did you mean 'detection.score_threshold'?" in line
         assert "Traceback" not in node.text
 
@@ -326,5 +327,5 @@ def test_an_unknown_parameter_is_one_line_and_exit_code_2(tmp_path, bundle):
 def test_a_missing_bundle_is_one_line_and_exit_code_2(tmp_path):
     with ros_process(f"{NODES}.perception", "--ros-args", "-p", "bundle:=/no/such", log=tmp_path / "log") as node:
         assert node.wait(20) == 2
-        assert "error: no bundle '/no/such'" in node.text
+        assert "[perception]: error: no bundle '/no/such'" in node.text
         assert "Traceback" not in node.text

@@ -62,7 +62,7 @@ def job(image=None):
     poses = tuple(scenes.odometry(STAMP_NS + dt * scenes.MS, 0.01 * dt) for dt in (-100, -50, 0))
     cameras = {"CAM_FRONT": image, "CAM_BACK": scenes.image(STAMP_NS - 10 * scenes.MS)}
     snapshot = Snapshot(STAMP_NS, "LIDAR_TOP", cameras=cameras, odometry=poses)
-    return FrameJob(snapshot, scenes.rig(), {}, STAMP_NS)
+    return FrameJob(snapshot, scenes.rig(), {}, {}, {}, STAMP_NS)
 
 
 def report():
@@ -78,7 +78,7 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture
 def stage(ros_node, bundle):
-    """An active node's outputs, and a listener beside it."""
+    """An active node's outputs, and a listener next to it."""
     node = LifecycleNode("given_out", context=ros_node.context)
     drops = DropCounter(node.get_logger())
     made = Outputs(node, load_bundle(bundle), NodeParams(), drops)

@@ -11,7 +11,7 @@ from tf2_msgs.msg import TFMessage
 from peft_dml_ros.conversions import lidar_from_msg
 from peft_dml_ros.conversions.pointcloud import MAX_POINTS
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.nodes import subscribing
+from peft_dml_ros.nodes import decoder
 from peft_dml_ros.nodes.decoder import MIB, unpacked
 from peft_dml_ros.nodes.factory import RclpyFactory
 
@@ -19,7 +19,7 @@ from peft_dml_ros.nodes.factory import RclpyFactory
 @pytest.mark.parametrize(("kind", "limit"), [(CameraInfo, MIB), (TFMessage, 4 * MIB), (PointCloud2, 64 * MIB)])
 def test_too_large_is_refused_before_it_is_unpacked(monkeypatch, kind, limit):
     touched = []
-    monkeypatch.setattr(subscribing, "deserialize_message", lambda *_: touched.append(1))
+    monkeypatch.setattr(decoder, "deserialize_message", lambda *_: touched.append(1))
     unpacked(bytes(limit), kind)
     with pytest.raises(DataError, match=f"at most {limit}"):
         unpacked(bytes(limit + 1), kind)

@@ -135,14 +135,14 @@ def test_a_radar_may_send_scans_instead_of_clouds(tmp_path, ros_node, bundle, to
         vehicle.drive(lambda: "1 of 1 sensors are in use" in node.text)
 
 
-def test_what_is_missing_is_named_with_its_mend(tmp_path, ros_node, bundle):
+def test_what_is_missing_is_named_with_its_fix(tmp_path, ros_node, bundle):
     with perception(tmp_path, bundle, "/bare", "sensors:=[LIDAR_TOP, CAM_FRONT, RADAR_FRONT]") as node:
         vehicle = Vehicle(ros_node, "/bare")
         vehicle.send_lidar("/velodyne/points", "lidar_top")
         vehicle.send_camera("/cam_front/image/compressed", "/front/camera_info", CAMERA)
         vehicle.drive(lambda: "RADAR_FRONT:" in node.text)
         assert (
-            "LIDAR_TOP: nobody publishes /bare/lidar_top/points; mend: remap it (-r /bare/lidar_top/points:="
+            "LIDAR_TOP: nobody publishes /bare/lidar_top/points; fix: remap it (-r /bare/lidar_top/points:="
             in node.text
         )
         assert "/bare/velodyne/points" in node.text

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker's side of a frame: detect, publish, account, and let the load controller learn from it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from rclpy.clock import Clock
+
+from peft_dml_ros.core.detector import Detections
+from peft_dml_ros.core.errors import EngineError
+from peft_dml_ros.core.params import DetectionParams
+from peft_dml_ros.nodes.diagnostics import NodeReport, sensor_reports
+from peft_dml_ros.nodes.drops import DropCounter
+from peft_dml_ros.nodes.pipeline import FrameJob, Pipeline
+from peft_dml_ros.nodes.publishers import Outputs
+from peft_dml_ros.nodes.worker import LatestWorker
+
+
+class FrameLoop:
+    """Works on the newest frame in a thread of its own; one that a newer frame replaces is counted.
+
+    Args:
+        pipeline: The model; another one takes over between two frames.
+        outputs: Publishers.
+        clock: Clock of the node.
+        drops: Counts frames that come to nothing.
+        all_drops: Returns everything that was dropped, by reason.
+        on_notice: Called with what the log should say, as a warning.
+
+    Attributes:
+        counts: Frames triggered, published and superseded.
+        last: What the last frame was like.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        outputs: Outputs,
+        clock: Clock,
+        drops: DropCounter,
+        all_drops: Callable[[], Mapping[str, int]],
+        on_notice: Callable[[str], None],
+    ) -> None:
+        self.pipeline, self._outputs, self._clock, self._drops = pipeline, outputs, clock, drops
+        self._all_drops, self._on_notice = all_drops, on_notice
+        self._next: Pipeline | None = None
+        self._detection: DetectionParams | None = None
+        self._superseded = 0
+        self.counts = {"triggered": 0, "published": 0}
+        self.last = NodeReport({}, {})
+        self._last_s = time.monotonic()
+        self._worker = LatestWorker(self._work, self._failed)
+
+    @property
+    def idle_s(self) -> float:
+        """Time since the last publication."""
+        return time.monotonic() - self._last_s
+
+    def submit(self, job: FrameJob) -> None:
+        """Hand a frame over; return at once."""
+        self.counts["triggered"] += 1
+        if self._worker.submit(job) is not None:
+            self._superseded += 1
+            self._drops.count("frame: superseded")
+
+    def take_over(self, pipeline: Pipeline) -> None:
+        """Work with another model from the next frame on."""
+        self._next = pipeline
+
+    def tune(self, detection: DetectionParams) -> None:
+        """Work with other settings of the detection from the next frame on."""
+        self._detection = detection
+
+    def close(self) -> None:
+        """End the thread; a frame that waits is counted."""
+        if self._worker.withdraw() is not None:
+            self._drops.count("frame: stopped")
+        self._worker.close()
+
+    def _failed(self, error: Exception) -> None:
+        self._drops.count("frame: failed", repr(error))
+
+    def _work(self, job: FrameJob) -> None:
+        """Work on one frame, in the worker's thread."""
+        self._change()
+        if job.rig is not self.pipeline.detector.rig:
+            self.pipeline.mount(job.rig)
+        begin_ns = int(self._clock.now().nanoseconds)
+        try:
+            found = self.pipeline.detector(job.snapshot)
+        except EngineError as error:
+            self._on_notice(self.pipeline.fall_back(error))
+            found = self.pipeline.detector(job.snapshot)
+        found_ns = int(self._clock.now().nanoseconds)
+        self._outputs.publish_boxes(found.boxes, found.stamp_ns)
+        self._account(job, found, begin_ns, found_ns)
+
+    def _change(self) -> None:
+        """Take over what has changed since the last frame."""
+        ready, self._next = self._next, None
+        if ready is not None:
+            self.pipeline = ready
+            self._outputs.take_over(ready.bundle, ready.detection.score_threshold)
+        detection, self._detection = self._detection, None
+        if detection is not None:
+            self.pipeline.tune(detection)
+
+    def _account(self, job: FrameJob, found: Detections, begin_ns: int, found_ns: int) -> None:
+        """Count and publish what the frame was like."""
+        out_ns = int(self._clock.now().nanoseconds)
+        self.counts["published"] += 1
+        self._last_s = time.monotonic()
+        for reason, n in found.drops.items():
+            self._drops.count(reason, n=n)
+        times_ns = {
+            "arrival": job.due_ns - found.stamp_ns,
+            "wait": begin_ns - job.due_ns,
+            "publish": out_ns - found_ns,
+        }
+        found = replace(found, stages_ms={**found.stages_ms, **{k: ns / 1e6 for k, ns in times_ns.items()}})
+        latency_ms = (out_ns - found.stamp_ns) / 1e6
+        self._learn(times_ns["arrival"] / 1e6, latency_ms, (found_ns - begin_ns) / 1e6)
+        sensors = sensor_reports(job.states, job.unusable, job.received)
+        given_up = self.pipeline.controller.effort.given_up
+        self.last = NodeReport(sensors, self._all_drops(), dict(self.counts), found, latency_ms, given_up=given_up)
+        self._outputs.publish_status(self.last)
+        self._outputs.publish_views(found.boxes, found.stamp_ns, job)
+
+    def _learn(self, arrival_ms: float, latency_ms: float, busy_ms: float) -> None:
+        """Let the load controller choose the effort of the next frame."""
+        superseded, self._superseded = self._superseded, 0
+        controller = self.pipeline.controller
+        if controller.observe(time.monotonic(), arrival_ms, latency_ms, busy_ms, superseded):
+            self.pipeline.detector.effort = controller.effort
+            self._on_notice(controller.words())
