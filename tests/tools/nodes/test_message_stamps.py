@@ -13,11 +13,7 @@ from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithP
 
 from peft_dml_ros.conversions.cdr import leading_stamp_ns, shift_leading
 from peft_dml_ros.core.errors import ConfigError
-<<<<<<<< HEAD:tests/tools/nodes/test_message_stamps.py
 from peft_dml_tools.nodes.message_stamps import shifter
-========
-from peft_dml_tools.nodes.stamps import shifter
->>>>>>>> 3aca602 (nodes: wip):tests/tools/nodes/test_stamps.py
 
 
 @settings(max_examples=50, deadline=None)
