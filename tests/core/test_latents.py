@@ -120,7 +120,7 @@ def test_every_image_counts_where_a_map_cannot_stand_in(detector):
 
 
 def test_a_loaded_machine_keeps_the_pace_without_lidar_as_well(detector):
-    detector.effort = Effort(camera_hz=2.5, radar_hz=5.0, sweeps=1, loaded=True)
+    detector.effort = Effort(camera_hz=2.5, radar_hz=5.0, sweeps=1, given_up=("cameras",))
     frames = [detector(replace(later(t), lidar={})) for t in range(0, 1200, 100)]
     assert detector._engines["camera"].calls == 3
     assert detector._engines["radar"].calls == 6
