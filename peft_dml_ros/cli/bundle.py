@@ -20,7 +20,7 @@ def info(name: NameArgument = "demo") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from peft_dml_ros.core.bundle import load_bundle
+    from peft_dml_ros.core.bundle import load_bundle, own_adapters
     from peft_dml_ros.engines.cache import cache_folder, engine_headers
 
     console, found = Console(), load_bundle(name)
@@ -34,6 +34,7 @@ def info(name: NameArgument = "demo") -> None:
     console.print(graphs)
     for sensors, m in manifest.metrics.get("test", {}).items():
         console.print(f"{sensors}: mAP {m['mean_ap']:.3f}, NDS {m['nd_score']:.3f}")
+    console.print(f"adapters: {found.adapters} of {', '.join(own_adapters(found)) or 'none'}")
     graph_of_file = {found.graph(graph, p).sha256: graph for p in found.precisions for graph in manifest.graphs}
     for path, header in engine_headers(cache_folder()):
         key: Any = header.get("key", {})
@@ -109,11 +110,14 @@ def sign(
     key: Annotated[Path, typer.Option(help="Secret key without password, of keygen or of minisign -G -W")],
     comment: Annotated[str, typer.Option(help="Signed as well; the time if left out")] = "",
 ) -> None:
-    """Sign a bundle: its manifest, which holds the sha256 of every other file."""
-    from peft_dml_ros.core.bundle import MANIFEST, load_bundle
+    """Sign a bundle: its manifest and the cards of its adapters, which hold the sha256 of every other file."""
+    from peft_dml_ros.core.adapter import CARD
+    from peft_dml_ros.core.bundle import ADAPTERS, MANIFEST, load_bundle
     from peft_dml_ros.core.signature import sign as sign_file
 
-    typer.echo(str(sign_file(load_bundle(name).path / MANIFEST, key, comment)))
+    path = load_bundle(name).path
+    for file in (path / MANIFEST, *sorted((path / ADAPTERS).glob(f"*/{CARD}"))):
+        typer.echo(str(sign_file(file, key, comment)))
 
 
 @bundle.command("verify-signature")

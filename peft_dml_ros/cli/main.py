@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, str]] = {
     "node": "Start the perception node of this robot.",
     "doctor": "Check this machine and the running system; names every fix.",
     "bundle": "Inspect, verify or sign a model bundle, or build its TensorRT engines.",
+    "adapter": "List, add, check, compare or merge adapters of a model bundle.",
     "status": "Show frame rate, sensors and gate weights of a running perception node.",
     "topics": "List topics with their rates.",
     "set": "Set or print a parameter of a running node.",

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from peft_dml_ros.core.adapter import load_adapter
+from peft_dml_ros.core.adapter import CARD, load_adapter
 from peft_dml_ros.core.adapter_mix import BASE_ALONE, DEFAULT, AdapterMix, parse_mix
 from peft_dml_ros.core.adapter_store import find_adapter
 from peft_dml_ros.core.classes import CLASSES, MODALITIES
@@ -185,6 +185,12 @@ class Bundle:
         own = read_calibration(self.path)
         return replace(self, adapters=mix, temperatures=mix.temperatures(own))
 
+    @property
+    def identity(self) -> str:
+        """Hash of everything that the graphs depend on: two bundles with the same one run the same engines."""
+        parts = [(adapter.card.files, weight) for adapter, weight in self.adapters.parts]
+        return hashlib.sha256(json.dumps([self.manifest.files, parts], sort_keys=True).encode()).hexdigest()
+
     def temperature(self, present: tuple[str, ...]) -> float:
         """Confidence temperature for the modalities that are present; 1 where none was measured."""
         key = "".join("1" if m in present else "0" for m in MODALITIES)
@@ -243,6 +249,11 @@ def load_bundle(name: str | Path, trusted_key: str = "", adapter: str = DEFAULT)
         raise BundleError(msg)
     bundle = Bundle(path, manifest, read_calibration(path))
     return bundle.with_adapters(load_adapters(bundle, adapter, trusted_key))
+
+
+def own_adapters(bundle: Bundle) -> list[str]:
+    """Return the names of the adapters that come with a bundle."""
+    return sorted(card.parent.name for card in (bundle.path / ADAPTERS).glob(f"*/{CARD}"))
 
 
 def load_adapters(bundle: Bundle, text: str, trusted_key: str = "") -> AdapterMix:

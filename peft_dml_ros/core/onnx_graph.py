@@ -21,7 +21,7 @@ from peft_dml_ros.core.protobuf import encode, fields, signed, varint
 from peft_dml_ros.core.typing import AnyArray
 
 _GRAPH: Final = 7
-_NODE, _INITIALIZER, _VALUE_INFO = 1, 5, 13
+_NODE, _INITIALIZER, _OUTPUT, _VALUE_INFO = 1, 5, 12, 13
 _DIMS, _DATA_TYPE, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 8, 9, 13, 14
 _TYPES: Final[dict[int, str]] = {1: "f4", 2: "u1", 3: "i1", 6: "i4", 7: "i8", 9: "?", 10: "f2", 11: "f8"}
 _NUMBERS: Final = {np.dtype(kind): number for number, kind in _TYPES.items()}
@@ -202,7 +202,7 @@ def _graph(
 ) -> bytes:
     constants: dict[str, AnyArray] = {}
     kept: dict[str, memoryview] = {}
-    nodes, rest = [], []
+    nodes, rest, outputs = [], [], set()
     for number, value in fields(graph):
         if number == _INITIALIZER and isinstance(value, memoryview):
             tensor = _Tensor.parse(value)
@@ -213,7 +213,11 @@ def _graph(
             nodes.append(_Node.parse(value))
         elif number != _VALUE_INFO:
             rest.append(encode(number, value))
-    remaining = [node for node in nodes if not _fold(node, constants)]
+            if number == _OUTPUT and isinstance(value, memoryview):
+                outputs |= {
+                    bytes(part).decode() for n, part in fields(value) if n == 1 and isinstance(part, memoryview)
+                }
+    remaining = [node for node in nodes if outputs & {*node.outputs} or not _fold(node, constants)]
     used = {name for node in remaining for name in node.inputs}
     tensors = [_encoded(n, constants[n]) if n in constants else bytes(kept[n]) for n in used & {*constants, *kept}]
     parts = [encode(_NODE, node.raw) for node in remaining] + [encode(_INITIALIZER, t) for t in sorted(tensors)]

@@ -4,15 +4,21 @@
 Its fusion graph answers with boxes whose scores depend on the latents, so that any change of the input changes them.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import save_file
 
-from peft_dml_ros.core.bundle import GraphInfo, Manifest, TensorInfo, write_manifest
+from peft_dml_ros.core.adapter import CARD, CONFIG, PREFIX, WEIGHTS, AdapterCard
+from peft_dml_ros.core.bundle import BASE_WEIGHTS, GraphInfo, Manifest, TensorInfo, load_bundle, write_manifest
 from peft_dml_ros.core.spec import REGRESSION, ModelSpec, TensorTable, graph_inputs, graph_outputs
+from peft_dml_ros.core.verified_files import sha256
 
+BASE_SHAPE = (24, 32)
+_MODALITIES = ("lidar", "camera", "radar", "imu", "gnss")
 _TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32, "uint8": TensorProto.UINT8}
 
 
@@ -38,6 +44,76 @@ def make_random_bundle(folder: Path, spec: ModelSpec | None = None, name: str = 
         name=name, version="0.0", description="untrained", spec=spec, graphs=graphs, files={}, trained_share=0.0
     )
     write_manifest(folder, manifest)
+    return folder
+
+
+def make_random_base(folder: Path, spec: ModelSpec | None = None, name: str = "random") -> Path:
+    """Write a bundle whose graphs take their weights from `base.safetensors`; adapters change its boxes.
+
+    Returns:
+        The folder.
+    """
+    manifest = load_bundle(make_random_bundle(folder, spec, name)).manifest
+    rng = np.random.default_rng(3)
+    base = {f"encoders.{m}.mix.weight": rng.normal(size=BASE_SHAPE).astype(np.float16) for m in _MODALITIES}
+    base["head.bias"] = np.zeros(1, np.float32)
+    save_file(base, folder / BASE_WEIGHTS)
+    for graph in (*_MODALITIES, "fusion"):
+        _lean_on_base(folder / f"{graph}.onnx", "head.bias" if graph == "fusion" else f"encoders.{graph}.mix.weight")
+    write_manifest(folder, manifest.model_copy(update={"base": {"sha256": sha256(folder / BASE_WEIGHTS)}}))
+    return folder
+
+
+def _lean_on_base(path: Path, weight: str) -> None:
+    """Let a graph's main tensor be scaled, or the fusion's logits be shifted, by a weight of the base."""
+    model, inner = onnx.load(path), weight == "head.bias"
+    target, kind = ("logit", "Add") if inner else ("scale", "Mul")
+    shape = [1] if inner else list(BASE_SHAPE)
+    tensor = TensorProto(name=weight, data_type=TensorProto.FLOAT if inner else TensorProto.FLOAT16, dims=shape)
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=BASE_WEIGHTS)
+    model.graph.initializer.append(tensor)
+    maker = next(node for node in model.graph.node if target in node.output)
+    at = list(model.graph.node).index(maker)
+    maker.output[0] = f"{target}_before"
+    steps = [
+        helper.make_node("Cast", [weight], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["wide"], ["gain"], keepdims=0),
+        helper.make_node(kind, [f"{target}_before", "gain"], [target]),
+    ]
+    for offset, node in enumerate(steps):
+        model.graph.node.insert(at + 1 + offset, node)
+    path.write_bytes(model.SerializeToString())
+
+
+def make_random_adapter(folder: Path, bundle: Path, name: str, *, rank: int = 2, bias: float = 0.5, **card) -> Path:
+    """Write an adapter of a random base: low-rank matrices on every encoder, and the head's bias.
+
+    Args:
+        folder: Where.
+        bundle: The base.
+        name: Its name.
+        rank: Of the matrices.
+        bias: Added to every logit.
+        card: Fields of the card to set.
+
+    Returns:
+        The folder.
+    """
+    rng, base = np.random.default_rng(sum(map(ord, name))), load_bundle(bundle, adapter="none").manifest
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"{PREFIX}head.bias": np.array([bias], np.float32)}
+    for m in _MODALITIES:
+        for end, shape in (("A", (rank, BASE_SHAPE[1])), ("B", (BASE_SHAPE[0], rank))):
+            stem = f"{PREFIX}encoders.{m}.mix.lora_{end}.weight"
+            tensors[stem] = rng.normal(size=shape).astype(np.float16)
+    save_file(tensors, folder / WEIGHTS)
+    digest = str(base.base["sha256"])
+    config = {"r": rank, "lora_alpha": 2 * rank, "base_model_name_or_path": f"sha256:{digest}"}
+    (folder / CONFIG).write_text(json.dumps(config))
+    files = {file: sha256(folder / file) for file in (WEIGHTS, CONFIG)}
+    fields = {"base": digest, "base_name": base.name, "rank": rank, "alpha": 2 * rank, "files": files, **card}
+    (folder / CARD).write_text(AdapterCard(name=name, **fields).model_dump_json())
     return folder
 
 
