@@ -199,6 +199,10 @@ class PerceptionParams(Frozen):
     """All parameters of the perception node."""
 
     bundle: str = Field("demo", description="Model bundle: a folder, or the name of an installed bundle")
+    adapter: str = Field(
+        "default",
+        description="Adapter of the bundle's base: name, folder, or a mix such as default=0.7,rain=0.3; none: the base",
+    )
     trusted_key: str = Field(
         "", description="Public key, or its file, that must have signed the bundle; empty takes any; set at start only"
     )

@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from peft_dml_ros.core.params import PerceptionParams
+from peft_dml_ros.engines.kept import KeptEngines
 from peft_dml_ros.nodes.frame_loop import FrameLoop
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.parameters import read_parameters
 from peft_dml_ros.nodes.pipeline import Pipeline
 from peft_dml_ros.nodes.worker import LatestWorker
 
-MODEL_PARAMETERS: Final = ("bundle", "engine", "threads")
+MODEL_PARAMETERS: Final = ("bundle", "adapter", "engine", "threads")
 """Parameters whose change loads another model while the node runs."""
 
 
@@ -26,28 +28,41 @@ class HotSwap:
         node: Owner of the parameters.
         params: Parameters that are in force.
         loop: Takes models and settings over between two frames.
+        kept: Engines of models used before.
     """
 
-    def __init__(self, node: Node, params: NodeParams, loop: FrameLoop) -> None:
-        self._node, self._params, self._loop = node, params, loop
+    def __init__(self, node: Node, params: NodeParams, loop: FrameLoop, kept: KeptEngines) -> None:
+        self._node, self._params, self._loop, self._kept = node, params, loop, kept
         self._failure: Exception | None = None
         self._loader = LatestWorker(self._load, self._fail)
+        self._following = False
+        if hasattr(node, "add_post_set_parameters_callback"):
+            node.add_post_set_parameters_callback(self._at_once)
 
     def close(self) -> None:
         """Drop what is being loaded."""
+        if hasattr(self._node, "remove_post_set_parameters_callback"):
+            self._node.remove_post_set_parameters_callback(self._at_once)
         self._loader.close()
+
+    def _at_once(self, changes: Sequence[Parameter]) -> None:
+        """Act on a parameter that was just set, unless it is this object that set it."""
+        if not self._following and any(change.name in MODEL_PARAMETERS for change in changes):
+            self.follow()
 
     def follow(self) -> None:
         """Act on parameters that were set since; those of sensors wait for the next configure."""
+        self._following = True
         self._roll_back()
+        self._following = False
         wanted, before = read_parameters(self._node), self._params
         if wanted == before:
             return
         self._params = wanted
         if any(getattr(wanted, name) != getattr(before, name) for name in MODEL_PARAMETERS):
             self._loader.submit(wanted)
-            what = f"bundle {wanted.bundle}, {wanted.engine}, {wanted.threads or 'spare'} threads"
-            self._node.get_logger().info(f"loading {what}")
+            model, threads = f"bundle {wanted.bundle}, adapter {wanted.adapter}", wanted.threads or "spare"
+            self._node.get_logger().info(f"loading {model}, {wanted.engine}, {threads} threads")
         self._loop.tune(wanted.detection)
         rest = {"detection": wanted.detection} | {name: getattr(wanted, name) for name in MODEL_PARAMETERS}
         if before.model_copy(update=rest) != wanted:
@@ -69,10 +84,11 @@ class HotSwap:
         self._params = read_parameters(self._node)
 
     def _load(self, params: PerceptionParams) -> None:
-        ready = Pipeline(params)
+        ready = Pipeline(params, self._kept)
         self._loop.take_over(ready)
         manifest = ready.bundle.manifest
-        self._node.get_logger().info(f"bundle {manifest.name} {manifest.version} loaded, the next frame is its first")
+        what = f"bundle {manifest.name} {manifest.version}, adapter {ready.bundle.adapters}"
+        self._node.get_logger().info(f"{what} loaded, the next frame is its first")
 
     def _fail(self, error: Exception) -> None:
         self._failure = error

@@ -95,7 +95,7 @@ _PARAMETERS: Final = (
     "set_parameters",
     "set_parameters_atomically",
 )
-SERVICES: Final = tuple(f"~/{name}" for name in (*_LIFECYCLE, *_PARAMETERS, "get_type_description"))
+SERVICES: Final = tuple(f"~/{name}" for name in (*_LIFECYCLE, *_PARAMETERS, "get_type_description", "use_adapter"))
 
 
 def published() -> list[str]:

@@ -19,6 +19,8 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from peft_dml_ros.core.errors import ConfigError, PeftDmlError
 from peft_dml_ros.core.measurements import CameraImage
+from peft_dml_ros.engines.kept import KeptEngines
+from peft_dml_ros.nodes.adapter_switch import AdapterSwitch
 from peft_dml_ros.nodes.diagnostics import NodeReport
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.frame_loop import FrameLoop
@@ -49,12 +51,13 @@ class PerceptionNode(LifecycleNode):
         self.problem: PeftDmlError | None = None
         self._drops = DropCounter(self.get_logger())
         self._undo: list[Callable[[], object]] = []
+        self._kept = KeptEngines()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the model."""
         try:
             self._params = read_parameters(self)
-            self._pipeline = Pipeline(self._params)
+            self._pipeline = Pipeline(self._params, self._kept)
         except Exception as problem:  # noqa: BLE001  rclpy swallows what a transition raises
             return self._fail(problem)
         if slow := self._pipeline.too_slow():
@@ -78,8 +81,9 @@ class PerceptionNode(LifecycleNode):
         self._undo.append(self._outputs.end_pictures)
         self._loop = FrameLoop(self._pipeline, self._outputs, clock, self._drops, self._all_drops, logger.warning)
         self._undo += [self._keep_model, self._loop.close]
-        self._swap = HotSwap(self, self._params, self._loop)
-        self._undo.append(self._swap.close)
+        self._swap = HotSwap(self, self._params, self._loop, self._kept)
+        switch = AdapterSwitch(self)
+        self._undo += [self._swap.close, switch.destroy]
         self._intake = Intake(self, self._params, self._drops, self._loop.submit, self._prepare)
         self._undo.append(self._intake.destroy)
         self._sensor_log = SensorLog(logger.warning, logger.info)
@@ -104,6 +108,7 @@ class PerceptionNode(LifecycleNode):
         """Let the model go."""
         self._outputs.destroy()
         del self._pipeline
+        self._kept.clear()
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -15,7 +15,7 @@ from peft_dml_ros.core.load import LoadController, spare_cores
 from peft_dml_ros.core.params import DetectionParams, PerceptionParams
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
-from peft_dml_ros.engines import load_engines
+from peft_dml_ros.engines.kept import KeptEngines
 
 FALLBACK: Final = "onnxruntime"
 SLOWEST_HZ: Final = 2.0
@@ -47,7 +47,8 @@ class Pipeline:
     """Loads and warms up everything at construction, so that the first frame is as fast as the rest.
 
     Args:
-        params: Bundle, engine, threads, paces and detection settings.
+        params: Bundle, adapter, engine, threads, paces and detection settings.
+        kept: Engines that were used before, and may be used again.
 
     Attributes:
         bundle: The loaded bundle.
@@ -62,17 +63,20 @@ class Pipeline:
         EngineError: the engine cannot load a graph.
     """
 
-    def __init__(self, params: PerceptionParams) -> None:
+    def __init__(self, params: PerceptionParams, kept: KeptEngines | None = None) -> None:
         self._params, self.detection = params, params.detection
-        self.bundle = load_bundle(params.bundle, params.trusted_key)
+        self._kept = kept or KeptEngines()
+        self.bundle = load_bundle(params.bundle, params.trusted_key, params.adapter)
         self.threads = params.threads or spare_cores()
         self.controller = LoadController(params.load, params.pace, self.bundle.spec)
         self._load(params.engine)
 
     def _load(self, engine: str) -> None:
-        self.engine, self._engines = engine, load_engines(self.bundle, engine, self.threads)
+        self.engine = engine
+        self._engines, fresh = self._kept.engines(self.bundle, engine, self.threads)
         self.mount(Rig())
-        self.detector.warm_up()
+        if fresh:
+            self.detector.warm_up()
 
     def mount(self, rig: Rig) -> None:
         """Take another rig over, from the next frame on."""
@@ -111,4 +115,10 @@ class Pipeline:
     @property
     def settings(self) -> dict[str, str | int]:
         """The parameters that this was loaded with."""
-        return {"bundle": self._params.bundle, "engine": self._params.engine, "threads": self._params.threads}
+        loaded = self._params
+        return {
+            "bundle": loaded.bundle,
+            "adapter": loaded.adapter,
+            "engine": loaded.engine,
+            "threads": loaded.threads,
+        }

@@ -79,9 +79,8 @@ class Outputs:
         self._labels.publish(LabelInfo(header=header, class_map=classes, threshold=threshold))
         manifest = self._bundle.manifest
         topic = self._node.resolve_topic_name("~/label_info")
-        self._vision.publish(
-            VisionInfo(header=header, method=f"{manifest.name} {manifest.version}", database_location=topic)
-        )
+        method = f"{manifest.name} {manifest.version}, adapter {self._bundle.adapters}"
+        self._vision.publish(VisionInfo(header=header, method=method, database_location=topic))
 
     def take_over(self, bundle: Bundle, threshold: float) -> None:
         """Speak for another model from now on."""

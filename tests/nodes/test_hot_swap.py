@@ -8,20 +8,23 @@ from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import PointCloud2
+from std_srvs.srv import SetBool
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray, VisionInfo
 
 from peft_dml_ros.conversions import stamp_ns_from_msg
-from peft_dml_ros.core.bundle import MANIFEST
+from peft_dml_ros.core.adapter import WEIGHTS
+from peft_dml_ros.core.bundle import ADAPTERS, MANIFEST
 from peft_dml_ros.core.errors import BundleError
 from peft_dml_ros.core.signature import make_keys, sign
+from peft_dml_ros.engines.kept import KeptEngines
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import Pipeline
 from peft_dml_ros.nodes.subscribing import LATCHED
 from peft_dml_tools.datasets.encode import lidar_to_msg, tf_static_to_msg
 from tests.support import scenes
-from tests.support.random_bundle import make_random_bundle
+from tests.support.random_bundle import make_random_adapter, make_random_base, make_random_bundle
 from tests.support.ros_processes import ros_process
 
 pytestmark = pytest.mark.ros
@@ -116,3 +119,80 @@ def test_only_a_model_of_whom_the_node_trusts_is_loaded(tmp_path):
         Pipeline(wanted)
     sign(bundle / MANIFEST, secret)
     assert Pipeline(wanted).bundle.manifest.name == "random"
+
+
+def swap_adapters(vehicle, seconds):
+    """Change the adapter every second under traffic, now and then to one that cannot be loaded.
+
+    Returns:
+        The adapters that were published as in use, and the longest time that a change took, in s.
+    """
+    wishes, slowest, turn = ("rain", "none", "broken", "default", "default=0.5,rain=0.5"), 0.0, 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end or turn < len(wishes):
+        wanted, begin = wishes[turn % len(wishes)], time.monotonic()
+        assert vehicle.set_parameter("adapter", wanted).results[0].successful
+        if wanted == "broken":
+            vehicle.drive_until(lambda: vehicle.parameter("adapter").string_value != "broken")
+        else:
+            vehicle.drive_until(lambda name=wanted: vehicle.models[-1].method.endswith(f"adapter {name}"))
+            slowest = max(slowest, time.monotonic() - begin)
+        vehicle.drive_until(lambda begin=begin: time.monotonic() - begin > 1.0)
+        turn += 1
+    return {m.method.rpartition("adapter ")[2] for m in vehicle.models}, slowest
+
+
+@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.slow)])
+def test_adapters_are_swapped_every_second_without_losing_a_frame(tmp_path, ros_node, seconds):
+    base = make_random_base(tmp_path / "base")
+    for name, bias in (("default", 0.5), ("rain", -1.0), ("broken", 0.0)):
+        make_random_adapter(base / ADAPTERS / name, base, name, bias=bias)
+    (base / ADAPTERS / "broken" / WEIGHTS).write_bytes(b"cut short")
+    arguments = ("--ros-args", "-p", f"bundle:={base}", "-r", "__ns:=/swap", "-p", "detection.score_threshold:=0.0")
+    with ros_process("peft_dml_ros.nodes.perception", *arguments, log=tmp_path / "log") as node:
+        vehicle = Vehicle(ros_node)
+        vehicle.drive_until(lambda: len(vehicle.boxes) >= 3)
+        assert vehicle.models[-1].method.endswith("adapter default")
+        vehicle.sent.clear()
+        vehicle.boxes.clear()
+        seen, slowest = swap_adapters(vehicle, seconds)
+        vehicle.spin(1.0)
+        returned = {stamp_ns_from_msg(message) for message in vehicle.boxes}
+        assert not set(vehicle.sent) - returned, node.text
+        assert seen == {"default", "rain", "none", "default=0.5,rain=0.5"}
+        assert slowest < 2.0
+        assert "'adapter_model.safetensors' was altered" in node.text
+        assert node.stop() == 0
+        assert "Traceback" not in node.text
+
+
+def test_the_service_turns_adapters_off_and_on_again(tmp_path, ros_node):
+    base = make_random_base(tmp_path / "base")
+    for name, bias in (("default", 0.5), ("rain", 4.0)):
+        make_random_adapter(base / ADAPTERS / name, base, name, bias=bias)
+    arguments = ("--ros-args", "-p", f"bundle:={base}", "-p", "adapter:=rain", "-r", "__ns:=/swap")
+    with ros_process("peft_dml_ros.nodes.perception", *arguments, log=tmp_path / "log") as node:
+        vehicle = Vehicle(ros_node)
+        vehicle.drive_until(lambda: len(vehicle.boxes) >= 2)
+        switch = ros_node.create_client(SetBool, "/swap/perception/use_adapter")
+        for on, name in ((False, "none"), (True, "rain")):
+            answer = vehicle.call(switch, SetBool.Request(data=on))
+            assert answer.success
+            assert f"adapter {name} follows" in answer.message
+            vehicle.drive_until(lambda name=name: vehicle.models[-1].method.endswith(f"adapter {name}"))
+        assert node.stop() == 0
+
+
+def test_going_back_to_an_adapter_uses_its_engines_again(tmp_path):
+    base = make_random_base(tmp_path / "base")
+    for name in ("default", "rain"):
+        make_random_adapter(base / ADAPTERS / name, base, name)
+    kept = KeptEngines()
+    first, second = (Pipeline(NodeParams(bundle=str(base), adapter=name), kept) for name in ("default", "rain"))
+    begin = time.monotonic()
+    again = Pipeline(NodeParams(bundle=str(base), adapter="default"), kept)
+    assert time.monotonic() - begin < 0.15
+    assert again._engines is first._engines is not second._engines
+    make_random_adapter(base / ADAPTERS / "default", base, "default", bias=9.0)
+    changed = Pipeline(NodeParams(bundle=str(base), adapter="default"), kept)
+    assert changed._engines is not first._engines
