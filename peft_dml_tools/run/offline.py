@@ -14,6 +14,7 @@ from peft_dml_ros.core.bundle import Bundle, load_bundle
 from peft_dml_ros.core.detector import Detections, Detector
 from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.health import SensorState
+from peft_dml_ros.core.load import ladder
 from peft_dml_ros.core.params import PerceptionParams
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.sensor_checks import SensorChecks
@@ -60,7 +61,8 @@ class Offline:
     def __init__(self, params: PerceptionParams, rig: Rig, sensors: tuple[str, ...]) -> None:
         self.bundle: Bundle = load_bundle(params.bundle, params.trusted_key)
         engines = load_engines(self.bundle, params.engine, params.threads)
-        self._detector = Detector(self.bundle, rig, engines, params.detection, params.threads)
+        effort = ladder(params.pace, (), self.bundle.spec)[0]
+        self._detector = Detector(self.bundle, rig, engines, params.detection, params.threads, effort)
         self._detector.warm_up()
         self._sync = Synchroniser(params, sensors)
         self._rig, self._sensors = rig, frozenset(sensors)
