@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from peft_dml_ros.conversions.decode import stamp_ns_from_msg
+from peft_dml_ros.conversions.cdr import NS_PER_S
 from peft_dml_ros.conversions.pointcloud import cloud_view, column, need
 from peft_dml_ros.core.errors import DataError, nearest
 from peft_dml_ros.core.measurements import LidarSweep
@@ -64,7 +64,8 @@ def lidar_from_msg(msg: Any, intensity: Intensity = Intensity()) -> LidarSweep: 
         points = _without_broken(points)
     scale = intensity.scale or _scale(points[:, 3], view.dtype[source].kind if source in names else "")
     np.clip(points[:, 3] * np.float32(scale), 0.0, _MOST_INTENSITY, out=points[:, 3])
-    return LidarSweep(stamp_ns_from_msg(msg), points, source)
+    stamp = msg.header.stamp
+    return LidarSweep(int(stamp.sec) * NS_PER_S + int(stamp.nanosec), points, source)
 
 
 def _scale(values: AnyArray, kind: str) -> float:

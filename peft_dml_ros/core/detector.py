@@ -15,10 +15,9 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from peft_dml_ros.core import latents, pillars
-from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.boxes import Boxes3D, decode_candidates, non_maximum_suppression
 from peft_dml_ros.core.bundle import Bundle
 from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
-from peft_dml_ros.core.decode import decode_candidates, non_maximum_suppression
 from peft_dml_ros.core.engine import Constant, DeviceArray, Engine, EngineArray
 from peft_dml_ros.core.errors import EngineError
 from peft_dml_ros.core.inputs import EncoderInputs, InputAssembler, NetworkInputs
@@ -112,12 +111,14 @@ class Detector:
         effort: Effort | None = None,
     ) -> None:
         self.bundle, self.rig, self.params = bundle, rig, params or DetectionParams()
+        self._spec = bundle.spec
         self.effort = effort or Effort()
         self._engines = engines
         threads = threads or spare_cores()
         self._assemble = InputAssembler(bundle.spec, rig, threads)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cameras") if threads > 1 else None
         self._latents: dict[Modality, Latent] = {}
+        self._temperatures: dict[tuple[str, ...], float] = {}
         outputs = graph_outputs(bundle.spec)
         self._absent: dict[Modality, EngineArray] = {
             m: Constant(np.zeros(outputs[m]["latent"][0], dtype=np.float32)) for m in MODALITIES
@@ -190,15 +191,15 @@ class Detector:
             # A sensor that came or went, and a vehicle whose motion nobody knows, need a map of their own.
             if now_SE3_then is not None and last.inputs.sources == self._assemble.sources(snapshot, modality):
                 with clock("moved"):
-                    found[modality] = last.at(snapshot.stamp_ns, now_SE3_then, self.bundle.spec.grid)
+                    found[modality] = last.at(snapshot.stamp_ns, now_SE3_then, self._spec.grid)
         return found
 
     def _paced(self, modality: Modality, stamp_ns: int) -> bool:
         """Return whether an encoder has a pace of its own and ran too short a time before to run again."""
-        last, period_ns = self._latents.get(modality), self.effort.period_ns(modality)
+        last = self._latents.get(modality)
         if last is None or not last.inputs.sources or isinstance(last.array, DeviceArray):
             return False
-        return 0 < stamp_ns - last.stamp_ns < period_ns - EARLY_NS
+        return 0 < stamp_ns - last.stamp_ns < self.effort.period_ns(modality) - EARLY_NS
 
     def _encode(self, modality: Modality, inputs: EncoderInputs, stamp_ns: int, clock: StageClock) -> Latent:
         """Run an encoder, unless it has run on these very inputs.
@@ -252,8 +253,10 @@ class Detector:
         return self._run("fusion", self._engines["fusion"], feeds)
 
     def _decode(self, present: tuple[str, ...], outputs: dict[str, AnyArray]) -> Boxes3D:
-        spec, temperature = self.bundle.spec, self.bundle.temperature(present)
-        boxes = decode_candidates(outputs, spec, self.params.score_threshold, temperature)
+        spec = self._spec
+        if present not in self._temperatures:
+            self._temperatures[present] = self.bundle.temperature(present)
+        boxes = decode_candidates(outputs, spec, self.params.score_threshold, self._temperatures[present])
         return non_maximum_suppression(boxes, spec.classes, self.params.nms_scale)[: self.params.max_boxes]
 
     @staticmethod
@@ -275,7 +278,7 @@ class Detector:
         pillars.compile_kernels()
         latents.compile_kernels()
         box = Boxes3D.make(np.zeros((1, 3)), np.ones((1, 3)), np.zeros(1), np.zeros(1, dtype=np.int64))
-        non_maximum_suppression(box, self.bundle.spec.classes)
+        non_maximum_suppression(box, self._spec.classes)
         # What is loaded by now stays: the collector need not look through it again and again while frames come in.
         gc.collect()
         gc.freeze()

@@ -206,7 +206,7 @@ class InputAssembler:
                     drops[f"{modality}: sweep without ego motion"] += 1
                     continue
                 age_s = (snapshot.stamp_ns - sweep.stamp_ns) * 1e-9
-                placed.append((sweep.points, now_SE3_then @ self.rig[name].base_SE3_sensor, age_s))
+                placed.append((sweep.points, now_SE3_then @ self.rig.sensors[name].base_SE3_sensor, age_s))
         return placed
 
     def cameras(self, snapshot: Snapshot) -> tuple[EncoderInputs | None, Counter[str]]:

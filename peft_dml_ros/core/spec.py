@@ -4,6 +4,7 @@
 These settings travel inside a bundle's manifest, never in a robot's parameter file.
 """
 
+from functools import cached_property
 from typing import Annotated, TypeAlias
 
 import numpy as np
@@ -30,7 +31,7 @@ class GridSpec(Frozen):
     half_range_m: float = Field(51.2, gt=0, description="The grid covers ± this in x and y")
     size: Positive = Field(128, description="Cells per side of the common grid")
 
-    @property
+    @cached_property
     def cell_m(self) -> float:
         """Side of a cell."""
         return 2 * self.half_range_m / self.size

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime as ort
 
 from peft_dml_ros.core.bundle import GraphContent
-from peft_dml_ros.core.engine import EngineArray, check_feeds
+from peft_dml_ros.core.engine import Constant, EngineArray, check_feeds
 from peft_dml_ros.core.errors import EngineError
 from peft_dml_ros.core.spec import TensorTable
 from peft_dml_ros.core.typing import AnyArray
@@ -108,14 +108,19 @@ class OnnxRuntimeEngine:
         Raises:
             EngineError: an input is missing, superfluous, or has another shape or dtype.
         """
-        check_feeds(self._path.name, feeds, self._inputs)
-        binding = self._session.io_binding()
-        for name, array in feeds.items():
-            binding.bind_cpu_input(name, np.ascontiguousarray(array))
-        for name in self._outputs:
-            binding.bind_output(name)
         start = perf_counter()
-        self._session.run_with_iobinding(binding)
+        try:
+            binding = self._session.io_binding()
+            for name, array in feeds.items():
+                held = array.array if isinstance(array, Constant) else array
+                binding.bind_cpu_input(name, np.ascontiguousarray(held))
+            for name in self._outputs:
+                binding.bind_output(name)
+            self._session.run_with_iobinding(binding)
+        except Exception:
+            # ONNX Runtime refuses what does not fit, too; this names it better.
+            check_feeds(self._path.name, feeds, self._inputs)
+            raise
         self._elapsed_ms = (perf_counter() - start) * 1e3
         return dict(zip(self._outputs, binding.copy_outputs_to_cpu(), strict=True))
 

@@ -13,7 +13,6 @@ from rclpy.clock import Clock
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage
 
-from peft_dml_ros import conversions
 from peft_dml_ros.core.camera_view import image_size
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import CameraImage, ImuSample, LidarSweep, Measurement, RadarSweep
@@ -139,8 +138,8 @@ class Decoder:
         measurement = self._converters[name](message)
         invalid_share = 0.0
         if isinstance(measurement, LidarSweep | RadarSweep):
-            lost = conversions.points_dropped(message, measurement)
-            if lost:
+            returns = message.returns if hasattr(message, "returns") else range(message.height * message.width)
+            if lost := len(returns) - len(measurement.points):
                 self._drops.count(f"{name}: points not finite", n=lost)
                 invalid_share = lost / (lost + len(measurement.points))
         elif isinstance(measurement, ImuSample):

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker's side of a frame: detect, publish, account, and let the load controller learn from it."""
+"""The worker's side of a frame: detect, publish, account, and let the load controller learn from it.
+
+One thread with one slot: it always works on the newest job, and each job that it never saw is counted.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from rclpy.clock import Clock
 
@@ -15,8 +20,63 @@ from peft_dml_ros.core.params import DetectionParams
 from peft_dml_ros.nodes.diagnostics import NodeReport, sensor_reports
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.pipeline import FrameJob, Pipeline
-from peft_dml_ros.nodes.publishers import Outputs
-from peft_dml_ros.nodes.worker import LatestWorker
+
+if TYPE_CHECKING:
+    from peft_dml_ros.nodes.publishers import Outputs
+
+
+Job = TypeVar("Job")
+
+
+class LatestWorker(Generic[Job]):
+    """Runs `work` in its own thread on the newest submitted job.
+
+    Args:
+        work: Called with each job that is taken; its errors go to `on_error`, and the thread lives on.
+        on_error: Called in the worker's thread with what `work` raised.
+    """
+
+    def __init__(self, work: Callable[[Job], None], on_error: Callable[[Exception], None]) -> None:
+        self._work, self._on_error = work, on_error
+        self._changed = threading.Condition()
+        self._slot: Job | None = None
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="detector", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> Job | None:
+        """Put a job into the slot; returns the older job that it replaces, if that was still waiting."""
+        with self._changed:
+            superseded, self._slot = self._slot, job
+            self._changed.notify()
+        return superseded
+
+    def withdraw(self) -> Job | None:
+        """Take the job that waits out of the slot again."""
+        with self._changed:
+            waiting, self._slot = self._slot, None
+        return waiting
+
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """Finish the job at work, drop the one that waits, end the thread; False when it did not end in time."""
+        with self._changed:
+            self._closing, self._slot = True, None
+            self._changed.notify()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (job := self._next()) is not None:
+            try:
+                self._work(job)
+            except Exception as error:  # noqa: BLE001, PERF203  whatever one frame does, the next one is tried
+                self._on_error(error)
+
+    def _next(self) -> Job | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or self._slot is not None)
+            job, self._slot = self._slot, None
+            return None if self._closing else job
 
 
 class FrameLoop:

@@ -11,11 +11,10 @@ from rclpy.parameter import Parameter
 
 from peft_dml_ros.core.params import PerceptionParams
 from peft_dml_ros.engines.kept import KeptEngines
-from peft_dml_ros.nodes.frame_loop import FrameLoop
+from peft_dml_ros.nodes.frame_loop import FrameLoop, LatestWorker
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.parameters import read_parameters
 from peft_dml_ros.nodes.pipeline import Pipeline
-from peft_dml_ros.nodes.worker import LatestWorker
 
 MODEL_PARAMETERS: Final = ("bundle", "adapter", "engine", "threads")
 """Parameters whose change loads another model while the node runs."""

@@ -25,7 +25,7 @@ from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.typing import UInt8Array
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.factory import RclpyFactory
-from peft_dml_ros.nodes.worker import LatestWorker
+from peft_dml_ros.nodes.frame_loop import LatestWorker
 
 WIDTH_PX: Final = 640
 """Images are shrunk while they are decoded, but not below this width."""

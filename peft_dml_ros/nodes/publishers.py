@@ -42,6 +42,7 @@ class Outputs:
 
     def __init__(self, node: LifecycleNode, bundle: Bundle, params: NodeParams, drops: DropCounter) -> None:
         self._node, self._bundle, self._frame = node, bundle, params.base_frame
+        self._classes = bundle.spec.classes
         self._make = RclpyFactory()
         silent = PublisherEventCallbacks(use_default_callbacks=False)
         new = partial(node.create_lifecycle_publisher, event_callbacks=silent)
@@ -75,7 +76,7 @@ class Outputs:
             threshold: Score below which boxes are not published.
         """
         header = Header(stamp=self._node.get_clock().now().to_msg(), frame_id=self._frame)
-        classes = [VisionClass(class_id=i, class_name=name) for i, name in enumerate(self._bundle.spec.classes)]
+        classes = [VisionClass(class_id=i, class_name=name) for i, name in enumerate(self._classes)]
         self._labels.publish(LabelInfo(header=header, class_map=classes, threshold=threshold))
         manifest = self._bundle.manifest
         topic = self._node.resolve_topic_name("~/label_info")
@@ -84,19 +85,19 @@ class Outputs:
 
     def take_over(self, bundle: Bundle, threshold: float) -> None:
         """Speak for another model from now on."""
-        self._bundle = bundle
+        self._bundle, self._classes = bundle, bundle.spec.classes
         self.announce(threshold)
 
     def publish_boxes(self, boxes: Boxes3D, stamp_ns: int) -> None:
         """Publish the boxes of a frame, also when there are none: silence must mean failure."""
         if self._detections.get_subscription_count():
-            self._detections.publish(boxes_to_cdr(boxes, stamp_ns, self._frame, self._bundle.spec.classes))
+            self._detections.publish(boxes_to_cdr(boxes, stamp_ns, self._frame, self._classes))
         if self._velocities.get_subscription_count():
             self._velocities.publish(velocities_to_msg(boxes, stamp_ns, self._frame, self._make))
 
     def publish_views(self, boxes: Boxes3D, stamp_ns: int, job: FrameJob) -> None:
         """Publish what viewers draw of a frame: markers now, pictures with boxes as soon as they are made."""
-        classes = self._bundle.spec.classes
+        classes = self._classes
         if self._markers.get_subscription_count():
             self._markers.publish(markers_to_msg(boxes, stamp_ns, self._frame, self._make, classes))
         self._overlays.submit(job.snapshot, job.rig, boxes, classes)

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from peft_dml_ros.conversions import lidar_from_msg
+from peft_dml_ros.core.boxes import decode_candidates, non_maximum_suppression
 from peft_dml_ros.core.camera_view import load_image
-from peft_dml_ros.core.decode import decode_candidates, non_maximum_suppression
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.pillars import lidar_pillars
 from peft_dml_ros.core.spec import REGRESSION, ModelSpec

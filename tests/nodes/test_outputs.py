@@ -18,10 +18,9 @@ from vision_msgs.msg import Detection3DArray, LabelInfo, VisionInfo
 from visualization_msgs.msg import MarkerArray
 
 from peft_dml_ros.conversions import boxes_from_msg, with_velocities
-from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.boxes import Boxes3D, decode_candidates
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.classes import CLASS_COLOURS
-from peft_dml_ros.core.decode import decode_candidates
 from peft_dml_ros.core.detector import Detections
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.snapshot import Snapshot

@@ -94,7 +94,6 @@ def traced(repository, tmp_path):
 
 
 def test_a_lidar_message_takes_the_walk_of_the_documentation(traced, repository):
-    print(len(traced), traced)
     text = (repository / "docs" / "concepts.md").read_text(encoding="utf-8")
     walk = text.partition("## The walk of one LiDAR message")[2].partition("\n## ")[0]
     stations = re.findall(r"^\d+\. `([\w/]+\.py)`", walk, re.MULTILINE)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from peft_dml_ros.core.boxes import decode_candidates, non_maximum_suppression
 from peft_dml_ros.core.classes import CLASSES
-from peft_dml_ros.core.decode import decode_candidates, non_maximum_suppression
 from peft_dml_ros.core.spec import REGRESSION, ModelSpec
 from peft_dml_train.head.candidates import top_candidates
 from peft_dml_train.head.center import HeadOutput

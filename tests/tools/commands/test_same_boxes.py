@@ -60,7 +60,9 @@ def live(bag: Path, bundle: Path, folder: Path):
 
 def offline(bag: Path, bundle: Path):
     source = open_source(bag)
-    driver = Offline(PerceptionParams(bundle=str(bundle), pace=PaceParams(camera_hz=0.0)), source.rig, tuple(source.rig.sensors))
+    driver = Offline(
+        PerceptionParams(bundle=str(bundle), pace=PaceParams(camera_hz=0.0)), source.rig, tuple(source.rig.sensors)
+    )
     return {frame.stamp_ns: frame for frame in driver.stream(source.measurements())}
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional
 
-from peft_dml_ros.core.decode import nms_radius_m
+from peft_dml_ros.core.boxes import nms_radius_m
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_train.head.center import HeadOutput
 

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from peft_dml_ros.core.boxes import Boxes3D
-from peft_dml_ros.core.decode import decode_candidates, non_maximum_suppression
+from peft_dml_ros.core.boxes import Boxes3D, decode_candidates, non_maximum_suppression
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_train.config import TrainConfig, load_config
 from peft_dml_train.data.batch import BatchStream, collate

@@ -4,7 +4,7 @@
 import threading
 import time
 
-from peft_dml_ros.nodes.worker import LatestWorker
+from peft_dml_ros.nodes.frame_loop import LatestWorker
 
 
 def test_the_newest_job_wins_and_the_skipped_one_comes_back():

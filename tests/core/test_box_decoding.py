@@ -4,9 +4,8 @@
 import numpy as np
 import pytest
 
-from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.boxes import NMS_RADIUS_M, Boxes3D, calibrate, decode_candidates, non_maximum_suppression
 from peft_dml_ros.core.classes import ATTRIBUTES_OF_CLASS, CLASSES
-from peft_dml_ros.core.decode import NMS_RADIUS_M, calibrate, decode_candidates, non_maximum_suppression
 from peft_dml_ros.core.spec import REGRESSION, ModelSpec
 
 SPEC = ModelSpec()
