@@ -120,6 +120,15 @@ def bag_topic(topic: str) -> str:
     return topic if topic.startswith("/") else f"/{topic}"
 
 
+def is_sensor_topic(topic: str) -> bool:
+    """Return whether a topic belongs to a sensor of this package's names, a camera's calibration included."""
+    try:
+        sensor_of(topic)
+    except ConfigError:
+        return False
+    return True
+
+
 def rig_order(sensor: str) -> tuple[int, str]:
     """Return the sort key of sensors in a rig: cameras in the order of the network's slots, then all others by name."""
     cameras = CameraSpec().cameras

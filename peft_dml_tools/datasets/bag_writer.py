@@ -39,15 +39,19 @@ if TYPE_CHECKING:
     from peft_dml_ros.core.source import Source
 
 BAG_VERSION: Final = 9
+SENSOR_DEPTH: Final = 10
 _FOREVER: Final = QosTime(9223372036, 854775807)
 
 
-def qos(*, latched: bool = False) -> Qos:
-    """Return a reliable profile as rosbag2 records it; latched = kept for late subscribers."""
+def qos(topic: str, *, latched: bool = False) -> Qos:
+    """Return the profile that publishers of a topic offer, as rosbag2 records it.
+
+    Drivers send sensor data best effort; all else is reliable. Latched topics are kept for late subscribers.
+    """
     return Qos(
         QosHistory.KEEP_LAST,
-        1 if latched else 10,
-        QosReliability.RELIABLE,
+        1 if latched else SENSOR_DEPTH,
+        QosReliability.BEST_EFFORT if topics.is_sensor_topic(topic) else QosReliability.RELIABLE,
         QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
         _FOREVER,
         _FOREVER,
@@ -148,7 +152,7 @@ class BagFile:
         try:
             if name not in self._channels:
                 self._channels[name] = self._writer.add_connection(
-                    name, msgtype, typestore=types, offered_qos_profiles=[qos(latched=latched)]
+                    name, msgtype, typestore=types, offered_qos_profiles=[qos(name, latched=latched)]
                 )
             self._writer.write(self._channels[name], time_ns, types.serialize_cdr(message, msgtype))
         except (OSError, SqliteError) as error:

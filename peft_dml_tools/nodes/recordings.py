@@ -16,7 +16,7 @@ from rosbags.interfaces import Qos, QosDurability, QosReliability
 
 from peft_dml_ros.conversions import presets, topics
 from peft_dml_ros.core.classes import CLASSES
-from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import OdometrySample
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.source import Source
@@ -29,7 +29,9 @@ from peft_dml_tools.datasets.bags import BagSource
 from peft_dml_tools.datasets.source import is_bag, last_stamp_ns, open_source
 
 DEPTH = 10
-"""Messages a publisher keeps for a reliable subscriber that lags behind."""
+FAST_DEPTH = 100
+"""Messages a publisher keeps for a reliable subscriber that lags behind: a second of most sensors."""
+FAST = ("/imu/data", "/odometry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,10 +257,10 @@ def publishing_qos(topic: str, recorded: list[Qos]) -> QoSProfile:
     if recorded:
         best_effort = any(qos.reliability == QosReliability.BEST_EFFORT for qos in recorded)
     else:
-        best_effort = topic in sensors_by_topic([topic])
+        best_effort = topics.is_sensor_topic(topic)
     kept = topic.endswith("/tf_static") or any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in recorded)
     return QoSProfile(
-        depth=max([DEPTH, *(min(qos.depth, 1000) for qos in recorded)]),
+        depth=max([FAST_DEPTH if topic in FAST else DEPTH, *(min(qos.depth, 1000) for qos in recorded)]),
         reliability=ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if kept else DurabilityPolicy.VOLATILE,
     )
@@ -266,10 +268,4 @@ def publishing_qos(topic: str, recorded: list[Qos]) -> QoSProfile:
 
 def sensors_by_topic(names: Iterable[str]) -> dict[str, str]:
     """Return the sensor of every topic that belongs to one; a camera's calibration counts as the camera's."""
-    found = {}
-    for topic in names:
-        try:
-            found[topic] = topics.sensor_of(topic)
-        except ConfigError:  # noqa: PERF203  the topics of a bag are few
-            continue
-    return found
+    return {topic: topics.sensor_of(topic) for topic in names if topics.is_sensor_topic(topic)}

@@ -54,7 +54,7 @@ def test_a_bag_keeps_its_latched_topics_apart(bag):
     recording = open_recording(bag)
     assert [m.topic for m in recording.latched()] == ["/tf_static"]
     assert recording.channels["/tf_static"].qos.durability == DurabilityPolicy.TRANSIENT_LOCAL
-    assert recording.channels[LIDAR].qos.reliability == ReliabilityPolicy.RELIABLE
+    assert recording.channels[LIDAR].qos.reliability == ReliabilityPolicy.BEST_EFFORT
     times = [m.time_ns for m in recording.messages()]
     assert times == sorted(times)
     assert len(offsets_ms(recording.messages(recording.start_ns + 500_000_000), recording, LIDAR)) == 5
@@ -259,7 +259,7 @@ def test_weather_can_be_given_as_a_parameter_at_the_start(bag, tmp_path):
 def test_a_broken_bag_is_one_clear_error(tmp_path, content):
     path = tmp_path / "broken.mcap"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"broken\.mcap.*mcap recover"):
+    with pytest.raises(DataError, match=r"broken\.mcap.*(mcap recover|empty|0 bytes)"):
         open_recording(path)
 
 
