@@ -25,7 +25,9 @@ def info(name: NameArgument = "demo") -> None:
 
     console, found = Console(), load_bundle(name)
     manifest = found.manifest
-    console.print(f"{manifest.name} {manifest.version}, {manifest.precision}, {manifest.licence}: {found.path}")
+    console.print(
+        f"{manifest.name} {manifest.version}, {', '.join(found.precisions)}, {manifest.licence}: {found.path}"
+    )
     console.print(manifest.description)
     graphs = Table("graph", "MiB", "inputs", "outputs")
     for graph, about in manifest.graphs.items():
@@ -50,8 +52,9 @@ def check(name: NameArgument = "demo") -> None:
     from peft_dml_ros.engines import load_engines
 
     found = load_bundle(name)
-    for engine in load_engines(found).values():
-        engine.warm_up()
+    for precision in found.precisions:
+        for engine in load_engines(found, precision=precision).values():
+            engine.warm_up()
     typer.echo(f"{found.path}: {len(found.manifest.files)} files and {len(found.manifest.graphs)} graphs are correct")
 
 

@@ -12,7 +12,9 @@ from peft_dml_ros.core.spec import TensorTable
 from peft_dml_ros.core.typing import AnyArray
 
 EngineName: TypeAlias = Literal[
+    "auto",
     "onnxruntime",
+    "openvino",
     "onnxruntime-cuda",
     "onnxruntime-tensorrt",
     "onnxruntime-tensorrt-rtx",
@@ -20,10 +22,12 @@ EngineName: TypeAlias = Literal[
     "tensorrt-rtx",
 ]
 ENGINES: tuple[str, ...] = get_args(EngineName)
-"""Names of the engines: ONNX Runtime on the CPU or by one of its GPU providers, and TensorRT itself."""
+"""Names of the engines; `auto` takes the CPU engine that is fastest on the machine."""
 
 PRECISIONS = ("fp32", "fp16", "int8")
 """Precisions that a bundle's graphs may hold."""
+
+ParameterPrecision: TypeAlias = Literal["auto", "fp32", "fp16", "int8"]
 
 
 @dataclass(frozen=True, slots=True)

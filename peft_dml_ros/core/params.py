@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticUndefined
 
-from peft_dml_ros.core.engine import EngineName
+from peft_dml_ros.core.engine import EngineName, ParameterPrecision
 from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.core.spec import Frozen
@@ -206,7 +206,10 @@ class PerceptionParams(Frozen):
     trusted_key: str = Field(
         "", description="Public key, or its file, that must have signed the bundle; empty takes any; set at start only"
     )
-    engine: EngineName = Field("onnxruntime", description="Inference engine")
+    engine: EngineName = Field("auto", description="Inference engine; auto takes the fastest that this CPU has")
+    precision: ParameterPrecision = Field(
+        "auto", description="Precision, of those that the bundle holds; auto takes the one that suits the engine"
+    )
     threads: int = Field(
         0, ge=0, le=64, description="Threads of the inference engine; 0 takes the cores that other work leaves free"
     )

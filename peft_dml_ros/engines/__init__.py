@@ -32,6 +32,10 @@ def load_engines(
     if engine not in ENGINES:
         msg = f"unknown engine '{engine}'; {nearest(engine, ENGINES)}"
         raise EngineError(msg)
+    if engine == "auto":
+        from peft_dml_ros.engines.selection import choose_engine  # noqa: PLC0415
+
+        engine = choose_engine(bundle, threads, lambda name: load_engines(bundle, name, threads, precision))
     precision = suitable_precision(bundle, engine) if precision == "auto" else precision
     engines: Mapping[str, Engine]
     # The libraries are heavy, and only one of them is needed.
@@ -39,6 +43,10 @@ def load_engines(
         from peft_dml_ros.engines.tensorrt import load_tensorrt_engines  # noqa: PLC0415
 
         engines = load_tensorrt_engines(bundle, engine, precision)
+    elif engine == "openvino":
+        from peft_dml_ros.engines.openvino import load_openvino_engines  # noqa: PLC0415
+
+        engines = load_openvino_engines(bundle, threads, precision)
     else:
         from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: PLC0415
 
@@ -50,13 +58,20 @@ def load_engines(
 
 
 def suitable_precision(bundle: Bundle, engine: str) -> str:
-    """Return the precision that an engine runs fastest without a loss worth naming, of those that a bundle holds."""
-    wanted = "int8" if engine == "onnxruntime" else "" if engine == "openvino" else "fp16"
+    """Return the precision that an engine runs fastest with hardly any loss, of those that a bundle holds.
+
+    CPUs take 8 bit, except that OpenVINO computes float graphs in bfloat16 where the CPU has it; GPUs take 16 bit.
+    """
+    wanted = "int8" if engine in {"onnxruntime", "openvino"} else "fp16"
+    if engine == "openvino":
+        from peft_dml_ros.engines.openvino import computes_in_bfloat16  # noqa: PLC0415
+
+        wanted = "" if computes_in_bfloat16() else wanted
     return wanted if wanted in bundle.precisions else ""
 
 
 def _refuse_other_tensors(bundle: Bundle, name: str, engine: Engine) -> None:
-    """The file's hash is right, but is it the graph that the manifest describes?"""
+    """Refuse a file whose hash is right, but which is not the graph that the manifest describes."""
     graph = bundle.manifest.graphs[name]
     for kind, found, infos in (("inputs", engine.inputs, graph.inputs), ("outputs", engine.outputs, graph.outputs)):
         declared = {tensor: (info.shape, info.dtype) for tensor, info in infos.items()}

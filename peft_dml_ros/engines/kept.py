@@ -16,7 +16,7 @@ MOST: Final = 2
 LEAST_FREE_BYTES: Final = 512 << 20
 """Where less memory is free, only the newest engines are kept."""
 
-Key: TypeAlias = tuple[str, str, int]
+Key: TypeAlias = tuple[str, str, int, str]
 
 
 class KeptEngines:
@@ -28,15 +28,17 @@ class KeptEngines:
     def __init__(self) -> None:
         self._kept: dict[Key, Mapping[str, Engine]] = {}
 
-    def engines(self, bundle: Bundle, engine: str, threads: int) -> tuple[Mapping[str, Engine], bool]:
+    def engines(
+        self, bundle: Bundle, engine: str, threads: int, precision: str = "auto"
+    ) -> tuple[Mapping[str, Engine], bool]:
         """Return one engine per graph, and True where they were loaded now; see `load_engines`.
 
         Raises:
             EngineError: as `load_engines` does; what is kept stays.
         """
-        key = (bundle.identity, engine, threads)
+        key = (bundle.identity, engine, threads, precision)
         fresh = key not in self._kept
-        found = load_engines(bundle, engine, threads) if fresh else self._kept.pop(key)
+        found = load_engines(bundle, engine, threads, precision) if fresh else self._kept.pop(key)
         self._kept[key] = found
         while len(self._kept) > (MOST if _free_bytes() >= LEAST_FREE_BYTES else 1):
             del self._kept[next(iter(self._kept))]

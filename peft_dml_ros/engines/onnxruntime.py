@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from time import perf_counter
@@ -52,6 +52,8 @@ _UNSIGNED: Final = b"\x10\x02\x42\x0f" + RELU_ZERO_POINT
 class OnnxRuntimeEngine:
     """One ONNX graph with static shapes.
 
+    It has shapes and types of its inputs and outputs, and the wall time of its last run.
+
     Args:
         graph: ONNX file, or a bundle's graph with its adapters merged.
         threads: Threads within an operator; 0 takes one per core.
@@ -79,25 +81,14 @@ class OnnxRuntimeEngine:
             raise EngineError(msg) from error
         if missing := [p for p in providers if p not in self._session.get_providers()]:
             log.warning("%s is installed but does not start here; %s runs on the CPU", missing[0], path.name)
-        self._inputs = {i.name: (tuple(i.shape), _DTYPES.get(i.type, i.type)) for i in self._session.get_inputs()}
-        self._outputs = {o.name: (tuple(o.shape), _DTYPES.get(o.type, o.type)) for o in self._session.get_outputs()}
+        self.inputs: TensorTable = {
+            i.name: (tuple(i.shape), _DTYPES.get(i.type, i.type)) for i in self._session.get_inputs()
+        }
+        self.outputs: TensorTable = {
+            o.name: (tuple(o.shape), _DTYPES.get(o.type, o.type)) for o in self._session.get_outputs()
+        }
         self._path = path
-        self._elapsed_ms = 0.0
-
-    @property
-    def inputs(self) -> TensorTable:
-        """Shape and numpy dtype name of each input."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> TensorTable:
-        """Shape and numpy dtype name of each output."""
-        return self._outputs
-
-    @property
-    def elapsed_ms(self) -> float:
-        """Wall time of the last run; 0 before the first."""
-        return self._elapsed_ms
+        self.elapsed_ms = 0.0
 
     def __call__(self, feeds: Mapping[str, EngineArray]) -> dict[str, AnyArray]:
         """Run the graph; the inputs are bound where they lie, the outputs are the caller's own.
@@ -114,23 +105,25 @@ class OnnxRuntimeEngine:
             for name, array in feeds.items():
                 held = array.array if isinstance(array, Constant) else array
                 binding.bind_cpu_input(name, np.ascontiguousarray(held))
-            for name in self._outputs:
+            for name in self.outputs:
                 binding.bind_output(name)
             self._session.run_with_iobinding(binding)
         except Exception:
             # ONNX Runtime refuses what does not fit, too; this names it better.
-            check_feeds(self._path.name, feeds, self._inputs)
+            check_feeds(self._path.name, feeds, self.inputs)
             raise
-        self._elapsed_ms = (perf_counter() - start) * 1e3
-        return dict(zip(self._outputs, binding.copy_outputs_to_cpu(), strict=True))
+        self.elapsed_ms = (perf_counter() - start) * 1e3
+        return dict(zip(self.outputs, binding.copy_outputs_to_cpu(), strict=True))
 
-    def start(self, feeds: Mapping[str, EngineArray]) -> dict[str, AnyArray]:
-        """Run the graph; on a CPU nothing is gained by not waiting."""
-        return self(feeds)
+    start = __call__  # on a CPU nothing is gained by not waiting
 
     def warm_up(self) -> None:
         """Run once on zeros."""
-        self({name: np.zeros(shape, dtype=dtype) for name, (shape, dtype) in self._inputs.items()})
+        self({name: np.zeros(shape, dtype=dtype) for name, (shape, dtype) in self.inputs.items()})
+
+
+def _table(tensors: Sequence[Any]) -> TensorTable:
+    return {t.name: (tuple(t.shape), _DTYPES.get(t.type, t.type)) for t in tensors}
 
 
 def for_cpu(model: bytes) -> bytes:

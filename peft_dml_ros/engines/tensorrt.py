@@ -50,8 +50,8 @@ class TensorRtEngine:
         # TensorRT's objects do not keep each other alive.
         self._runtime, self._engine, self._context = runtime, engine, context
         self._session = DeviceSession(cuda)
-        self._inputs: TensorTable = {}
-        self._outputs: TensorTable = {}
+        self.inputs: TensorTable = {}
+        self.outputs: TensorTable = {}
         self._address: dict[str, int] = {}
         self._resident: dict[str, AnyArray | None] = {}
         for index in range(engine.num_io_tensors):
@@ -59,19 +59,9 @@ class TensorRtEngine:
             shape = tuple(engine.get_tensor_shape(tensor))
             dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(tensor))).name
             is_input = engine.get_tensor_mode(tensor) == trt.TensorIOMode.INPUT
-            (self._inputs if is_input else self._outputs)[tensor] = (shape, dtype)
+            (self.inputs if is_input else self.outputs)[tensor] = (shape, dtype)
             self._address[tensor] = self._session.allocate(tensor, shape, dtype)
             context.set_tensor_address(tensor, self._address[tensor])
-
-    @property
-    def inputs(self) -> TensorTable:
-        """Shape and numpy dtype name of each input."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> TensorTable:
-        """Shape and numpy dtype name of each output."""
-        return self._outputs
 
     @property
     def elapsed_ms(self) -> float:
@@ -80,7 +70,7 @@ class TensorRtEngine:
 
     def start(self, feeds: Mapping[str, EngineArray]) -> dict[str, EngineArray]:
         """Start a run; the outputs stay on the device until the next start overwrites them."""
-        check_feeds(self._name, feeds, self._inputs)
+        check_feeds(self._name, feeds, self.inputs)
         session = self._session
         session.begin()
         for name, array in feeds.items():
@@ -94,20 +84,20 @@ class TensorRtEngine:
         session.run(self._enqueue)
         return {
             name: DeviceArray(self._address[name], shape, dtype, session.done, session)
-            for name, (shape, dtype) in self._outputs.items()
+            for name, (shape, dtype) in self.outputs.items()
         }
 
     def __call__(self, feeds: Mapping[str, EngineArray]) -> dict[str, AnyArray]:
         """Run and wait; the arrays returned are the caller's own."""
         self.start(feeds)
-        return self._session.download(self._outputs)
+        return self._session.download(self.outputs)
 
     def warm_up(self) -> None:
         """Run once on zeros, then record the kernels as one CUDA graph.
 
         An engine that cannot be recorded runs without, and logs it once.
         """
-        zeros = {name: np.zeros(shape, dtype=dtype) for name, (shape, dtype) in self._inputs.items()}
+        zeros = {name: np.zeros(shape, dtype=dtype) for name, (shape, dtype) in self.inputs.items()}
         self(zeros)
         try:
             self._session.record(self._enqueue)

@@ -16,7 +16,7 @@ from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.parameters import read_parameters
 from peft_dml_ros.nodes.pipeline import Pipeline
 
-MODEL_PARAMETERS: Final = ("bundle", "adapter", "engine", "threads")
+MODEL_PARAMETERS: Final = ("bundle", "adapter", "engine", "precision", "threads")
 """Parameters whose change loads another model while the node runs."""
 
 

@@ -73,7 +73,7 @@ class Pipeline:
 
     def _load(self, engine: str) -> None:
         self.engine = engine
-        self._engines, fresh = self._kept.engines(self.bundle, engine, self.threads)
+        self._engines, fresh = self._kept.engines(self.bundle, engine, self.threads, self._params.precision)
         self.mount(Rig())
         if fresh:
             self.detector.warm_up()
@@ -120,5 +120,6 @@ class Pipeline:
             "bundle": loaded.bundle,
             "adapter": loaded.adapter,
             "engine": loaded.engine,
+            "precision": loaded.precision,
             "threads": loaded.threads,
         }

@@ -60,7 +60,7 @@ class Offline:
 
     def __init__(self, params: PerceptionParams, rig: Rig, sensors: tuple[str, ...]) -> None:
         self.bundle: Bundle = load_bundle(params.bundle, params.trusted_key)
-        engines = load_engines(self.bundle, params.engine, params.threads)
+        engines = load_engines(self.bundle, params.engine, params.threads, params.precision)
         effort = ladder(params.pace, (), self.bundle.spec)[0]
         self._detector = Detector(self.bundle, rig, engines, params.detection, params.threads, effort)
         self._detector.warm_up()

@@ -90,7 +90,7 @@ def engine(context: Context) -> Iterator[Finding]:
     except PeftDmlError:
         return  # BUN001 reports it
     try:
-        load_engines(found, params.engine, params.threads)
+        load_engines(found, params.engine, params.threads, params.precision)
     except PeftDmlError as error:
         yield Finding(f"engine '{params.engine}': {error}", "set engine:=onnxruntime, which needs nothing but a CPU")
 
