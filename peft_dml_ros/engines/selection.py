@@ -46,7 +46,7 @@ def choose_engine(bundle: Bundle, threads: int, load: Loader) -> str:
         versions = [f"{name} {version(name)}" for name in ("onnxruntime", "openvino")]
     except PackageNotFoundError:
         return "onnxruntime"
-    about = [_processor(), usable_cores(), threads, *versions, bundle.identity, bundle.precisions]
+    about = [_processor(), usable_cores(), threads, *versions, sorted(bundle.manifest.files.items())]
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
     file = cache_folder() / "trials.json"
     trials: dict[str, dict[str, float]] = {}
