@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws simulated frames beside a real nuScenes keyframe: docs/images/realism_*.
+"""Draw simulated frames next to a real nuScenes keyframe: docs/images/realism_*.
 
 peft-dml bench data --keep && python docs/make_realism_pictures.py bench_out/realism KEYFRAME_FOLDER
 

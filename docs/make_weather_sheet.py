@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws every weather and corruption on one simulated frame: docs/images/weather.jpg.
+"""Draw every weather and corruption on one simulated frame: docs/images/weather.jpg.
 
 python docs/make_weather_sheet.py
 """
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,7 +16,7 @@ from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.typing import UInt8Array
 from peft_dml_tools.drawing.birds_eye import BirdsEye, label
-from peft_dml_tools.sim.corruptions import CORRUPTIONS, Freezer, corrupt
+from peft_dml_tools.sim.corruptions import CORRUPTIONS, corrupt
 from peft_dml_tools.sim.drive import Drive, DriveSpec, render_event
 from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
 from peft_dml_tools.sim.weather.images import decode
@@ -78,9 +77,6 @@ def effects(drive: Drive) -> list[tuple[str, Snapshot]]:
         # Some strike by chance: the first seed that does is shown.
         frames = (corrupt(now, name, SEVERITY, drive.rig, seed=s, previous=past, boxes=boxes) for s in range(50))
         shown.append((f"{name} {SEVERITY}", next(f for f in frames if _changed(f, now))))
-    freezer = Freezer()
-    both = [replace(f, cameras={n: freezer(n, c, stuck=f is now) for n, c in f.cameras.items()}) for f in (past, now)]
-    shown.append(("camera stuck", both[1]))
     return shown
 
 

@@ -22,7 +22,7 @@ class Row(TypedDict):
     """One figure.
 
     `ratio` is simulated / real, of dBsm in m²; null where the real figure is 0. `within_1_5` holds where the ratio is
-    between 1/1.5 and 1.5, or the difference no more than `rounding`, half a step of what the real figure is told in.
+    between 1/1.5 and 1.5, or the difference no more than `rounding`, half a step of what the real figure is given in.
     """
 
     group: str
@@ -56,16 +56,16 @@ def realism_rows(simulated: FolderStatistics, keyframe: FolderStatistics | None 
 
     Args:
         simulated: A simulated folder.
-        keyframe: A real folder that is at hand; its own figures stand beside the published ones, for comparison only.
+        keyframe: A real folder that is at hand; its own figures stand next to the published ones, for comparison only.
     """
     measured = _measured(simulated)
-    beside = _measured(keyframe) if keyframe else {}
+    nearby = _measured(keyframe) if keyframe else {}
     nothing: tuple[float | None, int] = (None, 0)
     rows = []
     for figure in _figures():
         key = figure["group"], figure["name"]
         value, count = measured.get(key, nothing)
-        rows.append(_row(figure, value, count, beside.get(key, nothing)[0]))
+        rows.append(_row(figure, value, count, nearby.get(key, nothing)[0]))
     return rows
 
 
@@ -73,7 +73,7 @@ def _row(figure: _Figure, value: float | None, count: int, keyframe: float | Non
     real = float(np.median(figure["real"]))
     ratio = _ratio(value, real, figure["unit"])
     near = ratio is not None and 1 / NEAR <= ratio <= NEAR
-    told = value is not None and abs(value - real) <= figure["rounding"] + 1e-9
+    rounded = value is not None and abs(value - real) <= figure["rounding"] + 1e-9
     several = len(figure["real"]) > 1
     return Row(
         group=figure["group"],
@@ -88,7 +88,7 @@ def _row(figure: _Figure, value: float | None, count: int, keyframe: float | Non
         keyframe=None if keyframe is None else _rounded(keyframe),
         ratio=None if ratio is None else _rounded(ratio),
         rounding=figure["rounding"],
-        within_1_5=near or told,
+        within_1_5=near or rounded,
     )
 
 

@@ -43,8 +43,7 @@ def simulate(
     ] = None,
     focal: Annotated[float, typer.Option(min=0.5, max=2.0, help="Factor on the vehicle's focal lengths")] = 1.0,
     weather: Annotated[
-        str | None,
-        typer.Option(help="clear, fog=50 (visibility in m), rain=25 or snow=5 (mm/h) [default: domain's]"),
+        str | None, typer.Option(help="clear, fog=50 (visibility in m), rain=25 or snow=5 (mm/h) [default: domain's]")
     ] = None,
     depth_stride: Annotated[
         int, typer.Option(min=0, max=64, help="Write the depth of every so many pixels of keyframes; 0 for none")
@@ -144,7 +143,7 @@ def split_names(names: list[str], shares: str) -> dict[str, list[str]]:
 
 
 def _check_settings(out: Path, settings: Settings) -> None:
-    """Refuse to go on in a folder that was begun with other settings; note them in a new one.
+    """Refuse to go on in a folder that was started with other settings; note them in a new one.
 
     Raises:
         ConfigError: the folder's settings differ; each is named.
@@ -160,7 +159,7 @@ def _check_settings(out: Path, settings: Settings) -> None:
         keys = dict.fromkeys([*before, *settings])
         changed = [f"{k} {before.get(k)} -> {settings.get(k)}" for k in keys if before.get(k) != settings.get(k)]
         if changed:
-            msg = f"{out} was begun with other settings ({', '.join(changed)}); use them, or another --out"
+            msg = f"{out} was started with other settings ({', '.join(changed)}); use them, or another --out"
             raise ConfigError(msg)
     write_json(note, settings)
 
@@ -183,8 +182,7 @@ def write_one(job: Job) -> str:
         stamps.setdefault(event.sensor, []).append(event.stamp_ns)
     place = spec.domain
     origin = Origin(
-        vehicle=f"sim-{place.vehicle}",
-        description=f"Simulated street, domain {place.name}, drive {seed}, {weather}",
+        vehicle=f"sim-{place.vehicle}", description=f"Simulated street, domain {place.name}, drive {seed}, {weather}"
     )
     write_scene(Path(root), VERSION, name, drive, stamps, origin)
     return name

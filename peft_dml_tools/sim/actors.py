@@ -46,7 +46,7 @@ KINDS: Final[dict[str, Kind]] = {
     "pedestrian": Kind("human.pedestrian.adult", (0.68, 0.63, 1.74), (0.16, 0.08, 0.13), -2.0, 0.35, 0.6),
     "motorcycle": Kind("vehicle.motorcycle", (2.07, 0.63, 1.34), (0.25, 0.07, 0.1), 2.0, 0.35, 0.25),
     "bicycle": Kind("vehicle.bicycle", (1.75, 0.6, 1.3), (0.12, 0.07, 0.14), 1.0, 0.45, 0.6),
-    "traffic_cone": Kind("movable_object.trafficcone", (0.37, 0.36, 0.95), (0.05, 0.05, 0.17), -2.0, 0.12, 0.9),
+    "traffic_cone": Kind("movable_object.trafficcone", (0.37, 0.36, 0.95), (0.05, 0.05, 0.17), -2.0, 0.35, 0.9),
     "barrier": Kind("movable_object.barrier", (0.52, 2.3, 1.0), (0.06, 0.3, 0.1), 2.0, 0.25, 0.12),
 }
 
@@ -83,13 +83,13 @@ class Actor:
         return bool(np.ptp(self.track, axis=0).max() > 1e-6)
 
     def attribute(self, speed_mps: float) -> int:
-        """Index into `ATTRIBUTES` at a speed, -1 for none."""
+        """Return the index into `ATTRIBUTES` at a speed, -1 for none."""
         name = self.moving_attribute if speed_mps > MOVING_MPS else self.rest_attribute
         return ATTRIBUTES.index(name) if name else -1
 
 
 def draw_size(cls: str, rng: np.random.Generator, *, ridden: bool = False) -> FloatArray:
-    """(3,) length, width, height drawn from the class's statistics, cut at 2 standard deviations."""
+    """Return length, width and height (3,) drawn from the class's statistics, cut at 2 standard deviations."""
     kind = KINDS[cls]
     # Proportions go together: a long car is a wide one.
     common = float(np.clip(rng.normal(), -2, 2))
@@ -134,7 +134,7 @@ def make_actor(
     ridden: bool = False,
     posture: str = "",
 ) -> Actor:
-    """An actor with drawn size and shape.
+    """Return an actor with drawn size and shape.
 
     Args:
         name: Unique in its world.

@@ -100,7 +100,7 @@ class Drive:
         return motion.Odometry(self.world)
 
     def time_s(self, stamp_ns: int) -> float:
-        """World time of a stamp."""
+        """Return the world time of a stamp."""
         return (stamp_ns - start_ns(self.seed)) * 1e-9
 
     @cached_property
@@ -109,7 +109,7 @@ class Drive:
         return SE3(np.eye(3), np.array([*map_offset_m(self.world.road), 0.0]))
 
     def global_SE3_base(self, stamp_ns: int) -> SE3:
-        """True pose of `base_link` in the map frame."""
+        """Return the true pose of `base_link` in the map frame."""
         return self.global_SE3_world @ self.world.world_SE3_base(self.time_s(stamp_ns))
 
     @property
@@ -118,7 +118,7 @@ class Drive:
         return drivable_mask(self.world.road)
 
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
-        """(sensor name, measurement) in stamp order, rendered as they are asked for."""
+        """Return pairs of sensor name and measurement in stamp order, rendered as they are asked for."""
         for event, rendered in zip(self.events, self._rendered(self.events), strict=True):
             if rendered.depth_png is not None:
                 self._depths[event.sensor, event.stamp_ns] = rendered.depth_png
@@ -156,11 +156,11 @@ class Drive:
         return tuple(sorted({int(stamps[np.argmin(np.abs(stamps - w))]) for w in wanted}))
 
     def truth_at(self, stamp_ns: int) -> Boxes3D:
-        """All objects in `base_link` at any stamp, seen or not."""
+        """Return all objects in `base_link` at any stamp, seen or not."""
         return self.world.boxes(self.time_s(stamp_ns))
 
     def category_of(self, object_id: str) -> str:
-        """Category of an object, as nuScenes names it."""
+        """Return the category of an object, as nuScenes names it."""
         return next(a.category for a in self.world.actors if a.name == object_id)
 
     @cached_property
@@ -187,7 +187,7 @@ class Drive:
 
 
 def render_event(drive: Drive, event: Event) -> Rendered:
-    """Makes one measurement in the drive's weather; hits are counted in clear air: truth does not depend on it."""
+    """Make one measurement in the drive's weather; hits are counted in clear air: truth does not depend on it."""
     sensor = drive.rig[event.sensor]
     if sensor.camera is not None:
         return _picture(drive, event, sensor.camera)
@@ -197,7 +197,7 @@ def render_event(drive: Drive, event: Event) -> Rendered:
 
 
 def _picture(drive: Drive, event: Event, model: CameraModel) -> Rendered:
-    """One camera's picture; its weather knows how far everything really is."""
+    """Return one camera's picture; its weather knows how far everything really is."""
     sensor = drive.rig[event.sensor]
     taken = drive.renderer.picture(
         sensor.base_SE3_sensor, model, drive.time_s(event.stamp_ns), _event_rng(drive, event)
@@ -241,7 +241,7 @@ def _in_clear_air(drive: Drive, event: Event) -> tuple[Measurement, IntArray | N
 
 
 def render_events(drive: Drive, events: Sequence[Event]) -> list[Rendered]:
-    """Makes some measurements."""
+    """Make some measurements."""
     return [render_event(drive, event) for event in events]
 
 

@@ -49,7 +49,7 @@ class Effects:
             self._sweeps[sensor] = measurement
 
     def __call__(self, fault: Fault, sensor: str, measurement: Measurement) -> Measurement:
-        """The measurement under a fault of its content: weather, corrupt or blackout.
+        """Return the measurement under a fault of its content: weather, corrupt or blackout.
 
         Raises:
             DataError: the bytes of an image are none.
@@ -90,7 +90,7 @@ class Effects:
 
 
 def blackout(measurement: Measurement) -> Measurement:
-    """A black picture, or a cloud without points.
+    """Return a black picture, or a cloud without points.
 
     Raises:
         DataError: the bytes of an image are none.
@@ -103,7 +103,7 @@ def blackout(measurement: Measurement) -> Measurement:
 
 
 def damaged_bytes(data: bytes, severity: int, rng: np.random.Generator, spare: int = 0) -> bytes:
-    """Bytes of which some are wrong, or whose second half is missing.
+    """Return bytes of which some are wrong, or whose second half is missing.
 
     Args:
         data: Sound ones.
@@ -123,7 +123,7 @@ def damaged_bytes(data: bytes, severity: int, rng: np.random.Generator, spare: i
 
 
 def damaged(measurement: Measurement, severity: int, rng: np.random.Generator) -> Measurement | None:
-    """What is left of a measurement whose bytes are damaged; `None` when it cannot be decoded any more."""
+    """Return what is left of a measurement whose bytes are damaged; `None` when it cannot be decoded any more."""
     if isinstance(measurement, CameraImage) and measurement.jpeg is not None:
         return replace(measurement, jpeg=damaged_bytes(measurement.jpeg, severity, rng))
     if isinstance(measurement, LidarSweep | RadarSweep) and severity <= len(DAMAGED_SHARE):
@@ -140,7 +140,7 @@ def _finite(points: AnyArray) -> AnyArray:
 
 
 def _frame(sensor: str, measurement: Measurement) -> Snapshot | None:
-    """A frame of one sensor; `None` for those that corruptions know nothing about."""
+    """Return a frame of one sensor; `None` for those that corruptions know nothing about."""
     stamp_ns = measurement.stamp_ns
     if isinstance(measurement, LidarSweep):
         return Snapshot(stamp_ns, sensor, lidar={sensor: (measurement,)})

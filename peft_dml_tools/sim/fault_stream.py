@@ -44,23 +44,23 @@ class Carrier(Protocol[T]):
     """How measurements travel: as serialised messages, or as they are."""
 
     def stamp_ns(self, payload: T) -> int:
-        """Stamp of the measurement."""
+        """Return the stamp of the measurement."""
 
     def restamped(self, payload: T, stamp_ns: int) -> T:
-        """The same content under another stamp."""
+        """Return the same content under another stamp."""
 
     def measurement(self, sent: Sent[T]) -> Measurement | None:
-        """What it carries; `None` for calibration and the like.
+        """Return what it carries; `None` for calibration and the like.
 
         Raises:
             DataError: it cannot be decoded.
         """
 
     def packed(self, sent: Sent[T], measurement: Measurement) -> T:
-        """A changed measurement in the place of the one it carried."""
+        """Return a changed measurement in the place of the one it carried."""
 
     def damaged(self, sent: Sent[T], severity: int, rng: np.random.Generator) -> T | None:
-        """What is left when bytes are damaged on the way; `None` when nothing is."""
+        """Return what is left when bytes are damaged on the way; `None` when nothing is."""
 
 
 class FaultStream(Generic[T]):
@@ -83,7 +83,7 @@ class FaultStream(Generic[T]):
         self._carrier, self._effects, self._start_ns = carrier, effects, start_ns
 
     def __call__(self, stream: Iterable[Sent[T]]) -> Iterator[Sent[T]]:
-        """What arrives, in order of time.
+        """Return what arrives, in order of time.
 
         Args:
             stream: In order of time.
@@ -115,7 +115,7 @@ class FaultStream(Generic[T]):
         yield from sorted(rest, key=lambda out: out.time_ns)
 
     def _arriving(self, sent: Sent[T], faults: Sequence[Fault], frozen: dict[str, T]) -> list[Sent[T]]:
-        """What becomes of one message: nothing, itself, changed or late, or two of it."""
+        """Return what becomes of one message: nothing, itself, changed or late, or two of it."""
         if self._struck("silence", faults, sent) or self._struck("drop", faults, sent):
             return []
         stamp_ns = self._carrier.stamp_ns(sent.payload)
@@ -137,7 +137,7 @@ class FaultStream(Generic[T]):
         return [out, out] if self._struck("duplicate", faults, sent) else [out]
 
     def _content(self, sent: Sent[T], faults: Sequence[Fault]) -> T | None:
-        """The payload in weather, corrupted and damaged; what cannot be decoded passes as it is."""
+        """Return the payload in weather, corrupted and damaged; what cannot be decoded passes as it is."""
         kinds: tuple[FaultKind, ...] = ("weather", "corrupt", "blackout")
         struck = [fault for kind in kinds for fault in self._struck(kind, faults, sent)]
         changes = [fault for fault in struck if not fault.damages_bytes]
@@ -170,7 +170,7 @@ class FaultStream(Generic[T]):
             return None
 
     def _struck(self, kind: FaultKind, faults: Sequence[Fault], sent: Sent[T]) -> list[Fault]:
-        """Active faults of a kind that hit this very message."""
+        """Return the active faults of a kind that hit one message."""
         return [f for f in faults if f.fault == kind and (f.share >= 1 or self._rng(f, sent).random() < f.share)]
 
     def _rng(self, fault: Fault, sent: Sent[T]) -> np.random.Generator:

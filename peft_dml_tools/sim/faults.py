@@ -47,7 +47,7 @@ FIELDS: Final[dict[FaultKind, tuple[str, ...]]] = {
     "reorder": ("share", "seed"),
     "duplicate": ("share", "seed"),
 }
-"""Fields that a kind of fault reads, beside sensor, from_s and to_s."""
+"""Fields that a kind of fault reads, next to sensor, from_s and to_s."""
 
 MEANING: Final[dict[FaultKind, str]] = {
     "silence": "nothing arrives",
@@ -117,7 +117,7 @@ class Fault(Frozen):
         return self.fault == "corrupt" and self.corruption == BYTES
 
     def hits(self, sensor: str, time_s: float) -> bool:
-        """Whether this fault concerns a sensor at a time; the sky only those that look into it."""
+        """Return whether this fault concerns a sensor at a time; the sky only those that look into it."""
         if not self.from_s <= time_s < self.to_s:
             return False
         modality = modality_of_channel(sensor)
@@ -126,7 +126,7 @@ class Fault(Frozen):
         return self.sensor in {ALL, sensor, modality}
 
     def __str__(self) -> str:
-        """A few words, e.g. for the title of a report."""
+        """Return a few words, e.g. for the title of a report."""
         words: dict[str, str] = {"silence": "silent", "freeze": "frozen", "delay": "late"}
         details = [
             f"{name} {getattr(self, name)}".removeprefix("weather ")
@@ -147,7 +147,7 @@ DEMO_FAULTS = (
 
 
 def weather_fault(text: str, seed: int = 0) -> tuple[Fault, ...]:
-    """A whole drive in one weather, `rain=25` for example; nothing for clear air.
+    """Return a whole drive in one weather, `rain=25` for example; nothing for clear air.
 
     Raises:
         ConfigError: another kind, no number, or a number outside its range.
@@ -156,12 +156,12 @@ def weather_fault(text: str, seed: int = 0) -> tuple[Fault, ...]:
 
 
 def active(faults: Sequence[Fault], sensor: str, time_s: float) -> list[Fault]:
-    """The faults of a sensor at a time, in the order in which they act."""
+    """Return the faults of a sensor at a time, in the order in which they act."""
     return sorted((f for f in faults if f.hits(sensor, time_s)), key=lambda f: KINDS.index(f.fault))
 
 
 def check_sensors(faults: Sequence[Fault], sensors: Iterable[str] | Rig) -> None:
-    """Refuses a script that names a sensor which is not there.
+    """Refuse a script that names a sensor which is not there.
 
     Raises:
         ConfigError: with all such names.
@@ -175,7 +175,7 @@ def check_sensors(faults: Sequence[Fault], sensors: Iterable[str] | Rig) -> None
 
 
 def load_faults(path: Path) -> tuple[Fault, ...]:
-    """Reads a YAML list of faults.
+    """Read a YAML list of faults.
 
     Raises:
         ConfigError: the file is missing, is no list, or an entry is wrong; the entry and field are named.
@@ -189,7 +189,7 @@ def load_faults(path: Path) -> tuple[Fault, ...]:
 
 
 def parse_faults(text: str, where: str = "the fault script") -> tuple[Fault, ...]:
-    """Faults from YAML text: a list of {sensor, fault, from_s, to_s, ...}.
+    """Return the faults of a YAML text: a list of {sensor, fault, from_s, to_s, ...}.
 
     Args:
         text: The YAML.
@@ -213,8 +213,8 @@ def parse_faults(text: str, where: str = "the fault script") -> tuple[Fault, ...
     for number, entry in enumerate(entries, start=1):
         try:
             faults.append(Fault.model_validate(entry))
-        except ValidationError as error:  # noqa: PERF203 - all wrong entries are told at once
-            problems.append(f"entry {number}: {', '.join(_told(dict(e)) for e in error.errors())}")
+        except ValidationError as error:  # noqa: PERF203 - all wrong entries are named at once
+            problems.append(f"entry {number}: {', '.join(_complaint(dict(e)) for e in error.errors())}")
         except ConfigError as error:
             problems.append(f"entry {number}: {error}")
     if problems:
@@ -224,12 +224,12 @@ def parse_faults(text: str, where: str = "the fault script") -> tuple[Fault, ...
 
 
 def dump_faults(faults: Sequence[Fault]) -> str:
-    """YAML text that `load_faults` reads back."""
+    """Return YAML text that `load_faults` reads back."""
     return yaml.safe_dump([f.model_dump(exclude_unset=True) for f in faults], sort_keys=False)
 
 
-def _told(error: dict[str, Any]) -> str:
-    """One complaint of pydantic in our words: field, what is wrong, and the nearest name for a misspelt one."""
+def _complaint(error: dict[str, Any]) -> str:
+    """Return one complaint of pydantic in our words: field, what is wrong, and the nearest name for a misspelt one."""
     place = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
         return f"no field '{place}'; {nearest(place, Fault.model_fields)}"

@@ -53,7 +53,7 @@ class FaultySource:
         return self._source.truth
 
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
-        """(sensor name, measurement) in order of arrival.
+        """Return pairs of sensor name and measurement in order of arrival.
 
         Raises:
             DataError: the source is damaged.
@@ -61,7 +61,7 @@ class FaultySource:
         return ((name, measurement) for _, name, measurement in self.arrivals())
 
     def arrivals(self) -> Iterator[tuple[int, str, Measurement]]:
-        """(time of arrival in ns, sensor name, measurement) in that order; a sound one arrives at its stamp.
+        """Return (time of arrival in ns, sensor name, measurement) in order of arrival, without faults the stamp.
 
         Raises:
             DataError: the source is damaged.

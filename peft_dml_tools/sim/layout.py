@@ -55,18 +55,18 @@ class Street:
         return float(self.road.stations_m[0]) + 20.0, float(self.road.stations_m[-1]) - 20.0
 
     def add(self, cls: str, track: FloatArray, **options: object) -> None:
-        """Places an actor."""
+        """Place an actor."""
         name = f"{cls}_{len(self.actors):04d}"
         self.actors.append(make_actor(name, cls, track, self.rng, **options))  # type: ignore[arg-type]
 
     def stand(self, cls: str, station_m: float, offset_m: float, turn_rad: float = 0.0, **options: object) -> None:
-        """Places an actor that does not move."""
+        """Place an actor that does not move."""
         position, heading = self.road.locate(station_m, offset_m)
         pose = np.array([*position, float(heading) + turn_rad])
         self.add(cls, np.tile(pose, (self.steps, 1)), **options)
 
     def along(self, stations_m: FloatArray, offset_m: float, direction: int) -> FloatArray:
-        """(T, 3) track of something that follows the road."""
+        """Return the track (T, 3) of something that follows the road."""
         position, heading = self.road.locate(stations_m, np.full(len(stations_m), offset_m))
         yaw = np.unwrap(heading) + (0.0 if direction > 0 else np.pi)
         return np.concatenate([position, yaw[:, None]], axis=1)
@@ -83,7 +83,7 @@ class Street:
 
 
 def draw(rng: np.random.Generator, shares: dict[str, float]) -> str:
-    """One of the keys, as often as its share."""
+    """Return one of the keys, as often as its share."""
     share = np.array(list(shares.values()))
     return list(shares)[int(rng.choice(len(shares), p=share / share.sum()))]
 
@@ -99,7 +99,7 @@ TRAFFIC: Final = {
 
 
 def drive_traffic(street: Street, ego_lane: int, ego: Vehicle) -> FloatArray:
-    """Fills all lanes and drives them.
+    """Fill all lanes and drive them.
 
     Returns:
         (2, T) the ego's station (of its middle) and speed.
@@ -123,7 +123,7 @@ def drive_traffic(street: Street, ego_lane: int, ego: Vehicle) -> FloatArray:
 
 
 def _lane(street: Street, direction: int, lane: int, ego: Vehicle | None) -> list[Vehicle]:
-    """Vehicles of one lane in their own direction of travel (station times direction)."""
+    """Return vehicles of one lane in their own direction of travel (station times direction)."""
     rng, road = street.rng, street.road
     low, high = sorted(direction * v for v in street.span_m)
     vehicles: list[Vehicle] = [] if ego is None else [ego]
@@ -159,7 +159,7 @@ def _lane(street: Street, direction: int, lane: int, ego: Vehicle | None) -> lis
 
 
 def _place(street: Street, vehicle: Vehicle, stations_m: FloatArray, offset_m: float, direction: int) -> None:
-    """One vehicle of a lane; a convoy is a truck with its trailer."""
+    """Return one vehicle of a lane; a convoy is a truck with its trailer."""
     wander = float(street.rng.normal(0, 0.2))
     if vehicle.cls != "convoy":
         ridden = vehicle.cls == "motorcycle"
@@ -170,7 +170,7 @@ def _place(street: Street, vehicle: Vehicle, stations_m: FloatArray, offset_m: f
 
 
 def drive_crossings(street: Street) -> None:
-    """Vehicles that wait at, or leave along, the crossing streets."""
+    """Drive vehicles that wait at, or leave along, the streets that cross."""
     rng, road = street.rng, street.road
     for crossing in road.crossings:
         for side in (-1, 1):
@@ -204,7 +204,7 @@ def drive_crossings(street: Street) -> None:
 
 
 def drive_cycles(street: Street) -> None:
-    """Cyclists and scooters on the strip beside the lanes."""
+    """Drive cyclists and scooters along the strip next to the lanes."""
     rng, road = street.rng, street.road
     for direction in (1, -1):
         offset = -road.hand * direction * (road.carriageway_m + CYCLE_STRIP_M / 2)

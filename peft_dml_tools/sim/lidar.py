@@ -174,7 +174,7 @@ def scan(
     keep_every: int = 1,
     roof_m: float = 0.0,
 ) -> tuple[LidarSweep, IntArray]:
-    """One turn.
+    """Return one turn.
 
     Args:
         caster: The world.
@@ -231,7 +231,7 @@ def _motion(world: World, base_SE3_lidar: SE3, time_s: float, column_s: FloatArr
 
 
 def _turned(rays: Float32Array, yaw_rad: FloatArray) -> Float32Array:
-    """Rays (N, 3), each column of beams turned about +z by its yaw."""
+    """Return rays (N, 3), each column of beams turned about +z by its yaw."""
     cos, sin = (v.astype(np.float32)[:, None] for v in (np.cos(yaw_rad), np.sin(yaw_rad)))
     columns = rays.reshape(len(yaw_rad), -1, 3)
     out = np.empty_like(columns)
@@ -244,7 +244,7 @@ def _turned(rays: Float32Array, yaw_rad: FloatArray) -> Float32Array:
 def _returns(
     caster: Caster, hits: Hits, rays: Float32Array, own: _Own, rng: np.random.Generator
 ) -> tuple[Float32Array, Float32Array, IntArray]:
-    """Measured range (N,) in m, 0 for none, intensity (N,), and the firings that something in the world returned."""
+    """Return ranges (N,) in m, 0 for none, intensities (N,), and the firings that the world returned."""
     face = np.maximum(hits.face, 0)
     reflectance = caster.laser_reflectance[face]
     cosine = np.abs(np.einsum("ij,ij->i", hits.normal, rays))
@@ -273,13 +273,13 @@ def _returns(
 
 
 def _incidence(cosine: Float32Array) -> Float32Array:
-    """Share of a surface's full return, by the cosine of incidence."""
+    """Return the share of a surface's full return, by the cosine of incidence."""
     share: Float32Array = np.float32(AMBIENT) + np.float32(1 - AMBIENT) * cosine
     return share
 
 
 def _seen(ranges: Float32Array, strength: Float32Array, chance: Float32Array, rng: np.random.Generator) -> BoolArray:
-    """Whether each firing returns: energy falls with the square of range and fades out at the detector's floor."""
+    """Return whether each firing returns: energy falls with the square of range down to the detector's floor."""
     faintness = np.float32(-1 / FAINTEST) * strength / np.maximum(ranges, 1.0) ** 2
     seen: BoolArray = (ranges > MIN_RANGE_M) & (ranges < MAX_RANGE_M)
     seen &= rng.random(len(ranges), dtype=np.float32) < chance * (1.0 - np.exp(faintness))

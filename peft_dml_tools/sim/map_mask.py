@@ -15,13 +15,13 @@ PIXEL_M: Final = 0.1
 
 
 def map_offset_m(road: Road) -> FloatArray:
-    """(2,) what to add to world positions so that the map's lower left corner is its origin."""
+    """Return the shift (2,) to add to world positions so that the map's lower left corner is its origin."""
     corner: FloatArray = np.floor(road.points_m.min(axis=0))
     return MARGIN_M - corner
 
 
 def drivable_mask(road: Road) -> UInt8Array:
-    """(H, W) uint8, 255 on the carriageway and on streets that cross; row 0 is the north edge."""
+    """Return a mask (H, W) uint8, 255 on the carriageway and on streets that cross; row 0 is the north edge."""
     import cv2  # noqa: PLC0415 - only the writer needs it
 
     offset = map_offset_m(road)

@@ -63,7 +63,7 @@ class Mesh:
 
     @classmethod
     def make(cls, vertices: npt.ArrayLike, faces: AnyArray, material: Material, uv: AnyArray | None = None) -> Mesh:
-        """A mesh of one material."""
+        """Return a mesh of one material."""
         points = np.asarray(vertices, dtype=np.float32).reshape(-1, 3)
         n = len(faces)
         return cls(
@@ -76,14 +76,14 @@ class Mesh:
         )
 
     def moved(self, translation_m: npt.ArrayLike, yaw_rad: float = 0.0) -> Mesh:
-        """The mesh turned about +z, then shifted."""
+        """Return the mesh turned about +z, then shifted."""
         cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
         rotation = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
         vertices = (self.vertices @ rotation.T + np.asarray(translation_m)).astype(np.float32)
         return Mesh(vertices, self.faces, self.albedo, self.reflectance, self.surface, self.uv)
 
     def fitted(self, size_m: npt.ArrayLike, margin_m: float = 0.03) -> Mesh:
-        """The mesh scaled to fill a box whose bottom centre is the origin, less a margin at every side but the bottom.
+        """Return the mesh scaled to fill a box on the origin, less a margin at every side but the bottom.
 
         Annotated boxes hold their object with a little air, so that noisy returns from its surface still lie inside.
         """
@@ -97,7 +97,7 @@ class Mesh:
 
 
 def merge(meshes: Sequence[Mesh]) -> Mesh:
-    """One mesh of several; an empty sequence gives an empty mesh."""
+    """Return one mesh of several; an empty sequence gives an empty mesh."""
     if not meshes:
         return Mesh.make(np.zeros((0, 3)), np.zeros((0, 3), np.int32), Material((0.0, 0.0, 0.0)))
     starts = np.cumsum([0, *[len(m.vertices) for m in meshes[:-1]]])
@@ -112,7 +112,7 @@ def merge(meshes: Sequence[Mesh]) -> Mesh:
 
 
 def prism(profile_xz: npt.ArrayLike, half_widths: npt.ArrayLike, material: Material) -> Mesh:
-    """A convex side profile drawn out to both sides.
+    """Return a convex side profile drawn out to both sides.
 
     Args:
         profile_xz: (P, 2) corners, counter-clockwise seen from the right-hand side (x right, z up).
@@ -132,14 +132,14 @@ def prism(profile_xz: npt.ArrayLike, half_widths: npt.ArrayLike, material: Mater
 
 
 def box(size_m: npt.ArrayLike, material: Material, base_m: npt.ArrayLike = (0.0, 0.0, 0.0)) -> Mesh:
-    """A cuboid (length, width, height) whose bottom centre is `base_m`."""
+    """Return a cuboid (length, width, height) whose bottom centre is `base_m`."""
     length, width, height = np.asarray(size_m, dtype=np.float64)
     profile = [(-length / 2, 0.0), (length / 2, 0.0), (length / 2, height), (-length / 2, height)]
     return prism(profile, width / 2, material).moved(base_m)
 
 
 def wheel(radius_m: float, width_m: float, centre_m: npt.ArrayLike, material: Material, sides: int = 10) -> Mesh:
-    """A disc whose axle lies along y."""
+    """Return a disc whose axle lies along y."""
     angle = np.arange(sides) * 2 * np.pi / sides
     return prism(radius_m * np.stack([np.cos(angle), np.sin(angle)], axis=1), width_m / 2, material).moved(centre_m)
 
@@ -147,7 +147,7 @@ def wheel(radius_m: float, width_m: float, centre_m: npt.ArrayLike, material: Ma
 def column(
     radii_m: Sequence[float], heights_m: Sequence[float], material: Material, sides: int = 8, lean: float = 1.0
 ) -> Mesh:
-    """A body of revolution about +z through rings of the given radii and heights; `lean` scales its y radius.
+    """Return a body of revolution about +z through rings of the given radii and heights; `lean` scales its y radius.
 
     Poles, cones, heads, trunks and crowns are all of this kind. Both ends are closed.
     """
@@ -170,7 +170,7 @@ def column(
 
 
 def ellipsoid(radii_m: tuple[float, float, float], centre_m: npt.ArrayLike, material: Material, sides: int = 8) -> Mesh:
-    """An ellipsoid of few faces."""
+    """Return an ellipsoid of few faces."""
     polar = np.linspace(-np.pi / 2, np.pi / 2, 6)[1:-1]
     radii = [float(radii_m[0] * np.cos(a)) for a in polar]
     heights = [float(radii_m[2] * np.sin(a)) for a in polar]
@@ -178,7 +178,7 @@ def ellipsoid(radii_m: tuple[float, float, float], centre_m: npt.ArrayLike, mate
 
 
 def normals_of(mesh: Mesh) -> FloatArray:
-    """(F, 3) float64 unit normals, outward."""
+    """Return the outward unit normals (F, 3) float64."""
     a, b, c = (mesh.vertices[mesh.faces[:, k]].astype(np.float64) for k in range(3))
     normal = np.cross(b - a, c - a)
     unit: FloatArray = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)

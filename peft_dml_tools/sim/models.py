@@ -32,7 +32,7 @@ PAINT_SHARE = (0.27, 0.2, 0.2, 0.13, 0.06, 0.07, 0.03, 0.02, 0.02)
 
 
 def paint(rng: np.random.Generator) -> Material:
-    """A car colour as often as streets show it."""
+    """Return a car colour as often as streets show it."""
     albedo = PAINTS[int(rng.choice(len(PAINTS), p=PAINT_SHARE))]
     shade = float(rng.uniform(0.85, 1.1))
     red, green, blue = (min(c * shade, 1.0) for c in albedo)
@@ -40,7 +40,7 @@ def paint(rng: np.random.Generator) -> Material:
 
 
 def _lamps(length: float, width: float, height: float) -> list[Mesh]:
-    """Head and tail lamps and number plates, which lasers see brightly."""
+    """Return the head and tail lamps and number plates, which lasers see brightly."""
     out = []
     for side in (-1, 1):
         out.append(box((0.04, 0.3, 0.14), HEADLAMP, (length / 2, side * (width / 2 - 0.25), height)))
@@ -55,7 +55,7 @@ def _wheels(xs: tuple[float, ...], width: float, radius: float, tread: float = 0
 
 
 def car(size_m: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
-    """Saloon, hatchback, off-roader, van or pick-up: body, cabin, wheels, lamps."""
+    """Return a saloon, hatchback, off-roader, van or pick-up."""
     length, width, height = size_m
     body = paint(rng)
     a, half = length / 2, width / 2
@@ -91,7 +91,7 @@ def car(size_m: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
 
 
 def truck(size_m: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
-    """Cab and a box, flat bed or tank behind it."""
+    """Return a cab and a box, flat bed or tank behind it."""
     length, width, height = size_m
     a, half = length / 2, width / 2
     body, cargo = paint(rng), paint(rng)
@@ -136,7 +136,7 @@ def truck(size_m: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
 
 
 def bus(size_m: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
-    """One long body with a band of windows."""
+    """Return one long body with a band of windows."""
     length, width, height = size_m
     a = length / 2
     body = paint(rng)
@@ -150,7 +150,7 @@ def bus(size_m: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
 
 
 def trailer(size_m: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
-    """A semi-trailer: box on legs in front, axles behind."""
+    """Return a semi-trailer: box on legs in front, axles behind."""
     length, width, height = size_m
     a = length / 2
     hold = box((length, width, height - 1.1), paint(rng), (0, 0, 1.1))
@@ -162,7 +162,7 @@ def trailer(size_m: tuple[float, float, float], rng: np.random.Generator) -> Mes
 
 
 def construction_vehicle(size_m: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
-    """Excavator or wheel loader, yellow or orange."""
+    """Return an excavator or wheel loader, yellow or orange."""
     length, width, height = size_m
     a = length / 2
     body = Material([(0.85, 0.6, 0.05), (0.85, 0.4, 0.05)][int(rng.integers(2))], 0.5)
@@ -186,7 +186,7 @@ def construction_vehicle(size_m: tuple[float, float, float], rng: np.random.Gene
 
 
 def traffic_cone(_size_m: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
-    """Orange with a bright sleeve: round cone, or slim bollard."""
+    """Return an orange cone with a bright sleeve, or a slim bollard of that kind."""
     orange, white = Material((0.9, 0.28, 0.05), 0.5), Material((0.95, 0.95, 0.95), 1.0)
     foot = box((0.4, 0.4, 0.05), DARK)
     if rng.random() < 0.75:
@@ -198,7 +198,7 @@ def traffic_cone(_size_m: tuple[float, float, float], rng: np.random.Generator) 
 
 
 def barrier(size_m: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
-    """Concrete or water-filled wall, or a striped fence; its length is the thin side, as nuScenes annotates it."""
+    """Return a concrete or plastic wall, or a striped fence; its length is the thin side, as in nuScenes."""
     _, width, height = size_m
     kind = rng.choice(["concrete", "plastic", "fence"], p=[0.45, 0.3, 0.25])
     if kind == "fence":

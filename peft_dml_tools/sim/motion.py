@@ -38,7 +38,7 @@ MAP_ORIGINS_DEG: Final = {
 
 
 def imu_biases(seed: int) -> tuple[FloatArray, FloatArray]:
-    """Constant biases of a drive: (3,) m/s² and (3,) rad/s."""
+    """Return the constant biases of a drive: (3,) m/s² and (3,) rad/s."""
     rng = np.random.default_rng([seed, 7])
     return rng.normal(0, 0.08, 3), rng.normal(0, 0.003, 3)
 
@@ -65,14 +65,14 @@ def _at(time_s: float, grid: FloatArray, rows: FloatArray) -> FloatArray:
 
 
 def map_of(seed: int, hand: int) -> str:
-    """The nuScenes map that a drive is set on: traffic keeps right in Boston, left on the three of Singapore."""
+    """Return the nuScenes map that a drive is set on: traffic keeps right in Boston, left on the three of Singapore."""
     if hand > 0:
         return "boston-seaport"
     return ("singapore-onenorth", "singapore-hollandvillage", "singapore-queenstown")[seed % 3]
 
 
 def outage_s(seed: int, duration_s: float) -> tuple[float, float]:
-    """Begin and end of the time without satellites; both infinite for none."""
+    """Return the begin and end of the time without satellites; both infinite for none."""
     rng = np.random.default_rng([seed, 9])
     begin, length = float(rng.uniform(0, duration_s)), float(rng.uniform(1, 6))
     return (begin, begin + length) if rng.random() < OUTAGE_SHARE else (np.inf, np.inf)
@@ -81,7 +81,7 @@ def outage_s(seed: int, duration_s: float) -> tuple[float, float]:
 def gnss_fix(
     world: World, global_SE3_world: SE3, location: str, time_s: float, stamp_ns: int, rng: np.random.Generator
 ) -> GnssFix:
-    """Position by the map's origin: white noise, a slow drift, and in some drives no fix for some seconds.
+    """Return a position by the map's origin: white noise, a slow drift, and in some drives no fix for some seconds.
 
     Without a fix the last position stays, as receivers report it, and `has_fix` is false.
     """
@@ -136,6 +136,6 @@ class Odometry:
         self._pose[:, 4:] += rng.normal(0, ODOM_LEVEL_SIGMA_RAD, 2)
 
     def sample(self, time_s: float, stamp_ns: int) -> OdometrySample:
-        """The pose at a time."""
+        """Return the pose at a time."""
         x, y, yaw, z, roll, pitch = map(float, _at(time_s, self._times_s, self._pose))
         return OdometrySample(stamp_ns, attitude(yaw, roll, pitch, (x, y, z)))

@@ -24,26 +24,26 @@ class MoverFrame:
     sin: Float32Array
 
     def points(self, points: Float32Array) -> Float32Array:
-        """Points (K, 3) of the world in the mover's frame."""
+        """Return points (K, 3) of the world in the mover's frame."""
         return self.vectors(points - self.position)
 
     def vectors(self, vectors: Float32Array) -> Float32Array:
-        """Directions (K, 3) of the world in the mover's frame."""
+        """Return directions (K, 3) of the world in the mover's frame."""
         return _turned(vectors, self.cos, -self.sin)
 
     def back(self, vectors: Float32Array) -> Float32Array:
-        """Directions (K, 3) of the mover's frame in the world."""
+        """Return directions (K, 3) of the mover's frame in the world."""
         return _turned(vectors, self.cos, self.sin)
 
     def some(self, index: IntArray) -> MoverFrame:
-        """The frame of some rays."""
+        """Return the frame of some rays."""
         if len(self.cos) == 1:
             return self
         return MoverFrame(self.position[index], self.cos[index], self.sin[index])
 
 
 def _turned(vectors: Float32Array, cos: Float32Array, sin: Float32Array) -> Float32Array:
-    """Vectors (K, 3) turned about +z."""
+    """Return vectors (K, 3) turned about +z."""
     out = np.empty(vectors.shape, np.float32)
     x, y = vectors[:, 0], vectors[:, 1]
     out[:, 0] = x * cos - y * sin

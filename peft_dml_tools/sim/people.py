@@ -29,7 +29,7 @@ def _cloth(rng: np.random.Generator) -> Material:
 def _limb(
     start_m: tuple[float, float, float], end_m: tuple[float, float, float], radius_m: float, of: Material
 ) -> Mesh:
-    """A round limb between two points."""
+    """Return a round limb between two points."""
     a, b = np.array(start_m), np.array(end_m)
     along = b - a
     length = float(np.linalg.norm(along))
@@ -43,7 +43,7 @@ def _limb(
 
 
 def person(rng: np.random.Generator, *, moving: bool, worker: bool = False) -> Mesh:
-    """A standing or striding person 1.75 m tall, facing +x."""
+    """Return a standing or striding person 1.75 m tall, facing +x."""
     skin = Material(SKINS[int(rng.integers(len(SKINS)))], 0.4)
     trousers, jacket = _cloth(rng), HIGH_VISIBILITY if worker else _cloth(rng)
     stride = float(rng.uniform(0.15, 0.32)) if moving else float(rng.uniform(0.0, 0.06))
@@ -65,7 +65,7 @@ def person(rng: np.random.Generator, *, moving: bool, worker: bool = False) -> M
 
 
 def seated(rng: np.random.Generator) -> Mesh:
-    """A person who sits on something low, facing +x."""
+    """Return a person who sits on something low, facing +x."""
     trousers, jacket = _cloth(rng), _cloth(rng)
     skin = Material(SKINS[int(rng.integers(len(SKINS)))], 0.4)
     parts = [box((0.45, 0.5, 0.42), METAL, (-0.1, 0.0, 0.0))]
@@ -82,7 +82,7 @@ def seated(rng: np.random.Generator) -> Mesh:
 def _rider(
     rng: np.random.Generator, hips_m: tuple[float, float], hands_m: tuple[float, float], feet_z_m: float
 ) -> list[Mesh]:
-    """Legs, back, arms and helmeted head of someone on a cycle."""
+    """Return the legs, back, arms and helmeted head of someone on a cycle."""
     trousers, jacket, helmet = _cloth(rng), _cloth(rng), paint(rng)
     hip_x, hip_z = hips_m
     shoulder = (hip_x + 0.22, hip_z + 0.52)
@@ -101,7 +101,7 @@ def _rider(
 
 
 def bicycle(rng: np.random.Generator, *, ridden: bool) -> Mesh:
-    """Two thin wheels, a diamond frame, handlebar; 1.7 m long."""
+    """Return two thin wheels, a diamond frame, handlebar; 1.7 m long."""
     frame = paint(rng)
     parts = [wheel(0.33, 0.05, (x, 0, 0.33), RUBBER, 12) for x in (-0.52, 0.52)]
     for start, end in (
@@ -121,7 +121,7 @@ def bicycle(rng: np.random.Generator, *, ridden: bool) -> Mesh:
 
 
 def motorcycle(rng: np.random.Generator, *, ridden: bool) -> Mesh:
-    """Two wide wheels, engine, tank, seat, fork; 2.1 m long."""
+    """Return two wide wheels, engine, tank, seat, fork; 2.1 m long."""
     body = paint(rng)
     parts = [wheel(0.31, 0.15, (x, 0, 0.31), RUBBER, 12) for x in (-0.72, 0.72)]
     parts += [

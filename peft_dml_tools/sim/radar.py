@@ -44,7 +44,7 @@ _reflectors: WeakKeyDictionary[Caster, Reflectors] = WeakKeyDictionary()
 
 
 def _rays(rng: np.random.Generator) -> FloatArray:
-    """(N, 3) unit directions in the sensor frame, by bearing: denser ahead, a little up and down."""
+    """Return unit directions (N, 3) in the sensor frame, by bearing: denser ahead, a little up and down."""
     wide = rng.uniform(-HALF_FOV_RAD, HALF_FOV_RAD, RAYS // 2)
     ahead = rng.normal(0, np.deg2rad(13.0), RAYS - len(wide)).clip(-HALF_FOV_RAD, HALF_FOV_RAD)
     azimuth = np.sort(np.concatenate([wide, ahead]))
@@ -56,7 +56,7 @@ def _rays(rng: np.random.Generator) -> FloatArray:
 def measure(
     caster: Caster, base_SE3_radar: SE3, time_s: float, stamp_ns: int, rng: np.random.Generator
 ) -> tuple[RadarSweep, IntArray]:
-    """One cycle of one radar.
+    """Return one cycle of one radar.
 
     Args:
         caster: The world.
@@ -102,7 +102,7 @@ def _echoes(
     hits: Hits,
     rng: np.random.Generator,
 ) -> Echoes:
-    """Everything that is detected, by range."""
+    """Return everything that is detected, by range."""
     turn = world_SE3_radar.rotation[:2, :2]
     poses, speeds = caster.world.states(time_s)
     speeds = speeds @ turn
@@ -138,7 +138,7 @@ def _targets(
     wall: BoolArray,
     rng: np.random.Generator,
 ) -> Echoes:
-    """Detections of what the rays met: actors, then background; velocities are filled in later."""
+    """Return detections of what the rays met: actors, then background; velocities are filled in later."""
     bearing, flat, owner = nearest
     actor = np.flatnonzero(owner >= 0)
     actor = _thin(actor[rng.random(len(actor)) < reflectors.share[owner[actor]]], owner, reflectors.most, rng)
@@ -163,7 +163,7 @@ def _targets(
 
 
 def _thin(index: IntArray, owner: IntArray, most: IntArray, rng: np.random.Generator) -> IntArray:
-    """A handful of one target's rays: the device merges what is close."""
+    """Return a handful of one target's rays: the device merges what is close."""
     index = rng.permutation(index)
     order = np.argsort(owner[index], kind="stable")
     sorted_owner = owner[index][order]
@@ -173,7 +173,7 @@ def _thin(index: IntArray, owner: IntArray, most: IntArray, rng: np.random.Gener
 
 
 def _points(caster: Caster, echoes: Echoes, world_SE3_radar: SE3, time_s: float, rng: np.random.Generator) -> AnyArray:
-    """(N,) `RADAR_DTYPE` as the device reports the echoes."""
+    """Return the echoes (N,) `RADAR_DTYPE` as the device reports them."""
     world, n = caster.world, len(echoes.owner)
     sight = echoes.position_m / np.maximum(echoes.range_m, 1e-6)[:, None]
     spread = np.where(rng.random(n) < WILD_SHARE, WILD_MPS, DOPPLER_SIGMA_MPS)
@@ -204,7 +204,7 @@ def _points(caster: Caster, echoes: Echoes, world_SE3_radar: SE3, time_s: float,
 
 
 def _dynamics(doppler: FloatArray, sight: FloatArray, own_mps: float, rng: np.random.Generator) -> IntArray:
-    """(N,) dyn_prop: 0 moving, 1 stationary, 2 oncoming, 3 stationary candidate, 5 crossing stationary, 6 crossing."""
+    """Return dyn_prop (N,): 0 moving, 1 stationary, 2 oncoming, 3 perhaps stationary, 5, 6 crossing."""
     n, chance = len(doppler), rng.random(len(doppler))
     # Who drives himself cannot tell as surely that a thing stands still.
     candidates = 0.28 if own_mps > 1.0 else 0.08
@@ -215,7 +215,7 @@ def _dynamics(doppler: FloatArray, sight: FloatArray, own_mps: float, rng: np.ra
 
 
 def _states(out: AnyArray, echoes: Echoes, rng: np.random.Generator) -> None:
-    """Fills validity, ambiguity, false-alarm class and error classes; the mix is an assumption.
+    """Fill validity, ambiguity, false-alarm class and error classes; the mix is an assumption.
 
     What the devkit's default filters leave (about 6 of 10) carries the codes of real points.
     """

@@ -56,14 +56,14 @@ class Echoes:
     kind: IntArray
 
     def take(self, index: IntArray | BoolArray) -> Echoes:
-        """Some of them, in the order given."""
+        """Return some of them, in the order given."""
         return Echoes(
             self.position_m[index], self.velocity_mps[index], self.rcs_dbsm[index], self.owner[index], self.kind[index]
         )
 
     @classmethod
     def join(cls, parts: list[Echoes]) -> Echoes:
-        """All of several."""
+        """Return all echoes of several."""
         return cls(
             np.concatenate([p.position_m for p in parts]),
             np.concatenate([p.velocity_mps for p in parts]),
@@ -112,14 +112,14 @@ class Reflectors:
         return cls(
             np.array([k.rcs_dbsm for k in kinds]) + level,
             np.where(seen, np.array([k.radar_share for k in kinds]), 0.0),
-            np.array([1 + int(a.size_m[:2].max() / 1.6) for a in actors], dtype=np.int64) + small,
+            np.array([1 + int(a.size_m[:2].max() / 1.2) for a in actors], dtype=np.int64) + small,
             np.array([name in _VEHICLES for name in names], dtype=np.bool_),
             np.array([_MICRO_SIGMA.get(name, 0.0) for name in names]),
         )
 
 
 def aspect_gain_db(aspect_rad: FloatArray) -> FloatArray:
-    """Gain over a vehicle's median cross-section.
+    """Return the gain over a vehicle's median cross-section.
 
     Args:
         aspect_rad: (N,) angle between the line of sight and the vehicle's length; 0 seen from behind or the front.
@@ -133,7 +133,7 @@ def aspect_gain_db(aspect_rad: FloatArray) -> FloatArray:
 
 
 def floor_dbsm(range_m: FloatArray) -> FloatArray:
-    """Weakest cross-section that is detected at a range."""
+    """Return the weakest cross-section that is detected at a range."""
     floor: FloatArray = 40.0 * np.log10(np.maximum(range_m, 1.0) / FLOOR_RANGE_M)
     return floor
 
@@ -145,7 +145,7 @@ def hidden(
     nearest: tuple[FloatArray, FloatArray, IntArray],
     rng: np.random.Generator,
 ) -> Echoes:
-    """Vehicles behind others, seen by the waves that pass under the one in front.
+    """Return detections of vehicles behind others, made by the waves that pass under the one in front.
 
     Args:
         reflectors: The actors.
@@ -169,7 +169,7 @@ def hidden(
 
 
 def mirrored(targets: Echoes, walls_m: FloatArray, normals: FloatArray, count: int, rng: np.random.Generator) -> Echoes:
-    """Images of real targets behind walls: same speed, mirrored like the place, so a moving one has its Doppler.
+    """Return mirror images of real targets behind walls; velocities are mirrored too, so that a moving one has Doppler.
 
     Args:
         targets: What is real.
@@ -194,7 +194,7 @@ def mirrored(targets: Echoes, walls_m: FloatArray, normals: FloatArray, count: i
 
 
 def clutter(count: int, half_fov_rad: float, rng: np.random.Generator) -> Echoes:
-    """Detections of nothing in particular; a third seem to move."""
+    """Return false detections, of which a third seem to move."""
     distance, angle = rng.uniform(3, 70, count), rng.uniform(-half_fov_rad, half_fov_rad, count)
     sight = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     doppler = rng.normal(0, 2.0, count) * (rng.random(count) < 0.3)

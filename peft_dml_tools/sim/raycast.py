@@ -20,7 +20,6 @@ from peft_dml_tools.sim.mover_frame import MoverFrame
 from peft_dml_tools.sim.world import World
 
 MISS_M: Final = 1e9
-SHADOW_REACH_M: Final = 60.0
 FACE_SPREAD: Final = 0.45
 """Standard deviation of the logarithm of reflectance among faces of one material."""
 
@@ -40,21 +39,11 @@ class Hits:
         range_m: (N,) float32 along the unit direction; infinite for a miss.
         face: (N,) int64 index into `Caster.mesh`'s faces, -1 for a miss.
         normal: (N, 3) float32 unit, turned towards the ray's origin; anything for a miss.
-        barycentric: (N, 2) float32 position inside the face.
     """
 
     range_m: Float32Array
     face: IntArray
     normal: Float32Array
-    barycentric: Float32Array
-
-    def uv(self, caster: Caster, index: IntArray) -> Float32Array:
-        """(K, 2) float32 texture coordinates of some hits."""
-        corner = caster.corner_uv[self.face[index]]
-        weight = self.barycentric[index]
-        along, across = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
-        mixed: Float32Array = corner[:, 0] + weight[:, :1] * along + weight[:, 1:] * across
-        return mixed
 
 
 class Caster:
@@ -119,20 +108,15 @@ class Caster:
         """(F, 3) albedo in linear light."""
         return self.mesh.albedo ** np.float32(1.6)
 
-    @cached_property
-    def corner_uv(self) -> Float32Array:
-        """(F, 3, 2) texture coordinates of each face's corners."""
-        return self.mesh.uv[self.mesh.faces]
-
     def tree(self, mover: int) -> Any:
-        """Tree of one mover, in its own frame; made when first needed."""
+        """Return the tree of one mover, in its own frame; made when first needed."""
         if mover not in self._trees:
             mesh = self.world.actors[self.movers[mover]].mesh
             self._trees[mover] = tree_of(mesh.vertices, mesh.faces)
         return self._trees[mover]
 
     def at(self, time_s: float, span_s: float = 0.0) -> Instant:
-        """The world at one instant; with a span, also how things moved during the time that ends then."""
+        """Return the world at one instant; with a span, also how things moved during the time that ends then."""
         poses, _ = self.world.states(time_s)
         rates = np.zeros((len(self.movers), 4))
         if span_s > 0:
@@ -161,14 +145,14 @@ class Instant:
         return np.column_stack([poses[:, :2], poses[:, 3] + self.caster.half_height_m])
 
     def _beads(self, movers: IntArray, offset_s: float) -> FloatArray:
-        """(3, K, 3) centres of three spheres, of radius `Caster.bead_m`, that hold each mover's box."""
+        """Return the centres (3, K, 3) of three spheres, of radius `Caster.bead_m`, that hold each mover's box."""
         yaw = (self.poses + self.rates * offset_s)[movers, 2]
         ahead = np.stack([np.cos(yaw), np.sin(yaw), 0 * yaw], axis=1) * (self.caster.length_m[movers] / 3)[:, None]
         beads: FloatArray = self._centres(offset_s)[movers] + np.array([-1.0, 0.0, 1.0])[:, None, None] * ahead
         return beads
 
     def cast(self, origin_m: AnyArray, directions: AnyArray, max_range_m: float = 150.0) -> Hits:
-        """First hits of rays from one point.
+        """Return the first hits of rays from one point.
 
         Args:
             origin_m: (3,) world frame.
@@ -181,7 +165,7 @@ class Instant:
     def cast_rolling(
         self, origins_m: AnyArray, directions: AnyArray, offset_s: AnyArray, max_range_m: float = 150.0
     ) -> Hits:
-        """First hits of rays that start one after the other, from a point that moves steadily, at things that move.
+        """Return the first hits of rays that start one after the other, from a moving point, at moving things.
 
         Args:
             origins_m: (N, 3) world frame.
@@ -199,7 +183,6 @@ class Instant:
         out = self.caster.still.run(origins, rays, output=True)
         ranges, face = out["tfar"], out["primID"].astype(np.int64)
         normal = self.caster.normals[face]
-        barycentric = np.stack([out["u"], out["v"]], axis=1)
         for mover, chosen in self._candidates(origins, rays, offset_s, max_range_m):
             frame = self._frame(mover, None if offset_s is None else offset_s[chosen])
             found = self.caster.tree(mover).run(frame.points(origins[chosen]), frame.vectors(rays[chosen]), output=True)
@@ -208,18 +191,17 @@ class Instant:
                 at = chosen[hit]
                 ranges[at] = found["tfar"][hit]
                 face[at] = self.caster.first_face[mover] + found["primID"][hit]
-                barycentric[at] = np.stack([found["u"][hit], found["v"][hit]], axis=1)
                 normal[at] = frame.some(hit).back(self.caster.normals[face[at]])
         miss = ranges > MISS_M
         ranges[miss] = np.inf
         face[miss] = -1
         normal[np.einsum("ij,ij->i", normal, rays) > 0] *= -1
-        return Hits(ranges, face, normal, barycentric)
+        return Hits(ranges, face, normal)
 
     def _candidates(
         self, origins: Float32Array, rays: Float32Array, offset_s: Float32Array | None, max_range_m: float
     ) -> Iterator[tuple[int, IntArray]]:
-        """Movers in reach, and the rays that may meet each: those whose block comes near it."""
+        """Return the movers in reach, and the rays that may meet each: those whose block comes near it."""
         origin, middle_s, sway_m = self._middle(origins, offset_s)
         far = np.linalg.norm(self._centres(middle_s) - origin, axis=1) - self.caster.radius_m - sway_m
         near = np.flatnonzero(far < max_range_m)
@@ -244,7 +226,7 @@ class Instant:
     def _middle(
         self, origins: Float32Array, offset_s: Float32Array | None
     ) -> tuple[FloatArray, float, FloatArray | float]:
-        """Where rays start in the middle of their time, that time, and how far (M,) movers are off their place then."""
+        """Return where rays start in the middle of their time, that time, and how far (M,) movers get from there."""
         if offset_s is None or not len(offset_s):
             return origins[:1].sum(axis=0), 0.0, 0.0
         first, last = origins[0].astype(np.float64), origins[-1].astype(np.float64)
@@ -256,7 +238,7 @@ class Instant:
         return (first + last) / 2, float(offset_s[0]) + half_s, sway_m
 
     def _frame(self, mover: int, offset_s: Float32Array | None = None) -> MoverFrame:
-        """A mover's own frame, now or at the time of each ray."""
+        """Return a mover's own frame, now or at the time of each ray."""
         if offset_s is None:
             x, y, yaw, z = self.poses[mover]
             position = np.array([[x, y, z]], np.float32)
@@ -265,37 +247,9 @@ class Instant:
         position = np.stack([x, y, z], axis=1).astype(np.float32)
         return MoverFrame(position, np.cos(yaw).astype(np.float32), np.sin(yaw).astype(np.float32))
 
-    def blocked(self, origins_m: Float32Array, direction: Float32Array, viewer_m: Float32Array) -> BoolArray:
-        """Whether anything lies between points (N, 3) and a far light in one direction (3,).
-
-        Movers further than `SHADOW_REACH_M` from the viewer cast no shadow.
-        """
-        starts = np.ascontiguousarray(origins_m, dtype=np.float32)
-        rays = np.ascontiguousarray(np.broadcast_to(direction, starts.shape), dtype=np.float32)
-        hit: BoolArray = self.caster.still.run(starts, rays, query="OCCLUDED") >= 0
-        centres = self._centres()
-        # Seen along the light, a shadow is as wide as what casts it: compare in the plane that the light falls on.
-        side = np.cross(direction, [0.0, 0.0, 1.0])
-        plane = np.stack([side, np.cross(direction, side)], axis=1) / max(float(np.linalg.norm(side)), 1e-6)
-        middle = (centres - viewer_m) @ plane
-        spot = np.ascontiguousarray(((starts - viewer_m) @ plane.astype(np.float32)).T)
-        radius = self.caster.radius_m
-        low, high = spot.min(axis=1, initial=np.inf), spot.max(axis=1, initial=-np.inf)
-        meets = (middle > low - radius[:, None]).all(axis=1) & (middle < high + radius[:, None]).all(axis=1)
-        meets &= np.linalg.norm(centres - viewer_m, axis=1) < SHADOW_REACH_M
-        for mover in np.flatnonzero(meets):
-            x, y = (np.float32(v) for v in middle[mover])
-            chosen = np.flatnonzero(np.abs(spot[0] - x) < np.float32(radius[mover]))
-            chosen = chosen[np.abs(spot[1, chosen] - y) < radius[mover]]
-            if len(chosen):
-                frame = self._frame(int(mover))
-                own, turned = frame.points(starts[chosen]), frame.vectors(rays[chosen])
-                hit[chosen] |= self.caster.tree(int(mover)).run(own, turned, query="OCCLUDED") >= 0
-        return hit
-
 
 def tree_of(vertices: Float32Array, faces: Int32Array) -> Any:
-    """An embree scene of one mesh."""
+    """Return an embree scene of one mesh."""
     from embreex import rtcore_scene  # noqa: PLC0415 - only the simulator needs it
     from embreex.mesh_construction import TriangleMesh  # noqa: PLC0415
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands or walks beside the traffic: parked vehicles, lots, building sites, people."""
+"""What stands or walks along the road: parked vehicles, lots, building sites, people."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _park_along(street: Street, sites: list[Lot], side: int) -> None:
 
 
 def park_crossings(street: Street) -> None:
-    """Vehicles parked along the streets that cross, outside their two lanes."""
+    """Park vehicles along the streets that cross, outside their two lanes."""
     rng, road = street.rng, street.road
     for crossing in road.crossings:
         for right in (-1, 1):
@@ -122,7 +122,7 @@ def park_crossings(street: Street) -> None:
 
 
 def fill_lot(street: Street, lot: Lot) -> None:
-    """Rows of vehicles parked across the road's direction, or at a slant."""
+    """Park vehicles in rows at any angle to the road."""
     rng, road = street.rng, street.road
     slant = float(rng.choice([np.pi / 2, rng.uniform(0.5, np.pi - 0.5)], p=[0.45, 0.55]))
     for row in LOT_ROWS_M[: int(rng.integers(2, 5))]:
@@ -140,7 +140,7 @@ def fill_lot(street: Street, lot: Lot) -> None:
 
 
 def build_site(street: Street, site: Lot) -> None:
-    """A closed parking strip: cones or barriers along the traffic, machines and workers behind."""
+    """Return a closed parking strip: cones or barriers along the traffic, machines and workers behind."""
     rng, road = street.rng, street.road
     inner, middle = road.carriageway_m + CYCLE_STRIP_M - 0.35, road.kerb_m - PARKING_ALONG_M / 2 + 0.35
     fenced = rng.random() < 0.55
@@ -174,7 +174,7 @@ def build_site(street: Street, site: Lot) -> None:
 
 
 def walk(street: Street) -> None:
-    """Pedestrians on the pavements, in groups or alone, and over the road where its light is red."""
+    """Place pedestrians on the pavements, in groups or alone, and over the road where its light is red."""
     rng, road = street.rng, street.road
     t = STEP_S * np.arange(street.steps)
     for side in (-1, 1):

@@ -38,7 +38,7 @@ class Plan:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, duration_s: float) -> Plan:
-        """A plan: crawling 1 in 10, street 4 to 16 m/s, corners 1 in 4, fast roads up to 30 m/s 1 in 6."""
+        """Return a plan: crawling 1 in 10, street 4 to 16 m/s, corners 1 in 4, fast roads up to 30 m/s 1 in 6."""
         kind = str(rng.choice(["crawl", "street", "turn", "fast"], p=[0.1, 0.49, 0.24, 0.17]))
         low, high = {"crawl": (0.0, 3.0), "street": (4.0, 15.0), "turn": (5.0, 10.0), "fast": (17.0, 30.0)}[kind]
         wish = float(rng.uniform(low, high))
@@ -75,7 +75,7 @@ class Corner:
 
     @classmethod
     def draw(cls, road: Road, rng: np.random.Generator, *, inwards: bool) -> Corner:
-        """A corner at the road's first crossing: around the near side from the outer lane, or over the opposite one."""
+        """Return a corner at the first crossing: around the near side, or over the opposite lane."""
         side, radius = int(rng.choice([-1, 1])), float(rng.uniform(9.0, 13.0))
         lane = road.lanes - 1 if side == -road.hand else 0
         middle = road.crossings[0].station_m
@@ -85,7 +85,7 @@ class Corner:
         return cls(middle, side, inwards, radius, lane, (float(arc[0]), float(arc[1])))
 
     def line(self, road: Road) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Station along the route, and station and offset on the road, of points on the way."""
+        """Return the station along the route, and station and offset on the road, of points on the way."""
         low, high = self.arc_m
         along = np.arange(low - 110.0, high + 110.0, _STEP_M)
         offset = road.lane_offset_m(self.lane, 1)
@@ -103,7 +103,7 @@ class Corner:
 def ego_route(
     road: Road, lane: int, corner: Corner | None, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The ego's way.
+    """Return the ego's way.
 
     Returns:
         Stations along the route (K,), which are the road's own on the main road, world positions (K, 2), and the

@@ -70,7 +70,7 @@ def scenery(
     lots: Sequence[Lot],
     terrain: Terrain,
 ) -> Mesh:
-    """Return everything beside the road.
+    """Return everything along the road.
 
     Args:
         road: The road.

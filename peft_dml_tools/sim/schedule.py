@@ -62,7 +62,7 @@ class DriveSpec(Frozen):
     depth_stride_px: int = Field(0, ge=0, le=64, description="Keep the depth of every so many pixels; 0 for none")
 
     def rate_hz(self, sensor: str) -> float:
-        """Rate of a sensor by its name."""
+        """Return the rate of a sensor by its name."""
         prefix = sensor.split("_", maxsplit=1)[0]
         return {
             "CAM": self.camera_hz,
@@ -90,12 +90,12 @@ class Event:
 
 
 def start_ns(seed: int) -> int:
-    """Stamp of a drive's time 0."""
+    """Return the stamp of a drive's time 0."""
     return EPOCH_NS + (seed % 100_000) * 3_600_000_000_000
 
 
 def _late(times_s: FloatArray, rate_hz: float, rng: np.random.Generator) -> FloatArray:
-    """Stamps of a serial bus: mostly on time, now and then late; a real 100 Hz unit has gaps of 3 to 22 ms."""
+    """Return stamps of a serial bus: mostly on time, now and then late; a real 100 Hz unit has gaps of 3 to 22 ms."""
     period = 1 / rate_hz
     n = len(times_s)
     late = np.where(rng.random(n) < 0.06, rng.uniform(0.2, 1.2, n), rng.uniform(0, 0.08, n)) * period
@@ -106,7 +106,7 @@ def _late(times_s: FloatArray, rate_hz: float, rng: np.random.Generator) -> Floa
 
 
 def schedule(rig: Rig, spec: DriveSpec, seed: int, duration_s: float) -> tuple[Event, ...]:
-    """All measurements of a drive in stamp order."""
+    """Return all measurements of a drive in stamp order."""
     begin = start_ns(seed)
     taken: set[int] = set()
     events = []

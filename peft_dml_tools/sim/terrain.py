@@ -35,11 +35,6 @@ class Terrain:
     phases_rad: FloatArray
 
     @classmethod
-    def flat(cls) -> Terrain:
-        """Return a plane."""
-        return cls(np.zeros((0, 2)), np.zeros(0), np.zeros(0))
-
-    @classmethod
     def make(cls, rng: np.random.Generator, relief: float = 1.0) -> Terrain:
         """Draw hills and bumps; a quarter of all places is nearly flat.
 

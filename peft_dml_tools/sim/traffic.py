@@ -54,7 +54,7 @@ class Vehicle:
 
 
 def drive_lane(vehicles: list[Vehicle], steps: int) -> tuple[FloatArray, FloatArray]:
-    """Moves a lane's vehicles for some steps of `STEP_S`.
+    """Move a lane's vehicles for some steps of `STEP_S`.
 
     Args:
         vehicles: Any order; the one with the largest station leads.
@@ -96,14 +96,14 @@ def drive_lane(vehicles: list[Vehicle], steps: int) -> tuple[FloatArray, FloatAr
 
 
 def _before_corner(slow: FloatArray, s: FloatArray) -> FloatArray:
-    """Speed from which braking in comfort still reaches a corner's speed at its begin."""
+    """Return the speed from which braking in comfort still reaches a corner's speed at its begin."""
     distance = np.clip(slow[:, 0] - s, 0.0, 1e4)
     speed: FloatArray = np.sqrt(slow[:, 2] ** 2 + 2 * 0.7 * COMFORT_BRAKE * distance)
     return speed
 
 
 def queue(vehicles: list[Vehicle]) -> list[Vehicle]:
-    """The same vehicles with starting speeds that suit their gaps, so that the first second needs no emergency."""
+    """Return the vehicles with starting speeds that suit their gaps: nobody brakes hard in the first second."""
     ahead: Vehicle | None = None
     out: dict[int, Vehicle] = {}
     for i in np.argsort([-v.station_m for v in vehicles]):
@@ -124,7 +124,7 @@ def queue(vehicles: list[Vehicle]) -> list[Vehicle]:
 
 
 def settled(vehicles: list[Vehicle]) -> list[Vehicle]:
-    """The same vehicles `SETTLE_S` later, their lights red all the while: queues stand when the drive begins."""
+    """Return the same vehicles `SETTLE_S` later, their lights red all the while: queues stand when the drive begins."""
     if not vehicles:
         return []
     stations, speeds = drive_lane(

@@ -84,10 +84,7 @@ def optical_rotation(yaw_rad: float) -> FloatArray:
 
 
 def make_rig(
-    image_width_px: int = 352,
-    lidar_height_m: float | None = None,
-    focal_scale: float = 1.0,
-    vehicle: str = "nuscenes",
+    image_width_px: int = 352, lidar_height_m: float | None = None, focal_scale: float = 1.0, vehicle: str = "nuscenes"
 ) -> Rig:
     """Return the sensors of a vehicle.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work in other processes: results in order, little in flight, and one interrupt told once."""
+"""Work in other processes: results in order, little in flight, and an interrupt reported once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def in_processes(
     start: Callable[..., None] | None = None,
     start_with: tuple[Any, ...] = (),
 ) -> Iterator[Result]:
-    """Results of `work` in the order of the jobs, so that memory does not grow with their number.
+    """Return the results of `work` in the order of the jobs, so that memory does not grow with their number.
 
     Ends the processes when the caller stops asking, or is interrupted, whatever they are at.
 
@@ -61,7 +61,7 @@ def in_processes(
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Processes started in here never see Ctrl-C, which a terminal sends to all; who started them ends them."""
+    """Start processes that never see Ctrl-C, which a terminal sends to all; the parent ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -129,14 +129,14 @@ class World:
         return attitude(float(yaw), float(roll), float(pitch), (x, y, z))
 
     def ego_velocity_mps(self, time_s: float) -> FloatArray:
-        """(2,) ground velocity of `base_link`, world frame."""
+        """Return the ground velocity (2,) of `base_link`, world frame."""
         i, part = self._bracket(time_s)
         speed = self.ego.speed_mps[i] * (1 - part) + self.ego.speed_mps[i + 1] * part
         velocity: FloatArray = speed * self.world_SE3_base(time_s).rotation[:2, 0]
         return velocity
 
     def boxes(self, time_s: float, keep: BoolArray | IntArray | None = None) -> Boxes3D:
-        """Boxes of the actors in `base_link` at a time; velocities over ground, in `base_link` axes."""
+        """Return boxes of the actors in `base_link` at a time; velocities over ground, in `base_link` axes."""
         index = np.arange(len(self.actors)) if keep is None else np.arange(len(self.actors))[keep]
         poses, velocities = self.states(time_s)
         actors = [self.actors[i] for i in index]
@@ -158,7 +158,7 @@ class World:
 def _street(
     road: Road, rng: np.random.Generator, steps: int, duration_s: float, plan: Plan, corner: Corner | None
 ) -> layout.Street:
-    """The empty street with its densities; a fast road has little beside it."""
+    """Return the empty street with its densities; a fast road has little along it."""
     lights = [0.0, rng.uniform(min(1.0, duration_s), duration_s), np.inf]
     red = float(rng.choice(lights, p=[0.4, 0.25, 0.35])) if road.crossings else 0.0
     # Kerbs are mostly free or mostly taken; full rows hide what is behind them, as real ones do.
@@ -184,7 +184,7 @@ def _street(
 def _lots(
     road: Road, rng: np.random.Generator, span_m: tuple[float, float], *, busy: bool
 ) -> tuple[list[Lot], list[Lot]]:
-    """Parking lots beside the road, and building sites on the parking strips; both clear of crossings."""
+    """Return parking lots along the road, and building sites on its parking strips; both clear of crossings."""
     lots: list[Lot] = []
     sites: list[Lot] = []
     for side in (-1, 1):
@@ -203,7 +203,7 @@ def _lots(
 
 
 def _ego_vehicle(street: layout.Street, plan: Plan, duration_s: float) -> Vehicle:
-    """The ego in the queue of its lane: where it starts, what it wants, where it slows down or halts."""
+    """Return the ego in the queue of its lane: where it starts, what it wants, where it slows down or halts."""
     road, rng, corner = street.road, street.rng, street.corner
     stop = min((line for line in road.stop_lines_m() if line > layout.EGO_LENGTH_M), default=np.inf)
     start = plan.wish_mps * float(rng.uniform(0.6 if plan.fast else 0.3, 1.1))
@@ -245,7 +245,7 @@ def _meets_crossing(road: Road, lot: Lot) -> bool:
 def _ego(
     road: Road, rng: np.random.Generator, motion: FloatArray, lane: int, corner: Corner | None, terrain: Terrain
 ) -> Ego:
-    """The ego's path over time: its rear axle follows its way, heading along it."""
+    """Return the ego's path over time: its rear axle follows its way, heading along it."""
     along, position, heading = ego_route(road, lane, corner, rng)
     stations = motion[0] - layout.EGO_CENTRE_M
     x, y, yaw = (np.interp(stations, along, v) for v in (position[:, 0], position[:, 1], heading))
@@ -257,7 +257,7 @@ def _ego(
 
 
 def _in_the_way(actor: Actor, ego: Ego) -> bool:
-    """Whether an actor would be run into, or runs into the ego: such a one is left out of the world."""
+    """Return whether an actor would be run into, or runs into the ego: such a one is left out of the world."""
     cos, sin = np.cos(ego.pose[:, 2]), np.sin(ego.pose[:, 2])
     length, width, _ = actor.size_m
     shift = actor.track[:, :2] - ego.pose[:, :2]

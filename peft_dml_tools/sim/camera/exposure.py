@@ -58,7 +58,7 @@ class Exposure:
 
 
 def expose(light: Float32Array, daylight: float) -> Exposure:
-    """Automatic exposure.
+    """Return the exposure that a camera's automatic control chooses.
 
     Args:
         light: (H, W, 3) float32 linear, 1 for white in full sun.
@@ -73,7 +73,7 @@ def expose(light: Float32Array, daylight: float) -> Exposure:
 
 
 def tone_curve() -> UInt8Array:
-    """(CURVE_STEPS,) uint8: light from 0 to `CURVE_END` as 8-bit gamma-coded values."""
+    """Return a table (CURVE_STEPS,) uint8 of light from 0 to `CURVE_END` as gamma-coded values."""
     x = np.linspace(0.0, CURVE_END, CURVE_STEPS)
     room = 1.0 - SHOULDER
     y = np.where(x < SHOULDER, x, SHOULDER + room * -np.expm1(-np.maximum(x - SHOULDER, 0) / room))
@@ -82,7 +82,7 @@ def tone_curve() -> UInt8Array:
 
 
 def moving(motion: FloatArray, intrinsics: FloatArray) -> BoolArray:
-    """Which of some motions (M, 3, 4) to homogeneous pixels shift anything two metres away by half a pixel."""
+    """Return which of some motions (M, 3, 4) to homogeneous pixels shift anything two metres away by half a pixel."""
     change = np.abs(motion - np.concatenate([intrinsics, np.zeros((3, 1))], axis=1))
     shift = change[:, :2, :3].sum(axis=2).max(axis=1) + change[:, :2, 3].max(axis=1) / 2.0
     shift += (change[:, 2, :3].sum(axis=1) + change[:, 2, 3] / 2.0) * intrinsics[:2, 2].max()
@@ -92,7 +92,7 @@ def moving(motion: FloatArray, intrinsics: FloatArray) -> BoolArray:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _random(seed, index):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """64 random bits of a place (splitmix64)."""
+    """Return 64 random bits of a place (splitmix64)."""
     z = seed + (np.uint64(index) + np.uint64(1)) * _MIX1
     z = (z ^ (z >> _S30)) * _MIX2
     z = (z ^ (z >> _S27)) * _MIX3
@@ -101,7 +101,7 @@ def _random(seed, index):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN20
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _flow(m, which, x, y, inverse_z):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Pixel that a point moves to during the exposure; x, y are its normalised coordinates."""
+    """Return the pixel that a point moves to during the exposure; x, y are its normalised coordinates."""
     a = m[which, 0, 0] * x + m[which, 0, 1] * y + m[which, 0, 2] + m[which, 0, 3] * inverse_z
     b = m[which, 1, 0] * x + m[which, 1, 1] * y + m[which, 1, 2] + m[which, 1, 3] * inverse_z
     c = m[which, 2, 0] * x + m[which, 2, 1] * y + m[which, 2, 2] + m[which, 2, 3] * inverse_z
@@ -111,7 +111,7 @@ def _flow(m, which, x, y, inverse_z):  # type: ignore[no-untyped-def]  # noqa: A
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _smear(light, row, column, du, dv, jitter):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Mean light along the path that a pixel's content takes."""
+    """Return the mean light along the path that a pixel's content takes."""
     height, width = light.shape[:2]
     taps = min(int(max(abs(du), abs(dv))) + 2, MOST_TAPS)
     red, green, blue = 0.0, 0.0, 0.0
@@ -139,7 +139,7 @@ def develop(
     seed: int,
     pixels: UInt8Array,
 ) -> None:
-    """Fills the picture.
+    """Fill the picture.
 
     Args:
         light: (H, W, 3) float32 linear.

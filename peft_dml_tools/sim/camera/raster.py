@@ -21,7 +21,7 @@ NOTHING: Final = np.float32(-1e9)
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _span(across: float, other: float, width: int) -> tuple[int, int]:
-    """First and one past the last column whose centre lies between two edges."""
+    """Return the first and one past the last column whose centre lies between two edges."""
     left, right = (across, other) if across < other else (other, across)
     first = int(np.ceil(max(left, 0.0) - 0.5))
     last = int(np.ceil(min(right, float(width)) - 0.5))
@@ -30,7 +30,7 @@ def _span(across: float, other: float, width: int) -> tuple[int, int]:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _fill(a, b, c, number, depth, face):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """One triangle of three corners (u, v, w): w wins where it is greater. `face` may be empty: then depth alone."""
+    """Draw a triangle of corners (u, v, w) where its w is greater; with an empty `face` into the depth alone."""
     # Down the screen; both triangles of an edge then compute the same crossing, so that no pixel is lost between.
     if b[1] < a[1]:
         a, b = b, a
@@ -68,7 +68,7 @@ def _fill(a, b, c, number, depth, face):  # type: ignore[no-untyped-def]  # noqa
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def project(vertices: Float32Array, matrix: FloatArray, out: Float32Array) -> None:
-    """Homogeneous pixels (V, 3) float32 of points (V, 3), by a (3, 4) matrix that is camera times pose."""
+    """Return homogeneous pixels (V, 3) float32 of points (V, 3), by a (3, 4) matrix that is camera times pose."""
     for i in range(vertices.shape[0]):
         x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
         for k in range(3):
@@ -77,7 +77,7 @@ def project(vertices: Float32Array, matrix: FloatArray, out: Float32Array) -> No
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _outside(p, q, r, width, height):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Whether a face of three homogeneous pixels lies wholly beyond one side of the view."""
+    """Return whether a face of three homogeneous pixels lies wholly beyond one side of the view."""
     if p[2] < NEAR_M and q[2] < NEAR_M and r[2] < NEAR_M:
         return True
     if (p[0] < 0 and q[0] < 0 and r[0] < 0) or (p[1] < 0 and q[1] < 0 and r[1] < 0):
@@ -89,21 +89,21 @@ def _outside(p, q, r, width, height):  # type: ignore[no-untyped-def]  # noqa: A
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _screen(p):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """(u, v, 1 / z) of a homogeneous pixel."""
+    """Return (u, v, 1 / z) of a homogeneous pixel."""
     w = 1.0 / p[2]
     return p[0] * w, p[1] * w, w
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _cut(p, q):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Where an edge meets the near plane."""
+    """Return where an edge meets the near plane."""
     t = (NEAR_M - p[2]) / (q[2] - p[2])
     return _screen((p[0] + t * (q[0] - p[0]), p[1] + t * (q[1] - p[1]), NEAR_M))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _fill_cut(p, q, r, number, depth, face):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """A face that the near plane cuts."""
+    """Return a face that the near plane cuts."""
     # Turn it until the first corner is in front and the last behind.
     while not (p[2] >= NEAR_M and r[2] < NEAR_M):
         p, q, r = q, r, p
@@ -123,7 +123,7 @@ def _corner(pixels, index):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def draw(pixels: Float32Array, faces: Int32Array, depth: Float32Array, face: Int32Array) -> None:
-    """Draws faces in perspective.
+    """Draw faces in perspective.
 
     Args:
         pixels: (V, 3) float32 homogeneous pixels: u z, v z, z with z in m.
@@ -146,7 +146,7 @@ def draw(pixels: Float32Array, faces: Int32Array, depth: Float32Array, face: Int
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def draw_parallel(pixels: Float32Array, faces: Int32Array, first: int, last: int, depth: Float32Array) -> None:
-    """Draws the faces `first` to `last` (exclusive) as a far light sees them.
+    """Draw the faces `first` to `last` (exclusive) as a far light sees them.
 
     Args:
         pixels: (V, 3) float32: u, v in pixels, height towards the light in m.

@@ -27,7 +27,7 @@ DEPTH_STEPS_PER_M: Final = 256.0
 DEPTH_LIMIT_M: Final = 255.0
 FLARE: Final = 0.06
 FLARE_WIDTH: Final = 0.25
-"""Light that the lens scatters with the sun on its axis, and how fast it fades beside it (1 - cos)."""
+"""Light that the lens scatters with the sun on its axis, and how fast it fades off that axis (1 - cos)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Renderer:
         self._buffers: dict[tuple[int, int], _Buffers] = {}
 
     def picture(self, base_SE3_camera: SE3, camera: CameraModel, time_s: float, rng: np.random.Generator) -> Picture:
-        """A picture whose exposure has its middle at a time.
+        """Return a picture whose exposure has its middle at a time.
 
         Args:
             base_SE3_camera: Mounting.
@@ -136,7 +136,7 @@ class Renderer:
         return range_m
 
     def _motion(self, base_SE3_camera: SE3, camera: CameraModel, time_s: float, exposure_s: float) -> FloatArray:
-        """(M + 1, 3, 4) as `develop` takes it."""
+        """Return motions (M + 1, 3, 4) as `develop` takes it."""
         begin = self._world.world_SE3_base(time_s) @ base_SE3_camera
         end = self._world.world_SE3_base(time_s + exposure_s) @ base_SE3_camera
         before, after = _planar(self._stage.poses), _planar(self._stage.poses_at(time_s + exposure_s))
@@ -145,7 +145,7 @@ class Renderer:
         return motion
 
     def _flare(self, pose: SE3, camera: CameraModel, face: Int32Array) -> float:
-        """Light that the lens scatters over the picture when the sun shines into it."""
+        """Return the light that the lens scatters over the picture when the sun shines into it."""
         towards = pose.rotation.T @ self._world.sun
         if towards[2] <= 0:
             return 0.0
@@ -158,7 +158,7 @@ class Renderer:
 
 
 def encode_jpeg(pixels: UInt8Array, quality: int = 85) -> bytes:
-    """JPEG bytes of an RGB picture."""
+    """Return the JPEG bytes of an RGB picture."""
     import cv2  # noqa: PLC0415 - keeps the rest of the simulator free of it
 
     ok, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -189,7 +189,7 @@ def encode_depth(range_m: Float32Array, camera: CameraModel, stride_px: int) -> 
 
 
 def _lens(camera: CameraModel) -> tuple[float, float, float, float]:
-    """Fx, fy, cx, cy."""
+    """Return fx, fy, cx, cy."""
     k = camera.intrinsics
     return float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2])
 
@@ -206,13 +206,13 @@ def _homogeneous(pose: SE3) -> FloatArray:
 
 
 def _matrix(camera_SE3_world: SE3, intrinsics: FloatArray) -> FloatArray:
-    """(3, 4) world to homogeneous pixels."""
+    """Return the matrix (3, 4) from the world to homogeneous pixels."""
     matrix: FloatArray = intrinsics @ _homogeneous(camera_SE3_world)[:3]
     return matrix
 
 
 def _planar(poses: FloatArray) -> FloatArray:
-    """(M, 4, 4) of x, y, yaw (M, 3)."""
+    """Return matrices (M, 4, 4) of x, y, yaw (M, 3)."""
     out = np.tile(np.eye(4), (len(poses), 1, 1))
     cos, sin = np.cos(poses[:, 2]), np.sin(poses[:, 2])
     out[:, 0, 0], out[:, 0, 1], out[:, 1, 0], out[:, 1, 1] = cos, -sin, sin, cos

@@ -101,7 +101,7 @@ def _mix(a, b, share):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _lit(maps, sun: Sunshine, p, n, facing):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Share of the sun that reaches a point, by the sharpest map that holds it; beyond all of them, all of it."""
+    """Return the share of the sun that reaches a point, by the sharpest map that holds it; 1 beyond all."""
     last = maps.shape[1] - 2
     level = 0
     u, v = _affine(sun.column[0], p) - 0.5, _affine(sun.row[0], p) - 0.5
@@ -128,7 +128,7 @@ def _lit(maps, sun: Sunshine, p, n, facing):  # type: ignore[no-untyped-def]  # 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _sky(d, sun: Sunshine):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Light of the sky in a direction: brighter towards the horizon and around the sun."""
+    """Return the light of the sky in a direction: brighter towards the horizon and around the sun."""
     s = max(_dot(d, sun.direction), 0.0)
     s4 = s * s * s * s
     s16 = s4 * s4 * s4 * s4
@@ -143,7 +143,7 @@ def _sky(d, sun: Sunshine):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _painted(surface, own, s, d, p, n, away, paint: Paint):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Colour of a point whose face has an own colour, and whether it is glass; s and d are its place on the road."""
+    """Return the colour of a point, and whether it is glass; s and d are its place on the road."""
     factor = 1.0
     if surface == ROAD:
         kind = marking(s, abs(d), paint)
@@ -160,7 +160,7 @@ def _painted(surface, own, s, d, p, n, away, paint: Paint):  # type: ignore[no-u
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _mirrored(colour, d, n, lit, sun: Sunshine):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """What glass shows: more of the sky the flatter one looks at it, and the sun's glint."""
+    """Return what glass shows: more of the sky the flatter one looks at it, and the sun's glint."""
     along = _dot(d, n)
     r = (d[0] - 2 * along * n[0], d[1] - 2 * along * n[1], d[2] - 2 * along * n[2])
     rest = 1.0 + along
@@ -178,7 +178,7 @@ def _mirrored(colour, d, n, lit, sun: Sunshine):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _reflected(albedo, glass, d, n, facing, lit, away, sun: Sunshine):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Light of a point as it reaches the camera."""
+    """Return the light of a point as it reaches the camera."""
     direct, sky = max(facing, 0.0) * lit, 1.0 + 0.26 * n[2]
     colour = (
         albedo[0] * (SUNLIGHT[0] * direct + SKYLIGHT[0] * sky),
@@ -192,7 +192,7 @@ def _reflected(albedo, glass, d, n, facing, lit, away, sun: Sunshine):  # type: 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _turned(normal, cos, sin, d):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """A mover's normal in the world, towards the viewer."""
+    """Return a mover's normal in the world, towards the viewer."""
     n = (cos * normal[0] - sin * normal[1], sin * normal[0] + cos * normal[1], normal[2])
     sign = -1.0 if _dot(n, d) > 0 else 1.0
     return sign * n[0], sign * n[1], sign * n[2]
@@ -211,7 +211,7 @@ def shade(
     light: Float32Array,
     range_m: Float32Array,
 ) -> None:
-    """Fills the light and the range of every pixel.
+    """Fill the light and the range of every pixel.
 
     Args:
         view: Camera.

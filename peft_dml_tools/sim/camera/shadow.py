@@ -65,7 +65,7 @@ class SunMaps:
         self._pixels: Float32Array = np.empty_like(stage.vertices)
 
     def draw(self, viewer_m: FloatArray) -> None:
-        """Brings the maps up to date with the stage, around a viewer (3,)."""
+        """Bring the maps up to date with the stage, around a viewer (3,)."""
         cell = (round(float(viewer_m[0]) / STEP_M), round(float(viewer_m[1]) / STEP_M))
         for level in self._maps:
             if level.cell != cell:
@@ -74,7 +74,7 @@ class SunMaps:
             level.dirty = self._draw_movers(level)
 
     def sunshine(self, cover: float) -> Sunshine:
-        """The sun and the places of its maps, for the shading kernel, under a cover of clouds."""
+        """Return the sun and the places of its maps, for the shading kernel, under a cover of clouds."""
         rows = [[tuple(map(float, row)) for row in level.matrix] for level in self._maps]
         texels = tuple(2 * level.half_m / SIDE_PX for level in self._maps)
         direction = tuple(map(float, self._axes[2]))
@@ -94,7 +94,7 @@ class SunMaps:
         level.cell, level.dirty = cell, NO_WINDOWS
 
     def _draw_movers(self, level: _Map) -> IntArray:
-        """Draws what moves; returns the windows that this may have changed."""
+        """Draw what moves; returns the windows that this may have changed."""
         stage = self._stage
         first = len(stage.vertices) - stage.moving_vertices
         project(stage.vertices[first:], level.matrix, self._pixels[first:])
@@ -108,7 +108,7 @@ class SunMaps:
 
 @numba.njit(cache=True, nogil=True)
 def _restore(still: Float32Array, windows: IntArray, now: Float32Array) -> None:
-    """Copies windows (K, 4) of first row, first column, and one past the last."""
+    """Copy windows (K, 4) of first row, first column, and one past the last."""
     for k in range(windows.shape[0]):
         for row in range(windows[k, 0], windows[k, 2]):
             for column in range(windows[k, 1], windows[k, 3]):

@@ -35,7 +35,7 @@ class Looks(NamedTuple):
 
 @numba.njit(cache=True, nogil=True)
 def _place(own: Float32Array, poses: FloatArray, ranges: IntArray, world: Float32Array) -> None:
-    """Vertices of movers from their own frames to the world's."""
+    """Move vertices of movers from their own frames to the world's."""
     for m in range(poses.shape[0]):
         cos, sin = np.cos(poses[m, 2]), np.sin(poses[m, 2])
         for i in range(ranges[m, 0], ranges[m, 1]):
@@ -93,7 +93,7 @@ class Stage:
         return poses
 
     def set(self, time_s: float) -> None:
-        """Puts everything where it is at a time."""
+        """Put everything where it is at a time."""
         self.poses: FloatArray = self.poses_at(time_s)
         _place(self._own, self.poses, self._vertex_range, self.vertices)
         cos, sin = np.cos(self.poses[:, 2]), np.sin(self.poses[:, 2])
@@ -104,14 +104,14 @@ class Stage:
 
 
 def _ranges(total: int, counts: list[int]) -> IntArray:
-    """(M, 2) first and one past the last of runs that end at `total`."""
+    """Return the first (M, 2) and one past the last of runs that end at `total`."""
     ends = total - sum(counts) + np.cumsum([0, *counts])
     ranges: IntArray = np.stack([ends[:-1], ends[1:]], axis=1).astype(np.int64)
     return ranges
 
 
 def _charts(mesh: Mesh, chosen: IntArray) -> FloatArray:
-    """(1 + K, 2, 4) float64 affine maps from world positions to the texture coordinates of some faces; first zeros."""
+    """Return affine maps (1 + K, 2, 4) float64, the first zero, from positions to texture coordinates."""
     corners = mesh.vertices[mesh.faces[chosen]].astype(np.float64)
     uv = mesh.uv[mesh.faces[chosen]].astype(np.float64)
     along, across = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]

@@ -42,7 +42,7 @@ class Paint(NamedTuple):
 
     @classmethod
     def of(cls, road: Road) -> Paint:
-        """The markings of a road."""
+        """Return the markings of a road."""
         # Padded: the kernels are compiled for each number of them.
         edge = road.carriageway_m
         padding = ((np.inf, 0.0),) * (MOST_CROSSINGS - len(road.crossings))
@@ -54,7 +54,7 @@ class Paint(NamedTuple):
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _hash(i, j):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """A number in [0, 1), the same for the same cell."""
+    """Return a number in [0, 1), the same for the same cell."""
     mixed = (i * 73856093) ^ (j * 19349663)
     mixed = (mixed ^ (mixed >> 13)) * 1274126177
     return ((mixed ^ (mixed >> 16)) & 0xFFFF) / 65536.0
@@ -62,13 +62,13 @@ def _hash(i, j):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _rest(x, period):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """What remains of x: `%` would call the slow exact remainder of the C library."""
+    """Return what remains of x: `%` would call the slow exact remainder of the C library."""
     return x - period * np.floor(x / period)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _smooth(x, y):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Value noise in [0, 1)."""
+    """Return value noise in [0, 1)."""
     fx, fy = np.floor(x), np.floor(y)
     i, j = int(fx), int(fy)
     a, b = x - fx, y - fy
@@ -80,7 +80,7 @@ def _smooth(x, y):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def grain(surface, p):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Factor on the brightness of what is uneven: coarse asphalt, grass, leaves."""
+    """Return a factor on the brightness of what is uneven: coarse asphalt, grass, leaves."""
     if surface == ROAD:
         fine = _hash(int(np.floor(p[0] / 0.06)), int(np.floor(p[1] / 0.06)))
         return 0.90 + 0.10 * _smooth(p[0] / 1.3, p[1] / 1.3) + 0.10 * fine
@@ -92,7 +92,7 @@ def grain(surface, p):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def joint(s, d):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Factor on the brightness of paving: slabs of their own shade, and dark joints between."""
+    """Return a factor on the brightness of paving: slabs of their own shade, and dark joints between."""
     if _rest(s, 1.5) < 0.06 or _rest(d, 1.5) < 0.06:
         return 0.75
     return 0.96 + 0.08 * _hash(int(np.floor(s / 1.5)), int(np.floor(d / 1.5)))
@@ -100,7 +100,7 @@ def joint(s, d):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def marking(s, d, paint):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """0 for bare road, 1 for white, 2 for yellow paint, at a station and a distance from the centre line."""
+    """Return 0 for bare road, 1 for white, 2 for yellow paint, at a station and a distance from the centre line."""
     strip = paint.strip_m
     white = abs(d - paint.carriageway_m) < 0.08 or abs(d - strip) < 0.06 or (d > strip and _rest(s, paint.bay_m) < 0.12)
     for lane in range(1, paint.lanes):
@@ -116,7 +116,7 @@ def marking(s, d, paint):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN20
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def is_window(p, n):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Whether a point of a wall is one of its windows."""
+    """Return whether a point of a wall is one of its windows."""
     if abs(n[2]) >= 0.5:
         return False
     level = _rest(p[2], 3.2)
@@ -125,7 +125,7 @@ def is_window(p, n):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def clouds(x, y, z, cover):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Opacity of the clouds in a direction; thinner towards the horizon, where they lie in haze."""
+    """Return the opacity of the clouds in a direction; thinner towards the horizon, where they lie in haze."""
     if z < 0.04 or cover <= 0.0:
         return 0.0
     u, v = 1.6 * x / (z + 0.12), 1.6 * y / (z + 0.12)

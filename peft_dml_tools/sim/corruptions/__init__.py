@@ -2,6 +2,5 @@
 """Corruptions of the published robustness benchmarks, on any frame, at three severities."""
 
 from peft_dml_tools.sim.corruptions.frame import CORRUPTIONS, MULTICORRUPT, RADAR_NOISE, corrupt
-from peft_dml_tools.sim.corruptions.stuck import Freezer, stuck_frames
 
-__all__ = ["CORRUPTIONS", "MULTICORRUPT", "RADAR_NOISE", "Freezer", "corrupt", "stuck_frames"]
+__all__ = ["CORRUPTIONS", "MULTICORRUPT", "RADAR_NOISE", "corrupt"]

@@ -30,7 +30,7 @@ WIBBLE_DECAY: Final = 1.7
 
 
 def brightness(pixels: UInt8Array, severity: int) -> UInt8Array:
-    """The V of HSV raised by .5, .6, .7."""
+    """Return a picture with the V of HSV raised by .5, .6, .7."""
     value = pixels.max(axis=2, keepdims=True).astype(np.float32) / 255
     target = np.minimum(value + BRIGHTER[severity - 1], 1.0)
     ratio = target / np.maximum(value, 1e-6)
@@ -40,7 +40,7 @@ def brightness(pixels: UInt8Array, severity: int) -> UInt8Array:
 
 
 def dark(pixels: UInt8Array, severity: int, rng: np.random.Generator) -> UInt8Array:
-    """Gamma 2 at .6, .4, .3 of full scale, with photon and read-out noise."""
+    """Return a picture with gamma 2 at .6, .4, .3 of full scale, with photon and read-out noise."""
     values = pixels.astype(np.float32) / 255
     low, high = float(values.min()), float(values.max())
     dimmed = ((values - low) / max(high - low, 1e-6)) ** 2 * DARK_SCALE[severity - 1]
@@ -51,14 +51,14 @@ def dark(pixels: UInt8Array, severity: int, rng: np.random.Generator) -> UInt8Ar
 
 
 def motion_blur(pixels: UInt8Array, severity: int, rng: np.random.Generator) -> UInt8Array:
-    """Smeared along one direction within 45 degrees of level."""
+    """Return a picture smeared along one direction within 45 degrees of level."""
     return _to_pixels(
         _smear(pixels, BLUR_RADIUS_PX, BLUR_SIGMA_PX[severity - 1], rng.uniform(-45, 45), pixels.shape[1])
     )
 
 
 def fog(pixels: UInt8Array, severity: int, rng: np.random.Generator) -> UInt8Array:
-    """Clouds of plasma, then Koschmieder's law with the distance from the picture's lower middle in place of depth."""
+    """Return a picture in clouds of plasma and haze, whose depth is the distance from the picture's lower middle."""
     height, width = pixels.shape[:2]
     values = pixels.astype(np.float32) / 255
     strength, brightest = FOG_PLASMA[severity - 1], float(values.max())
@@ -75,7 +75,7 @@ def fog(pixels: UInt8Array, severity: int, rng: np.random.Generator) -> UInt8Arr
 
 
 def snow(pixels: UInt8Array, severity: int, rng: np.random.Generator) -> UInt8Array:
-    """Blurred flakes of thresholded noise over a paler picture."""
+    """Return a paler picture under blurred flakes of thresholded noise."""
     mean, zoom, threshold, radius, sigma, share = SNOW[severity - 1]
     height, width = pixels.shape[:2]
     values = pixels.astype(np.float32) / 255
@@ -90,12 +90,12 @@ def snow(pixels: UInt8Array, severity: int, rng: np.random.Generator) -> UInt8Ar
 
 
 def black(pixels: UInt8Array) -> UInt8Array:
-    """What is left of a missing camera."""
+    """Return the picture of a missing camera."""
     return np.zeros_like(pixels)
 
 
 def plasma(height: int, width: int, rng: np.random.Generator) -> Float32Array:
-    """(H, W) float32 fractal clouds in 0-1: noise of halving size whose amplitude falls by `WIBBLE_DECAY` squared."""
+    """Return fractal clouds (H, W) float32 in 0-1: noise of halving size, amplitude falling by `WIBBLE_DECAY`²."""
     side, cells, total = max(height, width), 2, np.zeros((height, width), np.float32)
     amplitude = 1.0
     while cells < side:
@@ -108,7 +108,7 @@ def plasma(height: int, width: int, rng: np.random.Generator) -> Float32Array:
 
 
 def _smear(values: AnyArray, radius_px: int, sigma_px: float, angle_deg: float, width_px: int) -> Float32Array:
-    """Picture averaged along a ray with half a Gaussian's weights."""
+    """Return a picture averaged along a ray with half a Gaussian's weights."""
     import cv2  # noqa: PLC0415
 
     scale = width_px / NUSCENES_WIDTH_PX

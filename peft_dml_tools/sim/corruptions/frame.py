@@ -13,11 +13,10 @@ import numpy as np
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import ConfigError, nearest
-from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, RadarSweep
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
-from peft_dml_ros.core.typing import AnyArray, Float32Array, UInt8Array
+from peft_dml_ros.core.typing import AnyArray, UInt8Array
 from peft_dml_tools.sim.corruptions import camera, lidar, radar
 from peft_dml_tools.sim.weather.images import edit
 
@@ -50,15 +49,15 @@ class Context:
     boxes: Boxes3D | None
 
     def rng(self, sensor: str, stamp_ns: int) -> np.random.Generator:
-        """Random numbers by seed, severity, sensor and stamp alone."""
+        """Return a generator whose numbers depend on seed, severity, sensor and stamp alone."""
         return np.random.default_rng([self.seed, self.severity, zlib.crc32(sensor.encode()), stamp_ns])
 
 
 FrameChange: TypeAlias = Callable[[Snapshot, Context], Snapshot]
-PointChange: TypeAlias = Callable[[Float32Array, int, np.random.Generator], Float32Array]
-RadarChange: TypeAlias = Callable[[AnyArray, int, np.random.Generator], AnyArray]
+PointChange: TypeAlias = Callable[[AnyArray, int, np.random.Generator], AnyArray]
 PixelChange: TypeAlias = Callable[[UInt8Array, int, np.random.Generator], UInt8Array]
 _Sensed = TypeVar("_Sensed", LidarSweep, RadarSweep, CameraImage)
+_Swept = TypeVar("_Swept", LidarSweep, RadarSweep)
 
 
 def corrupt(
@@ -71,7 +70,7 @@ def corrupt(
     previous: Snapshot | None = None,
     boxes: Boxes3D | None = None,
 ) -> Snapshot:
-    """A corrupted frame.
+    """Return a frame with a corruption.
 
     Args:
         snapshot: The frame.
@@ -95,26 +94,25 @@ def corrupt(
     return CORRUPTIONS[name](snapshot, Context(severity, rig, seed, previous, boxes))
 
 
+def _each(
+    sensors: dict[str, tuple[_Swept, ...]], change: Callable[[str, _Swept], AnyArray]
+) -> dict[str, tuple[_Swept, ...]]:
+    """Return all sweeps with the points that a function of sensor and sweep gives."""
+    return {n: tuple(replace(s, points=change(n, s)) for s in sweeps) for n, sweeps in sensors.items()}
+
+
 def _on_lidar(change: PointChange) -> FrameChange:
-    def apply(snapshot: Snapshot, context: Context) -> Snapshot:
-        def one(name: str, sweep: LidarSweep) -> LidarSweep:
-            rng = context.rng(name, sweep.stamp_ns)
-            return replace(sweep, points=change(sweep.points, context.severity, rng))
-
-        return replace(snapshot, lidar={n: tuple(one(n, s) for s in sweeps) for n, sweeps in snapshot.lidar.items()})
-
-    return apply
+    return lambda snapshot, context: replace(
+        snapshot,
+        lidar=_each(snapshot.lidar, lambda n, s: change(s.points, context.severity, context.rng(n, s.stamp_ns))),
+    )
 
 
-def _on_radar(change: RadarChange) -> FrameChange:
-    def apply(snapshot: Snapshot, context: Context) -> Snapshot:
-        def one(name: str, sweep: RadarSweep) -> RadarSweep:
-            rng = context.rng(name, sweep.stamp_ns)
-            return replace(sweep, points=change(sweep.points, context.severity, rng))
-
-        return replace(snapshot, radars={n: tuple(one(n, s) for s in sweeps) for n, sweeps in snapshot.radars.items()})
-
-    return apply
+def _on_radar(change: PointChange) -> FrameChange:
+    return lambda snapshot, context: replace(
+        snapshot,
+        radars=_each(snapshot.radars, lambda n, s: change(s.points, context.severity, context.rng(n, s.stamp_ns))),
+    )
 
 
 def _on_cameras(change: PixelChange) -> FrameChange:
@@ -134,35 +132,30 @@ def _both(first: FrameChange, second: FrameChange) -> FrameChange:
 
 def _spatial(snapshot: Snapshot, context: Context) -> Snapshot:
     errors = {n: lidar.misalignment(context.severity, context.rng(n, snapshot.stamp_ns)) for n in snapshot.lidar}
-    moved = {
-        name: tuple(replace(s, points=lidar.moved(s.points, errors[name])) for s in sweeps)
-        for name, sweeps in snapshot.lidar.items()
-    }
-    return replace(snapshot, lidar=moved)
+    return replace(snapshot, lidar=_each(snapshot.lidar, lambda n, s: lidar.moved(s.points, errors[n])))
 
 
 def _temporal(snapshot: Snapshot, context: Context) -> Snapshot:
-    """Content of the previous frame under the stamps of this one, each sensor with its own chance."""
+    """Return the previous frame's content under the stamps of this one, each sensor with its own chance."""
     past = context.previous
     if past is None:
         return snapshot
-
-    def late(name: str) -> bool:
-        return bool(context.rng(name, snapshot.stamp_ns).random() < REPLACED[context.severity - 1])
-
-    sweeps = {
-        name: _restamped(past.lidar[name], now) if name in past.lidar and late(name) else now
-        for name, now in snapshot.lidar.items()
+    late = {
+        name
+        for name in (*snapshot.lidar, *snapshot.cameras)
+        if context.rng(name, snapshot.stamp_ns).random() < REPLACED[context.severity - 1]
     }
+    sweeps = {n: _restamped(past.lidar[n], s) for n, s in snapshot.lidar.items() if n in late and n in past.lidar}
     images = {
-        name: replace(past.cameras[name], stamp_ns=now.stamp_ns) if name in past.cameras and late(name) else now
+        name: replace(past.cameras[name], stamp_ns=now.stamp_ns)
         for name, now in snapshot.cameras.items()
+        if name in late and name in past.cameras
     }
-    return replace(snapshot, lidar=sweeps, cameras=images)
+    return replace(snapshot, lidar=snapshot.lidar | sweeps, cameras=snapshot.cameras | images)
 
 
 def _restamped(old: tuple[_Sensed, ...], now: tuple[_Sensed, ...]) -> tuple[_Sensed, ...]:
-    """Old contents, new stamps; what the old frame lacks stays as it is."""
+    """Return old contents under new stamps; what the old frame lacks stays as it is."""
     return tuple(replace(o, stamp_ns=n.stamp_ns) for o, n in zip(old, now, strict=False)) + now[len(old) :]
 
 
@@ -175,34 +168,21 @@ def _missing(snapshot: Snapshot, context: Context) -> Snapshot:
     return replace(snapshot, cameras=cameras)
 
 
-def _mounting(context: Context, name: str) -> SE3:
-    return context.rig[name].base_SE3_sensor
-
-
 def _field_of_view(snapshot: Snapshot, context: Context) -> Snapshot:
-    half_deg = HALF_FOV_DEG[context.severity - 1]
-    cut = {
-        name: tuple(
-            replace(s, points=lidar.field_of_view(s.points, _mounting(context, name), half_deg)) for s in sweeps
-        )
-        for name, sweeps in snapshot.lidar.items()
-    }
+    half_deg, rig = HALF_FOV_DEG[context.severity - 1], context.rig
+    cut = _each(snapshot.lidar, lambda n, s: lidar.field_of_view(s.points, rig[n].base_SE3_sensor, half_deg))
     return replace(snapshot, lidar=cut)
 
 
 def _object_failure(snapshot: Snapshot, context: Context) -> Snapshot:
-    """Sweeps before the newest keep objects that have moved out of their present box."""
-    boxes = context.boxes
+    """Return a frame without the points of some objects; older sweeps keep those that have left their present box."""
+    boxes, rig = context.boxes, context.rig
     if boxes is None:
         msg = "object_failure needs the boxes of the objects; pass boxes=, in base_link at the frame's stamp"
         raise ConfigError(msg)
     lost = context.rng("objects", snapshot.stamp_ns).random(len(boxes)) < FAILED[context.severity - 1]
-    left = {
-        name: tuple(
-            replace(s, points=lidar.object_failure(s.points, _mounting(context, name), boxes, lost)) for s in sweeps
-        )
-        for name, sweeps in snapshot.lidar.items()
-    }
+    failing = boxes[lost]
+    left = _each(snapshot.lidar, lambda n, s: lidar.object_failure(s.points, rig[n].base_SE3_sensor, failing))
     return replace(snapshot, lidar=left)
 
 
@@ -236,4 +216,4 @@ CORRUPTIONS: Final[dict[str, FrameChange]] = {
     "field_of_view": _field_of_view,
     "object_failure": _object_failure,
 }
-"""All that act on one frame; stuck frames act on sequences, see `stuck`."""
+"""All of them."""

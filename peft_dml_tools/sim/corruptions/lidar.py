@@ -12,7 +12,7 @@ import numpy as np
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.geometry import SE3, rotation_from_rotvec
-from peft_dml_ros.core.typing import BoolArray, Float32Array
+from peft_dml_ros.core.typing import Float32Array
 from peft_dml_tools.sim.weather.fog import fog as fog_points
 from peft_dml_tools.sim.weather.precipitation import flakes, precipitate
 
@@ -35,26 +35,26 @@ MISALIGNED_M: Final = (2.0, 0.0, 0.0)
 
 
 def beams_reducing(points: Float32Array, severity: int) -> Float32Array:
-    """Keeps 16, 8 or 4 rings."""
+    """Keep 16, 8 or 4 rings."""
     step = RING_STEPS[severity - 1]
     kept: Float32Array = points[(points[:, 4].astype(np.int64) % step) == 1]
     return kept
 
 
 def points_reducing(points: Float32Array, severity: int, rng: np.random.Generator) -> Float32Array:
-    """Drops 70, 80 or 90 % of the points, exactly so many, in their order."""
+    """Drop 70, 80 or 90 % of the points, exactly so many, in their order."""
     kept = round(len(points) * (1 - DROPPED[severity - 1]))
     return points[np.sort(rng.permutation(len(points))[:kept])]
 
 
 def fog(points: Float32Array, severity: int, rng: np.random.Generator) -> Float32Array:
-    """Fog with the benchmark's pairs of extinction and backscatter."""
+    """Return a sweep in fog with the benchmark's pairs of extinction and backscatter."""
     alpha, beta = FOG[severity - 1]
     return fog_points(points, alpha, rng, beta_per_m_sr=beta)
 
 
 def snow(points: Float32Array, severity: int, rng: np.random.Generator) -> Float32Array:
-    """Snowfall at the benchmark's rates and fall speeds.
+    """Return a sweep in snowfall at the benchmark's rates and fall speeds.
 
     The benchmark casts each ring's beams at discs, which takes hours a drive; here each beam meets its own flakes, as
     many as fill the same share of the air.
@@ -63,7 +63,7 @@ def snow(points: Float32Array, severity: int, rng: np.random.Generator) -> Float
 
 
 def motion_blur(points: Float32Array, severity: int, rng: np.random.Generator) -> Float32Array:
-    """One shift of the sweep, and jitter of each point."""
+    """Return a sweep with one shift, and jitter of each point."""
     sigma = BLUR_M[severity - 1]
     jitter = rng.normal(size=(len(points), 3)) * sigma * np.array(JITTER_SHARES)
     out = points.copy()
@@ -72,7 +72,7 @@ def motion_blur(points: Float32Array, severity: int, rng: np.random.Generator) -
 
 
 def misalignment(severity: int, rng: np.random.Generator) -> SE3:
-    """A calibration error of the LiDAR with the benchmark's chance, else none: 1, 2, 3 degrees about each axis, 2 m.
+    """Return a wrong calibration with the benchmark's chance, else none: 1, 2, 3 degrees about each axis, 2 m.
 
     The benchmark draws for each sweep alone; one draw for all sweeps of a frame is how a mounting errs.
     """
@@ -84,32 +84,28 @@ def misalignment(severity: int, rng: np.random.Generator) -> SE3:
 
 
 def moved(points: Float32Array, error: SE3) -> Float32Array:
-    """Points as a wrongly calibrated sensor gives them."""
+    """Return points as a wrongly calibrated sensor gives them."""
     out = points.copy()
     out[:, :3] = error.transform(points[:, :3])
     return out
 
 
 def field_of_view(points: Float32Array, base_SE3_lidar: SE3, half_angle_deg: float) -> Float32Array:
-    """Points within an angle to either side of straight ahead of the vehicle (nuScenes-R: 90 and 60 degrees)."""
+    """Return the points within an angle to either side of straight ahead (nuScenes-R: 90 and 60 degrees)."""
     sight = base_SE3_lidar.rotate(points[:, :3])
     kept: Float32Array = points[np.abs(np.arctan2(sight[:, 1], sight[:, 0])) <= np.deg2rad(half_angle_deg)]
     return kept
 
 
-def object_failure(
-    points: Float32Array, base_SE3_lidar: SE3, boxes: Boxes3D, lost: BoolArray, margin_m: float = 0.05
-) -> Float32Array:
-    """Sweep without the points of some objects.
+def object_failure(points: Float32Array, base_SE3_lidar: SE3, failing: Boxes3D, margin_m: float = 0.05) -> Float32Array:
+    """Return a sweep without the points of objects that fail, in boxes grown by a margin.
 
     Args:
         points: The sweep.
         base_SE3_lidar: Maps it to the frame of the boxes.
-        boxes: All objects (nuScenes-R loses half of them, for the whole frame).
-        lost: (B,) bool: which of them fail.
+        failing: Objects (nuScenes-R loses half of all, for the whole frame).
         margin_m: Growth of the boxes.
     """
-    failing = boxes[lost]
     if not len(failing):
         return points
     inside = failing.contain(base_SE3_lidar.transform(points[:, :3].astype(np.float64)), margin_m).any(axis=0)

@@ -25,12 +25,12 @@ DOPPLER_SIGMA_MPS: Final = (0.3, 0.8, 1.5)
 
 
 def keypoint_missing(points: AnyArray, severity: int, rng: np.random.Generator) -> AnyArray:
-    """Loses a share of the detections."""
+    """Drop a share of the detections."""
     return points[rng.random(len(points)) >= MISSING[severity - 1]]
 
 
 def spurious_points(points: AnyArray, severity: int, rng: np.random.Generator) -> AnyArray:
-    """Adds detections of nothing, with attributes drawn from the real ones so that nothing else gives them away."""
+    """Add detections of nothing, with attributes drawn from the real ones so that nothing else gives them away."""
     if not len(points):
         return points
     count = round(len(points) * SPURIOUS[severity - 1])
@@ -46,7 +46,7 @@ def spurious_points(points: AnyArray, severity: int, rng: np.random.Generator) -
 
 
 def point_shifting(points: AnyArray, severity: int, rng: np.random.Generator) -> AnyArray:
-    """Moves each detection in x and y by Gaussian noise."""
+    """Move each detection in x and y by Gaussian noise."""
     out = points.copy()
     out["x"] += rng.normal(0, SHIFT_M[severity - 1], len(points)).astype(np.float32)
     out["y"] += rng.normal(0, SHIFT_M[severity - 1], len(points)).astype(np.float32)
@@ -54,7 +54,7 @@ def point_shifting(points: AnyArray, severity: int, rng: np.random.Generator) ->
 
 
 def non_positional(points: AnyArray, severity: int, rng: np.random.Generator) -> AnyArray:
-    """Falsifies cross-section and Doppler, the latter along the line of sight, raw and compensated alike."""
+    """Falsify cross-section and Doppler, the latter along the line of sight, raw and compensated alike."""
     out = points.copy()
     out["rcs"] += rng.normal(0, RCS_SIGMA_DB[severity - 1], len(points)).astype(np.float32)
     bearing = np.arctan2(points["y"], points["x"])

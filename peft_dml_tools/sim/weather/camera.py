@@ -47,7 +47,7 @@ SNOW: Final = Fall(FLAKE_GROWTH, 0.5, 1.08, 2.0)
 
 
 def air_light(pixels: UInt8Array) -> Float32Array:
-    """(3,) colour of the light that the air scatters: what is bright in the upper half, without most of its hue.
+    """Return the colour (3,) of light that the air scatters: what is bright in the upper half, mostly without its hue.
 
     So fog is grey by day and dark by night.
     """
@@ -58,7 +58,7 @@ def air_light(pixels: UInt8Array) -> Float32Array:
 
 
 def koschmieder(pixels: UInt8Array, depth_m: Float32Array, alpha_per_m: float, light: Float32Array) -> UInt8Array:
-    """I t + A (1 - t) with t = exp(-α d).
+    """Return I t + A (1 - t) with t = exp(-α d).
 
     Args:
         pixels: (H, W, 3) uint8.
@@ -76,7 +76,7 @@ def koschmieder(pixels: UInt8Array, depth_m: Float32Array, alpha_per_m: float, l
 
 
 def blend(pixels: UInt8Array, opacity: AnyArray, colour: Float32Array) -> UInt8Array:
-    """Pixels (H, W, 3) behind a veil of a colour (3,) with an opacity (H, W) in 0-1."""
+    """Return pixels (H, W, 3) behind a veil of a colour (3,) with an opacity (H, W) in 0-1."""
     import cv2  # noqa: PLC0415
 
     veil = opacity.astype(np.float32)
@@ -90,7 +90,7 @@ def blend(pixels: UInt8Array, opacity: AnyArray, colour: Float32Array) -> UInt8A
 def falling(
     shape: tuple[int, int], focal_px: float, particles: Particles, fall: Fall, rng: np.random.Generator
 ) -> Float32Array:
-    """Opacity of drops or flakes near the camera, each smeared over its fall during the exposure.
+    """Return the opacity of drops or flakes near the camera, each smeared over its fall during the exposure.
 
     Drops fill the field of view between `NEAREST_M` and `FARTHEST_M` evenly; those too small to be seen, and all
     beyond, are part of the extinction.

@@ -29,7 +29,7 @@ WALL_SHARE: Final = 0.7
 
 
 def ground_depth(camera: CameraModel, base_SE3_camera: SE3) -> Float32Array:
-    """Range of a flat ground at z = 0 of base_link, and `SKY_M` above the horizon.
+    """Return the range of a flat ground at z = 0 of base_link, and `SKY_M` above the horizon.
 
     Args:
         camera: Projection.
@@ -46,7 +46,7 @@ def ground_depth(camera: CameraModel, base_SE3_camera: SE3) -> Float32Array:
 
 
 def lidar_depth(camera: CameraModel, base_SE3_camera: SE3, base_points: FloatArray) -> Float32Array:
-    """Range by the nearest LiDAR point of each cell and its neighbours; `ground_depth` elsewhere.
+    """Return the range by the nearest LiDAR point of each cell and its neighbours; `ground_depth` elsewhere.
 
     Args:
         camera: Projection.
@@ -87,7 +87,7 @@ def lidar_depth(camera: CameraModel, base_SE3_camera: SE3, base_points: FloatArr
 
 
 def depth_of(sensor: Sensor, base_points: FloatArray | None = None) -> Float32Array | None:
-    """Depth for a camera of the rig; `None` when it is not calibrated."""
+    """Return the depth seen by a camera of the rig; `None` when it is not calibrated."""
     if sensor.camera is None:
         return None
     if base_points is None or not len(base_points):
@@ -96,7 +96,7 @@ def depth_of(sensor: Sensor, base_points: FloatArray | None = None) -> Float32Ar
 
 
 def _continued_above(depth: Float32Array, known: BoolArray, slope: FloatArray) -> Float32Array:
-    """Depth where a wall that the LiDAR's top ring met goes on above it."""
+    """Return a depth image where a wall that the LiDAR's top ring met goes on above it."""
     top, columns = known.argmax(axis=0), np.arange(depth.shape[1])
     reaches = known.any(axis=0) & (slope[top, columns] > TOP_RING_SINE)
     side = WALL_COLUMNS // 2
@@ -116,7 +116,7 @@ def _continued_above(depth: Float32Array, known: BoolArray, slope: FloatArray) -
 
 
 def _median_of_known(rows: FloatArray) -> FloatArray:
-    """(N,) median of each row but its NaNs, of which no row is full; numpy's own takes 20 times as long."""
+    """Return the median (N,) of each row but its NaNs, of which no row is full; numpy's takes 20 times as long."""
     ordered, count = np.sort(rows, axis=1), np.isfinite(rows).sum(axis=1)
     row = np.arange(len(rows))
     middle: FloatArray = (ordered[row, (count - 1) // 2] + ordered[row, count // 2]) / 2
@@ -124,14 +124,14 @@ def _median_of_known(rows: FloatArray) -> FloatArray:
 
 
 def _rays(camera: CameraModel, base_SE3_camera: SE3) -> FloatArray:
-    """(h, w, 3) unit directions of cell centres in base_link; not to be written to."""
+    """Return unit directions (h, w, 3) of cell centres in base_link; not to be written to."""
     size = (camera.width_px, camera.height_px)
     return _rays_of(camera.intrinsics.tobytes(), size, np.ascontiguousarray(base_SE3_camera.rotation).tobytes())
 
 
 @lru_cache(maxsize=32)
 def _rays_of(intrinsics: bytes, size_px: tuple[int, int], rotation: bytes) -> FloatArray:
-    """They stay the same for as long as a camera does, and are asked for twice in each picture."""
+    """Return unit directions; they are asked for twice in each picture of a camera."""
     k, turn = (np.frombuffer(matrix).reshape(3, 3) for matrix in (intrinsics, rotation))
     width = min(GRID_COLUMNS, size_px[0])
     height = max(round(size_px[1] * width / size_px[0]), 1)

@@ -33,18 +33,18 @@ JITTER_M: Final = 10.0
 
 
 def extinction_per_m(visibility_m: float) -> float:
-    """Extinction α of light in fog of a meteorological optical range (5 % contrast): ln 20 / MOR."""
+    """Return the extinction α of light in fog of a meteorological optical range (5 % contrast): ln 20 / MOR."""
     return float(np.log(20.0)) / visibility_m
 
 
 def backscatter_per_m_sr(alpha_per_m: float) -> float:
-    """Backscatter β of fog with extinction α: 0.046 / MOR."""
+    """Return the backscatter β of fog with extinction α: 0.046 / MOR."""
     return 0.046 * alpha_per_m / float(np.log(20.0))
 
 
 @lru_cache(maxsize=64)
 def soft_return(alpha_per_m: float) -> tuple[FloatArray, FloatArray]:
-    """What fog returns before a hard target, by the target's range in steps of `STEP_M` from 0.
+    """Return the strongest fog return before a hard target, by the target's range in steps of `STEP_M` from 0.
 
     Args:
         alpha_per_m: Extinction.
@@ -78,7 +78,7 @@ def fog(
     beta_per_m_sr: float | None = None,
     jitter_m: float = JITTER_M,
 ) -> Float32Array:
-    """A LiDAR sweep seen through fog; no point is lost, but far ones are replaced by near returns of the fog.
+    """Return a LiDAR sweep seen through fog; no point is lost, but far ones are replaced by near returns of the fog.
 
     Args:
         points: (N, 5) float32: x, y, z in m (sensor frame), intensity 0-255, ring.

@@ -20,7 +20,7 @@ WHOLE_PX: Final = 1 << 16
 
 
 def decode(image: CameraImage) -> UInt8Array:
-    """(H, W, 3) uint8 RGB pixels, not to be written to.
+    """Return the RGB pixels (H, W, 3) uint8, not to be written to.
 
     Raises:
         DataError: neither payload is set, or the bytes are no JPEG or PNG.
@@ -31,7 +31,7 @@ def decode(image: CameraImage) -> UInt8Array:
 
 
 def edit(image: CameraImage, change: Callable[[UInt8Array], UInt8Array], quality: int = JPEG_QUALITY) -> CameraImage:
-    """The image with its pixels changed.
+    """Return the image with its pixels changed.
 
     Args:
         image: Compressed or raw.

@@ -59,22 +59,22 @@ class Particles:
         return self.intercept_per_m3_mm / self.slope_per_mm * float(np.exp(-self.slope_per_mm * LEAST_MM))
 
     def diameters_mm(self, count: int, rng: np.random.Generator) -> FloatArray:
-        """(count,) diameters of random particles."""
+        """Return the diameters (count,) of random particles."""
         return LEAST_MM + rng.exponential(1.0 / self.slope_per_mm, count)
 
 
 def rain(rate_mmph: float) -> Particles:
-    """Marshall and Palmer's drops; their extinction is 3.65e-4 R^0.63 per metre."""
+    """Return rain drops after Marshall and Palmer; their extinction is 3.65e-4 R^0.63 per metre."""
     return Particles(8000.0, 4.1 * rate_mmph**-0.21, _fresnel(WATER_INDEX))
 
 
 def snow(rate_mmph: float) -> Particles:
-    """Gunn and Marshall's flakes, sized by their melted diameter; the rate is that of the melted water."""
+    """Return snow flakes after Gunn and Marshall, sized by their melted diameter; the rate is that of the water."""
     return Particles(7600.0 * rate_mmph**-0.87, 2.55 * rate_mmph**-0.48, _fresnel(ICE_INDEX))
 
 
 def flakes(rate_mmph: float, fall_mps: float, *, density: float = 0.1, mean_mm: float = 3.0) -> Particles:
-    """White flakes that fill the share of the air given by rate and fall speed (Hahner et al., CVPR 2022).
+    """Return white flakes that fill the share of the air given by rate and fall speed (Hahner et al., CVPR 2022).
 
     Args:
         rate_mmph: Melted water in mm/h.
@@ -89,18 +89,18 @@ def flakes(rate_mmph: float, fall_mps: float, *, density: float = 0.1, mean_mm: 
 
 
 def _fresnel(index: float) -> float:
-    """Share of light that a surface reflects at normal incidence."""
+    """Return the share of light that a surface reflects at normal incidence."""
     return ((index - 1.0) / (index + 1.0)) ** 2
 
 
 def beam_volume_m3(range_m: AnyArray) -> AnyArray:
-    """Volume of the beam up to a range, as LISA counts particles in it: π/3 R (R tan(divergence) / 2)²."""
+    """Return the volume of the beam up to a range, as LISA counts particles in it: π/3 R (R tan(divergence) / 2)²."""
     volume: AnyArray = np.pi / 3 * range_m**3 * (SPREAD / 2) ** 2
     return volume
 
 
 def precipitate(points: Float32Array, particles: Particles, rng: np.random.Generator) -> Float32Array:
-    """A LiDAR sweep seen through rain or snow.
+    """Return a LiDAR sweep seen through rain or snow.
 
     A point whose power falls below `DETECTABLE` is lost. One that is below it in clear air already, though the sensor
     did see it, is kept with a chance of the power left, so that the effect vanishes with the rate.
@@ -134,7 +134,7 @@ def precipitate(points: Float32Array, particles: Particles, rng: np.random.Gener
 
 
 def search_range_m(particles: Particles, threshold: FloatArray) -> FloatArray:
-    """Range (N,) up to which any particle but a `RARE` one could exceed a threshold (N,), were the air clear.
+    """Return the range (N,) up to which any particle but a `RARE` one could exceed a threshold (N,), in clear air.
 
     It is where ρ (D / b r)² / r² with b = 1e3 tan(divergence) equals the threshold.
     """
@@ -146,7 +146,7 @@ def search_range_m(particles: Particles, threshold: FloatArray) -> FloatArray:
 def strongest_particle(
     range_m: FloatArray, threshold: FloatArray, particles: Particles, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
-    """The particle in each beam that returns most.
+    """Return the particle in each beam that returns most.
 
     Particles fill the beam evenly, their number is Poisson distributed. Only the part of each beam is searched in which
     a particle could exceed the threshold at all, since a beam of 100 m holds thousands.

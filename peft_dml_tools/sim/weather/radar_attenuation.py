@@ -34,23 +34,18 @@ MOVING_MPS: Final = 0.6
 
 
 def specific_attenuation_db_per_km(rain_mmph: float) -> float:
-    """One-way attenuation γ = k R^α of horizontally polarised 77 GHz waves."""
+    """Return the one-way attenuation γ = k R^α of horizontally polarised 77 GHz waves."""
     return float(K_HORIZONTAL * rain_mmph**ALPHA_HORIZONTAL) if rain_mmph > 0 else 0.0
 
 
 def two_way_loss_db(rain_mmph: float, range_m: AnyArray | float) -> AnyArray:
-    """Loss on the way to a target and back."""
+    """Return the loss on the way to a target and back."""
     loss: AnyArray = 2 * specific_attenuation_db_per_km(rain_mmph) * np.asarray(range_m, dtype=np.float64) / 1000.0
     return loss
 
 
-def range_factor(rain_mmph: float, range_m: float) -> float:
-    """Factor on the detection range by the fourth-power law, for the loss at a range: .93 at 10 mm/h and 100 m."""
-    return float(10.0 ** (-two_way_loss_db(rain_mmph, range_m) / 40.0))
-
-
 def floor_dbsm(range_m: FloatArray) -> FloatArray:
-    """Least cross-section that is detected at a range."""
+    """Return the least cross-section that is detected at a range."""
     floor: FloatArray = FLOOR_DBSM_AT_100_M + 40.0 * np.log10(np.maximum(range_m, 1.0) / 100.0)
     return floor
 
@@ -58,7 +53,7 @@ def floor_dbsm(range_m: FloatArray) -> FloatArray:
 def attenuate(
     points: AnyArray, rng: np.random.Generator, *, rain_mmph: float = 0.0, snow_mmph: float = 0.0
 ) -> AnyArray:
-    """A radar cycle in rain or snow.
+    """Return a radar cycle in rain or snow.
 
     The cross-section is reduced by the two-way loss; a detection that sinks below the sensor's floor is lost. One that
     lies below it in clear air already is kept with a chance of the power left. Rain and wet roads add spray.
@@ -85,7 +80,7 @@ def attenuate(
 
 
 def own_velocity_mps(points: AnyArray) -> FloatArray:
-    """(2,) velocity of the sensor along its x and y, from what the device compensated; 0 with fewer than two points."""
+    """Return the velocity (2,) of the sensor by what the device compensated; 0 with fewer than two points."""
     if len(points) < 2:
         return np.zeros(2)
     at = np.stack([points["x"], points["y"]], axis=1).astype(np.float64)
@@ -96,7 +91,7 @@ def own_velocity_mps(points: AnyArray) -> FloatArray:
 
 
 def clutter(count: int, own_mps: FloatArray, rng: np.random.Generator) -> AnyArray:
-    """(count,) `RADAR_DTYPE` false detections of spray: near, weak, with the Doppler of whirled drops.
+    """Return false detections of spray: near, weak, with the Doppler of whirled drops.
 
     Args:
         count: How many.

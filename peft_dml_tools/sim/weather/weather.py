@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One scalar sets the weather, and every sensor feels the same."""
+"""Fog, rain or snow on any measurement: one scalar sets the weather for all sensors alike."""
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar, cast
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from peft_dml_ros.core.errors import ConfigError, nearest
+from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.rig import Rig, Sensor
 from peft_dml_ros.core.snapshot import Snapshot
@@ -21,6 +22,7 @@ from peft_dml_tools.sim.weather.images import edit
 
 KINDS: Final = {"fog": "fog_visibility_m", "rain": "rain_mmph", "snow": "snow_mmph"}
 CLEAR: Final = "clear"
+_Sensed = TypeVar("_Sensed", LidarSweep, RadarSweep, CameraImage)
 
 
 class Weather(Frozen):
@@ -40,7 +42,7 @@ class Weather(Frozen):
 
     @classmethod
     def parse(cls, text: str) -> Weather:
-        """From `fog=50` (visibility in m), `rain=25`, `snow=5` (mm/h) or `clear`.
+        """Return the weather that a text names: `fog=50` (visibility in m), `rain=25`, `snow=5` (mm/h) or `clear`.
 
         Raises:
             ConfigError: another kind, no number, or a number outside its range.
@@ -61,7 +63,7 @@ class Weather(Frozen):
             raise ConfigError(msg) from error
 
     def __str__(self) -> str:
-        """What `parse` reads back."""
+        """Return what `parse` reads back."""
         texts = [f"{kind}={getattr(self, name):g}" for kind, name in KINDS.items() if getattr(self, name) is not None]
         return texts[0] if texts else CLEAR
 
@@ -91,7 +93,7 @@ class Weather(Frozen):
 
 
 def weather_rng(seed: int, sensor: str, stamp_ns: int) -> np.random.Generator:
-    """Random numbers that depend on seed, sensor and stamp alone: replays and workers agree."""
+    """Return a generator whose numbers depend on seed, sensor and stamp alone: replays and workers agree."""
     return np.random.default_rng([seed, zlib.crc32(sensor.encode()), stamp_ns])
 
 
@@ -103,7 +105,7 @@ def apply(
     *,
     base_points: FloatArray | None = None,
 ) -> Measurement:
-    """A measurement as it would have been in that weather; motion sensors do not notice any.
+    """Return a measurement as it would have been in a weather; motion sensors do not notice any.
 
     Args:
         measurement: In clear air.
@@ -118,55 +120,40 @@ def apply(
     """
     if weather.is_clear:
         return measurement
+    particles = weather.particles
     if isinstance(measurement, LidarSweep):
-        return lidar_in_weather(measurement, weather, rng)
-    if isinstance(measurement, RadarSweep):
-        return radar_in_weather(measurement, weather, rng)
+        if particles is None:
+            return replace(measurement, points=fog.fog(measurement.points, weather.alpha_per_m, rng))
+        return replace(measurement, points=precipitation.precipitate(measurement.points, particles, rng))
+    if isinstance(measurement, RadarSweep) and particles is not None:
+        rain, snow = weather.rain_mmph or 0.0, weather.snow_mmph or 0.0
+        seen = radar_attenuation.attenuate(measurement.points, rng, rain_mmph=rain, snow_mmph=snow)
+        return replace(measurement, points=seen)
     if isinstance(measurement, CameraImage):
         return camera_in_weather(measurement, sensor, weather, rng, depth.depth_of(sensor, base_points))
     return measurement
 
 
-def lidar_in_weather(sweep: LidarSweep, weather: Weather, rng: np.random.Generator) -> LidarSweep:
-    """A sweep in weather."""
-    if weather.is_clear:
-        return sweep
-    if weather.particles is None:
-        return replace(sweep, points=fog.fog(sweep.points, weather.alpha_per_m, rng))
-    return replace(sweep, points=precipitation.precipitate(sweep.points, weather.particles, rng))
-
-
-def radar_in_weather(sweep: RadarSweep, weather: Weather, rng: np.random.Generator) -> RadarSweep:
-    """A radar cycle in weather; fog leaves it as it is."""
-    if weather.particles is None:
-        return sweep
-    rain, snow = weather.rain_mmph or 0.0, weather.snow_mmph or 0.0
-    return replace(sweep, points=radar_attenuation.attenuate(sweep.points, rng, rain_mmph=rain, snow_mmph=snow))
-
-
 def camera_in_weather(
-    image: CameraImage, sensor: Sensor, weather: Weather, rng: np.random.Generator, depth_m: Float32Array | None = None
+    image: CameraImage, sensor: Sensor, weather: Weather, rng: np.random.Generator, depth_m: Float32Array | None
 ) -> CameraImage:
-    """A picture in weather.
+    """Return a picture in a weather.
 
     Args:
         image: In clear air.
         sensor: The camera; its focal length sizes the drops.
         weather: Which.
         rng: Drops.
-        depth_m: (h, w) range of each part of the picture in m; a camera without calibration and without it is taken
-            to look at 50 m.
+        depth_m: (h, w) range of each part of the picture in m; a camera without it is taken to look at 50 m.
     """
     if weather.is_clear:
         return image
-    given = depth_m if depth_m is not None else depth.depth_of(sensor)
     model = sensor.camera
 
     def change(pixels: UInt8Array) -> UInt8Array:
         light = camera.air_light(pixels)
-        veiled = camera.koschmieder(
-            pixels, np.full((1, 1), 50.0, np.float32) if given is None else given, weather.alpha_per_m, light
-        )
+        far = np.full((1, 1), 50.0, np.float32) if depth_m is None else depth_m
+        veiled = camera.koschmieder(pixels, far, weather.alpha_per_m, light)
         if weather.particles is None:
             return veiled
         height, width = pixels.shape[:2]
@@ -179,7 +166,7 @@ def camera_in_weather(
 
 
 def apply_to_snapshot(snapshot: Snapshot, rig: Rig, weather: Weather, seed: int = 0) -> Snapshot:
-    """A whole frame in weather; pictures take their depth from the newest LiDAR sweep of the frame, where it has one.
+    """Return a whole frame in a weather; pictures take their depth from the frame's newest LiDAR sweep, if it has one.
 
     Args:
         snapshot: In clear air.
@@ -195,22 +182,15 @@ def apply_to_snapshot(snapshot: Snapshot, rig: Rig, weather: Weather, seed: int 
         if sweeps and name in rig.sensors
     ]
     base_points = np.concatenate(clouds) if clouds else None
-    lidar = {
-        name: tuple(lidar_in_weather(s, weather, weather_rng(seed, name, s.stamp_ns)) for s in sweeps)
-        for name, sweeps in snapshot.lidar.items()
-    }
-    radars = {
-        name: tuple(radar_in_weather(s, weather, weather_rng(seed, name, s.stamp_ns)) for s in sweeps)
-        for name, sweeps in snapshot.radars.items()
-    }
-    cameras = {
-        name: camera_in_weather(
-            image,
-            rig[name],
-            weather,
-            weather_rng(seed, name, image.stamp_ns),
-            depth.depth_of(rig[name], base_points),
-        )
-        for name, image in snapshot.cameras.items()
-    }
-    return replace(snapshot, lidar=lidar, radars=radars, cameras=cameras)
+
+    def seen(name: str, measurement: _Sensed) -> _Sensed:
+        rng = weather_rng(seed, name, measurement.stamp_ns)
+        sensor = rig.sensors.get(name) or Sensor(name, None, SE3.identity())
+        return cast("_Sensed", apply(measurement, sensor, weather, rng, base_points=base_points))
+
+    return replace(
+        snapshot,
+        lidar={name: tuple(seen(name, sweep) for sweep in sweeps) for name, sweeps in snapshot.lidar.items()},
+        radars={name: tuple(seen(name, sweep) for sweep in sweeps) for name, sweeps in snapshot.radars.items()},
+        cameras={name: seen(name, image) for name, image in snapshot.cameras.items()},
+    )

@@ -33,12 +33,13 @@ def _bare_world(cls="car", at=(20.0, 3.0), yaw=0.3, velocity=(0.0, 0.0), ego_spe
         np.full(len(times), float(yaw_rate)),
         np.zeros((len(times), 3)),
     )
-    plane = np.array([[-300, -300, 0], [300, -300, 0], [300, 300, 0], [-300, 300, 0]], np.float32)
-    ground = Mesh.make(plane, np.array([[0, 1, 2], [0, 2, 3]]), Material((0.2, 0.2, 0.2), 0.2))
+    corners = np.array([[-300, -300, 0], [300, -300, 0], [300, 300, 0], [-300, 300, 0]], np.float32)
+    ground = Mesh.make(corners, np.array([[0, 1, 2], [0, 2, 3]]), Material((0.2, 0.2, 0.2), 0.2))
     poses = np.pad(actor.track, ((0, 0), (0, 1)))[None]
     speeds = np.gradient(poses[..., :2], STEP_S, axis=1)
     sun = np.array([0.0, 0.6, 0.8])
-    return World(0, 3.0, road, (actor,), ground, times, poses, speeds, ego, sun, Terrain.flat())
+    plane = Terrain.make(np.random.default_rng(0), 0.0)
+    return World(0, 3.0, road, (actor,), ground, times, poses, speeds, ego, sun, plane)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from peft_dml_ros.core.rig import Rig, Sensor
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
-from peft_dml_tools.sim.corruptions import CORRUPTIONS, MULTICORRUPT, RADAR_NOISE, Freezer, corrupt, stuck_frames
+from peft_dml_tools.sim.corruptions import CORRUPTIONS, MULTICORRUPT, RADAR_NOISE, corrupt
 from peft_dml_tools.sim.corruptions import camera as picture
 from peft_dml_tools.sim.corruptions import lidar as cloud
 from peft_dml_tools.sim.weather.images import decode
@@ -232,27 +232,6 @@ def make_stub(stamp_ns):
     """A frame whose LiDAR points carry their true stamps."""
     sweeps = tuple(LidarSweep(t, np.full((1, 5), t, np.float32)) for t in (stamp_ns, stamp_ns - 2))
     return Snapshot(stamp_ns, "LIDAR_TOP", {"LIDAR_TOP": sweeps})
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_stuck_frames_come_alone_or_four_in_a_row(share):
-    for pattern, run in (("discrete", 1), ("consecutive", 4)):
-        stuck = stuck_frames(401, share, pattern, np.random.default_rng(0))
-        assert not stuck[0]
-        assert stuck.mean() == pytest.approx(share, abs=0.01)
-        groups = stuck[1:].reshape(-1, run)
-        assert (groups.all(axis=1) == groups.any(axis=1)).all()
-    with pytest.raises(ConfigError, match=r"from 0 to 1, got 1\.5"):
-        stuck_frames(10, 1.5, "discrete", np.random.default_rng(0))
-
-
-def test_a_stuck_sensor_repeats_its_last_good_content():
-    freezer = Freezer()
-    stuck = [True, False, False, True, True, False]
-    sweeps = [LidarSweep(i, np.full((1, 5), i, np.float32)) for i in range(6)]
-    out = [freezer("LIDAR_TOP", s, stuck=f) for s, f in zip(sweeps, stuck, strict=True)]
-    assert [int(s.points[0, 0]) for s in out] == [0, 1, 2, 2, 2, 5]
-    assert [s.stamp_ns for s in out] == list(range(6))
 
 
 # ---------------------------------------------------------------- radar

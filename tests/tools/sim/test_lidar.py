@@ -14,8 +14,7 @@ from peft_dml_tools.sim.mesh import Material, Mesh, merge
 from peft_dml_tools.sim.raycast import Caster
 from peft_dml_tools.sim.schedule import _PHASE_S
 from peft_dml_tools.sim.vehicle_rig import make_rig
-from peft_dml_tools.sim.weather import Weather
-from peft_dml_tools.sim.weather.weather import lidar_in_weather
+from peft_dml_tools.sim.weather import Weather, apply
 
 POSE = make_rig(64)["LIDAR_TOP"].base_SE3_sensor
 OWN_M = 2.6
@@ -220,7 +219,7 @@ def test_sweeps_of_streets_resemble_real_ones():
 @pytest.mark.parametrize("weather", ["fog=50", "rain=25", "snow=5"])
 def test_weather_leaves_firings_without_return_alone(bare_world, weather):
     points, _ = _sweep(bare_world(ego_speed=15.0))
-    sweep = lidar_in_weather(LidarSweep(0, points), Weather.parse(weather), np.random.default_rng(0))
+    sweep = apply(LidarSweep(0, points), make_rig(64)["LIDAR_TOP"], Weather.parse(weather), np.random.default_rng(0))
     idle = np.linalg.norm(points[:, :3], axis=1) < 0.8
     after = np.linalg.norm(sweep.points[:, :3], axis=1) < 0.8
     assert np.isfinite(sweep.points).all()

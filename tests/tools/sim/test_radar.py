@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import RADAR_DTYPE, trusted_radar_points
 from peft_dml_tools.sim import radar, radar_echo
@@ -130,6 +131,30 @@ def test_nothing_lies_outside_the_lobes(sweeps):
     distance, bearing = np.hypot(points["x"], points["y"]), np.abs(np.arctan2(points["y"], points["x"]))
     assert (bearing[distance > radar.NARROW_RANGE_M + 0.5] < radar.NARROW_HALF_RAD + 0.01).all()
     assert (distance > radar.NARROW_RANGE_M).any()
+
+
+def test_small_things_are_found_no_better_than_by_real_radars():
+    points, met, objects = Counter(), Counter(), Counter()
+    for seed in (3, 8, 12, 17, 21, 34):
+        drive = Drive(seed, 2.0, DriveSpec(camera_hz=0))
+        world, counts = drive.world, []
+        for time_s in np.arange(0.5, 1.0, 1 / 13):
+            for sensor in drive.rig.of("radar"):
+                rng = np.random.default_rng([seed, len(counts)])
+                counts.append(radar.measure(drive.caster, sensor.base_SE3_sensor, time_s, 0, rng)[1])
+        distance = np.linalg.norm(world.boxes(0.75).centers_m[:, :2], axis=1)
+        for actor, away, hits in zip(world.actors, distance, np.sum(counts, axis=0), strict=True):
+            if away < 50:
+                name = CLASSES[actor.label]
+                objects[name] += 1
+                points[name] += hits / (len(counts) / 5)
+                met[name] += hits > 0
+    # nuScenes: 0.2 points a pedestrian and frame, 0.1 a cone, 0.9 a car.
+    for name, most, share in (("pedestrian", 0.3, 0.45), ("traffic_cone", 0.15, 0.45), ("barrier", 0.4, 0.45)):
+        assert objects[name] > 20
+        assert points[name] / objects[name] < most
+        assert met[name] / objects[name] < share
+    assert 0.5 < points["car"] / objects["car"] < 1.8
 
 
 def test_numbers_are_near_real_ones(real_front_radar):

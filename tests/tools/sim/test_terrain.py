@@ -62,8 +62,11 @@ def test_the_ego_pitches_and_rolls_with_the_ground(worlds):
 def test_braking_lowers_the_front_and_a_left_turn_lifts_the_left():
     steps = 100
     pose, still = np.zeros((steps, 3)), np.zeros(steps)
-    body = body_motion(pose, still, still - 6.0, still + 4.0, Terrain.flat(), np.random.default_rng(0))
-    rest = body_motion(pose, still, still, still, Terrain.flat(), np.random.default_rng(0))
+    plane = Terrain.make(np.random.default_rng(0), 0.0)
+    body = body_motion(
+        pose, still, still - 6.0, still + 4.0, Terrain.make(np.random.default_rng(0), 0.0), np.random.default_rng(0)
+    )
+    rest = body_motion(pose, still, still, still, plane, np.random.default_rng(0))
     roll, pitch = (body - rest)[50, 1:]
     assert np.rad2deg(pitch) == pytest.approx(1.2, abs=0.1)
     assert np.rad2deg(roll) == pytest.approx(0.8, abs=0.1)
