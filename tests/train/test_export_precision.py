@@ -3,6 +3,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from peft_dml_ros.core.bundle import find_bundle, load_bundle
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import BundleError, ConfigError
 from peft_dml_ros.core.inputs import InputAssembler, NetworkInputs
-from peft_dml_ros.engines import load_engines
+from peft_dml_ros.engines import load_engines, suitable_precision
 from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine, for_cpu
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.synthetic import random_feeds
@@ -49,7 +50,7 @@ def exported(config, tmp_path_factory):
 
 @pytest.mark.parametrize("path", DEMO, ids=lambda p: p.stem)
 def test_the_shipped_graphs_run_in_tensorrt_without_plugins(path):
-    assert len(DEMO) == 6
+    assert len(DEMO) >= 6
     assert operator_problems(onnx.load(path)) == []
 
 
@@ -292,3 +293,27 @@ def test_conversions_refuse_what_makes_no_sense(exported, int8, tmp_path):
         quantise(exported[2], [], tmp_path / "x")
     assert not (tmp_path / "x").exists()
     assert json.loads((exported[2] / "manifest.json").read_text())["precision"] == "fp32"
+
+
+def test_a_further_precision_is_added_to_the_bundle_and_chosen_by_the_engine(exported, config, tmp_path):
+    folder = tmp_path / "both"
+    shutil.copytree(exported[2], folder)
+    frames = [random_inputs(config.spec, seed) for seed in range(3)]
+    before = {graph: load_bundle(folder).graph(graph).sha256 for graph in load_bundle(folder).manifest.graphs}
+    quantise(folder, frames, folder, add=True)
+    half(folder, folder, add=True)
+    bundle = load_bundle(folder)
+    assert bundle.manifest.precision == "fp32"
+    assert bundle.precisions == ("fp32", "int8", "fp16")
+    assert {graph: bundle.graph(graph).sha256 for graph in before} == before
+    assert set(bundle.manifest.variants["int8"]) == {"lidar", "camera", "radar", "fusion"}
+    assert bundle.manifest.provenance["int8"] == {"calibration_frames": 3}
+    assert suitable_precision(bundle, "onnxruntime") == "int8"
+    assert suitable_precision(bundle, "tensorrt-rtx") == "fp16"
+    feeds = frames[0].feeds["radar"]
+    latents = {p: load_engines(bundle, "onnxruntime", 1, p)["radar"](feeds)["latent"] for p in ("fp32", "int8", "auto")}
+    np.testing.assert_array_equal(latents["auto"], latents["int8"])
+    assert np.abs(latents["int8"] - latents["fp32"]).max() > 0
+    assert (latents["int8"] * latents["fp32"]).sum(axis=1).mean() > 0.98
+    with pytest.raises(BundleError, match="holds fp32, int8, fp16, not fp8"):
+        bundle.graph("radar", "fp8")

@@ -156,13 +156,37 @@ def convert(
     precision: PrecisionOption = "fp16",
     out: Annotated[Path, typer.Option(help="Folder of the new bundle; replaced")] = Path("models/demo_fp16"),
     data: Annotated[Path | None, typer.Option(help="nuScenes folder whose validation scenes calibrate int8")] = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Add the graphs to BUNDLE itself, for engines to choose, instead of OUT")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """The same bundle in another precision, without the run that it came from."""
+    """Convert a bundle to another precision, without the run that it came from."""
     with _recipe(config) as recipe:
         from peft_dml_train.export.precision import convert_bundle
 
-        typer.echo(convert_bundle(bundle, precision, out, data, recipe.splits.val))
+        typer.echo(convert_bundle(bundle, precision, bundle if add else out, data, recipe.splits.val, add=add))
+
+
+@app.command("check-precision")
+def check_precision(
+    data: DataOption,
+    bundle: BundleOption = Path("models/demo"),
+    precision: PrecisionOption = "int8",
+    out: Annotated[Path, typer.Option(help="Folder for results")] = Path("runs/precision"),
+    split: SplitOption = None,
+    record: Annotated[bool, typer.Option(help="Write the losses into the bundle's manifest and card")] = False,
+    config: ConfigOption = None,
+    cache: CacheOption = None,
+    cache_gb: CacheGbOption = 20.0,
+) -> None:
+    """Compare a precision of a bundle with its own, on all 31 subsets of sensors; fail where it loses too much."""
+    with _recipe(config) as recipe:
+        from peft_dml_train.evaluation.precision_check import check_precision as check
+
+        scenes, kept = tuple(split or recipe.splits.test), _cache(cache, cache_gb)
+        for line in check(bundle, precision, data, scenes, out, kept, record=record):
+            typer.echo(line)
 
 
 @app.command()

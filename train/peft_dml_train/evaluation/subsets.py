@@ -72,9 +72,10 @@ class BundleRunner:
         engine: str = DEFAULT_ENGINE,
         cache: FrameCache | None = None,
         adapter: str = DEFAULT,
+        precision: str = "",
     ) -> None:
         loaded = load_bundle(bundle, adapter=adapter)
-        self.start(loaded, load_engines(loaded, engine, threads=threads), reader, cache)
+        self.start(loaded, load_engines(loaded, engine, threads, precision), reader, cache)
 
     def start(
         self, bundle: Bundle, engines: Mapping[str, Engine], reader: NuScenesReader, cache: FrameCache | None = None
@@ -152,6 +153,7 @@ def evaluate_bundle(
     engine: str = DEFAULT_ENGINE,
     cache: FrameCache | None = None,
     adapter: str = DEFAULT,
+    precision: str = "",
 ) -> Scores:
     """Official metrics of a bundle for each condition and sensor subset.
 
@@ -165,6 +167,7 @@ def evaluate_bundle(
         engine: What runs the graphs.
         cache: Keeps prepared frames for the next call.
         adapter: With which of the bundle's adapters; see `core.adapter_mix.parse_mix`.
+        precision: One that the bundle holds; its own when empty.
 
     Returns:
         Metrics by condition and subset.
@@ -173,7 +176,7 @@ def evaluate_bundle(
         ConfigError: the bundle detects other classes than the devkit scores.
     """
     reader = NuScenesReader(data)
-    runner = BundleRunner(bundle, reader, engine=engine, cache=cache, adapter=adapter)
+    runner = BundleRunner(bundle, reader, engine=engine, cache=cache, adapter=adapter, precision=precision)
     refuse_other_classes(runner.bundle, CLASSES, "nuscenes-devkit")
     nusc = open_devkit(data, reader.version)
     scores = evaluate_runner(runner, nusc, scenes_of(reader, splits), subsets, out, conditions)

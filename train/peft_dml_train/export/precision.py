@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import onnx
 
-from peft_dml_ros.core.bundle import BASE_WEIGHTS, Bundle, load_bundle, write_manifest
+from peft_dml_ros.core.bundle import BASE_WEIGHTS, Bundle, Manifest, load_bundle, write_manifest
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.engine import PRECISIONS
 from peft_dml_ros.core.errors import ConfigError, nearest
@@ -42,18 +42,22 @@ FLOAT_PARTS: Final[dict[str, tuple[str, ...]]] = {
 and of the attention. The motion windows are too small to gain anything."""
 
 
-def half(bundle: Path, out: Path) -> Path:
-    """Bundle with 16-bit graphs."""
-    return _variant(load_bundle(bundle), out, "fp16", lambda _, model: to_fp16(model), {})
+CALIBRATION_FRAMES: Final = 96
 
 
-def quantise(bundle: Path, frames: Iterable[NetworkInputs], out: Path) -> Path:
-    """Bundle with 8-bit convolutions, calibrated on frames.
+def half(bundle: Path, out: Path, *, add: bool = False) -> Path:
+    """Make a bundle with 16-bit graphs, or with `add` one that holds them next to its own."""
+    return _variant(load_bundle(bundle), out, "fp16", lambda _, model: to_fp16(model), {}, add=add)
+
+
+def quantise(bundle: Path, frames: Iterable[NetworkInputs], out: Path, *, add: bool = False) -> Path:
+    """Make a bundle with 8-bit convolutions, calibrated on frames.
 
     Args:
         bundle: Float bundle.
         frames: Network inputs of some dozens of frames that the robot may meet; not those that it is tested on.
         out: Folder of the new bundle; replaced.
+        add: Whether the new bundle holds the 8-bit graphs next to its own, for the engine to choose.
 
     Returns:
         `out`.
@@ -74,7 +78,7 @@ def quantise(bundle: Path, frames: Iterable[NetworkInputs], out: Path) -> Path:
         log.info("%s: %d convolutions in 8 bit", graph, count)
         return quantised
 
-    return _variant(source, out, "int8", convert, {"calibration_frames": len(feeds["lidar"])})
+    return _variant(source, out, "int8", convert, {"calibration_frames": len(feeds["lidar"])}, add=add)
 
 
 def calibrated_ranges(bundle: Bundle, feeds: Mapping[str, list[Feeds]]) -> dict[str, dict[str, float]]:
@@ -89,9 +93,15 @@ def calibrated_ranges(bundle: Bundle, feeds: Mapping[str, list[Feeds]]) -> dict[
 
 
 def convert_bundle(
-    bundle: Path, precision: str, out: Path, data: Path | None = None, splits: tuple[str, ...] = ()
+    bundle: Path,
+    precision: str,
+    out: Path,
+    data: Path | None = None,
+    splits: tuple[str, ...] = (),
+    *,
+    add: bool = False,
 ) -> Path:
-    """Bundle in another precision.
+    """Make a bundle in another precision.
 
     Args:
         bundle: Float bundle.
@@ -99,6 +109,7 @@ def convert_bundle(
         out: Folder of the new bundle; replaced. May be the old one.
         data: nuScenes folder to calibrate int8 on.
         splits: Its splits or scenes.
+        add: Whether the new bundle holds these graphs next to its own, for the engine to choose.
 
     Raises:
         ConfigError: unknown precision, or int8 without data.
@@ -107,13 +118,14 @@ def convert_bundle(
         msg = f"unknown precision '{precision}'; {nearest(precision, PRECISIONS)}"
         raise ConfigError(msg)
     if precision == "fp16":
-        return half(bundle, out)
+        return half(bundle, out, add=add)
     if precision == "fp32":
         return _variant(load_bundle(bundle), out, "fp32", lambda _, model: model, {})
     if data is None:
         msg = "int8 is calibrated on frames: name a nuScenes folder with --data"
         raise ConfigError(msg)
-    return quantise(bundle, calibration_frames(load_bundle(bundle).spec, data, splits), out)
+    frames = calibration_frames(load_bundle(bundle).spec, data, splits, CALIBRATION_FRAMES)
+    return quantise(bundle, frames, out, add=add)
 
 
 def calibration_frames(
@@ -153,6 +165,8 @@ def _variant(
     precision: Literal["fp32", "fp16", "int8"],
     convert: Callable[[str, onnx.ModelProto], onnx.ModelProto],
     about: Mapping[str, Any],
+    *,
+    add: bool = False,
 ) -> Path:
     if source.manifest.precision != "fp32":
         msg = f"{source.path} is {source.manifest.precision}; convert the fp32 bundle that it came from"
@@ -162,14 +176,17 @@ def _variant(
         work = Path(temporary) / out.name
         shutil.copytree(source.path, work)
         base = work / BASE_WEIGHTS
+        files: dict[str, str] = {}
         for graph, info in source.manifest.graphs.items():
-            converted = require_operators(convert(graph, onnx.load(work / info.file)), graph)
-            onnx.save(refer_to_base(converted, base) if base.is_file() else converted, work / info.file)
-        origin = {"precision": {"from": dict(source.manifest.files), **about}}
-        changes = {"precision": precision, "provenance": {**source.manifest.provenance, **origin}}
-        # Figures that were measured with other graphs do not hold for these.
-        changes |= {"metrics": {}} if precision != source.manifest.precision else {}
-        manifest = source.manifest.model_copy(update=changes)
+            model = onnx.load(work / info.file)
+            converted = convert(graph, model)
+            if add and converted is model:
+                continue
+            # Next to the others, since weights are found relative to a graph's file.
+            files[graph] = f"{graph}.{precision}.onnx" if add else info.file
+            converted = require_operators(converted, graph)
+            onnx.save(refer_to_base(converted, base) if base.is_file() else converted, work / files[graph])
+        manifest = _described(source, precision, about, files if add else None)
         if manifest.parameters:
             write_card(work, manifest, bundle_calibration(work))
         write_manifest(work, manifest)
@@ -177,3 +194,20 @@ def _variant(
         shutil.rmtree(out, ignore_errors=True)
         work.rename(out)
     return out
+
+
+def _described(
+    source: Bundle, precision: Literal["fp32", "fp16", "int8"], about: Mapping[str, Any], added: dict[str, str] | None
+) -> Manifest:
+    """The manifest of a converted bundle, or of one that holds further graphs."""
+    manifest = source.manifest
+    if added is not None:
+        provenance = {**manifest.provenance, precision: dict(about)}
+        return manifest.model_copy(
+            update={"variants": {**manifest.variants, precision: added}, "provenance": provenance}
+        )
+    provenance = {**manifest.provenance, "precision": {"from": dict(manifest.files), **about}}
+    changes = {"precision": precision, "provenance": provenance, "variants": {}}
+    # Figures that were measured with other graphs do not hold for these.
+    changes |= {"metrics": {}} if precision != manifest.precision else {}
+    return manifest.model_copy(update=changes)

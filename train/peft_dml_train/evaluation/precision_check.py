@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What another precision of a bundle costs in accuracy: official metrics of both, for all 31 subsets of sensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Final
+
+from peft_dml_ros.core.bundle import load_bundle, write_manifest
+from peft_dml_ros.core.classes import CLASSES, MODALITIES, Modality
+from peft_dml_ros.core.errors import BundleError
+from peft_dml_train.data.cache import FrameCache
+from peft_dml_train.evaluation.conditions import CLEAR
+from peft_dml_train.evaluation.subsets import evaluate_bundle
+
+MOST_NDS: Final = 0.5
+"""Points of NDS that a subset may lose."""
+MOST_AP: Final = 2.0
+"""Points of average precision that a class may lose in a subset."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionLoss:
+    """The loss of one subset, in points (hundredths); a gain is negative.
+
+    Attributes:
+        subset: Its modalities.
+        nds: Loss of NDS.
+        mean_ap: Loss of mAP.
+        worst_class: The class that loses most.
+        worst_ap: Its loss of average precision.
+    """
+
+    subset: str
+    nds: float
+    mean_ap: float
+    worst_class: str
+    worst_ap: float
+
+    @property
+    def within(self) -> bool:
+        """True when the subset loses no more than it may."""
+        return self.nds <= MOST_NDS and self.worst_ap <= MOST_AP
+
+    def __str__(self) -> str:
+        mark = "ok  " if self.within else "LOST"
+        return (
+            f"{mark} {self.subset}: NDS {-self.nds:+.2f}, mAP {-self.mean_ap:+.2f},"
+            f" {self.worst_class} {-self.worst_ap:+.2f} points"
+        )
+
+
+def all_subsets() -> dict[str, tuple[Modality, ...]]:
+    """Return the 31 subsets of the modalities by name, the whole set first."""
+    masks = [bits for bits in product((True, False), repeat=len(MODALITIES)) if any(bits)]
+    chosen = [tuple(m for m, bit in zip(MODALITIES, bits, strict=True) if bit) for bits in masks]
+    return {"+".join(modalities): modalities for modalities in chosen}
+
+
+def losses(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[PrecisionLoss]:
+    """Return the loss of each subset.
+
+    Args:
+        own: Metrics by subset, as `official.score` gives them, in the bundle's own precision.
+        other: The same in another one.
+    """
+    found = []
+    for subset, before in own.items():
+        after = other[subset]
+        lost = {c: 100 * (fmean(before["ap"][c].values()) - fmean(after["ap"][c].values())) for c in CLASSES}
+        worst = max(lost, key=lambda name: lost[name])
+        nds, mean_ap = (100 * (before[k] - after[k]) for k in ("nd_score", "mean_ap"))
+        found.append(PrecisionLoss(subset, nds, mean_ap, worst, lost[worst]))
+    return found
+
+
+def check_precision(
+    bundle: Path,
+    precision: str,
+    data: Path,
+    splits: tuple[str, ...],
+    out: Path,
+    cache: FrameCache | None = None,
+    *,
+    record: bool = False,
+) -> Iterator[str]:
+    """Evaluate both precisions; yield a line for each subset, the worst first.
+
+    Args:
+        bundle: Folder of the bundle.
+        precision: One that the bundle holds.
+        data: nuScenes folder.
+        splits: Scenes to score.
+        out: Folder for results.
+        cache: Keeps prepared frames for the second evaluation.
+        record: Whether the losses go into the manifest.
+
+    Raises:
+        BundleError: the bundle does not hold the precision, or a subset loses more than `MOST_NDS` or `MOST_AP`.
+    """
+    load_bundle(bundle).graph_file("fusion", precision)
+    subsets, scores = all_subsets(), []
+    for chosen in ("", precision):
+        folder = out / (chosen or "own")
+        found = evaluate_bundle(bundle, data, splits, subsets, folder, cache=cache, precision=chosen)
+        scores.append(found[str(CLEAR)])
+    lost = sorted(losses(*scores), key=lambda loss: -max(loss.nds / MOST_NDS, loss.worst_ap / MOST_AP))
+    yield from map(str, lost)
+    if record:
+        manifest = load_bundle(bundle).manifest
+        kept = {**manifest.metrics.get("precisions", {}), precision: [asdict(loss) for loss in lost]}
+        write_manifest(bundle, manifest.model_copy(update={"metrics": {**manifest.metrics, "precisions": kept}}))
+    if bad := [loss for loss in lost if not loss.within]:
+        msg = (
+            f"{precision} of {bundle} loses more than {MOST_NDS} points of NDS or {MOST_AP} points of a class's AP in"
+            f" {len(bad)} of {len(lost)} subsets, most in {bad[0].subset}; fix: calibrate it on more frames"
+            " (peft-dml-train convert --add --data), or leave more layers in float (FLOAT_PARTS)"
+        )
+        raise BundleError(msg)
