@@ -45,6 +45,8 @@ EXTRA_OF_MODULE: Final[dict[str, str]] = {
     "tf2_msgs": "ros",
     "matplotlib": "viz",
     "nuscenes": "demo",
+    "pyarrow": "datasets",
+    "av": "datasets",
 }
 """Optional dependency (`pip install 'peft_dml_ros[<extra>]'`) that brings a module."""
 

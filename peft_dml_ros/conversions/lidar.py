@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from peft_dml_ros.conversions.cdr import NS_PER_S
-from peft_dml_ros.conversions.pointcloud import cloud_view, column, need
+from peft_dml_ros.conversions.pointcloud import cloud_view, need
 from peft_dml_ros.core.errors import DataError, nearest
 from peft_dml_ros.core.measurements import LidarSweep
 from peft_dml_ros.core.typing import AnyArray, Float32Array
@@ -52,20 +52,29 @@ def lidar_from_msg(msg: Any, intensity: Intensity = Intensity()) -> LidarSweep: 
             f"PointCloud2 in frame '{msg.header.frame_id}' has no field '{intensity.field}' (intensity_field); {there}"
         )
         raise DataError(text)
+    stamp = msg.header.stamp
+    stamp_ns = int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+    return sweep_of_columns(view.reshape(-1), stamp_ns, intensity)
+
+
+def sweep_of_columns(view: AnyArray, stamp_ns: int, intensity: Intensity = Intensity()) -> LidarSweep:  # noqa: B008
+    """Return the sweep of a structured array (N,) with x, y, z and any other fields."""
+    names = view.dtype.names or ()
     source = intensity.field or next((name for name in INTENSITY_FIELDS if name in names), "")
     ring = next((name for name in RING_FIELDS if name in names), "")
-    points = np.zeros((view.size, 5), dtype=np.float32)
+    points = np.zeros((len(view), 5), dtype=np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         for index, name in enumerate(("x", "y", "z", source, ring)):
             if name in names:
-                points[:, index] = column(view, name)
+                points[:, index] = view[name]
         total = points @ _ONES
     if not np.isfinite(total).all():
         points = _without_broken(points)
     scale = intensity.scale or _scale(points[:, 3], view.dtype[source].kind if source in names else "")
-    np.clip(points[:, 3] * np.float32(scale), 0.0, _MOST_INTENSITY, out=points[:, 3])
-    stamp = msg.header.stamp
-    return LidarSweep(int(stamp.sec) * NS_PER_S + int(stamp.nanosec), points, source)
+    if scale != 1.0:
+        points[:, 3] *= np.float32(scale)
+    np.clip(points[:, 3], 0.0, _MOST_INTENSITY, out=points[:, 3])
+    return LidarSweep(stamp_ns, points, source)
 
 
 def _scale(values: AnyArray, kind: str) -> float:

@@ -107,7 +107,8 @@ def radar_to_msg(sweep: RadarSweep, frame_id: str, make: MessageFactory) -> Any:
 
 
 def camera_info_to_msg(camera: CameraModel, stamp_ns: int, frame_id: str, make: MessageFactory) -> Any:
-    """Return a sensor_msgs/CameraInfo of a rectified image: no distortion, K and P agree."""
+    """Return a sensor_msgs/CameraInfo: K and distortion of the raw image, P of the rectified one."""
+    lens = camera.lens
     projection = np.zeros((3, 4))
     projection[:, :3] = camera.intrinsics
     region = make("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
@@ -116,9 +117,9 @@ def camera_info_to_msg(camera: CameraModel, stamp_ns: int, frame_id: str, make: 
         header=header(stamp_ns, frame_id, make),
         height=int(camera.height_px),
         width=int(camera.width_px),
-        distortion_model="plumb_bob",
-        d=make.floats(np.zeros(5)),
-        k=make.floats(camera.intrinsics.reshape(9)),
+        distortion_model="plumb_bob" if lens is None else lens.model,
+        d=make.floats(np.zeros(5) if lens is None else lens.coefficients),
+        k=make.floats((camera.intrinsics if lens is None else lens.intrinsics).reshape(9)),
         r=make.floats(np.eye(3).reshape(9)),
         p=make.floats(projection.reshape(12)),
         binning_x=0,

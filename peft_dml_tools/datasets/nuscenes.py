@@ -12,6 +12,7 @@ from peft_dml_ros.conversions.topics import rig_order
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import ConfigError, DataError, nearest
 from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.lenses import Lens
 from peft_dml_ros.core.measurements import (
     CameraImage,
     GnssFix,
@@ -24,12 +25,14 @@ from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import Float32Array
+from peft_dml_tools.datasets.nuscenes_channels import keyframe_folders, open_tables, renamed_cameras
 from peft_dml_tools.datasets.nuscenes_files import read_gnss, read_imu, read_lidar, read_radar
 from peft_dml_tools.datasets.nuscenes_images import read_depth, read_image
 from peft_dml_tools.datasets.nuscenes_snapshot import snapshot_of_sample
-from peft_dml_tools.datasets.nuscenes_tables import Record, Tables, find_version, read_json, stamp_ns
+from peft_dml_tools.datasets.nuscenes_tables import Record, find_version, read_json, stamp_ns
 from peft_dml_tools.datasets.nuscenes_truth import boxes_of_sample
 from peft_dml_tools.datasets.nuscenes_writer_files import depth_file
+from peft_dml_tools.datasets.t4 import CONTAINERS, VideoFrames, read_row_group
 
 REFERENCE: Final = "LIDAR_TOP"
 
@@ -60,21 +63,22 @@ class NuScenesReader:
         """
         self.root = Path(root)
         self.version = find_version(self.root, version)
-        self.tables = Tables(self.root / self.version, allow_missing=allow_missing)
+        self.tables = open_tables(self.root / self.version, allow_missing=allow_missing)
         self.allow_missing, self.filter_radar = allow_missing, filter_radar
         self._rigs: dict[tuple[str, ...], Rig] = {}
         self._imu = lru_cache(maxsize=64)(self._read_imu)
         self._gnss = lru_cache(maxsize=64)(self._read_gnss)
-        lost = [name for name in self._listed_channels if not (self.root / "samples" / name).is_dir()]
+        self._video = VideoFrames()
+        self.tables.renamed = renamed_cameras(self.tables)
+        lost = sorted(self._folders.keys() - self._present_channels)
         if lost and not allow_missing:
-            msg = (
-                f"{self.root} lacks the folders {', '.join(f'samples/{n}' for n in lost)}; copy them, or allow_missing"
-            )
+            folders = ", ".join(sorted(str(folder) for name in lost for folder in self._folders[name]))
+            msg = f"{self.root} lacks the folders {folders}; copy them, or allow_missing"
             raise DataError(msg)
 
     @cached_property
-    def _listed_channels(self) -> list[str]:
-        return sorted(set(self.tables.channel_of_calibration.values()))
+    def _folders(self) -> dict[str, set[Path]]:
+        return keyframe_folders(self.root, self.tables)
 
     # ---------------------------------------------------------------- what there is
     @cached_property
@@ -154,7 +158,9 @@ class NuScenesReader:
 
     @cached_property
     def _present_channels(self) -> frozenset[str]:
-        return frozenset(name for name in self._listed_channels if (self.root / "samples" / name).is_dir())
+        return frozenset(
+            name for name, folders in self._folders.items() if any((self.root / folder).is_dir() for folder in folders)
+        )
 
     def _has_channel(self, name: str) -> bool:
         return name in self._present_channels
@@ -178,7 +184,10 @@ class NuScenesReader:
         if modality != "camera":
             return Sensor(name, modality, base_SE3_sensor)
         intrinsics = np.array(calibration["camera_intrinsic"], dtype=np.float64)
-        return Sensor(name, modality, base_SE3_sensor, CameraModel(intrinsics, data["width"], data["height"]))
+        bent = calibration.get("camera_distortion") or []
+        model = calibration.get("distortion_model") or ("rational_polynomial" if len(bent) > 5 else "plumb_bob")
+        lens = Lens.make(model, intrinsics, bent, f"{self.root}, {name}") if any(bent) and model != "none" else None
+        return Sensor(name, modality, base_SE3_sensor, CameraModel(intrinsics, data["width"], data["height"], lens))
 
     def reference(self, sample_token: str) -> tuple[str, Record]:
         """Return the sensor that sets a keyframe's time, and its record: the LiDAR, else the nearest in time.
@@ -193,7 +202,8 @@ class NuScenesReader:
         if not keyframes:
             msg = f"sample {sample_token} of {self.tables.folder} has no sensor data"
             raise DataError(msg)
-        name = min(keyframes, key=lambda n: abs(keyframes[n]["timestamp"] - time_us))
+        lidars = [name for name in keyframes if name.startswith("LIDAR")]
+        name = min(lidars or keyframes, key=lambda n: abs(keyframes[n]["timestamp"] - time_us))
         return name, keyframes[name]
 
     def stamp_ns(self, sample_token: str) -> int:
@@ -234,8 +244,11 @@ class NuScenesReader:
             DataError: the file is missing or damaged.
         """
         path, modality = self.root / data["filename"], modality_of_channel(self.tables.channel(data))
+        if data.get("fileformat") in CONTAINERS:
+            read = read_row_group if modality == "lidar" else self._video.read
+            return read(path, int(data["frame_index"]), stamp_ns(data))
         if modality == "lidar":
-            return read_lidar(path, stamp_ns(data))
+            return read_lidar(path, stamp_ns(data), self._columns(data))
         if modality == "radar":
             return read_radar(path, stamp_ns(data), keep_all=not self.filter_radar)
         return CameraImage(stamp_ns(data), jpeg=read_image(path))
@@ -252,6 +265,14 @@ class NuScenesReader:
         """
         paths = {name: self.root / depth_file(data["filename"]) for name, data in self.keyframes(sample_token).items()}
         return {name: read_depth(path) for name, path in paths.items() if path.is_file()}
+
+    def _columns(self, data: Record) -> int:
+        """Return the values a point of a LiDAR file; T4 has a file about them where there are more than five."""
+        about = data.get("info_filename") or ""
+        if not about or not (self.root / about).is_file():
+            return 5
+        tree = read_json(self.root / about)
+        return int(tree.get("num_pts_feats", 5)) if isinstance(tree, dict) else 5
 
     def odometry(self, records: Iterable[Record]) -> tuple[OdometrySample, ...]:
         """Return poses of the vehicle at the stamps of these records, oldest first, each stamp once."""

@@ -3,10 +3,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
+from peft_dml_ros.core.doppler import points_from_returns
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import (
     RADAR_DTYPE,
@@ -16,32 +17,18 @@ from peft_dml_ros.core.measurements import (
     RadarSweep,
     trusted_radar_points,
 )
+from peft_dml_ros.core.typing import AnyArray
 from peft_dml_tools.datasets.nuscenes_tables import NS_PER_US, Record, read_json
-
-_PCD_TYPES: Final = {("F", 4): "<f4", ("F", 8): "<f8", ("I", 1): "i1", ("I", 2): "<i2", ("I", 4): "<i4"} | {
-    ("U", 1): "u1",
-    ("U", 2): "<u2",
-    ("U", 4): "<u4",
-}
+from peft_dml_tools.datasets.point_files import read_pcd, read_sweep
 
 
-def read_lidar(path: Path, stamp_ns: int) -> LidarSweep:
-    """Read a sweep as nuScenes stores it: float32 x, y, z, intensity, ring per point, sensor frame.
+def read_lidar(path: Path, stamp_ns: int, columns: int = 5) -> LidarSweep:
+    """Read a sweep as nuScenes stores it (float32 x, y, z, intensity, ring per point, sensor frame), or a PCD file.
 
     Raises:
-        DataError: the file is missing or its size is no multiple of 20 bytes.
+        DataError: the file is missing, or its size is no multiple of 4 bytes a column.
     """
-    payload = _read(path)
-    if len(payload) % 20:
-        msg = (
-            f"{path} has {len(payload)} bytes, no multiple of 20 (5 float32 per point): it is cut off within the point "
-            f"that starts at byte {len(payload) // 20 * 20}; copy it again"
-        )
-        raise DataError(msg)
-    points = np.frombuffer(payload, dtype="<f4").reshape(-1, 5)
-    with np.errstate(over="ignore", invalid="ignore"):
-        finite = np.isfinite(points @ np.ones(5, dtype=np.float32))
-    return LidarSweep(stamp_ns, points if finite.all() else points[finite])
+    return read_sweep(path, stamp_ns, columns)
 
 
 def read_radar(path: Path, stamp_ns: int, *, keep_all: bool = False) -> RadarSweep:
@@ -55,26 +42,31 @@ def read_radar(path: Path, stamp_ns: int, *, keep_all: bool = False) -> RadarSwe
     Raises:
         DataError: the header or the number of bytes is wrong.
     """
-    payload = _read(path)
-    header, start = _pcd_header(path, payload)
-    layout = _pcd_layout(path, header)
-    try:
-        count = int(header["POINTS"][0])
-    except (KeyError, IndexError, ValueError):
-        msg = f"{path}: the header has no number of POINTS"
-        raise DataError(msg) from None
-    if count < 0 or len(payload) - start < count * layout.itemsize:
-        msg = (
-            f"{path} promises {count} points of {layout.itemsize} bytes from byte {start} on, but ends at byte "
-            f"{len(payload)}; copy it again"
-        )
+    raw = read_pcd(path)
+    names = raw.dtype.names or ()
+    points = np.zeros(len(raw), dtype=RADAR_DTYPE)
+    if relative := {"vrel_x", "vrel_y"} <= set(names):
+        names = (*names, *(name for name in RADAR_DTYPE.names or () if name not in names))
+    if missing := [name for name in RADAR_DTYPE.names or () if name not in names]:
+        msg = f"{path} lacks the radar fields {', '.join(missing)}"
         raise DataError(msg)
-    raw = np.frombuffer(payload, dtype=layout, count=count, offset=start)
-    points = np.empty(count, dtype=RADAR_DTYPE)
-    for name in RADAR_DTYPE.names or ():
-        points[name] = raw[name]
+    if relative:
+        points = _of_relative_speed(raw)
+    else:
+        for name in RADAR_DTYPE.names or ():
+            points[name] = raw[name]
     keep = np.isfinite(points["x"]) & np.isfinite(points["y"]) & np.isfinite(points["z"])
     return RadarSweep(stamp_ns, points[keep] if keep_all else points[keep & trusted_radar_points(points)])
+
+
+def _of_relative_speed(raw: AnyArray) -> AnyArray:
+    """Return points of a 4D radar (TruckScenes: x, y, z, vrel_x, vrel_y, vrel_z, rcs) with its own motion taken out."""
+    place = np.stack([raw["x"], raw["y"], raw["z"]], axis=1).astype(np.float64)
+    speed = np.stack([raw["vrel_x"], raw["vrel_y"], raw["vrel_z"]], axis=1).astype(np.float64)
+    distance = np.linalg.norm(place, axis=1)
+    doppler = np.einsum("ij,ij->i", place, speed) / np.maximum(distance, 1e-6)
+    azimuth, elevation = np.arctan2(place[:, 1], place[:, 0]), np.arcsin(place[:, 2] / np.maximum(distance, 1e-6))
+    return points_from_returns(np.stack([distance, azimuth, elevation, doppler, raw["rcs"]], axis=1))
 
 
 def read_imu(path: Path) -> tuple[ImuSample, ...]:
@@ -125,39 +117,4 @@ def _converted(path: Path, number: int, row: Record, convert: Callable[[Record],
         return convert(row)
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         msg = f"{path}: message {number} is not as it must be ({type(error).__name__}: {error})"
-        raise DataError(msg) from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise DataError(msg) from error
-
-
-def _pcd_header(path: Path, payload: bytes) -> tuple[dict[str, list[str]], int]:
-    """Return header lines by their first word, and where the points start."""
-    mark = payload.find(b"DATA binary\n", 0, 8192)
-    if mark < 0:
-        msg = f"{path} has no 'DATA binary' line in its first 8 KiB; only binary .pcd files are read"
-        raise DataError(msg)
-    lines = payload[:mark].decode("ascii", errors="replace").splitlines()
-    words = [line.split() for line in lines if line and not line.startswith("#")]
-    return {line[0]: line[1:] for line in words if line}, mark + len(b"DATA binary\n")
-
-
-def _pcd_layout(path: Path, header: dict[str, list[str]]) -> np.dtype[np.void]:
-    names, sizes, types = (header.get(key, []) for key in ("FIELDS", "SIZE", "TYPE"))
-    if not len(names) == len(sizes) == len(types) or set(header.get("COUNT", [])) - {"1"}:
-        msg = f"{path}: FIELDS, SIZE and TYPE must have one entry per field, and COUNT only ones"
-        raise DataError(msg)
-    missing = [name for name in RADAR_DTYPE.names or () if name not in names]
-    if missing:
-        msg = f"{path} lacks the radar fields {', '.join(missing)}"
-        raise DataError(msg)
-    try:
-        return np.dtype([(n, _PCD_TYPES[t, int(s)]) for n, s, t in zip(names, sizes, types, strict=True)])
-    except (KeyError, ValueError) as error:
-        msg = f"{path}: a field has an unknown type or a repeated name ({error})"
         raise DataError(msg) from error

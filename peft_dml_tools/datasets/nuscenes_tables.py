@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 from peft_dml_ros.core.errors import DataError
 from peft_dml_tools.datasets.nuscenes_schema import TABLES, faults, fit
@@ -70,7 +70,10 @@ class Tables:
 
     Attributes:
         folder: The version folder.
+        renamed: Sensor names of channels that have another name.
     """
+
+    NEEDED: ClassVar[tuple[str, ...]] = NEEDED
 
     def __init__(self, folder: Path, *, allow_missing: bool = False) -> None:
         """Check that the tables exist.
@@ -79,13 +82,14 @@ class Tables:
             DataError: tables are missing; all of them are named.
         """
         self.folder = folder
-        wanted = NEEDED if allow_missing else NEEDED + TRUTH
+        wanted = self.NEEDED if allow_missing else self.NEEDED + TRUTH
         missing = [f"{name}.json" for name in wanted if not (folder / f"{name}.json").is_file()]
         if missing:
             msg = f"{folder} lacks the tables {', '.join(missing)}; copy them from the data set's metadata archive"
             raise DataError(msg)
         self._rows: dict[str, list[Record]] = {}
         self._by_token: dict[str, dict[str, Record]] = {}
+        self.renamed: dict[str, str] = {}
 
     def rows(self, table: str) -> list[Record]:
         """Return all records of a table in file order; empty when an optional table is missing.
@@ -98,13 +102,39 @@ class Tables:
             if not path.is_file() and table in TRUTH:
                 self._rows[table] = []
                 return []
-            rows = read_json(path)
-            if not isinstance(rows, list):
-                msg = f"{path} must be a list of records"
-                raise DataError(msg)
-            _require(path, table, rows)
+            rows = self.raw(table)
+            self.require(table, rows)
             self._rows[table] = rows
         return self._rows[table]
+
+    def require(self, table: str, rows: list[Any]) -> None:
+        """Refuse a table whose records lack what the reader takes from them.
+
+        Raises:
+            DataError: names the first record that does.
+        """
+        fields = _FIELDS.get(table, ("token",))
+        if table not in TABLES or fit(table, rows, fields):
+            return
+        broken = ((number, wrong) for number, row in enumerate(rows) if (wrong := faults(table, row, fields)))
+        number, wrong = next(broken, (-1, []))
+        if wrong:
+            path = self.folder / f"{table}.json"
+            msg = f"{path}: record {number}: {'; '.join(wrong)}; `peft-dml dataset check` lists all such records"
+            raise DataError(msg)
+
+    def raw(self, table: str) -> list[Record]:
+        """Return the records of a table as they stand in its file.
+
+        Raises:
+            DataError: the file is not a JSON list.
+        """
+        path = self.folder / f"{table}.json"
+        rows = read_json(path)
+        if not isinstance(rows, list):
+            msg = f"{path} must be a list of records"
+            raise DataError(msg)
+        return rows
 
     def get(self, table: str, token: str) -> Record:
         """Return the record of that token.
@@ -148,16 +178,17 @@ class Tables:
         }
 
     def channel(self, data: Record) -> str:
-        """Return the channel name of a sample_data record.
+        """Return the sensor name of a sample_data record's channel.
 
         Raises:
             DataError: its calibration is not in the tables.
         """
         try:
-            return self.channel_of_calibration[data["calibrated_sensor_token"]]
+            channel = self.channel_of_calibration[data["calibrated_sensor_token"]]
         except KeyError:
             msg = f"{data['filename']}: calibrated_sensor.json or sensor.json lacks its calibration"
             raise DataError(msg) from None
+        return self.renamed.get(channel, channel)
 
     def _grouped(self, table: str) -> dict[str, list[Record]]:
         grouped: dict[str, list[Record]] = defaultdict(list)
@@ -185,18 +216,6 @@ def read_json(path: Path) -> Any:
     finally:
         if collecting:
             gc.enable()
-
-
-def _require(path: Path, table: str, rows: list[Any]) -> None:
-    """Refuse a table whose records lack what the reader takes from them."""
-    fields = _FIELDS.get(table, ("token",))
-    if table not in TABLES or fit(table, rows, fields):
-        return
-    broken = ((number, wrong) for number, row in enumerate(rows) if (wrong := faults(table, row, fields)))
-    number, wrong = next(broken, (-1, []))
-    if wrong:
-        msg = f"{path}: record {number}: {'; '.join(wrong)}; `peft-dml dataset check` tells all such records"
-        raise DataError(msg)
 
 
 def _place(path: Path, error: Exception) -> str:

@@ -32,10 +32,28 @@ CLASS_OF_CATEGORY: Final = {
 _MAX_GAP_S: Final = 1.5
 
 
+_WORDS: Final = {
+    **dict.fromkeys(("person", "adult", "child"), "pedestrian"),
+    **dict.fromkeys(("motorbike",), "motorcycle"),
+    **dict.fromkeys(("cone", "trafficcone"), "traffic_cone"),
+}
+"""Words in the categories of other data sets -> detection class."""
+
+
+def class_of_category(name: str) -> str | None:
+    """Return the detection class of a category of nuScenes or of a set in its format; None for what has none."""
+    if name in CLASS_OF_CATEGORY:
+        return CLASS_OF_CATEGORY[name]
+    if name.startswith(("human.", "static_object.", "movable_object.")) or name == "animal":
+        return None  # nuScenes' own, which are not evaluated
+    words = name.lower().replace("-", "_").split(".")
+    return next((_WORDS.get(word, word) for word in reversed(words) if _WORDS.get(word, word) in CLASSES), None)
+
+
 def detection_class(tables: Tables, annotation: Record) -> str | None:
     """Return the detection class of an annotation, or None when its category is not evaluated."""
     instance = tables.get("instance", annotation["instance_token"])
-    return CLASS_OF_CATEGORY.get(tables.get("category", instance["category_token"])["name"])
+    return class_of_category(tables.get("category", instance["category_token"])["name"])
 
 
 def boxes_of_sample(tables: Tables, sample_token: str, global_SE3_base: SE3, *, keep_unseen: bool = False) -> Boxes3D:

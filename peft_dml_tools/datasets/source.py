@@ -15,11 +15,16 @@ from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.source import Source
 from peft_dml_ros.core.spec import ModelSpec
+from peft_dml_tools.datasets.argoverse import is_argoverse, open_argoverse
 from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.bag_storage import BAG_SUFFIXES
 from peft_dml_tools.datasets.bags import BagSource
+from peft_dml_tools.datasets.file_source import FileSource
+from peft_dml_tools.datasets.kitti import is_kitti, open_kitti
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.nuscenes_tables import stamp_ns
+from peft_dml_tools.datasets.point_files import SUFFIXES
+from peft_dml_tools.datasets.sweep_folder import lidar_folders, open_sweep_folder
 
 
 @runtime_checkable
@@ -114,10 +119,10 @@ def open_source(
     allow_missing: bool = False,
     options: BagOptions | None = None,
 ) -> Source:
-    """Open a nuScenes folder or a ROS 2 bag.
+    """Open a folder in nuScenes format (also T4, TruckScenes), a bag, Argoverse 2, KITTI, or a folder of sweeps.
 
     Args:
-        path: Folder that holds v1.0-*/ or is such a folder, an .mcap or .db3 file, or a rosbag2 folder.
+        path: The folder, also a version folder itself, or the file.
         scene: Scene of a nuScenes folder; None takes the first.
         allow_missing: Carry on without files that a nuScenes folder lacks.
         options: Topics, base frame and calibration for bags and folders that do not tell them.
@@ -136,12 +141,19 @@ def open_source(
         return NuScenesSource(NuScenesReader(path, allow_missing=allow_missing), scene)
     if is_bag(path):
         return BagSource(path, options=options)
+    if is_argoverse(path):
+        return open_argoverse(path)
+    if is_kitti(path):
+        return open_kitti(path)
+    if path.is_dir() and lidar_folders(path):
+        return open_sweep_folder(path, options.calibration if options else Rig())
     there = (
         ", ".join(sorted(p.name for p in path.iterdir())[:12]) if path.is_dir() else f"a {path.suffix or 'plain'} file"
     )
     msg = (
-        f"{path} is no source: looked for v1.0-*/scene.json or scene.json (nuScenes), an .mcap or .db3 file, "
-        f"or metadata.yaml (rosbag2 folder); found {there or 'an empty folder'}"
+        f"{path} is no source: looked for v1.0-*/scene.json or scene.json (nuScenes, T4, TruckScenes), an .mcap, .db3 "
+        f"or .bag file, metadata.yaml (rosbag2), calibration/*.feather (Argoverse 2), velodyne/ and calib/ or "
+        f"velodyne_points/ (KITTI), and sweeps ({', '.join(SUFFIXES)}); found {there or 'an empty folder'}"
     )
     raise DataError(msg)
 
@@ -157,7 +169,7 @@ def last_stamp_ns(source: Source) -> int:
     Raises:
         DataError: it holds none.
     """
-    if isinstance(source, NuScenesSource | BagSource):
+    if isinstance(source, NuScenesSource | BagSource | FileSource):
         return source.last_stamp_ns
     stamps = [measurement.stamp_ns for _, measurement in source.measurements()]
     if not stamps:
