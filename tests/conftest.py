@@ -32,10 +32,21 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
-def real_keyframe() -> Path:
-    """Folder of a real nuScenes keyframe; tests that ask for it are skipped where it is absent."""
+def real_data() -> Path:
+    """Return the folder of real sensor data; tests that ask for it are skipped where it is absent."""
+    named = os.environ.get("PEFT_DML_REAL_DATA")
+    places = [Path(named)] if named else [parent / "shared" / "real" for parent in REPOSITORY.parents[:2]]
+    folder = next((place for place in places if place.is_dir()), None)
+    if folder is None:
+        pytest.skip("no real sensor data; set PEFT_DML_REAL_DATA to its folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_keyframe(request) -> Path:
+    """Return the folder of a real nuScenes keyframe; tests that ask for it are skipped where it is absent."""
     named = os.environ.get("PEFT_DML_REAL_KEYFRAME")
-    folder = Path(named) if named else REPOSITORY.parent / "shared" / "real" / "nuscenes_keyframe"
+    folder = Path(named) if named else request.getfixturevalue("real_data") / "nuscenes_keyframe"
     if not folder.is_dir():
         pytest.skip("no real nuScenes keyframe; set PEFT_DML_REAL_KEYFRAME to its folder")
     return folder

@@ -143,7 +143,7 @@ def recognise(
     found = [(len(table.sensors), i, table) for i, table in enumerate(tried) if detects(table)]
     if found:
         return max(found, key=lambda entry: (entry[0], -entry[1]))[2]
-    guess = _guessed(connections, frame_of) if preset is None else BagTopics(GUESSED)
+    guess = guessed(connections, frame_of) if preset is None else BagTopics(GUESSED)
     return guess if detects(guess) else None
 
 
@@ -159,7 +159,7 @@ def _by_name(connections: Mapping[str, str], preset: Preset) -> BagTopics:
     return out
 
 
-def _guessed(connections: Mapping[str, str], frame_of: Callable[[str], str]) -> BagTopics:
+def guessed(connections: Mapping[str, str], frame_of: Callable[[str], str]) -> BagTopics:
     """Guess by frames that are channel names, else by words in topic and frame; the only one of a kind is taken."""
     known = {topics.POINT_CLOUD, topics.RADAR_SCAN, topics.ARS548, topics.COMPRESSED_IMAGE, topics.IMAGE}
     out, taken = BagTopics(GUESSED), set()

@@ -69,6 +69,8 @@ def run(
     offline, kept = Offline(params, opened.rig, chosen), Kept(REPORT_S)
     try:
         frames, wall_s, problem = _detect(console, opened, offline, kept, seconds, out)
+        if not frames:
+            _show_hints(console, offline)
         recording, results = _evaluate(opened, offline, kept, frames)
         check, scores = opened.check(), scores_by_present(recording.frames)
         _write(out, opened, recording, results, offline, kept, check, scores, wall_s)
@@ -99,7 +101,7 @@ def _show_wiring(console: Any, source: RunSource, chosen: tuple[str, ...]) -> No
         used = "no" if sensor.name not in chosen else "yes" if calibrated == "yes" else "no: no CameraInfo"
         table.add_row(sensor.name, sensor.modality or "odometry", source.where(sensor), calibrated, used)
     for name, reason in source.left_out.items():
-        table.add_row(name, "", "", "no", f"no: {reason}")
+        table.add_row(name, "", "", "no", f"no: {reason}; give it in a calibration file")
     console.print(table)
 
 

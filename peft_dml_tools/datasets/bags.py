@@ -98,7 +98,9 @@ class BagSource:
             if msgtype not in {expected, *topics.other_types_of(sensor)}:
                 wrong.append(f"{topic} is {msgtype}, not {expected}")
         if not wrong and preset is None and not presets.detects(known):
-            known = presets.recognise(self._storage.connections, self._first_frame) or known
+            # Of a bag that nothing can be detected in, tell at least what it holds.
+            found = presets.recognise(self._storage.connections, self._first_frame)
+            known = found or presets.guessed(self._storage.connections, self._first_frame)
         return known, wrong
 
     def _with_given(self, known: presets.BagTopics, wrong: list[str]) -> tuple[presets.BagTopics, list[str]]:

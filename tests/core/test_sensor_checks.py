@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each hint is given for what it names, with the numbers, and not for what is right."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep
+from peft_dml_ros.core.rig import CameraModel, Sensor
+from peft_dml_ros.core.sensor_checks import HINTS, SensorChecks
+from peft_dml_ros.core.spec import ModelSpec
+
+RNG = np.random.default_rng(0)
+TOP = Sensor("LIDAR_TOP", "lidar", SE3(np.eye(3), np.array([1.0, 0.0, 1.8])))
+NOT_OPTICAL = Sensor("CAM_FRONT", "camera", SE3.identity())
+OPTICAL = SE3(np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0.0]]), np.zeros(3))
+
+
+def street(intensity=12.0, field="intensity"):
+    """Points on the ground around, and on a wall, seen by `TOP`."""
+    flat = RNG.uniform(-40, 40, (4000, 2))
+    ground = np.column_stack([flat, np.full(len(flat), -1.8)])
+    wall = np.column_stack([RNG.uniform(-40, 40, 1500), np.full(1500, 9.0), RNG.uniform(-1.8, 4, 1500)])
+    points = np.concatenate([ground, wall]) + RNG.normal(0, 0.02, (5500, 3))
+    shine = RNG.gamma(2.0, intensity / 1.68, 5500) if intensity else np.zeros(5500)
+    return LidarSweep(1, np.column_stack([points, shine, np.zeros(5500)]).astype(np.float32), field)
+
+
+def hints(measurement, sensor=TOP, times=1):
+    checks = SensorChecks(ModelSpec())
+    for k in range(times):
+        checks.look(sensor.name, replace(measurement, stamp_ns=k) if times > 1 else measurement, sensor)
+    return {hint.id: hint for hint in checks.hints.values()}
+
+
+def test_a_usual_street_is_right():
+    assert hints(street()) == {}
+    assert hints(street(intensity=45)) == {}
+
+
+@pytest.mark.parametrize(
+    ("sweep", "wanted", "words"),
+    [
+        (street(0), "SEN101", "all 0"),
+        (street(0, ""), "SEN101", "no intensity"),
+        (street(100), "SEN102", "the network knows medians of 2 to 60"),
+        (street(0.5), "SEN102", r"LIDAR_TOP=2\d"),
+        (street(12 * 60), "SEN103", "its intensity is not used"),
+    ],
+)
+def test_intensities(sweep, wanted, words):
+    (found,) = hints(sweep).values()
+    assert found.id == wanted
+    assert re.search(words, str(found))
+
+
+def test_places():
+    flat = replace(TOP, base_SE3_sensor=SE3.identity())
+    fix = hints(street(), flat)["SEN112"].fix
+    assert re.search(r"z of the transform base_link -> lidar_top: 1\.[78]\d m would put the ground at 0", fix)
+    leaning = SE3(np.array([[0, 0, 1], [0, 1, 0], [-1, 0, 0.0]]), TOP.base_SE3_sensor.translation)
+    assert {"SEN111", "SEN113"} & hints(street(), replace(TOP, base_SE3_sensor=leaning)).keys()
+    far = replace(TOP, base_SE3_sensor=SE3(np.eye(3), np.array([4000.0, 0, 1.8])))
+    assert "0 of 5" in hints(street(), far)["SEN111"].problem
+    assert "x and y of the transform" in hints(street(), far)["SEN111"].fix
+    big = street()
+    big.points[:, :3] *= 1000
+    assert "millimetres" in hints(big)["SEN111"].fix
+
+
+IMU = Sensor("IMU", "imu", SE3.identity())
+
+
+def sample(accel, gyro=(0.0, 0.0, 0.02)):
+    return ImuSample(1, np.array(accel, float), np.array(gyro, float))
+
+
+@pytest.mark.parametrize(
+    ("accel", "gyro", "wanted"),
+    [
+        ((0.1, 0.0, 9.8), (0.0, 0.0, 0.3), set()),
+        ((0.01, 0.0, 1.0), (0.0, 0.0, 0.3), {"SEN301"}),
+        ((0.01, 0.0, 1.0), (0.0, 0.0, 17.0), {"SEN301", "SEN304"}),
+        ((0.2, 0.1, 0.0), (0.0, 0.0, 0.1), {"SEN302"}),
+        ((0.0, 9.8, 0.1), (0.0, 0.0, 0.1), {"SEN303"}),
+        ((0.0, 0.0, -9.8), (0.0, 0.0, 0.1), {"SEN303"}),
+    ],
+)
+def test_units_and_axes_of_an_imu(accel, gyro, wanted):
+    assert hints(sample(accel, gyro), IMU, times=100).keys() == wanted
+
+
+def camera(k=(600.0, 600.0, 320.0, 240.0), size=(640, 480), pose=OPTICAL):
+    fx, fy, cx, cy = k
+    return Sensor("CAM_FRONT", "camera", pose, CameraModel(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), *size))
+
+
+def test_calibrations():
+    image = CameraImage(1, jpeg=b"")
+    assert hints(image, camera()) == {}
+    # K was scaled for binning 4 already, and was divided again.
+    doubled = hints(image, camera(k=(150.0, 150.0, 80.0, 60.0), size=(640, 480)))
+    assert "(80, 60) px in images of 640 x 480: 0.25 and 0.25" in doubled["SEN201"].problem
+    assert "SEN202" in hints(image, camera(k=(4.0, 4.0, 320.0, 240.0)))
+    assert "up" in hints(image, camera(pose=SE3.identity()))["SEN203"].problem
+
+
+def test_a_receiver_that_claims_a_fix():
+    gnss = Sensor("GNSS", "gnss", SE3.identity())
+    assert hints(GnssFix(1, 0.0, 0.0, 0.0, 1.0), gnss).keys() == {"SEN311"}
+    assert hints(GnssFix(1, 0.0, 0.0, 0.0, 1.0, has_fix=False), gnss) == {}
+
+
+def test_the_real_keyframe_gives_no_hint_and_its_changes_do(real_keyframe):
+    from peft_dml_tools.datasets.nuscenes import NuScenesReader
+
+    reader = NuScenesReader(real_keyframe, allow_missing=True)
+    (token,) = reader.samples()
+    rig, snapshot = reader.rig(token), reader.snapshot(token, ModelSpec())
+    checks = SensorChecks(ModelSpec())
+    for name, (sweep, *_) in (*snapshot.lidar.items(), *snapshot.radars.items()):
+        checks.look(name, sweep, rig[name])
+    for name, image in snapshot.cameras.items():
+        checks.look(name, image, rig[name])
+    assert checks.hints == {}
+    sweep, top = snapshot.lidar["LIDAR_TOP"][0], rig["LIDAR_TOP"]
+    brighter = sweep.points * np.array([1, 1, 1, 60, 1], np.float32)
+    assert hints(LidarSweep(1, brighter), top).keys() == {"SEN103"}
+    assert hints(sweep, replace(top, base_SE3_sensor=SE3.identity())).keys() == {"SEN112"}
+
+
+def test_every_hint_of_the_code_is_in_the_table(repository):
+    sources = [
+        (repository / "peft_dml_ros/core" / name).read_text() for name in ("cloud_checks.py", "sensor_checks.py")
+    ]
+    assert set(re.findall(r'Hint\("(SEN\d+)"', "".join(sources))) == HINTS.keys()
