@@ -72,11 +72,6 @@ def other_types_of(sensor: str) -> tuple[str, ...]:
     return (RADAR_SCAN, ARS548) if modality_of_channel(sensor) == "radar" else ()
 
 
-def other_type_of(sensor: str) -> str:
-    """Return the first message type that a sensor's topic may carry instead; empty when there is none."""
-    return next(iter(other_types_of(sensor)), "")
-
-
 def frame_of(sensor: str) -> str:
     """Return `header.frame_id` of a sensor's measurements; a camera's is its optical frame."""
     return ODOM_FRAME if sensor == "ODOM" else sensor.lower()

@@ -7,7 +7,7 @@ The node, `peft-dml run` and the doctor ask the same checks; each hint is given 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -67,6 +67,17 @@ class SensorChecks:
     def look(self, name: str, measurement: Measurement, sensor: Sensor) -> list[Hint]:
         """Return the hints that this measurement of a sensor gives for the first time."""
         self._seen[name] += 1
+        return self._new(name, self._of(name, measurement, sensor))
+
+    def survey(self, name: str, measurements: Sequence[Measurement], sensor: Sensor) -> list[Hint]:
+        """Return the new hints of a sensor's newest measurements, oldest first; to be called now and then."""
+        self._seen[name] = 1
+        inertial = deque((m for m in measurements if isinstance(m, ImuSample)), maxlen=SAMPLES)
+        if inertial:
+            return self._new(name, inertial_hints(name, inertial) if len(inertial) == SAMPLES else [])
+        return self._new(name, self._of(name, measurements[-1], sensor)) if measurements else []
+
+    def _of(self, name: str, measurement: Measurement, sensor: Sensor) -> list[Hint | None]:
         found: list[Hint | None] = []
         if isinstance(measurement, LidarSweep):
             if self._seen[name] % EVERY == 1:
@@ -80,6 +91,9 @@ class SensorChecks:
             found.append(_of_radar(name, measurement) if self._seen[name] % EVERY == 1 else None)
         elif isinstance(measurement, GnssFix):
             found.append(_of_fix(name, measurement))
+        return found
+
+    def _new(self, name: str, found: Sequence[Hint | None]) -> list[Hint]:
         new = [hint for hint in found if hint is not None and (hint.id, name) not in self.hints]
         self.hints |= {(hint.id, name): hint for hint in new}
         return new

@@ -68,6 +68,11 @@ class Synchroniser:
         self._due_ns = 0
         self._steps: Counter[str] = Counter()
 
+    def buffered(self, name: str) -> list[Measurement]:
+        """Return the usable measurements of a sensor that are kept, oldest first."""
+        with self._lock:
+            return list(self._sensors[name].buffer)
+
     def add(self, name: str, measurement: Measurement, now_ns: int, *, invalid_share: float = 0.0) -> Snapshot | None:
         """Take in one measurement.
 

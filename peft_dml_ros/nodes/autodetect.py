@@ -17,6 +17,7 @@ from peft_dml_ros.nodes.subscribing import installed, message_class
 KINDS: Final = (
     topics.POINT_CLOUD,
     topics.RADAR_SCAN,
+    topics.ARS548,
     topics.COMPRESSED_IMAGE,
     topics.IMAGE,
     topics.CAMERA_INFO,

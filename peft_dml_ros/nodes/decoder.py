@@ -34,6 +34,7 @@ LARGEST_BYTES: Final = {
     "CompressedImage": 64 * MIB,
     "TFMessage": 4 * MIB,
     "RadarScan": MIB // 8,
+    "ContinentalArs548DetectionList": MIB // 2,
 }
 """Largest message by type that is unpacked; of all others, `MIB`. A full turn of a LiDAR is about one."""
 
@@ -138,8 +139,9 @@ class Decoder:
         measurement = self._converters[name](message)
         invalid_share = 0.0
         if isinstance(measurement, LidarSweep | RadarSweep):
-            returns = message.returns if hasattr(message, "returns") else range(message.height * message.width)
-            if lost := len(returns) - len(measurement.points):
+            lists = [getattr(message, name) for name in ("returns", "detections") if hasattr(message, name)]
+            sent = len(lists[0]) if lists else message.height * message.width
+            if lost := sent - len(measurement.points):
                 self._drops.count(f"{name}: points not finite", n=lost)
                 invalid_share = lost / (lost + len(measurement.points))
         elif isinstance(measurement, ImuSample):

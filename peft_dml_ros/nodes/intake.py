@@ -5,11 +5,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
 from rclpy.node import Node
 
 from peft_dml_ros.conversions.decoders import decoder_of
+from peft_dml_ros.core.cloud_checks import Hint
 from peft_dml_ros.core.measurements import CameraImage
+from peft_dml_ros.core.sensor_checks import SensorChecks
+from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.sync import Synchroniser
 from peft_dml_ros.nodes.calibrations import CalibrationStore
 from peft_dml_ros.nodes.decoder import Decoder
@@ -19,6 +23,9 @@ from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
 from peft_dml_ros.nodes.subscribing import FittingSubscription
 from peft_dml_ros.nodes.subscriptions import SensorSubscriptions
+
+HINTS_EVERY: Final = 5
+"""Seconds from one look at the sensors to the next."""
 
 
 def ignore_image(name: str, image: CameraImage) -> None:
@@ -34,6 +41,7 @@ class Intake:
         drops: Where every measurement that is not used is counted.
         on_job: Called in the executor's thread with every frame that is due; must return at once.
         on_image: Called there with every picture, before any frame can ask for it.
+        checks: Looks at the newest measurements every `HINTS_EVERY` seconds.
     """
 
     def __init__(
@@ -43,7 +51,10 @@ class Intake:
         drops: DropCounter,
         on_job: Callable[[FrameJob], None],
         on_image: Callable[[str, CameraImage], None] = ignore_image,
+        checks: SensorChecks | None = None,
     ) -> None:
+        self._checks = checks or SensorChecks(ModelSpec(), base_frame=params.base_frame)
+        self._warn, self._seconds = node.get_logger().warning, 0
         self._clock, self._drops = node.get_clock(), drops
         self._synchroniser = Synchroniser(params)
         self._store = CalibrationStore(params.sensors, params.base_frame, params.calibration, drops, self._rig_changed)
@@ -63,6 +74,15 @@ class Intake:
         """Fit subscriptions to publishers that have come or gone since; to be called once a second."""
         self._subscriptions.refresh()
         self._store.every_second()
+        self._seconds += 1
+        if self._seconds % HINTS_EVERY == 1:
+            self._look_at_sensors()
+
+    def _look_at_sensors(self) -> None:
+        """Log what looks wrong with the newest measurements: units, scales, transforms; each thing once."""
+        for name, sensor in self._store.rig.sensors.items():
+            for hint in self._checks.survey(name, self._synchroniser.buffered(name), sensor):
+                self._warn(str(hint))
 
     def connections(self) -> dict[str, FittingSubscription]:
         """Return what is listened to: by sensor, by `info_of(camera)`, by `raw_of(camera)`, and /tf_static."""
@@ -72,6 +92,11 @@ class Intake:
     def waiting(self) -> frozenset[str]:
         """Sensors of which one message waits for their calibration: it is neither admitted nor refused yet."""
         return self._decoder.waiting
+
+    @property
+    def hints(self) -> list[Hint]:
+        """What looks wrong with the sensors, each thing once."""
+        return list(self._checks.hints.values())
 
     def tick(self) -> None:
         """Let the clock make a frame when no sensor does."""

@@ -70,7 +70,7 @@ def inputs(sensors: Sequence[str] = ALL_SENSORS) -> list[Topic]:
     """Everything that a node with these sensors may subscribe to."""
     found = []
     for name in sensors:
-        other = f", or {kind}" if (kind := topics.other_type_of(name)) else ""
+        other = "".join(f", or {kind}" for kind in topics.other_types_of(name))
         found.append(Topic(topics.topic_of(name), topics.type_of(name), "", f"{name}{other}"))
         if modality_of_channel(name) == "camera":
             found.append(Topic(topics.camera_info_topic_of(name), topics.CAMERA_INFO, "", f"{name}, calibration"))

@@ -19,6 +19,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from peft_dml_ros.core.errors import ConfigError, PeftDmlError
 from peft_dml_ros.core.measurements import CameraImage
+from peft_dml_ros.core.sensor_checks import SensorChecks
 from peft_dml_ros.engines.kept import KeptEngines
 from peft_dml_ros.nodes.adapter_switch import AdapterSwitch
 from peft_dml_ros.nodes.diagnostics import NodeReport
@@ -84,7 +85,9 @@ class PerceptionNode(LifecycleNode):
         self._swap = HotSwap(self, self._params, self._loop, self._kept)
         switch = AdapterSwitch(self)
         self._undo += [self._swap.close, switch.destroy]
-        self._intake = Intake(self, self._params, self._drops, self._loop.submit, self._prepare)
+        bundle = self._pipeline.bundle
+        checks = SensorChecks(bundle.spec, bundle.manifest.trained_ranges, self._params.base_frame)
+        self._intake = Intake(self, self._params, self._drops, self._loop.submit, self._prepare, checks)
         self._undo.append(self._intake.destroy)
         self._sensor_log = SensorLog(logger.warning, logger.info)
         jumps = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)

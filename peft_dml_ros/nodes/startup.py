@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from rclpy.node import Node
 
-from peft_dml_ros.conversions.topics import CAMERA_INFO, TF_STATIC, frame_of, other_type_of, type_of
+from peft_dml_ros.conversions.topics import CAMERA_INFO, TF_STATIC, frame_of, other_types_of, type_of
 from peft_dml_ros.core.errors import nearest
 from peft_dml_ros.core.health import State
 from peft_dml_ros.nodes.calibrations import info_of
@@ -100,7 +100,7 @@ def _silent(graph: _Graph, name: str, *, autodetect: bool) -> tuple[str, str]:
     topic = connection.topic
     others = [kind for kind in graph.types.get(topic, []) if kind != wanted]
     if others and not graph.publishers(topic, wanted):
-        if others[0] == other_type_of(name):
+        if others[0] in other_types_of(name):
             package = others[0].partition("/")[0]
             fix = f"install it: apt install ros-$ROS_DISTRO-{package.replace('_', '-')}, or python interfaces/build.py"
             return f"{topic} carries {others[0]}, and {package} is not installed", fix

@@ -110,7 +110,7 @@ class FittingSubscription:
         count_lost: Count in `lost` what the middleware reports as lost.
         drain: Take all messages that wait at each turn of the executor.
         typed: Hand the message class over as `kind`.
-        other: Message type that is listened to instead where all publishers send it.
+        others: Message types of which one is listened to instead where all publishers send that.
 
     Attributes:
         kind: Message class that is listened to.
@@ -130,10 +130,10 @@ class FittingSubscription:
         count_lost: bool = False,
         drain: bool = False,
         typed: bool = False,
-        other: str = "",
+        others: Iterable[str] = (),
     ) -> None:
         self._node, self._own, self._given, self._typed = node, message_type, callback, typed
-        self._other = other if other and installed(other) else ""
+        self._others = frozenset(name for name in others if installed(name))
         self._depth, self._raw, self._latched, self._drain = depth, raw, latched, drain
         # An executor looks at every event of every subscription each time it waits: half of its work, when left on.
         on_lost = self._on_lost if count_lost else None
@@ -177,11 +177,11 @@ class FittingSubscription:
         return overridden(fitting, self._node, self.topic)
 
     def _fitting_kind(self) -> type[Any]:
-        """The class that all publishers send, of the two that are understood; while nobody publishes, the own one."""
-        if not self._other:
+        """Return the class that all publishers send, of those that are understood; else the own one."""
+        if not self._others:
             return self._own
         sent = {info.topic_type for info in self._node.get_publishers_info_by_topic(self.topic)}
-        return message_class(self._other) if sent == {self._other} else self._own
+        return message_class(next(iter(sent))) if len(sent) == 1 and sent <= self._others else self._own
 
     def _subscribe(self) -> Any:
         self.callback = partial(self._given, kind=self.kind) if self._typed else self._given

@@ -16,7 +16,7 @@ from peft_dml_ros.conversions.topics import (
     IMAGE,
     TF_STATIC,
     camera_info_topic_of,
-    other_type_of,
+    other_types_of,
     raw_image_topic_of,
     topic_of,
     type_of,
@@ -74,8 +74,8 @@ class SensorSubscriptions:
         self._subscriptions = {TF_STATIC: transforms}
         self._cameras = {name: _Camera() for name in params.sensors if modality_of_channel(name) == "camera"}
         for name in params.sensors:
-            other = IMAGE if name in topics and name in self._cameras else other_type_of(name)
-            self._subscriptions[name] = self._listen(name, topics.get(name, topic_of(name)), type_of(name), other)
+            others = (IMAGE,) if name in topics and name in self._cameras else other_types_of(name)
+            self._subscriptions[name] = self._listen(name, topics.get(name, topic_of(name)), type_of(name), others)
         for name in self._cameras:
             topic = infos.get(name, camera_info_topic_of(name))
             self._subscriptions[info_of(name)] = self._listen_to_calibration(name, topic)
@@ -103,7 +103,7 @@ class SensorSubscriptions:
         if self._autodetect is not None:
             self._find_topics(self._autodetect)
 
-    def _listen(self, name: str, topic: str, type_name: str, other: str = "") -> FittingSubscription:
+    def _listen(self, name: str, topic: str, type_name: str, others: tuple[str, ...] = ()) -> FittingSubscription:
         depth = QUEUE[modality_of_channel(name)]
         # Bytes, because the middleware drops a message that it cannot deserialise without a word.
         return FittingSubscription(
@@ -115,7 +115,7 @@ class SensorSubscriptions:
             raw=True,
             drain=depth >= FAST,
             typed=True,
-            other=other,
+            others=others,
         )
 
     def _listen_to_calibration(self, camera: str, topic: str) -> FittingSubscription:

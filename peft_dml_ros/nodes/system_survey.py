@@ -25,7 +25,7 @@ from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 
 from peft_dml_ros.conversions.cdr import leading_frame_id, leading_stamp_ns
-from peft_dml_ros.conversions.topics import TF_STATIC, camera_info_topic_of, other_type_of, topic_of, type_of
+from peft_dml_ros.conversions.topics import TF_STATIC, camera_info_topic_of, other_types_of, topic_of, type_of
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.nodes.runtime import emit, ros_main, spin
@@ -49,7 +49,7 @@ class Listener:
             self._take,
             depth=20,
             raw=True,
-            other=other_type_of(sensor),
+            others=other_types_of(sensor),
         )
         self._infos = (
             FittingSubscription(node, CameraInfo, camera_info_topic_of(sensor), self._take_info, depth=1, raw=True)

@@ -97,7 +97,8 @@ class RigBuilder:
         reasons = {}
         for sensor, frame in self._frames.items():
             modality = modality_of_channel(sensor)
-            if modality is not None and self._mounting(sensor, frame) is None:
+            # Fixes are used as relative motion, wherever the antenna sits.
+            if modality not in {None, "gnss"} and self._mounting(sensor, frame) is None:
                 reasons[sensor] = f"no static transform from '{self._base}' to '{frame}'"
             elif modality == "camera" and self._projection(sensor) is None:
                 reasons[sensor] = "no CameraInfo yet"

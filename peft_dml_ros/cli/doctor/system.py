@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from peft_dml_ros.cli.doctor.rules import Context, Finding, rule
-from peft_dml_ros.conversions.topics import BASE_FRAME, other_type_of, type_of
+from peft_dml_ros.conversions.topics import BASE_FRAME, other_types_of, type_of
 from peft_dml_ros.core.params import SyncParams
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.core.severity import Severity
@@ -54,7 +54,7 @@ def something(context: Context) -> Iterator[Finding]:
 def types(context: Context) -> Iterator[Finding]:
     """Compare types: a subscription of another type receives nothing, silently."""
     for name, facts in _live(context).items():
-        if facts["types"] not in ([type_of(name)], [other_type_of(name)]):
+        if facts["types"] not in [[kind] for kind in (type_of(name), *other_types_of(name))]:
             yield Finding(f"{facts['topic']} carries {', '.join(facts['types'])}", f"publish {type_of(name)}, or remap")
 
 
