@@ -10,6 +10,7 @@ from pathlib import Path
 from peft_dml_ros.cli.doctor import machine, system  # noqa: F401  they register their rules
 from peft_dml_ros.cli.doctor.rules import RULES
 from peft_dml_ros.core.health import State
+from peft_dml_ros.core.sensor_checks import HINTS
 
 PAGE = Path(__file__).with_name("troubleshooting.md")
 
@@ -111,9 +112,15 @@ def drops() -> str:
     return "\n".join([*rows, *(f"| `{reason}` | {meaning} | {fix} |" for reason, (meaning, fix) in DROPS.items())])
 
 
+def hints() -> str:
+    """Every hint on sensors."""
+    rows = ["| id | meaning | fix |", "|---|---|---|"]
+    return "\n".join([*rows, *(f"| {name} | {meaning} | {fix} |" for name, (meaning, fix) in sorted(HINTS.items()))])
+
+
 def fill(page: str) -> str:
     """The page with its tables replaced."""
-    for name, table in (("doctor", doctor()), ("states", states()), ("drops", drops())):
+    for name, table in (("doctor", doctor()), ("states", states()), ("drops", drops()), ("hints", hints())):
         begin, end = f"<!-- {name}: made by docs/make_troubleshooting.py -->", f"<!-- end of {name} -->"
         page = re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{table}\n{end}", page, flags=re.DOTALL)  # noqa: B023
     return page

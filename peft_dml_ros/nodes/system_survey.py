@@ -12,7 +12,9 @@ import argparse
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from statistics import median
 from typing import Any
@@ -24,12 +26,27 @@ from sensor_msgs.msg import CameraInfo
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 
+from peft_dml_ros.conversions import camera_model_from_msg, decoder_of, is_rectified, transforms_from_msg
 from peft_dml_ros.conversions.cdr import leading_frame_id, leading_stamp_ns
-from peft_dml_ros.conversions.topics import TF_STATIC, camera_info_topic_of, other_types_of, topic_of, type_of
+from peft_dml_ros.conversions.topics import (
+    BASE_FRAME,
+    TF_STATIC,
+    camera_info_topic_of,
+    frame_of,
+    other_types_of,
+    topic_of,
+    type_of,
+)
+from peft_dml_ros.core.cloud_checks import Hint
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.measurements import ImuSample
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import modality_of_channel
+from peft_dml_ros.core.sensor_checks import SAMPLES, SensorChecks
+from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.nodes.runtime import emit, ros_main, spin
 from peft_dml_ros.nodes.subscribing import FittingSubscription, message_class
+from peft_dml_ros.nodes.transforms import RigBuilder
 
 DISCOVERY_S = 1.0
 
@@ -42,6 +59,10 @@ class Listener:
         self._offsets_s: list[float] = []
         self._bytes, self._frame = 0, ""
         self._info: dict[str, Any] = {}
+        self._newest: deque[tuple[bytes, type[Any]]] = deque(
+            maxlen=SAMPLES if modality_of_channel(sensor) == "imu" else 1
+        )
+        self._camera: CameraInfo | None = None
         self.subscription = FittingSubscription(
             node,
             message_class(type_of(sensor)),
@@ -49,6 +70,7 @@ class Listener:
             self._take,
             depth=20,
             raw=True,
+            typed=True,
             others=other_types_of(sensor),
         )
         self._infos = (
@@ -63,13 +85,32 @@ class Listener:
         if self._infos is not None:
             self._infos.refresh()
 
-    def _take(self, cdr: bytes) -> None:
+    def _take(self, cdr: bytes, kind: type[Any]) -> None:
+        self._newest.append((cdr, kind))
         self._offsets_s.append((self._node.get_clock().now().nanoseconds - leading_stamp_ns(cdr)) * 1e-9)
         self._bytes, self._frame = max(self._bytes, len(cdr)), leading_frame_id(cdr)
 
     def _take_info(self, cdr: bytes) -> None:
-        info = deserialize_message(cdr, CameraInfo)
+        self._camera = info = deserialize_message(cdr, CameraInfo)
         self._info = {"fx": float(info.k[0]), "width": int(info.width), "height": int(info.height)}
+
+    def hints(self, builder: RigBuilder, checks: SensorChecks) -> list[Hint]:
+        """Return what looks wrong with the newest measurements; nothing where they cannot be read or placed."""
+        name = self._name
+        try:
+            builder.name_frame(name, self._frame)
+            if self._camera is not None:
+                flat = is_rectified(name, self.subscription.topic)
+                builder.set_camera(name, camera_model_from_msg(self._camera, rectified=flat))
+            sensor = builder.rig().sensors.get(name)
+            found = [decoder_of(name)(deserialize_message(cdr, kind)) for cdr, kind in self._newest]
+        except DataError:
+            return []
+        if sensor is None or not found:
+            return []
+        turn = sensor.base_SE3_sensor.rotation
+        turned = [replace(m, accel_mps2=turn @ m.accel_mps2) if isinstance(m, ImuSample) else m for m in found]
+        return checks.survey(name, turned, sensor)
 
     def facts(self, seconds: float) -> dict[str, Any]:
         """What was seen."""
@@ -93,8 +134,10 @@ def survey(seconds: float, stop: threading.Event) -> None:
     """Listen, then write the facts."""
     node = Node("survey", start_parameter_services=False)
     transforms: dict[str, str] = {}
+    builder = RigBuilder({name: frame_of(name) for name in ALL_SENSORS}, BASE_FRAME)
 
     def take(message: TFMessage) -> None:
+        builder.tree.update(transforms_from_msg(message))
         transforms.update((t.child_frame_id.lstrip("/"), t.header.frame_id.lstrip("/")) for t in message.transforms)
 
     static = FittingSubscription(node, TFMessage, TF_STATIC, take, depth=100, latched=True)
@@ -111,6 +154,8 @@ def survey(seconds: float, stop: threading.Event) -> None:
     node.create_timer(0.25, refresh)
     spin(node, stop)
     facts = {name: listener.facts(seconds + DISCOVERY_S) for name, listener in listeners.items()}
+    checks = SensorChecks(ModelSpec())
+    hints = [hint._asdict() for listener in listeners.values() for hint in listener.hints(builder, checks)]
     hashes = {i.topic_type: str(i.topic_type_hash) for i in _own_boxes(node)}
     emit(
         "survey",
@@ -119,6 +164,7 @@ def survey(seconds: float, stop: threading.Event) -> None:
         nodes=sorted(f"{ns.rstrip('/')}/{name}" for name, ns in node.get_node_names_and_namespaces()),
         sensors=facts,
         parents=transforms,
+        hints=hints,
         type_hashes=hashes,
     )
     node.destroy_node()

@@ -135,6 +135,13 @@ def latency(context: Context) -> Iterator[Finding]:
             yield Finding(f"{name} arrives {late * 1e3:.0f} ms after its stamp", "check its driver and the network")
 
 
+@rule("LIV010", Severity.WARNING, "Measurements have the units, scales and places that the network knows", live=True)
+def plausible(context: Context) -> Iterator[Finding]:
+    """Repeat the hints on sensors; their ids are explained in docs/troubleshooting.md."""
+    for hint in context.survey.get("hints", ()):
+        yield Finding(f"{hint['sensor']}: {hint['problem']} [{hint['id']}]", hint["fix"])
+
+
 @rule("LIV009", Severity.INFO, "The perception node runs", live=True)
 def node(context: Context) -> Iterator[Finding]:
     """Look for the node, so that the user sees whether this is the intended system."""
