@@ -60,6 +60,7 @@ def image_to_msg(image: CameraImage, frame_id: str, make: MessageFactory) -> Any
     head = header(image.stamp_ns, frame_id, make)
     if image.jpeg is not None:
         kind = "png" if image.jpeg.startswith(b"\x89PNG") else "jpeg"
+        kind = f"bayer_{image.mosaic}8; jpeg compressed" if image.mosaic else kind
         return make("sensor_msgs/msg/CompressedImage", header=head, format=kind, data=make.bytes(image.jpeg))
     if image.pixels is None:
         msg = f"image of {image.stamp_ns} ns in frame '{frame_id}' has neither compressed bytes nor pixels"

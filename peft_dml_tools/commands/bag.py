@@ -64,12 +64,15 @@ def export_(
 
 @bag.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(metavar="BAG", help=".mcap or .db3 file, or rosbag2 folder")],
+    source: Annotated[Path, typer.Argument(metavar="BAG", help=".mcap, .db3 or (ROS 1) .bag file, or rosbag2 folder")],
     out: Annotated[Path, typer.Option(help="nuScenes folder; scenes that were imported into it before stay")],
     scene: Annotated[Optional[str], typer.Option(help="scene-NNNN; by default the bag's name, or one free")] = None,
     version: Annotated[str, typer.Option(help="Version folder")] = "v1.0-bag",
     topics: Annotated[
         Optional[str], typer.Option(help="default, nuscenes2bag or autoware; found out by default")
+    ] = None,
+    config: Annotated[
+        Optional[Path], typer.Option(help="Parameter file of the node: topics, base frame, calibration")
     ] = None,
     location: Annotated[str, typer.Option(help="Name of the map, for the log table")] = "unknown",
     allow_damaged: Annotated[bool, typer.Option("--allow-damaged", help="Take what a damaged bag still holds")] = False,
@@ -81,10 +84,14 @@ def import_(
     """
     from rich.console import Console
 
+    from peft_dml_ros.core.params import load_params
+    from peft_dml_ros.nodes.parameter_file import NodeParams
     from peft_dml_tools.datasets.bag_import import import_bag
+    from peft_dml_tools.datasets.bag_options import BagOptions
     from peft_dml_tools.datasets.bags import BagSource
 
-    opened = BagSource(source, preset=topics)
+    params = load_params(config, model=NodeParams) if config else NodeParams()
+    opened = BagSource(source, preset=topics, options=BagOptions.of(params, str(config or "")))
     console = Console(stderr=True)
     with console.status(f"Reading {source} ({opened.preset} topics)"):
         made = import_bag(
@@ -96,6 +103,8 @@ def import_(
             allow_damaged=allow_damaged,
             assume_still=assume_still,
         )
+    for name, reason in opened.left_out.items():
+        console.print(f"left out: {name}: {reason}; see --config", style="yellow", markup=False, soft_wrap=True)
     for reason, times in made.left_out.items():
         console.print(f"left out: {times} x {reason}", style="yellow", markup=False, soft_wrap=True)
     if made.damage:

@@ -28,6 +28,9 @@ def demo(
     source: Annotated[
         Optional[Path], typer.Option(help="Play this bag or nuScenes folder instead of a synthetic drive.")
     ] = None,
+    config: Annotated[
+        Optional[Path], typer.Option(help="Parameter file of the node: topics, base frame, calibration of --source.")
+    ] = None,
     scene: Annotated[Optional[str], typer.Option(help="Scene of a nuScenes folder; the first otherwise.")] = None,
     seconds: Annotated[float, typer.Option(min=2.0, max=60.0, help="Length; memory holds all of it.")] = 12.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the synthetic drive.")] = 3,
@@ -62,7 +65,9 @@ def demo(
     from peft_dml_tools.live.children import graceful_exit
 
     console = Console()
-    request = DemoRequest(source, scene, seconds, seed, no_faults, faults, out, bundle, domain_id, discovery.value)
+    request = DemoRequest(
+        source, scene, seconds, seed, no_faults, faults, out, bundle, domain_id, discovery.value, config
+    )
     with (
         graceful_exit(),
         alone_in(domain_id),

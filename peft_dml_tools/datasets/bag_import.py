@@ -19,7 +19,7 @@ from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.rig import Rig, Sensor, modality_of_channel
 from peft_dml_tools.datasets.bag_recording import BagRecording
 from peft_dml_tools.datasets.bags import BagSource
-from peft_dml_tools.datasets.nuscenes_tables import read_json
+from peft_dml_tools.datasets.nuscenes_tables import NS_PER_US, read_json
 from peft_dml_tools.datasets.nuscenes_writer import Origin, write_scene
 from peft_dml_tools.datasets.nuscenes_writer_tables import finish, scene_file
 
@@ -79,6 +79,12 @@ def import_bag(
     recording = BagRecording(source, location=location, allow_damaged=allow_damaged, assume_still=assume_still)
     begin = datetime.fromtimestamp(recording.keyframes_ns[0] * 1e-9, tz=timezone.utc)
     origin = Origin("bag", "unknown", begin.date().isoformat(), f"Imported from {source.name}", annotated=True)
+    if scene is None and (twin := _scene_of_same_drive(root, version, name, recording.keyframes_ns)):
+        msg = (
+            f"{root / version} has this drive already, as {twin}: its keyframes are the same; fix: leave it, or name "
+            "the second copy with --scene if you want the drive twice"
+        )
+        raise ConfigError(msg)
     write_scene(root, version, name, recording, recording.stamps, origin)
     _unite(root, version, name, recording.rig)
     part = read_json(scene_file(root, version, name))
@@ -113,6 +119,15 @@ def _free_name(root: Path, version: str, wanted: str | None, bag: str) -> str:
         msg = f"{folder} has '{wanted}' already; choose another name with --scene"
         raise ConfigError(msg)
     return wanted
+
+
+def _scene_of_same_drive(root: Path, version: str, name: str, keyframes_ns: tuple[int, ...]) -> str:
+    """Return another finished scene with exactly these keyframes; empty when there is none."""
+    wanted = [stamp // NS_PER_US for stamp in keyframes_ns]
+    for path in sorted((root / version / "scenes").glob("*.json")):
+        if path.stem != name and [row["timestamp"] for row in read_json(path)["sample"]] == wanted:
+            return path.stem
+    return ""
 
 
 def _unite(root: Path, version: str, scene: str, rig: Rig) -> None:

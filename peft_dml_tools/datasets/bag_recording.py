@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.camera_view import decoded
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
@@ -24,6 +25,8 @@ from peft_dml_tools.datasets.nuscenes_writer_tables import channels
 
 PERIOD_NS: Final = 500_000_000
 _SPARSE: Final = 0.6
+WHOLE_PX: Final = 1 << 16
+"""Wider than any picture: it is not shrunk."""
 
 CATEGORY_OF_CLASS: Final = {
     "car": "vehicle.car",
@@ -194,11 +197,11 @@ def choose_keyframes(reference_ns: list[int], truth_ns: list[int]) -> tuple[int,
 
 
 def compressed(measurement: Measurement) -> Measurement:
-    """Return the measurement with raw pixels as JPEG."""
-    if not isinstance(measurement, CameraImage) or measurement.pixels is None:
+    """Return the measurement with raw pixels, and a mosaic, as colour JPEG."""
+    if not isinstance(measurement, CameraImage) or (measurement.pixels is None and not measurement.mosaic):
         return measurement
     import cv2  # noqa: PLC0415 - only raw images need it
 
-    pixels = cv2.cvtColor(measurement.pixels, cv2.COLOR_RGB2BGR)
+    pixels = cv2.cvtColor(decoded(measurement, WHOLE_PX), cv2.COLOR_RGB2BGR)
     _, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
     return CameraImage(measurement.stamp_ns, jpeg=jpeg.tobytes())

@@ -207,13 +207,15 @@ def _scene_tables(work: SceneWork, map_file: str) -> None:
 
 
 def _calibrated(scene: str, sensor: Sensor) -> dict[str, Any]:
+    camera = sensor.camera
+    lens = None if camera is None else camera.lens
     return {
         "token": token(scene, "calibrated", sensor.name),
         "sensor_token": token("sensor", sensor.name),
         "translation": sensor.base_SE3_sensor.translation.tolist(),
         "rotation": sensor.base_SE3_sensor.quaternion_wxyz.tolist(),
-        "camera_intrinsic": [] if sensor.camera is None else sensor.camera.intrinsics.tolist(),
-    }
+        "camera_intrinsic": [] if camera is None else (camera if lens is None else lens).intrinsics.tolist(),
+    } | ({} if lens is None else {"camera_distortion": lens.coefficients.tolist(), "distortion_model": lens.model})
 
 
 def _seen(work: SceneWork, samples: list[str]) -> list[SeenBoxes]:

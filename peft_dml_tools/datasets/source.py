@@ -17,6 +17,7 @@ from peft_dml_ros.core.source import Source
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_tools.datasets.argoverse import is_argoverse, open_argoverse
 from peft_dml_tools.datasets.bag_options import BagOptions
+from peft_dml_tools.datasets.bag_recording import compressed
 from peft_dml_tools.datasets.bag_storage import BAG_SUFFIXES
 from peft_dml_tools.datasets.bags import BagSource
 from peft_dml_tools.datasets.file_source import FileSource
@@ -39,6 +40,38 @@ class Located(Protocol):
 
     def where(self, sensor: str) -> str:
         """Return the topic, folder or file of a sensor."""
+
+
+class Beginning:
+    """The first seconds of a source, raw images as JPEG.
+
+    Args:
+        source: Any.
+        seconds: Length.
+    """
+
+    def __init__(self, source: Source, seconds: float) -> None:
+        self._source, self._length_ns = source, int(seconds * 1e9)
+        self.name = source.name
+
+    @property
+    def rig(self) -> Rig:
+        """The source's rig."""
+        return self._source.rig
+
+    @property
+    def truth(self) -> dict[int, Boxes3D]:
+        """The source's truth."""
+        return self._source.truth
+
+    def measurements(self) -> Iterator[tuple[str, Measurement]]:
+        """Yield (sensor name, measurement) in stamp order, until the time is over."""
+        first_ns: int | None = None
+        for name, measurement in self._source.measurements():
+            first_ns = measurement.stamp_ns if first_ns is None else first_ns
+            if measurement.stamp_ns - first_ns > self._length_ns:
+                return
+            yield name, compressed(measurement)
 
 
 class NuScenesSource:

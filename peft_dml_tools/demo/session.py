@@ -15,10 +15,12 @@ from peft_dml_ros.conversions.topics import bag_topic, raw_image_topic_of, topic
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.core.params import ALL_SENSORS
+from peft_dml_ros.core.params import ALL_SENSORS, load_params
 from peft_dml_ros.core.rig import Rig
-from peft_dml_tools.datasets.bags import BagSource
-from peft_dml_tools.datasets.source import open_source
+from peft_dml_ros.nodes.parameter_file import NodeParams
+from peft_dml_tools.datasets.bag_options import BagOptions
+from peft_dml_tools.datasets.bags import BagSource, write_bag
+from peft_dml_tools.datasets.source import Beginning, open_source
 from peft_dml_tools.evaluation.recording import FaultWindow
 from peft_dml_tools.live.children import Child
 from peft_dml_tools.live.process_monitor import ProcessMonitor, cpu_pct
@@ -55,6 +57,7 @@ class DemoRequest:
     bundle: str
     domain_id: int
     discovery: str
+    config: Path | None = None
 
     @property
     def bag(self) -> Path:
@@ -119,12 +122,25 @@ def prepare(request: DemoRequest, scratch: Path, steps: StepProgress) -> Prepare
         path, source = simulate(request.seed, request.seconds, scratch, steps)
         what = f"A synthetic drive of {request.seconds:.0f} s, played in real time"
     else:
-        path, source = request.source, open_source(request.source, scene=request.scene)
+        path, source = _opened(request.source, request, scratch)
         what = f"{source.name}, played in real time"
     faults = _faults(request, source.rig)
     title = f"{what} over ROS 2 into the perception node. {_script(faults)}"
-    raw = source.raw_cameras if isinstance(source, BagSource) else frozenset[str]()
+    raw = source.raw_cameras if isinstance(source, BagSource) and path == request.source else frozenset[str]()
     return PreparedDrive(path, source.rig, source.truth, faults, title, raw)
+
+
+def _opened(path: Path, request: DemoRequest, scratch: Path) -> tuple[Path, Source]:
+    """Return what is played and its source; with a parameter file, a copy in the topics and frames of this package.
+
+    Raises:
+        PeftDmlError: file or source are not usable.
+    """
+    if request.config is None:
+        return path, open_source(path, scene=request.scene)
+    options = BagOptions.of(load_params(request.config, model=NodeParams), str(request.config))
+    source = open_source(path, scene=request.scene, options=options)
+    return write_bag(Beginning(source, request.seconds), scratch / "drive.mcap"), source
 
 
 def _faults(request: DemoRequest, rig: Rig) -> tuple[Fault, ...]:
