@@ -21,7 +21,7 @@ ROOMS = {
     "train": {"configs", "peft_dml_evidence", "peft_dml_train", "recipes"},
 }
 """Packages and what is in each: the vehicle, the tools, training with its evidence."""
-VEHICLE_LINES_NOW = 10_100
+VEHICLE_LINES_NOW = 10_700
 SOURCE_LINES_AT_MOST = 44_800
 """Lines of Python on the vehicle and outside tests, all rooms together; only ever lowered, except for a new feature."""
 

@@ -195,6 +195,20 @@ class LoadParams(Frozen):
         return names
 
 
+class TrackingParams(Frozen):
+    """What becomes a track, and for how long it stays one."""
+
+    birth_score: float = Field(0.25, ge=0.0, le=1.0, description="Boxes below this confidence start no track")
+    birth_trust: float = Field(
+        0.7, gt=0.0, le=1.0, description="Existence of a new track, as a share of its confidence"
+    )
+    publish: float = Field(
+        0.4, ge=0.0, le=1.0, description="Tracks below this probability of existence are not published"
+    )
+    death: float = Field(0.05, gt=0.0, le=1.0, description="Tracks below this probability of existence end")
+    max_coast_s: float = Field(4.0, gt=0.0, le=30.0, description="Tracks that were not detected for so long end")
+
+
 class PerceptionParams(Frozen):
     """All parameters of the perception node."""
 
@@ -221,6 +235,8 @@ class PerceptionParams(Frozen):
     detection: DetectionParams = DetectionParams()
     pace: PaceParams = PaceParams()
     load: LoadParams = LoadParams()
+=======
+    tracking: TrackingParams = TrackingParams()
 
     @model_validator(mode="after")
     def _entries_of_sensors(self) -> PerceptionParams:

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Optimal assignment of rows to columns; SciPy, which has one, is too large a dependency for this."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from peft_dml_ros.core.typing import FloatArray, IntArray
+
+
+@numba.njit(cache=True, nogil=True)
+def assign(cost: FloatArray, limit: float) -> IntArray:  # noqa: C901, PLR0912  one algorithm
+    """Match rows and columns so that as few as possible stay unmatched at the least total cost.
+
+    Shortest augmenting paths (Jonker and Volgenant, 1987); a row may stay unmatched at the price of `limit`.
+
+    Args:
+        cost: (N, M); entries of `limit` and above are never matched.
+        limit: Price of an unmatched row.
+
+    Returns:
+        (N,) column of each row, -1 where it is unmatched.
+    """
+    n, m = cost.shape
+    # Column 0 starts a path; columns m + 1 to m + n are each row's own way out.
+    row_of = np.zeros(m + n + 1, dtype=np.int64)
+    u, v = np.zeros(n + 1), np.zeros(m + n + 1)
+    for i in range(1, n + 1):
+        row_of[0] = i
+        column = 0
+        best = np.full(m + n + 1, np.inf)
+        way = np.zeros(m + n + 1, dtype=np.int64)
+        used = np.zeros(m + n + 1, dtype=np.bool_)
+        while row_of[column] != 0:
+            used[column] = True
+            row, delta, following = row_of[column], np.inf, 0
+            for j in range(1, m + n + 1):
+                if used[j]:
+                    continue
+                price = cost[row - 1, j - 1] if j <= m else (limit if j - m == row else np.inf)
+                if j <= m and price >= limit:
+                    price = np.inf
+                reduced = price - u[row] - v[j]
+                if reduced < best[j]:
+                    best[j], way[j] = reduced, column
+                if best[j] < delta:
+                    delta, following = best[j], j
+            for j in range(m + n + 1):
+                if used[j]:
+                    u[row_of[j]] += delta
+                    v[j] -= delta
+                else:
+                    best[j] -= delta
+            column = following
+        while column != 0:
+            row_of[column] = row_of[way[column]]
+            column = way[column]
+    matched = np.full(n, -1, dtype=np.int64)
+    for j in range(1, m + 1):
+        if row_of[j] != 0:
+            matched[row_of[j] - 1] = j - 1
+    return matched
