@@ -23,6 +23,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK)
 INTERFACES := interfaces/build.py $(wildcard interfaces/*/package.xml interfaces/*/msg/*.msg)
+# What the demo needs; Autoware's messages, which take longest to compile, are for the tests.
+MESSAGES := radar_msgs tf2_msgs vision_msgs
 # A sourced ROS distribution provides rclpy and the messages itself.
 comma := ,
 EXTRAS := $(if $(ROS_DISTRO),sim$(comma)demo,ros$(comma)sim$(comma)demo)
@@ -72,7 +74,7 @@ lock: | $(BIN)/pip  ## write requirements/lock.txt again: every version that dem
 
 setup: $(VENV)/.interfaces  ## install the runtime into .venv (no torch)
 
-setup-test: $(VENV)/.everything $(VENV)/.interfaces  ## install runtime, training and checks into .venv
+setup-test: $(VENV)/.everything $(VENV)/.all-interfaces  ## install runtime, training and checks into .venv
 
 clean:  ## remove the environment, builds, caches and demo results
 	rm -rf $(VENV) build install log demo_out *.egg-info train/*.egg-info .mypy_cache .ruff_cache .pytest_cache
@@ -87,6 +89,10 @@ $(VENV)/.runtime: pyproject.toml setup.py $(LOCK) | $(BIN)/pip
 	@touch $@
 
 $(VENV)/.interfaces: $(INTERFACES) $(VENV)/.runtime
+	@$(BIN)/python interfaces/build.py $(MESSAGES)
+	@touch $@
+
+$(VENV)/.all-interfaces: $(VENV)/.interfaces
 	@$(BIN)/python interfaces/build.py
 	@touch $@
 

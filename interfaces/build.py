@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build vision_msgs and tf2_msgs into this Python environment, where no ROS distribution provides them.
+"""Build message packages into this Python environment, where no ROS distribution provides them.
 
-Run as: python interfaces/build.py [--force]
+Run as: python interfaces/build.py [--force] [PACKAGE ...]
 
 The ROS 2 wheels from the package index hold neither package, but they hold the generators that make one: .msg to IDL,
 IDL to C and Python, then gcc. The result is the same as a distribution's: same type hash, same modules, same libraries.
@@ -313,12 +313,17 @@ def main() -> int:
     """Build what is missing; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--force", action="store_true", help="build again what an earlier run built")
-    force = parser.parse_args().force
+    parser.add_argument("packages", nargs="*", help="packages to build, all by default")
+    options = parser.parse_args()
     packages = [Package(manifest.parent) for manifest in sorted(HERE.glob("*/package.xml"))]
+    known = [package.name for package in packages]
+    if unknown := set(options.packages) - set(known):
+        parser.error(f"no package {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    packages = [package for package in packages if package.name in (options.packages or known)]
     try:
         for package in packages:
             found = state(package)
-            if found == "missing" or (force and found == "current"):
+            if found == "missing" or (options.force and found == "current"):
                 check_tools()
                 build(package)
             else:

@@ -235,7 +235,6 @@ class PerceptionParams(Frozen):
     detection: DetectionParams = DetectionParams()
     pace: PaceParams = PaceParams()
     load: LoadParams = LoadParams()
-=======
     tracking: TrackingParams = TrackingParams()
 
     @model_validator(mode="after")

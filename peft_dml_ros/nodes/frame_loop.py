@@ -156,6 +156,7 @@ class FrameLoop:
             found = self.pipeline.detector(job.snapshot)
         found_ns = int(self._clock.now().nanoseconds)
         self._outputs.publish_boxes(found.boxes, found.stamp_ns)
+        self._outputs.publish_objects(found, job)
         self._account(job, found, begin_ns, found_ns)
 
     def _change(self) -> None:

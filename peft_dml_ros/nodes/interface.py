@@ -22,6 +22,15 @@ STAGES: Final = ("arrival", "wait", "inputs", "pictures", "moved", *MODALITIES, 
 ALWAYS, LISTENED, LATCHED, EACH_SECOND = "each frame", "each frame that is listened to", "latched", "once a second"
 
 
+AUTOWARE: Final = "autoware_perception_msgs/msg"
+OBJECTS: Final = (
+    ("objects", "DetectedObjects", "the boxes for Autoware"),
+    ("tracked_objects", "TrackedObjects", "the tracks for Autoware"),
+    ("predicted_objects", "PredictedObjects", "the tracks with the path of their motion, 5 s ahead"),
+)
+"""Topics for Autoware."""
+
+
 class Topic(NamedTuple):
     """One topic.
 
@@ -57,6 +66,16 @@ def outputs(sensors: Sequence[str] = ALL_SENSORS) -> list[Topic]:
         *(
             Topic(overlay_topic(c), topics.COMPRESSED_IMAGE, LISTENED, f"image of {c} with boxes")
             for c in cameras_of(sensors)
+        ),
+        Topic(
+            "~/tracks", topics.DETECTIONS, LISTENED, "tracked boxes: `id` stays the same, also through sensor dropout"
+        ),
+        Topic(
+            "~/track_markers", "visualization_msgs/msg/MarkerArray", LISTENED, "tracks with ids and trails, for viewers"
+        ),
+        *(
+            Topic(f"~/{name}", f"{AUTOWARE}/{kind}", f"{LISTENED}, with autoware:=true", text)
+            for name, kind, text in OBJECTS
         ),
         Topic("~/status", "diagnostic_msgs/msg/DiagnosticArray", LISTENED, "mask, gate weights, ages, every sensor"),
         *(Topic(f"~/debug/{stage}_ms", "std_msgs/msg/Float32", LISTENED, f"time of stage {stage}") for stage in STAGES),

@@ -27,6 +27,9 @@ class NodeParams(PerceptionParams):
     startup_timeout_s: float = Field(
         5.0, ge=0.5, le=600.0, description="After this long the log says which sensors are missing, and the fix"
     )
+    autoware: bool = Field(
+        default=False, description="Publish ~/objects, ~/tracked_objects and ~/predicted_objects of Autoware as well"
+    )
     calibration: str = Field("", description="Calibration file for sensors without /tf_static or CameraInfo")
 
 

@@ -18,10 +18,12 @@ from peft_dml_ros.conversions import markers_to_msg, velocities_to_msg
 from peft_dml_ros.conversions.boxes_cdr import boxes_to_cdr
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import Bundle
+from peft_dml_ros.core.detector import Detections
 from peft_dml_ros.nodes.diagnostics import Identity, NodeReport, identity_of, to_diagnostics
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.interface import STAGES, cameras_of, overlay_topic
+from peft_dml_ros.nodes.objects import ObjectOutputs
 from peft_dml_ros.nodes.overlays import Overlays
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
@@ -54,6 +56,7 @@ class Outputs:
         self._vision = new(VisionInfo, "~/vision_info", LATCHED)
         self._debug = {stage: new(Float32, f"~/debug/{stage}_ms", DEPTH) for stage in STAGES}
         self._pictures = {name: new(CompressedImage, overlay_topic(name), 1) for name in cameras_of(params.sensors)}
+        self._objects = ObjectOutputs(new, params)
         self._overlays = Overlays(self._pictures, drops)
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", DEPTH, event_callbacks=silent)
 
@@ -62,7 +65,12 @@ class Outputs:
         self.end_pictures()
         for publisher in (self._detections, self._velocities, self._markers, self._status, self._labels, self._vision):
             self._node.destroy_publisher(publisher)
-        for publisher in (*self._debug.values(), *self._pictures.values(), self._diagnostics):
+        for publisher in (
+            *self._debug.values(),
+            *self._pictures.values(),
+            *self._objects.publishers,
+            self._diagnostics,
+        ):
             self._node.destroy_publisher(publisher)
 
     def end_pictures(self) -> None:
@@ -94,6 +102,10 @@ class Outputs:
             self._detections.publish(boxes_to_cdr(boxes, stamp_ns, self._frame, self._classes))
         if self._velocities.get_subscription_count():
             self._velocities.publish(velocities_to_msg(boxes, stamp_ns, self._frame, self._make))
+
+    def publish_objects(self, found: Detections, job: FrameJob) -> None:
+        """Publish tracks, and objects for Autoware."""
+        self._objects.publish(found, job, self._classes)
 
     def publish_views(self, boxes: Boxes3D, stamp_ns: int, job: FrameJob) -> None:
         """Publish what viewers draw of a frame: markers now, pictures with boxes as soon as they are made."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The message packages are the real ones: announced with upstream's type hash, exchanged over DDS."""
 
+import importlib
 import subprocess
 import sys
 import time
@@ -55,14 +56,32 @@ def scan():
     return message
 
 
+UPSTREAM = {
+    "vision_msgs/msg/Detection3DArray": DETECTION_3D_ARRAY_HASH,
+    "autoware_perception_msgs/msg/DetectedObjects": (
+        "RIHS01_2facd6b15786cbd1f720cdd23d22e6d60d2e7e83b8dff8fd401330e24edb187b"
+    ),
+    "autoware_perception_msgs/msg/TrackedObjects": (
+        "RIHS01_3559bd4e62ce8a4d96e32720c02bbe656cc090bb2b3f3f91f52a7c3ab095417a"
+    ),
+    "autoware_perception_msgs/msg/PredictedObjects": (
+        "RIHS01_b63151309c3323bb6e3f09c54b3358aa53a8e66937a1cde15c5d5ede1ef80a08"
+    ),
+}
+"""Hashes of the upstream packages; those of Autoware are of autoware_msgs 1.12.0."""
+
+
 @pytest.mark.ros
-def test_detection3darray_announces_the_upstream_type_hash(node) -> None:
-    publisher = node.create_publisher(type(detections()), "detections", 1)
+@pytest.mark.parametrize("name", UPSTREAM)
+def test_messages_announce_the_upstream_type_hash(node, name) -> None:
+    package, _, kind = name.split("/")
+    message = getattr(importlib.import_module(f"{package}.msg"), kind)
+    publisher = node.create_publisher(message, "announced", 1)
     deadline = time.monotonic() + WAIT_S
-    while not (found := node.get_publishers_info_by_topic("/detections")) and time.monotonic() < deadline:
+    while not (found := node.get_publishers_info_by_topic("/announced")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert [str(info.topic_type_hash) for info in found] == [DETECTION_3D_ARRAY_HASH]
-    assert found[0].topic_type == "vision_msgs/msg/Detection3DArray"
+    assert [str(info.topic_type_hash) for info in found] == [UPSTREAM[name]]
+    assert found[0].topic_type == name
     node.destroy_publisher(publisher)
 
 
@@ -99,7 +118,7 @@ def test_second_build_does_nothing(repository: Path) -> None:
     started = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert "built" not in done.stdout
-    assert done.stdout.count("up to date") + done.stdout.count("provided by ROS") == 3
+    assert done.stdout.count("up to date") + done.stdout.count("provided by ROS") == 4
     assert time.monotonic() - started < 3.0
 
 

@@ -283,6 +283,18 @@ class Tracker:
         return TrackedBoxes(boxes, t.covariances, t.states[:, 4], t.coasted_s)
 
 
+def future(tracks: TrackedBoxes, horizon_s: float, step_s: float) -> FloatArray:
+    """Return (N, steps + 1, 4) x, y, z, yaw of tracks from now on, every `step_s`."""
+    boxes = tracks.boxes
+    states = np.concatenate([boxes.centers_m[:, :2], boxes.velocities_mps, tracks.turn_rates[:, None]], axis=1)
+    yaws, noise, poses = boxes.yaws_rad, _NOISE[_GROUP_OF[boxes.labels]], []
+    for _ in range(round(horizon_s / step_s) + 1):
+        poses.append(np.column_stack([states[:, :2], boxes.centers_m[:, 2], yaws]))
+        yaws = wrap_angle(yaws + states[:, 4] * step_s)
+        states, _ = predict(states, np.zeros((len(boxes), 5, 5)), noise, step_s)
+    return np.stack(poses, axis=1)
+
+
 def _variances(boxes: Boxes3D) -> FloatArray:
     """(N, 4) variances of x, y, z, yaw; defaults where a detector says nothing."""
     floor = np.array([0.1, 0.1, 0.1, 0.05])

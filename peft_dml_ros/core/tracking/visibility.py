@@ -10,7 +10,7 @@ import numpy as np
 
 from peft_dml_ros.core.classes import CLASSES, DETECTING, MODALITIES
 from peft_dml_ros.core.rig import Rig
-from peft_dml_ros.core.typing import FloatArray, IntArray
+from peft_dml_ros.core.typing import Float32Array, FloatArray, IntArray
 
 REACH_M: Final = {"lidar": 45.0, "camera": 30.0, "radar": 50.0}
 """Distance at which a sensor finds half as many objects as nearby."""
@@ -32,7 +32,7 @@ class Coverage:
         sectors: Directions and half openings (rad) of the cameras that delivered; everything around when empty.
     """
 
-    def __init__(self, mask: FloatArray, sectors: Sequence[tuple[float, float]] = ()) -> None:
+    def __init__(self, mask: FloatArray | Float32Array, sectors: Sequence[tuple[float, float]] = ()) -> None:
         self._mask = [bool(mask[MODALITIES.index(m)]) for m in DETECTING]
         self._sectors = np.array(sectors).reshape(-1, 2)
 
