@@ -21,8 +21,8 @@ ROOMS = {
     "train": {"configs", "peft_dml_evidence", "peft_dml_train", "recipes"},
 }
 """Packages and what is in each: the vehicle, the tools, training with its evidence."""
-VEHICLE_LINES_NOW = 12_500
-SOURCE_LINES_AT_MOST = 46_000
+VEHICLE_LINES_NOW = 14_500
+SOURCE_LINES_AT_MOST = 52_000
 """Lines of Python on the vehicle and outside tests, all rooms together; only ever lowered, except for a new feature."""
 
 UNUSED = re.compile(

@@ -4,6 +4,7 @@
 import re
 import runpy
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -12,12 +13,15 @@ from peft_dml_ros.core.params import describe
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_tools.nodes.replay import _options as parse_replay
 
-FILES = ("perception", "replay")
+FILES = ("perception", "replay", "lidar_centerpoint")
 STUBBED = (
     "ament_index_python ament_index_python.packages launch launch.actions launch.events launch.events.process"
     " launch.launch_description_sources launch.substitutions launch_ros launch_ros.actions"
     " launch_ros.parameter_descriptions launch_ros.substitutions"
 )
+
+
+FILE = Path(__file__).resolve().parents[2] / "config" / "perception.yaml"
 
 
 class NotInstalledError(KeyError):
@@ -59,7 +63,7 @@ def script(stubs, repository):
 
 
 def context_of(loaded, **arguments):
-    defaults = {name: d if isinstance(d, str) else "a file" for name, d, _ in loaded["ARGUMENTS"]}
+    defaults = {name: d if isinstance(d, str) else str(FILE) for name, d, _ in loaded["ARGUMENTS"]}
     return SimpleNamespace(values=defaults | arguments, is_shutdown=False)
 
 
@@ -86,7 +90,7 @@ def test_every_argument_is_declared_described_and_read(script, file, repository)
 
 
 def test_show_args_of_perception_names_what_a_replay_takes(script):
-    perception, replay = ({name for name, _, _ in script(file)["ARGUMENTS"]} for file in FILES)
+    perception, replay = ({name for name, _, _ in script(file)["ARGUMENTS"]} for file in ("perception", "replay"))
     assert replay < perception
     assert perception - replay >= {"autodetect", "calibration", "rviz", "bundle", "engine", "respawn"}
 
@@ -144,7 +148,7 @@ def test_a_node_that_refuses_its_parameters_is_not_started_again(script):
 
 def test_only_what_is_given_overrides_the_parameter_file(script):
     (node,) = run(script("perception"))
-    assert node.kwargs["parameters"] == ["a file", {"use_sim_time": False}]
+    assert node.kwargs["parameters"] == [str(FILE), {"use_sim_time": False}]
     (node,) = run(script("perception"), bundle="2024", autodetect="True", params_file="my.yaml")
     _, given = node.kwargs["parameters"]
     assert (given["bundle"].args, given["bundle"].kwargs) == (("2024",), {"value_type": str})
@@ -179,3 +183,13 @@ def test_arguments_of_the_node_are_its_parameters(script):
     loaded = script("perception")
     known = {info.name for info in describe(NodeParams)} | {"use_sim_time"}
     assert {*loaded["TEXTS"], *loaded["FLAGS"]} <= known
+
+
+def test_the_stand_in_for_centerpoint_has_its_topics_and_gives_autoware_objects(script):
+    (node,) = run(script("lidar_centerpoint"), **{"input/pointcloud": "/cloud", "output/objects": "/objects"})
+    assert node.kwargs["name"] == "lidar_centerpoint"
+    assert node.kwargs["remappings"] == [("lidar_top/points", "/cloud"), ("~/objects", "/objects")]
+    given, values = node.kwargs["parameters"]
+    assert values["autoware"] is True
+    assert given["sync"]["period_s"] == 0.1, "the parameter file acts, whatever the node is called"
+    assert [] not in given.values()

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The analyzers for diagnostic_aggregator sort every status of the node, of any namespace, exactly once."""
+
+import re
+
+import pytest
+import yaml
+
+pytest.importorskip("rclpy")
+
+from builtin_interfaces.msg import Time
+
+from peft_dml_ros.core.params import ALL_SENSORS
+from peft_dml_ros.nodes.diagnostics import Identity, NodeReport, SensorReport, to_diagnostics
+
+
+@pytest.mark.parametrize("node", ["perception", "v1/perception"])
+def test_every_status_belongs_to_one_analyzer(repository, node):
+    text = (repository / "config" / "diagnostics_analyzers.yaml").read_text()
+    groups = yaml.safe_load(text)["analyzers"]["ros__parameters"]["perception"]["analyzers"]
+    patterns = [re.compile(pattern) for group in groups.values() for pattern in group["regex"]]
+    report = NodeReport({name: SensorReport("OK") for name in ALL_SENSORS}, {})
+    statuses = to_diagnostics(report, Time(), Identity(node, "v1", "demo")).status
+    assert len(statuses) > len(ALL_SENSORS)
+    for status in statuses:
+        assert sum(bool(p.search(status.name)) for p in patterns) == 1, status.name
