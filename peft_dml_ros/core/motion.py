@@ -17,6 +17,8 @@ EARTH_RADIUS_M = 6378137.0
 GRAVITY_MPS2 = 9.81
 MAX_EXTRAPOLATION_NS = 150_000_000
 """Odometry this far before or after the wanted time is still extrapolated at constant velocity."""
+MAX_GAP_NS = 300_000_000
+"""Between poses further apart nothing is interpolated: odometry was away, and the vehicle may have turned meanwhile."""
 
 
 class EgoMotion:
@@ -33,13 +35,14 @@ class EgoMotion:
         """Transform from `base_link` at a past time to `base_link` at the reference time; `None` when unknown."""
         if then_ns == self._stamp_ns:
             return SE3.identity()
+        if self._now is None:
+            return self._dead_reckoned(then_ns)
+        # Two ways of knowing in one frame would shift its sweeps against each other.
         then = self._pose_at(then_ns)
-        if self._now is not None and then is not None:
-            return self._now.inverse() @ then
-        return self._dead_reckoned(then_ns)
+        return None if then is None else self._now.inverse() @ then
 
     def _pose_at(self, stamp_ns: int) -> SE3 | None:
-        """odom_SE3_base at a time, interpolated; `None` when the odometry does not reach it."""
+        """Return odom_SE3_base at a time, interpolated; None when the odometry does not reach it."""
         poses = self._odometry
         if not poses:
             return None
@@ -54,6 +57,8 @@ class EgoMotion:
         if len(poses) == 1:
             return poses[0].odom_SE3_base if gap_ns == 0 else None
         first, second = poses[low], poses[low + 1]
+        if second.stamp_ns - first.stamp_ns > MAX_GAP_NS:
+            return None
         fraction = (stamp_ns - first.stamp_ns) / (second.stamp_ns - first.stamp_ns)
         return interpolate(first.odom_SE3_base, second.odom_SE3_base, fraction)
 
