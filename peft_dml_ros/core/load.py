@@ -23,6 +23,8 @@ SUPERSEDED_SHARE: Final = 0.1
 """Share of superseded frames in a window beyond which it is too slow."""
 CALM_SHARE: Final = 0.7
 """A window is calm below this share of the limit of latency, and of the time between frames."""
+LIVE_MS: Final = 1000.0
+"""Measurements that arrive later than this are no live ones, but those of a recording, for example."""
 PATIENCE_S: Final = 4.0
 LONGEST_PATIENCE_S: Final = 64.0
 
@@ -137,7 +139,8 @@ class LoadController:
         if self._window_from_s is None:
             self._window_from_s = now_s
         self._floor_ms = min(self._floor_ms, arrival_ms)
-        self._latencies_ms.append(latency_ms - self._floor_ms)
+        late_ms = arrival_ms - self._floor_ms if arrival_ms < LIVE_MS else 0.0
+        self._latencies_ms.append(latency_ms - arrival_ms + late_ms)
         self._busy_s, self._superseded = self._busy_s + busy_ms * 1e-3, self._superseded + superseded
         span_s = now_s - self._window_from_s
         if span_s < WINDOW_S:
