@@ -4,54 +4,22 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from peft_dml_evidence.cells import Cell, subsets_of
 from peft_dml_evidence.looks import parse_look
 from peft_dml_evidence.scenes import Folder, keyframes
 from peft_dml_evidence.training import Bench
-from peft_dml_ros.core.bundle import Bundle, Manifest
 from peft_dml_ros.core.classes import CLASSES
-from peft_dml_ros.core.engine import EngineArray
-from peft_dml_ros.core.spec import graph_inputs, graph_outputs
-from peft_dml_ros.core.typing import AnyArray
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.evaluation.report import summary
 from peft_dml_train.evaluation.subsets import BundleRunner, evaluate_runner
-from peft_dml_train.export.bundle import graph_infos
-from peft_dml_train.export.graphs import graph_module
+from peft_dml_train.evaluation.torch_engine import bundle_in_memory, torch_engines
 from peft_dml_train.network import PeftDmlNetwork
-
-
-class TorchEngine:
-    """One of a bundle's graphs, run by torch before it is exported; an export's parity test holds both together."""
-
-    def __init__(self, network: PeftDmlNetwork, graph: str, device: str = "cpu") -> None:
-        self.inputs, self.outputs = graph_inputs(network.spec)[graph], graph_outputs(network.spec)[graph]
-        self.elapsed_ms, self._device = 0.0, device
-        self._module = graph_module(network, graph).eval().to(device)
-
-    @torch.inference_mode()
-    def __call__(self, feeds: Mapping[str, EngineArray]) -> dict[str, AnyArray]:
-        """See `Engine`."""
-        given = [torch.tensor(np.asarray(feeds[name])).to(self._device) for name in self.inputs]
-        result = self._module(*given)
-        values = result if isinstance(result, tuple) else (result,)
-        return {
-            name: value.cpu().numpy().astype(dtype)
-            for (name, (_, dtype)), value in zip(self.outputs.items(), values, strict=True)
-        }
-
-    start = __call__
-
-    def warm_up(self) -> None:
-        """Nothing is compiled."""
 
 
 class NetworkRunner(BundleRunner):
@@ -64,13 +32,7 @@ class NetworkRunner(BundleRunner):
         device: str = "cpu",
         cache: FrameCache | None = None,
     ) -> None:
-        spec = network.spec
-        manifest = Manifest(
-            name="experiment", version="0", description="in memory", spec=spec, graphs=graph_infos(spec), files={},
-            trained_share=0.0,
-        )  # fmt: skip
-        engines = {graph: TorchEngine(network, graph, device) for graph in graph_inputs(spec)}
-        self.start(Bundle(Path(), manifest, {}), engines, reader, cache)
+        self.start(bundle_in_memory(network), torch_engines(network, device), reader, cache)
 
 
 def score_cell(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`peft-dml-train`: import-weights, pretrain, finetune, export, convert, evaluate, gate-plot, and the evidence."""
+"""`peft-dml-train`: training, few-shot adapters, export, evaluation, and the commands of the evidence."""
 
 from __future__ import annotations
 
@@ -260,6 +260,9 @@ def gate_plot(
         typer.echo(out)
 
 
+from peft_dml_train.cli_adapt import register as _register_adapt  # noqa: E402  its group is above
+
+_register_adapt(app)
 for _entry in entry_points(group="peft_dml_train.commands"):
     _entry.load()(app)
 

@@ -119,6 +119,7 @@ def train_stage(
     device: str = "cpu",
     *,
     resume: bool,
+    watch: Callable[[PeftDmlNetwork, int], bool] | None = None,
 ) -> Trainer:
     """Train what requires a gradient in a network, in place; the one driver of every training.
 
@@ -131,8 +132,9 @@ def train_stage(
         set_mode: Puts the network into training mode.
         device: cpu or cuda.
         resume: Carry on from the last checkpoint.
+        watch: See `Trainer`.
     """
-    trainer = Trainer(config, stage, network, out, set_mode, device)
+    trainer = Trainer(config, stage, network, out, set_mode, device, watch)
     if resume:
         trainer.resume()
     trainer.run(stream)

@@ -41,6 +41,8 @@ class Trainer:
         network: Network; only parameters that require a gradient are trained.
         out: Folder for `last.pt`, `log.jsonl` and TensorBoard's files.
         set_mode: Puts the network into training mode.
+        device: cpu or cuda.
+        watch: Called at every checkpoint with the averaged network and the step; True ends the stage.
     """
 
     config: TrainConfig
@@ -49,6 +51,7 @@ class Trainer:
     out: Path
     set_mode: Callable[[nn.Module], None] = field(default=lambda network: network.train())
     device: str = "cpu"
+    watch: Callable[[PeftDmlNetwork, int], bool] | None = None
 
     def __post_init__(self) -> None:
         self.step, self.first_step, self.elapsed_s, self.skipped = 0, 0, 0.0, 0
@@ -127,10 +130,23 @@ class Trainer:
                     journal.write({**record, "elapsed_s": round(self.elapsed_s, 1)}, self.progress)
                 if self.step % self.stage.checkpoint_every == 0:
                     self.save()
+                    if self._watched():
+                        break
         finally:
             journal.close()
         self.save()
         self.network.load_state_dict(self.average.state)
+
+    def _watched(self) -> bool:
+        """Show the averaged network to whoever watches; the weights in training come back afterwards."""
+        if self.watch is None:
+            return False
+        training = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.network.load_state_dict(self.average.state)
+        enough = self.watch(self.network, self.step)
+        self.network.load_state_dict(training)
+        self.set_mode(self.network)
+        return enough
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, float]]:
         """Forward and backward of one batch.

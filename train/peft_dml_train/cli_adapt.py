@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`peft-dml-train adapt`: ten minutes from a few labelled frames to an adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+LabelsOption = Annotated[
+    Path | None, typer.Option(help="Folder of JSON files, or CVAT's Datumaro 3D export; DATA's annotations without it")
+]
+ClassOption = Annotated[
+    list[str] | None, typer.Option("--class", help="Class of a label's name, e.g. pickup=truck; repeatable")
+]
+
+
+def adapt(
+    data: Annotated[Path, typer.Option(help="nuScenes folder with 8 to 100 labelled frames")],
+    out: Annotated[Path, typer.Option(help="Folder of the adapter; its name is the adapter's")],
+    base: Annotated[Path, typer.Option(help="Bundle with a base")] = Path("models/demo"),
+    labels: LabelsOption = None,
+    classes: ClassOption = None,
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="Learn from the model's own boxes, for use without LiDAR")
+    ] = False,
+    start: Annotated[str, typer.Option("--from", help="Adapter to go on from; none: the base")] = "default",
+    held_out: Annotated[float, typer.Option(min=0.05, max=0.5, help="Share of the frames to measure with")] = 0.25,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Budget of the training")] = 8.0,
+    steps: Annotated[int, typer.Option(min=1, help="Steps at most")] = 300,
+    rate: Annotated[float, typer.Option(min=0.01, max=10, help="Times the recipe's learning rate")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Of all draws")] = 7,
+    resume: Annotated[bool, typer.Option("--resume", help="Carry on where the last call was interrupted")] = False,
+) -> None:
+    """Train an adapter from a few frames; writes it only if frames that it never saw get better."""
+    from peft_dml_ros.core.bundle import find_bundle
+    from peft_dml_ros.core.errors import ConfigError, PeftDmlError
+    from peft_dml_train.few_shot.adapt import AdaptOptions
+    from peft_dml_train.few_shot.adapt import adapt as run
+    from peft_dml_train.loop.stages import start_logging
+
+    start_logging()
+    try:
+        if wrong := [text for text in classes or () if text.count("=") != 1]:
+            msg = f"--class {wrong[0]} is not of the form NAME=CLASS"
+            raise ConfigError(msg)
+        names = dict(text.split("=") for text in classes or ())
+        options = AdaptOptions(
+            labels=labels, names=names, unlabelled=unlabelled, start=start, held_out=held_out, minutes=minutes,
+            steps=steps, rate=rate, seed=seed, resume=resume,
+        )  # fmt: skip
+        gain = run(find_bundle(base), data, out, options)
+    except PeftDmlError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{out}: {gain}")
+    typer.echo(f"hint: peft-dml adapter add {out} --bundle {base}, then ros2 param set /perception adapter {out.name}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="adapt")(adapt)

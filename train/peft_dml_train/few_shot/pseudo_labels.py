@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels that the model makes itself: what it is sure of with all sensors, and finds again in the frame next to it.
+
+They teach the sensors that are weak alone; Lee, "Pseudo-Label", ICML workshop 2013.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.typing import BoolArray
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+
+SURE: Final = 0.35
+NEAR_M: Final = 2.0
+"""How far from where its velocity leads it an object may be found again."""
+
+
+class PseudoLabelledReader(NuScenesReader):
+    """A nuScenes folder whose truth is what a model finds in it; its own annotations are not read.
+
+    Args:
+        root: nuScenes folder.
+        find: Boxes of a keyframe, in `base_link`.
+
+    Raises:
+        DataError: nothing is found that stays.
+    """
+
+    def __init__(self, root: Path, find: Callable[[str], Boxes3D]) -> None:
+        super().__init__(root)
+        self._boxes: Mapping[str, Boxes3D] = {}
+        found: dict[str, Boxes3D] = {}
+        for scene in self.scenes:
+            found |= _confirmed(self, super().samples(scene), find)
+        if not any(map(len, found.values())):
+            msg = f"{root}: the model is sure of nothing there; label some frames and leave --unlabelled out"
+            raise DataError(msg)
+        self._boxes = found
+
+    def samples(self, split_or_scene: Any = None) -> list[str]:
+        """Return tokens of keyframes in which something was found."""
+        return [t for t in super().samples(split_or_scene) if len(self._boxes.get(t, ()))]
+
+    def truth(self, sample_token: str, *, keep_unseen: bool = False) -> Boxes3D:  # noqa: ARG002
+        """Return what the model is sure of, in `base_link`."""
+        return self._boxes[sample_token]
+
+
+def _confirmed(reader: NuScenesReader, tokens: list[str], find: Callable[[str], Boxes3D]) -> dict[str, Boxes3D]:
+    """Boxes of a scene's keyframes that the keyframe before or behind has as well."""
+    sure = {token: (boxes := find(token))[boxes.scores >= SURE] for token in tokens}
+    placed = {token: boxes.transform(reader.global_SE3_base(token)) for token, boxes in sure.items()}
+    kept = {}
+    for number, token in enumerate(tokens):
+        again = np.zeros(len(sure[token]), dtype=bool)
+        for other in (tokens[i] for i in (number - 1, number + 1) if 0 <= i < len(tokens)):
+            seconds = (reader.stamp_ns(other) - reader.stamp_ns(token)) * 1e-9
+            again |= _found_again(placed[token], placed[other], seconds)
+        boxes = sure[token][again]
+        kept[token] = Boxes3D.make(
+            boxes.centers_m, boxes.sizes_m, boxes.yaws_rad, boxes.labels, velocities_mps=boxes.velocities_mps,
+            attributes=boxes.attributes,
+        )  # fmt: skip
+    return kept
+
+
+def _found_again(boxes: Boxes3D, others: Boxes3D, seconds: float) -> BoolArray:
+    """(N,) which boxes have one of their class where their velocity leads them."""
+    if not len(boxes) or not len(others):
+        return np.zeros(len(boxes), dtype=bool)
+    led = boxes.centers_m[:, :2] + seconds * np.nan_to_num(boxes.velocities_mps)
+    apart = np.linalg.norm(led[:, None] - others.centers_m[None, :, :2], axis=2)
+    apart[boxes.labels[:, None] != others.labels[None]] = np.inf
+    near: BoolArray = apart.min(axis=1) < NEAR_M
+    return near
