@@ -64,7 +64,7 @@ def _command(name: str) -> Callable[..., None]:
         config: RecipeOption = Recipe.tiny,
         layout_data: LayoutOption = None,
         runs: RunsOption = Path("runs/evidence"),
-        out: ResultsOption = Path("docs/results"),
+        out: ResultsOption = Path("train/results"),
         jobs: JobsOption = 1,
         minutes: MinutesOption = 0.0,
         seeds: SeedsOption = 0,
@@ -134,7 +134,7 @@ def _run(name: str, setting: Setting, chosen: list[str], jobs: int, seeds: int, 
 
 
 def report(
-    results: Annotated[Path, typer.Option(help="Folder with the results")] = Path("docs/results"),
+    results: Annotated[Path, typer.Option(help="Folder with the results")] = Path("train/results"),
     page: Annotated[Path, typer.Option(help="Page to write; plots go to images/ beside it")] = Path("docs/results.md"),
     bundles: Annotated[Path, typer.Option(help="Folder of the shipped bundles")] = Path("models"),
     plots: Annotated[bool, typer.Option(help="Draw the plots as well")] = True,

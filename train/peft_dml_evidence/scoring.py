@@ -35,6 +35,10 @@ class NetworkRunner(BundleRunner):
         self.start(bundle_in_memory(network), torch_engines(network, device), reader, cache)
 
 
+MOST_BY_SCENE = 12
+"""Looks times subsets of a cell up to which each scene is scored alone, for the intervals of comparisons."""
+
+
 def score_cell(
     cell: Cell, network: PeftDmlNetwork, folder: Folder, scenes: tuple[str, ...], bench: Bench
 ) -> dict[str, Any]:
@@ -42,6 +46,7 @@ def score_cell(
 
     Returns:
         `scores` by look and subset (map, nds, the five errors, and AP by class as its mean over the four distances),
+        `scenes` likewise (NDS by scene; empty where there are too many),
         `keyframes` that were scored, `objects` by class in them.
     """
     runner = NetworkRunner(network, folder.reader, bench.device, bench.cache)
@@ -57,10 +62,15 @@ def score_cell(
             looks,  # type: ignore[arg-type]
             wanted,
             ranges_m=(),
+            by_scene=len(looks) * len(cell.subsets) <= MOST_BY_SCENE,
         )
     first = next(iter(next(iter(found.values())).values()))
     scores = {look: {subset: _figures(m) for subset, m in by.items()} for look, by in found.items()}
-    return {"scores": scores, "keyframes": len(wanted), "objects": first["objects"]}
+    apart = {
+        look: {s: {k: round(v, 4) for k, v in m["scenes"].items()} for s, m in by.items() if "scenes" in m}
+        for look, by in found.items()
+    }
+    return {"scores": scores, "scenes": apart, "keyframes": len(wanted), "objects": first["objects"]}
 
 
 def _figures(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ CONFIG=${CONFIG:-tiny}
 PROFILE=${PROFILE:-full}
 JOBS=${JOBS:-2}
 RUNS=${RUNS:-runs/evidence}
-OUT=${OUT:-docs/results}
+OUT=${OUT:-train/results}
 REMEDIES=${REMEDIES:-}
 read -r -a MORE <<< "${ARGS:-}"
 case $PROFILE in

@@ -26,7 +26,7 @@ def bundles_table(bundles: dict[str, dict[str, Any]]) -> list[str]:
     rows = []
     for name, metrics in bundles.items():
         whole, no_lidar, no_camera = (
-            Figure.of([metrics["subsets"][s]["nds"]]) for s in ("all", "no lidar", "no camera")
+            Figure.single(metrics["subsets"][s]["nds"]) for s in ("all", "no lidar", "no camera")
         )
         kept = (percent(no_lidar, whole), percent(no_camera, whole))
         steps = str(sum(stage["steps"] for stage in metrics["stages"].values()))

@@ -7,9 +7,10 @@ from statistics import mean
 
 from peft_dml_evidence import catalog
 from peft_dml_evidence.cells import EVERY_SUBSET
-from peft_dml_evidence.report.results import Figure, Results
+from peft_dml_evidence.report.results import Figure, Results, value_of
 from peft_dml_evidence.report.sections import FOURTEEN, RETRIEVALS, ablation_changes, verdict_of
 from peft_dml_evidence.report.summary import ALL, zero_shot_ap
+from peft_dml_evidence.statistics import EARNED, NO_DIFFERENCE, NOT_EARNED, UNDECIDED, ratio
 from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_ros.core.classes import DETECTING
 from peft_dml_tools.sim.corruptions import MULTICORRUPT
@@ -60,7 +61,7 @@ def baselines(results: Results) -> str:
 
 
 def _share(above: Figure | None, below: Figure | None) -> float:
-    return above.value / below.value if above and below and below.value else float("nan")
+    return value_of(ratio, above, below)
 
 
 def looks(results: Results, name: str) -> str:
@@ -115,9 +116,9 @@ def ablations(results: Results) -> str:
         if change is None:
             return ""
         verdicts.setdefault(verdict_of(change, noise), []).append(name.removeprefix("no_").replace("_", " "))
-    told = (f"{verdict}: {', '.join(verdicts[verdict])}" for verdict in ("earned", "no difference", "not earned")
+    told = (f"{verdict}: {', '.join(verdicts[verdict])}" for verdict in (EARNED, NO_DIFFERENCE, NOT_EARNED, UNDECIDED)
             if verdict in verdicts)  # fmt: skip
-    return f"Their place, by a change of more than {noise:.3f}: {'; '.join(told)}."
+    return f"Their place, by the interval of the change without them: {'; '.join(told)}."
 
 
 def zero_shot(results: Results) -> str:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from peft_dml_evidence.report.results import Figure
+from peft_dml_evidence.report.results import Figure, compare
+from peft_dml_evidence.statistics import ratio
 
 MISSING = "not run"
 
@@ -18,10 +20,11 @@ def number(figure: Figure | float | None, digits: int = 3) -> str:
 
 
 def percent(above: Figure | None, below: Figure | None) -> str:
-    """One figure relative to another."""
-    if above is None or below is None:
+    """Return one figure relative to another, on the seeds that both have."""
+    found = compare(ratio, above, below)
+    if found is None:
         return MISSING
-    return f"{above.value / below.value:.1%}" if below.value else "-"
+    return f"{found.value:.1%}" if math.isfinite(found.value) else "-"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

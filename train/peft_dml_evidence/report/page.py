@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/results.md and docs/results/summary.json from the cells' JSON files."""
+"""docs/results.md and docs/results/summary.json from the cells' JSON files in train/results."""
 
 from __future__ import annotations
 
@@ -28,9 +28,12 @@ ALWAYS_OPEN = 20
 
 INTRO = """# Results
 
-Made by `peft-dml-train report` from the JSON files in `docs/results`; nothing here is typed by hand, and what was not
+Made by `peft-dml-train report` from the JSON files in `train/results`; nothing here is typed by hand, and what was not
 run says so. Scores are nuscenes-devkit's own (`detection_cvpr_2019`), on scenes that no training saw. ± is the standard
-deviation over seeds. How every cell is trained and tested: `train/peft_dml_evidence/catalog.py`.
+deviation over seeds. Every comparison uses the seeds that both sides have, seed by seed; brackets hold its 95 %
+interval: a bootstrap over seeds and scenes in pairs, Student's over seeds where a cell has no figures by scene. A claim
+holds where the whole interval does, is missed where none of it does, and is undecided otherwise. How every cell is
+trained and tested: `train/peft_dml_evidence/catalog.py`.
 
 **What can be compared.** Figures on simulated scenes compare with one another, not with published ones on real
 nuScenes: other scenes, other annotation, a much smaller network. What carries over is the shape, such as the share of
@@ -66,8 +69,8 @@ WORDS = {
     ),
     "domains": "The same steps for each number of scenes; `before` is the base, which saw none of the domain.",
     "ablations": (
-        "The change is that of the mean of the four figures. A component earns its place where they fall by more than "
-        "the spread of ours over seeds, or .005 at least. One seed each."
+        "The change is that of the mean of the four figures, seed by seed. A component earns its place where the whole "
+        "interval of the change is below zero; within .005 of zero there is no difference; one seed decides nothing."
     ),
     "remedies": (
         "One seed each, against the same seed of ours; bold is what reaches the target. All but those of the metric "
@@ -211,22 +214,26 @@ def render_summary(found: list[Results]) -> str:
     return json.dumps(summary_of(fullest(found)), indent=1) + "\n"
 
 
-def write_report(results: Path, page: Path, *, bundles: Path | None = None, plots: bool = True) -> list[Path]:
+def write_report(
+    results: Path, page: Path, *, summary: Path | None = None, bundles: Path | None = None, plots: bool = True
+) -> list[Path]:
     """Write page, summary and plots.
 
     Args:
         results: Folder with the cells' results.
         page: Markdown file; plots go to `images/` beside it.
+        summary: JSON file of the key figures; `results/summary.json` beside the page without it.
         bundles: Folder of shipped bundles.
         plots: Draw them too.
 
     Returns:
         What was written.
     """
+    key_figures = summary or page.parent / "results" / SUMMARY
     found = load(results)
-    for folder in (results, page.parent):
+    for folder in (page.parent, key_figures.parent):
         folder.mkdir(parents=True, exist_ok=True)
     page.write_text(render(found, bundles_of(bundles) if bundles else None), encoding="utf-8")
-    (results / SUMMARY).write_text(render_summary(found), encoding="utf-8")
+    key_figures.write_text(render_summary(found), encoding="utf-8")
     drawn = [path for r in found for path in drawing.save(r, page.parent / "images")] if plots else []
-    return [page, results / SUMMARY, *drawn]
+    return [page, key_figures, *drawn]

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -13,6 +14,7 @@ from peft_dml_evidence.catalog import COMMANDS, SEVERITIES
 from peft_dml_evidence.cells import TARGET_LOOKS
 from peft_dml_evidence.files import read
 from peft_dml_evidence.looks import WITH_RADAR
+from peft_dml_evidence.statistics import WHOLE, Interval, Sample, joined, paired
 from peft_dml_tools.sim.corruptions import MULTICORRUPT, RADAR_NOISE
 from peft_dml_train.evaluation.sensors import SUBSETS
 
@@ -27,22 +29,41 @@ class Figure:
         value: Mean.
         spread: Standard deviation, 0 for one seed.
         seeds: How many.
+        sample: Its values by seed and scene, for comparisons.
     """
 
     value: float
     spread: float
     seeds: int
+    sample: Sample = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> Figure | None:
-        """None of nothing."""
-        found = list(values)
-        return cls(mean(found), stdev(found) if len(found) > 1 else 0.0, len(found)) if found else None
+    def of(cls, sample: Sample) -> Figure | None:
+        """Return the figure of a sample; none of an empty one."""
+        found = [scenes[WHOLE] for scenes in sample.values()]
+        return cls(mean(found), stdev(found) if len(found) > 1 else 0.0, len(found), sample) if found else None
+
+    @classmethod
+    def single(cls, value: float) -> Figure:
+        """Return a figure of one seed that nobody names."""
+        return cls(value, 0.0, 1, {0: {WHOLE: value}})
 
     def text(self, digits: int = 3) -> str:
-        """With its spread where there is one."""
+        """Return it with its spread where there is one."""
         spread = f" ± {self.spread:.{digits}f}" if self.seeds > 1 else ""
         return f"{self.value:.{digits}f}{spread}"
+
+
+def compare(statistic: Callable[..., float], *figures: Figure | None) -> Interval | None:
+    """Return a statistic of figures on the seeds and scenes that they share; none where one is missing."""
+    found = [figure.sample for figure in figures if figure is not None]
+    return paired(statistic, *found) if len(found) == len(figures) else None
+
+
+def value_of(statistic: Callable[..., float], *figures: Figure | None) -> float:
+    """Return the same without its interval; nan where there is none."""
+    found = compare(statistic, *figures)
+    return math.nan if found is None else found.value
 
 
 class Results:
@@ -64,8 +85,12 @@ class Results:
         self, command: str, cell: str, look: str = "clear", subset: str = "all", key: str = "nds"
     ) -> Figure | None:
         """One figure of a cell; none when it was not run."""
-        entries = [r["scores"].get(look, {}).get(subset) for r in self.of(command, cell) if "scores" in r]
-        return Figure.of(entry[key] for entry in entries if entry)
+        sample: dict[int, dict[str, float]] = {}
+        for r in self.of(command, cell):
+            if entry := r.get("scores", {}).get(look, {}).get(subset):
+                scenes = r.get("scenes", {}).get(look, {}).get(subset, {}) if key == "nds" else {}
+                sample[int(r["seed"])] = {WHOLE: entry[key], **scenes}
+        return Figure.of(sample)
 
     def ours(self, name: str) -> Figure | None:
         """NDS of our network in clear air with one of the standard subsets."""
@@ -73,20 +98,16 @@ class Results:
 
     def target(self, cell: str, subset: str = "all", command: str = "ranks") -> Figure | None:
         """NDS in what the second stage trains for: mean over clear air and its weather, for each seed."""
-        seeds = []
-        for r in self.of(command, cell):
-            values = [r.get("scores", {}).get(look, {}).get(subset, {}).get("nds") for look in TARGET_LOOKS]
-            if all(v is not None for v in values):
-                seeds.append(mean(values))
-        return Figure.of(seeds)
+        figures = [self.score(command, cell, look, subset) for look in TARGET_LOOKS]
+        return Figure.of(joined(f.sample for f in figures if f)) if all(figures) else None
 
     def ap(self, modality: str, name: str, suffix: str = "") -> Figure | None:
         """AP of a class by one modality alone, where the two never met in training (or as the suffix says)."""
         cell, subset = f"{modality}_{name}{suffix}", f"{modality} only"
         if suffix == "_together":
             cell = f"{modality}{suffix}"
-        found = [r["scores"].get("clear", {}).get(subset) for r in self.of("zero-shot", cell) if "scores" in r]
-        return Figure.of(entry["ap"][name] for entry in found if entry)
+        found = {int(r["seed"]): r["scores"].get("clear", {}).get(subset) for r in self.of("zero-shot", cell)}
+        return Figure.of({seed: {WHOLE: entry["ap"][name]} for seed, entry in found.items() if entry})
 
     def resistance(self, name: str, *, radar: bool) -> Figure | None:
         """MultiCorrupt's RA: NDS under a corruption over clean NDS, mean of three severities.
@@ -96,19 +117,19 @@ class Results:
             radar: All kinds of radar noise on top.
         """
         cell = "multicorrupt_radar" if radar or name in RADAR_NOISE else "multicorrupt"
-        ratios = []
+        ratios: dict[int, dict[str, float]] = {}
         for r in self.of("robustness", cell):
             scores = r["scores"]
             clean = scores["clear"]["all"]["nds"]
             values = [scores.get(f"{name}/{s}{WITH_RADAR if radar else ''}", {}).get("all") for s in SEVERITIES]
             if clean and all(values):
-                ratios.append(mean(v["nds"] / clean for v in values if v))
+                ratios[int(r["seed"])] = {WHOLE: mean(v["nds"] / clean for v in values if v)}
         return Figure.of(ratios)
 
     def mean_resistance(self, *, radar: bool, names: Iterable[str] = MULTICORRUPT) -> Figure | None:
         """MRA: mean of RA over the ten types, or those named; none while one of them is missing."""
         found = [self.resistance(name, radar=radar) for name in names]
-        return Figure.of([mean(f.value for f in found if f)]) if all(found) else None
+        return Figure.of(joined(f.sample for f in found if f)) if all(found) else None
 
     def relative_resilience(self, name: str) -> float | None:
         """RRA of a corruption: sum of NDS over severities against the zero-filled baseline's."""

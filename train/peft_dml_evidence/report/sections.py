@@ -11,21 +11,19 @@ from peft_dml_evidence.report.markdown import MISSING, number, percent, table
 from peft_dml_evidence.report.published import DROPOUT, RESISTANCE
 from peft_dml_evidence.report.results import Figure, Results
 from peft_dml_evidence.report.summary import ALL, targets
+from peft_dml_evidence.statistics import Interval, difference, joined, paired
 from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_tools.sim.corruptions import MULTICORRUPT, RADAR_NOISE
 
 FOURTEEN = (*MULTICORRUPT, *RADAR_NOISE)
 LEAST_CHANGE = 0.005
-"""NDS that counts as a difference at least."""
+"""NDS: a change whose whole interval is within it is none."""
 
 
 def verdicts(results: Results) -> list[str]:
-    """What holds and what does not."""
-    rows = [
-        [t.claim, f"≥ {t.least:g}", "-" if t.nothing else number(t.found), t.made_of, t.verdict]
-        for t in targets(results)
-    ]
+    """Return what holds and what does not."""
+    rows = [[t.claim, f"≥ {t.least:g}", t.measured, t.made_of, t.verdict] for t in targets(results)]
     return table(("claim", "target", "measured", "from", ""), rows)
 
 
@@ -126,7 +124,7 @@ def ablations(results: Results) -> list[str]:
         words = ["-", "-"]
         if cell.name in changes:
             change = changes[cell.name]
-            words = [MISSING if change is None else f"{change:+.3f}", verdict_of(change, noise)]
+            words = [MISSING if change is None else change.text(), verdict_of(change, noise)]
         rows.append([cell.about, *(number(f) for f in _ablated(results, cell.name)), *words])
     return table(("", *(f"NDS, {s}" for s in MAIN_SUBSETS), "NDS, target weather", "change", "its place"), rows)
 
@@ -136,24 +134,21 @@ def _ablated(results: Results, name: str) -> list[Figure | None]:
     return [*clear, results.target(name, command="ablate")]
 
 
-def ablation_changes(results: Results) -> tuple[dict[str, float | None], float]:
-    """By component, the mean change of the four figures without it, none where one is missing; and what counts."""
-    ours, noise = _ablated(results, "ours"), LEAST_CHANGE
-    if seeds := results.score("robustness", "subsets", subset=ALL):
-        noise = max(noise, seeds.spread)
-    changes: dict[str, float | None] = {}
+def ablation_changes(results: Results) -> tuple[dict[str, Interval | None], float]:
+    """Return the mean change of the four figures without each component, seed by seed, and what counts as none."""
+    ours = _ablated(results, "ours")
+    changes: dict[str, Interval | None] = {}
     for cell in catalog.ablate()[1:]:
-        pairs = zip(_ablated(results, cell.name), ours, strict=True)
-        found = [a.value - b.value for a, b in pairs if a and b]
-        changes[cell.name] = sum(found) / len(found) if len(found) == len(ours) else None
-    return changes, noise
+        without = _ablated(results, cell.name)
+        known = all(ours) and all(without)
+        samples = [joined(f.sample for f in figures if f) for figures in (without, ours)]
+        changes[cell.name] = paired(difference, *samples) if known else None
+    return changes, LEAST_CHANGE
 
 
-def verdict_of(change: float | None, noise: float) -> str:
-    """Whether a component earns its place."""
-    if change is None:
-        return MISSING
-    return "earned" if change < -noise else "not earned" if change > noise else "no difference"
+def verdict_of(change: Interval | None, noise: float) -> str:
+    """Return whether a component earns its place, as the interval of the change says."""
+    return MISSING if change is None else change.place(noise)
 
 
 def zero_shot(results: Results) -> list[str]:

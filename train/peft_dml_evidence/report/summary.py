@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from statistics import mean
 from typing import Any
 
-from peft_dml_evidence.report.results import Figure, Results
+from peft_dml_evidence.report.results import Figure, Results, compare
+from peft_dml_evidence.statistics import Interval, joined, ratio
 from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_ros.core.classes import DETECTING
 
@@ -45,7 +44,7 @@ class Target:
     Attributes:
         claim: In words.
         least: What is wanted at least.
-        found: What was measured; none when it was not.
+        found: What was measured, with its interval; none when it was not.
         made_of: The figures behind it.
         weak: Its networks detect too little for a ratio to mean anything.
         nothing: What the claim is about is not found at all.
@@ -53,27 +52,34 @@ class Target:
 
     claim: str
     least: float
-    found: float | None
+    found: Interval | None
     made_of: str
     weak: bool = False
     nothing: bool = False
 
     @property
+    def measured(self) -> str:
+        """The figure with its interval, for the page."""
+        if self.nothing or self.found is None:
+            return "-" if self.nothing else "not run"
+        return self.found.text()
+
+    @property
     def verdict(self) -> str:
-        """Whether it holds."""
+        """Whether it holds: the word that the interval gives, or why there is none."""
         if self.found is None:
             return "not run"
         if self.weak:
             return "the network is too weak to tell"
         if self.nothing:
             return "missed: next to nothing is found, with the loss or without"
-        return "holds" if self.found >= self.least else "missed"
+        return self.found.verdict(self.least)
 
 
 def zero_shot_ap(results: Results, suffix: str = "") -> Figure | None:
     """Mean AP over the held-out pairs; none while a pair is missing."""
     found = [results.ap(m, c, suffix) for m in DETECTING for c in ZERO_SHOT_CLASSES]
-    return Figure.of([mean(f.value for f in found if f)]) if all(found) else None
+    return Figure.of(joined(f.sample for f in found if f)) if all(found) else None
 
 
 def key_figures(results: Results) -> dict[str, Figure | None]:
@@ -119,11 +125,15 @@ def fullest(all_results: list[Results]) -> Results | None:
     return max(all_results, key=lambda r: sum(f is not None for f in key_figures(r).values()))
 
 
-def _ratio(above: Figure | None, below: Figure | None) -> float | None:
-    """One figure over another; infinite over nothing, and none where either is missing or both are nothing."""
+def _ratio(above: Figure | None, below: Figure | None) -> Interval | None:
+    """One figure over another, on shared seeds; none where either is missing or both are nothing."""
     if above is None or below is None or not (above.value or below.value):
         return None
-    return above.value / below.value if below.value else math.inf
+    return compare(ratio, above, below)
+
+
+def _alone(figure: Figure | None) -> Interval | None:
+    return compare(lambda value: value, figure)
 
 
 def targets(results: Results) -> list[Target]:
@@ -159,7 +169,7 @@ def targets(results: Results) -> list[Target]:
             _ratio(f["nds_no_lidar"], f["nds_zero_filled_no_lidar"]),
             texts("nds_no_lidar", "nds_zero_filled_no_lidar"),
         ),
-        Target("mRA, radar corrupted too", 0.90, f["mra"].value if f["mra"] else None, texts("mra")),
+        Target("mRA, radar corrupted too", 0.90, _alone(f["mra"]), texts("mra")),
         Target(
             "Zero-shot AP with the metric loss, times that without",
             1.20,

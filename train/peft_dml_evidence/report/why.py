@@ -48,6 +48,7 @@ REASONS = {
 
 
 def why(results: Results) -> list[str]:
-    """A list of the missed targets and what is behind each."""
-    missed = [t.claim for t in targets(results) if t.verdict.startswith("missed") and t.claim in REASONS]
+    """Return a list of the claims whose figure is below the target, and what is behind each."""
+    below = [t.claim for t in targets(results) if t.found is not None and t.found.value < t.least]
+    missed = [claim for claim in below if claim in REASONS]
     return [*(f"- **{claim}.** {REASONS[claim](results)}" for claim in missed), *([""] if missed else [])]

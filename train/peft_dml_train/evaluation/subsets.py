@@ -193,6 +193,8 @@ def evaluate_runner(
     conditions: tuple[Condition, ...] = (CLEAR,),
     wanted: Container[str] | None = None,
     ranges_m: tuple[tuple[float, float], ...] = RANGES_M,
+    *,
+    by_scene: bool = False,
 ) -> Scores:
     """Official metrics of anything that detects in keyframes.
 
@@ -205,6 +207,7 @@ def evaluate_runner(
         conditions: Weather and corruptions.
         wanted: Sample tokens to score; all without it.
         ranges_m: Distances whose figures are wanted as well.
+        by_scene: Score each scene alone as well, as `scenes` of the metrics: NDS by scene.
     """
     results: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {
         (str(condition), name): {} for condition in conditions for name in subsets
@@ -219,5 +222,20 @@ def evaluate_runner(
         use = {f"use_{m}": m in subsets[name] for m in DETECTING} | {"use_map": False, "use_external": False}
         folder = out / re.sub(r"[^\w.=-]+", "_", look) / name.replace(" ", "_")
         scores[look][name] = m = score(nusc, rows, folder, use, ranges_m)
+        if by_scene:
+            m["scenes"] = _by_scene(runner.reader, nusc, rows, folder, use)
         log.info("%s, %s: mAP %.3f, NDS %.3f", look, name, m["mean_ap"], m["nd_score"])
     return scores
+
+
+def _by_scene(
+    reader: NuScenesReader,
+    nusc: NuScenes,
+    rows: dict[str, list[dict[str, Any]]],
+    folder: Path,
+    use: dict[str, bool],
+) -> dict[str, float]:
+    scenes: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for token, found in rows.items():
+        scenes.setdefault(reader.scene_of(token), {})[token] = found
+    return {name: float(score(nusc, part, folder / name, use, ())["nd_score"]) for name, part in scenes.items()}

@@ -226,9 +226,9 @@ def _write(
         source, folder, bundle, folder.name,
         description=f"Adapted to {data.name} from '{bundle.adapters}' by {len(parts.trained)} frames.",
         provenance={
-            "command": "peft-dml-train adapt", "data": data.name, "labels": labels,
-            "started_from": str(bundle.adapters), "frames_trained": len(parts.trained), "frames_held_out": parts.held_out, "seed": options.seed,
-            "steps": steps, "torch": torch.__version__,
+            "command": "peft-dml-train adapt", "data": data.name, "labels": labels, "seed": options.seed,
+            "started_from": str(bundle.adapters), "frames_trained": len(parts.trained),
+            "frames_held_out": parts.held_out, "steps": steps, "torch": torch.__version__,
         },
     )  # fmt: skip
     for adapter, _ in bundle.adapters.parts:

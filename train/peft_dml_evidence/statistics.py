@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Comparisons of cells by the seeds and scenes that they share, with an interval, and the word that follows from it.
+
+A network's luck with its seed, and a scene's difficulty, are the same on both sides of a comparison: only differences
+within a seed and a scene are looked at. Efron, "Bootstrap Methods", Annals of Statistics 1979; where there are no
+figures by scene, Student's interval over the seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from peft_dml_ros.core.typing import FloatArray
+
+Sample: TypeAlias = Mapping[int, Mapping[str, float]]
+"""Values by seed and scene; the figure over all scenes stands under `WHOLE`."""
+
+WHOLE: Final = ""
+RESAMPLES: Final = 2000
+LEVEL: Final = 0.95
+STUDENT: Final = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""97.5 % quantile of Student's t for 1 to 9 degrees of freedom."""
+
+HOLDS, MISSED, UNDECIDED = "holds", "missed", "undecided"
+EARNED, NOT_EARNED, NO_DIFFERENCE = "earned", "not earned", "no difference"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A comparison.
+
+    Attributes:
+        value: Over all shared seeds and scenes.
+        low: Lower end of the 95 % interval; -inf where one seed alone says nothing of it.
+        high: Upper end.
+        by_seed: Its value for each shared seed.
+        scenes: Shared scenes that were resampled; 0 where only seeds were.
+    """
+
+    value: float
+    low: float
+    high: float
+    by_seed: Mapping[int, float]
+    scenes: int = 0
+
+    def verdict(self, least: float) -> str:
+        """Return whether the value is at least this: only where the whole interval says so, or none of it."""
+        if self.low >= least:
+            return HOLDS
+        return MISSED if self.high < least else UNDECIDED
+
+    def place(self, noise: float) -> str:
+        """Return whether leaving a part out, which changes the figure by this interval, shows that it is needed."""
+        if self.high < 0:
+            return EARNED
+        if self.low > 0:
+            return NOT_EARNED
+        known = math.isfinite(self.low) and max(-self.low, self.high) <= noise
+        return NO_DIFFERENCE if known else UNDECIDED
+
+    def text(self, digits: int = 3) -> str:
+        """Return value and interval for the page."""
+        if not math.isfinite(self.low):
+            return f"{self.value:.{digits}f} (one seed)"
+        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
+
+def paired(statistic: Callable[..., float], *samples: Sample, seed: int = 0) -> Interval | None:
+    """Return a statistic of several cells with its interval.
+
+    Args:
+        statistic: Of one mean for each sample, e.g. their ratio.
+        samples: Of the cells.
+        seed: Of the resampling.
+
+    Returns:
+        None where the cells share no seed.
+    """
+    seeds = sorted(set.intersection(*(set(sample) for sample in samples)))
+    if not seeds:
+        return None
+    whole = [[_whole(sample[s]) for s in seeds] for sample in samples]
+    by_seed = {s: statistic(*(values[i] for values in whole)) for i, s in enumerate(seeds)}
+    value = statistic(*map(mean, whole))
+    scenes = sorted(set.intersection(*(set(sample[s]) for sample in samples for s in seeds)) - {WHOLE})
+    if len(scenes) < 2:
+        return Interval(value, *_student(list(by_seed.values()), value), by_seed)
+    arrays = [np.array([[sample[s][scene] for scene in scenes] for s in seeds]) for sample in samples]
+    low, high = _bootstrap(statistic, arrays, value, seed)
+    return Interval(value, low, high, by_seed, len(scenes))
+
+
+def _whole(scenes: Mapping[str, float]) -> float:
+    return scenes[WHOLE] if WHOLE in scenes else mean(scenes.values())
+
+
+def _student(values: Sequence[float], value: float) -> tuple[float, float]:
+    if len(values) < 2:
+        return -math.inf, math.inf
+    if not all(map(math.isfinite, values)):
+        return min(values), max(values)
+    half = STUDENT[min(len(values) - 1, len(STUDENT)) - 1] * stdev(values) / math.sqrt(len(values))
+    return value - half, value + half
+
+
+def _bootstrap(
+    statistic: Callable[..., float], arrays: Sequence[FloatArray], value: float, seed: int
+) -> tuple[float, float]:
+    """Ends of the interval, from seeds and scenes drawn with replacement, the same for all cells."""
+    draw = np.random.default_rng(seed)
+    rows, columns = arrays[0].shape
+    found = []
+    for _ in range(RESAMPLES):
+        at = np.ix_(draw.integers(rows, size=rows), draw.integers(columns, size=columns))
+        found.append(statistic(*(float(array[at].mean()) for array in arrays)))
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.nanpercentile(found, [tail, 100 - tail])
+    # A score of all scenes is not the mean of the scenes' scores: the interval keeps its width and moves to the value.
+    shift = value - statistic(*(float(array.mean()) for array in arrays))
+    return float(low + shift), float(high + shift)
+
+
+def difference(a: float, b: float) -> float:
+    """Return a − b."""
+    return a - b
+
+
+def ratio(a: float, b: float) -> float:
+    """Return a / b; infinite over nothing."""
+    return a / b if b else math.inf
+
+
+def share_closed(before: float, adapted: float, full: float) -> float:
+    """Return the share of a gap that adapting closes, against full fine-tuning; nan where there is no gap."""
+    return (adapted - before) / (full - before) if full > before else math.nan
+
+
+def joined(samples: Iterable[Sample]) -> dict[int, dict[str, float]]:
+    """Return the mean of several figures of a cell, for the seeds that have all of them."""
+    every = list(samples)
+    seeds = set.intersection(*(set(sample) for sample in every)) if every else set()
+    return {s: {WHOLE: mean(_whole(sample[s]) for sample in every)} for s in sorted(seeds)}
