@@ -32,7 +32,7 @@ from peft_dml_ros.core.snapshot import Snapshot
 NO_REFERENCE = "clock"
 """Reference of a frame that no sensor triggered."""
 
-_EARLY = 0.6
+EARLY = 0.6
 """A frame may follow the last after this share of the period: a 20 Hz LiDAR gives 10 Hz, a late frame is made up."""
 
 _STEPS = 3
@@ -157,7 +157,7 @@ class Synchroniser:
         if sensor.modality == "lidar":
             self._last_lidar_ns = stamp_ns
         # By float subtraction a 60 ms gap would not always be 60 ms: compare nanoseconds.
-        if self._last_frame_ns is not None and stamp_ns - self._last_frame_ns < int(_EARLY * sync.period_s * 1e9):
+        if self._last_frame_ns is not None and stamp_ns - self._last_frame_ns < int(EARLY * sync.period_s * 1e9):
             return False
         if sensor.modality == "lidar":
             return True

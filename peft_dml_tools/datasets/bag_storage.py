@@ -22,6 +22,8 @@ from peft_dml_ros.core.errors import DataError
 from peft_dml_tools.datasets.bag_types import typestore
 from peft_dml_tools.datasets.mcap_repair import copy_whole_records, mcap_profile, refuse_other_formats
 
+SEEK_MARGIN_NS: Final = 10 * NS_PER_S
+"""Drift between the clock of the stamps and that of the recording that a start in the middle of a bag allows for."""
 REORDER_NS: Final = NS_PER_S
 """Messages are put into the order of their stamps as long as they were recorded within this of each other."""
 
@@ -79,15 +81,21 @@ class BagStorage:
             self.offered = {c.topic: _profiles(c) for c in reader.connections}
             self.count, self.begin_ns, self.end_ns = reader.message_count, reader.start_time, reader.end_time
 
-    def messages(self, topics: set[str]) -> Iterator[Stamped]:
+    def messages(self, topics: set[str], from_ns: int = 0) -> Iterator[Stamped]:
         """Yield messages of these topics in the order of their header stamps.
+
+        Args:
+            topics: Of messages that start with a header.
+            from_ns: Stamp of the first message wanted; the part of the bag before it is not read.
 
         Raises:
             DataError: after the last message that could be read, when the file is damaged.
         """
         waiting: list[tuple[Stamped, int]] = []
         newest_ns = -(1 << 63)
-        for logged_ns, message in self.recorded(topics):
+        for logged_ns, message in self.recorded(topics, self._logged_before(topics, from_ns)):
+            if message.stamp_ns < from_ns:
+                continue
             if message.stamp_ns < newest_ns - REORDER_NS:  # the recording loops, or a clock was set back
                 yield from _drained(waiting)
                 newest_ns = message.stamp_ns
@@ -112,12 +120,20 @@ class BagStorage:
         """What is wrong with the bag so far, and the fix; empty when nothing is."""
         return "" if self.damage is None else self._complaint(self.damage)
 
-    def recorded(self, topics: set[str]) -> Iterator[tuple[int, Stamped]]:
+    def _logged_before(self, topics: set[str], stamp_ns: int) -> int:
+        """Return a time of recording before which no message has this stamp: the two clocks need not be one."""
+        if not stamp_ns:
+            return 0
+        first = next(self.recorded(topics), None)
+        offset_ns = first[0] - first[1].stamp_ns if first else 0
+        return max(0, stamp_ns + offset_ns - SEEK_MARGIN_NS)
+
+    def recorded(self, topics: set[str], from_ns: int = 0) -> Iterator[tuple[int, Stamped]]:
         """Yield messages of these topics in the order of recording, with the time of recording; stops at damage.
 
         For topics whose messages start with a header.
         """
-        for order, (logged_ns, topic, msgtype, cdr) in enumerate(self.logged(topics)):
+        for order, (logged_ns, topic, msgtype, cdr) in enumerate(self.logged(topics, from_ns)):
             try:
                 stamp_ns = leading_stamp_ns(cdr)
             except (struct.error, IndexError) as error:

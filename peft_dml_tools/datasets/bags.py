@@ -228,7 +228,13 @@ class BagSource:
         """What is wrong with the file as far as it was read, and the fix; empty when nothing is."""
         return self._storage.complaint
 
-    def measurements(self) -> Iterator[tuple[str, Measurement]]:
+    def stamps_of(self, modality: str) -> tuple[int, ...]:
+        """Return the ascending header stamps of the first sensor of a modality, read without decoding."""
+        names = sorted(sensor for sensor in self._sensors.values() if modality_of_channel(sensor) == modality)
+        chosen = {topic for topic, sensor in self._sensors.items() if sensor in names[:1]}
+        return tuple(sorted(message.stamp_ns for _, message in self._storage.recorded(chosen)))
+
+    def measurements(self, from_ns: int = 0) -> Iterator[tuple[str, Measurement]]:
         """Yield (sensor name, measurement) in stamp order as it is read; inertial samples in `base_link` axes.
 
         Malformed messages and points that are not finite are left out and counted in `dropped`.
@@ -239,7 +245,7 @@ class BagSource:
         self.dropped.clear()
         rig = self.rig
         decoders = {sensor: decoder_of(sensor, self._options.inputs) for sensor in rig.sensors}
-        for message in self._storage.messages({t for t, sensor in self._sensors.items() if sensor in decoders}):
+        for message in self._storage.messages({t for t, sensor in self._sensors.items() if sensor in decoders}, from_ns):
             sensor = self._sensors[message.topic]
             try:
                 decoded = self._decode(message)

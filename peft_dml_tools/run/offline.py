@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from peft_dml_ros.core.bundle import Bundle, load_bundle
 from peft_dml_ros.core.detector import Detections, Detector
+from peft_dml_ros.core.engine import Engine
 from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.health import SensorState
 from peft_dml_ros.core.load import ladder
@@ -49,6 +50,20 @@ def chosen_sensors(rig: Rig, wanted: str) -> tuple[str, ...]:
     return tuple(n for n, s in rig.sensors.items() if n in asked or s.modality in asked or s.modality is None)
 
 
+Loaded: TypeAlias = "tuple[Bundle, Mapping[str, Engine]]"
+
+
+def load(params: PerceptionParams) -> Loaded:
+    """Return the bundle and the engines that the parameters name.
+
+    Raises:
+        BundleError: the bundle is refused.
+        EngineError: an engine cannot be built.
+    """
+    bundle = load_bundle(params.bundle, params.trusted_key)
+    return bundle, load_engines(bundle, params.engine, params.threads, params.precision)
+
+
 class Offline:
     """One detector and what it went through.
 
@@ -56,11 +71,13 @@ class Offline:
         params: As for the node; bundle, engine and limits.
         rig: Sensors with their mounting.
         sensors: Names to use; all others are ignored.
+        loaded: Result of `load` for these parameters, where several sources share it.
     """
 
-    def __init__(self, params: PerceptionParams, rig: Rig, sensors: tuple[str, ...]) -> None:
-        self.bundle: Bundle = load_bundle(params.bundle, params.trusted_key)
-        engines = load_engines(self.bundle, params.engine, params.threads, params.precision)
+    def __init__(
+        self, params: PerceptionParams, rig: Rig, sensors: tuple[str, ...], loaded: Loaded | None = None
+    ) -> None:
+        self.bundle, engines = loaded or load(params)
         effort = ladder(params.pace, (), self.bundle.spec)[0]
         self._detector = Detector(self.bundle, rig, engines, params.detection, params.threads, effort)
         self._detector.warm_up()

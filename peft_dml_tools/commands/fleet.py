@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`peft-dml fleet`: detection, simulation, evaluation and mining over many drives, on one machine or a Ray cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from peft_dml_tools.fleet.cluster import Cluster
+    from peft_dml_tools.fleet.detection import Settings
+    from peft_dml_tools.fleet.running import FleetRun, Outcome
+
+fleet = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+Sources = Annotated[
+    list[str], typer.Argument(help="Bags, nuScenes folders, folders of these, patterns, or fsspec URLs (s3://...)")
+]
+Address = Annotated[
+    str, typer.Option(help="local: this machine; auto: the Ray cluster that runs here; or HOST:PORT of another")
+]
+Workers = Annotated[int, typer.Option(min=0, help="Cores to use on this machine with --address local; 0 takes all")]
+MemoryMb = Annotated[int, typer.Option(min=100, help="Memory that each job reserves, in MB")]
+Out = Annotated[str, typer.Option(help="Folder or URL of the results, seen by all nodes; what is there is kept")]
+BundleOption = Annotated[Optional[str], typer.Option(help="Model bundle; that of the parameters by default")]
+Config = Annotated[Optional[Path], typer.Option(help="Parameter file, as for the node")]
+
+
+@fleet.command()
+def run(
+    sources: Sources,
+    out: Out = "fleet_out",
+    address: Address = "local",
+    workers: Workers = 0,
+    bundle: BundleOption = None,
+    config: Config = None,
+    segment_s: Annotated[
+        float, typer.Option(min=0, help="Bags are split into parts of this many seconds; 0 leaves them whole")
+    ] = 60.0,
+    memory_mb: MemoryMb = 1500,
+) -> None:
+    """Detect in many drives; boxes, sensor health and accuracy per drive, one merged report.
+
+    A second call with the same sources does only what is missing or has changed. Exit status 1: a drive failed.
+
+    Examples:
+      peft-dml fleet run night/*.mcap --out s3://fleet/2026-11-27 --address auto
+    """
+    from time import perf_counter
+
+    from peft_dml_tools.fleet.cluster import connected
+    from peft_dml_tools.fleet.drives import expand
+    from peft_dml_tools.fleet.running import FleetRun
+
+    drives = expand(sources)
+    settings = _settings(out, bundle, config, segment_s)
+    start = perf_counter()
+    outcomes: list[Outcome] = []
+    with connected(address, memory_mb, workers) as cluster:
+        job = FleetRun(cluster, settings, drives)
+        try:
+            _watch(cluster, job, len(drives), outcomes)
+        except KeyboardInterrupt:
+            job.cancel()
+            _finish(settings, outcomes, perf_counter() - start, cluster)
+            typer.echo(f"interrupted; {len(outcomes)} of {len(drives)} drives are in {out}. The same command goes on.")
+            raise typer.Exit(130) from None
+        _finish(settings, outcomes, perf_counter() - start, cluster)
+    if any(outcome.state == "failed" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _settings(out: str, bundle: str | None, config: Path | None, segment_s: float) -> Settings:
+    import hashlib
+
+    from peft_dml_ros.core.bundle import MANIFEST, find_bundle, load_bundle
+    from peft_dml_ros.core.params import load_params
+    from peft_dml_ros.nodes.parameter_file import NodeParams
+    from peft_dml_tools.fleet.detection import Settings
+
+    params = load_params(config, model=NodeParams) if config else NodeParams()
+    # One thread per job: the cores are shared by the jobs.
+    params = params.model_copy(update={"threads": 1, **({"bundle": bundle} if bundle else {})})
+    load_bundle(params.bundle, params.trusted_key)
+    folder = find_bundle(params.bundle).resolve()
+    sha = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    kept = params.model_dump(mode="json") | {"bundle": str(folder)}
+    return Settings(out, kept, sha, segment_s)
+
+
+def _watch(cluster: Cluster, job: FleetRun, total: int, outcomes: list[Outcome]) -> None:
+    """Run to the end with a line of progress."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console()
+    if cluster.dashboard:
+        console.print(f"Ray dashboard: http://{cluster.dashboard}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("drives", total=total)
+
+        def show() -> None:
+            words = f"drives ({cluster.nodes} nodes, {cluster.cores} cores, {job.segments_done} segments)"
+            progress.update(task, completed=len(outcomes), description=words)
+
+        for outcome in job.outcomes(show):
+            outcomes.append(outcome)
+            if outcome.state == "failed":
+                console.print(f"[red]failed[/] {outcome.drive.label}: {outcome.reason}")
+        show()
+
+
+def _finish(settings: Settings, outcomes: list[Outcome], wall_s: float, cluster: Cluster) -> None:
+    """Write fleet.json and the report, and say what is there."""
+    from peft_dml_tools.fleet.report import fleet_page
+    from peft_dml_tools.fleet.running import fleet_json, summarise
+    from peft_dml_tools.fleet.storage import Store
+
+    store = Store(settings.out)
+    summary = summarise(outcomes, wall_s, cluster.cores)
+    store.write("fleet.json", fleet_json(summary))
+    store.write("fleet.html", fleet_page(summary, outcomes, store))
+    states = ", ".join(f"{summary[name]} {name}" for name in ("done", "kept", "same", "failed"))
+    typer.echo(
+        f"{summary['drives']} drives: {states}; {summary['frames']} frames of {summary['driven_s']:.0f} s driven in "
+        f"{wall_s:.0f} s. {settings.out}/: fleet.html, fleet.json, drives/"
+    )

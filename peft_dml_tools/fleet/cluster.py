@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ray as the engine of fleet jobs: bounded submission, retries after lost workers and nodes, failures as results.
+
+Everything that knows Ray is in this file. Ray re-runs a task whose worker process or node died; what fails for good
+becomes a `Failure`, so that one job never ends the others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from peft_dml_ros.core.errors import ConfigError, PeftDmlError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+RETRIES: Final = 3
+"""Times that Ray starts a job again after its worker or node died."""
+AHEAD: Final = 2
+"""Jobs in flight per core, so that no core waits and the driver's memory does not grow with the number of jobs."""
+WAIT_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A job that gave no result.
+
+    Attributes:
+        reason: One line for the report.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A connected Ray cluster.
+
+    Attributes:
+        dashboard: Address of Ray's dashboard, empty where there is none.
+        memory_mb: Memory that each job reserves; Ray starts no more jobs on a node than fit.
+    """
+
+    dashboard: str
+    memory_mb: int
+
+    @property
+    def cores(self) -> int:
+        """Number of cores that the cluster has now."""
+        return max(1, int(_ray().cluster_resources().get("CPU", 1)))
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes that are alive now."""
+        return sum(bool(node["Alive"]) for node in _ray().nodes())
+
+    def queue(self, work: Callable[[Job], Result]) -> Queue[Job, Result]:
+        """Return a queue of jobs for one importable function."""
+        options = {"max_retries": RETRIES, "num_cpus": 1, "memory": self.memory_mb * 1_000_000}
+        return Queue(self, _ray().remote(work).options(**options))
+
+
+class Queue(Generic[Job, Result]):
+    """Jobs of one kind: submitted as cores come free, results as they are finished.
+
+    Args:
+        cluster: Where to run.
+        remote: Ray's remote function.
+    """
+
+    def __init__(self, cluster: Cluster, remote: Any) -> None:
+        self._cluster, self._remote = cluster, remote
+        self._waiting: list[Job] = []
+        self._running: dict[Any, Job] = {}
+
+    def add(self, job: Job) -> None:
+        """Append a job."""
+        self._waiting.append(job)
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._running)
+
+    def poll(self) -> Iterator[tuple[Job, Result | Failure]]:
+        """Submit what fits and yield what has finished within `WAIT_S`, in order of completion."""
+        ray = _ray()
+        while self._waiting and len(self._running) < AHEAD * self._cluster.cores:
+            job = self._waiting.pop(0)
+            self._running[self._remote.remote(job)] = job
+        if not self._running:
+            return
+        done, _ = ray.wait(list(self._running), num_returns=1, timeout=WAIT_S)
+        for reference in done:
+            yield self._running.pop(reference), _result(ray, reference)
+
+    def drain(self) -> Iterator[tuple[Job, Result | Failure]]:
+        """Yield results until no job is left."""
+        while len(self):
+            yield from self.poll()
+
+    def cancel(self) -> None:
+        """Drop waiting jobs and stop running ones."""
+        self._waiting.clear()
+        for reference in self._running:
+            _ray().cancel(reference, force=True)
+        self._running.clear()
+
+
+def _result(ray: Any, reference: Any) -> Any:
+    """Return a job's result, or a `Failure` that says why there is none."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        kind = "" if isinstance(cause, PeftDmlError) else f"{type(cause).__name__}: "
+        return Failure(f"{kind}{cause}".splitlines()[0])
+    except ray.exceptions.OutOfMemoryError:
+        return Failure(f"out of memory {RETRIES + 1} times; give each job more: --memory-mb")
+    except ray.exceptions.NodeDiedError:
+        return Failure(f"its node died {RETRIES + 1} times")
+    except ray.exceptions.RayError as error:
+        return Failure(f"its worker died {RETRIES + 1} times ({type(error).__name__})")
+
+
+@contextmanager
+def connected(address: str, memory_mb: int, workers: int = 0) -> Iterator[Cluster]:
+    """Connect to a cluster for the duration of the context.
+
+    Args:
+        address: `local` starts Ray on this machine, `auto` takes the cluster that runs here, or HOST:PORT of another.
+        memory_mb: Memory that each job reserves.
+        workers: Cores to use on this machine with `local`; 0 takes all.
+
+    Raises:
+        ConfigError: Ray is not installed, or there is no cluster at the address.
+    """
+    ray = _ray()
+    # Read by worker processes when they start: without progress lines and usage reports.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    owned = not ray.is_initialized()
+    try:
+        if address == "local":
+            context = ray.init(address="local", num_cpus=workers or None, ignore_reinit_error=True, **options)
+        else:
+            context = ray.init(address=address, ignore_reinit_error=True, **options)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        raise ConfigError(
+            f"--address {address}: no Ray cluster there ({str(error).splitlines()[0]}); fix: start one "
+            "(ray start --head), check HOST:PORT, or use --address local"
+        ) from error
+    try:
+        yield Cluster(str(getattr(context, "dashboard_url", "") or ""), memory_mb)
+    finally:
+        if owned:
+            ray.shutdown()
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise ConfigError("fleet jobs need Ray; fix: pip install 'peft_dml_ros[fleet]'") from None
+    return ray

@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a worker does: inspect a drive, and detect in one segment of it in memory that its length does not move."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.measurements import Measurement, OdometrySample
+from peft_dml_tools.evaluation.alignment import WINDOW_NS, Alignment
+from peft_dml_tools.evaluation.recording import Frame, Recording
+from peft_dml_tools.fleet.drives import Drive, drive_key, scene_files
+from peft_dml_tools.fleet.segments import NS, Segment, plan_segments
+from peft_dml_tools.fleet.storage import Store, fetched, is_url
+from peft_dml_tools.run.files import box_trees, frame_line
+
+if TYPE_CHECKING:
+    from peft_dml_ros.core.source import Source
+    from peft_dml_ros.nodes.parameter_file import NodeParams
+    from peft_dml_tools.run.offline import Loaded
+
+RECENT_NS: Final = NS
+"""Measurements kept for a picture."""
+MOTION_NS: Final = 5 * NS
+"""Odometry kept to move the truth to a frame's time."""
+THUMBNAIL_PX: Final = 480
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What all drives of a job share.
+
+    Attributes:
+        out: Path or URL of the results.
+        params: Parameters of the node, as JSON values.
+        bundle_sha: Digest of the bundle's manifest, which names all its files by digest.
+        segment_s: Length of a segment; 0 does not split.
+    """
+
+    out: str
+    params: dict[str, Any]
+    bundle_sha: str
+    segment_s: float
+
+    def node_params(self) -> NodeParams:
+        """Return the parameters as the node has them."""
+        from peft_dml_ros.nodes.parameter_file import NodeParams
+
+        return NodeParams.model_validate(self.params)
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A drive after a first look.
+
+    Attributes:
+        drive: The drive.
+        key: Of its result.
+        stamps_ns: Stamps of the LiDAR that the segments were planned by; empty where it is not split.
+        segments: Its segments.
+    """
+
+    drive: Drive
+    key: str
+    stamps_ns: tuple[int, ...]
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentJob:
+    """One segment to detect in."""
+
+    settings: Settings
+    inspected: Inspected
+    segment: Segment
+
+
+@dataclass(slots=True)
+class SegmentResult:
+    """What a segment gave, besides its file of frames.
+
+    Attributes:
+        index: Of the segment.
+        frames: Frames that count.
+        seconds: Between its first and last frame.
+        wall_s: Time it took.
+        received: Messages by sensor, without those of the lead.
+        drops: What was dropped, by reason, without the lead.
+        problem: What ended it early; empty where nothing did.
+    """
+
+    index: int
+    frames: int = 0
+    seconds: float = 0.0
+    wall_s: float = 0.0
+    received: dict[str, int] = field(default_factory=dict)
+    drops: dict[str, int] = field(default_factory=dict)
+    problem: str = ""
+
+
+def inspect(job: tuple[Settings, Drive]) -> Inspected:
+    """Return a drive's key and segments.
+
+    Raises:
+        DataError: it does not exist or cannot be opened.
+    """
+    settings, drive = job
+    key = drive_key(drive, settings.bundle_sha, settings.params)
+    stamps: tuple[int, ...] = ()
+    if not drive.scene and settings.segment_s and not Store(settings.out).result(folder_of(drive, key)):
+        with fetched(drive.place) as path:
+            stamps = _lidar_stamps(path)
+    return Inspected(drive, key, stamps, plan_segments(stamps, settings.segment_s, settings.node_params().sync))
+
+
+def _lidar_stamps(path: Path) -> tuple[int, ...]:
+    """Return the ascending header stamps of a bag's first LiDAR, read without decoding a cloud."""
+    from peft_dml_tools.datasets.bags import BagSource
+
+    return BagSource(path).stamps_of("lidar")
+
+
+def folder_of(drive: Drive, key: str) -> str:
+    """Return the folder of a drive's result in the store."""
+    return f"drives/{drive.name}-{key}"
+
+
+def segment_file(key: str, segment: Segment) -> str:
+    """Return the file of a segment's frames in the store; a longer lead has a file of its own."""
+    return f"work/{key}/{segment.index:04d}-{segment.start_ns}.jsonl"
+
+
+def detect_segment(job: SegmentJob) -> SegmentResult:
+    """Detect in one segment and write its frames to the store, as JSON lines that end with the `SegmentResult`.
+
+    A source that breaks in the middle counts up to there.
+
+    Raises:
+        DataError: the drive cannot be read at all.
+    """
+    from time import perf_counter
+
+    start = perf_counter()
+    store, name = Store(job.settings.out), segment_file(job.inspected.key, job.segment)
+    drive, result = job.inspected.drive, SegmentResult(job.segment.index)
+    with store.workspace() as folder, _opened(drive) as source:
+        file = folder / "frames.jsonl"
+        with file.open("w", encoding="utf-8") as lines:
+            for frame in _frames(job, source, result, folder):
+                lines.write(frame_record(frame, counted=job.segment.counts(frame.stamp_ns)))
+            result.wall_s = perf_counter() - start
+            lines.write(json.dumps({"segment": asdict(result)}) + "\n")
+        for picture in folder.glob("*.jpg"):
+            store.write(f"work/{job.inspected.key}/{picture.name}", picture.read_bytes())
+        store.write(name, file.read_bytes())
+    return result
+
+
+@lru_cache(maxsize=1)
+def _loaded(params: str) -> Loaded:
+    """Return bundle and engines of parameters in JSON; a worker process loads them once for all its drives."""
+    from peft_dml_ros.nodes.parameter_file import NodeParams
+    from peft_dml_tools.run.offline import load
+
+    return load(NodeParams.model_validate_json(params))
+
+
+def frame_record(frame: Frame, *, counted: bool) -> str:
+    """Return a frame as a JSON line: that of `peft-dml run`, and what the merge needs."""
+    tree = json.loads(frame_line(frame))
+    tree["latency_ms"] = round(frame.latency_ms, 3)
+    tree["sensors"] = {n: [r.state, r.reason] for n, r in frame.sensors.items()}
+    tree["counted"] = counted
+    if frame.truth is not None:
+        tree["truth"] = box_trees(frame.truth)
+    return json.dumps(tree, separators=(",", ":")) + "\n"
+
+
+class _opened:  # noqa: N801  used like a function
+    """Context of a drive's source, fetched first where it is remote."""
+
+    def __init__(self, drive: Drive) -> None:
+        files = scene_files(drive.place, drive.scene) if drive.scene and is_url(drive.place) else None
+        self._drive, self._fetched = drive, fetched(drive.place, files)
+
+    def __enter__(self) -> Source:
+        from peft_dml_tools.datasets.source import open_source
+
+        return open_source(self._fetched.__enter__(), scene=self._drive.scene or None, allow_missing=True)
+
+    def __exit__(self, *error: object) -> None:
+        self._fetched.__exit__(*error)
+
+
+def _frames(job: SegmentJob, source: Source, result: SegmentResult, folder: Path) -> Iterator[Frame]:
+    """Yield the frames of a segment with their truth, lead and tail included, and fill in the result."""
+    from peft_dml_tools.run.offline import Offline, chosen_sensors
+
+    segment = job.segment
+    params = job.settings.node_params()
+    offline = Offline(params, source.rig, chosen_sensors(source.rig, ""), _loaded(params.model_dump_json()))
+    recent = _Recent(source, folder / f"{segment.index:04d}.jpg")
+    waiting: deque[Frame] = deque()
+    lead: tuple[Counter[str], Counter[str]] | None = None
+    first_ns = last_ns = 0
+    try:
+        arrivals = recent.arrivals(segment)
+        for frame in offline.arriving(arrivals):
+            if segment.counts(frame.stamp_ns):
+                if lead is None:
+                    lead = offline.received.copy(), offline.drops.copy()
+                    first_ns = frame.stamp_ns
+                result.frames, last_ns = result.frames + 1, frame.stamp_ns
+            waiting.append(frame)
+            while waiting and waiting[0].stamp_ns < recent.motion_until_ns - WINDOW_NS:
+                yield recent.with_truth(waiting.popleft())
+    except DataError as error:
+        result.problem = str(error).splitlines()[0]
+        if not result.frames and segment.index == 0:
+            raise
+    while waiting:
+        yield recent.with_truth(waiting.popleft())
+    before = lead or (Counter[str](), Counter[str]())
+    result.received = dict(offline.received - before[0]) if segment.from_ns else dict(offline.received)
+    result.drops = dict(offline.drops - before[1]) if segment.from_ns else dict(offline.drops)
+    result.seconds = (last_ns - first_ns) / NS if first_ns else 0.0
+    if not result.frames and segment.index == 0 and not segment.to_ns:
+        received = ", ".join(sorted(offline.received)) or "nothing"
+        raise DataError(f"no frame came of it; received: {received}; needed: LiDAR, camera or radar")
+
+
+class _Recent:
+    """The last measurements of a stream: enough for one picture and to move truth, whatever the drive's length."""
+
+    def __init__(self, source: Source, picture: Path) -> None:
+        self._source, self._picture = source, picture
+        self._measurements: deque[tuple[str, Measurement]] = deque()
+        self._odometry: deque[OdometrySample] = deque()
+        self.motion_until_ns = 0
+        self._truth = source.truth
+
+    def arrivals(self, segment: Segment) -> Iterator[tuple[int, str, Measurement]]:
+        """Yield the measurements of a segment's time as they pass."""
+        from peft_dml_tools.datasets.bags import BagSource
+
+        source = self._source
+        stream = source.measurements(segment.start_ns) if isinstance(source, BagSource) else source.measurements()
+        for name, measurement in stream:
+            stamp_ns = measurement.stamp_ns
+            if stamp_ns < segment.start_ns:
+                continue
+            if segment.read_until_ns and stamp_ns > segment.read_until_ns + WINDOW_NS:
+                return
+            self._keep(name, measurement)
+            # Beyond the end only odometry is of use: the truth of the last frames is moved with it.
+            if not segment.read_until_ns or stamp_ns <= segment.read_until_ns:
+                yield stamp_ns, name, measurement
+
+    def _keep(self, name: str, measurement: Measurement) -> None:
+        if isinstance(measurement, OdometrySample):
+            self._odometry.append(measurement)
+            self.motion_until_ns = max(self.motion_until_ns, measurement.stamp_ns)
+            while self._odometry[0].stamp_ns < measurement.stamp_ns - MOTION_NS:
+                self._odometry.popleft()
+            return
+        self.motion_until_ns = max(self.motion_until_ns, measurement.stamp_ns - WINDOW_NS)
+        self._measurements.append((name, measurement))
+        while self._measurements[0][1].stamp_ns < measurement.stamp_ns - RECENT_NS:
+            self._measurements.popleft()
+
+    def with_truth(self, frame: Frame) -> Frame:
+        """Return a frame with the truth moved to its time; draws the first one with boxes."""
+        alignment = Alignment(tuple(self._odometry))
+        known = replace(frame, truth=alignment.truth_at(self._truth, frame.stamp_ns))
+        if not self._picture.exists() and len(known.boxes):
+            self._draw(known, alignment)
+        return known
+
+    def _draw(self, frame: Frame, alignment: Alignment) -> None:
+        import cv2
+
+        from peft_dml_tools.drawing.birds_eye import draw_from_above
+
+        kept: dict[str, list[Measurement]] = {}
+        for name, measurement in self._measurements:
+            kept.setdefault(name, []).append(measurement)
+        recording = Recording("", self._source.rig, (frame,), kept)
+        picture = draw_from_above(recording, alignment, frame, size_px=THUMBNAIL_PX)
+        cv2.imwrite(str(self._picture), picture[..., ::-1])
+
+
+def boxes_of(trees: list[dict[str, Any]]) -> Boxes3D:
+    """Return the boxes of a JSON line; attributes and sigmas are not in it."""
+    import numpy as np
+
+    from peft_dml_ros.core.classes import CLASSES
+
+    n = len(trees)
+    if not n:
+        return Boxes3D.empty()
+    return Boxes3D(
+        centers_m=np.array([t["center_m"] for t in trees], dtype=np.float64),
+        sizes_m=np.array([t["size_lwh_m"] for t in trees], dtype=np.float64),
+        yaws_rad=np.array([t["yaw_rad"] for t in trees], dtype=np.float64),
+        velocities_mps=np.array([t["velocity_mps"] for t in trees], dtype=np.float64),
+        labels=np.array([CLASSES.index(t["class"]) for t in trees], dtype=np.int64),
+        scores=np.array([t["score"] for t in trees], dtype=np.float64),
+        attributes=np.full(n, -1, dtype=np.int64),
+        sigmas=np.zeros((n, 4)),
+    )

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drives of a fleet job: what the sources on the command line expand to, and the key that names each result."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from peft_dml_ros.core.errors import DataError
+from peft_dml_tools.fleet.storage import content_digest, fetched, filesystem, is_url
+
+BAG_SUFFIXES: Final = (".mcap", ".db3", ".bag")
+SCHEMA: Final = 1
+"""Version of the result files; a new one makes every drive run again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """One recording to run.
+
+    Attributes:
+        place: Path or URL of a bag or of a nuScenes folder.
+        scene: Scene of the folder; empty for a bag.
+    """
+
+    place: str
+    scene: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name in reports and of the result's folder: the scene's, or the bag's below its folder."""
+        path = PurePosixPath(self.place.partition("://")[2] or self.place)
+        stem = path.stem if path.suffix in BAG_SUFFIXES else path.name
+        return self.scene or stem
+
+    @property
+    def label(self) -> str:
+        """Place and scene in one word, for messages."""
+        return f"{self.place}:{self.scene}" if self.scene else self.place
+
+
+def expand(sources: Iterable[str]) -> list[Drive]:
+    """Return the drives of paths, URLs, patterns and folders, in order, each once.
+
+    A folder that is neither a bag nor a nuScenes folder stands for the bags and nuScenes folders below it.
+
+    Raises:
+        DataError: a source does not exist or holds no drive.
+    """
+    drives: dict[Drive, None] = {}
+    for source in sources:
+        found = list(_drives_of(source))
+        if not found:
+            raise DataError(
+                f"{source}: no drive found; expected a bag ({', '.join(BAG_SUFFIXES)} or a rosbag2 folder), a nuScenes "
+                "folder, a folder of these, or a pattern such as 'night/*.mcap'"
+            )
+        drives |= dict.fromkeys(found)
+    return list(drives)
+
+
+def _drives_of(source: str) -> Iterable[Drive]:
+    fs, path = filesystem(source)
+    prefix = source.partition("://")[0] + "://" if is_url(source) else ""
+    places = sorted(fs.glob(path)) if any(sign in source for sign in "*?[") else [path]
+    for place in places:
+        yield from _below(fs, str(place), prefix)
+
+
+def _below(fs: Any, path: str, prefix: str) -> Iterable[Drive]:
+    if fs.isfile(path):
+        if PurePosixPath(path).suffix in BAG_SUFFIXES:
+            yield Drive(prefix + path)
+        return
+    if not fs.isdir(path):
+        return
+    entries = {PurePosixPath(entry).name: str(entry) for entry in sorted(fs.ls(path, detail=False))}
+    tables = [entry for entry in entries.values() if fs.isfile(f"{entry}/scene.json")]
+    if "metadata.yaml" in entries:
+        yield Drive(prefix + path)
+    elif tables:
+        for version in tables:
+            scenes = json.loads(fs.cat_file(f"{version}/scene.json"))
+            yield from (Drive(prefix + path, str(scene["name"])) for scene in scenes)
+    else:
+        for entry in entries.values():
+            if not fnmatch.fnmatch(PurePosixPath(entry).name, ".*"):
+                yield from _below(fs, entry, prefix)
+
+
+def scene_files(place: str, scene: str) -> list[str]:
+    """Return the files of one scene of a nuScenes folder, relative to it: tables, maps, CAN bus, samples and sweeps.
+
+    Raises:
+        DataError: the folder has no such scene.
+    """
+    from peft_dml_tools.datasets.nuscenes import NuScenesReader
+
+    fs, path = filesystem(place)
+    every = [str(name).removeprefix(path).lstrip("/") for name in fs.find(path)]
+    tables = [name for name in every if name.startswith("v1.0")]
+    with fetched(place, tables) as folder:
+        records = NuScenesReader(folder, allow_missing=True).stream(scene)
+    beside = [name for name in every if name.startswith(("maps/", f"can_bus/{scene}_"))]
+    return [*tables, *beside, *(name for r in records if (name := str(r["filename"])) in set(every))]
+
+
+def drive_key(drive: Drive, bundle_sha: str, params: dict[str, Any]) -> str:
+    """Return the key of a drive's result: a digest of its content, the bundle, the parameters and the file schema.
+
+    Raises:
+        DataError: the drive does not exist.
+    """
+    if drive.scene and not is_url(drive.place):
+        content = _scene_digest(Path(drive.place), drive.scene)
+    else:
+        content = content_digest(drive.place)
+    facts = {"schema": SCHEMA, "content": content, "scene": drive.scene, "bundle": bundle_sha, "params": params}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:20]
+
+
+def _scene_digest(root: Path, scene: str) -> str:
+    """Return a digest of one scene: its records, calibration, annotations and the contents of its files."""
+    from peft_dml_tools.datasets.nuscenes import NuScenesReader
+
+    reader, digest = NuScenesReader(root, allow_missing=True), hashlib.sha256()
+    for record in reader.stream(scene):
+        digest.update(json.dumps(record, sort_keys=True, default=str).encode())
+        file = root / str(record["filename"])
+        if file.is_file():
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    for token in reader.samples(scene):
+        truth = reader.truth(token)
+        for array in (truth.centers_m, truth.sizes_m, truth.yaws_rad, truth.velocities_mps, truth.labels):
+            digest.update(array.tobytes())
+        digest.update(repr(reader.rig(token)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fleet run` as a flow of jobs: inspect each drive, detect in its segments, merge, and account for every drive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from peft_dml_tools.fleet.cluster import Cluster, Failure, Queue
+from peft_dml_tools.fleet.detection import (
+    Inspected,
+    SegmentJob,
+    SegmentResult,
+    Settings,
+    detect_segment,
+    folder_of,
+    inspect,
+)
+from peft_dml_tools.fleet.drives import Drive
+from peft_dml_tools.fleet.merging import Merged, MergeJob, merge
+from peft_dml_tools.fleet.segments import LEAD_S, frame_grid, with_lead
+from peft_dml_tools.fleet.storage import Store
+
+
+@dataclass(slots=True)
+class _Open:
+    """A drive that is being worked on."""
+
+    inspected: Inspected
+    waiting: set[int]
+    lead_s: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a drive.
+
+    Attributes:
+        drive: The drive.
+        state: `done`, `kept` (an earlier run had done it), `same` (the content of another drive) or `failed`.
+        summary: Content of its result's marker; empty where it failed.
+        reason: Why it failed, what ended it early, or which drive it equals; empty otherwise.
+    """
+
+    drive: Drive
+    state: str
+    summary: dict[str, Any]
+    reason: str = ""
+
+
+class FleetRun:
+    """Runs drives on a cluster.
+
+    Args:
+        cluster: Where.
+        settings: What all drives share.
+        drives: What to run, each once.
+    """
+
+    def __init__(self, cluster: Cluster, settings: Settings, drives: Iterable[Drive]) -> None:
+        self._settings, self._store = settings, Store(settings.out)
+        self._inspecting: Queue[tuple[Settings, Drive], Inspected] = cluster.queue(inspect)
+        self._detecting: Queue[SegmentJob, SegmentResult] = cluster.queue(detect_segment)
+        self._merging: Queue[MergeJob, Merged] = cluster.queue(merge)
+        self._open: dict[str, _Open] = {}
+        self._taken: dict[str, Drive] = {}
+        self._twins: list[tuple[str, Drive]] = []
+        self.segments_done = 0
+        for drive in drives:
+            self._inspecting.add((settings, drive))
+
+    def outcomes(self, watch: Callable[[], None] = lambda: None) -> Iterator[Outcome]:
+        """Yield each drive's outcome as it is known; `watch` is called between two looks at the cluster."""
+        while len(self._inspecting) or len(self._detecting) or len(self._merging):
+            # Merges first and inspections last, so that few drives are open at a time.
+            yield from self._merged()
+            yield from self._detected()
+            if len(self._detecting) <= len(self._open) or not len(self._detecting):
+                yield from self._inspected()
+            watch()
+        for key, drive in self._twins:
+            summary = self._store.result(folder_of(self._taken[key], key)) or {}
+            yield Outcome(drive, "same", summary, f"the same content as {self._taken[key].label}")
+
+    def cancel(self) -> None:
+        """Stop all jobs; results that are published stay."""
+        for queue in (self._inspecting, self._detecting, self._merging):
+            queue.cancel()
+
+    def _inspected(self) -> Iterator[Outcome]:
+        for (_, drive), found in self._inspecting.poll():
+            if isinstance(found, Failure):
+                yield Outcome(drive, "failed", {}, found.reason)
+            elif found.key in self._taken:
+                self._twins.append((found.key, drive))
+            else:
+                self._taken[found.key] = drive
+                if (summary := self._store.result(folder_of(drive, found.key))) is not None:
+                    yield Outcome(drive, "kept", summary, str(summary.get("problem", "")))
+                    continue
+                self._open[found.key] = _Open(found, {s.index for s in found.segments})
+                for segment in found.segments:
+                    self._detecting.add(SegmentJob(self._settings, found, segment))
+
+    def _detected(self) -> Iterator[Outcome]:
+        for job, found in self._detecting.poll():
+            opened = self._open.get(job.inspected.key)
+            if opened is None:
+                continue  # a segment of a drive that has failed
+            if isinstance(found, Failure):
+                del self._open[job.inspected.key]
+                yield Outcome(job.inspected.drive, "failed", {}, found.reason)
+                continue
+            self.segments_done += 1
+            opened.waiting.discard(job.segment.index)
+            if not opened.waiting:
+                known = opened.inspected
+                self._merging.add(MergeJob(self._settings, known.drive, known.key, known.segments))
+
+    def _merged(self) -> Iterator[Outcome]:
+        for job, found in self._merging.poll():
+            if isinstance(found, Failure):
+                del self._open[job.key]
+                yield Outcome(job.drive, "failed", {}, found.reason)
+            elif found.torn:
+                self._again(self._open[job.key], found.torn)
+            else:
+                del self._open[job.key]
+                yield Outcome(job.drive, "done", found.summary, str(found.summary["problem"]))
+
+    def _again(self, opened: _Open, torn: tuple[int, ...]) -> None:
+        """Run segments again with twice the lead."""
+        known = opened.inspected
+        grid = frame_grid(np.array(known.stamps_ns, dtype=np.int64), self._settings.node_params().sync)
+        segments = list(known.segments)
+        for index in torn:
+            opened.lead_s[index] = 2 * opened.lead_s.get(index, LEAD_S)
+            segments[index] = with_lead(segments[index], grid, opened.lead_s[index])
+        opened.inspected = replace(known, segments=tuple(segments))
+        opened.waiting = set(torn)
+        for index in torn:
+            self._detecting.add(SegmentJob(self._settings, opened.inspected, segments[index]))
+
+
+def summarise(outcomes: list[Outcome], wall_s: float, cores: int) -> dict[str, Any]:
+    """Return the figures of a fleet run for `fleet.json`; a content that occurs twice counts once."""
+    counted = [o for o in outcomes if o.state in {"done", "kept"}]
+    states = {state: sum(o.state == state for o in outcomes) for state in ("done", "kept", "same", "failed")}
+    fresh = [o.summary for o in outcomes if o.state == "done"]
+    hard = [{"drive": o.drive.name, **frame} for o in counted for frame in o.summary["hard"]]
+    return {
+        "drives": len(outcomes),
+        **states,
+        "cut_short": sum(bool(o.summary["problem"]) for o in counted),
+        "frames": sum(o.summary["frames"] for o in counted),
+        "driven_s": round(sum(o.summary["seconds"] for o in counted), 3),
+        "boxes": sum(o.summary["boxes"] for o in counted),
+        "wall_s": round(wall_s, 3),
+        "cores": cores,
+        "work_s": round(sum(s["wall_s"] for s in fresh), 3),
+        "sensors": _sensor_table(counted),
+        "hard": sorted(hard, key=lambda frame: -frame["doubt"])[:20],
+        "outcomes": [
+            {"drive": o.drive.label, "state": o.state, "reason": o.reason, "summary": o.summary} for o in outcomes
+        ],
+    }
+
+
+def _sensor_table(outcomes: list[Outcome]) -> dict[str, dict[str, Any]]:
+    """Return by sensor how many frames went without it, by reason, and in which drives most often."""
+    table: dict[str, dict[str, Any]] = {}
+    for outcome in outcomes:
+        for name, reasons in outcome.summary["sensors"].items():
+            row = table.setdefault(name, {"frames": 0, "without": 0, "reasons": {}, "worst": []})
+            lost = sum(reasons.values())
+            row["frames"] += outcome.summary["frames"]
+            row["without"] += lost
+            for reason, count in reasons.items():
+                row["reasons"][reason] = row["reasons"].get(reason, 0) + count
+            if lost:
+                row["worst"].append([outcome.drive.name, lost])
+    for row in table.values():
+        row["worst"] = sorted(row["worst"], key=lambda pair: -pair[1])[:3]
+    return table
+
+
+def fleet_json(summary: dict[str, Any]) -> bytes:
+    """Return `fleet.json`."""
+    return (json.dumps(summary, indent=1) + "\n").encode()
