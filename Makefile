@@ -99,5 +99,5 @@ $(VENV)/.all-interfaces: $(VENV)/.interfaces
 $(VENV)/.everything: train/pyproject.toml $(VENV)/.runtime
 	@echo "installing training and checks into $(VENV) (a few minutes, once)"
 	@$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch)
-	@$(PIP) --editable '.[$(EXTRAS)$(comma)openvino$(comma)tensorrt-rtx$(comma)dev]' --editable train
+	@$(PIP) --editable '.[$(EXTRAS)$(comma)openvino$(comma)tensorrt-rtx$(comma)fleet$(comma)dev]' --editable train
 	@touch $@

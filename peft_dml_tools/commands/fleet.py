@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from peft_dml_tools.commands.simulate import simulate
+
 if TYPE_CHECKING:
     from peft_dml_tools.fleet.cluster import Cluster
     from peft_dml_tools.fleet.detection import Settings
     from peft_dml_tools.fleet.running import FleetRun, Outcome
 
 fleet = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+# The same command as `peft-dml simulate`: with --address its scenes are made on the cluster.
+fleet.command()(simulate)
 
 Sources = Annotated[
     list[str], typer.Argument(help="Bags, nuScenes folders, folders of these, patterns, or fsspec URLs (s3://...)")
@@ -128,3 +132,52 @@ def _finish(settings: Settings, outcomes: list[Outcome], wall_s: float, cluster:
         f"{summary['drives']} drives: {states}; {summary['frames']} frames of {summary['driven_s']:.0f} s driven in "
         f"{wall_s:.0f} s. {settings.out}/: fleet.html, fleet.json, drives/"
     )
+
+
+@fleet.command()
+def evaluate(
+    data: Annotated[Path, typer.Argument(help="nuScenes folder, real or simulated, seen by all nodes")],
+    split: Annotated[str, typer.Option(help="Split or scene; every scene if empty")] = "",
+    sensors: Annotated[str, typer.Option(help="Only these sensors and modalities, e.g. camera,radar")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for results.json and scores.json")] = Path("fleet_evaluation"),
+    address: Address = "local",
+    workers: Workers = 0,
+    bundle: BundleOption = None,
+    config: Config = None,
+    memory_mb: MemoryMb = 1500,
+) -> None:
+    """Score the keyframes of many scenes by nuscenes-devkit, as one set."""
+    import json
+
+    from peft_dml_tools.datasets.nuscenes import NuScenesReader
+    from peft_dml_tools.fleet.cluster import connected
+    from peft_dml_tools.fleet.evaluation import evaluate_scenes
+
+    reader = NuScenesReader(data, allow_missing=True)
+    scenes = sorted({reader.scene_of(token) for token in reader.samples(split or None)})
+    settings = _settings(str(out), bundle, config, 0.0)
+    with connected(address, memory_mb, workers) as cluster:
+        scores = evaluate_scenes(cluster, settings, data, scenes, sensors, out)
+    (out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    typer.echo(f"{len(scenes)} scenes: mAP {scores['mean_ap']:.3f}, NDS {scores['nd_score']:.3f}; {out}/scores.json")
+
+
+@fleet.command()
+def mine(
+    data: Annotated[list[Path], typer.Argument(help="nuScenes folders; bags become such by `peft-dml bag import`")],
+    out: Annotated[Path, typer.Option(help="nuScenes folder to write, for `peft-dml-train adapt`")] = Path("mined"),
+    count: Annotated[int, typer.Option(min=1, help="Keyframes wanted")] = 40,
+    address: Address = "local",
+    workers: Workers = 0,
+    bundle: BundleOption = None,
+    config: Config = None,
+    memory_mb: MemoryMb = 1500,
+) -> None:
+    """Find the keyframes that are worth a label: disagreement of sensors, doubt, flicker, novelty."""
+    from peft_dml_tools.fleet.cluster import connected
+    from peft_dml_tools.fleet.mining_job import mine_folders
+
+    settings = _settings(str(out), bundle, config, 0.0)
+    with connected(address, memory_mb, workers) as cluster:
+        chosen, candidates = mine_folders(cluster, settings, data, out, count)
+    typer.echo(f"{len(chosen)} of {candidates} keyframes in {out}; why each was chosen: {out}/mined.json")

@@ -49,6 +49,9 @@ def simulate(
         int, typer.Option(min=0, max=64, help="Write the depth of every so many pixels of keyframes; 0 for none")
     ] = 0,
     splits: Annotated[str, typer.Option(help="Shares of sim_train, sim_val, sim_test")] = "0.8,0.1,0.1",
+    address: Annotated[
+        str, typer.Option(help="Ray cluster that makes the scenes: local, auto or HOST:PORT; none if empty")
+    ] = "",
 ) -> None:
     """Write simulated scenes as a nuScenes folder (tables, samples, sweeps, CAN bus, maps)."""
     # One thread each: the matrices are thin, and threads that wait for each other cost more than they bring.
@@ -86,7 +89,9 @@ def simulate(
     _check_settings(out, {"seconds": seconds, "seed": seed, "simulator": SIMULATOR, **_settings(spec)})
     todo = [(i, n) for i, n in zip(numbers, names, strict=True) if not scene_file(out, VERSION, n).is_file()]
     jobs = [(str(out), name, drive_seed(seed, number), seconds, spec) for number, name in todo]
-    for _ in track(_run(jobs, workers), f"Simulating {len(jobs)} of {scenes} scenes", len(jobs), console=console):
+    for _ in track(
+        _run(jobs, workers, address), f"Simulating {len(jobs)} of {scenes} scenes", len(jobs), console=console
+    ):
         pass
     finish(out, VERSION, make_rig(image_width, spec.lidar_height_m, spec.focal_scale, place.vehicle), parts)
     console.print(f"{scenes} scenes in {out} ({VERSION}): {', '.join(f'{k} {len(v)}' for k, v in parts.items())}")
@@ -188,7 +193,14 @@ def write_one(job: Job) -> str:
     return name
 
 
-def _run(jobs: list[Job], workers: int) -> Iterator[str]:
+def _run(jobs: list[Job], workers: int, address: str) -> Iterator[str]:
+    if address:
+        from peft_dml_tools.fleet.cluster import every_result
+
+        # On another machine a relative folder would be another one.
+        absolute: list[Job] = [(str(Path(job[0]).resolve()), *job[1:]) for job in jobs]
+        yield from every_result(write_one, absolute, address, workers)
+        return
     if workers == 1:
         yield from map(write_one, jobs)
         return

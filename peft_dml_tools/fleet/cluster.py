@@ -8,12 +8,12 @@ becomes a `Failure`, so that one job never ends the others.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from peft_dml_ros.core.errors import ConfigError, PeftDmlError
+from peft_dml_ros.core.errors import ConfigError, DataError, PeftDmlError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -23,6 +23,7 @@ RETRIES: Final = 3
 AHEAD: Final = 2
 """Jobs in flight per core, so that no core waits and the driver's memory does not grow with the number of jobs."""
 WAIT_S: Final = 0.5
+JOB_MEMORY_MB: Final = 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,26 @@ class Queue(Generic[Job, Result]):
         for reference in self._running:
             _ray().cancel(reference, force=True)
         self._running.clear()
+
+
+def every_result(work: Callable[[Job], Result], jobs: Iterable[Job], address: str, workers: int) -> Iterator[Result]:
+    """Yield the results of jobs that all have to succeed, as they are finished.
+
+    Raises:
+        ConfigError: there is no cluster at the address.
+        DataError: jobs failed, after all others were done; the first one is named.
+    """
+    with connected(address, JOB_MEMORY_MB, workers) as cluster:
+        queue, failures = cluster.queue(work), list[str]()
+        for job in jobs:
+            queue.add(job)
+        for _, found in queue.drain():
+            if isinstance(found, Failure):
+                failures.append(found.reason)
+            else:
+                yield found
+    if failures:
+        raise DataError(f"{len(failures)} jobs failed, the first with: {failures[0]}; the same command completes them")
 
 
 def _result(ray: Any, reference: Any) -> Any:

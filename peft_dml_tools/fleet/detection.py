@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -164,7 +165,7 @@ def detect_segment(job: SegmentJob) -> SegmentResult:
 
 
 @lru_cache(maxsize=1)
-def _loaded(params: str) -> Loaded:
+def loaded_once(params: str) -> Loaded:
     """Return bundle and engines of parameters in JSON; a worker process loads them once for all its drives."""
     from peft_dml_ros.nodes.parameter_file import NodeParams
     from peft_dml_tools.run.offline import load
@@ -183,20 +184,14 @@ def frame_record(frame: Frame, *, counted: bool) -> str:
     return json.dumps(tree, separators=(",", ":")) + "\n"
 
 
-class _opened:  # noqa: N801  used like a function
-    """Context of a drive's source, fetched first where it is remote."""
+@contextmanager
+def _opened(drive: Drive) -> Iterator[Source]:
+    """Yield a drive's source, fetched first where it is remote."""
+    from peft_dml_tools.datasets.source import open_source
 
-    def __init__(self, drive: Drive) -> None:
-        files = scene_files(drive.place, drive.scene) if drive.scene and is_url(drive.place) else None
-        self._drive, self._fetched = drive, fetched(drive.place, files)
-
-    def __enter__(self) -> Source:
-        from peft_dml_tools.datasets.source import open_source
-
-        return open_source(self._fetched.__enter__(), scene=self._drive.scene or None, allow_missing=True)
-
-    def __exit__(self, *error: object) -> None:
-        self._fetched.__exit__(*error)
+    files = scene_files(drive.place, drive.scene) if drive.scene and is_url(drive.place) else None
+    with fetched(drive.place, files) as path:
+        yield open_source(path, scene=drive.scene or None, allow_missing=True)
 
 
 def _frames(job: SegmentJob, source: Source, result: SegmentResult, folder: Path) -> Iterator[Frame]:
@@ -205,19 +200,18 @@ def _frames(job: SegmentJob, source: Source, result: SegmentResult, folder: Path
 
     segment = job.segment
     params = job.settings.node_params()
-    offline = Offline(params, source.rig, chosen_sensors(source.rig, ""), _loaded(params.model_dump_json()))
-    recent = _Recent(source, folder / f"{segment.index:04d}.jpg")
+    offline = Offline(params, source.rig, chosen_sensors(source.rig, ""), loaded_once(params.model_dump_json()))
+    recent = _Recent(source, folder / f"{segment.index:04d}.jpg", segment)
     waiting: deque[Frame] = deque()
-    lead: tuple[Counter[str], Counter[str]] | None = None
     first_ns = last_ns = 0
+    dropped_before, dropped = Counter[str](), Counter[str]()
     try:
-        arrivals = recent.arrivals(segment)
-        for frame in offline.arriving(arrivals):
+        for frame in offline.arriving(recent.arrivals()):
             if segment.counts(frame.stamp_ns):
-                if lead is None:
-                    lead = offline.received.copy(), offline.drops.copy()
+                if not result.frames:
                     first_ns = frame.stamp_ns
-                result.frames, last_ns = result.frames + 1, frame.stamp_ns
+                    dropped_before = offline.drops if segment.from_ns else dropped_before
+                result.frames, last_ns, dropped = result.frames + 1, frame.stamp_ns, offline.drops
             waiting.append(frame)
             while waiting and waiting[0].stamp_ns < recent.motion_until_ns - WINDOW_NS:
                 yield recent.with_truth(waiting.popleft())
@@ -227,11 +221,10 @@ def _frames(job: SegmentJob, source: Source, result: SegmentResult, folder: Path
             raise
     while waiting:
         yield recent.with_truth(waiting.popleft())
-    before = lead or (Counter[str](), Counter[str]())
-    result.received = dict(offline.received - before[0]) if segment.from_ns else dict(offline.received)
-    result.drops = dict(offline.drops - before[1]) if segment.from_ns else dict(offline.drops)
+    result.received = dict(recent.received)
+    result.drops = dict((dropped if segment.to_ns else offline.drops) - dropped_before)
     result.seconds = (last_ns - first_ns) / NS if first_ns else 0.0
-    if not result.frames and segment.index == 0 and not segment.to_ns:
+    if not result.frames and segment == Segment(0):
         received = ", ".join(sorted(offline.received)) or "nothing"
         raise DataError(f"no frame came of it; received: {received}; needed: LiDAR, camera or radar")
 
@@ -239,18 +232,19 @@ def _frames(job: SegmentJob, source: Source, result: SegmentResult, folder: Path
 class _Recent:
     """The last measurements of a stream: enough for one picture and to move truth, whatever the drive's length."""
 
-    def __init__(self, source: Source, picture: Path) -> None:
-        self._source, self._picture = source, picture
+    def __init__(self, source: Source, picture: Path, segment: Segment) -> None:
+        self._source, self._picture, self._segment = source, picture, segment
+        self.received: Counter[str] = Counter()
         self._measurements: deque[tuple[str, Measurement]] = deque()
         self._odometry: deque[OdometrySample] = deque()
         self.motion_until_ns = 0
         self._truth = source.truth
 
-    def arrivals(self, segment: Segment) -> Iterator[tuple[int, str, Measurement]]:
-        """Yield the measurements of a segment's time as they pass."""
+    def arrivals(self) -> Iterator[tuple[int, str, Measurement]]:
+        """Yield the measurements of the segment's time as they pass; count those that are in no other segment."""
         from peft_dml_tools.datasets.bags import BagSource
 
-        source = self._source
+        source, segment = self._source, self._segment
         stream = source.measurements(segment.start_ns) if isinstance(source, BagSource) else source.measurements()
         for name, measurement in stream:
             stamp_ns = measurement.stamp_ns
@@ -259,6 +253,7 @@ class _Recent:
             if segment.read_until_ns and stamp_ns > segment.read_until_ns + WINDOW_NS:
                 return
             self._keep(name, measurement)
+            self.received[name] += segment.counts(stamp_ns)
             # Beyond the end only odometry is of use: the truth of the last frames is moved with it.
             if not segment.read_until_ns or stamp_ns <= segment.read_until_ns:
                 yield stamp_ns, name, measurement

@@ -92,7 +92,7 @@ def _drives(outcomes: list[Outcome]) -> str:
 
 
 def _pictures(outcomes: list[Outcome], store: Store) -> str:
-    figures = []
+    figures = list[str]()
     for outcome in outcomes:
         if len(figures) == SHOWN_PICTURES:
             break

@@ -17,6 +17,7 @@ from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_tools.commands.simulate import write_one
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.nuscenes_scores import open_devkit, result_rows, score
 from peft_dml_tools.datasets.nuscenes_writer_tables import finish
 from peft_dml_tools.sim.drive import DriveSpec
 from peft_dml_tools.sim.vehicle_rig import make_rig
@@ -25,7 +26,6 @@ from peft_dml_train.data.dataset import load_frames
 from peft_dml_train.data.frame import NO_DEPTH
 from peft_dml_train.evaluation.calibration import expected_error, fit_temperature, matched
 from peft_dml_train.evaluation.conditions import CLEAR, parse_conditions
-from peft_dml_train.evaluation.official import open_devkit, result_rows, score
 from peft_dml_train.evaluation.sensors import SUBSETS, parse_sensors
 from peft_dml_train.evaluation.subsets import BundleRunner, refuse_other_classes
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint

@@ -16,10 +16,10 @@ from nuscenes import NuScenes
 from peft_dml_evidence.cells import Kind, Pick
 from peft_dml_ros.core.errors import DataError
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.nuscenes_scores import open_devkit
 from peft_dml_train.config import SplitConfig
 from peft_dml_train.data.dataset import scenes_of
 from peft_dml_train.data.digest import digest
-from peft_dml_train.evaluation.official import open_devkit
 
 FAST_MPS = 8.0
 """Mean speed of a scene from which on it counts as fast."""

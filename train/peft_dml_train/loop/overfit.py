@@ -19,11 +19,11 @@ import torch
 
 from peft_dml_ros.core.boxes import Boxes3D, decode_candidates, non_maximum_suppression
 from peft_dml_ros.core.spec import ModelSpec
+from peft_dml_tools.datasets.nuscenes_scores import open_devkit, result_rows, score
 from peft_dml_train.config import TrainConfig, load_config
 from peft_dml_train.data.batch import BatchStream, collate
 from peft_dml_train.data.dataset import FrameReader
 from peft_dml_train.data.frame import Frame
-from peft_dml_train.evaluation.official import open_devkit, result_rows, score
 from peft_dml_train.head.candidates import top_candidates
 from peft_dml_train.loop.stages import new_network, set_threads, start_logging
 from peft_dml_train.loop.trainer import Trainer

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cluster side of `fleet mine`: look at every scene, choose, write the folder and the reasons."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.nuscenes_subset import SubsetWriter
+from peft_dml_tools.fleet.cluster import Cluster, Failure
+from peft_dml_tools.fleet.detection import Settings
+from peft_dml_tools.fleet.mining import Keyframe, choose, look_at_scene
+
+VERSION: Final = "v1.0-mined"
+SPLIT: Final = "mined"
+
+
+def mine_folders(
+    cluster: Cluster, settings: Settings, folders: list[Path], out: Path, count: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Choose keyframes of nuScenes folders and write them.
+
+    Returns:
+        What was chosen and why, best first, and the number of candidates.
+
+    Raises:
+        ConfigError: `out` holds something already.
+        DataError: no scene could be looked at.
+    """
+    if out.exists() and any(path.name != ".part" for path in out.iterdir()):
+        raise ConfigError(f"{out} is not empty; choose another --out, or remove it")
+    versions = {str(folder): NuScenesReader(folder, allow_missing=True).version for folder in folders}
+    queue = cluster.queue(look_at_scene)
+    for folder in folders:
+        for scene in NuScenesReader(folder, allow_missing=True).scenes:
+            queue.add((settings, str(folder.resolve()), scene))
+    candidates, failed = list[Keyframe](), list[str]()
+    for job, found in queue.drain():
+        if isinstance(found, Failure):
+            failed.append(f"{job[1]}:{job[2]}: {found.reason}")
+        else:
+            candidates += found
+    if not candidates:
+        raise DataError(f"no scene could be looked at: {failed[0] if failed else 'the folders hold none'}")
+    # In the order of the drives and not in that of the cluster, so that ties are the same in every run.
+    candidates.sort(key=lambda k: (k.root, k.scene, k.stamp_ns))
+    chosen = choose(candidates, count)
+    writer = SubsetWriter(out, VERSION)
+    for folder in folders:
+        tokens = [k.token for k, _ in chosen if k.root == str(folder.resolve())]
+        if tokens:
+            writer.add(folder, versions[str(folder)], tokens)
+    writer.finish(SPLIT)
+    reasons = [
+        {"source": k.root, "scene": k.scene, "sample": k.token, "stamp_ns": k.stamp_ns, "ranks": ranks}
+        for k, ranks in chosen
+    ]
+    summary = {"chosen": reasons, "candidates": len(candidates), "failed": failed}
+    (out / "mined.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    return reasons, len(candidates)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs on a real Ray cluster: lost workers, lost nodes, failures as results."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from peft_dml_ros.core.errors import DataError
+from peft_dml_tools.fleet.cluster import Failure
+
+pytest.importorskip("ray")
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def refuse(number: int) -> int:
+    raise DataError(f"drive {number} is damaged\nsecond line")
+
+
+def killed_once(note: str) -> str:
+    """Kill the own process the first time, as the kernel does when memory is short."""
+    path = Path(note)
+    if not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+def always_killed(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_every_job_gives_one_result(cluster) -> None:
+    queue = cluster.queue(double)
+    for number in range(30):
+        queue.add(number)
+    assert sorted(queue.drain()) == [(n, 2 * n) for n in range(30)]
+
+
+def test_an_error_is_a_result_in_one_line(cluster) -> None:
+    queue = cluster.queue(refuse)
+    queue.add(7)
+    assert list(queue.drain()) == [(7, Failure("drive 7 is damaged"))]
+
+
+def test_a_killed_worker_is_started_again(cluster, tmp_path) -> None:
+    queue = cluster.queue(killed_once)
+    queue.add(str(tmp_path / "note"))
+    assert [result for _, result in queue.drain()] == ["done"]
+
+
+def test_a_job_that_kills_every_worker_fails_alone(cluster) -> None:
+    bad, good = cluster.queue(always_killed), cluster.queue(double)
+    bad.add(1)
+    good.add(2)
+    ((_, failure),) = bad.drain()
+    assert isinstance(failure, Failure)
+    assert "died 4 times" in failure.reason
+    assert list(good.drain()) == [(2, 4)]
+
+
+def test_no_cluster_at_the_address() -> None:
+    command = [sys.executable, "-m", "peft_dml_ros.cli.main", "fleet", "mine", ".", "--address", "127.0.0.1:1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert "no Ray cluster there" in done.stderr
+    assert "fix: start one" in done.stderr

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results on local folders and on an S3 server that runs on this machine."""
+
+import os
+
+import pytest
+
+from peft_dml_ros.core.errors import DataError
+from peft_dml_tools.fleet.drives import Drive, expand
+from peft_dml_tools.fleet.storage import MARKER, Store, content_digest, fetched
+
+moto_server = pytest.importorskip("moto.server")
+pytest.importorskip("s3fs")
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """An S3 server; s3fs finds it by the environment."""
+    server = moto_server.ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    host, port = server.get_host_and_port()
+    names = {
+        "AWS_ENDPOINT_URL_S3": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem().mkdir("fleet")
+    yield "s3://fleet"
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+    server.stop()
+
+
+@pytest.fixture(params=["local", "s3"])
+def root(request, tmp_path):
+    return str(tmp_path) if request.param == "local" else request.getfixturevalue("s3") + f"/{tmp_path.name}"
+
+
+def test_a_result_is_there_with_its_marker_only(root) -> None:
+    store = Store(root)
+    with store.workspace() as folder:
+        (folder / "r").mkdir()
+        (folder / "r" / "boxes.jsonl").write_text("{}\n")
+        assert store.result("drives/a") is None
+        (folder / "r" / MARKER).write_text('{"frames": 1}')
+        store.publish("drives/a", folder / "r")
+    assert store.result("drives/a") == {"frames": 1}
+    assert store.read("drives/a/boxes.jsonl") == b"{}\n"
+    assert store.names("drives/a") == ["boxes.jsonl", MARKER]
+    store.remove("drives/a")
+    assert store.result("drives/a") is None
+
+
+def test_a_marker_cut_short_is_no_result(root) -> None:
+    store = Store(root)
+    store.write(f"drives/a/{MARKER}", b'{"frames"')
+    assert store.result("drives/a") is None
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch) -> None:
+    store = Store(str(tmp_path))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        store.write("drives/a/boxes.jsonl", b"x")
+    assert store.read("drives/a/boxes.jsonl") is None
+
+
+def test_sources_expand_alike_on_disk_and_in_a_bucket(root, drives, tmp_path) -> None:
+    import fsspec
+
+    fs, path = fsspec.core.url_to_fs(f"{root}/in")
+    fs.makedirs(path, exist_ok=True)
+    for bag in drives.glob("*.mcap"):
+        fs.put_file(str(bag), f"{path}/{bag.name}")
+    found = expand([f"{root}/in", f"{root}/in/s*.mcap"])
+    assert [drive.name for drive in found] == ["cut", "long", "short"]
+    with fetched(found[2].place) as bag:
+        assert bag.read_bytes() == (drives / "short.mcap").read_bytes()
+
+
+def test_the_digest_is_that_of_the_content(root) -> None:
+    store = Store(root)
+    store.write("a.mcap", b"one")
+    first = content_digest(f"{root}/a.mcap")
+    store.write("a.mcap", b"two")
+    assert content_digest(f"{root}/a.mcap") != first
+
+
+def test_what_is_no_drive_is_named(tmp_path) -> None:
+    with pytest.raises(DataError, match="no drive found; expected a bag"):
+        expand([str(tmp_path)])
+    with pytest.raises(DataError, match="does not exist"), fetched("memory://nowhere/x.mcap"):
+        pass
+
+
+def test_names() -> None:
+    assert Drive("s3://b/night/one.mcap").name == "one"
+    assert Drive("/data/nuscenes", "scene-0061").label == "/data/nuscenes:scene-0061"
