@@ -59,6 +59,35 @@ def data(
         Console().print(f"  outside: {name}", markup=False, highlight=False)
 
 
+@bench.command("fleet")
+def fleet(
+    out: Annotated[Path, typer.Option(help="File to write")] = Path("bench/fleet.json"),
+    work: Annotated[Path, typer.Option(help="Folder for drives and results; is removed at the end")] = Path(
+        "fleet_bench_out"
+    ),
+    bundle: Annotated[str, typer.Option(help="Bundle: folder or name")] = "demo",
+    drives: Annotated[int, typer.Option(min=3, help="Short drives of the run with a lost node")] = 1000,
+    quick: Annotated[bool, typer.Option("--quick", help="Everything once, in a minute; figures of no worth")] = False,
+) -> None:
+    """Speed-up of fleet jobs on two cores, cost of the engine, and many drives while a node dies.
+
+    Takes about half an hour on two cores.
+    """
+    import json
+    from dataclasses import replace
+
+    from peft_dml_tools.bench.fleet import QUICK, FleetPlan, measure_fleet
+
+    plan = QUICK if quick else replace(FleetPlan(), many=drives)
+    figures = measure_fleet(plan, bundle, work, Path(__file__).resolve().parents[2])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    typer.echo(
+        f"{out}: {figures['speedup_2_cores']:.2f} x on two cores, engine {figures['overhead_pct']:.1f} % of the work, "
+        f"{figures['drives']} drives with {figures['nodes_killed']} node killed: {figures['lost']} lost"
+    )
+
+
 @bench.command("engines")
 def engines(
     out: Annotated[Path, typer.Option(help="File to write")] = Path("bench/engines.json"),

@@ -77,21 +77,12 @@ def run(
 
 
 def _settings(out: str, bundle: str | None, config: Path | None, segment_s: float) -> Settings:
-    import hashlib
-
-    from peft_dml_ros.core.bundle import MANIFEST, find_bundle, load_bundle
     from peft_dml_ros.core.params import load_params
     from peft_dml_ros.nodes.parameter_file import NodeParams
-    from peft_dml_tools.fleet.detection import Settings
+    from peft_dml_tools.fleet.settings import fleet_settings
 
     params = load_params(config, model=NodeParams) if config else NodeParams()
-    # One thread per job: the cores are shared by the jobs.
-    params = params.model_copy(update={"threads": 1, **({"bundle": bundle} if bundle else {})})
-    load_bundle(params.bundle, params.trusted_key)
-    folder = find_bundle(params.bundle).resolve()
-    sha = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
-    kept = params.model_dump(mode="json") | {"bundle": str(folder)}
-    return Settings(out, kept, sha, segment_s)
+    return fleet_settings(out, params.model_copy(update={"bundle": bundle} if bundle else {}), segment_s)
 
 
 def _watch(cluster: Cluster, job: FleetRun, total: int, outcomes: list[Outcome]) -> None:

@@ -245,7 +245,9 @@ class BagSource:
         self.dropped.clear()
         rig = self.rig
         decoders = {sensor: decoder_of(sensor, self._options.inputs) for sensor in rig.sensors}
-        for message in self._storage.messages({t for t, sensor in self._sensors.items() if sensor in decoders}, from_ns):
+        for message in self._storage.messages(
+            {t for t, sensor in self._sensors.items() if sensor in decoders}, from_ns
+        ):
             sensor = self._sensors[message.topic]
             try:
                 decoded = self._decode(message)

@@ -8,6 +8,7 @@ becomes a `Failure`, so that one job never ends the others.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ RETRIES: Final = 3
 AHEAD: Final = 2
 """Jobs in flight per core, so that no core waits and the driver's memory does not grow with the number of jobs."""
 WAIT_S: Final = 0.5
+CONNECT_S: Final = 5.0
+LOOPBACK: Final = "127.0.0.1"
+"""A cluster of this machine alone is not to be reached from others."""
 JOB_MEMORY_MB: Final = 1500
 
 
@@ -166,10 +170,17 @@ def connected(address: str, memory_mb: int, workers: int = 0) -> Iterator[Cluste
     owned = not ray.is_initialized()
     try:
         if address == "local":
-            context = ray.init(address="local", num_cpus=workers or None, ignore_reinit_error=True, **options)
+            context = ray.init(
+                address="local",
+                num_cpus=workers or None,
+                ignore_reinit_error=True,
+                _node_ip_address=LOOPBACK,
+                **options,
+            )
         else:
+            _reach(address)
             context = ray.init(address=address, ignore_reinit_error=True, **options)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"--address {address}: no Ray cluster there ({str(error).splitlines()[0]}); fix: start one "
             "(ray start --head), check HOST:PORT, or use --address local"
@@ -179,6 +190,18 @@ def connected(address: str, memory_mb: int, workers: int = 0) -> Iterator[Cluste
     finally:
         if owned:
             ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Try an address before Ray does, which takes minutes to give up.
+
+    Raises:
+        OSError: nothing listens there.
+        ValueError: it is neither `auto` nor HOST:PORT.
+    """
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), CONNECT_S).close()
 
 
 def _ray() -> Any:

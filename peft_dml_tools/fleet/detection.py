@@ -117,15 +117,16 @@ def inspect(job: tuple[Settings, Drive]) -> Inspected:
     stamps: tuple[int, ...] = ()
     if not drive.scene and settings.segment_s and not Store(settings.out).result(folder_of(drive, key)):
         with fetched(drive.place) as path:
-            stamps = _lidar_stamps(path)
+            stamps = _lidar_stamps(path, settings.node_params())
     return Inspected(drive, key, stamps, plan_segments(stamps, settings.segment_s, settings.node_params().sync))
 
 
-def _lidar_stamps(path: Path) -> tuple[int, ...]:
+def _lidar_stamps(path: Path, params: NodeParams) -> tuple[int, ...]:
     """Return the ascending header stamps of a bag's first LiDAR, read without decoding a cloud."""
+    from peft_dml_tools.datasets.bag_options import BagOptions
     from peft_dml_tools.datasets.bags import BagSource
 
-    return BagSource(path).stamps_of("lidar")
+    return BagSource(path, options=BagOptions.of(params)).stamps_of("lidar")
 
 
 def folder_of(drive: Drive, key: str) -> str:
@@ -151,7 +152,7 @@ def detect_segment(job: SegmentJob) -> SegmentResult:
     start = perf_counter()
     store, name = Store(job.settings.out), segment_file(job.inspected.key, job.segment)
     drive, result = job.inspected.drive, SegmentResult(job.segment.index)
-    with store.workspace() as folder, _opened(drive) as source:
+    with store.workspace() as folder, _opened(drive, job.settings.node_params()) as source:
         file = folder / "frames.jsonl"
         with file.open("w", encoding="utf-8") as lines:
             for frame in _frames(job, source, result, folder):
@@ -185,13 +186,14 @@ def frame_record(frame: Frame, *, counted: bool) -> str:
 
 
 @contextmanager
-def _opened(drive: Drive) -> Iterator[Source]:
+def _opened(drive: Drive, params: NodeParams) -> Iterator[Source]:
     """Yield a drive's source, fetched first where it is remote."""
+    from peft_dml_tools.datasets.bag_options import BagOptions
     from peft_dml_tools.datasets.source import open_source
 
     files = scene_files(drive.place, drive.scene) if drive.scene and is_url(drive.place) else None
     with fetched(drive.place, files) as path:
-        yield open_source(path, scene=drive.scene or None, allow_missing=True)
+        yield open_source(path, scene=drive.scene or None, allow_missing=True, options=BagOptions.of(params))
 
 
 def _frames(job: SegmentJob, source: Source, result: SegmentResult, folder: Path) -> Iterator[Frame]:

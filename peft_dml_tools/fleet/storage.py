@@ -190,7 +190,7 @@ def content_digest(place: str) -> str:
     if not fs.exists(path):
         raise DataError(f"{place} does not exist; expected a bag, a nuScenes folder, or a pattern of such")
     for name in [path] if fs.isfile(path) else sorted(fs.find(path)):
-        digest.update(PurePosixPath(name).name.encode() + b"\0")
+        digest.update(str(name).removeprefix(path).encode() + b"\0")  # a copy under another name is the same drive
         if is_url(place):
             digest.update(str(fs.ukey(name)).encode())
             continue

@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("ray", reason="fleet jobs need Ray: pip install 'peft_dml_ros[fleet]'")
 
-from peft_dml_tools.commands.fleet import _settings
 from peft_dml_tools.fleet.cluster import connected
 from tests.support.drive_bag import make_drive_bag
+from tests.support.fleet import settings as _settings
 from tests.support.random_bundle import make_random_bundle
 
 MEMORY_MB = 500
@@ -26,7 +26,7 @@ def drives(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("drives")
     make_drive_bag(folder / "long.mcap", 26_000, 300)
     make_drive_bag(folder / "short.mcap", 2_000, 400)
-    whole = make_drive_bag(folder / "cut.mcap", 4_000, 500)
+    whole = make_drive_bag(folder / "cut.mcap", 4_000, 6000)  # large enough for several chunks
     whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     return folder
 
@@ -39,4 +39,4 @@ def cluster():
 
 @pytest.fixture
 def settings_for(bundle):
-    return lambda out, segment_s=8.0: _settings(str(out), str(bundle), None, segment_s)
+    return lambda out, segment_s=8.0: _settings(str(out), str(bundle), segment_s)

@@ -27,9 +27,9 @@ def lines(settings, outcome) -> list[str]:
 
 @pytest.fixture(scope="module")
 def done(cluster, drives, bundle, tmp_path_factory):
-    from peft_dml_tools.commands.fleet import _settings
+    from tests.support.fleet import settings as _settings
 
-    settings = _settings(str(tmp_path_factory.mktemp("fleet")), str(bundle), None, 8.0)
+    settings = _settings(str(tmp_path_factory.mktemp("fleet")), str(bundle), 8.0)
     return settings, run(cluster, settings, expand([str(drives)]))
 
 

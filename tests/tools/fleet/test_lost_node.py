@@ -21,17 +21,18 @@ LOST_NODE = """
 import json, sys
 from ray.cluster_utils import Cluster
 import ray
-from peft_dml_tools.commands.fleet import _settings
+from tests.support.fleet import settings as _settings
 from peft_dml_tools.fleet.cluster import connected
 from peft_dml_tools.fleet.drives import expand
 from peft_dml_tools.fleet.running import FleetRun
 
-nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-second = nodes.add_node(num_cpus=1)
+one = {"num_cpus": 1, "node_ip_address": "127.0.0.1"}
+nodes = Cluster(initialize_head=True, head_node_args={**one, "include_dashboard": False})
+second = nodes.add_node(**one)
 nodes.wait_for_nodes()
 folder, bundle, out = sys.argv[1:]
 with connected(nodes.address, 300) as cluster:
-    job, outcomes, killed = FleetRun(cluster, _settings(out, bundle, None, 0.0), expand([folder])), [], False
+    job, outcomes, killed = FleetRun(cluster, _settings(out, bundle, 0.0), expand([folder])), [], False
 
     def kill_in_the_middle():
         global killed

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark of fleet jobs: speed-up on two cores, cost of the engine, and many drives with a node that dies."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from peft_dml_ros.nodes.parameter_file import NodeParams
+from peft_dml_tools.bench.machine import machine, software
+from peft_dml_tools.datasets.bag_storage import BagStorage
+from peft_dml_tools.datasets.bags import write_bag
+from peft_dml_tools.fleet.cluster import LOOPBACK, Cluster, connected
+from peft_dml_tools.fleet.detection import Settings
+from peft_dml_tools.fleet.drives import expand
+from peft_dml_tools.fleet.running import FleetRun
+from peft_dml_tools.fleet.settings import fleet_settings
+from peft_dml_tools.sim.drive import Drive, DriveSpec
+
+
+@dataclass(frozen=True, slots=True)
+class FleetPlan:
+    """How much is run.
+
+    Attributes:
+        seconds: Length of the drives that speed is measured with.
+        drives: Their number, even.
+        repeats: Pairs of runs with one and two workers.
+        many: Short drives of the run with a lost node.
+    """
+
+    seconds: float = 10.0
+    drives: int = 4
+    repeats: int = 3
+    many: int = 1000
+
+
+QUICK = FleetPlan(seconds=2.0, drives=2, repeats=1, many=12)
+
+
+def measure_fleet(plan: FleetPlan, bundle: str, work: Path, repository: Path) -> dict[str, Any]:
+    """Return the figures of the fleet benchmark.
+
+    Args:
+        plan: How much.
+        bundle: Folder or name of the bundle.
+        work: Folder for drives and results; emptied first.
+        repository: Checkout, for the commit.
+    """
+    shutil.rmtree(work, ignore_errors=True)
+    drives = _drives(work / "drives", plan.drives, plan.seconds)
+    pairs = [[_run(work / f"r{r}w{w}", bundle, drives, w) for w in (1, 2)] for r in range(plan.repeats)]
+    shutil.rmtree(work / "drives")
+    speedups = [one["wall_s"] / two["wall_s"] for one, two in pairs]
+    overheads = [100.0 * (one["wall_s"] - one["work_s"]) / one["work_s"] for one, _ in pairs]
+    return {
+        "machine": machine(),
+        "software": software(repository),
+        "drive_s": plan.seconds,
+        "speedup_2_cores": round(statistics.median(speedups), 3),
+        "speedups": [round(value, 3) for value in speedups],
+        "overhead_pct": round(statistics.median(overheads), 2),
+        "frames_per_s_and_core": round(statistics.median(one["frames"] / one["work_s"] for one, _ in pairs), 2),
+        **_lost_node(plan.many, bundle, work),
+    }
+
+
+def _settings(bundle: str, out: Path) -> Settings:
+
+    return fleet_settings(str(out), NodeParams(bundle=bundle), 0.0)
+
+
+def _drives(folder: Path, count: int, seconds: float) -> Path:
+
+    folder.mkdir(parents=True)
+    for seed in range(count):
+        write_bag(Drive(seed, seconds, DriveSpec(camera_hz=4.0, image_width_px=352)), folder / f"drive{seed}.mcap")
+    return folder
+
+
+def _run(out: Path, bundle: str, drives: Path, workers: int) -> dict[str, float]:
+    """Return wall seconds of a run, those spent in jobs, and frames; the cluster's start is not counted."""
+    with connected("local", 500, workers) as cluster:
+        _warm_up(cluster, workers)
+        start = perf_counter()
+        outcomes = list(FleetRun(cluster, _settings(bundle, out), expand([str(drives)])).outcomes())
+        wall_s = perf_counter() - start
+    done = [outcome.summary for outcome in outcomes if outcome.state == "done"]
+    shutil.rmtree(out)
+    return {"wall_s": wall_s, "work_s": sum(s["wall_s"] for s in done), "frames": sum(s["frames"] for s in done)}
+
+
+def _warm_up(cluster: Cluster, workers: int) -> None:
+    """Start the worker processes, which import this package."""
+    queue = cluster.queue(_imported)
+    for number in range(workers):
+        queue.add(number)
+    list(queue.drain())
+
+
+def _imported(number: int) -> int:
+    """Do nothing, in a process that has imported this module to find it."""
+    return number
+
+
+def _lost_node(many: int, bundle: str, work: Path) -> dict[str, Any]:
+    """Run many short drives on three nodes, one of which dies when a third of them is done."""
+    import ray  # noqa: PLC0415  the other benchmarks do without
+    from ray.cluster_utils import Cluster as Nodes  # noqa: PLC0415
+
+    folder = _many_drives(work / "many", many)
+    one = {"num_cpus": 1, "node_ip_address": LOOPBACK}
+    nodes = Nodes(initialize_head=True, head_node_args={**one, "include_dashboard": False})
+    extra = [nodes.add_node(**one), nodes.add_node(**one)]
+    nodes.wait_for_nodes()
+    states: list[str] = []
+    killed = 0
+    with connected(nodes.address, 300) as cluster:
+
+        def kill() -> None:
+            nonlocal killed
+            if not killed and len(states) >= many // 3:
+                nodes.remove_node(extra[0], allow_graceful=False)
+                killed = 1
+
+        start = perf_counter()
+        names = []
+        for outcome in FleetRun(cluster, _settings(bundle, work / "out"), expand([str(folder)])).outcomes(kill):
+            states.append(outcome.state)
+            names.append(outcome.drive.name)
+        wall_s = perf_counter() - start
+    nodes.shutdown()
+    ray.shutdown()
+    results = len(list((work / "out" / "drives").iterdir()))
+    shutil.rmtree(work)
+    return {
+        "drives": many,
+        "lost": many - states.count("done"),
+        "counted_twice": len(names) - len(set(names)),
+        "results": results,
+        "nodes": 1 + len(extra),
+        "nodes_killed": killed,
+        "drives_per_s": round(many / wall_s, 2),
+    }
+
+
+def _many_drives(folder: Path, many: int) -> Path:
+    """Write short bags of one simulated second; they differ in the time of their recording, and so in content."""
+    folder.mkdir(parents=True)
+    spec = DriveSpec(camera_hz=2.0, image_width_px=176, lidar_hz=5.0)
+    whole = write_bag(Drive(1, 1.0, spec), folder / "drive00000.mcap")
+    content = whole.read_bytes()
+    BagStorage(whole).check()
+    for number in range(1, many):
+        # A byte behind the closing magic would be damage; the library name in the header record is free text.
+        (folder / f"drive{number:05d}.mcap").write_bytes(_renamed(content, number))
+    return folder
+
+
+def _renamed(content: bytes, number: int) -> bytes:
+    """Return an MCAP file whose header record names another writer of the same length."""
+    # Magic (8), opcode and length (9), profile (4 + n), then the library: length and text.
+    profile = int.from_bytes(content[17:21], "little")
+    at = 21 + profile
+    length = int.from_bytes(content[at : at + 4], "little")
+    name = f"{number:0{length}d}".encode()[-length:]
+    return content[: at + 4] + name + content[at + 4 + length :]
