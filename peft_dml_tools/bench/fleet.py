@@ -14,7 +14,7 @@ from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_tools.bench.machine import machine, software
 from peft_dml_tools.datasets.bag_storage import BagStorage
 from peft_dml_tools.datasets.bags import write_bag
-from peft_dml_tools.fleet.cluster import LOOPBACK, Cluster, connected
+from peft_dml_tools.fleet.cluster import Cluster, connected
 from peft_dml_tools.fleet.detection import Settings
 from peft_dml_tools.fleet.drives import expand
 from peft_dml_tools.fleet.running import FleetRun
@@ -38,6 +38,9 @@ class FleetPlan:
     repeats: int = 3
     many: int = 1000
 
+
+NODE_ADDRESS = "127.0.0.2"
+"""Loopback as well; Ray replaces 127.0.0.1 in a cluster's address by the host's address in its network."""
 
 QUICK = FleetPlan(seconds=2.0, drives=2, repeats=1, many=12)
 
@@ -113,7 +116,7 @@ def _lost_node(many: int, bundle: str, work: Path) -> dict[str, Any]:
     from ray.cluster_utils import Cluster as Nodes  # noqa: PLC0415
 
     folder = _many_drives(work / "many", many)
-    one = {"num_cpus": 1, "node_ip_address": LOOPBACK}
+    one = {"num_cpus": 1, "node_ip_address": NODE_ADDRESS}
     nodes = Nodes(initialize_head=True, head_node_args={**one, "include_dashboard": False})
     extra = [nodes.add_node(**one), nodes.add_node(**one)]
     nodes.wait_for_nodes()

@@ -44,6 +44,7 @@ def run(
         float, typer.Option(min=0, help="Bags are split into parts of this many seconds; 0 leaves them whole")
     ] = 60.0,
     memory_mb: MemoryMb = 1500,
+    dashboard: Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard with --address local")] = False,
 ) -> None:
     """Detect in many drives; boxes, sensor health and accuracy per drive, one merged report.
 
@@ -62,7 +63,7 @@ def run(
     settings = _settings(out, bundle, config, segment_s)
     start = perf_counter()
     outcomes: list[Outcome] = []
-    with connected(address, memory_mb, workers) as cluster:
+    with connected(address, memory_mb, workers, dashboard=dashboard) as cluster:
         job = FleetRun(cluster, settings, drives)
         try:
             _watch(cluster, job, len(drives), outcomes)

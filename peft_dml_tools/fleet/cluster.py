@@ -151,13 +151,14 @@ def _result(ray: Any, reference: Any) -> Any:
 
 
 @contextmanager
-def connected(address: str, memory_mb: int, workers: int = 0) -> Iterator[Cluster]:
+def connected(address: str, memory_mb: int, workers: int = 0, *, dashboard: bool = False) -> Iterator[Cluster]:
     """Connect to a cluster for the duration of the context.
 
     Args:
         address: `local` starts Ray on this machine, `auto` takes the cluster that runs here, or HOST:PORT of another.
         memory_mb: Memory that each job reserves.
         workers: Cores to use on this machine with `local`; 0 takes all.
+        dashboard: Start Ray's dashboard with `local`: ten more processes. A cluster that runs has its own.
 
     Raises:
         ConfigError: Ray is not installed, or there is no cluster at the address.
@@ -175,6 +176,7 @@ def connected(address: str, memory_mb: int, workers: int = 0) -> Iterator[Cluste
                 num_cpus=workers or None,
                 ignore_reinit_error=True,
                 _node_ip_address=LOOPBACK,
+                include_dashboard=dashboard,
                 **options,
             )
         else:

@@ -26,7 +26,7 @@ from peft_dml_tools.fleet.cluster import connected
 from peft_dml_tools.fleet.drives import expand
 from peft_dml_tools.fleet.running import FleetRun
 
-one = {"num_cpus": 1, "node_ip_address": "127.0.0.1"}
+one = {"num_cpus": 1, "node_ip_address": "127.0.0.2"}  # Ray takes 127.0.0.1 for "this host, seen from others"
 nodes = Cluster(initialize_head=True, head_node_args={**one, "include_dashboard": False})
 second = nodes.add_node(**one)
 nodes.wait_for_nodes()
