@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -32,7 +33,7 @@ class _Open:
 
     inspected: Inspected
     waiting: set[int]
-    lead_s: dict[int, float] = field(default_factory=dict)
+    tries: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +134,14 @@ class FleetRun:
                 yield Outcome(job.drive, "done", found.summary, str(found.summary["problem"]))
 
     def _again(self, opened: _Open, torn: tuple[int, ...]) -> None:
-        """Run segments again with twice the lead."""
+        """Run segments again: one frame earlier, then with twice the lead, and so on."""
         known = opened.inspected
         grid = frame_grid(np.array(known.stamps_ns, dtype=np.int64), self._settings.node_params().sync)
         segments = list(known.segments)
         for index in torn:
-            opened.lead_s[index] = 2 * opened.lead_s.get(index, LEAD_S)
-            segments[index] = with_lead(segments[index], grid, opened.lead_s[index])
+            opened.tries[index] += 1
+            doublings, shift = divmod(opened.tries[index], 2)
+            segments[index] = with_lead(segments[index], grid, LEAD_S * 2**doublings, shift)
         opened.inspected = replace(known, segments=tuple(segments))
         opened.waiting = set(torn)
         for index in torn:

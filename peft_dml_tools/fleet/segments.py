@@ -5,7 +5,8 @@ The synchroniser makes a frame at every LiDAR sweep that is at least a share of 
 where a segment starts decides which sweeps become frames. The plan computes these frames from the stamps of the whole
 drive and starts every segment at one of them. A segment begins `LEAD_S` early, so that buffers and sensor health reach
 the state they have in one run, and ends `TAIL_S` late. The overlap of two neighbours must agree box by box; where it
-does not, the later segment is run again with twice the lead, in the end from the start of the drive.
+does not, the later segment is run again one frame earlier, then with twice the lead, in the end from the start of the
+drive.
 """
 
 from __future__ import annotations
@@ -98,12 +99,19 @@ def plan_segments(stamps_ns: Sequence[int], length_s: float, sync: SyncParams) -
     return tuple(with_lead(segment, grid, LEAD_S) for segment in segments)
 
 
-def with_lead(segment: Segment, grid: IntArray, lead_s: float) -> Segment:
-    """Return a segment that starts reading at the last frame at least `lead_s` before its first one."""
+def with_lead(segment: Segment, grid: IntArray, lead_s: float, shift: int = 0) -> Segment:
+    """Return a segment that starts reading at the last frame at least `lead_s` before its first one.
+
+    Args:
+        segment: What is read and counted.
+        grid: Frames of the whole drive.
+        lead_s: Seconds before its first frame.
+        shift: Frames to start earlier still: encoders that run at every second frame depend on where they start.
+    """
     if not segment.from_ns:
         return segment
     before = grid[grid <= segment.from_ns - round(lead_s * NS)]
-    return replace(segment, start_ns=int(before[-1]) if len(before) > 1 else 0)
+    return replace(segment, start_ns=int(before[-1 - shift]) if len(before) > 1 + shift else 0)
 
 
 def _steady_frame(grid: IntArray, broken: IntArray, target_ns: int, within_ns: int) -> int:

@@ -100,7 +100,7 @@ def test_a_torn_seam_is_run_again_with_more_lead(cluster, settings_for, drives, 
     found = inspect((job._settings, Drive(str(drives / "long.mcap"))))
     job._inspecting.cancel()
     job._taken[found.key] = found.drive
-    job._open[found.key] = running._Open(found, {s.index for s in found.segments}, dict.fromkeys((1, 2), 0.05))
+    job._open[found.key] = running._Open(found, {s.index for s in found.segments})
     for segment in found.segments:
         job._detecting.add(running.SegmentJob(job._settings, found, segment))
     torn = []

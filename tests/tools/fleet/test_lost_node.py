@@ -90,7 +90,7 @@ def test_an_interrupt_leaves_what_is_done_and_the_same_command_goes_on(many, bun
     assert first.returncode == 130, words
     assert "The same command goes on." in " ".join(words.split())
     before = json.loads((out / "fleet.json").read_text())
-    assert 2 <= before["done"] < 12
+    assert 1 <= before["done"] < 12
     second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
     assert second.returncode == 0, second.stdout + second.stderr
     after = json.loads((out / "fleet.json").read_text())
