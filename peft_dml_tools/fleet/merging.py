@@ -14,7 +14,7 @@ import numpy as np
 
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.sync import NO_REFERENCE
-from peft_dml_tools.evaluation.metrics import percentiles
+from peft_dml_tools.evaluation.percentiles import percentiles
 from peft_dml_tools.fleet.detection import Settings, boxes_of, folder_of, segment_file
 from peft_dml_tools.fleet.drives import Drive
 from peft_dml_tools.fleet.segments import Segment
