@@ -144,8 +144,10 @@ def _evaluate(source: RunSource, offline: Offline, kept: Kept, frames: list[Fram
     from peft_dml_tools.evaluation.recording import Recording
 
     if not frames:
-        detecting = ", ".join(sorted(offline.received)) or "nothing"
-        raise DataError(f"{source.words}: no frame came of it; received: {detecting}; needed: LiDAR, camera or radar")
+        detecting = ", ".join(f"{name} ({count})" for name, count in sorted(offline.received.items())) or "nothing"
+        refused = "".join(f"; refused: {reason}" for reason in source.refusals())
+        words = f"{source.words}: no frame came of it; received: {detecting}; needed: LiDAR, camera or radar{refused}"
+        raise DataError(words)
     whole = Recording(source.words, source.rig, (), kept.measurements)
     alignment = Alignment(whole.odometry)
     known = tuple(replace(frame, truth=alignment.truth_at(source.truth, frame.stamp_ns)) for frame in frames)

@@ -76,9 +76,10 @@ def _cards(recording: Recording, results: Results) -> str:
 
 def _tables(results: Results, *, live: bool) -> str:
     metrics: dict[str, Any] = results.metrics
+    scores = {"Accuracy, all sensors in use": results.full, "Accuracy, LiDAR silent": results.lidar_out}
     tables = [
-        accuracy_table(results.full, "Accuracy, all sensors in use"),
-        accuracy_table(results.lidar_out, "Accuracy, LiDAR silent"),
+        # Where there is no truth, empty tables would say nothing.
+        *(accuracy_table(score, title) for title, score in scores.items() if score.frames),
         sensors_table(metrics["sensors"]),
         stages_table(metrics["stages_ms"], metrics["latency_ms"], live=live),
         drops_table(metrics["drops"]),

@@ -15,6 +15,7 @@ from peft_dml_ros.core.rig import Rig, Sensor
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.bag_recording import compressed
+from peft_dml_tools.datasets.bags import NOT_FINITE, BagSource
 from peft_dml_tools.datasets.source import Located, NuScenesSource, open_source
 from peft_dml_tools.evaluation.recording import Frame
 from peft_dml_tools.run.offline import Offline
@@ -47,6 +48,9 @@ class RunSource(Protocol):
     @property
     def drops(self) -> Counter[str]:
         """What could not be read so far, by reason, in the words of the node."""
+
+    def refusals(self) -> list[str]:
+        """Return why messages could not be read, with their numbers, the most frequent first."""
 
     def where(self, sensor: Sensor) -> str:
         """Return the topic or folder that a sensor is read from."""
@@ -97,13 +101,17 @@ class StreamSource:
     @property
     def drops(self) -> Counter[str]:
         """Messages and points of a bag that were left out."""
-        from peft_dml_tools.datasets.bags import NOT_FINITE, BagSource
-
         found: Counter[str] = Counter()
         if isinstance(self._source, BagSource):
             for (sensor, reason), count in self._source.dropped.items():
                 found[f"{sensor}: {reason if reason == NOT_FINITE else 'malformed'}"] += count
         return found
+
+    def refusals(self) -> list[str]:
+        """Return why messages of a bag could not be read, with their numbers, the most frequent first."""
+        dropped = self._source.dropped.items() if isinstance(self._source, BagSource) else ()
+        by_count = sorted(dropped, key=lambda item: -item[1])
+        return [f"{count} of {name}: {why}" for (name, why), count in by_count if why != NOT_FINITE][:3]
 
     def where(self, sensor: Sensor) -> str:
         """Return the topic of a bag, or the folder of a data set."""
@@ -144,6 +152,10 @@ class KeyframeSource:
     def drops(self) -> Counter[str]:
         """Nothing: a file that cannot be read is an error."""
         return Counter()
+
+    def refusals(self) -> list[str]:
+        """Return nothing: a file that cannot be read is an error."""
+        return []
 
     def where(self, sensor: Sensor) -> str:
         """Return the folder of a sensor."""

@@ -113,6 +113,8 @@ def images_whole(folder: Folder) -> Iterator[Found]:
 )
 def files_placed(folder: Folder) -> Iterator[Found]:
     """Yield a finding per file in another folder."""
+    if not any(file.record["filename"].startswith(tuple(_FOLDERS.values())) for file in folder.files):
+        return  # a layout of its own, T4's for example
     for file in folder.files:
         expected = f"{_FOLDERS[file.record['is_key_frame']]}/{file.channel}/"
         if file.channel and not file.record["filename"].startswith(expected):

@@ -85,6 +85,10 @@ class Folder:
         """Return records of a table that have all fields; empty when it is missing or unreadable."""
         return self._sorted_out[table][0]
 
+    def tokens(self, table: str) -> frozenset[str]:
+        """Return the tokens of all records, also of those with faults: what refers to such is no further mistake."""
+        return frozenset(row["token"] for row in self._content(table)[0] if _has_token(row))
+
     def by_token(self, table: str) -> dict[str, Record]:
         """Return records by token; of several with the same token, the last."""
         return self._by_token[table]
@@ -168,3 +172,7 @@ class Folder:
 
 def _holds_tables(path: Path) -> bool:
     return any((path / f"{table}.json").is_file() for table in ("scene", "sample", "sample_data", "sensor"))
+
+
+def _has_token(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("token"), str)

@@ -19,7 +19,7 @@ from peft_dml_tools.datasets.nuscenes_schema import CHAINED, REFERENCES
 def keys_resolve(folder: Folder) -> Iterator[Found]:
     """Yield a finding per reference that leads nowhere."""
     for (table, name), target in REFERENCES.items():
-        known = folder.by_token(target)
+        known = folder.tokens(target)
         for row in folder.rows(table):
             value = row[name]
             for token in value if isinstance(value, list) else [value] if value else []:

@@ -123,7 +123,8 @@ def test_scenes_gather_in_one_folder(mini, tmp_path):
         assert import_bag(BagSource(bag), out).scene == name
     with pytest.raises(ConfigError, match="has 'scene-0001' already"):
         import_bag(BagSource(bag), out, scene="scene-0001")
-    shifted = MadeSource([*(sweep(i * 10**8) for i in range(12)), *(pose(i * 10**8, 0.0) for i in range(12))])
+    stamps = [17 * 10**17 + i * 10**8 for i in range(12)]
+    shifted = MadeSource([*map(sweep, stamps), *(pose(stamp, 0.0) for stamp in stamps)])
     assert import_bag(BagSource(write_bag(shifted, tmp_path / "x.mcap")), out).scene == "scene-9001"
     reader = NuScenesReader(out)
     assert reader.splits == {"bag": ("scene-0001", "scene-0002", "scene-9001")}

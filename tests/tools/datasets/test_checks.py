@@ -355,3 +355,13 @@ def test_a_damaged_sample_does_not_hide_the_others(mini_copy):
     with pytest.raises(DataError, match="CAM_FRONT"):
         reader.snapshot(first, SPEC)
     assert reader.snapshot(second, SPEC).cameras
+
+
+def test_a_log_without_a_field_is_one_finding(mini_copy):
+    path = next(mini_copy.glob("*/log.json"))
+    rows = json.loads(path.read_text())
+    del rows[0]["date_captured"]
+    path.write_text(json.dumps(rows))
+    assert [
+        outcome.rule.id for outcome in check_dataset(mini_copy).broken if outcome.rule.severity.value == "error"
+    ] == ["STR003"]
