@@ -160,7 +160,11 @@ class BagStorage:
                 last = f"after message {number} of the topics read, {connection.topic} recorded at {logged_ns} ns"
                 msgtype = _RENAMED.get(connection.msgtype, connection.msgtype)
                 if isinstance(reader, Ros1Reader):
-                    cdr = typestore().ros1_to_cdr(cdr, msgtype)
+                    try:
+                        cdr = typestore().ros1_to_cdr(cdr, msgtype)
+                    except Exception as error:  # noqa: BLE001  rosbags lets errors of any type out
+                        self.damage = self.damage or f"{str(error) or type(error).__name__} ({last})"
+                        continue
                 yield Logged(logged_ns, connection.topic, msgtype, bytes(cdr))
 
     @contextmanager

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of the real keyframe: how cars are counted, and that a turn turns points and truth alike."""
+
+import numpy as np
+import pytest
+
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.classes import CLASSES
+from peft_dml_ros.core.spec import ModelSpec
+from peft_dml_ros.nodes.parameter_file import NodeParams
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.run.keyframe_study import VARIANTS, _changer, _turn, figures, study
+from peft_dml_tools.run.offline import Offline
+
+CAR, CONE = CLASSES.index("car"), CLASSES.index("traffic_cone")
+
+
+def boxes(rows):
+    x, y, yaw, label, score = np.array(rows, dtype=np.float64).T
+    return Boxes3D.make(
+        np.stack([x, y, 0 * x + 1], axis=1), np.tile([4.0, 2.0, 1.5], (len(rows), 1)), yaw, label.astype(np.int64),
+        scores=score,
+    )  # fmt: skip
+
+
+def test_cars_found_and_false_and_headings():
+    truth = boxes([(10, 0, 0.1, CAR, 1), (20, 5, 1.5, CAR, 1), (30, 0, 0, CONE, 1)])
+    found = boxes([
+        (10.5, 0, 0.1 + np.pi, CAR, 0.9),  # the other way round is the same axis
+        (21, 5, 1.2, CAR, 0.25),
+        (40, 0, 0, CAR, 0.5),  # nothing there
+        (30, 0.5, 0, CAR, 0.4),  # a cone is no car
+        (10, 0, 0, CAR, 0.1),  # too faint
+        (30, 1, 0, CONE, 0.6),
+    ])  # fmt: skip
+    row = figures(found, truth)
+    assert (row["cars"], row["cars_found"], row["cars_false"], row["false_boxes"]) == (2, 2, 2, 2)
+    assert row["axis_error_rad"] == pytest.approx(0.15)
+    assert row["boxes"] == {"car": 4, "traffic_cone": 1}
+    assert figures(Boxes3D.empty(), truth)["cars_found"] == 0
+
+
+def test_a_turn_turns_points_and_truth_alike(real_keyframe):
+    reader = NuScenesReader(real_keyframe, allow_missing=True)
+    (token,) = reader.samples()
+    rig, truth = reader.rig(token), reader.truth(token)
+    variant = next(v for v in VARIANTS if v.turn_rad > 1.5)
+    snapshot = _changer(variant, rig, alone=True)(reader.snapshot(token, ModelSpec()))
+    assert snapshot.present == ("lidar",)
+    place = rig["LIDAR_TOP"].base_SE3_sensor
+    inside = []
+    for sweep, wanted in (
+        (reader.snapshot(token, ModelSpec()), truth),
+        (snapshot, truth.transform(_turn(rig, variant.turn_rad))),
+    ):
+        points = place.transform(sweep.lidar["LIDAR_TOP"][0].points[:, :3].astype(np.float64))
+        inside.append(wanted.contain(points).sum(axis=1))
+    assert np.abs(inside[0] - inside[1]).sum() <= 0.01 * inside[0].sum()
+
+
+def test_a_table_with_any_bundle(real_keyframe, bundle):
+    reader = NuScenesReader(real_keyframe, allow_missing=True)
+    (token,) = reader.samples()
+    rig = reader.rig(token)
+    rows = list(study(Offline(NodeParams(bundle=str(bundle)), rig, tuple(rig.sensors)), reader, token))
+    assert {row["variant"] for row in rows} == {variant.name for variant in VARIANTS}
+    by_name = {(row["variant"], row["sensors"]): replace_name(row) for row in rows}
+    # Photon counts are not used: the same as without intensity.
+    assert by_name["intensity × 60", "LiDAR"] == by_name["no intensity", "LiDAR"]
+    assert by_name["intensity × 60", "all"] == by_name["no intensity", "all"]
+
+
+def replace_name(row):
+    return {key: value for key, value in row.items() if key != "variant"}

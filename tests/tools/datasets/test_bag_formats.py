@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bags that no ROS 2 recorder wrote, and bags that the node's parameter file has to explain."""
+
+import struct
+
+import numpy as np
+import pytest
+from rosbags.rosbag1 import Writer as Ros1Writer
+
+from peft_dml_ros.conversions import topics
+from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_ros.core.measurements import ImuSample, LidarSweep
+from peft_dml_ros.nodes.parameter_file import NodeParams
+from peft_dml_tools.datasets.bag_options import BagOptions
+from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
+from peft_dml_tools.datasets.bags import BagSource, write_bag
+from peft_dml_tools.datasets.encode import imu_to_msg, lidar_to_msg, tf_static_to_msg
+from peft_dml_tools.datasets.source import open_source
+from tests.support.made_source import MadeSource, pose, sweep
+
+MAKE = RosbagsFactory()
+
+
+@pytest.fixture
+def bag(tmp_path):
+    stamps = [16 * 10**17 + i * 10**8 for i in range(5)]
+    return write_bag(MadeSource([*map(sweep, stamps), *(pose(s, 0.0) for s in stamps)]), tmp_path / "drive.mcap")
+
+
+def with_profile(bag, profile):
+    """The same file with another profile in its header."""
+    data = bag.read_bytes()
+    (length,) = struct.unpack_from("<Q", data, 9)
+    library = b"made"
+    body = struct.pack("<I", len(profile)) + profile + struct.pack("<I", len(library)) + library
+    # What follows moves, so that the index no longer fits: a writer without profile has none either.
+    end = data.rindex(b"\x0f" + struct.pack("<Q", 4))
+    path = bag.with_name("other.mcap")
+    path.write_bytes(data[:8] + b"\x01" + struct.pack("<Q", len(body)) + body + data[17 + length : end])
+    return path
+
+
+def test_an_mcap_without_profile_is_read(bag):
+    source = BagSource(with_profile(bag, b""))
+    assert [m.stamp_ns for _, m in source.measurements()] == [m.stamp_ns for _, m in BagSource(bag).measurements()]
+    assert source.damage == ""
+
+
+def test_an_mcap_of_ros_1_and_an_empty_one_are_named(bag, tmp_path):
+    with pytest.raises(DataError, match=r"ROS 1 messages \(profile 'ros1'\); fix: give the \.bag"):
+        BagSource(with_profile(bag, b"ros1"))
+    (tmp_path / "nothing.mcap").write_bytes(b"")
+    with pytest.raises(DataError, match=r"is empty \(0 bytes\).*record it again"):
+        BagSource(tmp_path / "nothing.mcap")
+
+
+def ros1(message, kind):
+    return typestore().cdr_to_ros1(typestore().serialize_cdr(message, kind), kind)
+
+
+@pytest.fixture
+def ros1_bag(tmp_path):
+    """LiDAR and IMU of ROS 1 under foreign topics, on another base frame, without /tf_static."""
+    store = typestore()
+    points = np.arange(20, dtype=np.float32).reshape(4, 5)
+    with Ros1Writer(tmp_path / "drive.bag") as writer:
+        cloud = writer.add_connection("/velodyne/points", topics.POINT_CLOUD, typestore=store)
+        imu = writer.add_connection("/xsens/imu", topics.IMU, typestore=store)
+        for i in range(4):
+            stamp_ns = 16 * 10**17 + i * 10**8
+            message = lidar_to_msg(LidarSweep(stamp_ns, points + i), "velodyne", MAKE)
+            writer.write(cloud, stamp_ns, ros1(message, topics.POINT_CLOUD))
+            message = imu_to_msg(ImuSample(stamp_ns, np.array([0.0, 0, 9.8]), np.zeros(3)), "imu_link", MAKE)
+            writer.write(imu, stamp_ns, ros1(message, topics.IMU))
+    return tmp_path / "drive.bag"
+
+
+def options(tmp_path, **parameters):
+    rig = tmp_path / "rig.yaml"
+    rig.write_text("sensors:\n  LIDAR_TOP: {xyz: [1.0, 0.0, 1.8], rpy: [0.0, 0.0, 0.0]}\n")
+    return BagOptions.of(NodeParams.model_validate({"calibration": str(rig), "base_frame": "vehicle", **parameters}))
+
+
+def test_a_ros_1_bag_explained_by_the_parameter_file(ros1_bag, tmp_path):
+    with pytest.raises(DataError, match=r"LIDAR_TOP: no static transform from 'base_link' to 'velodyne'.*calibration"):
+        _ = BagSource(ros1_bag).rig
+    named = options(tmp_path, inputs={"topics": ("LIDAR_TOP=/velodyne/points",), "intensity_scale": ("LIDAR_TOP=2",)})
+    source = open_source(ros1_bag, options=named)
+    rows = list(source.measurements())
+    assert [n for n, _ in rows] == ["LIDAR_TOP"] * 4
+    np.testing.assert_array_equal(rows[1][1].points[:, 3], (np.arange(20).reshape(4, 5)[:, 3] + 1) * 2)
+    assert source.rig["LIDAR_TOP"].base_SE3_sensor.translation.tolist() == [1.0, 0.0, 1.8]
+    assert source.where("LIDAR_TOP") == "/velodyne/points"
+    assert source.left_out == {"IMU": "no static transform from 'vehicle' to 'imu_link'"}
+    with pytest.raises(ConfigError, match=r"no topic '/velodine/points'.*did you mean '/velodyne/points'"):
+        BagSource(ros1_bag, options=options(tmp_path, inputs={"topics": ("LIDAR_TOP=/velodine/points",)}))
+
+
+def test_a_tree_on_another_base_frame(tmp_path):
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    store, source = typestore(), MadeSource([sweep(10**9)])
+    static = tf_static_to_msg(source.rig, MAKE)
+    for transform in static.transforms:
+        transform.header.frame_id = "vehicle"
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        tf = writer.add_connection(topics.TF_STATIC, topics.TRANSFORMS, typestore=store)
+        cloud = writer.add_connection("/lidar_top/points", topics.POINT_CLOUD, typestore=store)
+        writer.write(tf, 1, store.serialize_cdr(static, topics.TRANSFORMS))
+        message = lidar_to_msg(sweep(10**9)[1], "lidar_top", MAKE)
+        writer.write(cloud, 10**9, store.serialize_cdr(message, topics.POINT_CLOUD))
+    with pytest.raises(DataError, match=r"`base_frame`; the transforms here start at vehicle"):
+        _ = BagSource(tmp_path / "bag").rig
+    assert "LIDAR_TOP" in BagSource(tmp_path / "bag", options=BagOptions(base_frame="vehicle")).rig.sensors
