@@ -90,10 +90,16 @@ def repeat(node, kind, topic, make):
     node.create_timer(0.1, lambda: publisher.publish(make(node.get_clock().now().nanoseconds)))
 
 
+def photons(ns):
+    sweep = scenes.lidar(ns)
+    sweep.points[:, 3] *= 300
+    return sweep
+
+
 @pytest.mark.ros
 def test_the_running_system_is_looked_at(vehicle):
     repeat(vehicle, PointCloud2, "/lidar_top/points", lambda ns: encode.lidar_to_msg(
-        scenes.lidar(ns + 400 * MS), "lidar_top", MAKE))  # fmt: skip
+        photons(ns + 400 * MS), "lidar_top", MAKE))  # fmt: skip
     repeat(vehicle, PointCloud2, "/radar_front/points", lambda ns: encode.radar_to_msg(
         scenes.radar(ns - 300 * MS), "nowhere", MAKE))  # fmt: skip
     vehicle.create_publisher(PointCloud2, "/radar_front/points", 5)
@@ -118,6 +124,8 @@ def test_the_running_system_is_looked_at(vehicle):
     assert "/radar_front/points has 2" in found["LIV003"]["what"]
     assert "CAM_FRONT" in found["LIV006"]["what"]
     assert "RADAR_FRONT arrives" in found["LIV008"]["what"]
+    assert "LIDAR_TOP: field 'intensity' has median" in found["LIV010"]["what"]
+    assert "[SEN103]" in found["LIV010"]["what"]
     assert "LIV001" not in found
     assert "ROS004" not in found
     assert len(report["rules"]) == len(set(report["rules"])) >= 18

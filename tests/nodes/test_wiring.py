@@ -2,16 +2,18 @@
 """A vehicle with other names: topics are found, what is missing is named with its mend, a file may calibrate."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from radar_msgs.msg import RadarReturn, RadarScan
 from rclpy.executors import SingleThreadedExecutor
-from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 
 from peft_dml_ros import conversions
+from peft_dml_ros.core.lenses import Lens
 from peft_dml_ros.core.rig import CameraModel
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.subscribing import LATCHED
@@ -148,6 +150,39 @@ def test_what_is_missing_is_named_with_its_fix(tmp_path, ros_node, bundle):
         assert "/bare/velodyne/points" in node.text
         assert "static_transform_publisher --frame-id base_link --child-frame-id cam_front" in node.text
         assert "or leave RADAR_FRONT out of 'sensors'" in node.text
+
+
+def test_topics_of_the_parameter_file_and_what_looks_wrong_with_the_sensors(tmp_path, ros_node, bundle):
+    """Photon counts, a raw fisheye camera and a topic that is named; each hint once, with its id and the numbers."""
+    topics = ("sensors:=[LIDAR_TOP, CAM_FRONT]", "inputs.topics:=[LIDAR_TOP=/hint/os/points, CAM_FRONT=/hint/eye/raw]")
+    infos = "inputs.infos:=[CAM_FRONT=/hint/eye/info]"
+    mounted = CALIBRATION[: CALIBRATION.index("    camera:")]
+    (tmp_path / "rig.yaml").write_text(mounted, encoding="utf-8")
+    with perception(tmp_path, bundle, "/hint", *topics, infos, f"calibration:={tmp_path / 'rig.yaml'}") as node:
+        vehicle = Vehicle(ros_node, "/hint")
+        photons = ros_node.create_publisher(PointCloud2, "/hint/os/points", 5)
+        vehicle.outlets.append((photons, lambda ns: encode.lidar_to_msg(bright(ns), "os", MAKE)))
+        images = ros_node.create_publisher(Image, "/hint/eye/raw", 5)
+        vehicle.outlets.append((images, mosaic_msg))
+        lens = replace(CAMERA, lens=Lens.make("equidistant", CAMERA.intrinsics, [0.05, 0.0, 0.0, 0.0], "eye"))
+        calibrations = ros_node.create_publisher(CameraInfo, "/hint/eye/info", 5)
+        vehicle.outlets.append((calibrations, lambda ns: encode.camera_info_to_msg(lens, ns, "eye", MAKE)))
+        vehicle.drive(lambda: "SEN103" in node.text and "SEN204" in node.text and vehicle.frames > 3)
+        assert "its intensity is not used [SEN103]; fix: inputs.intensity_scale [LIDAR_TOP=" in node.text
+        assert "CAM_FRONT: its images are undistorted here (equidistant) [SEN204]" in node.text
+        assert node.text.count("SEN103") == 1
+
+
+def bright(ns):
+    sweep = scenes.lidar(ns)
+    sweep.points[:, 3] *= 300
+    return sweep
+
+
+def mosaic_msg(ns):
+    data = np.random.default_rng(ns).integers(40, 200, 352 * 198, dtype=np.uint8)
+    head = conversions.header(ns, "eye", MAKE)
+    return Image(header=head, height=198, width=352, encoding="bayer_rggb8", step=352, data=MAKE.bytes(data))
 
 
 def test_a_file_calibrates_without_transforms_and_camera_info(tmp_path, ros_node, bundle):
