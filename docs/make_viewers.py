@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from peft_dml_ros.conversions.topics import BASE_FRAME, bag_topic, topic_of
-from peft_dml_ros.core.classes import CLASS_COLOURS
+from peft_dml_ros.core.classes import CLASS_COLOURS, MODALITIES
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.nodes.interface import NODE, STAGES, overlay_topic
@@ -89,7 +89,7 @@ def rviz() -> str:
 
 
 def foxglove() -> str:
-    """The same as a Foxglove layout, with diagnostics and the time of each stage."""
+    """Return the same as a Foxglove layout, with diagnostics, gate weights and the time of each stage."""
     clouds = {bag_topic(topic_of(n)): {"visible": True, "pointSize": 2, "colorMode": "colormap"} for n in LIDARS}
     clouds = {t: c | {"colorField": "intensity", "colorMap": "turbo"} for t, c in clouds.items()}
     flat = {"visible": True, "pointSize": 6, "colorMode": "flat", "flatColor": "#ff3c3c"}
@@ -118,8 +118,18 @@ def foxglove() -> str:
         | {"pinnedIds": [], "hardwareIdFilter": ""},
         "Plot!time": {"paths": lines, "minYValue": 0, "xAxisVal": "timestamp", "showLegend": True, "isSynced": True},
     }
-    left = {"first": "3D!above", "second": "Plot!time", "direction": "column", "splitPercentage": 72}
-    right = {"first": "Image!front", "second": "DiagnosticSummary!all", "direction": "column", "splitPercentage": 42}
+    panels["Plot!gate"] = panels["Plot!time"] | {
+        "paths": [
+            {"value": f"/view/gate.{m}", "label": f"gate {m}", "enabled": True, "timestampMethod": "receiveTime"}
+            for m in MODALITIES
+        ]
+    }
+    panels["RawMessages!sensors"] = {"topicPath": "/view/sensors", "diffEnabled": False}
+    plots = {"first": "Plot!time", "second": "Plot!gate", "direction": "row", "splitPercentage": 50}
+    left = {"first": "3D!above", "second": plots, "direction": "column", "splitPercentage": 72}
+    states = {"first": "DiagnosticSummary!all", "second": "RawMessages!sensors", "direction": "column"}
+    states |= {"splitPercentage": 60}
+    right = {"first": "Image!front", "second": states, "direction": "column", "splitPercentage": 42}
     layout = {"first": left, "second": right, "direction": "row", "splitPercentage": 62}
     whole = {"configById": panels, "globalVariables": {}, "userNodes": {}, "playbackConfig": {"speed": 1}}
     return json.dumps({**whole, "layout": layout}, indent=1) + "\n"

@@ -33,7 +33,7 @@ COMMANDS: Final[dict[str, str]] = {
 MODULES: Final = {"status": "live", "topics": "live", "set": "live"}
 """Module of a command, where it is not called like the command."""
 
-TOOLS: Final = ("demo", "run", "simulate", "dataset", "bag", "bench", "chaos", "replay")
+TOOLS: Final = ("demo", "run", "simulate", "dataset", "bag", "bench", "chaos", "replay", "view")
 """Commands of `peft_dml_tools`, so that a vehicle without the tools can say what to install."""
 
 EXTRA_OF_MODULE: Final[dict[str, str]] = {
@@ -47,6 +47,7 @@ EXTRA_OF_MODULE: Final[dict[str, str]] = {
     "nuscenes": "demo",
     "pyarrow": "datasets",
     "av": "datasets",
+    "foxglove": "view",
 }
 """Optional dependency (`pip install 'peft_dml_ros[<extra>]'`) that brings a module."""
 

@@ -12,6 +12,7 @@ COMMANDS: Final[dict[str, str]] = {
     "bench": "Measure seconds, memory and realism, each into a JSON file.",
     "chaos": "Break sensors, messages and processes in every way, and measure how the node takes it.",
     "fleet": "Run, simulate, evaluate and mine many drives on many machines (Ray).",
+    "view": "Show a recording, or a running vehicle, in Foxglove.",
     "replay": "Publish a bag's sensors live, with scripted faults.",
 }
 """Help line by command name. Command `x` is the function, or the group of commands, `x` of the module `x` here."""

@@ -128,13 +128,23 @@ def live(
     drive: Annotated[Optional[Path], typer.Option(help="Drive this bag in circles, instead of a simulated one")] = None,
     compare: Annotated[Optional[Path], typer.Option(help="An older file, to stand beside the new one")] = None,
     domain_id: Annotated[int, typer.Option(min=0, max=232, help="ROS domain, apart from any vehicle")] = 79,
+    against: Annotated[
+        Optional[Path], typer.Option(help="Instead: play the demo's drive with this build and that checkout in turn")
+    ] = None,
+    pairs: Annotated[int, typer.Option(min=1, max=20, help="With --against: sessions of each build and load")] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="Everything once, in seconds; figures of no worth")] = False,
 ) -> None:
     """The real node over DDS at nuScenes' rates: latency, overhead beyond the engines, pace, memory, every drop.
 
-    Takes the minutes asked for, and three more: for the simulated drive, and for subsets of the sensors.
+    Takes the minutes asked for, and seven more: for the simulated drive, subsets of the sensors, and a minute each
+    without the recorder and with one core taken by another process.
+
+    Examples:
+      peft-dml bench live
+      peft-dml bench live --against ../before --out against.json
     """
     import os
+    from contextlib import nullcontext
     from dataclasses import replace
     from tempfile import TemporaryDirectory
 
@@ -143,6 +153,7 @@ def live(
 
     from peft_dml_ros.cli.environment import alone_in, require_ros
     from peft_dml_ros.core.errors import ConfigError
+    from peft_dml_tools.bench.against import compare_builds
     from peft_dml_tools.bench.live import QUICK, LivePlan
     from peft_dml_tools.bench.live_run import LiveOptions, run_live
     from peft_dml_tools.bench.summary import read_report
@@ -157,11 +168,16 @@ def live(
     console = Console(stderr=True)
     with (
         graceful_exit(),
-        alone_in(domain_id),
+        alone_in(domain_id) if against is None else nullcontext(),
         TemporaryDirectory(prefix="peft_dml_bench_") as scratch,
         console.status("starting") as status,
     ):
-        report = run_live(plan, options, Path(scratch), status.update)
+        if against is None:
+            report = run_live(plan, options, Path(scratch), status.update)
+        else:
+            report = compare_builds(
+                against.resolve(), options.repository, pairs, domain_id, Path(scratch), status.update
+            )
     _tell(report, out, older)
 
 

@@ -42,6 +42,7 @@ def demo(
     discovery: Annotated[
         Discovery, typer.Option(help="SUBNET lets other machines see it; SYSTEM_DEFAULT keeps the environment's.")
     ] = Discovery.LOCALHOST,
+    view: Annotated[bool, typer.Option("--view", help="Show the drive live in Foxglove, and print the link")] = False,
 ) -> None:
     """Drive, break sensors, watch the boxes: a whole ROS 2 session with a report, in one command.
 
@@ -65,21 +66,30 @@ def demo(
     from peft_dml_tools.live.children import graceful_exit
 
     console = Console()
-    request = DemoRequest(
-        source, scene, seconds, seed, no_faults, faults, out, bundle, domain_id, discovery.value, config
-    )
+    how = (no_faults, faults, out, bundle, domain_id, discovery.value, config, view)
+    request = DemoRequest(source, scene, seconds, seed, *how)
     with (
         graceful_exit(),
         alone_in(domain_id),
         TemporaryDirectory(prefix="peft_dml_") as scratch,
         StepProgress(console) as steps,
     ):
-        drive = prepare(request, Path(scratch), steps)
-        outcome = play(request, drive, Path(scratch), steps)
-        if outcome.problem:
-            _fail(console, outcome.problem, out)
-        recording, results = _report(request, outcome, steps)
+        try:
+            drive = prepare(request, Path(scratch), steps)
+            outcome = play(request, drive, Path(scratch), steps)
+            if outcome.problem:
+                _fail(console, outcome.problem, out)
+            recording, results = _report(request, outcome, steps)
+        except KeyboardInterrupt:
+            steps.stop()
+            _interrupted(console, request)
     _show(console, request, recording, results)
+
+
+def _interrupted(console: Any, request: DemoRequest) -> None:
+    kept = f"what was recorded until then is in {request.bag}" if request.bag.exists() else "nothing was recorded yet"
+    console.print(f"Interrupted: {kept}; the same command starts from the beginning.", soft_wrap=True, highlight=False)
+    raise typer.Exit(130)
 
 
 def _fail(console: Any, problem: str, out: Path) -> None:

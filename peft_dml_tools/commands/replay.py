@@ -33,7 +33,7 @@ def replay(
     ] = False,
     scene: Annotated[Optional[str], typer.Option(help="Scene of a nuScenes folder; the first otherwise.")] = None,
 ) -> None:
-    """Publish a bag's sensors live, in any weather and with scripted faults; JSON lines tell how far it is.
+    """Publish a bag's sensors live, in any weather and with scripted faults.
 
     While it plays, `ros2 param set /replay weather fog=50` changes the weather, and the parameter `faults` (YAML text)
     the faults.

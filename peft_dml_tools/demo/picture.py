@@ -14,6 +14,7 @@ from peft_dml_tools.drawing.cameras import draw_camera
 from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.metrics import full_frames, lidar_out_frames
 from peft_dml_tools.evaluation.recording import Frame, Recording
+from peft_dml_tools.evaluation.whole_files import write_whole
 
 PANEL_PX = 620
 GAP_PX = 12
@@ -34,7 +35,8 @@ def write_picture(recording: Recording, path: Path) -> None:
     # A camera without image is drawn at 16:9, whatever the others are.
     tall = [cv2.copyMakeBorder(p, 0, height - p.shape[0], 0, 0, cv2.BORDER_CONSTANT, value=BACKGROUND) for p in panels]
     row = tall[0] if len(tall) == 1 else np.concatenate([tall[0], gap, tall[1]], axis=1)
-    cv2.imwrite(str(path), row[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    _, png = cv2.imencode(".png", row[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    write_whole(path, png.tobytes())
 
 
 def _telling(frames: list[Frame]) -> Frame:

@@ -26,6 +26,7 @@ from peft_dml_tools.live.children import Child
 from peft_dml_tools.live.process_monitor import ProcessMonitor, cpu_pct
 from peft_dml_tools.live.readback import Played
 from peft_dml_tools.live.session import BOXES, NODE, START_S, Session, SessionError, follow
+from peft_dml_tools.live.viewer_address import announce
 from peft_dml_tools.sim.faults import DEMO_FAULTS, Fault, check_sensors, load_faults
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class DemoRequest:
     domain_id: int
     discovery: str
     config: Path | None = None
+    view: bool = False
 
     @property
     def bag(self) -> Path:
@@ -190,6 +192,11 @@ def play(request: DemoRequest, drive: PreparedDrive, scratch: Path, steps: StepP
     arguments += ["--scene", request.scene] if request.scene else []
     with ExitStack() as stack:
         steps.begin("start", None, "perception node, recorder, replay")
+        if request.view:
+            viewer = session.viewer()
+            stack.callback(viewer.stop)
+            follow((viewer,), lambda: "ready" in viewer.latest, START_S, "the start of the viewer")
+            announce(steps.console, str(viewer.value("ready", "address")))
         recorder = session.recorder(request.bag)
         stack.callback(recorder.stop)
         perception = session.perception()
@@ -205,6 +212,11 @@ def play(request: DemoRequest, drive: PreparedDrive, scratch: Path, steps: StepP
             children = (perception, recorder, replay)
             follow(children, lambda: "start" in replay.latest, START_S + 5.0, "the start of the replay")
             _drive(children, steps)
+        except KeyboardInterrupt:
+            # All at once: one after the other, each would be waited for.
+            for child in (recorder, perception):
+                child.interrupt()
+            raise
         except SessionError as error:
             return Outcome(Played(drive.title, 0, 0, 0), str(error), {})
         played = _played(drive, replay)

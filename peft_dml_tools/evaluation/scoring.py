@@ -46,7 +46,7 @@ def score(frames: Sequence[Frame]) -> Score:
     """Score frames that have truth; each frame is matched on its own, in its own `base_link`."""
     known = [(str(i), frame) for i, frame in enumerate(frames) if frame.truth is not None]
     if not known:
-        return Score(0, None, {}, {}, {}, CLASSES, "no frame of this kind has truth")
+        return Score(0, None, {}, {}, {}, CLASSES, "no frame of this kind has true boxes")
     try:
         devkit = _Devkit()
     except ModuleNotFoundError as error:

@@ -16,7 +16,7 @@ ENOUGH: Final = 0.95
 
 
 def timing_table(metrics: dict[str, Any], whole: str) -> Table:
-    """Percentiles by stage.
+    """Return percentiles by stage.
 
     Args:
         metrics: Content of metrics.json.
@@ -30,7 +30,7 @@ def timing_table(metrics: dict[str, Any], whole: str) -> Table:
 
 
 def reasons_table(drops: Mapping[str, int]) -> Table:
-    """Drops by reason."""
+    """Return drops by reason."""
     table = _table("Dropped", "reason", "count")
     for reason, count in sorted(drops.items()):
         table.add_row(reason, str(count))
@@ -38,7 +38,7 @@ def reasons_table(drops: Mapping[str, int]) -> Table:
 
 
 def sensors_table(metrics: dict[str, Any]) -> Table:
-    """Messages and gated frames by sensor."""
+    """Return messages and gated frames by sensor."""
     table = _table("Sensors", "sensor", "messages", "frames without it")
     table.add_column("why", justify="left")
     for name, row in metrics["sensors"].items():
@@ -47,14 +47,13 @@ def sensors_table(metrics: dict[str, Any]) -> Table:
     return table
 
 
-def accuracy_table(results: Results) -> Table:
-    """Average precision by class, with all sensors and without LiDAR."""
+def accuracy_table(results: Results) -> Table | str:
+    """Return average precision by class, with all sensors and without LiDAR; a sentence where there is none."""
     scores = {"all": results.full, "no LiDAR": results.lidar_out}
     shown = {name: score for name, score in scores.items() if score.ap}
-    table = _table("Accuracy (nuscenes-devkit)", "class")
     if not shown:
-        table.caption = "; ".join(f"{name}: {score.reason}" for name, score in scores.items())
-        return table
+        return f"No accuracy: {results.full.reason}."
+    table = _table("Accuracy (nuscenes-devkit)", "class")
     for name in shown:
         for head in ("boxes", "AP 2 m", "mean AP"):
             table.add_column(f"{name}\n{head}", justify="right")

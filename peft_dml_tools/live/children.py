@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from typing import IO, Any, Final
 
 LAST_LINES: Final = 15
-GRACE_S: Final = 6.0
-"""How long a process may take to end after SIGINT, and again after SIGTERM."""
+GRACE_S: Final = 3.0
+"""How long a process may take to end after SIGINT; a third of it again after SIGTERM."""
 
 
 @contextmanager
@@ -42,10 +42,18 @@ class Child:
         module: Module to run.
         arguments: Its command line.
         environment: Added to this process's environment.
+        grace_s: How long it may take to end after SIGINT.
     """
 
-    def __init__(self, name: str, module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        grace_s: float = GRACE_S,
+    ) -> None:
+        self.name, self.grace_s = name, grace_s
         self.latest: dict[str, dict[str, Any]] = {}
         """The last JSON line of each event."""
         self.events: list[dict[str, Any]] = []
@@ -106,11 +114,19 @@ class Child:
             thread.join(1.0)
         return True
 
+    def interrupt(self) -> None:
+        """Ask it to end by SIGINT, and do not wait."""
+        if self.code is None:
+            self._process.send_signal(signal.SIGINT)
+
     def stop(self) -> int | None:
-        """End it by SIGINT, then SIGTERM, then SIGKILL; return the exit status."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        """End it by SIGINT, SIGTERM or SIGKILL, whatever it takes; return the exit status."""
+        self.interrupt()
+        if self.wait(self.grace_s):
+            return self.code
+        for number, patience_s in ((signal.SIGTERM, self.grace_s / 3), (signal.SIGKILL, self.grace_s)):
             if self.code is None:
                 self._process.send_signal(number)
-            if self.wait(GRACE_S):
+            if self.wait(patience_s):
                 break
         return self.code

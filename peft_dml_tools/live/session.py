@@ -23,6 +23,8 @@ VELOCITIES: Final = f"{NODE}/velocities"
 STATUS: Final = f"{NODE}/status"
 START_S: Final = 60.0
 """Longest wait for the nodes to load the model and to find each other."""
+CLOSE_S: Final = 10.0
+"""A recorder closes its file: an index is written, on a slow disk."""
 LOCAL_TF: Final = ("-r", "/tf_static:=tf_static")
 """Of several vehicles in one domain each has its own transforms."""
 
@@ -66,7 +68,7 @@ class Session:
     def recorder(self, out: Path, *topics: str) -> Child:
         """Start a recorder of these topics, or of all."""
         chosen = ["--topics", *topics] if topics else []
-        return Child("recorder", f"{TOOLS}.recorder", ["--out", str(out), *chosen], self.environment)
+        return Child("recorder", f"{TOOLS}.recorder", ["--out", str(out), *chosen], self.environment, CLOSE_S)
 
     def replay(self, source: Path, *arguments: str, faults: Sequence[Fault] = (), namespace: str = "") -> Child:
         """Start a replay with a fault script."""
@@ -77,6 +79,10 @@ class Session:
             words += ["--faults", str(script)]
         ros = ["--ros-args", *_in(namespace)] if namespace else []
         return Child("replay", f"{TOOLS}.replay", [str(source), *words, *arguments, *ros], self.environment)
+
+    def viewer(self) -> Child:
+        """Start a viewer for Foxglove on its usual port."""
+        return Child("viewer", f"{TOOLS}.viewer", [], self.environment)
 
     @contextmanager
     def node(self, namespace: str = "", **parameters: object) -> Iterator[Child]:

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from peft_dml_tools.evaluation.metrics import Results
 from peft_dml_tools.evaluation.recording import Recording
+from peft_dml_tools.evaluation.whole_files import write_whole
 from peft_dml_tools.report.payload import payload
 from peft_dml_tools.report.tables import accuracy_table, drops_table, sensors_table, stages_table
 
-SCRIPTS: Final = ("data.js", "scene.js", "timeline.js", "views.js", "page.js")
+SCRIPTS: Final = ("data.js", "scene.js", "timeline.js", "views.js", "viewport.js", "page.js")
 
 
 def write_report(recording: Recording, results: Results, path: Path, *, details: str = "") -> None:
@@ -41,7 +42,7 @@ def write_report(recording: Recording, results: Results, path: Path, *, details:
     html = _asset("template.html")
     for name, value in fields.items():
         html = html.replace("{{" + name + "}}", value, 1)
-    path.write_text(html, encoding="utf-8")
+    write_whole(path, html)
 
 
 def _asset(name: str) -> str:

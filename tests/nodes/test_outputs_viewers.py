@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from peft_dml_ros.conversions.topics import bag_topic
-from peft_dml_ros.core.classes import CLASS_COLOURS
+from peft_dml_ros.core.classes import CLASS_COLOURS, MODALITIES
 from peft_dml_ros.nodes.interface import inputs, outputs
+from peft_dml_tools.live.foxglove_server import GATE, SENSORS
 
 
 @pytest.fixture
@@ -52,9 +53,12 @@ def test_foxglove_shows_the_same_and_the_diagnostics(repository, topics):
         return [node] if isinstance(node, str) else leaves(node["first"]) + leaves(node["second"])
 
     assert sorted(leaves(tree["layout"])) == sorted(panels)
-    assert {name.partition("!")[0] for name in panels} == {"3D", "Image", "DiagnosticSummary", "Plot"}
+    assert {name.partition("!")[0] for name in panels} == {"3D", "Image", "DiagnosticSummary", "Plot", "RawMessages"}
     plotted = [path["value"].removesuffix(".data") for path in panels["Plot!time"]["paths"]]
     assert plotted[0] == "/perception/debug/total_ms"
     shown = {*panels["3D!above"]["topics"], *plotted, panels["Image!front"]["imageMode"]["imageTopic"]}
     assert shown <= topics
     assert panels["DiagnosticSummary!all"]["topicToRender"] in topics
+    # These are made by `peft-dml view` of the node's status.
+    assert [path["value"] for path in panels["Plot!gate"]["paths"]] == [f"{GATE}.{m}" for m in MODALITIES]
+    assert panels["RawMessages!sensors"]["topicPath"] == SENSORS

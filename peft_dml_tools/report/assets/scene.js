@@ -5,11 +5,15 @@
 const SCENE = document.getElementById("scene");
 const PEN = SCENE.getContext("2d");
 const HALF = SCENE.width / 2;
-const SCALE = HALF / D.range_m;
+/** What is shown: metres ahead and to the left in the middle, and how often larger than the whole. */
+const PORT = { x: 0, y: 0, zoom: 1 };
 const MODALITY_COLOURS = { lidar: "#2f9bff", camera: "#f2a516", radar: "#2fbf71", imu: "#a873e8", gnss: "#8b9bb0" };
 
-const px = (y) => HALF - y * SCALE;
-const py = (x) => HALF - x * SCALE;
+const scale = () => (HALF / D.range_m) * PORT.zoom;
+const px = (y) => HALF - (y - PORT.y) * scale();
+const py = (x) => HALF - (x - PORT.x) * scale();
+/** Metres ahead and to the left of a pixel of the canvas. */
+const metres = (u, v) => [PORT.x + (HALF - v) / scale(), PORT.y + (HALF - u) / scale()];
 const rgb = (label, alpha = 1) => `rgba(${D.colours[label].join(",")},${alpha})`;
 const inUse = (frame, index) => D.state.rows[frame][index] === 0;
 
@@ -44,8 +48,8 @@ function drawFieldsOfView(frame) {
     if (sensor.half_fov === null) return;
     const middle = -Math.PI / 2 - sensor.heading;
     PEN.beginPath();
-    PEN.moveTo(HALF, HALF);
-    PEN.arc(HALF, HALF, 50 * SCALE, middle - sensor.half_fov, middle + sensor.half_fov);
+    PEN.moveTo(px(0), py(0));
+    PEN.arc(px(0), py(0), 50 * scale(), middle - sensor.half_fov, middle + sensor.half_fov);
     PEN.closePath();
     PEN.fillStyle = inUse(frame, index) ? "rgba(242,165,22,.045)" : "rgba(240,98,95,.05)";
     PEN.fill();
@@ -60,19 +64,22 @@ function drawGround() {
   for (let radius = 10; radius <= 50; radius += 10) {
     PEN.strokeStyle = "rgba(140,160,185,.17)";
     PEN.beginPath();
-    PEN.arc(HALF, HALF, radius * SCALE, 0, 2 * Math.PI);
+    PEN.arc(px(0), py(0), radius * scale(), 0, 2 * Math.PI);
     PEN.stroke();
     PEN.fillStyle = "rgba(160,178,200,.6)";
-    PEN.fillText(`${radius} m`, HALF + 5, py(radius) - 5);
+    PEN.fillText(`${radius} m`, px(0) + 5, py(radius) - 5);
   }
 }
+
+const LIDAR_GROUND = "rgb(88,114,147)";
+const lidarColour = (level) => `hsl(${205 - 40 * level}, 80%, ${55 + 27 * level}%)`;
 
 function drawLidar(frame) {
   const { offsets, values } = D.lidar;
   for (let i = offsets[frame]; i < offsets[frame + 1]; i++) {
     const z = values[3 * i + 2] / 100;
     const level = Math.max(0, Math.min(1, (z + 0.3) / 3));
-    PEN.fillStyle = z < 0.25 ? "rgb(88,114,147)" : `hsl(${205 - 40 * level}, 80%, ${55 + 27 * level}%)`;
+    PEN.fillStyle = z < 0.25 ? LIDAR_GROUND : lidarColour(level);
     PEN.fillRect(px(values[3 * i + 1] / 100) - 1.5, py(values[3 * i] / 100) - 1.5, 3, 3);
   }
 }
@@ -143,7 +150,7 @@ function drawArrow(box) {
 function drawEgo() {
   PEN.fillStyle = "#e8eef5";
   PEN.beginPath();
-  PEN.roundRect(px(0.93), py(3.4), 1.86 * SCALE, 4.4 * SCALE, 6);
+  PEN.roundRect(px(0.93), py(3.4), 1.86 * scale(), 4.4 * scale(), 6);
   PEN.fill();
   PEN.fillStyle = "#0a0f15";
   PEN.beginPath();
@@ -151,6 +158,11 @@ function drawEgo() {
   PEN.lineTo(px(0.6), py(1.9));
   PEN.lineTo(px(-0.6), py(1.9));
   PEN.fill();
+}
+
+/** Boxes of a frame from a score on. */
+function shownBoxes(frame, options) {
+  return rowsOf(D.boxes, frame).map(boxOf).filter((box) => box.score >= options.threshold);
 }
 
 function drawScene(frame, options) {
@@ -162,7 +174,8 @@ function drawScene(frame, options) {
   }
   drawEgo();
   if (options.truth) rowsOf(D.truth, frame).forEach((row) => drawTruth(boxOf(row)));
-  rowsOf(D.boxes, frame).map(boxOf).filter((box) => box.score >= options.threshold).forEach(drawBox);
+  shownBoxes(frame, options).forEach(drawBox);
+  if (HOVER.box) drawHover();
   drawBadge(frame);
 }
 

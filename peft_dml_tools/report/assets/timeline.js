@@ -3,6 +3,7 @@
 "use strict";
 
 const CHART = { width: 1300, left: 150, right: 16, row: 15, gap: 46 };
+const NARROW_PX = 700;
 const FAULT_WORDS = { silence: "silent", freeze: "frozen", delay: "late" };
 const faultText = (f) => `${f.sensor === "camera" ? "all cameras" : f.sensor.replaceAll("_", " ")} ${FAULT_WORDS[f.fault] || f.fault}`;
 const END = Math.max(D.time[D.time.length - 1], 0.1);
@@ -10,7 +11,11 @@ const START = Math.min(D.time[0], 0);
 const atX = (t) => CHART.left + ((t - START) / (END - START)) * (CHART.width - CHART.left - CHART.right);
 const esc = (text) => String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 
+/** Drawn at the width that there is, so that the letters have their size on any screen. */
 function buildTimeline() {
+  const holder = document.getElementById("timeline");
+  CHART.width = Math.max(300, Math.round(holder.clientWidth));
+  CHART.left = CHART.width < NARROW_PX ? 88 : 150;
   let y = 26;
   let svg = "";
   const top = y;
@@ -24,7 +29,6 @@ function buildTimeline() {
     <line id="cursor" y1="${top - 8}" y2="${y - CHART.gap}" stroke="var(--accent)" stroke-width="2"/>`;
   const hatch = `<defs><pattern id="hatch" width="8" height="8" patternTransform="rotate(45)" patternUnits="userSpaceOnUse">
     <rect width="8" height="8" fill="var(--fault)"/><line y2="8" stroke="var(--bad)" stroke-width="1.2" opacity=".45"/></pattern></defs>`;
-  const holder = document.getElementById("timeline");
   holder.innerHTML = `<svg viewBox="0 0 ${CHART.width} ${height}">${hatch}${frame}</svg>`;
   holder.firstChild.addEventListener("click", (event) => {
     const box = holder.firstChild.getBoundingClientRect();
@@ -33,6 +37,17 @@ function buildTimeline() {
     pause();
     show(frameAt(t));
   });
+  moveCursor(STATE.frame);
+}
+
+/** Draw again when the width changes. */
+function watchTimeline() {
+  let width = 0;
+  buildTimeline();
+  new ResizeObserver(([entry]) => {
+    const now = Math.round(entry.contentRect.width);
+    if (Math.abs(now - width) > 2) { width = now; buildTimeline(); }
+  }).observe(document.getElementById("timeline"));
 }
 
 function moveCursor(frame) {
@@ -41,10 +56,12 @@ function moveCursor(frame) {
   line.setAttribute("x2", atX(D.time[frame]));
 }
 
-const title = (y, text, hint) => `<text class="title" x="0" y="${y - 12}">${esc(text)}<tspan dx="8" font-weight="400" fill="var(--soft)">${esc(hint)}</tspan></text>`;
+const title = (y, text, hint) => `<text class="title" x="0" y="${y - 12}">${esc(text)}` +
+  (CHART.width < NARROW_PX ? `<title>${esc(hint)}</title></text>` : `<tspan dx="8" font-weight="400" fill="var(--soft)">${esc(hint)}</tspan></text>`);
+const sensorLabel = (name) => (CHART.width < NARROW_PX ? name.replace(/^CAM_/, "C ").replace(/^RADAR_/, "R ").replaceAll("_", " ").toLowerCase().slice(0, 14) : name);
 
 function faultColumns(top, bottom) {
-  const wide = D.faults.filter((f) => f.to > START && f.from < END && !/^RADAR_/.test(f.sensor));
+  const wide = D.faults.filter((f) => f.to > START && f.from < END);
   return wide.map((f) => {
     const a = atX(Math.max(f.from, START)), b = atX(Math.min(f.to, END));
     return `<rect x="${a}" y="${top}" width="${b - a}" height="${bottom - top}" fill="url(#hatch)"/>`;
@@ -52,7 +69,8 @@ function faultColumns(top, bottom) {
 }
 
 function timeAxis(y) {
-  const step = END - START > 30 ? 5 : END - START > 3 ? 1 : 0.1;
+  const room = (CHART.width - CHART.left) / 44;
+  const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300].find((s) => (END - START) / s <= room) || 600;
   let text = "";
   for (let t = Math.ceil(START / step) * step; t <= END + 1e-6; t += step) {
     text += `<text x="${atX(t)}" y="${y + 18}" text-anchor="middle">${+t.toFixed(1)} s</text>`;
@@ -64,7 +82,7 @@ function sensorBands(y) {
   const half = D.time.length > 1 ? (END - START) / (D.time.length - 1) / 2 : 0.05;
   let svg = title(y, "Sensors", "green: used in the frame, red: the health gate keeps it out (hover for the reason), grey: nothing known");
   D.sensors.forEach((sensor, index) => {
-    svg += `<text x="0" y="${y + 11}">${esc(sensor.name)}</text>`;
+    svg += `<text x="0" y="${y + 11}">${esc(sensorLabel(sensor.name))}</text>`;
     let from = 0;
     for (let i = 1; i <= D.time.length; i++) {
       const code = D.state.rows[from][index];

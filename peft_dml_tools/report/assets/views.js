@@ -19,7 +19,10 @@ function buildViews() {
     const caption = document.createElement("figcaption");
     caption.textContent = short(name);
     figure.append(canvas, caption);
-    figure.addEventListener("click", () => figure.classList.toggle("big"));
+    Object.assign(figure, { tabIndex: 0, role: "button", ariaLabel: `camera ${short(name)}: enlarge or shrink` });
+    const toggle = () => figure.setAttribute("aria-pressed", figure.classList.toggle("big"));
+    figure.addEventListener("click", toggle);
+    figure.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); toggle(); } });
     document.getElementById("views").append(figure);
     VIEWS[name] = canvas;
   }
@@ -57,7 +60,7 @@ function buildLamps() {
 function drawLamps(frame) {
   LAMPS.forEach((lamp, index) => {
     const code = D.state.rows[frame][index];
-    lamp.className = `lamp ${code === 0 ? "" : code === 1 ? "unknown" : "off"}`;
+    lamp.className = `lamp ${code === 0 ? "" : code === 1 || ABSENT[index] ? "unknown" : "off"}`;
     lamp.title = `${D.sensors[index].name}: ${D.state.reasons[code]}`;
   });
 }
@@ -92,7 +95,8 @@ function drawViews(frame, options) {
     const index = D.sensors.findIndex((sensor) => sensor.name === name);
     const pen = canvas.getContext("2d");
     if (!view || D.state.rows[frame][index] > 1) {
-      blank(canvas, pen, view ? D.state.reasons[D.state.rows[frame][index]] : "no picture");
+      const code = D.state.rows[frame][index], used = code === 0;
+      blank(canvas, pen, used ? "no picture kept" : "no signal", used ? "the detector had one" : D.state.reasons[code], used);
       continue;
     }
     [canvas.width, canvas.height] = view.size;
@@ -105,14 +109,14 @@ function drawViews(frame, options) {
   }
 }
 
-function blank(canvas, pen, reason) {
+function blank(canvas, pen, words, reason, calm) {
   [canvas.width, canvas.height] = [400, 225];
   pen.fillStyle = "#0a0f15";
   pen.fillRect(0, 0, 400, 225);
-  pen.fillStyle = "#f0625f";
+  pen.fillStyle = calm ? "#94a3b4" : "#f0625f";
   pen.font = "600 20px system-ui, sans-serif";
   pen.textAlign = "center";
-  pen.fillText("no signal", 200, 112);
+  pen.fillText(words, 200, 112);
   pen.fillStyle = "#94a3b4";
   pen.font = "14px system-ui, sans-serif";
   pen.fillText(reason.slice(0, 48), 200, 136);

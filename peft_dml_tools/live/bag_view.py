@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays a recording into a Foxglove server in real time, again and again; needs no ROS."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+from rosbags.interfaces import QosDurability
+
+from peft_dml_ros.core.errors import DataError
+from peft_dml_tools.datasets.bag_storage import BagStorage
+from peft_dml_tools.live.foxglove_server import STATUS_TYPE, FoxgloveServer
+
+STATUS_END: Final = "/perception/status"
+
+
+def play_bag(
+    bag: Path, server: FoxgloveServer, stop: threading.Event, *, rate: float = 1.0, once: bool = False
+) -> None:
+    """Play until `stop` is set, or once.
+
+    Args:
+        bag: An .mcap or .db3 file, or a rosbag2 folder.
+        server: Where to.
+        stop: Ends it.
+        rate: Recorded seconds per second.
+        once: End with the recording instead of beginning again.
+
+    Raises:
+        DataError: the bag cannot be read, or holds no message.
+    """
+    storage = BagStorage(bag)
+    if not storage.count:
+        raise DataError(f"bag {bag} holds no message")
+    shown = {topic for topic, kind in storage.connections.items() if server.declare(topic, kind)}
+    latched = {
+        topic
+        for topic in shown
+        if topic.endswith("/tf_static")
+        or any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in storage.offered[topic])
+    }
+    while not stop.is_set():
+        begun_s = time.monotonic()
+        for message in storage.logged(shown):
+            due_s = begun_s + (message.logged_ns - storage.begin_ns) / 1e9 / rate
+            if stop.wait(max(0.0, due_s - time.monotonic())):
+                return
+            server.log(message.topic, message.cdr, message.logged_ns, latched=message.topic in latched)
+            if message.topic.endswith(STATUS_END) and message.msgtype == STATUS_TYPE:
+                server.log_status(message.cdr, message.logged_ns)
+        storage.check()
+        if once:
+            return
