@@ -3,6 +3,7 @@ import csv
 import errno
 import json
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import cv2
@@ -16,7 +17,7 @@ from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.nodes.parameter_file import NodeParams
-from peft_dml_tools.datasets.bags import NOT_FINITE
+from peft_dml_tools.datasets.bags import NOT_FINITE, write_bag
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.source import open_source
 from peft_dml_tools.evaluation.metrics import lidar_out_frames
@@ -27,6 +28,7 @@ from peft_dml_tools.run.reading_check import count_points
 from peft_dml_tools.run.sources import Kept, StreamSource, open_run_source
 from peft_dml_tools.sim.faults import Fault
 from tests.support import scenes
+from tests.support.made_source import MadeSource
 
 
 def run(*arguments) -> str:
@@ -195,3 +197,31 @@ def test_unknown_bundle_is_refused(bag, tmp_path):
     done = CliRunner().invoke(app, ["run", str(bag), "--out", str(tmp_path), "--bundle", "no-such-bundle"])
     assert done.exit_code == 2
     assert "no-such-bundle" in done.output
+
+
+def test_a_lidar_that_dies_is_named_and_the_other_goes_on(bundle):
+    stamps = [16 * 10**17 + i * 10**8 for i in range(40)]
+    rows = [("LIDAR_TOP", scenes.lidar(stamp)) for stamp in stamps]
+    rows += [("LIDAR_LEFT", replace(scenes.lidar(stamp + 1), stamp_ns=stamp + 10**7)) for stamp in stamps[:15]]
+    source = MadeSource(rows)
+    offline = Offline(NodeParams(bundle=str(bundle)), source.rig, tuple(source.rig.sensors))
+    frames = list(offline.stream(source.measurements()))
+    assert offline.silent() == {"LIDAR_LEFT": "sent nothing in the last 2.5 s"}
+    assert frames[-1].mask[0] == 1.0
+    assert frames[-1].sensors["LIDAR_LEFT"].state == "STALE"
+    # Both are in the cloud while both are there, each as old as it is.
+    both = next(frame for frame in frames if frame.sensors["LIDAR_LEFT"].alive and frame.stamp_ns > stamps[5])
+    assert 0.0 <= both.age_s[0] < 0.1
+
+
+def test_what_was_refused_is_said_when_nothing_came(tmp_path, bundle):
+    source = MadeSource([("LIDAR_TOP", scenes.lidar(16 * 10**17 + i * 10**8)) for i in range(3)])
+    bag = write_bag(source, tmp_path / "drive.mcap")
+    config = tmp_path / "p.yaml"
+    config.write_text("perception: {ros__parameters: {inputs: {intensity_field: [LIDAR_TOP=shine]}}}")
+    arguments = ["run", str(bag), "--out", str(tmp_path), "--bundle", str(bundle), "--config", str(config)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    text = " ".join(done.output.split())
+    assert "received: nothing" in text
+    assert "refused: 3 of LIDAR_TOP: PointCloud2 in frame 'lidar_top' has no field 'shine' (intensity_field)" in text
