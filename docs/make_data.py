@@ -7,6 +7,7 @@ from pathlib import Path
 from peft_dml_ros.conversions import presets, topics
 from peft_dml_ros.core.spec import CameraSpec
 from peft_dml_tools.datasets.checks import RULES
+from peft_dml_tools.datasets.renaming import renamer
 from peft_dml_tools.sim.faults import FIELDS, KINDS, MEANING, Fault
 
 PAGE = Path(__file__).with_name("data.md")
@@ -40,7 +41,7 @@ def names() -> str:
     kinds = (presets.DEFAULT, *presets.PRESETS)
     rows = [f"| | {' | '.join(f'`{kind}`' for kind in kinds)} |", "|---" * (len(kinds) + 1) + "|"]
     for sensor in sensors:
-        cells = [f"`{presets.renamer(kind)(topics.topic_of(sensor))}`" for kind in kinds]
+        cells = [f"`{renamer(kind)(topics.topic_of(sensor))}`" for kind in kinds]
         rows.append(f"| {sensor} | {' | '.join(cells)} |")
     return "\n".join(rows)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from peft_dml_ros.cli.doctor import machine, system  # noqa: F401  they register their rules
 from peft_dml_ros.cli.doctor.rules import RULES
 from peft_dml_ros.core.health import State
-from peft_dml_ros.core.sensor_checks import HINTS
 
 PAGE = Path(__file__).with_name("troubleshooting.md")
 
@@ -92,6 +91,27 @@ DROPS = {
     "reset": ("the ROS clock jumped: all buffers were emptied", "usual when a bag loops"),
 }
 """Meaning and fix of each reason, as it ends: `LIDAR_TOP: frozen` is under `frozen`."""
+
+
+HINTS = {
+    "SEN101": ("a LiDAR's clouds have no intensity, or it is 0 everywhere", "`inputs.intensity_field`"),
+    "SEN102": ("its median lies outside what the network was trained on", "`inputs.intensity_scale`"),
+    "SEN103": ("the intensity counts something else, photons for example; it is not used", "`inputs.intensity_field`"),
+    "SEN111": ("most points lie outside the network's range", "the transform that is named; metres"),
+    "SEN112": ("the ground does not lie at z = 0 of `base_link`", "z of the LiDAR's transform"),
+    "SEN113": ("no level ground in sight", "roll and pitch of the LiDAR's transform"),
+    "SEN201": ("the principal point is far from the image's centre", "K and `binning_x`: one of them counts twice"),
+    "SEN202": ("the focal lengths belong to no usual camera", "calibrate it again: pixels, not millimetres"),
+    "SEN203": ("the optical axis of a camera points up or down", "publish the optical frame: z forward, x right"),
+    "SEN204": ("images are undistorted here", "`inputs.rectified`, where they are rectified already"),
+    "SEN301": ("acceleration is in g", "let the driver publish m/s²"),
+    "SEN302": ("acceleration has no gravity in it", "publish it with gravity (REP-145)"),
+    "SEN303": ("gravity does not lie along z", "the IMU's transform"),
+    "SEN304": ("angular rate is in degrees a second", "let the driver publish rad/s"),
+    "SEN311": ("a receiver claims a fix at 0°, 0°", "let it report STATUS_NO_FIX until it has one"),
+    "SEN401": ("elevation of radar detections is not used", "none: the network takes radar as flat"),
+}
+"""Meaning and fix of each hint on sensors, by id."""
 
 
 def doctor() -> str:

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Convert ROS messages to arrays and back: pure functions without ROS, for messages of rclpy and rosbags alike."""
 
-from peft_dml_ros.conversions.boxes import boxes_from_msg as boxes_from_msg
 from peft_dml_ros.conversions.boxes import velocities_to_msg as velocities_to_msg
-from peft_dml_ros.conversions.boxes import with_velocities as with_velocities
 from peft_dml_ros.conversions.decode import gnss_from_msg as gnss_from_msg
 from peft_dml_ros.conversions.decode import imu_from_msg as imu_from_msg
 from peft_dml_ros.conversions.decode import odometry_from_msg as odometry_from_msg

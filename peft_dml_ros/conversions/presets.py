@@ -100,25 +100,16 @@ PRESETS: Final[dict[str, Preset]] = {preset.name: preset for preset in (_nuscene
 """Presets by name, next to `DEFAULT`."""
 
 
-def renamer(preset: str) -> Callable[[str], str]:
-    """Return the function from a relative topic of `conversions.topics` to the absolute topic of a preset.
-
-    Topics that the preset does not know, the truth for example, keep their names.
+def check_preset(preset: str) -> None:
+    """Refuse a name that is no preset.
 
     Raises:
-        ConfigError: no such preset.
+        ConfigError: names the nearest one.
     """
-    if preset == DEFAULT:
-        return topics.bag_topic
-    if preset not in PRESETS:
+    if preset not in {DEFAULT, *PRESETS}:
         now = f"it is called '{DEFAULT}' now" if preset == "ours" else nearest(preset, [DEFAULT, *PRESETS])
         msg = f"no topic preset '{preset}'; {now}"
         raise ConfigError(msg)
-    table = PRESETS[preset]
-    names = {topics.topic_of(sensor): candidates[0] for sensor, candidates in table.sensors.items()}
-    names |= {topics.camera_info_topic_of(camera): topic for camera, topic in table.infos.items()}
-    names |= {topics.raw_image_topic_of(camera): topic for camera, topic in table.raw_images.items()}
-    return lambda topic: names.get(topic, topics.bag_topic(topic))
 
 
 def recognise(
@@ -138,7 +129,7 @@ def recognise(
         ConfigError: no such preset.
     """
     if preset is not None:
-        renamer(preset)
+        check_preset(preset)
     tried = [_by_name(connections, table) for name, table in PRESETS.items() if preset in {None, name}]
     found = [(len(table.sensors), i, table) for i, table in enumerate(tried) if detects(table)]
     if found:

@@ -34,6 +34,7 @@ from peft_dml_ros.core.measurements import (
 from peft_dml_ros.core.rig import Rig
 from peft_dml_tools.datasets import encode
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
+from peft_dml_tools.datasets.renaming import renamer
 
 if TYPE_CHECKING:
     from peft_dml_ros.core.source import Source
@@ -221,7 +222,7 @@ def write_bag(
     if path.exists() and not overwrite:
         msg = f"{path} exists already and is not overwritten; remove it or choose another name"
         raise DataError(msg)
-    named = presets.renamer(preset)
+    named = renamer(preset)
     with BagFile(path, compress=compress, sqlite3=sqlite3, whole_or_nothing=True) as bag:
         if not _write_measurements(bag, source, named, frames or {}, display=display):
             msg = f"source '{source.name}' holds no measurement; no bag {path} is written"

@@ -14,7 +14,6 @@ import numpy as np
 from rosbags.serde import SerdeError
 
 from peft_dml_ros.conversions import (
-    boxes_from_msg,
     camera_model_from_msg,
     decoder_of,
     is_rectified,
@@ -22,7 +21,6 @@ from peft_dml_ros.conversions import (
     presets,
     topics,
     transforms_from_msg,
-    with_velocities,
 )
 from peft_dml_ros.conversions.cdr import leading_frame_id
 from peft_dml_ros.core.boxes import Boxes3D
@@ -35,6 +33,7 @@ from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.bag_storage import BagStorage, Stamped
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
 from peft_dml_tools.datasets.bag_writer import BagFile, write_bag
+from peft_dml_tools.datasets.boxes_from_msg import boxes_from_msg, with_velocities
 
 NOT_FINITE: Final = "points not finite"
 """Reason for points of an otherwise good cloud."""

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from peft_dml_ros.conversions import boxes_from_msg, with_velocities
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import Measurement, OdometrySample
@@ -18,6 +17,7 @@ from peft_dml_tools.datasets.bag_recording import compressed
 from peft_dml_tools.datasets.bag_storage import BagStorage
 from peft_dml_tools.datasets.bag_types import typestore
 from peft_dml_tools.datasets.bags import BagSource
+from peft_dml_tools.datasets.boxes_from_msg import boxes_from_msg, with_velocities
 from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.recording import FaultWindow, Frame, Recording, SensorReading
 from peft_dml_tools.live.frame_status import FrameStatus, SensorStatus

@@ -8,11 +8,11 @@ import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 from vision_msgs.msg import Detection3DArray
 
-from peft_dml_ros.conversions import boxes_from_msg
 from peft_dml_ros.conversions.boxes_cdr import boxes_to_cdr
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.nodes.factory import RclpyFactory
+from peft_dml_tools.datasets.boxes_from_msg import boxes_from_msg
 from peft_dml_tools.datasets.encode import boxes_to_msg
 
 STAMP_NS = 1_735_700_000_123_456_789

@@ -23,6 +23,7 @@ from peft_dml_ros.core.measurements import (
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor
 from peft_dml_tools.datasets import encode
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
+from peft_dml_tools.datasets.boxes_from_msg import boxes_from_msg, with_velocities
 
 STAMP_NS = 1_532_402_927_647_951_003
 RNG = np.random.default_rng(7)
@@ -203,9 +204,9 @@ def test_boxes_survive_with_velocities(via):
     message = via(encode.boxes_to_msg(boxes, STAMP_NS, "base_link", CLASSES, MAKE))
     assert conv.stamp_ns_from_msg(message) == STAMP_NS
     assert all(len(d.results) == 1 and d.header == message.header for d in message.detections)
-    again = conv.boxes_from_msg(message)
+    again = boxes_from_msg(message)
     assert np.isnan(again.velocities_mps).all()
-    again = conv.with_velocities(again, via(conv.velocities_to_msg(boxes, STAMP_NS, "base_link", MAKE)))
+    again = with_velocities(again, via(conv.velocities_to_msg(boxes, STAMP_NS, "base_link", MAKE)))
     for name in ("centers_m", "sizes_m", "labels", "scores", "attributes"):
         assert np.array_equal(getattr(again, name), getattr(boxes, name)), name
     assert np.allclose(again.velocities_mps, boxes.velocities_mps, equal_nan=True)
@@ -218,8 +219,8 @@ def test_boxes_survive_with_velocities(via):
 def test_no_boxes_make_an_empty_array(via):
     message = via(encode.boxes_to_msg(Boxes3D.empty(), STAMP_NS, "base_link", CLASSES, MAKE))
     assert len(message.detections) == 0
-    assert len(conv.boxes_from_msg(message)) == 0
-    assert not len(conv.with_velocities(Boxes3D.empty(), via(conv.velocities_to_msg(Boxes3D.empty(), 1, "b", MAKE))))
+    assert len(boxes_from_msg(message)) == 0
+    assert not len(with_velocities(Boxes3D.empty(), via(conv.velocities_to_msg(Boxes3D.empty(), 1, "b", MAKE))))
 
 
 # ---------------------------------------------------------------- clouds of other drivers
@@ -389,9 +390,9 @@ def test_unknown_class_and_missing_result_are_named():
     box = Boxes3D.make(np.zeros((1, 3)), np.ones((1, 3)), np.zeros(1), np.zeros(1, dtype=np.int64))
     message = encode.boxes_to_msg(box, 1, "base_link", ["cart"], MAKE)
     with pytest.raises(DataError, match=r"unknown class 'cart'.*did you mean 'car'"):
-        conv.boxes_from_msg(message)
+        boxes_from_msg(message)
     message.detections[0].results = []
     with pytest.raises(DataError, match="has no result"):
-        conv.boxes_from_msg(message)
+        boxes_from_msg(message)
     with pytest.raises(DataError, match="do not belong"):
-        conv.with_velocities(box, conv.velocities_to_msg(Boxes3D.empty(), 1, "base_link", MAKE))
+        with_velocities(box, conv.velocities_to_msg(Boxes3D.empty(), 1, "base_link", MAKE))

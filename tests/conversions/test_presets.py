@@ -13,6 +13,7 @@ from peft_dml_ros.core.measurements import CameraImage, ImuSample, OdometrySampl
 from peft_dml_tools.datasets.bag_writer import messages_of
 from peft_dml_tools.datasets.bags import BagFile, BagSource, RosbagsFactory
 from peft_dml_tools.datasets.encode import tf_static_to_msg, tf_to_msg
+from peft_dml_tools.datasets.renaming import renamer
 from tests.support import scenes
 from tests.support.made_source import MadeSource, pose, sweep
 
@@ -71,7 +72,7 @@ def test_presets_name_every_sensor_once(preset):
     everything = [topic for candidates in table.sensors.values() for topic in candidates] + [*table.infos.values()]
     assert len(set(everything)) == len(everything)
     assert set(table.sensors) == {"LIDAR_TOP", *presets._CAMERAS, *presets._RADARS, "IMU", "GNSS", "ODOM"}
-    named = presets.renamer(preset)
+    named = renamer(preset)
     connections = {named(topics.topic_of(sensor)): topics.type_of(sensor) for sensor in table.sensors}
     found = presets.recognise(connections, lambda _: "")
     assert found is not None

@@ -17,7 +17,6 @@ from std_msgs.msg import Float32
 from vision_msgs.msg import Detection3DArray, LabelInfo, VisionInfo
 from visualization_msgs.msg import MarkerArray
 
-from peft_dml_ros.conversions import boxes_from_msg, with_velocities
 from peft_dml_ros.core.boxes import Boxes3D, decode_candidates
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.classes import CLASS_COLOURS
@@ -34,6 +33,7 @@ from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
 from peft_dml_ros.nodes.publishers import Outputs
 from peft_dml_ros.nodes.subscribing import LATCHED
+from peft_dml_tools.datasets.boxes_from_msg import boxes_from_msg, with_velocities
 from tests.support import scenes
 from tests.support.random_bundle import make_random_bundle
 from tests.support.ros_processes import ros_process

@@ -22,7 +22,7 @@ def test_tables_are_made_from_the_code(repository):
 
 def test_the_fault_script_and_the_commands_of_the_page_are_right(repository):
     page = (repository / "docs" / "data.md").read_text(encoding="utf-8")
-    (script,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (script,) = [text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "fault" in text]
     assert len(parse_faults(script)) == len(yaml.safe_load(script)) == 5
     (live,) = re.findall(r'param set /replay faults "(.*?)"', page)
     assert parse_faults(live)[0].fault == "blackout"
