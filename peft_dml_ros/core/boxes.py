@@ -118,7 +118,7 @@ class Boxes3D:
         )
 
     def transform(self, a_SE3_b: SE3) -> Boxes3D:
-        """The same boxes, given in frame b, in frame a; velocities turn, they are not compensated."""
+        """Return the boxes, given in frame b, in frame a; velocities turn, they are not compensated."""
         velocity = np.concatenate([self.velocities_mps, np.zeros((len(self), 1))], axis=1)
         return Boxes3D(
             a_SE3_b.transform(self.centers_m),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors of this library. Each message says what is wrong, where, what would be right, and the mend."""
+"""Errors of this library. Each message says what is wrong, where, what would be right, and the fix."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

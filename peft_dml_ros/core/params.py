@@ -333,7 +333,7 @@ def validated(model: type[Model], tree: Mapping[str, Any], where: str) -> Model:
     Args:
         model: Configuration class.
         tree: Nested values.
-        where: What the user would open to mend it, e.g. a file name.
+        where: What the user would open to fix it, e.g. a file name.
 
     Raises:
         ConfigError: unknown keys (with the nearest known one) and values outside their range.

@@ -51,7 +51,7 @@ class Snapshot:
         return bool(getattr(self, _FIELD[modality]))
 
     def without(self, *modalities: Modality) -> Snapshot:
-        """The same instant with whole modalities taken away."""
+        """Return the instant with whole modalities taken away."""
         empty: dict[str, Any] = {_FIELD[m]: () if m in {"imu", "gnss"} else {} for m in modalities}
         return replace(self, **empty)
 

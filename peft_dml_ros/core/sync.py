@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The synchroniser: many sensors in at their own pace, one snapshot out per frame, whichever of them still live.
+"""The synchroniser: many sensors in at their own pace, one snapshot per frame out of those that live.
 
 The LiDAR sets the time of a frame. When it has been silent for `deadline_s`, any camera does, and without cameras any
 radar: the rule follows the stamps alone, so that a bag at full speed and a live vehicle give the same frames. Only when

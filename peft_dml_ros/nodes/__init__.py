@@ -8,7 +8,7 @@ from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.middleware import require_middleware
 
 # Before numpy is loaded. The small products here gain nothing from OpenBLAS threads, which spin in between: measured,
-# they cost half a core beside the detector.
+# they cost half a core next to the detector.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # Before rclpy is loaded, by any module of this package.

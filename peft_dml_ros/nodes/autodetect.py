@@ -31,7 +31,7 @@ class Autodetect:
     """Looks at the graph; where names tell nothing, one message of a topic is taken for its frame.
 
     Args:
-        node: Sees the graph. Only topics in its namespace are looked at: those of another vehicle are none of ours.
+        node: Sees the graph. Only topics in its namespace are looked at: not those of another vehicle.
     """
 
     def __init__(self, node: Node) -> None:

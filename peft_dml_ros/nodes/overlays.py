@@ -34,8 +34,8 @@ YIELDING: Final = 10
 """Niceness of the thread: the detector goes first."""
 
 
-class Frame(NamedTuple):
-    """What a picture is made of."""
+class OverlayJob(NamedTuple):
+    """What the pictures of one frame are made of."""
 
     snapshot: Snapshot
     rig: Rig
@@ -55,7 +55,7 @@ class Overlays:
     def __init__(self, publishers: Mapping[str, Any], drops: DropCounter) -> None:
         self._publishers, self._drops = dict(publishers), drops
         self._make = RclpyFactory()
-        self._worker: LatestWorker[Frame] | None = None
+        self._worker: LatestWorker[OverlayJob] | None = None
         self._yields = False
 
     def submit(self, snapshot: Snapshot, rig: Rig, boxes: Boxes3D, classes: Sequence[str]) -> bool:
@@ -67,7 +67,7 @@ class Overlays:
             return False
         if self._worker is None:
             self._worker = LatestWorker(self._draw_all, lambda error: self._drops.count("overlay: failed", repr(error)))
-        self._worker.submit(Frame(snapshot, rig, boxes, classes, wanted))
+        self._worker.submit(OverlayJob(snapshot, rig, boxes, classes, wanted))
         return True
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class Overlays:
     def _listened(publisher: Any) -> bool:
         return bool(publisher.get_subscription_count())
 
-    def _draw_all(self, frame: Frame) -> None:
+    def _draw_all(self, frame: OverlayJob) -> None:
         if not self._yields:
             thread = threading.get_native_id()
             os.setpriority(os.PRIO_PROCESS, thread, max(YIELDING, os.getpriority(os.PRIO_PROCESS, thread)))

@@ -171,7 +171,7 @@ class PerceptionNode(LifecycleNode):
 
 
 def run(stop: threading.Event) -> None:
-    """Start the node and spin it until told to stop.
+    """Start the node and spin it until `stop` is set.
 
     Raises:
         PeftDmlError: parameters or bundle are refused.

@@ -65,7 +65,7 @@ def findings(
 
 
 class _Graph:
-    """Topics that this node may be told to listen to.
+    """Topics that this node could listen to.
 
     Not among them: outputs of this and other perception nodes, topics of other vehicles (outside the namespace of this
     node), and topics that are listened to already.

@@ -16,7 +16,7 @@ from tests.support.random_bundle import make_random_bundle
 FRAMES = 20
 
 
-@pytest.fixture(params=[1, 2], ids=["one thread", "cameras beside"])
+@pytest.fixture(params=[1, 2], ids=["one thread", "cameras in their thread"])
 def detector(request, tmp_path):
     bundle = load_bundle(make_random_bundle(tmp_path / "random"))
     detector = Detector(bundle, scenes.rig(), load_engines(bundle, threads=1), threads=request.param)

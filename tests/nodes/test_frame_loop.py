@@ -8,16 +8,16 @@ from peft_dml_ros.nodes.frame_loop import LatestWorker
 
 
 def test_the_newest_job_wins_and_the_skipped_one_comes_back():
-    done, gate, begun = [], threading.Event(), threading.Event()
+    done, gate, started = [], threading.Event(), threading.Event()
 
     def work(job):
-        begun.set()
+        started.set()
         gate.wait(5)
         done.append(job)
 
     worker = LatestWorker(work, on_error=done.append)
     assert worker.submit("first") is None
-    assert begun.wait(5)
+    assert started.wait(5)
     assert worker.submit("second") is None
     assert worker.submit("third") == "second"
     gate.set()
@@ -29,15 +29,15 @@ def test_the_newest_job_wins_and_the_skipped_one_comes_back():
 
 
 def test_a_job_that_waits_can_be_taken_back():
-    begun, gate = threading.Event(), threading.Event()
+    started, gate = threading.Event(), threading.Event()
 
     def work(job):
-        begun.set()
+        started.set()
         assert gate.wait(5)
 
     worker = LatestWorker(work, on_error=lambda error: None)
     worker.submit("at work")
-    assert begun.wait(5)
+    assert started.wait(5)
     assert worker.withdraw() is None
     worker.submit("waits")
     assert worker.withdraw() == "waits"

@@ -203,8 +203,8 @@ class Vehicle:
 
 def good_frames(vehicle, perception, n):
     """Publish good clouds until frames with LiDAR have come out."""
-    begun = vehicle.seen
-    while vehicle.seen < begun + n or vehicle.status["perception: frame"].get("mask.lidar") != "1":
+    started = vehicle.seen
+    while vehicle.seen < started + n or vehicle.status["perception: frame"].get("mask.lidar") != "1":
         assert perception.alive, perception.text
         vehicle.cloud.publish(lidar_to_msg(scenes.lidar(vehicle.now_ns()), "lidar_top", MAKE))
         vehicle.send_calibration()

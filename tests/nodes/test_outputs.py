@@ -186,11 +186,11 @@ def test_only_the_camera_that_is_looked_at_is_drawn_once_a_frame(stage, made):
 
 def test_drawing_never_makes_boxes_wait_and_the_newest_frame_wins(stage, monkeypatch):
     heard = stage.listen(CompressedImage, "overlay/cam_front/compressed", 10)
-    going, begun, drawn, real = threading.Event(), threading.Event(), [], overlays.overlay
+    going, started, drawn, real = threading.Event(), threading.Event(), [], overlays.overlay
 
     def slow(image, *rest):
         drawn.append(image.stamp_ns)
-        begun.set()
+        started.set()
         assert going.wait(10)
         return real(image, *rest)
 
@@ -199,7 +199,7 @@ def test_drawing_never_makes_boxes_wait_and_the_newest_frame_wins(stage, monkeyp
     start_s = time.monotonic()
     for stamp in stamps:
         stage.outputs.publish_views(some_boxes(), STAMP_NS, job(scenes.image(stamp)))
-        assert begun.wait(5)
+        assert started.wait(5)
     assert time.monotonic() - start_s < 2.0
     going.set()
     stage.spin_until(lambda: len(heard) == 2)

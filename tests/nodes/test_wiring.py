@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A vehicle with other names: topics are found, what is missing is named with its mend, a file may calibrate."""
+"""A vehicle with other names: topics are found, what is missing is named with its fix, a file may calibrate."""
 
 from contextlib import contextmanager
 from dataclasses import replace
