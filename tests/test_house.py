@@ -57,8 +57,6 @@ UNUSED_AT_MOST: dict[str, int] = {
 OPENINGS_AT_MOST: dict[str, int] = {
     "docs": 3,
     "peft_dml_ros/conversions": 1,
-    "peft_dml_ros/core": 3,
-    "peft_dml_ros/nodes": 2,
     "peft_dml_tools/bench": 7,
     "peft_dml_tools/chaos": 2,
     "peft_dml_tools/datasets": 4,

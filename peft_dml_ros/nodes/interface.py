@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the perception node takes in and gives out, by name; needs no ROS. Docs and access policies are made from it.
-
-python -m peft_dml_ros.nodes.interface > config/sros2/perception.policy.xml
-"""
+"""What the perception node takes in and gives out, by name; needs no ROS. Docs and access policies are made from it."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -125,41 +121,3 @@ def published() -> list[str]:
 def subscribed() -> list[str]:
     """Every topic that the node may subscribe to, also as each node does."""
     return [*(topic.name for topic in inputs()), "/clock"]
-
-
-def policy() -> str:
-    """SROS2 access policy: exactly what the node does, nothing else."""
-    return "\n".join(
-        [
-            '<?xml version="1.0" encoding="UTF-8"?>',
-            "<!-- SPDX-License-Identifier: Apache-2.0",
-            "     Made by `python -m peft_dml_ros.nodes.interface`; how to use it: docs/security.md -->",
-            '<policy version="0.2.0">',
-            "  <enclaves>",
-            f'    <enclave path="/{NODE}">',
-            "      <profiles>",
-            f'        <profile ns="/" node="{NODE}">',
-            *_block("topics", "topic", 'publish="ALLOW"', published()),
-            *_block("topics", "topic", 'subscribe="ALLOW"', subscribed()),
-            *_block("services", "service", 'reply="ALLOW"', SERVICES),
-            "        </profile>",
-            "      </profiles>",
-            "    </enclave>",
-            "  </enclaves>",
-            "</policy>",
-            "",
-        ]
-    )
-
-
-def _block(kind: str, item: str, permission: str, names: Iterable[str]) -> list[str]:
-    below = [name.replace("~/", f"{NODE}/") for name in names]
-    return [
-        f"          <{kind} {permission}>",
-        *(f"            <{item}>{name}</{item}>" for name in below),
-        f"          </{kind}>",
-    ]
-
-
-if __name__ == "__main__":
-    sys.stdout.write(policy())

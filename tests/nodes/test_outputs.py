@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the node gives out: boxes with covariance, velocities, markers, pictures; and nothing that nobody listens to."""
 
+import runpy
 import threading
 import time
 from dataclasses import replace
@@ -28,7 +29,7 @@ from peft_dml_ros.nodes import overlays, publishers
 from peft_dml_ros.nodes.diagnostics import NodeReport
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.interface import LATCHED as LATCHED_WORD
-from peft_dml_ros.nodes.interface import SERVICES, outputs, policy, published, subscribed
+from peft_dml_ros.nodes.interface import SERVICES, outputs, published, subscribed
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
 from peft_dml_ros.nodes.publishers import Outputs
@@ -278,6 +279,7 @@ def test_the_interface_and_its_access_policy_are_what_a_live_node_does(tmp_path,
         assert topic.when != LATCHED_WORD or topic.name.endswith("_info")
     assert set(heard) <= {full(name) for name in subscribed()}
     text = (repository / "config" / "sros2" / "perception.policy.xml").read_text(encoding="utf-8")
-    assert text == policy(), "run python -m peft_dml_ros.nodes.interface > config/sros2/perception.policy.xml"
+    made = runpy.run_path(str(repository / "docs" / "make_config.py"))["policy"]()
+    assert text == made, "run python docs/make_config.py"
     assert all(f"<service>{name.removeprefix('/')}</service>" in text for name in served)
     assert text.count("<service>") == len(served), served
