@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from copy import deepcopy
 from pathlib import Path
 
 import onnx
@@ -101,9 +102,10 @@ def export_graphs(network: PeftDmlNetwork, folder: Path) -> dict[str, Path]:
 def skeleton(network: PeftDmlNetwork, graph: str) -> onnx.ModelProto:
     """Return a graph whose parameters are inputs by their names in the network, its batch norms folded.
 
-    As inputs the parameters keep their names: no exporter can fold or join what has no value yet.
+    As inputs the parameters keep their names, since no exporter folds what has no value. It joins parameters of equal
+    values all the same, so that those of a copy are drawn: what is zero in the base need not be in an adapter.
     """
-    spec, module = network.spec, graph_module(network, graph).eval()
+    spec, module = network.spec, graph_module(_drawn(network), graph).eval()
     file = io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -130,6 +132,16 @@ def skeleton(network: PeftDmlNetwork, graph: str) -> onnx.ModelProto:
     _rename(model.graph)
     ranks = {name: value.ndim for name, value in parameters.items()}
     return prepare(fold_parameters(model, ranks))
+
+
+def _drawn(network: PeftDmlNetwork) -> PeftDmlNetwork:
+    """A copy whose parameters and statistics are all different; constants that it makes itself stay."""
+    copy = deepcopy(network).cpu()
+    draw = torch.Generator().manual_seed(0)
+    for value in copy.state_dict().values():
+        if value.is_floating_point():
+            value.uniform_(0.5, 1.5, generator=draw)
+    return copy
 
 
 def _rename(graph: onnx.GraphProto) -> None:
