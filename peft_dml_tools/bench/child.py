@@ -58,7 +58,7 @@ def measured(command: list[str], core: int, timeout_s: float) -> Usage:
         timeout_s: It is ended after this.
 
     Raises:
-        BenchmarkError: it failed, or took too long; its last lines are told.
+        BenchmarkError: it failed, or took too long; with its last lines.
     """
     gauge = str(Path(__file__).with_name("gauge.py"))
     with tempfile.TemporaryDirectory(prefix="peft-dml-bench-") as folder:

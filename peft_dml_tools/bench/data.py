@@ -72,7 +72,7 @@ class DataBenchmark:
             plan: What to measure.
             folder: Where to work.
             repository: The checkout, for its commit.
-            real: A real nuScenes folder to stand beside the published figures.
+            real: A real nuScenes folder shown next to the published figures.
             say: Told each stage as it begins.
         """
         self.plan, self.folder, self._repository, self._real, self._say = plan, folder, repository, real, say
@@ -105,7 +105,7 @@ class DataBenchmark:
             "export_peak_mb": longest["export"]["peak_mb"],
         }
         return {
-            "note": "seconds are of processor time on one core, wall time stands beside; MB are 10^6 bytes",
+            "note": "seconds are of processor time on one core, wall time is given too; MB are 10^6 bytes",
             **figures,
             "within_limits": {k: figures[k] <= limit for k, limit in LIMITS.items()},
             "limits": LIMITS,
@@ -212,18 +212,18 @@ def realism_of(simulated: Path, real: Path | None = None) -> Figures:
 
     Args:
         simulated: nuScenes folder of the simulator.
-        real: Real nuScenes folder, whole or a part, to stand beside.
+        real: Real nuScenes folder, whole or a part, shown next to it.
     """
     reader = NuScenesReader(simulated)
     statistics = measure_folder(reader)
-    beside = measure_folder(NuScenesReader(real, allow_missing=True)) if real else None
-    rows = realism_rows(statistics, beside)
+    keyframes = measure_folder(NuScenesReader(real, allow_missing=True)) if real else None
+    rows = realism_rows(statistics, keyframes)
     outside = [f"{row['group']}: {row['name']}" for row in rows if not row["within_1_5"]]
     return {
         "factor": NEAR,
         "scenes": len(reader.scenes),
         "frames": statistics.frames,
-        "keyframes_at_hand": beside.frames if beside else 0,
+        "keyframes_at_hand": keyframes.frames if keyframes else 0,
         "rows_within": len(rows) - len(outside),
         "outside": outside,
         "rows": rows,

@@ -66,7 +66,7 @@ class Metered:
 
     @property
     def elapsed_ms(self) -> float:
-        """As the engine says."""
+        """Milliseconds of the last run, by the engine itself."""
         return self._engine.elapsed_ms
 
     def __call__(self, feeds: Mapping[str, EngineArray]) -> dict[str, AnyArray]:
@@ -92,7 +92,7 @@ class EngineBenchmark:
         bundle: Bundle to measure.
         int8: The same bundle in 8 bit, for the ratio; none if there is none.
         repository: For the commit.
-        status: Is told what is being measured.
+        status: Called with what is being measured.
     """
 
     def __init__(
@@ -176,17 +176,17 @@ class EngineBenchmark:
         if self._int8 is None:
             return None
         feeds, others = self._feeds(), load_engines(self._int8, threads=1)
-        ours, theirs = {}, {}
+        full, reduced = {}, {}
         for graph in self._engines:
             calls = {"fp32": _call(self._engines[graph], feeds[graph]), "int8": _call(others[graph], feeds[graph])}
             both = interleaved(calls, self._plan.repeats)
-            ours[graph], theirs[graph] = both["fp32"]["p50"], both["int8"]["p50"]
-        ratio = sum(theirs.values()) / sum(ours.values())
+            full[graph], reduced[graph] = both["fp32"]["p50"], both["int8"]["p50"]
+        ratio = sum(reduced.values()) / sum(full.values())
         losses = nds_losses(self._bundle, self._int8)
-        return {"fp32_ms": ours, "int8_ms": theirs, "ratio": round(ratio, 3), "nds_loss_points": losses}
+        return {"fp32_ms": full, "int8_ms": reduced, "ratio": round(ratio, 3), "nds_loss_points": losses}
 
     def _eager(self) -> Report | None:
-        """The same network in PyTorch, where the training project is installed."""
+        """Measure the network in PyTorch, where the training project is installed."""
         if importlib.util.find_spec("peft_dml_train") is None or importlib.util.find_spec(EAGER_MODULE) is None:
             return None
         command = [sys.executable, "-m", EAGER_MODULE, str(self._bundle.path), str(self._plan.repeats)]
@@ -214,8 +214,8 @@ def _conversion(other: Bundle, bundle: Bundle) -> Bundle:
 
 def nds_losses(bundle: Bundle, other: Bundle) -> dict[str, float]:
     """NDS points that the other bundle loses, by subset; both must have been evaluated with `--record`."""
-    ours, theirs = bundle.manifest.metrics.get("test", {}), other.manifest.metrics.get("test", {})
-    return {s: round(100 * (ours[s]["nd_score"] - theirs[s]["nd_score"]), 3) for s in ours if s in theirs}
+    before, after = bundle.manifest.metrics.get("test", {}), other.manifest.metrics.get("test", {})
+    return {s: round(100 * (before[s]["nd_score"] - after[s]["nd_score"]), 3) for s in before if s in after}
 
 
 def summary(report: Report) -> Report:

@@ -58,7 +58,7 @@ def simulated_frames(seconds: float, seed: int = 11) -> Scene:
 
 
 def fresh(snapshot: Snapshot) -> Snapshot:
-    """The same frame with images that count as new: the detector does not look at one twice."""
+    """Return the frame with images that count as new: the detector does not look at one twice."""
     return replace(snapshot, cameras={name: replace(image) for name, image in snapshot.cameras.items()})
 
 
@@ -113,8 +113,8 @@ def _cameras(detector: Detector, last: Snapshot, count: int) -> Callable[[], obj
 
 def _sweeps(spec: ModelSpec, scene: Scene, count: int) -> Callable[[], object]:
     """LiDAR inputs of `count` sweeps."""
-    name, ours = next(iter(scene.snapshots[-1].lidar.items()))
-    repeated = tuple(ours[i % len(ours)] for i in range(count))
+    name, sweeps = next(iter(scene.snapshots[-1].lidar.items()))
+    repeated = tuple(sweeps[i % len(sweeps)] for i in range(count))
     longer = spec.model_copy(update={"lidar": spec.lidar.model_copy(update={"sweeps": count, "spacing_s": 0.0})})
     assemble = InputAssembler(longer, scene.rig)
     snapshot = replace(scene.snapshots[-1], lidar={name: repeated}, cameras={}, radars={})

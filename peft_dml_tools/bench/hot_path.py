@@ -74,7 +74,7 @@ def cloud_message(values: Float32Array) -> Any:
 
 
 def listed(msg: Any) -> AnyArray:
-    """The same cloud as a list of points, point by point, as sensor_msgs_py's `read_points_list` makes it."""
+    """Return the cloud as a list of points, point by point, as sensor_msgs_py's `read_points_list` makes it."""
     data = memoryview(msg.data)
     rows = [_POINT.unpack_from(data, i * msg.point_step) for i in range(msg.width)]
     return np.array(rows, dtype=np.float32)

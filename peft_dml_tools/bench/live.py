@@ -30,7 +30,7 @@ SUBSETS: Final[Mapping[str, tuple[str, ...]]] = {
 """Kinds of sensors that are silent, by name of the stretch."""
 
 RATES_HZ: Final = {"lidar": 20.0, "camera": 12.0, "radar": 13.0, "imu": 100.0, "gnss": 10.0, "odometry": 50.0}
-"""As nuScenes' sensors; the satellite receiver and the odometry, which nuScenes lacks, as usual ones."""
+"""Rates of nuScenes' sensors; of the satellite receiver and the odometry, which nuScenes lacks, usual ones."""
 
 SETTLE_S: Final = 1.0
 """After a change of the sensors, the gate and the first frames of another kind do not count."""

@@ -78,7 +78,7 @@ TARGETS: Final[Mapping[str, Target]] = {
     "nms500_ms": Target(ENGINES, most=2, profile=("hot_path.nms500", "growth.boxes")),
     "configure_to_active_s": Target(LIVE, most=5, profile=("transitions_s", "launch_s")),
 }
-"""By name, in the order of the table."""
+"""Targets by name of the figure, in the order of the table."""
 
 
 def read_report(path: Path) -> Report | None:
@@ -120,8 +120,8 @@ def judge(figures: Report, reports: Mapping[str, Report | None]) -> Report:
     for name, target in TARGETS.items():
         report = reports.get(target.source)
         if figures[name] is None:
-            told = target.needs or "the file has no such figure"
-            missing[name] = told if report else f"{target.source} was not measured: {COMMANDS[target.source]}"
+            reason = target.needs or "the file has no such figure"
+            missing[name] = reason if report else f"{target.source} was not measured: {COMMANDS[target.source]}"
         elif report and not target.met(figures[name]):
             profiles[name] = {path: part for path in target.profile if (part := _at(report, path)) is not None}
     return {

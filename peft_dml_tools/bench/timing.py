@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a call takes: processor time for ratios, which a busy machine hardly moves, and wall time beside it."""
+"""How long a call takes: processor time for ratios, which a busy machine hardly moves, and wall time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def timed(call: Callable[[], object], repeats: int) -> dict[str, float]:
 
 
 def interleaved(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, float]]:
-    """The same for several calls in turn, so that whatever else the machine does meets all of them alike."""
+    """Measure several calls in turn, so that whatever else the machine does meets all of them alike."""
     cpu: dict[str, list[float]] = {name: [] for name in calls}
     wall: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats + WARM_UP):

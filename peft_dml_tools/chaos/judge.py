@@ -95,15 +95,16 @@ class Judge:
         after = [f for f in frames if f.at_ns >= struck_ns]
         first = next((f for f in after if f.state(sensor) in wanted), None)
         after_s = None if first is None else (first.at_ns - struck_ns) * 1e-9
-        # States are told with frames: what counts is that no later frame tells another one.
+        # States arrive with frames: what counts is that no later frame has another one.
         late = [f for f in after if f.at_ns > struck_ns + limit_s * 1e9 and (first is None or f.at_ns < first.at_ns)]
         if late:
-            told = late[0].state(sensor)
+            found = late[0].state(sensor)
             problem = (
-                problem or f"{told} after {(late[0].at_ns - struck_ns) * 1e-9:.2f} s, not {' or '.join(sorted(wanted))}"
+                problem
+                or f"{found} after {(late[0].at_ns - struck_ns) * 1e-9:.2f} s, not {' or '.join(sorted(wanted))}"
             )
         elif first is None:
-            problem = problem or f"no frame told {' or '.join(sorted(wanted))}"
+            problem = problem or f"no frame had {' or '.join(sorted(wanted))}"
         return Cell(name, sensor, "onset", after_s, limit_s, problem)
 
     def _combination(self, phase: Phase, label: str) -> Cell:
@@ -126,8 +127,8 @@ class Judge:
         end_ns = self._seen.start_ns + int(phase.to_s * 1e9)
         good = next((f for f in frames if all(f.state(s) == "OK" for s in sensors)), None)
         if good is None:
-            told = {f.state(s) for f in frames for s in sensors} - {"OK"}
-            return Cell(name, label, "recovery", None, RECOVERY_S, f"not OK again, but {', '.join(sorted(told))}")
+            found = {f.state(s) for f in frames for s in sensors} - {"OK"}
+            return Cell(name, label, "recovery", None, RECOVERY_S, f"not OK again, but {', '.join(sorted(found))}")
         after_s = (good.at_ns - end_ns) * 1e-9
         problem = "" if after_s <= RECOVERY_S else "too late"
         back = [f for f in frames if f.at_ns > good.at_ns and any(f.state(s) in SHUT_OUT for s in sensors)]

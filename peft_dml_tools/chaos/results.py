@@ -16,7 +16,7 @@ RECOVERY_S: Final = 1.0
 RESPAWN_S: Final = 8.0
 P99_RATIO: Final = 1.1
 RSS_MB_PER_MIN: Final = 1.0
-"""Of a process of half a gigabyte; less cannot be told from the allocator's own steps in half an hour."""
+"""For a process of half a gigabyte; less cannot be distinguished from the allocator's own steps in half an hour."""
 TOP: Final = {"cells": ("cells", "cells_failed", "recovery_s_max"), "respawn": ("respawn_s",)}
 """Figures of a stage that stand at the top of the file."""
 ADDED_UP: Final = ("crashes", "frames_unaccounted")

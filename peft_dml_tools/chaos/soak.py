@@ -23,7 +23,7 @@ WARM_MOST_S: Final = 120.0
 CURVE: Final = 60
 """Values of memory in the file: a leak goes on, fragments of the heap come to rest."""
 POINTS: Final = 300
-"""Of the slope: medians of stretches, since pairs grow with the square."""
+"""Points of the slope: medians of stretches, since pairs grow with the square."""
 
 
 def soak(run: ChaosRun, minutes: float, seed: int) -> dict[str, Any]:

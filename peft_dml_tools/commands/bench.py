@@ -22,7 +22,7 @@ def data(
     work: Annotated[Path, typer.Option(help="Folder for scenes and bags; is removed at the end")] = Path("bench_out"),
     real: Annotated[
         Optional[Path],
-        typer.Option(envvar="PEFT_DML_REAL_KEYFRAME", help="Real nuScenes folder, to stand beside the table"),
+        typer.Option(envvar="PEFT_DML_REAL_KEYFRAME", help="Real nuScenes folder, shown next to the table"),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Every stage once, in seconds; figures of no worth")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the scenes, for example to draw them")] = False,
@@ -95,7 +95,7 @@ def engines(
     int8: Annotated[
         str, typer.Option(help="The same bundle in 8 bit (peft-dml-train export --precision int8), for the ratio")
     ] = "",
-    compare: Annotated[Optional[Path], typer.Option(help="An older file, to stand beside the new one")] = None,
+    compare: Annotated[Optional[Path], typer.Option(help="An older file, compared with the new one")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Everything once, in seconds; figures of no worth")] = False,
 ) -> None:
     """Time of every engine and stage, for all subsets of sensors and growing inputs, without ROS.
@@ -126,7 +126,7 @@ def live(
     threads: Annotated[int, typer.Option(min=0, max=64, help="Of the engine, as the node's parameter")] = 2,
     engine: Annotated[str, typer.Option(help="As the node's parameter")] = "onnxruntime",
     drive: Annotated[Optional[Path], typer.Option(help="Drive this bag in circles, instead of a simulated one")] = None,
-    compare: Annotated[Optional[Path], typer.Option(help="An older file, to stand beside the new one")] = None,
+    compare: Annotated[Optional[Path], typer.Option(help="An older file, compared with the new one")] = None,
     domain_id: Annotated[int, typer.Option(min=0, max=232, help="ROS domain, apart from any vehicle")] = 79,
     against: Annotated[
         Optional[Path], typer.Option(help="Instead: play the demo's drive with this build and that checkout in turn")
@@ -185,9 +185,11 @@ def live(
 def summary(
     engines_file: Annotated[Path, typer.Option("--engines", help="Of `bench engines`")] = Path("bench/engines.json"),
     live_file: Annotated[Path, typer.Option("--live", help="Of `bench live`")] = Path("bench/live.json"),
-    out: Annotated[Path, typer.Option(help="File to write; verdicts.json goes beside it")] = Path("bench/summary.json"),
+    out: Annotated[Path, typer.Option(help="File to write; verdicts.json goes next to it")] = Path(
+        "bench/summary.json"
+    ),
 ) -> None:
-    """Gather the figures that have a target; verdicts.json tells which are met, and where the time goes in a miss."""
+    """Gather the figures that have a target; verdicts.json says which are met, and where the time goes in a miss."""
     import json
 
     from rich.console import Console
@@ -212,7 +214,7 @@ def summary(
 
 
 def _tell(report: dict[str, Any], out: Path, older: dict[str, Any] | None) -> None:
-    """Write the file; show its summary, and an older file beside it."""
+    """Write the file; show its summary, and an older file next to it."""
     import json
 
     from rich.console import Console
@@ -227,7 +229,7 @@ def _tell(report: dict[str, Any], out: Path, older: dict[str, Any] | None) -> No
         table.add_row(name, str(value))
     Console().print(table)
     if older is not None:
-        beside = Table("figure", "before", "now", "ratio")
+        compared = Table("figure", "before", "now", "ratio")
         for name, before, now in sorted(compare(older, report)):
-            beside.add_row(name, f"{before:g}", f"{now:g}", f"{now / before:.2f}" if before else "")
-        Console().print(beside)
+            compared.add_row(name, f"{before:g}", f"{now:g}", f"{now / before:.2f}" if before else "")
+        Console().print(compared)

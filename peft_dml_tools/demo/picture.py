@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo in one picture: a frame with all sensors beside one without LiDAR."""
+"""The demo in one picture: a frame with all sensors next to one without LiDAR."""
 
 from __future__ import annotations
 

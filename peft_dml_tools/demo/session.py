@@ -25,7 +25,7 @@ from peft_dml_tools.evaluation.recording import FaultWindow
 from peft_dml_tools.live.children import Child
 from peft_dml_tools.live.process_monitor import ProcessMonitor, cpu_pct
 from peft_dml_tools.live.readback import Played
-from peft_dml_tools.live.session import BOXES, NODE, START_S, Session, SessionError, follow
+from peft_dml_tools.live.session import BOXES, NODE, START_S, STATUS, Session, SessionError, follow
 from peft_dml_tools.live.viewer_address import announce
 from peft_dml_tools.sim.faults import DEMO_FAULTS, Fault, check_sensors, load_faults
 
@@ -205,7 +205,12 @@ def play(request: DemoRequest, drive: PreparedDrive, scratch: Path, steps: StepP
         stack.callback(monitor.close)
         try:
             # While the node is blind, it publishes empty frames.
-            follow((perception, recorder), lambda: _frames(recorder), START_S, "the start of the perception node")
+            follow(
+                (perception, recorder),
+                lambda: _frames(recorder) and _count(recorder, STATUS),
+                START_S,
+                "the start of the perception node",
+            )
             replay = session.replay(drive.path, *arguments, faults=drive.faults)
             stack.callback(replay.stop)
             monitor.add("replay", replay.pid)
@@ -226,7 +231,12 @@ def play(request: DemoRequest, drive: PreparedDrive, scratch: Path, steps: StepP
 
 def _frames(recorder: Child) -> int:
     """Return the number of frames recorded so far."""
-    return int(recorder.value("progress", "counts", {}).get(BOXES, 0))
+    return _count(recorder, BOXES)
+
+
+def _count(recorder: Child, topic: str) -> int:
+    """Return the number of messages of a topic recorded so far."""
+    return int(recorder.value("progress", "counts", {}).get(topic, 0))
 
 
 def _drive(children: tuple[Child, Child, Child], steps: StepProgress) -> None:

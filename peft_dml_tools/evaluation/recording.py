@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one session leaves behind, whichever driver made it: the common input of scoring, drawing and the report."""
+"""A session as scoring, drawing and the report take it, made by any of the drivers."""
 
 from __future__ import annotations
 

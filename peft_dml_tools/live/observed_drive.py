@@ -174,7 +174,7 @@ class ObservedDrive:
         if replay is None:
             raise DataError("the drive was not started")
         start_ns = int(replay.value("start", "begin_ns", 0)) + int(replay.value("start", "shift_ns", 0))
-        silent_ns = int(replay.value("silent", "at_ns", 2**62))
+        silent_ns = int(replay.value("done", "silent_ns", 2**62))
         frames, boxes_ns = read_outputs(self.bag, self._prefix)
         sent, sent_ns, late_max_ms = read_notes(self._notes)
         return Observation(start_ns, silent_ns, frames, boxes_ns, sent, sent_ns, late_max_ms)

@@ -86,6 +86,7 @@ class _Outputs:
 
     boxes: dict[int, Boxes3D]
     status: dict[int, FrameStatus]
+    seen_ns: dict[int, int]
 
     @classmethod
     def read(cls, bag: Path) -> _Outputs:
@@ -93,10 +94,11 @@ class _Outputs:
         boxes: dict[int, Boxes3D] = {}
         velocities: dict[int, Any] = {}
         status: dict[int, FrameStatus] = {}
+        boxes_ns: dict[int, int] = {}
         for seen_ns, message in BagStorage(bag).recorded({BOXES, VELOCITIES, STATUS}):
             decoded = typestore().deserialize_cdr(message.cdr, message.msgtype)
             if message.topic == BOXES:
-                boxes[message.stamp_ns] = boxes_from_msg(decoded)
+                boxes[message.stamp_ns], boxes_ns[message.stamp_ns] = boxes_from_msg(decoded), seen_ns
             elif message.topic == VELOCITIES:
                 velocities[message.stamp_ns] = decoded
             else:
@@ -104,11 +106,13 @@ class _Outputs:
         for stamp, cloud in velocities.items():
             if stamp in boxes:
                 boxes[stamp] = with_velocities(boxes[stamp], cloud)
-        return cls(boxes, status)
+        return cls(boxes, status, boxes_ns)
 
     def frame(self, stamp_ns: int, truth: Boxes3D | None) -> Frame:
-        """Return the frame of a stamp; without a status its figures are unknown."""
-        status = self.status.get(stamp_ns) or FrameStatus(stamp_ns, stamp_ns, says_blind=False, values={}, sensors={})
+        """Return the frame of a stamp; of one whose status was lost, only its boxes and their arrival are known."""
+        late_ms = {"latency_ms": str((self.seen_ns[stamp_ns] - stamp_ns) / 1e6)}
+        unknown = FrameStatus(stamp_ns, stamp_ns, says_blind=False, values=late_ms, sensors={})
+        status = self.status.get(stamp_ns, unknown)
         return Frame(
             stamp_ns=stamp_ns,
             reference=status.reference,

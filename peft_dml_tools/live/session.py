@@ -26,7 +26,7 @@ START_S: Final = 60.0
 CLOSE_S: Final = 10.0
 """A recorder closes its file: an index is written, on a slow disk."""
 LOCAL_TF: Final = ("-r", "/tf_static:=tf_static")
-"""Of several vehicles in one domain each has its own transforms."""
+"""Several vehicles in one domain each have their own transforms."""
 
 Tell = Callable[[str], None]
 

@@ -53,7 +53,7 @@ from peft_dml_tools.nodes.replay_parameters import spinning
 
 HANG_S: Final = 1.0
 MEMORY_BYTES: Final = 8 << 30
-"""What a message claims to hold may not be allocated: more than this is refused by the system, and told."""
+"""What a message claims to hold may not be allocated: more than this is refused by the system, and reported."""
 POINTS: Final = 300
 """Of the LiDAR sample: small messages are damaged where it matters more often, and faster."""
 SOUND_EVERY: Final = 5
@@ -122,7 +122,7 @@ def stamped_now(cdr: bytes) -> bytes:
     return shift_leading(cdr, wall_clock_ns() - leading_stamp_ns(cdr))
 
 
-class Mouth:
+class IntakeHarness:
     """An intake of its own, whose callbacks are called as the executor would call them.
 
     Attributes:
@@ -204,58 +204,58 @@ def fuzz(options: argparse.Namespace, stop: threading.Event) -> None:
     rclpy.logging.set_logger_level("chaos_fuzz", rclpy.logging.LoggingSeverity.FATAL)
     node = Node("chaos_fuzz")
     samples = samples_of(options.source)
-    mouth = Mouth(node, samples, options.bundle)
-    _warm_up(mouth)
+    harness = IntakeHarness(node, samples, options.bundle)
+    _warm_up(harness)
     kinds: Counter[str] = Counter()
     longest_s, hangs, begun_s = 0.0, 0, time.monotonic()
-    inputs = {key: (samples[key][0][0], samples[key][1]) for key in mouth.inputs}
+    inputs = {key: (samples[key][0][0], samples[key][1]) for key in harness.inputs}
     for i, (key, what, cdr) in enumerate(islice(Malformed(inputs, options.seed), options.messages)):
         # Nine of ten have a stamp of now, else nothing but their stamps would be refused.
         fresh = stamped_now(cdr) if i % 10 and key != topics.TF_STATIC and what != "header" else cdr
-        took_s = _seconds(mouth, key, fresh)
+        took_s = _seconds(harness, key, fresh)
         longest_s, hangs = max(longest_s, took_s), hangs + (took_s > HANG_S)
         kinds[f"{samples[key][1].__name__}, {what}"] += 1
         if i % (SOUND_EVERY * len(inputs)) == 0:
-            mouth.sound()
+            harness.sound()
         if i % 1000 == 0:
             emit("progress", messages=i)
         if stop.is_set():
             break
-    mouth.sees.clear()
+    harness.sees.clear()
     for _ in range(8):
         time.sleep(0.1)
-        mouth.sound()
-    drops = mouth.intake.drops()
+        harness.sound()
+    drops = harness.intake.drops()
     emit(
         "done",
         messages=sum(kinds.values()),
         hangs=hangs,
         longest_ms=round(longest_s * 1e3, 1),
         seconds=round(time.monotonic() - begun_s, 1),
-        frames=mouth.jobs,
-        uncounted=mouth.unaccounted(),
-        sees_after=sorted(mouth.sees),
+        frames=harness.jobs,
+        uncounted=harness.unaccounted(),
+        sees_after=sorted(harness.sees),
         by_kind=dict(sorted(kinds.items())),
         reasons=_by_reason(drops),
-        errors_inside={r: mouth.reasons.get(r, "") for r in drops if r.endswith(": failed")},
+        errors_inside={r: harness.reasons.get(r, "") for r in drops if r.endswith(": failed")},
     )
     node.destroy_node()
 
 
-def _warm_up(mouth: Mouth) -> None:
+def _warm_up(harness: IntakeHarness) -> None:
     """Make the inputs of a frame once: what is compiled for it, a node has compiled before it is active."""
     limit = time.monotonic() + 60.0
-    while mouth.jobs <= INPUTS_EVERY and time.monotonic() < limit:
-        mouth.sound()
+    while harness.jobs <= INPUTS_EVERY and time.monotonic() < limit:
+        harness.sound()
         time.sleep(0.05)
 
 
-def _seconds(mouth: Mouth, key: str, cdr: bytes) -> float:
+def _seconds(harness: IntakeHarness, key: str, cdr: bytes) -> float:
     """How long a message takes. A process may be kept waiting by others: one that hung without work is tried again."""
     took_s = HANG_S
     for _ in range(2):
         before_s, busy_s = time.perf_counter(), time.thread_time()
-        mouth(key, cdr)
+        harness(key, cdr)
         took_s, busy_s = time.perf_counter() - before_s, time.thread_time() - busy_s
         if took_s <= HANG_S or busy_s > HANG_S:
             break

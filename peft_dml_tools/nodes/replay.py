@@ -6,8 +6,8 @@
     ros2 param set /replay faults "[{sensor: camera, fault: blackout}]"
 
 The parameters `weather` and `faults` (YAML text) hold what is in force, and can be set while it plays.
-With --json stdout carries JSON lines: `waiting`, `start` (with the shift of the stamps), `progress`, `switched`,
-`silent`, `done`.
+With --json stdout carries JSON lines: `waiting`, `start` (with the shift of the stamps), `progress`, `switched` and
+`done`.
 SIGINT or SIGTERM ends it with exit code 0.
 """
 
@@ -33,7 +33,7 @@ from peft_dml_tools.nodes.player import Player, wall_clock_ns
 from peft_dml_tools.nodes.recordings import Playable, Recorded, open_recording
 from peft_dml_tools.nodes.replay_faults import MessageFaults
 from peft_dml_tools.nodes.replay_parameters import FaultParameters, spinning
-from peft_dml_tools.nodes.replay_report import Report, SentNotes, report_for
+from peft_dml_tools.nodes.replay_report import Report, SentNotes
 from peft_dml_tools.nodes.seamless_loop import SeamlessLoop
 from peft_dml_tools.sim.faults import load_faults, weather_fault
 
@@ -58,7 +58,7 @@ def replay(options: argparse.Namespace, stop: threading.Event) -> None:
     faulty = MessageFaults(played.channels, lambda: played.rig, played.start_ns, (*script, *weather))
     faulty.warm_up(played.messages())
     node = Node("replay")
-    report = report_for(node, json=options.json)
+    report = Report(node, json_lines=options.json)
     FaultParameters(node, faulty, script, options.weather, options.seed, report.switched)
     channels = [c for c in played.channels.values() if not (options.exclude and options.exclude.search(c.topic))]
     player = Player(node, channels, rate=options.rate, clock=options.clock or options.rate != 1.0)
@@ -96,11 +96,11 @@ def _play(
         player.play(messages, begin_ns, shift_ns, stop, partial(report.progress, player.progress))
         if not options.loop:
             break
-    report.silent()
+    silent_ns = wall_clock_ns()
     player.flush()
     if played.damage:
         sys.stderr.write(f"warning: {played.damage}\n")
-    report.done(player.progress, stopped=stop.is_set(), damage=played.damage)
+    report.done(player.progress, silent_ns, stopped=stop.is_set(), damage=played.damage)
 
 
 def _until(messages: Iterable[Recorded], end_ns: int) -> Iterator[Recorded]:

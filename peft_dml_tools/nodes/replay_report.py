@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from rclpy.node import Node
 
@@ -20,107 +20,59 @@ from peft_dml_tools.nodes.player import Progress
 from peft_dml_tools.nodes.recordings import sensors_by_topic
 
 PROGRESS_S = 0.2
+ENDLESS_NS = 2**62
 TIMED = ("lidar", "camera", "radar")
 """Modalities whose measurements can set the time of a frame."""
 
 
-class Report(Protocol):
-    """Where a replay reports to."""
+class Report:
+    """Where a replay reports to: JSON lines on stdout for a program, or the node's log for people.
+
+    Args:
+        node: Logs.
+        json_lines: Write JSON lines instead.
+    """
+
+    def __init__(self, node: Node, *, json_lines: bool) -> None:
+        self._log, self._json, self._last_s = node.get_logger(), json_lines, 0.0
+
+    def _say(self, words: str, event: str, **values: Any) -> None:
+        if self._json:
+            emit(event, **values)
+        else:
+            self._log.info(words)
 
     def waiting(self, counts: Mapping[str, int]) -> None:
         """Say which subscribers are waited for."""
+        self._say(f"waits for subscribers of {', '.join(counts)}", "waiting", wait_for=dict(counts))
 
     def start(self, source: Path, begin_ns: int, end_ns: int, shift_ns: int, progress: Progress) -> None:
         """Say that playing begins."""
-
-    def progress(self, progress: Progress) -> None:
-        """Say how far it is; called after every message."""
-
-    def switched(self, texts: Mapping[str, str]) -> None:
-        """Say that weather or faults were switched by parameter."""
-
-    def silent(self) -> None:
-        """Say that the last message was sent."""
-
-    def done(self, progress: Progress, *, stopped: bool, damage: str) -> None:
-        """Say that all is over."""
-
-
-class JsonReport:
-    """JSON lines on stdout."""
-
-    def __init__(self) -> None:
-        self._last_s = 0.0
-
-    def waiting(self, counts: Mapping[str, int]) -> None:
-        """Write `waiting`."""
-        emit("waiting", wait_for=dict(counts))
-
-    def start(self, source: Path, begin_ns: int, end_ns: int, shift_ns: int, progress: Progress) -> None:
-        """Write `start`."""
+        moved = f", stamps moved by {shift_ns / 1e9:.1f} s" if shift_ns else ""
         duration_s = (end_ns - begin_ns) / 1e9
+        length = "without end" if end_ns >= ENDLESS_NS else f"{duration_s:.1f} s"
         times = {"duration_s": duration_s, "begin_ns": begin_ns, "shift_ns": shift_ns}
-        emit("start", source=str(source), skipped=progress.skipped, **times)
+        self._say(f"plays {source}, {length}{moved}", "start", source=str(source), skipped=progress.skipped, **times)
+        for topic, reason in progress.skipped.items():
+            self._log.warning(f"does not play {topic}: {reason}")
 
     def progress(self, progress: Progress) -> None:
-        """Write `progress`, at most every `PROGRESS_S`."""
-        if (now_s := time.monotonic()) - self._last_s >= PROGRESS_S:
+        """Say how far it is, to a program alone; called after every message."""
+        if self._json and (now_s := time.monotonic()) - self._last_s >= PROGRESS_S:
             self._last_s = now_s
             emit("progress", **_facts(progress))
 
     def switched(self, texts: Mapping[str, str]) -> None:
-        """Write `switched`."""
-        emit("switched", **texts)
+        """Say that weather or faults were switched by parameter."""
+        words = ", ".join(f"{name} {text or 'none'}" for name, text in texts.items())
+        self._say(f"switched to {words}", "switched", **texts)
 
-    def silent(self) -> None:
-        """Write `silent`, with the time."""
-        emit("silent", at_ns=time.time_ns())
-
-    def done(self, progress: Progress, *, stopped: bool, damage: str) -> None:
-        """Write `done`."""
-        emit("done", **_facts(progress), stopped=stopped, damage=damage)
-
-
-class LogReport:
-    """Lines in the log of a node, one for each thing worth knowing."""
-
-    def __init__(self, node: Node) -> None:
-        self._say = node.get_logger().info
-
-    def waiting(self, counts: Mapping[str, int]) -> None:
-        """Log what is waited for."""
-        self._say(f"waits for subscribers of {', '.join(counts)}")
-
-    def start(self, source: Path, begin_ns: int, end_ns: int, shift_ns: int, progress: Progress) -> None:
-        """Log what is played."""
-        moved = f", stamps moved by {shift_ns / 1e9:.1f} s" if shift_ns else ""
-        length = "without end" if end_ns >= 2**62 else f"{(end_ns - begin_ns) / 1e9:.1f} s"
-        self._say(f"plays {source}, {length}{moved}")
-        for topic, reason in progress.skipped.items():
-            self._say(f"does not play {topic}: {reason}")
-
-    def progress(self, progress: Progress) -> None:
-        """Log nothing: the clock tells as much."""
-
-    def switched(self, texts: Mapping[str, str]) -> None:
-        """Log the new weather and faults."""
-        self._say("switched to " + ", ".join(f"{name} {text or 'none'}" for name, text in texts.items()))
-
-    def silent(self) -> None:
-        """Log nothing: `done` follows."""
-
-    def done(self, progress: Progress, *, stopped: bool, damage: str) -> None:
-        """Log the counts."""
-        how = "stopped" if stopped else "played to the end"
+    def done(self, progress: Progress, silent_ns: int, *, stopped: bool, damage: str) -> None:
+        """Say that all is over; the last message was sent at `silent_ns`."""
         facts = _facts(progress)
-        self._say(f"{how}: {facts['published']} messages, at most {facts['late_max_ms']:.1f} ms late")
-        if damage:
-            self._say("what stood behind the damage was not played")
-
-
-def report_for(node: Node, *, json: bool) -> Report:
-    """Return the report for a program that watches, or for people."""
-    return JsonReport() if json else LogReport(node)
+        how = "stopped" if stopped else "played to the end"
+        words = f"{how}: {facts['published']} messages, at most {facts['late_max_ms']:.1f} ms late"
+        self._say(words, "done", **facts, silent_ns=silent_ns, stopped=stopped, damage=damage)
 
 
 def _facts(progress: Progress) -> dict[str, Any]:

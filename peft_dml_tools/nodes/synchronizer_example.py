@@ -37,7 +37,7 @@ class SynchronizerExample(Node):
 
 
 def run(stop: threading.Event) -> None:
-    """Spin the node until told to stop."""
+    """Spin the node until `stop` is set."""
     spin(SynchronizerExample(), stop)
 
 

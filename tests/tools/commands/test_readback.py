@@ -44,3 +44,10 @@ def test_uncompressed_images_are_not_held_as_such(tmp_path):
     images = session.measurements["CAM_FRONT"]
     assert images
     assert sum(len(image.jpeg) for image in images) < len(images) * 198 * 352 * 3 / 20
+
+
+def test_a_frame_whose_status_was_lost_has_the_latency_of_its_arrival(tmp_path):
+    played = Played("", START_NS, START_NS + 400 * MS, 5)
+    (frame,) = read_session(recorded(tmp_path / "s.mcap", [START_NS + 100 * MS]), played).frames
+    assert frame.latency_ms == 0.0
+    assert frame.sensors == {}

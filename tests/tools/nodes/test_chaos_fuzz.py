@@ -12,7 +12,7 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 
-from peft_dml_tools.nodes.chaos_fuzz import Mouth, samples_of, stamped_now
+from peft_dml_tools.nodes.chaos_fuzz import IntakeHarness, samples_of, stamped_now
 from peft_dml_tools.nodes.chaos_malformed import Malformed
 from tests.support.drive_bag import make_drive_bag
 from tests.support.random_bundle import make_random_bundle
@@ -31,11 +31,11 @@ def samples(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def mouth(tmp_path_factory, samples):
+def harness(tmp_path_factory, samples):
     context = Context()
     rclpy.init(context=context, args=[])
     node = Node("test_fuzz", context=context)
-    made = Mouth(node, samples, str(make_random_bundle(tmp_path_factory.mktemp("bundle") / "random")))
+    made = IntakeHarness(node, samples, str(make_random_bundle(tmp_path_factory.mktemp("bundle") / "random")))
     assert set(made.inputs) >= set(INPUTS)
     made.sound()
     yield made
@@ -44,36 +44,36 @@ def mouth(tmp_path_factory, samples):
     context.try_shutdown()
 
 
-def check(mouth):
+def check(harness):
     """Everything is counted, and nothing came as a surprise."""
-    assert mouth.unaccounted() == 0
-    assert not {r: mouth.reasons.get(r) for r in mouth.drops.totals() if r.endswith(": failed")}
+    assert harness.unaccounted() == 0
+    assert not {r: harness.reasons.get(r) for r in harness.drops.totals() if r.endswith(": failed")}
 
 
 @CHECKS
 @given(key=st.sampled_from(INPUTS), cdr=st.binary(max_size=600), begins=st.booleans())
-def test_any_bytes(mouth, key, cdr, begins):
-    mouth(key, b"\x00\x01\x00\x00" * begins + cdr)
-    check(mouth)
+def test_any_bytes(harness, key, cdr, begins):
+    harness(key, b"\x00\x01\x00\x00" * begins + cdr)
+    check(harness)
 
 
 @CHECKS
 @given(key=st.sampled_from(INPUTS), edits=EDITS, cut=st.integers(0, 5000) | st.none(), fresh=st.booleans())
-def test_any_damage_to_a_sound_message(mouth, samples, key, edits, cut, fresh):
+def test_any_damage_to_a_sound_message(harness, samples, key, edits, cut, fresh):
     cdr = samples[key][0][0]
     for anywhere, written in edits:
         at = anywhere % len(cdr)
         cdr = (cdr[:at] + written + cdr[at + len(written) :])[: len(cdr)]
-    mouth(key, (stamped_now(cdr) if fresh and key != "/tf_static" else cdr)[:cut])
-    check(mouth)
+    harness(key, (stamped_now(cdr) if fresh and key != "/tf_static" else cdr)[:cut])
+    check(harness)
 
 
-def test_the_intake_still_works_afterwards(mouth):
-    mouth.sees.clear()
+def test_the_intake_still_works_afterwards(harness):
+    harness.sees.clear()
     for _ in range(12):
         time.sleep(0.06)
-        mouth.sound()
-    assert mouth.sees >= {"camera", "lidar", "radar"}
+        harness.sound()
+    assert harness.sees >= {"camera", "lidar", "radar"}
 
 
 def test_malformed_messages_are_the_same_for_a_seed_and_of_every_kind(samples):

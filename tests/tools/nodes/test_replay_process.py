@@ -41,13 +41,13 @@ def test_a_short_drive_is_repeated_without_a_seam(bag):
 @pytest.mark.ros
 def test_people_read_log_lines_and_programs_json(bag, tmp_path):
     with ros_process(REPLAY, bag, "--rate", "20", log=tmp_path / "log") as process:
-        assert process.wait(30) == 0
+        assert process.wait(90) == 0
         assert process.events == []
         assert "plays" in process.text
         assert "played to the end" in process.text
     with ros_process(REPLAY, bag, "--rate", "20", "--json", log=tmp_path / "log") as process:
-        assert process.wait(30) == 0
-        assert [e["event"] for e in process.events if e["event"] != "progress"] == ["start", "silent", "done"]
+        assert process.wait(90) == 0
+        assert [e["event"] for e in process.events if e["event"] != "progress"] == ["start", "done"]
 
 
 @pytest.mark.ros
@@ -56,7 +56,7 @@ def test_notes_hold_what_was_sent_and_seconds_end_it(bag, tmp_path):
     script.write_text(dump_faults([Fault(sensor="lidar", fault="silence", from_s=1.0, to_s=2.0)]))
     options = ("--seamless", "--seconds", "3", "--notes", notes, "--faults", script, "--json")
     with ros_process(REPLAY, bag, *options, log=tmp_path / "log") as process:
-        assert process.wait(40) == 0
+        assert process.wait(90) == 0
         start = next(e for e in process.events if e["event"] == "start")
     sent, sent_ns, late_ms = read_notes(notes)
     assert (sent["LIDAR_TOP"], sent["IMU"]) == (20, 300)
@@ -75,7 +75,7 @@ def test_an_inherited_ignored_interrupt_ends_it_all_the_same(bag, tmp_path):
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, stderr=log)
     try:
-        limit = time.monotonic() + 30
+        limit = time.monotonic() + 90
         while "plays" not in (tmp_path / "log").read_text():
             assert time.monotonic() < limit
             time.sleep(0.05)
