@@ -129,10 +129,10 @@ def slowest(profile: Report) -> list[str]:
     parts, frames = [], profile["slowest_percent"]
     if frames and frames["beyond_engines_ms"]:
         largest = sorted(((v, n) for n, v in frames["beyond_engines_ms"].items() if n != "sum"), reverse=True)[:3]
-        told = ", ".join(f"{PARTS[name]} {value:.1f} ms" for value, name in largest)
+        largest_parts = ", ".join(f"{PARTS[name]} {value:.1f} ms" for value, name in largest)
         parts.append(
             f"In the slowest hundredth of the frames (ratio from {frames['ratio_from']:.2f} on) "
-            f"{frames['beyond_engines_ms']['sum']:.1f} ms go beyond the engines, most of it: {told}."
+            f"{frames['beyond_engines_ms']['sum']:.1f} ms go beyond the engines, most of it: {largest_parts}."
         )
     if profile["cpu_pct"]:
         shares = ", ".join(f"{name} {value:.0f} %" for name, value in profile["cpu_pct"].items())

@@ -54,8 +54,8 @@ def targets(found: dict[str, Any]) -> str:
     lines = ["| What | Target | Measured |", "|---|---|---|"]
     lines += [f"| {what} | {target} | {value} |" for what, target, value in rows]
     misses = [line.strip() for line in missed(found)]
-    told = "\n".join(f"- {line}" for line in misses) if misses else "None."
-    return "\n".join([*lines, "", conditions(found), "", "**Missed:**", "", told])
+    lines_missed = "\n".join(f"- {line}" for line in misses) if misses else "None."
+    return "\n".join([*lines, "", conditions(found), "", "**Missed:**", "", lines_missed])
 
 
 def conditions(found: dict[str, Any]) -> str:
