@@ -127,7 +127,7 @@ def test_missing_files_are_named_or_left_out(mini_copy):
     [
         ("samples/LIDAR_TOP", lambda data: data[:-3], "no multiple of 20"),
         ("samples/RADAR_FRONT", lambda data: data[:-100], "promises 20 points"),
-        ("samples/RADAR_FRONT", lambda data: data.replace(b"DATA binary", b"DATA ascii "), "DATA binary"),
+        ("samples/RADAR_FRONT", lambda data: data.replace(b"DATA binary", b"DATA ascii "), "no table of numbers"),
         ("samples/RADAR_FRONT", lambda data: data.replace(b" rcs ", b" abc "), "lacks the radar fields rcs"),
         ("samples/RADAR_FRONT", lambda data: data.replace(b"POINTS 20", b"POINTS -1"), "promises -1"),
     ],
