@@ -7,8 +7,6 @@ from pydantic import Field
 
 from peft_dml_ros.core.params import PerceptionParams
 
-WIDTH = 116
-
 
 class NodeParams(PerceptionParams):
     """What the node takes beyond the parameters that every driver of the detector shares."""
