@@ -204,12 +204,14 @@ def _show_results(
     scores: dict[str, Score],
     wall_s: float,
 ) -> None:
-    from peft_dml_tools.evaluation.tables import reasons_table, timing_table
+    from peft_dml_tools.evaluation.tables import reasons_table, slow_offline, timing_table
     from peft_dml_tools.run.accuracy import accuracy_table
 
     count = len(recording.frames)
     console.print(f"\n{count} frames in {wall_s:.1f} s: [bold]{count / wall_s:.1f} frames/s[/]")
     console.print(timing_table(results.metrics, "computing, whole frame"))
+    if slow := slow_offline(results.metrics):
+        console.print(f"[yellow]{slow}[/]", soft_wrap=True, highlight=False)
     if recording.drops:
         console.print(reasons_table(recording.drops))
     console.print(accuracy_table(scores, recording.frames))

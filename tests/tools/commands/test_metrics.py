@@ -9,6 +9,7 @@ from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.metrics import evaluate, full_frames, percentiles
 from peft_dml_tools.evaluation.scoring import score
+from peft_dml_tools.evaluation.tables import slow_offline, too_slow
 from tests.tools.commands.fabricated import PERIOD_NS, START_NS, truth
 
 KEYS = (
@@ -88,3 +89,14 @@ def test_truth_follows_the_vehicle_and_the_objects(recording):
     assert boxes.centers_m[1, 1] - truth(0.5).centers_m[1, 1] == pytest.approx(0.05, abs=1e-6)
     assert alignment.truth_at(known, later_ns + 20_000_000) is None
     assert alignment.truth_at({}, later_ns) is None
+
+
+def test_a_machine_that_is_too_slow_is_named_with_figures():
+    live = {"frames_published": 63, "frames_expected": 121, "latency_ms": {"p50": 228.0}}
+    said = too_slow(live | {"cores": {"node": 1.3, "recorder": 0.05, "machine": 2}})
+    assert "63 of 121 frames" in said
+    assert "228 ms" in said
+    assert "cores of 2: node 1.30, recorder 0.05" in said
+    assert too_slow(live | {"frames_published": 120}) == ""
+    assert "143 ms, 70% of ten frames" in slow_offline({"latency_ms": {"p50": 143.0}})
+    assert slow_offline({"latency_ms": {"p50": 60.0}}) == slow_offline({"latency_ms": {}}) == ""
