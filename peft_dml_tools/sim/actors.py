@@ -17,7 +17,7 @@ MOVING_MPS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ClassStatistics:
     """Statistics of one detection class.
 
     Attributes:
@@ -37,17 +37,19 @@ class Kind:
     radar_share: float
 
 
-KINDS: Final[dict[str, Kind]] = {
-    "car": Kind("vehicle.car", (4.53, 1.85, 1.67), (0.36, 0.13, 0.18), 8.0, 0.85, 0.19),
-    "truck": Kind("vehicle.truck", (6.1, 2.28, 2.75), (0.7, 0.22, 0.4), 14.0, 1.0, 0.6),
-    "bus": Kind("vehicle.bus.rigid", (11.6, 2.9, 3.45), (0.8, 0.08, 0.15), 18.0, 1.0, 0.9),
-    "trailer": Kind("vehicle.trailer", (11.5, 2.7, 3.7), (1.8, 0.2, 0.3), 18.0, 1.0, 0.4),
-    "construction_vehicle": Kind("vehicle.construction", (6.5, 2.75, 3.1), (1.0, 0.3, 0.35), 14.0, 0.9, 0.4),
-    "pedestrian": Kind("human.pedestrian.adult", (0.68, 0.63, 1.74), (0.16, 0.08, 0.13), -2.0, 0.35, 0.6),
-    "motorcycle": Kind("vehicle.motorcycle", (2.07, 0.63, 1.34), (0.25, 0.07, 0.1), 2.0, 0.35, 0.25),
-    "bicycle": Kind("vehicle.bicycle", (1.75, 0.6, 1.3), (0.12, 0.07, 0.14), 1.0, 0.45, 0.6),
-    "traffic_cone": Kind("movable_object.trafficcone", (0.37, 0.36, 0.95), (0.05, 0.05, 0.17), -2.0, 0.35, 0.9),
-    "barrier": Kind("movable_object.barrier", (0.52, 2.3, 1.0), (0.06, 0.3, 0.1), 2.0, 0.25, 0.12),
+CLASS_STATISTICS: Final[dict[str, ClassStatistics]] = {
+    "car": ClassStatistics("vehicle.car", (4.53, 1.85, 1.67), (0.36, 0.13, 0.18), 8.0, 0.85, 0.19),
+    "truck": ClassStatistics("vehicle.truck", (6.1, 2.28, 2.75), (0.7, 0.22, 0.4), 14.0, 1.0, 0.6),
+    "bus": ClassStatistics("vehicle.bus.rigid", (11.6, 2.9, 3.45), (0.8, 0.08, 0.15), 18.0, 1.0, 0.9),
+    "trailer": ClassStatistics("vehicle.trailer", (11.5, 2.7, 3.7), (1.8, 0.2, 0.3), 18.0, 1.0, 0.4),
+    "construction_vehicle": ClassStatistics("vehicle.construction", (6.5, 2.75, 3.1), (1.0, 0.3, 0.35), 14.0, 0.9, 0.4),
+    "pedestrian": ClassStatistics("human.pedestrian.adult", (0.68, 0.63, 1.74), (0.16, 0.08, 0.13), -2.0, 0.35, 0.6),
+    "motorcycle": ClassStatistics("vehicle.motorcycle", (2.07, 0.63, 1.34), (0.25, 0.07, 0.1), 2.0, 0.35, 0.25),
+    "bicycle": ClassStatistics("vehicle.bicycle", (1.75, 0.6, 1.3), (0.12, 0.07, 0.14), 1.0, 0.45, 0.6),
+    "traffic_cone": ClassStatistics(
+        "movable_object.trafficcone", (0.35, 0.33, 0.91), (0.05, 0.05, 0.17), -2.0, 0.45, 0.9
+    ),
+    "barrier": ClassStatistics("movable_object.barrier", (0.52, 2.3, 1.0), (0.06, 0.3, 0.1), 2.0, 0.25, 0.12),
 }
 
 
@@ -90,7 +92,7 @@ class Actor:
 
 def draw_size(cls: str, rng: np.random.Generator, *, ridden: bool = False) -> FloatArray:
     """Return length, width and height (3,) drawn from the class's statistics, cut at 2 standard deviations."""
-    kind = KINDS[cls]
+    kind = CLASS_STATISTICS[cls]
     # Proportions go together: a long car is a wide one.
     common = float(np.clip(rng.normal(), -2, 2))
     own = np.clip(rng.normal(size=3), -2, 2)
@@ -158,6 +160,6 @@ def make_actor(
         active = "pedestrian.moving"
     elif cls in {"bicycle", "motorcycle"}:
         rest = active = "cycle.with_rider" if ridden else "cycle.without_rider"
-    category = "human.pedestrian.construction_worker" if posture == "worker" else KINDS[cls].category
+    category = "human.pedestrian.construction_worker" if posture == "worker" else CLASS_STATISTICS[cls].category
     mesh = _shape(cls, size, rng, ridden=ridden, moving=moving, posture=posture).fitted(size)
     return Actor(name, CLASSES.index(cls), category, size, mesh, track, base_z_m, rest, active)

@@ -70,12 +70,12 @@ class FaultySource:
         first = next(stream, None)
         if first is None:
             return
-        faulty = FaultStream(_AsItIs(), fault_effects.Effects(lambda: self.rig), first.time_ns, self._faults)
+        faulty = FaultStream(_PlainCarrier(), fault_effects.Effects(lambda: self.rig), first.time_ns, self._faults)
         for sent in faulty(_again(first, stream)):
             yield sent.time_ns, sent.sensor, sent.payload
 
 
-class _AsItIs:
+class _PlainCarrier:
     """Measurements that travel as they are."""
 
     def stamp_ns(self, payload: Measurement) -> int:

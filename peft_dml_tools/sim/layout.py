@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from peft_dml_ros.core.typing import FloatArray
-from peft_dml_tools.sim.actors import KINDS, Actor, make_actor
+from peft_dml_tools.sim.actors import CLASS_STATISTICS, Actor, make_actor
 from peft_dml_tools.sim.road import CROSSING_LANE_M, CYCLE_STRIP_M, Crossing, Road
 from peft_dml_tools.sim.route import Corner
 from peft_dml_tools.sim.traffic import HEADWAY_S, SETTLE_S, STEP_S, Vehicle, drive_lane, queue, settled
@@ -31,7 +31,7 @@ class Street:
         traffic: Density of moving traffic, 0 to 1.
         parking: Share of the parking strip that is taken.
         people: Pedestrians per 100 m and side.
-        pace_mps: Slowest and fastest wish of a lane.
+        pace_mps: Range of the speed that a lane wants.
         corner: Where the ego turns, if it does.
         lead_halt_s: When the one ahead of the ego brakes hard, infinite for never.
         actors: What was placed so far.
@@ -127,13 +127,13 @@ def _lane(street: Street, direction: int, lane: int, ego: Vehicle | None) -> lis
     rng, road = street.rng, street.road
     low, high = sorted(direction * v for v in street.span_m)
     vehicles: list[Vehicle] = [] if ego is None else [ego]
-    lane_wish = float(rng.uniform(*street.pace_mps))
+    lane_mps = float(rng.uniform(*street.pace_mps))
     offset, lines = road.lane_offset_m(lane, direction), road.stop_lines_m(direction)
     # The queue before a red light was let settle: those far behind have come nearer by then.
-    s = low + float(rng.uniform(0, 30)) - (SETTLE_S * lane_wish if ego is None and street.red_until_s > 0 else 0.0)
+    s = low + float(rng.uniform(0, 30)) - (SETTLE_S * lane_mps if ego is None and street.red_until_s > 0 else 0.0)
     while s < high:
         cls = draw(rng, TRAFFIC)
-        length = {"convoy": 20.0}.get(cls) or KINDS[cls].mean_m[0] + 1.0
+        length = {"convoy": 20.0}.get(cls) or CLASS_STATISTICS[cls].mean_m[0] + 1.0
         s += length / 2
         clear = ego is None or abs(s - ego.station_m) > (length + ego.length_m) / 2 + 5.0
         if ego is not None and street.corner is not None and street.corner.inwards:
@@ -141,12 +141,12 @@ def _lane(street: Street, direction: int, lane: int, ego: Vehicle | None) -> lis
             clear &= not ego.station_m - 8.0 < s < street.corner.arc_m[1] + 12.0 + length
         on_crossing = bool(road.near_crossing(direction * s, 6.0 + length / 2, offset))
         if clear and not (on_crossing and street.red_until_s > 0):
-            wish = max(1.0, lane_wish + float(rng.normal(0, 1.5)))
+            desired = max(1.0, lane_mps + float(rng.normal(0, 1.5)))
             stop = min((a for a in lines if a > s + length / 2), default=np.inf)
             # Who is ahead of an ego that turns off drives on: the light went red behind them.
             free = ego is not None and street.corner is not None and s > ego.station_m
-            vehicles.append(Vehicle(cls, s, wish, wish, length, stop, 0.0 if free else street.red_until_s))
-        room = HEADWAY_S * max(lane_wish - 14.0, 0.0)
+            vehicles.append(Vehicle(cls, s, desired, desired, length, stop, 0.0 if free else street.red_until_s))
+        room = HEADWAY_S * max(lane_mps - 14.0, 0.0)
         s += length / 2 + 4.0 + room + float(rng.exponential(10 + 60 * (1 - street.traffic)))
     if ego is not None and np.isfinite(street.lead_halt_s):
         leaders = [i for i, v in enumerate(vehicles) if v.station_m > ego.station_m]
@@ -187,7 +187,7 @@ def drive_crossings(street: Street) -> None:
                 s = inner + float(rng.uniform(5, 25)) if leaving else -inner - 4.0
                 while abs(s) < 85 and rng.random() < 0.75:
                     cls = draw(rng, {"car": 0.75, "truck": 0.1, "bus": 0.05, "motorcycle": 0.1})
-                    length = KINDS[cls].mean_m[0] + 1.0
+                    length = CLASS_STATISTICS[cls].mean_m[0] + 1.0
                     s += (1 if leaving else -1) * (length + float(rng.exponential(14.0)) + 3.0)
                     speed = float(rng.uniform(2, 9))
                     stop = np.inf if leaving else -inner

@@ -132,7 +132,7 @@ def _pattern(model: LidarModel) -> _Pattern:
 
 
 @dataclass(frozen=True, slots=True)
-class _Own:
+class _EgoReturns:
     """Where beams meet the vehicle itself, which is always the same.
 
     Attributes:
@@ -149,7 +149,7 @@ class _Own:
 
 
 @lru_cache(maxsize=4)
-def _own(model: LidarModel, roof_m: float, pose: tuple[float, ...]) -> _Own:
+def _own(model: LidarModel, roof_m: float, pose: tuple[float, ...]) -> _EgoReturns:
     """Return what the LiDAR of a mounting (rotation, translation) sees of the vehicle."""
     rotation, origin = np.reshape(pose[:9], (3, 3)), np.array(pose[9:])
     rays = np.ascontiguousarray(_pattern(model).directions @ rotation.T, dtype=np.float32)
@@ -159,7 +159,7 @@ def _own(model: LidarModel, roof_m: float, pose: tuple[float, ...]) -> _Own:
     index = np.flatnonzero(out["primID"] >= 0)
     face = out["primID"][index]
     cosine = np.abs(np.einsum("ij,ij->i", normals_of(body)[face], rays[index]))
-    return _Own(index, out["tfar"][index], body.reflectance[face], cosine.astype(np.float32))
+    return _EgoReturns(index, out["tfar"][index], body.reflectance[face], cosine.astype(np.float32))
 
 
 def scan(
@@ -242,7 +242,7 @@ def _turned(rays: Float32Array, yaw_rad: FloatArray) -> Float32Array:
 
 
 def _returns(
-    caster: Caster, hits: Hits, rays: Float32Array, own: _Own, rng: np.random.Generator
+    caster: Caster, hits: Hits, rays: Float32Array, own: _EgoReturns, rng: np.random.Generator
 ) -> tuple[Float32Array, Float32Array, IntArray]:
     """Return ranges (N,) in m, 0 for none, intensities (N,), and the firings that the world returned."""
     face = np.maximum(hits.face, 0)

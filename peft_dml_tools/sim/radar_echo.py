@@ -10,7 +10,7 @@ import numpy as np
 
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.typing import BoolArray, FloatArray, IntArray
-from peft_dml_tools.sim.actors import KINDS, Actor
+from peft_dml_tools.sim.actors import CLASS_STATISTICS, Actor
 
 TARGET: Final = 0
 MIRROR: Final = 1
@@ -104,7 +104,7 @@ class Reflectors:
         transparent, and what lies about them is as strong.
         """
         names = [CLASSES[a.label] for a in actors]
-        kinds = [KINDS[name] for name in names]
+        kinds = [CLASS_STATISTICS[name] for name in names]
         rng = np.random.default_rng([seed, 13])
         seen = rng.random(len(actors)) < np.array([k.radar_seen for k in kinds])
         small = np.array([name not in _VEHICLES for name in names], dtype=np.bool_)

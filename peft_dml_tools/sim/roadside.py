@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from peft_dml_tools.sim.actors import KINDS
+from peft_dml_tools.sim.actors import CLASS_STATISTICS
 from peft_dml_tools.sim.layout import Street, draw
 from peft_dml_tools.sim.road import CROSSING_HALF_M, CYCLE_STRIP_M, KERB_M, PARKING_ACROSS_M, PARKING_ALONG_M
 from peft_dml_tools.sim.scenery import Lot
@@ -63,7 +63,7 @@ def _park_across(street: Street, sites: list[Lot], side: int) -> None:
     s = street.span_m[0]
     while s < street.span_m[1]:
         cls = draw(rng, {"car": 0.93, "motorcycle": 0.07})
-        length, width, _ = KINDS[cls].mean_m
+        length, width, _ = CLASS_STATISTICS[cls].mean_m
         pitch = (width + float(rng.uniform(0.5, 1.0))) / np.sin(slant)
         middle = s + pitch / 2
         s += pitch
@@ -82,7 +82,7 @@ def _park_along(street: Street, sites: list[Lot], side: int) -> None:
     s = row_end = street.span_m[0]
     while s < street.span_m[1]:
         cls = draw(rng, PARKED)
-        length = KINDS[cls].mean_m[0] * 1.15 + 0.4
+        length = CLASS_STATISTICS[cls].mean_m[0] * 1.15 + 0.4
         middle = s + length / 2
         if _blocked(street, sites, side, middle, length) or rng.random() > street.parking:
             s += 4.0
@@ -112,7 +112,7 @@ def park_crossings(street: Street) -> None:
                 d = crossing.clear_m(road.kerb_m) + 9.0
                 while d < 85.0:
                     cls = draw(rng, {"car": 0.86, "truck": 0.06, "motorcycle": 0.08})
-                    length = KINDS[cls].mean_m[0] * 1.15 + 0.4
+                    length = CLASS_STATISTICS[cls].mean_m[0] * 1.15 + 0.4
                     if rng.random() < street.parking:
                         turn = (0.0 if right == road.hand else np.pi) + float(rng.normal(0, 0.03))
                         along = np.full(street.steps, side * (d + length / 2))
@@ -130,11 +130,11 @@ def fill_lot(street: Street, lot: Lot) -> None:
         s = lot.start_m + 3.0
         while s < lot.end_m - 3.0:
             cls = draw(rng, LOT)
-            _, width, _ = KINDS[cls].mean_m
+            _, width, _ = CLASS_STATISTICS[cls].mean_m
             pitch = (width + 0.8) / max(np.sin(slant), 0.5)
-            if rng.random() < 0.82 and KINDS[cls].mean_m[0] < 5.0 + 15.0 * (row == LOT_ROWS_M[0]):
+            if rng.random() < 0.82 and CLASS_STATISTICS[cls].mean_m[0] < 5.0 + 15.0 * (row == LOT_ROWS_M[0]):
                 turn = slant + (np.pi if rng.random() < 0.4 else 0.0) + float(rng.normal(0, 0.05))
-                extra = lot.side * max(0.0, KINDS[cls].mean_m[0] - 5.0) / 2
+                extra = lot.side * max(0.0, CLASS_STATISTICS[cls].mean_m[0] - 5.0) / 2
                 street.stand(cls, s + pitch / 2, offset + extra, turn, parked=True)
             s += pitch
 
@@ -166,7 +166,7 @@ def build_site(street: Street, site: Lot) -> None:
             street.stand("pedestrian", s, where, float(rng.uniform(-np.pi, np.pi)), posture="worker")
             s += float(rng.uniform(1.5, 4.0))
             continue
-        length = KINDS[cls].mean_m[0] * 1.2
+        length = CLASS_STATISTICS[cls].mean_m[0] * 1.2
         turn = float(rng.choice([0.0, np.pi])) + float(rng.normal(0, 0.04))
         if s + length < site.end_m - 3.0:
             street.stand(cls, s + length / 2, site.side * middle, turn, parked=True)

@@ -19,33 +19,33 @@ _SMOOTH_M: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DrivePlan:
     """The kind of drive.
 
     Attributes:
-        wish_mps: Speed the ego wants.
+        desired_mps: Speed the ego wants.
         fast: A road without crossings, kerbside parking or many people.
         turn: +1 turns from a crossing street into the main road, -1 out of it, 0 stays.
         halt_s: When the ego brakes hard for something in the road, infinite for never.
         lead_halt_s: When the one ahead does.
     """
 
-    wish_mps: float
+    desired_mps: float
     fast: bool
     turn: int
     halt_s: float
     lead_halt_s: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, duration_s: float) -> Plan:
+    def draw(cls, rng: np.random.Generator, duration_s: float) -> DrivePlan:
         """Return a plan: crawling 1 in 10, street 4 to 16 m/s, corners 1 in 4, fast roads up to 30 m/s 1 in 6."""
         kind = str(rng.choice(["crawl", "street", "turn", "fast"], p=[0.1, 0.49, 0.24, 0.17]))
         low, high = {"crawl": (0.0, 3.0), "street": (4.0, 15.0), "turn": (5.0, 10.0), "fast": (17.0, 30.0)}[kind]
-        wish = float(rng.uniform(low, high))
+        desired = float(rng.uniform(low, high))
         when = float(rng.uniform(0.25, 0.75)) * duration_s
         brakes = str(rng.choice(["no", "own", "lead"], p=[0.66, 0.17, 0.17])) if kind in {"street", "fast"} else "no"
         return cls(
-            wish,
+            desired,
             kind == "fast",
             int(rng.choice([-1, 1])) if kind == "turn" else 0,
             when if brakes == "own" else np.inf,

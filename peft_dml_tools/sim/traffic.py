@@ -26,7 +26,7 @@ class Vehicle:
         cls: Detection class.
         station_m: Position along its own direction of travel at the start.
         speed_mps: Speed at the start.
-        wish_mps: Speed it wants.
+        desired_mps: Speed it wants.
         length_m: Its length, for gaps.
         stop_at_m: It halts before this station (its own direction) until `go_at_s`.
         go_at_s: When the halt ends.
@@ -41,7 +41,7 @@ class Vehicle:
     cls: str
     station_m: float
     speed_mps: float
-    wish_mps: float
+    desired_mps: float
     length_m: float
     stop_at_m: float = np.inf
     go_at_s: float = 0.0
@@ -66,7 +66,7 @@ def drive_lane(vehicles: list[Vehicle], steps: int) -> tuple[FloatArray, FloatAr
     order = np.argsort([-v.station_m for v in vehicles])
     s = np.array([vehicles[i].station_m for i in order])
     v = np.array([vehicles[i].speed_mps for i in order])
-    wish = np.maximum(np.array([vehicles[i].wish_mps for i in order]), 0.1)
+    desired = np.maximum(np.array([vehicles[i].desired_mps for i in order]), 0.1)
     half = np.array([vehicles[i].length_m for i in order]) / 2
     stop = np.array([vehicles[i].stop_at_m for i in order])
     go = np.array([vehicles[i].go_at_s for i in order])
@@ -82,11 +82,11 @@ def drive_lane(vehicles: list[Vehicle], steps: int) -> tuple[FloatArray, FloatAr
         light = np.where((k * STEP_S < go) & (stop > s), stop - s - half, np.inf)
         closing = np.where(light < gap, v, closing)
         gap = np.maximum(np.minimum(gap, light), 0.1)
-        desired = STANDSTILL_GAP_M + np.maximum(
+        gap_wanted_m = STANDSTILL_GAP_M + np.maximum(
             0.0, v * headway + v * closing / (2 * np.sqrt(MAX_ACCEL * COMFORT_BRAKE))
         )
-        free = np.minimum(wish, np.where(s > slow[:, 1], np.inf, _before_corner(slow, s)))
-        accel = np.clip(MAX_ACCEL * (1 - (v / free) ** 4 - (desired / gap) ** 2), -HARDEST_BRAKE, MAX_ACCEL)
+        free = np.minimum(desired, np.where(s > slow[:, 1], np.inf, _before_corner(slow, s)))
+        accel = np.clip(MAX_ACCEL * (1 - (v / free) ** 4 - (gap_wanted_m / gap) ** 2), -HARDEST_BRAKE, MAX_ACCEL)
         halting = (k * STEP_S >= halt[:, 0]) & (k * STEP_S < halt[:, 1])
         accel = np.where(halting, np.minimum(accel, -halt[:, 2]), accel)
         faster = np.maximum(v + accel * STEP_S, 0.0)

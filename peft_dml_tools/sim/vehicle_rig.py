@@ -19,7 +19,7 @@ Position = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Vehicle:
+class SensorLayout:
     """Where a vehicle carries its sensors; positions in `base_link`, m.
 
     Attributes:
@@ -35,7 +35,7 @@ class Vehicle:
     roof_m: float
 
 
-NUSCENES: Final = Vehicle(
+NUSCENES: Final = SensorLayout(
     {
         "CAM_FRONT": ((1.70, 0.016, 1.51), 0.0, 1266.0, 816.0, 491.0),
         "CAM_FRONT_RIGHT": ((1.55, -0.493, 1.50), -56.0, 1261.0, 808.0, 495.0),
@@ -54,7 +54,7 @@ NUSCENES: Final = Vehicle(
     (0.94, 0.0, 1.84),
     0.0,
 )
-VAN: Final = Vehicle(
+VAN: Final = SensorLayout(
     {
         "CAM_FRONT": ((2.10, 0.0, 1.78), 0.0, 1080.0, 800.0, 455.0),
         "CAM_FRONT_RIGHT": ((1.92, -0.70, 1.86), -62.0, 1080.0, 806.0, 446.0),

@@ -16,7 +16,7 @@ from peft_dml_tools.sim.actors import Actor
 from peft_dml_tools.sim.domain import MIXED, STREETS, Domain
 from peft_dml_tools.sim.mesh import Mesh
 from peft_dml_tools.sim.road import Road
-from peft_dml_tools.sim.route import STREET_LEFT_M, Corner, Plan, ego_route
+from peft_dml_tools.sim.route import STREET_LEFT_M, Corner, DrivePlan, ego_route
 from peft_dml_tools.sim.scenery import Lot, scenery
 from peft_dml_tools.sim.suspension import attitude, body_motion
 from peft_dml_tools.sim.terrain import Terrain
@@ -79,9 +79,9 @@ class World:
     def make(cls, seed: int, duration_s: float, domain: Domain = MIXED) -> World:
         """Build the street of a seed in a domain."""
         rng = np.random.default_rng([seed, 0])
-        plan = Plan.draw(rng, duration_s)
+        plan = DrivePlan.draw(rng, duration_s)
         times = np.arange(0.0, duration_s + MARGIN_S, STEP_S)
-        road = Road.make(plan.wish_mps * duration_s + 30.0, rng, domain, fast=plan.fast, corner=plan.turn != 0)
+        road = Road.make(plan.desired_mps * duration_s + 30.0, rng, domain, fast=plan.fast, corner=plan.turn != 0)
         corner = Corner.draw(road, rng, inwards=plan.turn > 0) if plan.turn else None
         street = _street(road, rng, len(times), duration_s, plan, corner)
         lots, sites = _lots(road, rng, street.span_m, busy=not plan.fast)
@@ -156,7 +156,7 @@ class World:
 
 
 def _street(
-    road: Road, rng: np.random.Generator, steps: int, duration_s: float, plan: Plan, corner: Corner | None
+    road: Road, rng: np.random.Generator, steps: int, duration_s: float, plan: DrivePlan, corner: Corner | None
 ) -> layout.Street:
     """Return the empty street with its densities; a fast road has little along it."""
     lights = [0.0, rng.uniform(min(1.0, duration_s), duration_s), np.inf]
@@ -175,7 +175,7 @@ def _street(
         traffic=float(rng.uniform(0.1, 1.0)),
         parking=parking,
         people=float(rng.uniform(0.5, 2.0) if plan.fast else bustle * rng.uniform(4.0, 25.0)),
-        pace_mps=(0.7 * plan.wish_mps, 1.1 * plan.wish_mps) if plan.fast else (5.0, 14.0),
+        pace_mps=(0.7 * plan.desired_mps, 1.1 * plan.desired_mps) if plan.fast else (5.0, 14.0),
         corner=corner,
         lead_halt_s=plan.lead_halt_s,
     )
@@ -202,16 +202,16 @@ def _lots(
     return lots, sites
 
 
-def _ego_vehicle(street: layout.Street, plan: Plan, duration_s: float) -> Vehicle:
+def _ego_vehicle(street: layout.Street, plan: DrivePlan, duration_s: float) -> Vehicle:
     """Return the ego in the queue of its lane: where it starts, what it wants, where it slows down or halts."""
     road, rng, corner = street.road, street.rng, street.corner
     stop = min((line for line in road.stop_lines_m() if line > layout.EGO_LENGTH_M), default=np.inf)
-    start = plan.wish_mps * float(rng.uniform(0.6 if plan.fast else 0.3, 1.1))
+    start = plan.desired_mps * float(rng.uniform(0.6 if plan.fast else 0.3, 1.1))
     ego = Vehicle(
         "ego",
         layout.EGO_CENTRE_M,
         start,
-        max(plan.wish_mps, 0.2),
+        max(plan.desired_mps, 0.2),
         layout.EGO_LENGTH_M,
         stop,
         street.red_until_s,
@@ -223,7 +223,7 @@ def _ego_vehicle(street: layout.Street, plan: Plan, duration_s: float) -> Vehicl
     if corner is None:
         return ego
     # It meets the corner early enough to be seen turning; a street that crosses ends, and so does the drive on it.
-    away = float(np.clip(rng.uniform(0.1, 0.55) * plan.wish_mps * duration_s, 3.0, 55.0))
+    away = float(np.clip(rng.uniform(0.1, 0.55) * plan.desired_mps * duration_s, 3.0, 55.0))
     speed = float(np.sqrt(rng.uniform(1.7, 2.9) * corner.radius_m))
     end = np.inf if corner.inwards else corner.arc_m[1] + STREET_LEFT_M
     return replace(

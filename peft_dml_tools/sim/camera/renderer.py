@@ -14,9 +14,9 @@ from peft_dml_ros.core.typing import Float32Array, FloatArray, Int32Array, UInt8
 from peft_dml_tools.sim.camera import exposure
 from peft_dml_tools.sim.camera.exposure import Exposure
 from peft_dml_tools.sim.camera.raster import draw, project
-from peft_dml_tools.sim.camera.shading import View, shade
+from peft_dml_tools.sim.camera.scene_mesh import SceneMesh
+from peft_dml_tools.sim.camera.shading import View, shade_pixels
 from peft_dml_tools.sim.camera.shadow import SunMaps
-from peft_dml_tools.sim.camera.stage import Stage
 from peft_dml_tools.sim.camera.textures import Paint
 from peft_dml_tools.sim.raycast import Caster
 
@@ -65,12 +65,12 @@ class Renderer:
 
     def __init__(self, caster: Caster) -> None:
         self._world = caster.world
-        self._stage = Stage(caster)
-        self._sun_maps = SunMaps(self._stage, caster.world.sun)
+        self._scene = SceneMesh(caster)
+        self._sun_maps = SunMaps(self._scene, caster.world.sun)
         self._paint = Paint.of(caster.world.road)
         self._cover = float(np.random.default_rng([caster.world.seed, 77]).uniform(0.1, 0.75))
         self._curve = exposure.tone_curve()
-        self._homogeneous: Float32Array = np.empty_like(self._stage.vertices)
+        self._homogeneous: Float32Array = np.empty_like(self._scene.vertices)
         self._buffers: dict[tuple[int, int], _Buffers] = {}
 
     def picture(self, base_SE3_camera: SE3, camera: CameraModel, time_s: float, rng: np.random.Generator) -> Picture:
@@ -85,7 +85,7 @@ class Renderer:
         pose = self._world.world_SE3_base(time_s) @ base_SE3_camera
         shape = (camera.height_px, camera.width_px)
         buffers = self._buffers.setdefault(shape, _Buffers.of(*shape))
-        self._stage.set(time_s)
+        self._scene.set(time_s)
         self._sun_maps.draw(self._world.world_SE3_base(time_s).translation)
         self._draw(pose, camera, buffers)
         range_m = self._shade(pose, camera, buffers)
@@ -96,7 +96,7 @@ class Renderer:
         exposure.develop(
             buffers.light,
             buffers.inverse_z,
-            self._stage.looks.mover,
+            self._scene.looks.mover,
             buffers.face,
             motion,
             exposure.moving(motion, camera.intrinsics),
@@ -111,21 +111,21 @@ class Renderer:
     def _draw(self, pose: SE3, camera: CameraModel, buffers: _Buffers) -> None:
         matrix = _matrix(pose.inverse(), camera.intrinsics)
         # Taken to the camera's own place first: world coordinates of hundreds of metres would cost precision.
-        project(self._stage.vertices, matrix, self._homogeneous)
+        project(self._scene.vertices, matrix, self._homogeneous)
         buffers.inverse_z.fill(0.0)
         buffers.face.fill(-1)
-        draw(self._homogeneous, self._stage.faces, buffers.inverse_z, buffers.face)
+        draw(self._homogeneous, self._scene.faces, buffers.inverse_z, buffers.face)
 
     def _shade(self, pose: SE3, camera: CameraModel, buffers: _Buffers) -> Float32Array:
         range_m = np.empty(buffers.face.shape, np.float32)
-        maps, yaw = self._sun_maps, np.concatenate([[0.0], self._stage.poses[:, 2]])
+        maps, yaw = self._sun_maps, np.concatenate([[0.0], self._scene.poses[:, 2]])
         right, down, ahead = (_numbers(axis) for axis in pose.rotation.T)
         view = View(right, down, ahead, _numbers(pose.translation), _lens(camera))
-        shade(
+        shade_pixels(
             view,
             maps.sunshine(self._cover),
             maps.maps,
-            self._stage.looks,
+            self._scene.looks,
             self._paint,
             np.column_stack([np.cos(yaw), np.sin(yaw)]),
             buffers.inverse_z,
@@ -139,7 +139,7 @@ class Renderer:
         """Return motions (M + 1, 3, 4) as `develop` takes it."""
         begin = self._world.world_SE3_base(time_s) @ base_SE3_camera
         end = self._world.world_SE3_base(time_s + exposure_s) @ base_SE3_camera
-        before, after = _planar(self._stage.poses), _planar(self._stage.poses_at(time_s + exposure_s))
+        before, after = _planar(self._scene.poses), _planar(self._scene.poses_at(time_s + exposure_s))
         moved = np.concatenate([np.eye(4)[None], after @ np.linalg.inv(before)])
         motion: FloatArray = camera.intrinsics @ (_homogeneous(end.inverse()) @ moved @ _homogeneous(begin))[:, :3]
         return motion

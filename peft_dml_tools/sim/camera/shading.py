@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from peft_dml_ros.core.typing import Float32Array, FloatArray, Int32Array
-from peft_dml_tools.sim.camera.stage import Looks
+from peft_dml_tools.sim.camera.scene_mesh import FaceAppearance
 from peft_dml_tools.sim.camera.textures import (
     FACADE,
     FOLIAGE,
@@ -199,11 +199,11 @@ def _turned(normal, cos, sin, d):  # type: ignore[no-untyped-def]  # noqa: ANN00
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def shade(
+def shade_pixels(
     view: View,
     sun: Sunshine,
     maps: Float32Array,
-    looks: Looks,
+    looks: FaceAppearance,
     paint: Paint,
     turns: FloatArray,
     inverse_z: Float32Array,

@@ -11,8 +11,8 @@ import numpy as np
 
 from peft_dml_ros.core.typing import Float32Array, FloatArray, IntArray
 from peft_dml_tools.sim.camera.raster import NOTHING, draw_parallel, project
+from peft_dml_tools.sim.camera.scene_mesh import SceneMesh
 from peft_dml_tools.sim.camera.shading import Sunshine
-from peft_dml_tools.sim.camera.stage import Stage
 
 SIDE_PX: Final = 2048
 HALF_WIDTHS_M: Final = (48.0, 190.0)
@@ -51,8 +51,8 @@ class SunMaps:
         maps: (2, S, S) float32 height towards the sun of what the sun meets first.
     """
 
-    def __init__(self, stage: Stage, sun: FloatArray) -> None:
-        self._stage = stage
+    def __init__(self, scene: SceneMesh, sun: FloatArray) -> None:
+        self._scene = scene
         side = np.cross(sun, [0.0, 0.0, 1.0] if abs(sun[2]) < 0.99 else [1.0, 0.0, 0.0])
         side /= np.linalg.norm(side)
         self._axes: FloatArray = np.stack([side, np.cross(sun, side), sun])
@@ -62,10 +62,10 @@ class SunMaps:
             _Map(half, np.empty((SIDE_PX, SIDE_PX), np.float32), self.maps[i], NO_WINDOWS, None, np.zeros((3, 4)))
             for i, half in enumerate(HALF_WIDTHS_M)
         ]
-        self._pixels: Float32Array = np.empty_like(stage.vertices)
+        self._pixels: Float32Array = np.empty_like(scene.vertices)
 
     def draw(self, viewer_m: FloatArray) -> None:
-        """Bring the maps up to date with the stage, around a viewer (3,)."""
+        """Bring the maps up to date with the scene, around a viewer (3,)."""
         cell = (round(float(viewer_m[0]) / STEP_M), round(float(viewer_m[1]) / STEP_M))
         for level in self._maps:
             if level.cell != cell:
@@ -86,8 +86,8 @@ class SunMaps:
         level.matrix[:2, :3] = self._axes[:2] * scale
         level.matrix[:2, 3] = SIDE_PX / 2 - centre * scale
         level.matrix[2, :3] = self._axes[2]
-        faces, last = self._stage.faces, self._stage.still_faces
-        project(self._stage.vertices, level.matrix, self._pixels)
+        faces, last = self._scene.faces, self._scene.still_faces
+        project(self._scene.vertices, level.matrix, self._pixels)
         level.still.fill(NOTHING)
         draw_parallel(self._pixels, faces, 0, last, level.still)
         level.now[:] = level.still
@@ -95,12 +95,12 @@ class SunMaps:
 
     def _draw_movers(self, level: _Map) -> IntArray:
         """Draw what moves; returns the windows that this may have changed."""
-        stage = self._stage
-        first = len(stage.vertices) - stage.moving_vertices
-        project(stage.vertices[first:], level.matrix, self._pixels[first:])
-        draw_parallel(self._pixels, stage.faces, stage.still_faces, len(stage.faces), level.now)
-        reach = stage.radius_m * SIDE_PX / (2 * level.half_m) + 1
-        middle = stage.centre_m @ level.matrix[1::-1, :3].T + level.matrix[1::-1, 3]
+        scene = self._scene
+        first = len(scene.vertices) - scene.moving_vertices
+        project(scene.vertices[first:], level.matrix, self._pixels[first:])
+        draw_parallel(self._pixels, scene.faces, scene.still_faces, len(scene.faces), level.now)
+        reach = scene.radius_m * SIDE_PX / (2 * level.half_m) + 1
+        middle = scene.centre_m @ level.matrix[1::-1, :3].T + level.matrix[1::-1, 3]
         low = np.clip(np.floor(middle - reach[:, None]), 0, SIDE_PX).astype(np.int64)
         high = np.clip(np.ceil(middle + reach[:, None]), 0, SIDE_PX).astype(np.int64)
         return np.concatenate([low, high], axis=1)

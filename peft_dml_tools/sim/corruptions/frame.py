@@ -31,7 +31,7 @@ FAILED: Final = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class CorruptionContext:
     """What a corruption may look at.
 
     Attributes:
@@ -53,7 +53,7 @@ class Context:
         return np.random.default_rng([self.seed, self.severity, zlib.crc32(sensor.encode()), stamp_ns])
 
 
-FrameChange: TypeAlias = Callable[[Snapshot, Context], Snapshot]
+FrameChange: TypeAlias = Callable[[Snapshot, CorruptionContext], Snapshot]
 PointChange: TypeAlias = Callable[[AnyArray, int, np.random.Generator], AnyArray]
 PixelChange: TypeAlias = Callable[[UInt8Array, int, np.random.Generator], UInt8Array]
 _Sensed = TypeVar("_Sensed", LidarSweep, RadarSweep, CameraImage)
@@ -91,7 +91,7 @@ def corrupt(
     if severity not in {1, 2, 3}:
         msg = f"severity of '{name}' must be 1, 2 or 3, got {severity}"
         raise ConfigError(msg)
-    return CORRUPTIONS[name](snapshot, Context(severity, rig, seed, previous, boxes))
+    return CORRUPTIONS[name](snapshot, CorruptionContext(severity, rig, seed, previous, boxes))
 
 
 def _each(
@@ -116,7 +116,7 @@ def _on_radar(change: PointChange) -> FrameChange:
 
 
 def _on_cameras(change: PixelChange) -> FrameChange:
-    def apply(snapshot: Snapshot, context: Context) -> Snapshot:
+    def apply(snapshot: Snapshot, context: CorruptionContext) -> Snapshot:
         def one(name: str, image: CameraImage) -> CameraImage:
             rng = context.rng(name, image.stamp_ns)
             return edit(image, lambda pixels: change(pixels, context.severity, rng))
@@ -130,12 +130,12 @@ def _both(first: FrameChange, second: FrameChange) -> FrameChange:
     return lambda snapshot, context: second(first(snapshot, context), context)
 
 
-def _spatial(snapshot: Snapshot, context: Context) -> Snapshot:
+def _spatial(snapshot: Snapshot, context: CorruptionContext) -> Snapshot:
     errors = {n: lidar.misalignment(context.severity, context.rng(n, snapshot.stamp_ns)) for n in snapshot.lidar}
     return replace(snapshot, lidar=_each(snapshot.lidar, lambda n, s: lidar.moved(s.points, errors[n])))
 
 
-def _temporal(snapshot: Snapshot, context: Context) -> Snapshot:
+def _temporal(snapshot: Snapshot, context: CorruptionContext) -> Snapshot:
     """Return the previous frame's content under the stamps of this one, each sensor with its own chance."""
     past = context.previous
     if past is None:
@@ -159,7 +159,7 @@ def _restamped(old: tuple[_Sensed, ...], now: tuple[_Sensed, ...]) -> tuple[_Sen
     return tuple(replace(o, stamp_ns=n.stamp_ns) for o, n in zip(old, now, strict=False)) + now[len(old) :]
 
 
-def _missing(snapshot: Snapshot, context: Context) -> Snapshot:
+def _missing(snapshot: Snapshot, context: CorruptionContext) -> Snapshot:
     lost = REPLACED[context.severity - 1]
     cameras = {
         name: edit(image, camera.black) if context.rng(name, image.stamp_ns).random() < lost else image
@@ -168,13 +168,13 @@ def _missing(snapshot: Snapshot, context: Context) -> Snapshot:
     return replace(snapshot, cameras=cameras)
 
 
-def _field_of_view(snapshot: Snapshot, context: Context) -> Snapshot:
+def _field_of_view(snapshot: Snapshot, context: CorruptionContext) -> Snapshot:
     half_deg, rig = HALF_FOV_DEG[context.severity - 1], context.rig
     cut = _each(snapshot.lidar, lambda n, s: lidar.field_of_view(s.points, rig[n].base_SE3_sensor, half_deg))
     return replace(snapshot, lidar=cut)
 
 
-def _object_failure(snapshot: Snapshot, context: Context) -> Snapshot:
+def _object_failure(snapshot: Snapshot, context: CorruptionContext) -> Snapshot:
     """Return a frame without the points of some objects; older sweeps keep those that have left their present box."""
     boxes, rig = context.boxes, context.rig
     if boxes is None:

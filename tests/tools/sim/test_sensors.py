@@ -4,7 +4,7 @@ import pytest
 
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_tools.sim import radar
-from peft_dml_tools.sim.actors import KINDS
+from peft_dml_tools.sim.actors import CLASS_STATISTICS
 from peft_dml_tools.sim.raycast import Caster
 from peft_dml_tools.sim.vehicle_rig import make_rig
 
@@ -65,4 +65,4 @@ def test_radar_keeps_to_its_field_of_view(drive):
 
 
 def test_every_class_has_statistics():
-    assert set(KINDS) == set(CLASSES)
+    assert set(CLASS_STATISTICS) == set(CLASSES)

@@ -8,9 +8,9 @@ from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import ATTRIBUTES, CLASSES
 from peft_dml_ros.core.classes import ATTRIBUTES_OF_CLASS as ALLOWED
 from peft_dml_tools.sim import people
-from peft_dml_tools.sim.actors import KINDS, draw_size
+from peft_dml_tools.sim.actors import CLASS_STATISTICS, draw_size
 from peft_dml_tools.sim.mesh import Material, box, column, ellipsoid, normals_of, wheel
-from peft_dml_tools.sim.route import Plan
+from peft_dml_tools.sim.route import DrivePlan
 from peft_dml_tools.sim.traffic import Vehicle, drive_lane
 from peft_dml_tools.sim.world import World
 
@@ -49,7 +49,7 @@ def test_a_seed_makes_one_world():
 def test_sizes_follow_the_statistics(cls):
     rng = np.random.default_rng(0)
     sizes = np.array([draw_size(cls, rng) for _ in range(400)])
-    kind = KINDS[cls]
+    kind = CLASS_STATISTICS[cls]
     np.testing.assert_allclose(sizes.mean(axis=0), kind.mean_m, atol=0.15 * np.array(kind.std_m).max() + 0.01)
     assert (np.abs(sizes - kind.mean_m) <= 2.01 * np.array(kind.std_m) + 1e-3).all()
 
@@ -116,7 +116,7 @@ def test_ego_moves_along_its_heading(worlds):
 
 def _planned(wanted, duration_s, count):
     """The first worlds of a kind."""
-    plans = ((seed, Plan.draw(np.random.default_rng([seed, 0]), duration_s)) for seed in range(400))
+    plans = ((seed, DrivePlan.draw(np.random.default_rng([seed, 0]), duration_s)) for seed in range(400))
     return [World.make(seed, duration_s) for seed, plan in itertools.islice((p for p in plans if wanted(p[1])), count)]
 
 
@@ -127,13 +127,13 @@ def _forces(world):
 
 
 def test_drives_range_from_standstill_to_thirty_metres_a_second():
-    plans = [Plan.draw(np.random.default_rng([seed, 0]), 10.0) for seed in range(500)]
-    wishes = np.array([p.wish_mps for p in plans])
+    plans = [DrivePlan.draw(np.random.default_rng([seed, 0]), 10.0) for seed in range(500)]
+    wishes = np.array([p.desired_mps for p in plans])
     assert wishes.min() < 0.2
     assert 28 < wishes.max() <= 30
     assert 0.1 < np.mean([p.fast for p in plans]) < 0.25
     assert 0.15 < np.mean([p.turn != 0 for p in plans]) < 0.35
-    (fast,) = _planned(lambda p: p.fast and p.wish_mps > 28, 4.0, 1)
+    (fast,) = _planned(lambda p: p.fast and p.desired_mps > 28, 4.0, 1)
     speed, _, _ = _forces(fast)
     assert speed.max() > 20
     assert fast.road.crossings == ()
@@ -153,7 +153,7 @@ def test_ego_turns_at_crossings(sense):
 
 
 def test_ego_brakes_hard_for_something_in_the_road():
-    for world in _planned(lambda p: np.isfinite(p.halt_s) and p.wish_mps > 8, 8.0, 2):
+    for world in _planned(lambda p: np.isfinite(p.halt_s) and p.desired_mps > 8, 8.0, 2):
         speed, accel, _ = _forces(world)
         assert -8.5 < accel.min() < -3.0
         assert speed.min() >= 0

@@ -13,7 +13,7 @@ from peft_dml_tools.sim.mesh import Mesh, Surface
 from peft_dml_tools.sim.raycast import Caster
 
 
-class Looks(NamedTuple):
+class FaceAppearance(NamedTuple):
     """What faces look like, for the shading kernel.
 
     Attributes:
@@ -44,7 +44,7 @@ def _place(own: Float32Array, poses: FloatArray, ranges: IntArray, world: Float3
             world[i, 2] = poses[m, 3] + own[i, 2]
 
 
-class Stage:
+class SceneMesh:
     """Faces of one world at one instant.
 
     Attributes:
@@ -76,7 +76,7 @@ class Stage:
         self.looks = self._looks(mesh)
         self.set(0.0)
 
-    def _looks(self, mesh: Mesh) -> Looks:
+    def _looks(self, mesh: Mesh) -> FaceAppearance:
         mover = np.full(len(mesh.faces), -1, np.int32)
         for m, (first, last) in enumerate(self._face_range):
             mover[first:last] = m
@@ -85,7 +85,7 @@ class Stage:
         chart[painted] = 1 + np.arange(painted.sum())
         albedo = np.ascontiguousarray(self._caster.light_albedo)
         normal = np.ascontiguousarray(self._caster.normals)
-        return Looks(normal, albedo, mesh.surface, mover, chart, _charts(mesh, np.flatnonzero(painted)))
+        return FaceAppearance(normal, albedo, mesh.surface, mover, chart, _charts(mesh, np.flatnonzero(painted)))
 
     def poses_at(self, time_s: float) -> FloatArray:
         """Return (M, 4) x, y, yaw of the movers, and z of their bottoms."""
