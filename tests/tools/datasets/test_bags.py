@@ -25,7 +25,7 @@ from peft_dml_ros.core.rig import Rig
 from peft_dml_tools.datasets.bag_storage import BagStorage
 from peft_dml_tools.datasets.bag_writer import messages_of
 from peft_dml_tools.datasets.bags import NOT_FINITE, BagFile, BagSource, RosbagsFactory, typestore, write_bag
-from peft_dml_tools.datasets.encode import imu_to_msg, lidar_to_msg
+from peft_dml_tools.datasets.encode import imu_to_msg, lidar_to_msg, tf_static_to_msg
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.source import NuScenesSource, open_source
 
@@ -297,9 +297,12 @@ def test_wrong_and_unknown_topics_are_named(tmp_path):
     with pytest.raises(DataError, match="/lidar_top/points is sensor_msgs/msg/Imu, not sensor_msgs/msg/PointCloud2"):
         BagSource(tmp_path / "wrong.mcap")
     with BagFile(tmp_path / "foreign.mcap") as bag:
-        bag.write("my_imu", 1, message)
-    with pytest.raises(DataError, match=r"none of the known sensor topics, but: /my_imu.*inputs.topics"):
+        bag.write("my_tree", 1, tf_static_to_msg(Rig(), MAKE))
+    with pytest.raises(DataError, match=r"none of the known sensor topics, but: /my_tree.*inputs.topics"):
         BagSource(tmp_path / "foreign.mcap")
+    with BagFile(tmp_path / "blind.mcap") as bag:
+        bag.write("my_imu", 1, message)
+    assert BagSource(tmp_path / "blind.mcap").where("IMU") == "/my_imu"
 
 
 def test_messages_of_types_nobody_knows_do_no_harm(source, tmp_path):
