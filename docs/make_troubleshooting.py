@@ -55,6 +55,8 @@ DROPS = {
     "damaged image": ("a picture broken inside: the rest of it would be grey", "repair the driver or the network"),
     "blank image": ("the grey levels hardly differ", "see DEGRADED"),
     "stamp is 0": ("the driver does not stamp its messages", "let the driver stamp them; no message of it is used"),
+    "stale": ("nothing came for longer than `health.max_age_*`", "see STALE"),
+    "nothing ever came": ("its topic has no publisher, or nothing arrives from it", "see MISSING"),
     "frozen": ("the same payload under new stamps", "see FROZEN"),
     "duplicate stamp": (
         "two measurements of one sensor have one stamp",

@@ -41,6 +41,7 @@ OWN = (
     ("trusted_key", "", "Public key, or its file, that must have signed the bundle; as in params_file when empty"),
     ("engine", "", "Inference runtime, see docs/parameters.md; as in params_file when empty"),
     ("autodetect", "", "true: find the topics of sensors by name, type and frame; as in params_file when empty"),
+    ("autoware", "", "true: publish Autoware's objects as well; as in params_file when empty"),
     ("calibration", "", "File for sensors without /tf_static or CameraInfo; as in params_file when empty"),
     ("use_sim_time", "false", "Take the time from /clock, as simulators and bags at another rate publish it"),
     (
@@ -59,7 +60,7 @@ OWN = (
 HANDED_ON = tuple(entry for entry in REPLAY if entry[0] not in {name for name, _, _ in OWN})
 """Arguments that only the replay of a bag takes."""
 ARGUMENTS = OWN + HANDED_ON
-TEXTS, FLAGS = ("bundle", "trusted_key", "engine", "calibration"), ("autodetect", "use_sim_time")
+TEXTS, FLAGS = ("bundle", "trusted_key", "engine", "calibration"), ("autodetect", "autoware", "use_sim_time")
 """Arguments that are parameters of the node; those that are given override the parameter file."""
 TRUE = ("true", "1")
 REFUSED, RETRIES, PAUSE_S, STABLE_S = 2, 5, 2.0, 60.0

@@ -29,6 +29,13 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
+class Format(str, Enum):
+    """What an export is for."""
+
+    bundle = "bundle"
+    autoware_centerpoint = "autoware-centerpoint"
+
+
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML recipe; defaults where it says nothing")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override, e.g. pretrain.steps=100; repeatable")]
 DataOption = Annotated[Path, typer.Option("--data", help="nuScenes folder, real or simulated")]
@@ -138,9 +145,21 @@ def export(
     overrides: SetOption = None,
     adapter: AdapterOption = "default",
     precision: PrecisionOption = "fp32",
+    form: Annotated[
+        Format, typer.Option("--format", help="bundle, or the LiDAR branch for Autoware's lidar_centerpoint")
+    ] = Format.bundle,
 ) -> None:
-    """Write the base with its default adapter as a bundle, or a further adapter into one; checked and calibrated."""
+    """Write the base with its default adapter as a bundle, or a further adapter into one; checked and calibrated.
+
+    With --format autoware-centerpoint, BUNDLE gets the LiDAR branch with the adapter merged as the two graphs and the
+    parameter file of Autoware's lidar_centerpoint instead.
+    """
     with _recipe(config, overrides) as recipe:
+        if form is Format.autoware_centerpoint:
+            from peft_dml_train.export.autoware import export_run
+
+            typer.echo(export_run(recipe, out, bundle, adapter))
+            return
         from peft_dml_train.export.bundle import export_bundle
         from peft_dml_train.export.precision import convert_bundle
 
