@@ -153,7 +153,7 @@ def test_launch_arguments_targets_and_scripts_in_the_docs_exist(repository, page
     arguments = {}
     for path in (repository / "launch").glob("*.launch.py"):
         arguments[path.name] = set(
-            re.findall(r'^    \(\n?\s*"(\w+)"', path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            re.findall(r'^    \(\n?\s*"([\w/]+)"', path.read_text(encoding="utf-8"), flags=re.MULTILINE)
         )
     arguments["perception.launch.py"] |= arguments["replay.launch.py"]
     parameters = {info.name for info in describe(NodeParams)} | {"use_sim_time"}
