@@ -45,7 +45,11 @@ class SensorLog:
         parts += [f"there: {', '.join(back)}"] if back else []
         often = f"; {self._changes} changes since the last line" if self._changes > 1 else ""
         line = f"sensors {'; '.join(parts)}; frames stand on {standing(used, reports)}{often}"
-        (self._on_gone if gone else self._on_back)(line)
+        # rclpy's logger refuses two severities from one line of code.
+        if gone:
+            self._on_gone(line)
+        else:
+            self._on_back(line)
         if now_s - self._line_s < 2 * self._pause_s:
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
         self._used, self._changes, self._line_s = used, 0, now_s

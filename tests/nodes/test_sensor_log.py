@@ -2,6 +2,7 @@
 """The log says which sensors go and come back, what the frames stand on, and does not flood."""
 
 import pytest
+from rclpy.logging import get_logger
 
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.nodes.diagnostics import SensorReport
@@ -60,3 +61,11 @@ def test_what_was_there_at_the_first_look_is_no_news(log):
     log.update(reports("CAM_FRONT"), 0.0)
     log.update(reports("CAM_FRONT"), 5.0)
     assert not log.gone + log.back
+
+
+def test_a_real_logger_takes_both_kinds_of_lines():
+    logger = get_logger("sensor_log")
+    log = SensorLog(logger.warning, logger.info)
+    for time_s, gone in enumerate(((), ("LIDAR_TOP",), ())):
+        log.update(reports(*gone), 10.0 * time_s)
+    assert log._used == frozenset(ALL_SENSORS)
