@@ -65,7 +65,7 @@ class Cuda:
         return Gpu(name, f"{properties.major}.{properties.minor}", driver)
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """Call the runtime and return what it returns beside the error code.
+        """Call the runtime and return its results without the error code.
 
         Raises:
             EngineError: the driver is missing or too old, or the call failed.

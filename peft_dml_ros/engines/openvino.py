@@ -2,7 +2,7 @@
 """OpenVINO for the encoders: on CPUs with bfloat16, twice as fast as ONNX Runtime in 32 bit.
 
 The fusion graph stays with ONNX Runtime, which is faster at it: OpenVINO's TopK takes equal scores in another order
-than ONNX asks, and ten times as long when told to keep theirs.
+than ONNX asks, and ten times as long when asked for the same order.
 """
 
 from __future__ import annotations

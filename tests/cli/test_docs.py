@@ -36,7 +36,11 @@ def test_parameter_page_is_up_to_date(repository):
 
 @pytest.mark.parametrize(
     ("script", "function", "page"),
-    [("make_topics", "page", "topics.md"), ("make_troubleshooting", "fill", "troubleshooting.md")],
+    [
+        ("make_topics", "page", "topics.md"),
+        ("make_troubleshooting", "fill", "troubleshooting.md"),
+        ("make_engines", "fill", "engines.md"),
+    ],
 )
 def test_pages_made_from_code_are_up_to_date(repository, script, function, page):
     made = runpy.run_path(str(repository / "docs" / f"{script}.py"))[function]

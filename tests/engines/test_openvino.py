@@ -40,36 +40,36 @@ def detectors(bundle, rig, *chosen):
     return [Detector(bundle, rig, load_engines(bundle, e, 1, p), threads=1) for e, p in chosen]
 
 
-def assert_same_boxes(ours, theirs, atol):
-    assert len(ours) == len(theirs)
-    np.testing.assert_array_equal(ours.labels, theirs.labels)
-    np.testing.assert_allclose(ours.scores, theirs.scores, atol=atol)
-    np.testing.assert_allclose(ours.centers_m, theirs.centers_m, atol=20 * atol)
-    np.testing.assert_allclose(ours.yaws_rad, theirs.yaws_rad, atol=20 * atol)
+def assert_same_boxes(found, expected, atol):
+    assert len(found) == len(expected)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=atol)
+    np.testing.assert_allclose(found.centers_m, expected.centers_m, atol=20 * atol)
+    np.testing.assert_allclose(found.yaws_rad, expected.yaws_rad, atol=20 * atol)
 
 
 def test_boxes_are_equal_to_onnx_runtimes_when_32_bit_is_asked_for(bundle, openvino):
-    ours, theirs = detectors(bundle, scenes.rig(), ("openvino", "fp32"), ("onnxruntime", "fp32"))
+    found, expected = detectors(bundle, scenes.rig(), ("openvino", "fp32"), ("onnxruntime", "fp32"))
     for absent in ABSENT:
         snapshot = full_snapshot().without(*absent)
-        assert_same_boxes(ours(snapshot).boxes, theirs(snapshot).boxes, atol=1e-4)
+        assert_same_boxes(found(snapshot).boxes, expected(snapshot).boxes, atol=1e-4)
 
 
 def test_boxes_are_equal_on_a_real_frame(bundle, openvino, real_keyframe):
     reader = NuScenesReader(real_keyframe)
     token = reader.samples(next(iter(reader.scenes)))[0]
-    ours, theirs = detectors(bundle, reader.rig(token), ("openvino", "fp32"), ("onnxruntime", "fp32"))
+    found, expected = detectors(bundle, reader.rig(token), ("openvino", "fp32"), ("onnxruntime", "fp32"))
     snapshot = reader.snapshot(token, bundle.spec)
-    assert_same_boxes(ours(snapshot).boxes, theirs(snapshot).boxes, atol=1e-4)
+    assert_same_boxes(found(snapshot).boxes, expected(snapshot).boxes, atol=1e-4)
 
 
 def test_equal_scores_come_in_the_order_that_onnx_asks_for(bundle, openvino):
     """Latents of zeros give a flat heat map, all of whose peaks are equal."""
-    ours, theirs = (load_engines(bundle, e, 1, "fp32")["fusion"] for e in ("openvino", "onnxruntime"))
+    engine, reference = (load_engines(bundle, e, 1, "fp32")["fusion"] for e in ("openvino", "onnxruntime"))
     for mask in ((1, 1, 1, 1, 1), (0, 0, 1, 0, 0)):
-        feeds = {name: np.zeros(shape, dtype) for name, (shape, dtype) in theirs.inputs.items()}
+        feeds = {name: np.zeros(shape, dtype) for name, (shape, dtype) in reference.inputs.items()}
         feeds |= {"mask": np.array(mask, np.float32), "completeness": np.array(mask, np.float32)}
-        found, wanted = ours(feeds), theirs(feeds)
+        found, wanted = engine(feeds), reference(feeds)
         assert (np.diff(wanted["scores"]) == 0).sum() > 50
         np.testing.assert_array_equal(found["cells"], wanted["cells"])
         np.testing.assert_array_equal(found["labels"], wanted["labels"])
@@ -77,13 +77,15 @@ def test_equal_scores_come_in_the_order_that_onnx_asks_for(bundle, openvino):
 
 def test_latents_in_bfloat16_are_near(bundle, openvino):
     frame = InputAssembler(bundle.spec, scenes.rig())(full_snapshot())
-    ours, theirs = (load_engines(bundle, *chosen) for chosen in (("openvino", 1, "auto"), ("onnxruntime", 1, "fp32")))
+    found, expected = (
+        load_engines(bundle, *chosen) for chosen in (("openvino", 1, "auto"), ("onnxruntime", 1, "fp32"))
+    )
     for modality in MODALITIES:
-        a, b = (e[modality](frame.feeds[modality])["latent"] for e in (ours, theirs))
+        a, b = (e[modality](frame.feeds[modality])["latent"] for e in (found, expected))
         assert (a * b).sum(axis=1).mean() > 0.999, modality
         assert a.shape == b.shape
-        assert ours[modality].outputs == theirs[modality].outputs
-        assert ours[modality].elapsed_ms > 0
+        assert found[modality].outputs == expected[modality].outputs
+        assert found[modality].elapsed_ms > 0
 
 
 def test_outputs_are_the_callers_own_and_inputs_are_checked(bundle, openvino):

@@ -55,10 +55,10 @@ def build_tensorrt_engines(bundle, profile=None):
 
 def same_boxes(detector, other):
     for absent in ((), ("lidar",), ("camera", "gnss")):
-        ours, theirs = (d(full_snapshot().without(*absent)).boxes for d in (detector, other))
-        assert len(ours) > 10
-        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-5)
-        np.testing.assert_allclose(ours.centers_m, theirs.centers_m, atol=1e-5)
+        found, expected = (d(full_snapshot().without(*absent)).boxes for d in (detector, other))
+        assert len(found) > 10
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+        np.testing.assert_allclose(found.centers_m, expected.centers_m, atol=1e-5)
 
 
 @pytest.mark.parametrize("order", [LAZY, HASTY])

@@ -94,12 +94,12 @@ def test_an_engine_that_was_cut_or_altered_is_built_again(tmp_path, caplog):
     (path,) = tmp_path.glob("demo-gnss-*.engine")
     content = path.read_bytes()
     middle = len(content) // 2
-    for spoilt in (
+    for damaged in (
         content[:-100],
         content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
         b"\xff" * 99,
     ):
-        path.write_bytes(spoilt)
+        path.write_bytes(damaged)
         caplog.clear()
         assert store.plan("gnss") == whole
         assert "damaged" in caplog.text

@@ -38,7 +38,7 @@ FLOAT_PARTS: Final[dict[str, tuple[str, ...]]] = {
     "gnss": ("",),
     "fusion": ("/fusion/lidar", "/fusion/camera", "/fusion/radar", "/fusion/query"),
 }
-"""By graph, parts of the names of convolutions that stay in float beside the last ones: those of the depth distribution
+"""By graph, parts of the names of convolutions that stay in float, as the last ones do: those of the depth distribution
 and of the attention. The motion windows are too small to gain anything."""
 
 
