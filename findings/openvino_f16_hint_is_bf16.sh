@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # OpenVINO 2026.4.1, CPU with AVX512-BF16 and without AVX512-FP16: INFERENCE_PRECISION_HINT "f16" computes in bfloat16.
-# Expected: half precision (10 bits of mantissa), 32 bit, or a refusal. Seen: compile_model takes the hint without a word,
-# and the result is the one of "bf16" bit by bit, with an error eight times that of half precision.
+# Expected: half precision (10 bits of mantissa), 32 bit, or a refusal. Seen: compile_model takes the hint without a word (the
+# property then reads bfloat16), and the result is that of "bf16" bit by bit, eight times as far off as half precision.
 # Passes while that is so; needs pip and such a CPU (AMD Zen 4, Intel Cooper Lake); skipped with a word elsewhere.
 set -eu
 if ! grep -q avx512_bf16 /proc/cpuinfo || grep -q avx512_fp16 /proc/cpuinfo; then
