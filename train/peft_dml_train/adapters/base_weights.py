@@ -18,6 +18,7 @@ LEAST: Final = 512
 LARGEST: Final = 60000.0
 """Where float16 ends, with room for rounding."""
 
+READABLE: Final = 0o644
 State: TypeAlias = Mapping[str, torch.Tensor]
 
 
@@ -41,6 +42,7 @@ def save_base(state: State, folder: Path) -> Path:
     """Write `base.safetensors` into a bundle; its values are those of `rounded`."""
     path = folder / BASE_WEIGHTS
     save_file(stored(state), path, {"format": "pt"})
+    path.chmod(READABLE)  # safetensors leaves it to its owner alone
     return path
 
 

@@ -17,10 +17,11 @@ from peft_dml_ros.core.adapter import CARD, CONFIG, RANGES, WEIGHTS, AdapterCard
 from peft_dml_ros.core.bundle import ADAPTERS, Bundle, load_bundle
 from peft_dml_ros.core.errors import BundleError
 from peft_dml_ros.core.verified_files import CALIBRATION, sha256
-from peft_dml_train.adapters.base_weights import is_halved
+from peft_dml_train.adapters.base_weights import READABLE, is_halved
 
 log = logging.getLogger(__name__)
 MODEL_CARD: Final = "ADAPTER_CARD.md"
+MOST_LISTED: Final = 8
 LARGEST_BYTES: Final = 1_200_000
 """What an adapter may weigh: a fleet gets it over the air."""
 
@@ -59,6 +60,7 @@ def write_adapter(
         weights = safetensors.torch.load_file(source / WEIGHTS)
         halved = {n: v.half() if is_halved(v) else v for n, v in weights.items()}
         safetensors.torch.save_file(halved, work / WEIGHTS, {"format": "pt"})
+        (work / WEIGHTS).chmod(READABLE)
         if (size := (work / WEIGHTS).stat().st_size) > LARGEST_BYTES:
             log.warning("adapter %s weighs %.2f MB, more than %.1f", name, size / 1e6, LARGEST_BYTES / 1e6)
         card = AdapterCard(
@@ -153,5 +155,5 @@ def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return "; ".join(f"{k} {_text(v)}" for k, v in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value))
+        return ", ".join(map(_text, value)) if len(value) <= MOST_LISTED else f"{len(value)} of them, see {CARD}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -149,7 +149,7 @@ def _datumaro(file: Path, content: Mapping[str, Any]) -> Iterator[LabelledFrame]
 def _tokens(reader: NuScenesReader) -> dict[str, str]:
     """Sample token by everything that a label may call the frame."""
     found: dict[str, str] = {}
-    for token in reader.samples():
+    for token in NuScenesReader.samples(reader):  # all, labelled or not
         stamp_ns = reader.stamp_ns(token)
         files = [Path(record["filename"]) for record in reader.keyframes(token).values()]
         stems = [name for file in files for name in (file.name, file.stem, file.name.split(".")[0])]

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels of other tools are converted and checked, frames are held out, and a gain comes with its interval."""
+
+import json
+
+import numpy as np
+import pytest
+
+from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.errors import DataError
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_train.few_shot.frames import hold_out
+from peft_dml_train.few_shot.gain import compare, frame_hits, mean_ap
+from peft_dml_train.few_shot.labels import LabelledReader
+from peft_dml_train.few_shot.pseudo_labels import PseudoLabelledReader
+
+
+def boxes(*centers, labels=None, scores=None):
+    n = len(centers)
+    return Boxes3D.make(
+        np.array([(*c, 1.0) for c in centers]).reshape(n, 3), np.full((n, 3), 2.0), np.zeros(n),
+        np.zeros(n, int) if labels is None else np.array(labels), scores=scores,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- labels
+def box(**changes):
+    return {"class": "car", "center": [10.0, 2.0, 0.9], "size": [4.5, 1.9, 1.6], "yaw": 0.3} | changes
+
+
+@pytest.fixture
+def write(miniature, tmp_path):
+    reader = NuScenesReader(miniature)
+
+    def one(*entries, frame_id="base_link", **content):
+        token = reader.samples()[0]
+        record = {"frame": token, "frame_id": frame_id, "boxes": list(entries)} | content
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / "labels" / f"{len(list((tmp_path / 'labels').iterdir()))}.json").write_text(json.dumps(record))
+        return LabelledReader(miniature, tmp_path / "labels", {"pickup": "truck"})
+
+    one.reader, one.folder = reader, tmp_path / "labels"
+    return one
+
+
+def test_labels_replace_the_truth_and_other_frames_are_no_keyframes(write):
+    found = write(box(), box(**{"class": "pickup", "velocity": [3.0, 0.0]}))
+    token = write.reader.samples()[0]
+    assert found.samples() == [token]
+    truth = found.truth(token)
+    np.testing.assert_allclose(truth.centers_m[0], [10.0, 2.0, 0.9])
+    assert truth.labels.tolist() == [0, 1]
+    assert np.isnan(truth.velocities_mps[0]).all()
+    assert truth.velocities_mps[1].tolist() == [3.0, 0.0]
+
+
+@pytest.mark.parametrize("kind", ["stamp_ns", "stamp_us", "file"])
+def test_a_frame_is_known_by_its_stamp_and_its_files(write, kind):
+    token = write.reader.samples()[0]
+    stamp_ns = write.reader.stamp_ns(token)
+    name = write.reader.keyframes(token)["LIDAR_TOP"]["filename"].rpartition("/")[2]
+    frame = {"stamp_ns": stamp_ns, "stamp_us": stamp_ns // 1000, "file": name}[kind]
+    assert write(box(), frame=frame).samples() == [token]
+
+
+def test_boxes_in_a_sensors_frame_are_moved_to_the_vehicle(write):
+    token = write.reader.samples()[0]
+    mounting = write.reader.rig(token).sensors["LIDAR_TOP"].base_SE3_sensor
+    truth = write(box(yaw=0.0), frame_id="LIDAR_TOP").truth(token)
+    np.testing.assert_allclose(truth.centers_m[0], mounting.transform(np.array([[10.0, 2.0, 0.9]]))[0])
+    assert truth.yaws_rad[0] == pytest.approx(mounting.yaw_rad)
+
+
+def test_cuboids_of_cvat_are_read(write, miniature, tmp_path):
+    token = write.reader.samples()[0]
+    stem = write.reader.keyframes(token)["LIDAR_TOP"]["filename"].rpartition("/")[2].split(".")[0]
+    cuboid = {
+        "type": "cuboid_3d", "label_id": 1, "position": [5.0, 1.0, -0.8], "rotation": [0, 0, 0.2], "scale": [4, 2, 1.5],
+    }  # fmt: skip
+    export = {
+        "categories": {"label": {"labels": [{"name": "bus"}, {"name": "car"}]}},
+        "items": [{"id": stem, "annotations": [cuboid, {"type": "label", "label_id": 0}]}],
+    }
+    path = tmp_path / "default.json"
+    path.write_text(json.dumps(export))
+    truth = LabelledReader(miniature, path).truth(token)
+    mounting = write.reader.rig(token).sensors["LIDAR_TOP"].base_SE3_sensor
+    np.testing.assert_allclose(truth.centers_m[0], mounting.transform(np.array([[5.0, 1.0, -0.8]]))[0])
+    assert (truth.labels.tolist(), truth.sizes_m[0].tolist()) == ([0], [4, 2, 1.5])
+
+
+@pytest.mark.parametrize(
+    ("entry", "content", "reason"),
+    [
+        (box(**{"class": "pedestrain"}), {}, "did you mean 'pedestrian'.*map it: --class pedestrain=car"),
+        (box(size=[450.0, 190.0, 160.0]), {}, "units are metres"),
+        (box(size=[0.0, 1.0, 1.0]), {}, "cannot be"),
+        (box(center=[1.0, float("nan"), 0.0]), {}, "finite numbers"),
+        (box(center=[1.0, 2.0]), {}, "3, 3 and 1 finite"),
+        (box(), {"frame": "nowhere"}, "frame 'nowhere' is not in"),
+        (box(), {"frame_id": "LIDAR_TOPP"}, "did you mean 'LIDAR_TOP'"),
+        ({"class": "car"}, {}, "holds no labels: KeyError"),
+    ],
+)
+def test_labels_that_cannot_be_are_refused_by_name(write, entry, content, reason):
+    with pytest.raises(DataError, match=reason):
+        write(entry, **content)
+
+
+def test_a_frame_labelled_twice_is_refused(write):
+    write(box())
+    with pytest.raises(DataError, match="labelled twice"):
+        write(box())
+
+
+# ---------------------------------------------------------------- frames held out
+class Scenes:
+    def __init__(self, *counts):
+        self.root, self.scenes = "data", tuple(f"s{i}" for i in range(len(counts)))
+        self._tokens = {f"s{i}": [f"{i}-{n}" for n in range(count)] for i, count in enumerate(counts)}
+
+    def samples(self, scene):
+        return self._tokens[scene]
+
+
+def test_whole_scenes_are_held_out_where_there_are_enough():
+    parts = hold_out(Scenes(5, 5, 5, 5), 0.25)
+    assert {t.partition("-")[0] for t in parts.held_out} == {"0"}
+    assert len(parts.trained) == 15
+    parts = hold_out(Scenes(8, 4), 0.25)
+    assert parts.held_out == ["0-6", "0-7", "1-3"]
+    assert not set(parts.held_out) & set(parts.trained)
+    with pytest.raises(DataError, match="7 labelled frames; label at least 8"):
+        hold_out(Scenes(7), 0.25)
+
+
+# ---------------------------------------------------------------- gain
+def test_ap_is_one_for_the_truth_and_falls_with_every_false_box():
+    truth = boxes((0, 0), (20, 0))
+    right = frame_hits(boxes((0.5, 0), (20, 1)), truth)
+    assert mean_ap([right]) == pytest.approx(1.0)
+    doubtful = boxes((40, 0), (0.5, 0), (20, 1), scores=np.array([0.9, 0.8, 0.7]))
+    assert 0.4 < mean_ap([frame_hits(doubtful, truth)]) < 0.7
+    assert mean_ap([frame_hits(boxes((0.5, 0), labels=[1]), truth)]) == 0.0
+    assert mean_ap([frame_hits(Boxes3D.empty(), truth)]) == 0.0
+
+
+def test_a_gain_is_sure_only_where_frames_agree():
+    truth = boxes((0, 0), (20, 0))
+    none, both, one = (frame_hits(b, truth) for b in (Boxes3D.empty(), boxes((0, 0), (20, 0)), boxes((0, 0))))
+    better = compare([one] * 10, [both] * 10)
+    assert (better.verdict, better.after) == ("better", pytest.approx(1.0))
+    assert compare([both] * 10, [one] * 10).verdict == "worse"
+    mixed = compare([both, none] * 5, [none, both] * 5)
+    assert mixed.verdict == "undecided"
+    assert mixed.low < 0 < mixed.high
+    assert "undecided on 10 frames" in str(mixed)
+
+
+# ---------------------------------------------------------------- the model's own labels
+def test_the_models_own_boxes_count_where_the_next_frame_has_them_too(miniature):
+    reader = NuScenesReader(miniature)
+    scene = next(name for name in reader.scenes if len(reader.samples(name)) >= 2)
+    place = reader.global_SE3_base(reader.samples(scene)[0]).transform(np.array([[12.0, 3.0, 0.0]]))
+
+    def find(token):
+        standing = reader.global_SE3_base(token).inverse().transform(place)[0]
+        ghost = (30.0 if token == reader.samples(scene)[0] else -30.0, 0.0)
+        return boxes(standing[:2], ghost, standing[:2], scores=np.array([0.8, 0.9, 0.1]))
+
+    found = PseudoLabelledReader(miniature, find)
+    assert reader.samples(scene)[0] in found.samples()
+    assert len(found.truth(reader.samples(scene)[0])) == 1
+    with pytest.raises(DataError, match="sure of nothing"):
+        PseudoLabelledReader(miniature, lambda _: Boxes3D.empty())
