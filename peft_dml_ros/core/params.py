@@ -203,7 +203,7 @@ class TrackingParams(Frozen):
         0.7, gt=0.0, le=1.0, description="Existence of a new track, as a share of its confidence"
     )
     publish: float = Field(
-        0.4, ge=0.0, le=1.0, description="Tracks below this probability of existence are not published"
+        0.3, ge=0.0, le=1.0, description="Tracks below this probability of existence are not published"
     )
     death: float = Field(0.05, gt=0.0, le=1.0, description="Tracks below this probability of existence end")
     max_coast_s: float = Field(4.0, gt=0.0, le=30.0, description="Tracks that were not detected for so long end")
