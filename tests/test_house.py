@@ -15,14 +15,15 @@ MESSAGES = re.compile(r"\w+_msgs|builtin_interfaces|rcl_interfaces|rclpy")
 ROOMS = {
     "peft_dml_ros": {"cli", "conversions", "core", "engines", "nodes"},
     "peft_dml_tools": {
-        *("bench", "chaos", "commands", "datasets", "demo", "drawing", "evaluation", "live", "nodes", "report", "run"),
+        *("bench", "chaos", "commands", "datasets", "demo", "drawing", "evaluation", "fleet", "live", "nodes"),
+        *("report", "run"),
         "sim",
     },
-    "train": {"configs", "peft_dml_evidence", "peft_dml_train", "recipes"},
+    "train": {"configs", "peft_dml_evidence", "peft_dml_train", "recipes", "results"},
 }
 """Packages and what is in each: the vehicle, the tools, training with its evidence."""
-VEHICLE_LINES_NOW = 14_500
-SOURCE_LINES_AT_MOST = 52_000
+VEHICLE_LINES_NOW = 15_000
+SOURCE_LINES_AT_MOST = 59_000
 """Lines of Python on the vehicle and outside tests, all rooms together; only ever lowered, except for a new feature."""
 
 UNUSED = re.compile(

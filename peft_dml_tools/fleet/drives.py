@@ -106,8 +106,8 @@ def scene_files(place: str, scene: str) -> list[str]:
     tables = [name for name in every if name.startswith("v1.0")]
     with fetched(place, tables) as folder:
         records = NuScenesReader(folder, allow_missing=True).stream(scene)
-    beside = [name for name in every if name.startswith(("maps/", f"can_bus/{scene}_"))]
-    return [*tables, *beside, *(name for r in records if (name := str(r["filename"])) in set(every))]
+    extras = [name for name in every if name.startswith(("maps/", f"can_bus/{scene}_"))]
+    return [*tables, *extras, *(name for r in records if (name := str(r["filename"])) in set(every))]
 
 
 def drive_key(drive: Drive, bundle_sha: str, params: dict[str, Any]) -> str:
