@@ -70,7 +70,7 @@ lock: | $(BIN)/pip  ## write requirements/lock.txt again: every version that dem
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
 	$(BIN)/uv pip compile requirements/lock.in --universal --python-version 3.10 --quiet --no-annotate --no-header \
 		--no-emit-package peft-dml-ros --no-emit-package peft-dml-train $(ARGS) --output-file $(LOCK).new
-	@{ sed -n 1,3p $(LOCK); grep -v '^#' $(LOCK).new; } > $(LOCK).tmp && mv $(LOCK).tmp $(LOCK) && rm $(LOCK).new
+	@{ sed -n 1,3p $(LOCK); grep -vE '^(#|nvidia-|cuda-|triton)' $(LOCK).new; } > $(LOCK).tmp && mv $(LOCK).tmp $(LOCK) && rm $(LOCK).new
 
 setup: $(VENV)/.interfaces  ## install the runtime into .venv (no torch)
 
@@ -99,5 +99,5 @@ $(VENV)/.all-interfaces: $(VENV)/.interfaces
 $(VENV)/.everything: train/pyproject.toml $(VENV)/.runtime
 	@echo "installing training and checks into $(VENV) (a few minutes, once)"
 	@$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch)
-	@$(PIP) --editable '.[$(EXTRAS)$(comma)openvino$(comma)tensorrt-rtx$(comma)fleet$(comma)dev]' --editable train
+	@$(PIP) --editable '.[$(EXTRAS)$(comma)datasets$(comma)openvino$(comma)tensorrt-rtx$(comma)fleet$(comma)dev]' --editable train
 	@touch $@

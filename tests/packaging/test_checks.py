@@ -18,7 +18,8 @@ LINTER = "import sys; from importlinter.cli import lint_imports_command; sys.exi
 ROOMS = {
     "peft_dml_ros": ("cli", "conversions", "core", "engines", "nodes"),
     "peft_dml_tools": (
-        *("bench", "chaos", "commands", "datasets", "demo", "drawing", "evaluation", "live", "nodes", "report", "run"),
+        *("bench", "chaos", "commands", "datasets", "demo", "drawing", "evaluation", "fleet", "live", "nodes"),
+        *("report", "run"),
         "sim",
     ),
     "peft_dml_train": (),

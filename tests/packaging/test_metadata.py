@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 import peft_dml_ros
 import peft_dml_train
 
-ROS_PACKAGE = re.compile(r"\w+_msgs|builtin_interfaces|rcl_interfaces|rclpy|launch|launch_ros")
+ROS_PACKAGE = re.compile(r"\w+_msgs|std_srvs|builtin_interfaces|rcl_interfaces|rclpy|launch|launch_ros")
 
 
 def manifest(repository: Path) -> ET.Element:
