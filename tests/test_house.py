@@ -226,7 +226,7 @@ def test_no_machine_paths() -> None:
 @pytest.mark.parametrize(
     ("package", "home"),
     [
-        ("torch", ("train",)),
+        ("torch", ("train", "bench")),
         ("onnxruntime", ("peft_dml_ros/engines", "train")),
         ("openvino", ("peft_dml_ros/engines",)),
         ("tensorrt", ("peft_dml_ros/engines",)),

@@ -302,14 +302,14 @@ def test_a_cell_runs_once_and_says_how(invoke):
 
 
 def test_time_that_is_up_begins_nothing(invoke):
-    told = invoke("ranks", "full", more=["--minutes", "0.000001"])
-    assert "out of time" in told
+    output = invoke("ranks", "full", more=["--minutes", "0.000001"])
+    assert "out of time" in output
     assert not (invoke.results / "ranks").exists()
 
 
 def test_what_cannot_run_is_told_and_the_rest_goes_on(invoke):
-    told = invoke("domains", "layout_before", fails=True)
-    assert "--layout-data" in told
+    output = invoke("domains", "layout_before", fails=True)
+    assert "--layout-data" in output
 
 
 def test_networks_are_shared_between_cells(invoke):
@@ -321,9 +321,9 @@ def test_networks_are_shared_between_cells(invoke):
 
 @pytest.mark.slow
 def test_the_queue_runs_on_two_cores_and_reads_frames_once(invoke):
-    told = invoke("evidence", "peft", "full", "head", more=["--jobs", "2"])
+    output = invoke("evidence", "peft", "full", "head", more=["--jobs", "2"])
     for cell in ("peft", "full", "head"):
-        assert f"ranks/{cell}.tiny.s7.json" in told
+        assert f"ranks/{cell}.tiny.s7.json" in output
         assert (invoke.results / "ranks" / f"{cell}.tiny.s7.json").is_file()
     frames = {p: p.stat().st_ino for p in (invoke.runs / "frames").glob("??/*.safetensors")}
     assert frames
@@ -347,9 +347,9 @@ def test_the_queue_runs_on_two_cores_and_reads_frames_once(invoke):
     ],
 )
 def test_each_command_runs_end_to_end(invoke, command, cells):
-    told = invoke(command, *cells)
+    output = invoke(command, *cells)
     for cell in cells:
-        assert f"{cell}.tiny.s7.json: done" in told
+        assert f"{cell}.tiny.s7.json: done" in output
         found = json.loads((invoke.results / command / f"{cell}.tiny.s7.json").read_text())
         assert found.keys() & {"scores", "cost", "retrieval"}
     page = invoke.results.parent / "results.md"

@@ -28,7 +28,7 @@ def bag(tmp_path):
 
 
 def with_profile(bag, profile):
-    """The same file with another profile in its header."""
+    """Return the file with another profile in its header."""
     data = bag.read_bytes()
     (length,) = struct.unpack_from("<Q", data, 9)
     library = b"made"
