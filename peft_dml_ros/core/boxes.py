@@ -6,6 +6,7 @@ A box is its geometric centre, (length, width, height), yaw about +z from +x, al
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -15,7 +16,7 @@ import numpy as np
 from peft_dml_ros.core.classes import ATTRIBUTES_OF_CLASS
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3, wrap_angle
-from peft_dml_ros.core.spec import REGRESSION, ModelSpec
+from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import AnyArray, BoolArray, FloatArray, IntArray
 
 Index: TypeAlias = IntArray | BoolArray | slice
@@ -173,7 +174,6 @@ NMS_RADIUS_M = {
 Motorcycles and bicycles have 0.5 where CenterPoint has 0.92: parked ones stand 0.7 m apart.
 """
 
-_COLUMN = {name: i for i, name in enumerate(REGRESSION)}
 _MAX_LOG_SIZE = 4.0
 
 
@@ -197,24 +197,33 @@ def decode_candidates(
     rows, columns = np.divmod(cells, spec.grid.size)
 
     def column(*names: str) -> FloatArray:
-        picked: FloatArray = values[:, [_COLUMN[n] for n in names]]
+        picked: FloatArray = values[:, [spec.regression.index(n) for n in names]]
         return picked
 
     corner = np.stack([columns, rows], axis=1) * spec.grid.cell_m - spec.grid.half_range_m
     xy = corner + (column("dx", "dy") + 0.5) * spec.grid.cell_m
-    sin_cos = column("sin_yaw", "cos_yaw")
     variance = np.exp(np.clip(column("log_var_xy", "log_var_xy", "log_var_z", "log_var_yaw"), -10.0, 6.0))
     logits = outputs["attributes"][keep].astype(np.float64)
     return Boxes3D(
         centers_m=np.concatenate([xy, column("z")], axis=1),
         sizes_m=np.exp(np.clip(column("log_length", "log_width", "log_height"), -_MAX_LOG_SIZE, _MAX_LOG_SIZE)),
-        yaws_rad=np.arctan2(sin_cos[:, 0], sin_cos[:, 1]),
+        yaws_rad=_yaws_rad(column, spec),
         velocities_mps=column("vx", "vy"),
         labels=labels,
         scores=scores[keep],
         attributes=_attributes(logits, labels, spec.classes),
         sigmas=np.sqrt(variance),
     )
+
+
+def _yaws_rad(column: Callable[..., FloatArray], spec: ModelSpec) -> FloatArray:
+    """Return the headings: the axis, turned round where the direction vector points against it."""
+    if "sin_yaw" in spec.regression:
+        yaws: FloatArray = np.arctan2(*column("sin_yaw", "cos_yaw").T)
+        return yaws
+    axis = np.arctan2(*column("sin_2yaw", "cos_2yaw").T) / 2
+    ahead = (column("heading_x", "heading_y") * np.stack([np.cos(axis), np.sin(axis)], axis=1)).sum(axis=1)
+    return wrap_angle(np.where(ahead < 0, axis + np.pi, axis))
 
 
 def calibrate(scores: FloatArray, temperature: float) -> FloatArray:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 
 from peft_dml_ros.core.adapter import CARD, load_adapter
@@ -25,7 +25,7 @@ from peft_dml_ros.core.classes import CLASSES, MODALITIES
 from peft_dml_ros.core.errors import BundleError, nearest
 from peft_dml_ros.core.onnx_graph import filled, outside_weights
 from peft_dml_ros.core.signature import SUFFIX, public_key, verify
-from peft_dml_ros.core.spec import Frozen, ModelSpec, graph_inputs, graph_outputs
+from peft_dml_ros.core.spec import REGRESSION_WITHOUT_AXIS, Frozen, ModelSpec, graph_inputs, graph_outputs
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.core.verified_files import CALIBRATION, altered_files, read_calibration, read_limited, sha256
 
@@ -79,6 +79,14 @@ class Manifest(Frozen):
     )
     trained_share: float = Field(ge=0.0, le=1.0)
     metrics: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_columns(cls, content: Any) -> Any:
+        """Name the regression's columns where the manifest is older than their list."""
+        if isinstance(content, dict) and isinstance(spec := content.get("spec"), dict) and "regression" not in spec:
+            return {**content, "spec": {**spec, "regression": REGRESSION_WITHOUT_AXIS}}
+        return content
 
 
 class GraphContent(NamedTuple):

@@ -124,6 +124,39 @@ class GnssSpec(Frozen):
     features: int = 6
 
 
+REGRESSION = (
+    "dx",
+    "dy",
+    "z",
+    "log_length",
+    "log_width",
+    "log_height",
+    "sin_2yaw",
+    "cos_2yaw",
+    "heading_x",
+    "heading_y",
+    "vx",
+    "vy",
+    "log_var_xy",
+    "log_var_z",
+    "log_var_yaw",
+)
+"""Columns of the head's `regression` output.
+
+dx, dy: box centre minus the centre of its cell, in cells (-0.5 to 0.5); z: geometric centre in base_link, m;
+natural logarithms of the sizes in m; sine and cosine of twice the yaw, which give the box's axis; a vector whose dot
+product with the axis is the logit of "the front is ahead" against "the front is behind"; velocity over ground in m/s
+along base_link's axes; natural logarithms of the variances of x and y (m²), z (m²) and yaw (rad²).
+"""
+
+REGRESSION_WITHOUT_AXIS = tuple(
+    {"sin_2yaw": "sin_yaw", "cos_2yaw": "cos_yaw"}.get(name, name)
+    for name in REGRESSION
+    if name not in {"heading_x", "heading_y"}
+)
+"""Columns of bundles made before the axis and the direction were separate: sine and cosine of the yaw itself."""
+
+
 class ModelSpec(Frozen):
     """Everything about a network that the vehicle has to know."""
 
@@ -136,29 +169,7 @@ class ModelSpec(Frozen):
     radar: RadarSpec = RadarSpec()
     imu: ImuSpec = ImuSpec()
     gnss: GnssSpec = GnssSpec()
-
-
-REGRESSION = (
-    "dx",
-    "dy",
-    "z",
-    "log_length",
-    "log_width",
-    "log_height",
-    "sin_yaw",
-    "cos_yaw",
-    "vx",
-    "vy",
-    "log_var_xy",
-    "log_var_z",
-    "log_var_yaw",
-)
-"""Columns of the head's `regression` output.
-
-dx, dy: box centre minus the centre of its cell, in cells (-0.5 to 0.5); z: geometric centre in base_link, m;
-natural logarithms of the sizes in m; velocity over ground in m/s along base_link's axes; natural logarithms of the
-variances of x and y (m²), z (m²) and yaw (rad²).
-"""
+    regression: tuple[str, ...] = Field(REGRESSION, description="Columns of the fusion graph's `regression` output")
 
 
 CONSTANT_INPUTS = frozenset({"voxel_pixel", "voxel_depth"})
@@ -219,7 +230,7 @@ def graph_outputs(spec: ModelSpec) -> dict[str, TensorTable]:
             "scores": ((k,), "float32"),
             "labels": ((k,), "int32"),
             "cells": ((k,), "int32"),
-            "regression": ((k, len(REGRESSION)), "float32"),
+            "regression": ((k, len(spec.regression)), "float32"),
             "attributes": ((k, 8), "float32"),
             "gate": ((5,), "float32"),
         },

@@ -16,7 +16,7 @@ from peft_dml_ros.core.boxes import decode_candidates, non_maximum_suppression
 from peft_dml_ros.core.camera_view import load_image
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.pillars import lidar_pillars
-from peft_dml_ros.core.spec import REGRESSION, ModelSpec
+from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import AnyArray, Float32Array
 from peft_dml_tools.bench.timing import interleaved, timed
 
@@ -90,7 +90,7 @@ def made_image(rng: np.random.Generator) -> CameraImage:
 
 def candidates(count: int, spec: ModelSpec, rng: np.random.Generator) -> dict[str, AnyArray]:
     """Outputs of a fusion graph that sees an object everywhere."""
-    regression = rng.normal(0, 0.3, (count, len(REGRESSION))).astype(np.float32)
+    regression = rng.normal(0, 0.3, (count, len(spec.regression))).astype(np.float32)
     return {
         "scores": np.sort(rng.uniform(0.2, 0.9, count))[::-1].astype(np.float32),
         "labels": rng.integers(0, len(spec.classes), count).astype(np.int32),

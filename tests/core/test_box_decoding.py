@@ -11,20 +11,22 @@ from peft_dml_ros.core.spec import REGRESSION, ModelSpec
 SPEC = ModelSpec()
 
 
-def encode(boxes):
+def encode(boxes, columns=REGRESSION):
     """Fusion outputs that describe boxes exactly."""
     cell = (boxes.centers_m[:, :2] + SPEC.grid.half_range_m) / SPEC.grid.cell_m
     column, row = np.floor(cell).astype(int).T
     values = dict.fromkeys(REGRESSION, np.zeros(len(boxes)))
     values |= {"dx": cell[:, 0] - column - 0.5, "dy": cell[:, 1] - row - 0.5, "z": boxes.centers_m[:, 2]}
     values |= dict(zip(("log_length", "log_width", "log_height"), np.log(boxes.sizes_m).T, strict=True))
+    values |= {"sin_2yaw": 2 * np.sin(2 * boxes.yaws_rad), "cos_2yaw": 2 * np.cos(2 * boxes.yaws_rad)}
+    values |= {"heading_x": 3 * np.cos(boxes.yaws_rad), "heading_y": 3 * np.sin(boxes.yaws_rad)}
     values |= {"sin_yaw": 2 * np.sin(boxes.yaws_rad), "cos_yaw": 2 * np.cos(boxes.yaws_rad)}
     values |= {"vx": boxes.velocities_mps[:, 0], "vy": boxes.velocities_mps[:, 1]}
     return {
         "scores": boxes.scores.astype(np.float32),
         "labels": boxes.labels.astype(np.int32),
         "cells": (row * SPEC.grid.size + column).astype(np.int32),
-        "regression": np.stack([values[n] for n in REGRESSION], axis=1).astype(np.float32),
+        "regression": np.stack([values[n] for n in columns], axis=1).astype(np.float32),
         "attributes": np.random.default_rng(0).normal(size=(len(boxes), 8)).astype(np.float32),
     }
 

@@ -163,8 +163,8 @@ def _fusion(name: str, inputs: TensorTable, outputs: TensorTable, spec: ModelSpe
     regression = np.zeros((k, len(REGRESSION)), dtype=np.float32)
     regression[:, 2] = 0.9
     regression[:, 3:6] = np.log([4.5, 1.8, 1.6])
-    regression[:, 6], regression[:, 7] = np.sin(angle), np.cos(angle)
-    regression[:, 10:] = -2.0
+    regression[:, 6:10] = np.stack([np.sin(2 * angle), np.cos(2 * angle), np.cos(angle), np.sin(angle)], axis=1)
+    regression[:, 12:] = -2.0
     constants = {
         "base": np.linspace(2.0, -4.0, k, dtype=np.float32),
         "labels_c": labels,

@@ -208,7 +208,7 @@ def test_merged_and_reloaded_adapters_compute_the_same(network, batch, config, t
 
 
 def test_frozen_parts_of_a_pretraining_keep_every_bit(network, frames, config, tmp_path):
-    parts = ("encoders.lidar.", "encoders.camera.backbone.")
+    parts = ("encoders.lidar.", "encoders.camera.image.backbone.")
     before = {k: v.clone() for k, v in network.state_dict().items()}
     freeze(network, parts)
     stage = config.pretrain.model_copy(update={"steps": 2, "frozen": parts})

@@ -32,25 +32,29 @@ class BevConfig(Section):
     widths: tuple[int, ...] = Field((32, 64, 128, 176), description="Channels at 1, 1/2, 1/4, 1/8 of the grid")
     depths: tuple[int, ...] = Field((0, 1, 1, 2), description="Blocks at these levels, after the one that leads there")
     neck: int = 64
-    out: int = 48
+    out: int = 32
 
 
 class CameraConfig(Section):
     """Widths of the image backbone, the lift and the map encoder behind it."""
 
+    backbone: Literal["efficientnet_lite0", "resnet"] = "efficientnet_lite0"
+    weights: Literal["imagenet", "random"] = Field(
+        "imagenet", description="Of efficientnet_lite0; a ResNet's come by `peft-dml-train import-weights`"
+    )
     layer: Literal["basic", "bottleneck"] = Field("basic", description="Residual blocks of ResNet-18 or of ResNet-50")
-    stem: int = 24
+    stem: int = Field(24, description="Of the ResNet, like widths and depths")
     widths: tuple[int, int, int, int] = (32, 64, 128, 160)
     depths: tuple[int, int, int, int] = (1, 2, 2, 2)
     neck: int = 64
     context: int = Field(32, description="Channels lifted into the voxels")
-    bev: BevConfig = BevConfig(pillar=0, widths=(32, 64, 96), depths=(0, 1, 1), neck=48, out=48)
+    bev: BevConfig = BevConfig(pillar=0, widths=(32, 64, 96), depths=(0, 1, 1), neck=48, out=32)
 
 
 class NetworkConfig(Section):
     """Sizes of the network."""
 
-    lidar: BevConfig = BevConfig()
+    lidar: BevConfig = BevConfig(pillar_hidden=16)
     camera: CameraConfig = CameraConfig()
     radar: BevConfig = BevConfig(pillar=24, widths=(16, 32, 64), depths=(0, 1, 1), neck=32, out=32)
     motion_width: int = 48
@@ -59,6 +63,7 @@ class NetworkConfig(Section):
         "gated_attention", description="The others are for comparison: one half of ours, UniBEV's, BEVFusion's"
     )
     head_width: int = 48
+    box_width: int = Field(64, description="Hidden units of the boxes' regression")
 
 
 class AdapterConfig(Section):
@@ -67,6 +72,18 @@ class AdapterConfig(Section):
     rank: int = Field(8, gt=0)
     alpha: int = Field(16, gt=0)
     bottleneck: int = Field(8, gt=0)
+    plain: tuple[str, ...] = Field(
+        (
+            "encoders.camera.image.trunk.stem",
+            "encoders.camera.image.trunk.frozen",
+            "encoders.lidar.pillars",
+            "encoders.lidar.reduce",
+            "encoders.lidar.pyramid.levels.0",
+            "encoders.radar.pillars",
+            "encoders.radar.pyramid.levels.0",
+        ),
+        description="Parts without low-rank adapters: the finest stages take most of the time and need no backward pass",
+    )
 
 
 class LossConfig(Section):
@@ -74,23 +91,26 @@ class LossConfig(Section):
 
     heatmap: float = 1.0
     box: float = 1.0
+    heading: float = Field(0.2, description="Which of the axis' two ends is the front")
     variance: float = 0.05
     attribute: float = 0.1
-    alignment: float = Field(0.05, description="Objects of a class lie together, whatever sensor saw them")
+    alignment: float = Field(0.3, description="Objects of a class lie together, whatever sensor saw them")
     alignment_margin: float = 0.3
-    instance: float = Field(0.05, description="An object seen by two sensors is nearer to itself than to its like")
+    instance: float = Field(0.3, description="An object seen by two sensors is nearer to itself than to its like")
     instance_margin: float = 0.1
     metric: Literal["triplet", "contrastive"] = Field(
-        "triplet",
+        "contrastive",
         description="Batch-hard triplets, which collapse where they weigh much, or supervised contrast, which does not",
     )
     temperature: float = Field(0.1, gt=0, description="Of the contrast")
+    memory: int = Field(1024, ge=0, description="Embeddings of earlier steps that the contrast sees as well")
     consistency: float = 0.5
     gate: float = 0.4
     depth: float = 0.3
-    single: float = Field(0.3, description="Heat map from each modality alone")
+    single: float = Field(0.3, description="Heat map from each modality alone, by the shared classifier")
     code: tuple[float, ...] = Field(
-        (2, 2, 1, 1, 1, 1, 1.5, 1.5, 0.5, 0.5), description="dx, dy, z, log l, log w, log h, sin, cos, vx, vy"
+        (2, 2, 1, 1, 1, 1, 1.5, 1.5, 0, 0, 0.5, 0.5),
+        description="dx, dy, z, log l, log w, log h, sin 2θ, cos 2θ, heading (a loss of its own), vx, vy",
     )
 
 
@@ -102,6 +122,7 @@ class DropoutConfig(Section):
     radar: float = 0.3
     imu: float = 0.3
     gnss: float = 0.3
+    whole: float = Field(0.5, description="Share of samples with all sensors, where each is passed through once only")
     single_camera: float = 0.1
     sweep: float = Field(0.25, description="LiDAR, radar, IMU and GNSS each have only the newest part of their history")
     stale: float = Field(0.15, description="One modality's age is raised by up to `stale_s`, its quality lowered")
@@ -118,8 +139,10 @@ class DropoutConfig(Section):
 class StageConfig(Section):
     """One stage of training."""
 
-    minutes: float = Field(30.0, gt=0, description="Wall-clock budget; the schedule follows whichever is first used up")
     steps: int = Field(3000, gt=0)
+    minutes: float | None = Field(
+        None, gt=0, description="Ends the stage earlier, for a machine lent by the minute; then no run repeats another"
+    )
     batch: int = Field(4, gt=0, description="Samples of one step in each process")
     rate: float = Field(2e-3, gt=0, description="Peak learning rate of the one-cycle schedule")
     weight_decay: float = 0.01
@@ -129,9 +152,13 @@ class StageConfig(Section):
     checkpoint_every: int = 200
     ramp: float = Field(0.2, ge=0, description="Share of the steps over which dropout and corruption rise from 0")
     flip: bool = True
-    turn: float = Field(0.5, description="Share of samples that are turned and scaled")
-    turn_deg: float = Field(15.0, description="Largest turn about the vehicle")
+    turn: float = Field(0.9, description="Share of samples that are turned, tilted and scaled")
+    turn_deg: float = Field(180.0, description="Largest turn about the vehicle")
+    tilt_deg: float = Field(1.5, description="Largest pitch and roll")
+    rise_m: float = Field(0.3, description="Largest change of height")
     scale: float = Field(0.04, description="Largest change of scale")
+    intensity: float = Field(0.3, description="Share of samples with another gain and offset of the LiDAR's intensity")
+    beams: float = Field(0.2, description="Share of samples that lose every second, or some, of the LiDAR's beams")
     paste: float = Field(0.1, description="Share of samples with pasted objects; these have no camera")
     pasted: int = Field(8, gt=0, description="Objects that are tried in such a sample")
     balance: float = Field(0.5, ge=0, le=1, description="0: every frame as often; 1: every class as often")
@@ -158,13 +185,14 @@ class TrainConfig(Section):
     threads: int = Field(1, gt=0, description="Threads of one operator")
     processes: int = Field(1, gt=0, description="Processes that train together, each on its share of the scenes")
     bfloat16: bool = True
+    features_gb: float = Field(3.0, ge=0, description="Memory for cached features of pictures below the trained layers")
     spec: ModelSpec = ModelSpec()
     network: NetworkConfig = NetworkConfig()
     adapters: AdapterConfig = AdapterConfig()
     losses: LossConfig = LossConfig()
     dropout: DropoutConfig = DropoutConfig()
     pretrain: StageConfig = StageConfig()
-    finetune: StageConfig = StageConfig(rate=1e-3, steps=1000, minutes=20, ramp=0)
+    finetune: StageConfig = StageConfig(rate=1e-3, steps=1000, ramp=0)
     splits: SplitConfig = SplitConfig()
     sensors: tuple[str, ...] = Field(MODALITIES, description="Modalities that training sees at all")
     withheld: tuple[str, ...] = Field(

@@ -12,6 +12,7 @@ from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_train.adapters.bottleneck import Bottleneck
 from peft_dml_train.config import AdapterConfig, NetworkConfig
+from peft_dml_train.encoders.blocks import EPS, MOMENTUM
 from peft_dml_train.encoders.camera import CameraEncoder, CameraOutput
 from peft_dml_train.encoders.lidar import LidarEncoder
 from peft_dml_train.encoders.motion import GnssEncoder, ImuEncoder
@@ -19,6 +20,7 @@ from peft_dml_train.encoders.radar import RadarEncoder
 from peft_dml_train.fusion.attention import Fused, Fusion, unit_latent
 from peft_dml_train.fusion.plain import PlainFusion
 from peft_dml_train.head.center import CenterHead, HeadOutput
+from peft_dml_train.head.prototypes import PrototypeClassifier
 
 
 class Latents(NamedTuple):
@@ -41,7 +43,7 @@ class Detection(NamedTuple):
 
 
 def make_fusion(dim: int, config: NetworkConfig) -> nn.Module:
-    """The fusion that a recipe names: ours, ours without one of its parts, or another system's."""
+    """Build the fusion that a recipe names: gated attention, one of its halves, or another system's."""
     kind = config.fusion
     if kind in {"average", "concatenate"}:
         return PlainFusion(dim, kind)
@@ -52,12 +54,12 @@ class PeftDmlNetwork(nn.Module):
     """PEFT-DML.
 
     Attributes:
-        encoders: By modality; frozen and given low-rank adapters in the fine-tuning.
-        adapters: Bottleneck adapter behind each encoder; the identity until fine-tuned.
-        projections: Linear map of each modality to the shared latent space.
+        encoders: By modality; frozen and given low-rank adapters in the adaptation.
+        adapters: Bottleneck adapter behind each encoder; the identity until adapted.
+        projections: Linear map of each modality to the shared latent space, normalised per sensor.
+        classifier: Class prototypes that read every modality's latent: the shared space is a condition of detection.
         fusion: Attention and gate.
-        head: Dense predictions.
-        single: Heat map from one modality's latent alone: a training aid that is not exported.
+        head: Heat map and boxes.
     """
 
     def __init__(self, spec: ModelSpec, config: NetworkConfig, adapters: AdapterConfig) -> None:
@@ -83,40 +85,55 @@ class PeftDmlNetwork(nn.Module):
         self.adapters = nn.ModuleDict(
             {m: Bottleneck(outs[m], adapters.bottleneck, spatial=m in DETECTING) for m in MODALITIES}
         )
-        self.projections = nn.ModuleDict(
-            {
-                m: nn.Conv2d(outs[m], spec.latent_dim, 1) if m in DETECTING else nn.Linear(outs[m], spec.latent_dim)
-                for m in MODALITIES
-            }
-        )
+        self.projections = nn.ModuleDict({m: _projection(outs[m], spec.latent_dim, m) for m in MODALITIES})
+        self.classifier = PrototypeClassifier(spec.latent_dim, len(spec.classes))
         self.fusion = make_fusion(spec.latent_dim, config)
-        self.head = CenterHead(spec.latent_dim, config.head_width, len(spec.classes))
-        self.single = nn.ModuleDict({m: nn.Conv2d(spec.latent_dim, len(spec.classes), 1) for m in DETECTING})
-        # Logits of unit vectors: without a scale they could not leave the range of the weights.
-        self.single_scale = 8.0
-        for aid in self.single.values():
-            nn.init.constant_(aid.bias, -3.5)
+        self.head = CenterHead(spec.latent_dim, config.head_width, config.box_width, spec.classes)
 
     def encode(self, modality: str, feeds: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Latent of one modality from its encoder's inputs, and the camera's depth logits."""
+        """Return one modality's latent of its encoder's inputs, and the camera's depth logits."""
         encoded = self.encoders[modality](**feeds)
         depth = encoded.depth_logits if isinstance(encoded, CameraOutput) else None
         features = encoded.features if isinstance(encoded, CameraOutput) else encoded
         return unit_latent(self.projections[modality](self.adapters[modality](features))), depth
 
-    def encode_all(self, feeds: dict[str, dict[str, torch.Tensor]]) -> Latents:
-        """Latents of all modalities; each has an entry in the feeds (zeros where a sample lacks it)."""
+    def encode_all(self, feeds: dict[str, dict[str, torch.Tensor]], mask: torch.Tensor | None = None) -> Latents:
+        """Return the latents of all modalities.
+
+        Args:
+            feeds: An entry per modality, zeros where a sample lacks it.
+            mask: (B, 5); samples that lack a modality are left out of its encoder, so that they enter no statistics.
+        """
         latents, depth = {}, None
-        for m in MODALITIES:
-            latents[m], logits = self.encode(m, feeds[m])
+        for i, m in enumerate(MODALITIES):
+            held = None if mask is None or bool(mask[:, i].all()) else mask[:, i].nonzero()[:, 0]
+            if held is None:
+                latents[m], logits = self.encode(m, feeds[m])
+            else:
+                latents[m], logits = self._encode_some(m, feeds[m], held)
             depth = logits if logits is not None else depth
         return Latents(latents, depth)
+
+    def _encode_some(
+        self, modality: str, feeds: dict[str, torch.Tensor], held: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Encode some rows of a batch; the others are zero. Without any, one row of weight 0 keeps every gradient."""
+        batch = len(next(iter(feeds.values())))
+        rows = held if len(held) else torch.zeros(1, dtype=torch.int64, device=held.device)
+        found, logits = self.encode(modality, {name: value[rows] for name, value in feeds.items()})
+        weight = float(len(held) > 0)
+
+        def spread(x: torch.Tensor) -> torch.Tensor:
+            return x.new_zeros(batch, *x.shape[1:]).index_copy(0, rows, x * weight)
+
+        return spread(found), None if logits is None else spread(logits)
 
     def detect(
         self, latents: dict[str, torch.Tensor], mask: torch.Tensor, age_s: torch.Tensor, completeness: torch.Tensor
     ) -> Detection:
-        """Fusion and head; see `Fusion.forward`."""
-        fused = self.fusion(latents, mask, age_s, completeness)
+        """Fuse and detect; see `Fusion.forward`."""
+        evidence = {m: self.classifier(latents[m]).detach() for m in DETECTING}
+        fused = self.fusion(latents, mask, age_s, completeness, evidence)
         return Detection(fused, self.head(fused.features))
 
     def forward(
@@ -125,7 +142,15 @@ class PeftDmlNetwork(nn.Module):
         masks: tuple[torch.Tensor, ...],
         age_s: torch.Tensor,
         completeness: torch.Tensor,
+        held: torch.Tensor | None = None,
     ) -> tuple[Latents, list[Detection]]:
-        """One detection per availability mask from one pass of the encoders."""
-        latents = self.encode_all(feeds)
+        """Return one detection per availability mask from one pass of the encoders; `held` as in `encode_all`."""
+        latents = self.encode_all(feeds, held)
         return latents, [self.detect(latents.by_modality, mask, age_s * mask, completeness * mask) for mask in masks]
+
+
+def _projection(width: int, dim: int, modality: str) -> nn.Module:
+    """Build a linear map; batch statistics without weights centre each sensor's cloud, and fold away in the export."""
+    if modality in DETECTING:
+        return nn.Sequential(nn.Conv2d(width, dim, 1), nn.BatchNorm2d(dim, EPS, MOMENTUM, affine=False))
+    return nn.Linear(width, dim)

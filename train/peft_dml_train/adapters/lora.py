@@ -21,7 +21,7 @@ from peft_dml_ros.core.errors import ConfigError, DataError, nearest
 from peft_dml_train.config import AdapterConfig
 from peft_dml_train.network import PeftDmlNetwork
 
-TRAINED_WHOLE = (*(f"adapters.{m}" for m in MODALITIES), *(f"projections.{m}" for m in MODALITIES), "fusion", "head")
+TRAINED_WHOLE = (*(f"adapters.{m}" for m in MODALITIES), *(f"projections.{m}" for m in MODALITIES), "classifier", "fusion", "head")
 """Small modules that the fine-tuning trains as they are; peft stores copies of them beside the low-rank matrices."""
 
 
@@ -29,15 +29,28 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 ADAPTABLE = nn.Conv1d | nn.Conv2d | nn.Linear
 
 
-def target_names(network: nn.Module, prefix: str = "encoders.") -> list[str]:
-    """Names of all convolutions and linear layers of the encoders; peft has no adapter for transposed convolutions.
+def target_names(network: nn.Module, plain: tuple[str, ...] = (), prefix: str = "encoders.") -> list[str]:
+    """Names of the encoders' convolutions and linear layers that get low-rank adapters.
+
+    Depth-wise convolutions are left out: no exact adapter exists for them, and the point-wise ones around them have
+    most of the weights. peft has no adapter for transposed convolutions.
+
+    Args:
+        network: The network.
+        plain: Beginnings of names that get none.
+        prefix: Of the names.
 
     Raises:
         ConfigError: a convolution cannot carry an exact low-rank adapter.
     """
-    names = [n for n, m in network.named_modules() if n.startswith(prefix) and isinstance(m, ADAPTABLE)]
+    found = [(n, m) for n, m in network.named_modules() if n.startswith(prefix) and isinstance(m, ADAPTABLE)]
+    names = [n for n, m in found if not n.startswith(plain or ("\0",)) and not _depthwise(m)]
     refuse_inexact((n, network.get_submodule(n)) for n in names)
     return names
+
+
+def _depthwise(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
 
 
 def refuse_inexact(modules: Iterable[tuple[str, nn.Module]]) -> None:
@@ -83,7 +96,7 @@ def adapt(network: PeftDmlNetwork, config: AdapterConfig, whole: tuple[str, ...]
     settings = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
-        target_modules=target_names(network),
+        target_modules=target_names(network, config.plain),
         modules_to_save=list(whole),
     )
     base = _identity(network)
@@ -140,7 +153,7 @@ def parameter_counts(network: nn.Module) -> dict[str, float]:
     """Numbers of parameters, and trained shares of all, with and without the small modules trained as they are."""
     total = trained = low_rank = 0
     for name, parameter in network.named_parameters():
-        if "original_module" in name or ".single." in f".{name}":
+        if "original_module" in name:
             continue
         total += parameter.numel()
         if parameter.requires_grad:
@@ -179,6 +192,11 @@ def load_adapter(network: PeftDmlNetwork, folder: Path, *, trainable: bool = Fal
         return peft.PeftModel.from_pretrained(network, str(folder), is_trainable=trainable)
 
 
+def encoder_weights(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The part of a state that a base network is: its encoders. What lies behind them starts fresh on every target."""
+    return {name: value for name, value in state.items() if name.startswith("encoders.")}
+
+
 def _identity(network: nn.Module) -> str:
     """What peft's own field for the base model holds."""
-    return f"sha256:{weights_digest(network.state_dict())}"
+    return f"sha256:{weights_digest(encoder_weights(network.state_dict()))}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Augmentation: the mirrored world, lost sweeps and cameras, and corruptions that the gate has to notice."""
+"""Augmentation: the mirrored world, other LiDARs, lost sweeps and cameras."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import numpy as np
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_train.config import DropoutConfig
+from peft_dml_ros.core.typing import BoolArray, Float32Array
+from peft_dml_train.config import DropoutConfig, StageConfig
 from peft_dml_train.data.frame import CameraFrame, Frame, Pillars
+from peft_dml_train.data.lying import corrupt
+from peft_dml_train.data.points import lidar_points, to_lidar
 
-LIDAR_Y, LIDAR_OFFSETS_Y = 1, (6, 9)
+LIDAR_Y, LIDAR_OFFSETS_Y, INTENSITY = 1, (6, 9), 3
+BEAM_DEG = 1.33
 RADAR_MIRRORED = (1, 4, 7)
 IMU_MIRRORED = (1, 3, 5)
 GNSS_ACROSS = 2
@@ -65,6 +69,7 @@ def _mirror_camera(camera: CameraFrame, spec: ModelSpec) -> CameraFrame:
         turned,
         np.where(seen, turned * bins + depth % bins, nothing * bins).astype(np.int32),
         camera.depth_bins.reshape(cameras, rows, columns)[..., ::-1].reshape(cameras, -1),
+        camera.picture,
     )
 
 
@@ -84,8 +89,8 @@ def degrade(frame: Frame, config: DropoutConfig, strength: float, spec: ModelSpe
         frame = _lose_cameras(frame, config.single_camera * strength, draw)
     if draw.random() >= config.corruption * strength:
         return frame
-    victim = str(draw.choice(MODALITIES, p=(0.3, 0.35, 0.29, 0.03, 0.03)))
-    return _corrupt(frame, victim, spec, draw)
+    victim = str(draw.choice(MODALITIES, p=(0.25, 0.33, 0.36, 0.03, 0.03)))
+    return corrupt(frame, victim, spec, draw)
 
 
 def _lose_sweeps(frame: Frame, modality: str, draw: np.random.Generator) -> Frame:
@@ -142,67 +147,37 @@ def _lose_cameras(frame: Frame, probability: float, draw: np.random.Generator) -
     )
 
 
-def _corrupt(frame: Frame, victim: str, spec: ModelSpec, draw: np.random.Generator) -> Frame:
-    quality = frame.quality.copy()
-    quality[MODALITIES.index(victim)] = 0
-    if victim == "radar" and victim in frame.pillars and draw.random() < 0.5:
-        invented = _with_clutter(frame.pillars[victim], int(draw.integers(60, 400)), spec, draw)
-        return replace(frame, pillars={**frame.pillars, victim: invented}, quality=quality)
-    if victim in frame.pillars:
-        entry = frame.pillars[victim]
-        if victim == "lidar" and draw.random() < 0.5:
-            reach_m = draw.uniform(6, 20)
-            kept = np.hypot(entry.points[:, 0, 0], entry.points[:, 0, 1]) < reach_m
-        else:
-            kept = draw.random(len(entry.cells)) > draw.uniform(0.5, 0.9)
-        pillars = entry.take(kept)
-        if victim == "radar" and len(pillars.cells):
-            pillars.points[..., 3:5] += draw.normal(0, 0.3, 2).astype(np.float32)
-        return replace(frame, pillars={**frame.pillars, victim: pillars}, quality=quality)
-    if victim == "camera" and frame.camera is not None:
-        return replace(frame, camera=replace(frame.camera, images=_spoil(frame.camera.images, draw)), quality=quality)
-    if victim in frame.windows:
-        window = frame.windows[victim]
-        noisy = (window + draw.normal(0, 0.5, window.shape)).astype(np.float32)
-        return replace(frame, windows={**frame.windows, victim: noisy}, quality=quality)
-    return frame
+def another_lidar(frame: Frame, stage: StageConfig, spec: ModelSpec, draw: np.random.Generator) -> Frame:
+    """Vary what differs between LiDARs: gain, offset and absence of the intensity, and beams; not a corruption."""
+    intensity, beams = draw.random() < stage.intensity, draw.random() < stage.beams
+    if "lidar" not in frame.pillars or not (intensity or beams):
+        return frame
+    points = lidar_points(frame.pillars["lidar"])
+    if intensity:
+        gain, offset = draw.uniform(0.3, 2.5), draw.uniform(-0.05, 0.15)
+        unknown = draw.random() < 0.2
+        points[:, INTENSITY] = 0.0 if unknown else np.clip(points[:, INTENSITY] * gain + offset, 0, 1)
+    if beams:
+        points = points[_kept_beams(points, draw)]
+    return replace(frame, pillars={**frame.pillars, "lidar": to_lidar(points, spec)})
 
 
-def _with_clutter(entry: Pillars, count: int, spec: ModelSpec, draw: np.random.Generator) -> Pillars:
-    """Radar points that nothing reflected, in cells that had none."""
-    size, half, cell_m = spec.grid.size, spec.grid.half_range_m, spec.grid.cell_m
-    cells = np.setdiff1d(draw.integers(0, size * size, count), entry.cells).astype(np.int32)
-    offset = draw.uniform(-0.5, 0.5, (len(cells), 2)) * cell_m
-    centre = (np.stack([cells % size, cells // size], axis=1) + 0.5) * cell_m - half
-    values = np.concatenate(
-        [
-            centre + offset,
-            draw.normal(0.3, 0.4, (len(cells), 1)),
-            draw.normal(0, 0.6, (len(cells), 2)),
-            draw.uniform(0, 0.4, (len(cells), 1)),
-            offset,
-        ],
-        axis=1,
-    ).astype(np.float32)
-    points = np.repeat(values[:, None], entry.points.shape[1], axis=1)
-    return Pillars(np.concatenate([entry.points, points]), np.concatenate([entry.cells, cells]))
+def _kept_beams(points: Float32Array, draw: np.random.Generator) -> BoolArray:
+    """Choose points of the beams that stay: every second one, or a random half or more.
+
+    Frames hold no beam numbers: elevations from a LiDAR of usual height, in steps of a beam's, stand for them.
+    """
+    flat = np.hypot(points[:, 0], points[:, 1])
+    elevation_deg = np.rad2deg(np.arctan2(points[:, 2] - draw.uniform(1.6, 2.4), flat))
+    beam = np.floor(elevation_deg / BEAM_DEG).astype(np.int64) % 64
+    if draw.random() < 0.5:
+        return beam % 2 == int(draw.integers(2))
+    lost: BoolArray = draw.random(64) < draw.uniform(0.1, 0.5)
+    return ~lost[beam]
 
 
-def _spoil(images: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Dark and noisy, foggy, or out of focus."""
-    kind = draw.integers(3)
-    if kind == 0:
-        noise = draw.normal(0, 10, images.shape[1:]).astype(np.float32)
-        return np.clip(images * np.float32(draw.uniform(0.05, 0.3)) + noise, 0, 255).astype(np.uint8)
-    if kind == 1:
-        clear = np.float32(draw.uniform(0.1, 0.4))
-        return (images * clear + 190 * (1 - clear)).astype(np.uint8)
-    width = int(draw.integers(4, 10))
-    return np.stack([cv2.blur(np.ascontiguousarray(image), (width, width)) for image in images])
-
-
-def tone(frame: Frame, draw: np.random.Generator) -> Frame:
-    """Exposure, contrast and colour balance of each frame vary a little; not a corruption."""
+def tone(frame: Frame, look: int, draw: np.random.Generator) -> Frame:
+    """Vary exposure, contrast and colour balance a little, and number the result's pixels; not a corruption."""
     if frame.camera is None:
         return frame
     table = np.arange(256, dtype=np.float32)
@@ -210,4 +185,4 @@ def tone(frame: Frame, draw: np.random.Generator) -> Frame:
     curves = [np.clip(table * gain, 0, 255).astype(np.uint8) for gain in draw.uniform(0.92, 1.08, 3)]
     images = frame.camera.images
     out = cv2.LUT(np.ascontiguousarray(images).reshape(1, -1, 3), np.stack(curves, axis=1)[None]).reshape(images.shape)
-    return replace(frame, camera=replace(frame.camera, images=out))
+    return replace(frame, camera=replace(frame.camera, images=out, picture=look))

@@ -15,11 +15,11 @@ from peft_dml_ros.core.classes import CLASSES, DETECTING
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_train.config import DropoutConfig, StageConfig, TrainConfig
-from peft_dml_train.data.augment import degrade, mirror, tone
+from peft_dml_train.data.augment import another_lidar, degrade, mirror, tone
 from peft_dml_train.data.dataset import truth_of
 from peft_dml_train.data.frame import NO_DEPTH, Frame, Pillars
 from peft_dml_train.data.paste import collect_objects, paste
-from peft_dml_train.data.turn import turn
+from peft_dml_train.data.turn import Pose, turn
 from peft_dml_train.data.withheld import parse_pairs, withhold
 
 
@@ -37,6 +37,7 @@ class Batch:
         depth_bins: (B, cameras, rows · columns) int64, `NO_DEPTH` where unknown.
         boxes: Truth per sample.
         tokens: Sample tokens.
+        pictures: Number of each sample's pictures within the stage, -1 where they are seen once; see `CameraFrame`.
     """
 
     feeds: dict[str, dict[str, torch.Tensor]]
@@ -48,6 +49,7 @@ class Batch:
     depth_bins: torch.Tensor
     boxes: list[Boxes3D]
     tokens: list[str]
+    pictures: list[int]
 
     def to(self, device: torch.device | str) -> Batch:
         """The same with its tensors on another device."""
@@ -130,6 +132,7 @@ def collate(frames: list[Frame], spec: ModelSpec, dropped: list[np.ndarray] | No
         depth,
         [f.boxes for f in frames],
         [f.token for f in frames],
+        [-1 if f.camera is None else f.camera.picture for f in frames],
     )
 
 
@@ -201,26 +204,29 @@ class BatchStream:
         dropout = self.config.dropout
         picked, dropped = [], []
         for i in self._picked(step):
-            frame = self.frames[i]
+            frame, number = self.frames[i], int(i)
             if self.harmed and draw.random() < dropout.corruption * strength / 2:
-                frame = self.harmed[draw.integers(len(self.harmed))]
-            frame = withhold(self._augmented(frame, draw), self.withheld, self.config.sensors)
+                number = int(draw.integers(len(self.harmed)))
+                frame, number = self.harmed[number], len(self.frames) + number
+            frame = withhold(self._augmented(frame, number, draw), self.withheld, self.config.sensors)
             frame = degrade(frame, dropout, strength, self.config.spec, draw)
             picked.append(frame)
-            dropped.append(draw_mask(frame.mask, dropout, strength, draw))
+            whole = not self.config.losses.consistency and draw.random() < dropout.whole
+            dropped.append(frame.mask if whole else draw_mask(frame.mask, dropout, strength, draw))
         return collate(picked, self.config.spec, dropped)
 
-    def _augmented(self, frame: Frame, draw: np.random.Generator) -> Frame:
+    def _augmented(self, frame: Frame, number: int, draw: np.random.Generator) -> Frame:
         stage, spec = self.stage, self.config.spec
-        frame = tone(frame, draw)
+        # Pictures come in two looks, so that the features of either are computed once: as they are, and mirrored.
+        flipped = stage.flip and draw.random() < 0.5
+        look = 2 * number + int(flipped)
+        frame = tone(frame, look, np.random.default_rng((self.seed, 2_000_003, look)))
         if draw.random() < stage.paste:
             frame = paste(frame, self.store, stage.pasted, spec, draw)
+        frame = another_lidar(frame, stage, spec, draw)
         if draw.random() < stage.turn:
-            angle_deg, scale = draw.uniform(-stage.turn_deg, stage.turn_deg), draw.uniform(-stage.scale, stage.scale)
-            frame = turn(frame, float(np.deg2rad(angle_deg)), 1 + float(scale), spec)
-        if stage.flip and draw.random() < 0.5:
-            frame = mirror(frame, spec)
-        return frame
+            frame = turn(frame, _drawn_pose(stage, draw), spec)
+        return mirror(frame, spec) if flipped else frame
 
     def run(self, first: int, last: int, ramp_steps: int) -> Iterator[tuple[int, Batch]]:
         """Batches of the steps first to last - 1, with the strength rising over `ramp_steps`."""
@@ -235,3 +241,9 @@ class BatchStream:
                 if step + 1 < last:
                     ahead = pool.submit(make, step + 1)
                 yield step, batch
+
+
+def _drawn_pose(stage: StageConfig, draw: np.random.Generator) -> Pose:
+    yaw, pitch, roll = np.deg2rad([draw.uniform(-1, 1) * most for most in (stage.turn_deg, stage.tilt_deg, stage.tilt_deg)])
+    rise_m, scale = draw.uniform(-stage.rise_m, stage.rise_m), 1 + draw.uniform(-stage.scale, stage.scale)
+    return Pose(float(yaw), float(pitch), float(roll), float(rise_m), float(scale))

@@ -46,6 +46,7 @@ class CameraFrame:
         voxel_pixel: (V,) int32.
         voxel_depth: (V,) int32.
         depth_bins: (n, rows · columns) uint8 depth bin by projected LiDAR points, `NO_DEPTH` where none.
+        picture: Number of these very pixels within a stage, so that their features may be cached; -1 for none.
     """
 
     images: AnyArray
@@ -53,6 +54,7 @@ class CameraFrame:
     voxel_pixel: Int32Array
     voxel_depth: Int32Array
     depth_bins: AnyArray
+    picture: int = -1
 
 
 @dataclass(frozen=True, slots=True)

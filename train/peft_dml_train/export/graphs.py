@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import warnings
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -56,7 +57,8 @@ class FusionGraph(nn.Module):
         latents = dict(zip(map(str, MODALITIES), inputs[:5], strict=True))
         mask, age_s, completeness = (x[None] for x in inputs[5:])
         fused, head = self.network.detect(latents, mask, age_s, completeness)
-        return (*top_candidates(head, self.network.spec), pooled_gate(fused.gates, head.heat.sigmoid())[0])
+        boxes_at = partial(self.network.head.boxes_at, head)
+        return (*top_candidates(head.heat, boxes_at, self.network.spec), pooled_gate(fused.gates, head.heat.sigmoid())[0])
 
 
 def example_inputs(spec: ModelSpec, graph: str, seed: int = 0) -> tuple[torch.Tensor, ...]:

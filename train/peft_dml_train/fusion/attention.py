@@ -1,22 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fusion per cell: cross-attention over the five modality tokens, and a gate over those that are present."""
+"""Fusion per cell: cross-attention over the modalities' tokens of a cell and its neighbours, and a gate.
+
+Scaled dot products of queries and keys (Vaswani et al., 2017), per head, in two steps: within each modality over the
+3 × 3 neighbourhood, because cameras and radars place an object a cell or two off; then over the five modalities. Keys
+and values are the same functions of every modality's latent: they can be, because all latents lie in one space.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
-from peft_dml_train.encoders.blocks import conv_bn
+from peft_dml_train.encoders.blocks import conv_bn, upsample
+from peft_dml_train.fusion.gate import Gate
 
-ABSENT = -1e4
-"""Added to the logit of an absent modality: its softmax weight is exactly 0 in float32 and float16."""
-
-AGEING = 2.95
-"""Before training a modality's logit falls by 3 for each second of its age."""
+NEIGHBOURS: Final = tuple((row, column) for row in range(3) for column in range(3))
+ASTRAY: Final = ("camera", "radar")
+"""Sensors whose neighbourhood is searched: a LiDAR's place is right."""
+COARSE: Final = 2
+"""Cells per side that share one neighbourhood attention: neighbours reach 2.4 m in the demo."""
 
 
 class Fused(NamedTuple):
@@ -43,26 +49,25 @@ class Fusion(nn.Module):
 
     def __init__(self, dim: int, heads: int, *, attend: bool = True, trust: bool = True) -> None:
         super().__init__()
-        self.attend, self.trust = attend, trust
+        self.attend = attend
         self.dim, self.heads, self.scale = dim, heads, dim**0.5
-        self.value = nn.ModuleDict({m: nn.Conv2d(dim, dim, 1) for m in DETECTING})
-        self.token_value = nn.ModuleDict({m: nn.Linear(dim, dim) for m in MODALITIES if m not in DETECTING})
-        self.score = nn.ModuleDict({m: nn.Conv2d(dim, heads + 1, 1) for m in DETECTING})
-        self.token_score = nn.ModuleDict({m: nn.Linear(dim, heads + 1) for m in MODALITIES if m not in DETECTING})
+        self.value = nn.Conv2d(dim, dim, 1)
+        self.register_buffer("to_head", _head_sums(dim, heads), persistent=False)
         if attend:
-            self.query = nn.Conv2d(dim, heads * len(MODALITIES), 1)
-        if trust:
-            self.state = nn.Sequential(nn.Linear(2, 16), nn.ReLU(inplace=True), nn.Linear(16, 1))
-            # A dark camera or a radar full of echoes that are none shows in the whole map, not in one cell.
-            self.overview = nn.ModuleDict({m: _overview(dim) for m in DETECTING})
-            # Softplus of it, per second: an older measurement never counts for more.
-            self.ageing = nn.Parameter(torch.full((len(MODALITIES),), AGEING))
-            self.reliability = nn.Parameter(torch.tensor([1.0, 0.5, 0.5, -1.5, -1.5]))
+            self.query, self.key = nn.Conv2d(dim, dim, 1), nn.Conv2d(dim, dim, 1)
+            self.kind = nn.Parameter(torch.zeros(len(MODALITIES), dim))
+            self.near = NeighbourAttention(dim, dim // 2, heads)
+        self.gate = Gate(dim, learned=trust)
         self.mix = conv_bn(dim, dim, 1)
         self.context = conv_bn(dim, dim, 3)
 
     def forward(
-        self, latents: dict[str, torch.Tensor], mask: torch.Tensor, age_s: torch.Tensor, completeness: torch.Tensor
+        self,
+        latents: dict[str, torch.Tensor],
+        mask: torch.Tensor,
+        age_s: torch.Tensor,
+        completeness: torch.Tensor,
+        evidence: dict[str, torch.Tensor],
     ) -> Fused:
         """Fuse.
 
@@ -71,83 +76,114 @@ class Fusion(nn.Module):
             mask: (B, 5), 1 where present.
             age_s: (B, 5) seconds.
             completeness: (B, 5) in [0, 1].
+            evidence: (B, classes, H, W) logits of the shared classifier on LiDAR, camera, radar alone.
 
         Returns:
             Fused map and gate weights.
         """
-        present = {m: mask[:, i] for i, m in enumerate(MODALITIES)}
         # Unit vectors have components of about 1/sqrt(d); layers train best on inputs of unit variance.
-        maps = {m: latents[m] * (present[m] * self.scale).view(-1, 1, 1, 1).to(latents[m].dtype) for m in DETECTING}
-        tokens = {m: latents[m] * (present[m] * self.scale).view(-1, 1).to(latents[m].dtype) for m in self.token_value}
-        values, scores = self._tokens(maps, tokens)
-        batch, _, rows, columns = maps[DETECTING[0]].shape
-        trust = self._trust(maps, scores, mask, age_s, completeness).expand(-1, -1, rows, columns)
+        width = self.to_head if not torch.is_autocast_enabled("cpu") else self.to_head.to(torch.bfloat16)
+        scaled = {
+            m: latents[m].to(width.dtype) * _spread(mask[:, i] * self.scale, latents[m].dim()).to(width.dtype)
+            for i, m in enumerate(MODALITIES)
+        }
+        trust = self.gate(scaled, mask, age_s, completeness, evidence)
+        maps = [scaled[m] for m in DETECTING]
+        tokens = torch.stack([scaled[m] for m in MODALITIES[len(DETECTING) :]], dim=2)[..., None]
+        values = [self.value(x) for x in maps]
+        if self.attend:
+            # What all present sensors together see asks each of them.
+            count = mask[:, : len(DETECTING)].sum(dim=1).clamp(min=1)
+            mean = (maps[0] + maps[1] + maps[2]) * _spread(1 / count, 4).to(maps[0].dtype)
+            query = self.query(mean)
+            for i, m in enumerate(DETECTING):
+                if m in ASTRAY:
+                    values[i] = values[i] + self.near(mean, maps[i])
+            logits = self._match(query, maps, tokens) + trust[:, :, None]
+        else:
+            logits = trust[:, :, None].expand(-1, -1, self.heads, -1, -1)
         # The gate's logits enter each head's attention: what is not trusted is not attended to either.
-        attention = (self._logits(maps, scores) + trust[:, None]).softmax(2)
-        fused = 0.0
-        for i, value in enumerate(values):
-            weight = attention[:, :, i, None].to(value.dtype)
-            per_head = value.view(batch, self.heads, -1, *value.shape[2:])
-            fused = fused + (weight * per_head).reshape(batch, self.dim, rows, columns)
+        weights = logits.softmax(1)
+        fused = self._weighted(weights.to(width.dtype), values, self.value(tokens))
         # What is published and supervised is the weight that really entered the result, not one part of its logits.
         # The sum goes on beside its refinement: what the encoders know must not have to pass through it.
-        return Fused(fused + self.context(self.mix(fused)), attention.mean(1))
+        return Fused(fused + self.context(self.mix(fused)), weights.mean(2))
 
-    def _logits(self, maps: dict[str, torch.Tensor], scores: list[torch.Tensor]) -> torch.Tensor:
-        """(B, heads, 5, H, W) of the attention alone."""
-        batch, _, rows, columns = maps[DETECTING[0]].shape
-        if not self.attend:
-            return maps[DETECTING[0]].new_zeros(batch, self.heads, len(MODALITIES), rows, columns).float()
-        # The query is the sum of what is present; its product with the modalities' keys is folded into one projection.
-        query = self.query(sum(maps.values()))
-        keys = torch.stack([s[:, : self.heads].expand(-1, -1, rows, columns) for s in scores], dim=2)
-        return (query.view(batch, self.heads, len(MODALITIES), rows, columns) + keys).float()
+    def _match(self, query: torch.Tensor, maps: list[torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
+        """Return (B, 5, heads, H, W): per head, the scaled dot product of the query with every modality's key.
 
-    def _trust(
-        self,
-        maps: dict[str, torch.Tensor],
-        scores: list[torch.Tensor],
-        mask: torch.Tensor,
-        age_s: torch.Tensor,
-        completeness: torch.Tensor,
-    ) -> torch.Tensor:
-        """(B, 5, H, W) or (B, 5, 1, 1) of the gate alone; very low where a modality is absent."""
-        absent = ((1 - mask) * ABSENT)[:, :, None, None]
-        if not self.trust:
-            # The exported graph takes both, whatever the fusion makes of them.
-            return absent + 0.0 * (age_s + completeness)[:, :, None, None]
-        rows, columns = scores[0].shape[2:]
-        quality = torch.cat([s[:, self.heads :].expand(-1, -1, rows, columns) for s in scores], dim=1)
-        state = self.state(torch.stack([mask, completeness], dim=-1))[..., 0] + self.reliability
-        state = state - functional.softplus(self.ageing) * age_s
-        overview = torch.cat([self.overview[m](maps[m].mean(dim=(2, 3))) for m in DETECTING], dim=1).float()
-        state = state + functional.pad(overview, (0, len(MODALITIES) - len(DETECTING)))
-        return quality.float() + state[:, :, None, None] + absent
+        Args:
+            query: (B, d, H, W).
+            maps: (B, d, H, W) of LiDAR, camera, radar.
+            tokens: (B, d, 2, 1) of IMU and GNSS.
+        """
+        keys = [self.key(x) + self.kind[i].view(1, -1, 1, 1).to(x.dtype) for i, x in enumerate(maps)]
+        keys += [self.key(tokens[:, :, i : i + 1]) + self.kind[len(maps) + i].view(1, -1, 1, 1).to(query.dtype) for i in range(2)]
+        sums = torch.stack([functional.conv2d(query * key, self.to_head.to(query.dtype)) for key in keys], dim=1)
+        return sums.float() * (self.dim // self.heads) ** -0.5
 
-    def _tokens(
-        self, maps: dict[str, torch.Tensor], tokens: dict[str, torch.Tensor]
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        values, scores = [], []
-        for m in MODALITIES:
-            if m in maps:
-                values.append(self.value[m](maps[m]))
-                scores.append(self.score[m](maps[m]))
-            else:
-                values.append(self.token_value[m](tokens[m])[:, :, None, None])
-                scores.append(self.token_score[m](tokens[m])[:, :, None, None])
-        return values, scores
+    def _weighted(self, weights: torch.Tensor, values: list[torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
+        """Sum values (B, d, H, W), and (B, d, 2, 1) of tokens, by their weights (B, 5, heads, H, W)."""
+        every = [*values, tokens[:, :, :1], tokens[:, :, 1:]]
+        spread = self.to_head.transpose(0, 1).to(weights.dtype)
+        return sum(functional.conv2d(weights[:, i], spread) * value for i, value in enumerate(every))
 
 
-def _overview(dim: int) -> nn.Sequential:
-    """Mean latent of a modality to what is added to its logit; nothing before training."""
-    layers = nn.Sequential(nn.Linear(dim, 16), nn.ReLU(inplace=True), nn.Linear(16, 1))
-    nn.init.zeros_(layers[-1].weight)
-    nn.init.zeros_(layers[-1].bias)
-    return layers
+class NeighbourAttention(nn.Module):
+    """Attention of each cell to the 3 × 3 cells around it in one modality's map, at half the resolution.
+
+    Args:
+        dim: Channels of the maps and of the result.
+        width: Channels of queries, keys and values.
+        heads: Attention heads.
+    """
+
+    def __init__(self, dim: int, width: int, heads: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Conv2d(dim, width, 1) for _ in range(3))
+        self.out = nn.Conv2d(width, dim, 1)
+        nn.init.normal_(self.out.weight, std=0.02)
+        self.place = nn.Parameter(torch.zeros(len(NEIGHBOURS), heads))
+        self.register_buffer("to_head", _head_sums(width, heads), persistent=False)
+        self.scale = (width // heads) ** -0.5
+
+    def forward(self, asking: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+        """Return what the neighbourhood of each cell of (B, d, H, W) `asked` holds of what `asking` looks for."""
+        asking, asked = functional.avg_pool2d(asking, COARSE), functional.avg_pool2d(asked, COARSE)
+        keys, values = (functional.pad(layer(asked), (1, 1, 1, 1)) for layer in (self.key, self.value))
+        weights = self.weights(self.query(asking), keys)
+        spread = self.to_head.transpose(0, 1).to(values.dtype)
+        gathered = sum(
+            functional.conv2d(weights[n].to(values.dtype), spread) * _shifted(values, *at)
+            for n, at in enumerate(NEIGHBOURS)
+        )
+        return upsample(self.out(gathered), COARSE)
+
+    def weights(self, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """Return (9, B, heads, h, w) that sum to 1, of queries (B, width, h, w) and padded keys."""
+        to_head = self.to_head.to(query.dtype)
+        scores = [functional.conv2d(query * _shifted(keys, *at), to_head) for at in NEIGHBOURS]
+        logits = torch.stack(scores).float() * self.scale + self.place[:, None, :, None, None]
+        return logits.softmax(0)
+
+
+def _head_sums(width: int, heads: int) -> torch.Tensor:
+    """Build the (heads, width, 1, 1) kernel that sums each head's channels; transposed, it spreads a head's weight."""
+    return torch.eye(heads).repeat_interleave(width // heads, dim=1)[:, :, None, None]
+
+
+def _shifted(padded: torch.Tensor, row: int, column: int) -> torch.Tensor:
+    """View a padded map from one of the nine neighbours."""
+    return padded[:, :, row : row + padded.shape[2] - 2, column : column + padded.shape[3] - 2]
+
+
+def _spread(x: torch.Tensor, dims: int) -> torch.Tensor:
+    """Reshape (B,) for a product with a tensor of so many axes."""
+    return x.view(-1, *[1] * (dims - 1))
 
 
 def pooled_gate(gates: torch.Tensor, heat: torch.Tensor) -> torch.Tensor:
-    """Gate weights of a frame: their mean over cells, weighted by how likely an object is there.
+    """Pool gate weights over a frame: their mean over cells, weighted by how likely an object is there.
 
     Args:
         gates: (B, 5, H, W).

@@ -37,11 +37,17 @@ class PlainFusion(nn.Module):
         self.context = conv_bn(dim, dim, 3)
 
     def forward(
-        self, latents: dict[str, torch.Tensor], mask: torch.Tensor, age_s: torch.Tensor, completeness: torch.Tensor
+        self,
+        latents: dict[str, torch.Tensor],
+        mask: torch.Tensor,
+        age_s: torch.Tensor,
+        completeness: torch.Tensor,
+        evidence: dict[str, torch.Tensor],
     ) -> Fused:
         """Fuse; see `Fusion.forward`. The published weight is the same for all that is present."""
-        # The exported graph takes both, whatever the fusion makes of them.
-        mask = mask + 0.0 * (age_s + completeness)
+        # The exported graph takes all inputs, whatever the fusion makes of them.
+        unused = age_s + completeness + sum(e.mean(dim=(1, 2, 3)) for e in evidence.values())[:, None]
+        mask = mask + 0.0 * unused
         rows, columns = latents[DETECTING[0]].shape[2:]
         values = []
         for i, m in enumerate(MODALITIES):

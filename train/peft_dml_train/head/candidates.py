@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch.nn import functional
 
 from peft_dml_ros.core.boxes import nms_radius_m
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_train.head.center import HeadOutput
+from peft_dml_train.head.center import BoxValues
+
+BoxesAt: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], BoxValues]
 
 
 class Candidates(NamedTuple):
@@ -20,7 +23,7 @@ class Candidates(NamedTuple):
         scores: (K,) probabilities.
         labels: (K,) int32 classes.
         cells: (K,) int32, row · size + column.
-        regression: (K, 13).
+        regression: (K, 15).
         attributes: (K, 8) logits.
     """
 
@@ -42,21 +45,24 @@ def finer_than_grid(spec: ModelSpec) -> torch.Tensor:
     return torch.tensor(finer).view(1, -1, 1, 1)
 
 
-def top_candidates(output: HeadOutput, spec: ModelSpec) -> Candidates:
-    """Best cells of one sample: those with no higher neighbour of their class in a 3 × 3 window.
+def top_candidates(heat: torch.Tensor, boxes_at: BoxesAt, spec: ModelSpec) -> Candidates:
+    """Pick the best cells of one sample: those with no higher neighbour of their class in a 3 × 3 window.
 
     Classes of `finer_than_grid` are not thinned by the window.
+
+    Args:
+        heat: (1, classes, H, W) logits.
+        boxes_at: Computes boxes of samples, cells and labels, each (K,).
+        spec: Number of candidates, classes.
     """
-    heat = output.heat[:1].sigmoid()
-    peak = functional.max_pool2d(heat, 3, 1, 1)
+    probability = heat[:1].sigmoid()
+    peak = functional.max_pool2d(probability, 3, 1, 1)
     # Products with a comparison instead of `where`: every runtime has them.
-    kept = heat * torch.maximum((heat >= peak).to(heat.dtype), finer_than_grid(spec).to(heat))
+    kept = probability * torch.maximum((probability >= peak).to(heat.dtype), finer_than_grid(spec).to(heat))
     size = heat.shape[2] * heat.shape[3]
     scores, flat = kept.reshape(-1).topk(spec.candidates)
     index = flat.to(torch.int32)
     labels = torch.div(index, size, rounding_mode="trunc")
     cells = index - labels * size
-    regression = output.regression[0].flatten(1).t()
-    attributes = output.attributes[0].flatten(1).t()
-    rows = torch.cat([regression, attributes], dim=1).index_select(0, cells)
-    return Candidates(scores, labels, cells, rows[:, : regression.shape[1]], rows[:, regression.shape[1] :])
+    boxes = boxes_at(torch.zeros_like(cells), cells, labels)
+    return Candidates(scores, labels, cells, boxes.regression, boxes.attributes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two stages: pretraining of everything on source scenes, fine-tuning of less than a tenth on target scenes."""
+"""The two stages: encoders pretrained on a source domain; less than a tenth of everything adapted to a target."""
 
 from __future__ import annotations
 
@@ -16,19 +16,30 @@ from torch import nn
 
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_train.adapters.base_weights import rounded
-from peft_dml_train.adapters.lora import adapt, freeze, load_adapter, parameter_counts, save_adapter, train_mode
+from peft_dml_train.adapters.lora import (
+    adapt,
+    encoder_weights,
+    freeze,
+    load_adapter,
+    parameter_counts,
+    save_adapter,
+    train_mode,
+)
 from peft_dml_train.config import StageConfig, TrainConfig
 from peft_dml_train.data.batch import BatchStream
 from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.data.dataset import load_frames, load_harmed
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
 from peft_dml_train.loop.parallel import rank, run_parallel, world_size
+from peft_dml_train.loop.domains import BASE_SCENES, refuse_shared_scenes, write_scenes
 from peft_dml_train.loop.trainer import Trainer
 from peft_dml_train.network import PeftDmlNetwork
+from peft_dml_train.weights.efficientnet import ORIGIN, fill_trunk
 
 log = logging.getLogger(__name__)
 MOST_TRAINED = 0.10
 DEFAULT_ADAPTER = "default"
+TRUNK = "encoders.camera.image.trunk."
 
 
 def new_network(config: TrainConfig) -> PeftDmlNetwork:
@@ -57,7 +68,9 @@ def pretrain(
     start: Path | None = None,
     cache: FrameCache | None = None,
 ) -> Path:
-    """Train encoders, projections, fusion and head on the source scenes.
+    """Pretrain the encoders on the source scenes, behind projections, fusion and head that are then thrown away.
+
+    The camera's trunk begins with ImageNet's weights and keeps them.
 
     Args:
         config: Recipe.
@@ -69,7 +82,7 @@ def pretrain(
         cache: Keeps prepared frames on disk; without it each process holds its frames in memory.
 
     Returns:
-        Weights file of the base network.
+        Weights file of the base: the encoders alone.
 
     Raises:
         ConfigError: parts are to stay frozen, but nothing gives their weights.
@@ -153,38 +166,56 @@ def _pretrain(
     start_logging()
     set_threads(config)
     network = new_network(config)
+    frozen = config.pretrain.frozen
+    if imagenet := from_imagenet(config):
+        fill_trunk(network.encoders["camera"].image.trunk)
+        frozen = (*frozen, TRUNK)
     if start is not None:
         load_weights(network, start)
-    frozen = config.pretrain.frozen
+    log.info("camera trunk: %s", ORIGIN if imagenet else "random")
     freeze(network, ("adapters.", *frozen))
     stream = stage_stream(config, config.pretrain, config.splits.train, data, config.seed, cache)
     set_mode = partial(train_mode, frozen=frozen)
     train_stage(config, config.pretrain, network, stream, out / "pretrain", set_mode, device, resume=resume)
     if not rank():
         # As bundles store it: adapters are trained on what vehicles have.
-        save_checkpoint(out / "base.pt", rounded(network.state_dict()))
+        save_checkpoint(out / "base.pt", rounded(encoder_weights(network.state_dict())))
+        write_scenes(out / BASE_SCENES, data, config.splits.train)
+
+
+def from_imagenet(config: TrainConfig) -> bool:
+    """Whether the camera's trunk begins with ImageNet's weights."""
+    camera = config.network.camera
+    return camera.backbone == "efficientnet_lite0" and camera.weights == "imagenet"
 
 
 def load_base(config: TrainConfig, out: Path) -> PeftDmlNetwork:
-    """The pretrained network."""
+    """Return the pretrained encoders with fresh projections, classifier, fusion and head."""
     network = new_network(config)
     load_weights(network, out / "base.pt")
     return network
 
 
 def load_weights(network: PeftDmlNetwork, path: Path) -> None:
-    """Fill a network from a file.
+    """Fill a network, or its encoders where the file holds these alone.
 
     Raises:
         DataError: no such file, or it is damaged.
         ConfigError: it holds a network of other sizes or another list of classes.
     """
-    try:
-        network.load_state_dict(load_checkpoint(path))
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:]]
-        msg = f"{path} holds another network than the recipe's (sizes or class list): {'; '.join(lines[:3])}"
-        raise ConfigError(f"{msg}; use the recipe that it was trained with") from None
+    state = load_checkpoint(path)
+    wanted = network.state_dict()
+    if state.keys() == encoder_weights(state).keys():
+        wanted = encoder_weights(wanted)
+    wrong = sorted(n for n in wanted.keys() | state.keys() if n not in state or _shape(state, n) != _shape(wanted, n))
+    if wrong:
+        msg = f"{path} holds another network than the recipe's (sizes or class list), at {', '.join(wrong[:3])}"
+        raise ConfigError(f"{msg}; use the recipe that it was trained with")
+    network.load_state_dict(state, strict=False)
+
+
+def _shape(state: dict[str, torch.Tensor], name: str) -> tuple[int, ...]:
+    return tuple(state[name].shape) if name in state else (-1,)
 
 
 def adapter_folder(out: Path, name: str = DEFAULT_ADAPTER) -> Path:
@@ -215,7 +246,7 @@ def finetune(
     start: str = "",
     cache: FrameCache | None = None,
 ) -> Path:
-    """Train low-rank and bottleneck adapters, projections, fusion and head on the target scenes.
+    """Adapt to the target scenes: low-rank and bottleneck adapters, fresh projections, classifier, fusion and head.
 
     Args:
         config: Recipe.
@@ -231,9 +262,10 @@ def finetune(
         Folder of the adapter, in peft's format.
 
     Raises:
-        ConfigError: the adapters would train a tenth of the parameters or more, or parts are to stay frozen that
-            nothing gives.
+        ConfigError: the adapters would train a tenth of the parameters or more, parts are to stay frozen that nothing
+            gives, or a target scene is one of the source's.
     """
+    refuse_shared_scenes(out / BASE_SCENES, data, config.splits.finetune)
     if config.finetune.frozen and not start:
         msg = f"finetune.frozen keeps {', '.join(config.finetune.frozen)} of another adapter: name it with --from"
         raise ConfigError(msg)

@@ -21,13 +21,16 @@ from peft_dml_train.data.batch import Batch, BatchStream
 from peft_dml_train.loop.average import WeightAverage
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
 from peft_dml_train.loop.journal import Journal
-from peft_dml_train.loop.parallel import agree, rank
+from peft_dml_train.loop.parallel import agree, rank, world_size
+from peft_dml_train.loop.pictures import PictureFeatures
 from peft_dml_train.loop.schedule import one_cycle
 from peft_dml_train.losses.total import TotalLoss
-from peft_dml_train.network import PeftDmlNetwork
+from peft_dml_train.network import Detection, Latents, PeftDmlNetwork
 
 log = logging.getLogger(__name__)
 LOG_EVERY = 20
+NORMS_EVERY = 200
+"""Steps between two looks at the losses' gradients; a multiple of `LOG_EVERY`."""
 MOST_SKIPPED = 5
 
 
@@ -60,7 +63,7 @@ class Trainer:
         self.network.to(memory_format=torch.channels_last)
         if not self.config.losses.single:
             # Processes wait for the gradient of every parameter that wants one.
-            self.network.single.requires_grad_(requires_grad=False)
+            self.network.classifier.requires_grad_(requires_grad=False)
         trained = [p for p in self.network.parameters() if p.requires_grad]
         # Decay pulls weights, not biases and norms, towards zero.
         groups = [
@@ -71,11 +74,13 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(self.network, optimizer)
         self.average = WeightAverage(self.network, self.stage.ema)
         self.loss = TotalLoss(self.config.spec, self.config.losses, self.config.withheld)
+        self.pictures = PictureFeatures(self.network.encoders["camera"], self.config.features_gb)
 
     @property
     def progress(self) -> float:
-        """0 to 1, by steps or by time, whichever is further."""
-        return max(self.step / self.stage.steps, self.elapsed_s / (60 * self.stage.minutes))
+        """0 to 1, by steps, or by time where that is limited and further."""
+        timed = self.elapsed_s / (60 * self.stage.minutes) if self.stage.minutes else 0.0
+        return max(self.step / self.stage.steps, timed)
 
     def resume(self) -> None:
         """Carry on from the last checkpoint of this stage, if there is one."""
@@ -89,6 +94,7 @@ class Trainer:
             self.average.updates = state["updates"]
             self.step, self.elapsed_s = state["step"], state["elapsed_s"]
             self.first_step = self.step
+            self.loss.memory.load(state["memory"])
             log.info("resumed at step %d", self.step)
 
     def save(self) -> None:
@@ -102,6 +108,7 @@ class Trainer:
                 "average": self.average.state,
                 "updates": self.average.updates,
                 "optimizer": self.optimizer.state_dict(),
+                "memory": self.loss.memory.state(),
                 "step": self.step,
                 "elapsed_s": self.elapsed_s,
                 "done": self.progress >= 1,
@@ -123,7 +130,9 @@ class Trainer:
             for _, batch in stream.run(self.step, self.stage.steps, ramp):
                 if self.progress >= 1:
                     break
-                record = self._step(batch.to(self.accelerator.device))
+                batch = batch.to(self.accelerator.device)
+                norms = {} if (self.step + 1) % NORMS_EVERY or world_size() > 1 else self.gradient_norms(batch)
+                record = self._step(batch) | norms
                 self.step += 1
                 self.elapsed_s = agree(time.monotonic() - start)
                 if self.step % LOG_EVERY == 0:
@@ -157,12 +166,7 @@ class Trainer:
         Raises:
             DataError: the loss is not finite.
         """
-        # Draws within the losses depend on the step alone, so that a resumed run makes the same ones.
-        torch.manual_seed(self.config.seed + self.step)
-        # Where nothing is dropped, the second pass would repeat the first.
-        masks = (batch.mask,) if batch.dropped.equal(batch.mask) else (batch.mask, batch.dropped)
-        latents, passes = self.model(batch.feeds, masks, batch.age_s, batch.completeness)
-        passes = [passes[0], passes[-1]]
+        latents, passes = self._passes(batch)
         loss, parts = self.loss(self.network, batch, latents, passes)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -171,6 +175,34 @@ class Trainer:
             self._give_up(msg)
         self.accelerator.backward(loss)
         return value, parts
+
+    def _passes(self, batch: Batch) -> tuple[Latents, list[Detection]]:
+        """Forward of one batch: with all sensors and with some dropped; without consistency the latter alone."""
+        # Draws within the losses depend on the step alone, so that a resumed run makes the same ones.
+        torch.manual_seed(self.config.seed + self.step)
+        self.pictures.fill(batch)
+        if not self.config.losses.consistency:
+            masks: tuple[torch.Tensor, ...] = (batch.dropped,)
+        else:
+            # Where nothing is dropped, the second pass would repeat the first.
+            masks = (batch.mask,) if batch.dropped.equal(batch.mask) else (batch.mask, batch.dropped)
+        latents, passes = self.model(batch.feeds, masks, batch.age_s, batch.completeness, batch.mask)
+        return latents, passes if not self.config.losses.consistency else [passes[0], passes[-1]]
+
+    def gradient_norms(self, batch: Batch) -> dict[str, float]:
+        """Length of each loss term's gradient on the projections into the shared space: a dead term shows here.
+
+        The memory and the weights stay as they were.
+        """
+        memory = self.loss.memory.state()
+        latents, passes = self._passes(batch)
+        weights = [p for n, p in self.network.named_parameters() if "projections." in n and p.requires_grad]
+        norms = {}
+        for name, part in self.loss.parts(self.network, batch, latents, passes).items():
+            found = torch.autograd.grad(part, weights, retain_graph=True, allow_unused=True) if part.requires_grad else ()
+            norms[f"gradient/{name}"] = sum(float(g.square().sum()) for g in found if g is not None) ** 0.5
+        self.loss.memory.load(memory)
+        return norms
 
     def _give_up(self, what: str) -> NoReturn:
         last = self.out / "last.pt"

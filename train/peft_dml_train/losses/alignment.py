@@ -2,12 +2,12 @@
 """Metric alignment: one space for all modalities, in which an object lies by its like whatever sensor saw it.
 
 Embeddings are pooled at object centres from each modality's latent map, never over a whole frame: one vector per sensor
-could not tell several objects apart. Batch-hard triplets (Hermans et al., "In Defense of the Triplet Loss", 2017), once
-with the class as label and once with the instance: there the same object seen by two sensors is the positive, and other
-objects of its class are negatives like all others, at a smaller margin.
+could not tell several objects apart. Supervised contrast (Khosla et al., 2020), once with the class as label and once
+with the instance: there the same object seen by two sensors is the positive, and all other objects, those that a memory
+keeps from earlier steps included (Wang et al., "Cross-Batch Memory", CVPR 2020), are negatives.
 
-Batch-hard triplets that weigh much find the trivial solution, all vectors alike, at a loss of the margin: on the small
-recipe, weight 1, the cosine of any two objects was .93. Supervised contrast does not, and is the other choice.
+Batch-hard triplets (Hermans et al., 2017) are the other choice; where they weigh much they find the trivial solution,
+all vectors alike, at a loss of the margin: on the small recipe, weight 1, the cosine of any two objects was .93.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from pytorch_metric_learning.losses import SupConLoss, TripletMarginLoss
+from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.miners import BatchHardMiner
 
 from peft_dml_ros.core.classes import CLASSES, DETECTING, MODALITIES
@@ -43,7 +43,11 @@ class Embeddings(NamedTuple):
 
 
 def embed(
-    latents: dict[str, torch.Tensor], mask: torch.Tensor, targets: Targets, withheld: tuple[Pair, ...] = ()
+    latents: dict[str, torch.Tensor],
+    mask: torch.Tensor,
+    targets: Targets,
+    withheld: tuple[Pair, ...] = (),
+    first: int = 0,
 ) -> Embeddings:
     """Embeddings of a batch's objects, one for each modality that a sample holds.
 
@@ -52,6 +56,7 @@ def embed(
         mask: (B, 5) availability.
         targets: Objects.
         withheld: Modalities and classes whose embeddings bear no label.
+        first: Number of the first instance.
     """
     device = mask.device
     centres = targets.central.nonzero()[:, 0]
@@ -61,7 +66,7 @@ def embed(
     sample = torch.cat([targets.sample[centres], empty[:, 0]])
     cell = torch.cat([targets.cell[centres], empty[:, 1]])
     label = torch.cat([targets.label[centres], torch.full((len(empty),), len(CLASSES), device=device)])
-    number = torch.arange(len(sample), device=device)
+    number = torch.arange(len(sample), device=device) + first
     vectors, labels, numbers = [], [], []
     for m in DETECTING:
         seen = mask[sample, MODALITIES.index(m)] > 0
@@ -72,20 +77,85 @@ def embed(
     return Embeddings(torch.cat(vectors), torch.cat(labels), torch.cat(numbers))
 
 
+class Memory:
+    """Embeddings of earlier steps, without their gradients; the oldest go first.
+
+    Args:
+        size: Embeddings kept at most; 0 keeps none.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size, self.instances = size, 0
+        self.kept: Embeddings | None = None
+
+    def push(self, new: Embeddings) -> None:
+        """Take in a step's embeddings."""
+        self.instances = max(self.instances, int(new.instance.max()) + 1) if len(new.instance) else self.instances
+        detached = Embeddings(new.vectors.detach(), new.label, new.instance)
+        joined = detached if self.kept is None else Embeddings(*map(torch.cat, zip(self.kept, detached, strict=True)))
+        self.kept = Embeddings(*(x[-self.size :] for x in joined)) if self.size else None
+
+    def state(self) -> dict[str, torch.Tensor | int]:
+        """Plain values for a checkpoint."""
+        return {"instances": self.instances, **(self.kept._asdict() if self.kept else {})}
+
+    def load(self, state: dict[str, torch.Tensor | int]) -> None:
+        """Restore what `state` gave."""
+        tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+        self.instances = int(state["instances"])
+        self.kept = Embeddings(**tensors) if tensors else None
+
+
+def contrast(
+    vectors: torch.Tensor, labels: torch.Tensor, bank: torch.Tensor, bank_labels: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Supervised contrast of embeddings with one another and with a memory.
+
+    Args:
+        vectors: (N, d) unit vectors.
+        labels: (N,).
+        bank: (M, d) unit vectors without gradients.
+        bank_labels: (M,).
+        temperature: Of the softmax over all others.
+
+    Returns:
+        Mean over the vectors that have a positive of -log of the positives' mean probability (in the log).
+    """
+    similar = vectors @ torch.cat([vectors, bank.to(vectors)]).t() / temperature
+    itself = torch.zeros_like(similar, dtype=torch.bool)
+    itself.fill_diagonal_(fill_value=True)
+    same = (labels[:, None] == torch.cat([labels, bank_labels])[None]) & ~itself
+    logs = similar.masked_fill(itself, -1e4).log_softmax(dim=1)
+    positives = same.sum(dim=1)
+    mean = (logs * same).sum(dim=1) / positives.clamp(min=1)
+    return -mean.sum() / (positives > 0).sum().clamp(min=1)
+
+
 class AlignmentLoss:
     """Triplets, or contrast, over modalities: anchor, positive and negative may come from different sensors.
 
     Args:
         margin: Of the triplets.
-        temperature: Of supervised contrast (Khosla et al., 2020) instead of triplets; none for triplets.
+        temperature: Of supervised contrast instead of triplets; none for triplets.
     """
 
     def __init__(self, margin: float, temperature: float | None = None) -> None:
-        self.miner = BatchHardMiner() if temperature is None else None
-        self.loss = TripletMarginLoss(margin=margin) if temperature is None else SupConLoss(temperature=temperature)
+        self.temperature = temperature
+        self.miner, self.loss = BatchHardMiner(), TripletMarginLoss(margin=margin)
 
-    def __call__(self, vectors: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self,
+        vectors: torch.Tensor,
+        labels: torch.Tensor,
+        bank: torch.Tensor | None = None,
+        bank_labels: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Loss of embeddings (N, d) with labels (N,); 0 where they form no triplet."""
         if len(vectors) < 3 or len(labels.unique()) < 2:
             return vectors.sum() * 0.0
-        return self.loss(vectors, labels, self.miner(vectors, labels) if self.miner else None)
+        if self.temperature is None:
+            found: torch.Tensor = self.loss(vectors, labels, self.miner(vectors, labels))
+            return found
+        if bank is None or bank_labels is None:
+            bank, bank_labels = vectors[:0].detach(), labels[:0]
+        return contrast(vectors, labels, bank, bank_labels, self.temperature)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detection losses: focal on the heat map, L1 with predicted variance on the boxes, cross-entropy on attributes."""
+"""Detection losses: focal on the heat map, L1 with predicted variance on boxes, cross-entropy on direction and attributes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from torch.nn import functional
 
 from peft_dml_ros.core.classes import ATTRIBUTES, ATTRIBUTES_OF_CLASS, CLASSES
 from peft_dml_train.config import LossConfig
-from peft_dml_train.head.center import HeadOutput
+from peft_dml_train.head.center import BoxValues
 from peft_dml_train.losses.targets import VALUES, Targets
 
 VARIANCE_OF = ((0, 1), (2,), (6, 7))
 """Regression columns whose errors the log variances of xy, z and yaw describe."""
+AXIS, HEADING = slice(6, 8), slice(8, 10)
+WITHOUT_AXIS, WITHOUT_FRONT = ("traffic_cone",), ("traffic_cone", "barrier")
+"""Classes whose yaw, or whose front, means nothing."""
 
 
 class _EmptyCells(torch.autograd.Function):
@@ -66,44 +69,59 @@ def focal(
     return total / (centres.sum() if count is None else count).clamp(min=1)
 
 
-def _pick(dense: torch.Tensor, targets: Targets) -> torch.Tensor:
-    """(B, C, H, W) to (M, C) at the target cells."""
-    return dense.flatten(2)[targets.sample, :, targets.cell]
-
-
 def box_losses(
-    output: HeadOutput, targets: Targets, config: LossConfig, counts: dict[str, torch.Tensor]
+    predicted: BoxValues, targets: Targets, config: LossConfig, counts: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """L1 on box values, Laplace likelihood for the log variances, attribute cross-entropy; each a weighted mean.
+    """L1 on box values, Laplace likelihood for the log variances, cross-entropy of direction and attribute.
 
     Args:
-        output: Of the head.
+        predicted: At the target cells.
         targets: Of the batch.
         config: Weights; what has weight 0 is left out.
         counts: `weight` and `attribute` to divide by, see `total.counts_of`.
+
+    Returns:
+        Weighted means: box, heading, variance, attribute.
     """
-    predicted = _pick(output.regression, targets)
     known = targets.values.isfinite()
-    error = (predicted[:, :VALUES] - targets.values.nan_to_num()).abs() * known
+    known[:, AXIS] &= _has(targets.label, WITHOUT_AXIS)
+    error = (predicted.regression[:, :VALUES] - targets.values.nan_to_num()).abs() * known
     total = counts["weight"].clamp(min=1e-3)
     out = {}
     if config.box:
         code = torch.tensor(config.code, dtype=error.dtype, device=error.device)
         out["box"] = (error * code * targets.weight[:, None]).sum() / total
+    if config.heading:
+        # The product with the true direction is the logit of "the front is there" against "the rear is there".
+        logit = (predicted.regression[:, HEADING] * targets.values[:, HEADING].nan_to_num()).sum(dim=1)
+        counted = targets.weight * _has(targets.label, WITHOUT_FRONT)[:, 0]
+        out["heading"] = (functional.softplus(-logit) * counted).sum() / total
     if config.variance:
-        # Errors are detached: the variance describes them and must not trade them away.
-        terms = predicted.new_zeros(())
-        for i, columns in enumerate(VARIANCE_OF):
-            log_var = predicted[:, VALUES + i].clamp(-8, 6)
-            deviation = error[:, list(columns)].detach().mean(dim=1)
-            terms = terms + ((deviation * 2**0.5 * torch.exp(-0.5 * log_var) + 0.5 * log_var) * targets.weight).sum()
-        out["variance"] = terms / total
+        out["variance"] = _variance(predicted.regression, error, targets.weight) / total
     if config.attribute:
         carries = targets.attribute >= 0
-        logits = _pick(output.attributes, targets)[carries] + _allowed(error.device)[targets.label[carries]]
+        logits = predicted.attributes[carries] + _allowed(error.device)[targets.label[carries]]
         wrong = functional.cross_entropy(logits, targets.attribute[carries], reduction="sum")
         out["attribute"] = wrong / counts["attribute"].clamp(min=1)
     return out
+
+
+def _variance(regression: torch.Tensor, error: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Sum the Laplace likelihoods; errors are detached: the variance describes them and must not trade them away."""
+    terms = regression.new_zeros(())
+    for i, columns in enumerate(VARIANCE_OF):
+        log_var = regression[:, VALUES + i].clamp(-8, 6)
+        deviation = error[:, list(columns)].detach().mean(dim=1)
+        if columns[0] == AXIS.start:
+            deviation = deviation / 2  # of twice the yaw
+        terms = terms + ((deviation * 2**0.5 * torch.exp(-0.5 * log_var) + 0.5 * log_var) * weight).sum()
+    return terms
+
+
+def _has(label: torch.Tensor, without: tuple[str, ...]) -> torch.Tensor:
+    """(M, 1) bool, false for classes without an axis or a front."""
+    lacking = torch.tensor([CLASSES.index(name) for name in without], device=label.device)
+    return ~torch.isin(label, lacking)[:, None]
 
 
 def _allowed(device: torch.device) -> torch.Tensor:

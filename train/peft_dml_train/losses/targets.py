@@ -15,8 +15,8 @@ from peft_dml_ros.core.spec import ModelSpec
 
 MIN_RADIUS = 2
 MIN_OVERLAP = 0.1
-VALUES = 10
-"""Regression columns with a target: dx, dy, z, log l, log w, log h, sin, cos, vx, vy."""
+VALUES = 12
+"""Regression columns with a target: dx, dy, z, log l, log w, log h, sin 2θ, cos 2θ, heading x and y, vx, vy."""
 
 Row: TypeAlias = tuple[int, int, np.ndarray, float, int, int, bool]
 
@@ -29,7 +29,7 @@ class Targets:
         heat: (B, classes, H, W) float32.
         sample: (M,) int64 row of the batch.
         cell: (M,) int64 flat cell.
-        values: (M, 10) float32; NaN where unknown.
+        values: (M, 12) float32; NaN where unknown; the heading is a unit vector.
         weight: (M,) float32, 1 at the centre, less beside it.
         attribute: (M,) int64, -1 for none.
         label: (M,) int64.
@@ -106,7 +106,8 @@ def make_targets(boxes: list[Boxes3D], spec: ModelSpec) -> Targets:
             radius = max(MIN_RADIUS, int(gaussian_radius(truth.sizes_m[i, 0] / cell_m, truth.sizes_m[i, 1] / cell_m)))
             _draw(heat[sample, label], row, column, radius)
             yaw = truth.yaws_rad[i]
-            known = [truth.centers_m[i, 2:3], sizes[i], [np.sin(yaw), np.cos(yaw)], truth.velocities_mps[i]]
+            axis = [np.sin(2 * yaw), np.cos(2 * yaw), np.cos(yaw), np.sin(yaw)]
+            known = [truth.centers_m[i, 2:3], sizes[i], axis, truth.velocities_mps[i]]
             for dr, dc in product((-1, 0, 1), repeat=2):
                 r, c = row + dr, column + dc
                 if not (0 <= r < size and 0 <= c < size):

@@ -12,7 +12,7 @@ from peft_dml_train.config import LossConfig
 from peft_dml_train.data.batch import Batch
 from peft_dml_train.data.frame import NO_DEPTH
 from peft_dml_train.data.withheld import learnt, parse_pairs
-from peft_dml_train.losses.alignment import UNNAMED, AlignmentLoss, embed
+from peft_dml_train.losses.alignment import UNNAMED, AlignmentLoss, Embeddings, Memory, embed
 from peft_dml_train.losses.auxiliary import consistency, depth_loss, gate_loss
 from peft_dml_train.losses.detection import box_losses, focal
 from peft_dml_train.losses.targets import Targets, make_targets
@@ -55,6 +55,7 @@ class TotalLoss:
         temperature = config.temperature if config.metric == "contrastive" else None
         margins = (config.alignment_margin, config.instance_margin)
         self.align, self.separate = (AlignmentLoss(margin, temperature) for margin in margins)
+        self.memory = Memory(config.memory if temperature else 0)
 
     def __call__(
         self, network: PeftDmlNetwork, batch: Batch, latents: Latents, passes: list[Detection]
@@ -62,46 +63,61 @@ class TotalLoss:
         """Loss to minimise and its parts for the log.
 
         Args:
-            network: Holder of the single-modality heads.
+            network: Holder of the shared classifier and of the head.
             batch: Its truth.
             latents: Of all modalities.
-            passes: Full pass, then the dropped one.
+            passes: Full pass, then the dropped one; or the dropped one alone.
         """
+        parts = self.parts(network, batch, latents, passes)
+        total = torch.stack(list(parts.values())).sum()
+        return total, {name: float(value.detach()) for name, value in parts.items()}
+
+    def parts(
+        self, network: PeftDmlNetwork, batch: Batch, latents: Latents, passes: list[Detection]
+    ) -> dict[str, torch.Tensor]:
+        """Weighted losses by name."""
         config = self.config
         targets = make_targets(batch.boxes, self.spec).to(batch.mask.device)
         counts = counts_of(batch, targets)
-        full, dropped = passes
         parts: dict[str, torch.Tensor] = {}
-        for name, detection, mask in (("full", full, batch.mask), ("dropped", dropped, batch.dropped)):
+        kinds = (("full", batch.mask), ("dropped", batch.dropped))[-len(passes) :]
+        for (name, mask), detection in zip(kinds, passes, strict=True):
             known = learnt(mask, self.withheld)
             if config.heatmap:
                 heat = focal(detection.head.heat, targets.heat, counts["objects"], known)
                 parts[f"{name}/heatmap"] = config.heatmap * heat
-            for key, value in box_losses(detection.head, targets.only(known), config, counts).items():
+            taught = targets.only(known)
+            boxes = network.head.boxes_at(detection.head, taught.sample, taught.cell, taught.label)
+            for key, value in box_losses(boxes, taught, config, counts).items():
                 parts[f"{name}/{key}"] = getattr(config, key) * value
             if config.gate:
                 gate = gate_loss(detection.fused.gates.float(), mask, batch.quality, targets.heat)
                 parts[f"{name}/gate"] = config.gate * gate / counts["samples"]
-        if config.consistency:
+        if config.consistency and len(passes) > 1:
+            full, dropped = passes
             differ = consistency(dropped.head.heat, full.head.heat, targets.heat, counts["objects"])
             parts["consistency"] = config.consistency * differ
         parts |= self._alignment(batch, latents, targets)
         if config.depth and latents.depth_logits is not None:
             depth = depth_loss(latents.depth_logits.float(), batch.depth_bins, counts["depth"])
             parts["depth"] = config.depth * depth
-        parts |= self._single(network, batch, latents, targets, counts)
-        total = torch.stack(list(parts.values())).sum()
-        return total, {name: float(value.detach()) for name, value in parts.items()}
+        return parts | self._single(network, batch, latents, targets, counts)
 
     def _alignment(self, batch: Batch, latents: Latents, targets: Targets) -> dict[str, torch.Tensor]:
         config, parts = self.config, {}
         if config.alignment or config.instance:
-            embeddings = embed(latents.by_modality, batch.mask, targets, self.withheld)
+            first = self.memory.instances
+            found = embed(latents.by_modality, batch.mask, targets, self.withheld, first)
+            bank = self.memory.kept or Embeddings(*(x[:0].detach() for x in found))
             if config.alignment:
-                named = embeddings.label != UNNAMED
-                parts["alignment"] = config.alignment * self.align(embeddings.vectors[named], embeddings.label[named])
+                named, kept = found.label != UNNAMED, bank.label != UNNAMED
+                now, then = (x[at] for x, at in ((found.vectors, named), (bank.vectors, kept)))
+                same = self.align(now, found.label[named], then, bank.label[kept])
+                parts["alignment"] = config.alignment * same
             if config.instance:
-                parts["instance"] = config.instance * self.separate(embeddings.vectors, embeddings.instance)
+                alone = self.separate(found.vectors, found.instance, bank.vectors, bank.instance)
+                parts["instance"] = config.instance * alone
+            self.memory.push(found)
         return parts
 
     def _single(
@@ -121,7 +137,7 @@ class TotalLoss:
             known = learnt(batch.mask * _only(m, batch.mask), self.withheld)
             if known is not None:
                 present = present[:, None] & known
-            logits = network.single[m](latents.by_modality[m] * network.single_scale).float()
+            logits = network.classifier(latents.by_modality[m]).float()
             parts[f"single/{m}"] = self.config.single * focal(logits, targets.heat, counts[m], present)
         return parts
 

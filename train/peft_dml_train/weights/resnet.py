@@ -15,7 +15,7 @@ from peft_dml_train.config import CameraConfig
 from peft_dml_train.encoders.camera import MEAN, SCALE
 from peft_dml_train.weights.mapping import Rule, Tensors, batch_norm
 
-TARGET = "encoders.camera.backbone."
+TARGET = "encoders.camera.image.backbone."
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
