@@ -105,10 +105,11 @@ class FrameReader:
         rig = self.reader.rig(token)
         _, assemble = self._assemblers.setdefault(id(rig), (rig, InputAssembler(self.spec, rig)))
         snapshot, boxes = self.reader.snapshot(token, self.spec), self.reader.truth(token)
+        depth = self.reader.depth(token)
         if change is None:
-            return make_frame(token, assemble(snapshot), boxes, rig, self.spec)
+            return make_frame(token, assemble(snapshot), boxes, rig, self.spec, depth)
         snapshot, quality = change(snapshot, rig, boxes)
-        return replace(make_frame(token, assemble(snapshot), boxes, rig, self.spec), quality=quality)
+        return replace(make_frame(token, assemble(snapshot), boxes, rig, self.spec, depth), quality=quality)
 
     def tokens(self, splits: tuple[str, ...]) -> list[str]:
         """Sample tokens of the named splits or scenes."""

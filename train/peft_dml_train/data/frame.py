@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,8 +83,15 @@ class Frame:
     boxes: Boxes3D
 
 
-def make_frame(token: str, inputs: NetworkInputs, boxes: Boxes3D, rig: Rig, spec: ModelSpec) -> Frame:
-    """Compact form of one keyframe."""
+def make_frame(
+    token: str,
+    inputs: NetworkInputs,
+    boxes: Boxes3D,
+    rig: Rig,
+    spec: ModelSpec,
+    depth: Mapping[str, Float32Array] | None = None,
+) -> Frame:
+    """Return the compact form of one keyframe; `depth` as in `dense_depth`, where the data set has it."""
     pillars = {}
     for modality in ("lidar", "radar"):
         if modality in inputs.feeds:
@@ -95,13 +103,11 @@ def make_frame(token: str, inputs: NetworkInputs, boxes: Boxes3D, rig: Rig, spec
     if "camera" in inputs.feeds:
         feed = inputs.feeds["camera"]
         points = pillars["lidar"].points[..., :3].reshape(-1, 3) if "lidar" in pillars else np.zeros((0, 3))
-        camera = CameraFrame(
-            feed["images"],
-            feed["present"],
-            feed["voxel_pixel"],
-            feed["voxel_depth"],
-            project_depth(points, rig, spec),
-        )
+        bins = project_depth(points, rig, spec)
+        if depth:
+            dense = dense_depth(depth, rig, spec)
+            bins = np.where(dense == NO_DEPTH, bins, dense)
+        camera = CameraFrame(feed["images"], feed["present"], feed["voxel_pixel"], feed["voxel_depth"], bins)
     windows = {m: inputs.feeds[m]["window"] for m in ("imu", "gnss") if m in inputs.feeds}
     ones = np.ones(5, dtype=np.float32)
     return Frame(token, pillars, camera, windows, inputs.mask, inputs.age_s, inputs.completeness, ones, boxes)
@@ -136,6 +142,37 @@ def project_depth(points_m: AnyArray, rig: Rig, spec: ModelSpec) -> AnyArray:
         pixel = (v[seen] * columns + u[seen]).astype(np.int64)
         bins = (np.searchsorted(camera.depth_edges_m, z[seen], side="right") - 1).astype(np.uint8)
         np.minimum.at(out[slot], pixel, bins)
+    return out
+
+
+def dense_depth(depth: Mapping[str, Float32Array], rig: Rig, spec: ModelSpec) -> AnyArray:
+    """Depth bin of each feature pixel, of rendered depth.
+
+    Args:
+        depth: By camera, (h, w) depth along the optical axis in m over the whole picture; NaN where unknown.
+        rig: Calibrated cameras.
+        spec: Image size, stride, bins.
+
+    Returns:
+        (cameras, rows · columns) uint8, `NO_DEPTH` where unknown or out of the bins.
+    """
+    camera = spec.camera
+    rows, columns = camera.feature_hw
+    edges = camera.depth_edges_m
+    out = np.full((len(camera.cameras), rows * columns), NO_DEPTH, dtype=np.uint8)
+    for slot, name in enumerate(camera.cameras):
+        sensor = rig.sensors.get(name)
+        if name not in depth or sensor is None or sensor.camera is None:
+            continue
+        whole_px = round(sensor.camera.height_px * camera.width_px / sensor.camera.width_px)
+        cropped_px = max(whole_px - camera.height_px, 0)
+        image = depth[name]
+        v = ((np.arange(rows) + 0.5) * camera.stride + cropped_px) / whole_px * image.shape[0]
+        u = (np.arange(columns) + 0.5) / columns * image.shape[1]
+        row = np.minimum(v.astype(np.int64), len(image) - 1)
+        found = image[row[:, None], u.astype(np.int64)[None]].ravel()
+        known = (found > edges[0]) & (found < edges[-1])
+        out[slot, known] = np.searchsorted(edges, found[known], side="right") - 1
     return out
 
 
