@@ -132,7 +132,8 @@ class PeftDmlNetwork(nn.Module):
         self, latents: dict[str, torch.Tensor], mask: torch.Tensor, age_s: torch.Tensor, completeness: torch.Tensor
     ) -> Detection:
         """Fuse and detect; see `Fusion.forward`."""
-        evidence = {m: self.classifier(latents[m]).detach() for m in DETECTING}
+        with torch.no_grad():
+            evidence = {m: self.classifier(latents[m]).amax(dim=1, keepdim=True) for m in DETECTING}
         fused = self.fusion(latents, mask, age_s, completeness, evidence)
         return Detection(fused, self.head(fused.features))
 

@@ -140,10 +140,11 @@ class CameraEncoder(nn.Module):
         lifted = lifted.flatten(2).permute(0, 2, 1)
         depth_logits = lifted[..., : self.bins].float()
         context = lifted[..., self.bins :] * present.reshape(-1, 1, 1).to(lifted.dtype)
-        depth = depth_logits.softmax(-1)
-        rows = gather_rows(context.reshape(batch, -1, self.context), voxel_pixel)
-        weight = gather_rows(depth.reshape(batch, -1, 1), voxel_depth)
-        voxels = (rows * weight.to(rows.dtype)).view(batch, self.heights, self.size, self.size, self.context)
-        bev = voxels.permute(0, 1, 4, 2, 3).reshape(batch, self.heights * self.context, self.size, self.size)
-        features = self.pyramid(self.flatten(bev * self.bins**0.5))
+        depth = depth_logits.softmax(-1) * self.bins**0.5
+        # Voxels of one place come out side by side, as the channels of its cell: no map has to be transposed.
+        pixels, bins = (x.view(batch, self.heights, -1).transpose(1, 2).reshape(batch, -1) for x in (voxel_pixel, voxel_depth))
+        rows = gather_rows(context.reshape(batch, -1, self.context), pixels)
+        weight = gather_rows(depth.reshape(batch, -1, 1), bins)
+        voxels = (rows * weight.to(rows.dtype)).view(batch, self.size, self.size, self.heights * self.context)
+        features = self.pyramid(self.flatten(voxels.permute(0, 3, 1, 2)))
         return CameraOutput(features, depth_logits.view(batch, cameras, -1, self.bins))

@@ -15,8 +15,8 @@ from torch.nn import functional
 EPS: Final = 1e-3
 MOMENTUM: Final = 0.01
 STEM: Final = 32
-FINE_CHANNELS, COARSE_CHANNELS, CUT_CHANNELS = 40, 112, 80
-"""Channels at stride 8, at stride 16, and at stride 16 where the frozen part ends."""
+FINE_CHANNELS, COARSE_CHANNELS = 40, 112
+"""Channels at strides 8 and 16."""
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 1 / 128.0
 
 
@@ -34,10 +34,10 @@ STAGES: Final = (
     Stage(1, 3, 1, 1, 16),
     Stage(2, 3, 2, 6, 24),
     Stage(2, 5, 2, 6, FINE_CHANNELS),
-    Stage(3, 3, 2, 6, CUT_CHANNELS),
+    Stage(3, 3, 2, 6, 80),
     Stage(3, 5, 1, 6, COARSE_CHANNELS),
 )
-FINE_BLOCKS, FROZEN_BLOCKS = 5, 8
+FINE_BLOCKS, FROZEN_BLOCKS = 5, 10
 """Blocks up to stride 8, and blocks that the adaptation leaves without adapters."""
 
 
@@ -46,7 +46,7 @@ class TrunkFeatures(NamedTuple):
 
     Attributes:
         fine: (B, 40, H/8, W/8).
-        cut: (B, 80, H/16, W/16).
+        cut: (B, 112, H/16, W/16).
     """
 
     fine: torch.Tensor
@@ -100,7 +100,7 @@ class InvertedResidual(nn.Module):
 class LiteTrunk(nn.Module):
     """Features at strides 8 and 16 of uint8 pictures.
 
-    The first eight blocks are frozen in every stage of training: `early` computes what can be cached per picture.
+    All blocks but the last are frozen in every stage of training: `early` computes what can be cached per picture.
     """
 
     def __init__(self) -> None:

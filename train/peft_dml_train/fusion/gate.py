@@ -58,14 +58,14 @@ class Gate(nn.Module):
         completeness: torch.Tensor,
         evidence: dict[str, torch.Tensor],
     ) -> torch.Tensor:
-        """Return (B, 5, H, W) logits, very low where a modality is absent.
+        """Return (B, 5, h, w) logits, very low where a modality is absent.
 
         Args:
-            scaled: Latents of length sqrt(d), zero where absent.
+            scaled: Latents of about length sqrt(d), zero where absent: (B, d, h, w) maps, (B, d) tokens.
             mask: (B, 5).
             age_s: (B, 5).
             completeness: (B, 5).
-            evidence: (B, classes, H, W) logits of each modality alone.
+            evidence: (B, 1, H, W) highest class logit of each modality alone, at the maps' resolution or a multiple.
         """
         absent = ((1 - mask) * ABSENT)[:, :, None, None]
         rows, columns = scaled[DETECTING[0]].shape[2:]
@@ -97,7 +97,9 @@ class Gate(nn.Module):
         """
         here = [mask[:, i].view(-1, 1, 1, 1) for i in range(len(DETECTING))]
         # A maximum over 3 x 3 cells forgives the cell or two by which sensors differ.
-        seen = [evidence[m].float().amax(dim=1, keepdim=True).sigmoid() * at for m, at in zip(DETECTING, here, strict=True)]
+        finer = evidence[DETECTING[0]].shape[2] // scaled[DETECTING[0]].shape[2]
+        pooled = [functional.max_pool2d(evidence[m].float(), finer) for m in DETECTING]
+        seen = [x.sigmoid() * at for x, at in zip(pooled, here, strict=True)]
         wide = [functional.max_pool2d(x, 3, 1, 1) for x in seen]
         every, count = scaled[DETECTING[0]] + scaled[DETECTING[1]] + scaled[DETECTING[2]], sum(here)
         frame, cells = [], []
