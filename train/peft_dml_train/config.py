@@ -104,7 +104,8 @@ class LossConfig(Section):
     )
     temperature: float = Field(0.1, gt=0, description="Of the contrast")
     memory: int = Field(1024, ge=0, description="Embeddings of earlier steps that the contrast sees as well")
-    consistency: float = 0.5
+    consistency: float = Field(0.5, description="Heat map with sensors dropped towards the one with all of them")
+    consistency_every: int = Field(4, gt=0, description="Steps that pass both; in the others each sample passes once")
     gate: float = 0.4
     depth: float = 0.3
     single: float = Field(0.3, description="Heat map from each modality alone, by the shared classifier")
@@ -112,6 +113,11 @@ class LossConfig(Section):
         (2, 2, 1, 1, 1, 1, 1.5, 1.5, 0, 0, 0.5, 0.5),
         description="dx, dy, z, log l, log w, log h, sin 2θ, cos 2θ, heading (a loss of its own), vx, vy",
     )
+
+
+    def compares(self, step: int) -> bool:
+        """Whether a step passes every sample twice: with all sensors, and with some dropped."""
+        return self.consistency > 0 and step % self.consistency_every == 0
 
 
 class DropoutConfig(Section):

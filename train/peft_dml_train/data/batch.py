@@ -211,7 +211,7 @@ class BatchStream:
             frame = withhold(self._augmented(frame, number, draw), self.withheld, self.config.sensors)
             frame = degrade(frame, dropout, strength, self.config.spec, draw)
             picked.append(frame)
-            whole = not self.config.losses.consistency and draw.random() < dropout.whole
+            whole = not self.config.losses.compares(step) and draw.random() < dropout.whole
             dropped.append(frame.mask if whole else draw_mask(frame.mask, dropout, strength, draw))
         return collate(picked, self.config.spec, dropped)
 

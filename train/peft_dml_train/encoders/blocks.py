@@ -48,7 +48,7 @@ def gather_rows(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     Returns:
         (B, M, C).
     """
-    rows = table.shape[1]
+    rows = int(table.shape[1])
     padded = functional.pad(table, (0, 0, 0, 1))
     return torch.stack([functional.embedding(i, t, padding_idx=rows) for i, t in zip(index, padded, strict=True)])
 

@@ -177,17 +177,17 @@ class Trainer:
         return value, parts
 
     def _passes(self, batch: Batch) -> tuple[Latents, list[Detection]]:
-        """Forward of one batch: with all sensors and with some dropped; without consistency the latter alone."""
+        """Forward of one batch: with all sensors and with some dropped, or the latter alone."""
         # Draws within the losses depend on the step alone, so that a resumed run makes the same ones.
         torch.manual_seed(self.config.seed + self.step)
         self.pictures.fill(batch)
-        if not self.config.losses.consistency:
+        if not self.config.losses.compares(self.step):
             masks: tuple[torch.Tensor, ...] = (batch.dropped,)
         else:
             # Where nothing is dropped, the second pass would repeat the first.
             masks = (batch.mask,) if batch.dropped.equal(batch.mask) else (batch.mask, batch.dropped)
         latents, passes = self.model(batch.feeds, masks, batch.age_s, batch.completeness, batch.mask)
-        return latents, passes if not self.config.losses.consistency else [passes[0], passes[-1]]
+        return latents, [passes[0], passes[-1]] if self.config.losses.compares(self.step) else passes
 
     def gradient_norms(self, batch: Batch) -> dict[str, float]:
         """Length of each loss term's gradient on the projections into the shared space: a dead term shows here.
