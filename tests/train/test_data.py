@@ -21,7 +21,7 @@ from peft_dml_train.data.dataset import load_frames, load_harmed
 from peft_dml_train.data.frame import NO_DEPTH, CameraFrame, Frame, Pillars, project_depth
 from peft_dml_train.data.paste import collect_objects, inside, paste
 from peft_dml_train.data.points import lidar_points, radar_points
-from peft_dml_train.data.turn import turn
+from peft_dml_train.data.turn import Pose, turn
 
 SPEC = ModelSpec()
 
@@ -90,7 +90,7 @@ def test_turned_frame_equals_the_frame_of_the_turned_world():
     turned_lidar, turned_radar = lidar.copy(), radar.copy()
     turned_lidar[:, :2] = lidar[:, :2] @ quarter[:2, :2].T
     turned_radar[:, :2], turned_radar[:, 3:5] = radar[:, :2] @ quarter[:2, :2].T, radar[:, 3:5] @ quarter[:2, :2].T
-    ours = turn(frame_of(lidar, radar, Rig({"CAM_FRONT": seen})), np.pi / 2, 1.0, SPEC)
+    ours = turn(frame_of(lidar, radar, Rig({"CAM_FRONT": seen})), Pose(np.pi / 2), SPEC)
     wanted = frame_of(turned_lidar, turned_radar, turned_rig)
     for name in ("lidar", "radar"):
         a, b = (entry.take(np.argsort(entry.cells)) for entry in (ours.pillars[name], wanted.pillars[name]))
@@ -105,7 +105,7 @@ def test_turned_frame_equals_the_frame_of_the_turned_world():
 
 def test_scale_acts_on_places_sizes_and_speeds(frames, config):
     before = frames[0]
-    after = turn(before, 0.3, 1.05, config.spec)
+    after = turn(before, Pose(0.3, scale=1.05), config.spec)
     np.testing.assert_allclose(after.boxes.sizes_m, before.boxes.sizes_m * 1.05)
     for name in ("centers_m", "velocities_mps"):
         lengths = [np.linalg.norm(getattr(f.boxes, name)[:, :2], axis=1) for f in (before, after)]

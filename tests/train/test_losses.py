@@ -16,23 +16,24 @@ from peft_dml_train.losses.total import TotalLoss
 
 
 def total(network, batch, losses):
-    latents, passes = network(batch.feeds, (batch.mask, batch.dropped), batch.age_s, batch.completeness)
+    latents, passes = network(batch.feeds, (batch.mask, batch.dropped), batch.age_s, batch.completeness, batch.mask)
     return TotalLoss(network.spec, losses)(network, batch, latents, passes)
 
 
-TERMS = ("heatmap", "box", "variance", "attribute", "alignment", "instance", "consistency", "gate", "depth", "single")
+BOXES = {"box", "heading", "variance", "attribute"}
+TERMS = {*BOXES, "heatmap", "alignment", "instance", "consistency", "gate", "depth", "single"}
 
 
 def test_a_loss_of_weight_0_is_not_computed(network, frames, config):
     batch = collate(frames[:2], config.spec)
     network.train()
     _, parts = total(network, batch, config.losses)
-    assert {name.rpartition("/")[2] if "single" not in name else "single" for name in parts} == set(TERMS)
+    assert {name.rpartition("/")[2] if "single" not in name else "single" for name in parts} == TERMS
     # Quantities that a loss of weight 0 would stumble over if it looked at them.
     blind = replace(batch, quality=None, depth_bins=batch.depth_bins)
     losses = config.losses.model_copy(update=dict.fromkeys(("gate", "alignment", "instance", "single", "depth"), 0.0))
     _, parts = total(network, blind, losses)
-    assert {name.rpartition("/")[2] for name in parts} == {"heatmap", "box", "variance", "attribute", "consistency"}
+    assert {name.rpartition("/")[2] for name in parts} == {*BOXES, "heatmap", "consistency"}
 
 
 def test_empty_annotations_and_a_missing_sensor_train(network, frames, config):
@@ -51,7 +52,7 @@ def test_empty_annotations_and_a_missing_sensor_train(network, frames, config):
     names = dict(network.named_parameters())
     assert all(p.grad is None or not p.grad.any() for n, p in names.items() if n.startswith("encoders.lidar"))
     # Every process must have a gradient for all that another may train.
-    assert names["single.lidar.weight"].grad is not None
+    assert names["projections.lidar.0.weight"].grad is not None
 
 
 @pytest.mark.parametrize("bad", range(3))

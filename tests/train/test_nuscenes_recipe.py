@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from peft_dml_ros.core.classes import DETECTING
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.engines import load_engines
 from peft_dml_train.config import load_config
@@ -28,8 +29,10 @@ def test_forward_and_backward_at_full_size():
     assert all(latents.by_modality[m].shape == (1, 256, 128, 128) for m in ("lidar", "camera", "radar"))
     assert latents.depth_logits.shape == (1, 6, 32 * 88, 59)
     assert found.head.heat.shape == (1, 10, 128, 128)
-    aids = sum(network.single[m](latents.by_modality[m]).mean() for m in network.single)
-    parts = (found.head.heat, found.head.regression, found.head.attributes, latents.depth_logits)
+    aids = sum(network.classifier(latents.by_modality[m]).mean() for m in DETECTING)
+    one = torch.zeros(3, dtype=torch.int64)
+    boxes = network.head.boxes_at(found.head, one, torch.tensor([0, 77, 16383]), torch.tensor([0, 4, 9]))
+    parts = (found.head.heat, *boxes, latents.depth_logits)
     (sum(x.square().mean() for x in parts) + aids).backward()
     for name, p in network.named_parameters():
         assert p.grad is not None, name

@@ -10,9 +10,19 @@ from peft_dml_ros.core.boxes import decode_candidates, non_maximum_suppression
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.spec import REGRESSION, ModelSpec
 from peft_dml_train.head.candidates import top_candidates
-from peft_dml_train.head.center import HeadOutput
+from peft_dml_train.head.center import BoxValues
 from peft_dml_train.losses.detection import focal
 from peft_dml_train.losses.targets import VALUES, gaussian_radius, make_targets
+
+
+def dense(regression):
+    """A head that has said all boxes already: (columns, cells)."""
+
+    def boxes_at(sample, cell, label):
+        rows = regression[:, cell.long()].T
+        return BoxValues(rows, torch.zeros(len(rows), 8))
+
+    return boxes_at
 
 
 @pytest.mark.parametrize("central_only", [True, False])
@@ -20,17 +30,11 @@ def test_perfect_head_decodes_to_the_truth(central_only, make_boxes):
     spec = ModelSpec()
     truth = make_boxes(20, 5)
     targets = make_targets([truth], spec)
-    regression = torch.zeros(1, len(REGRESSION), spec.grid.size**2)
+    regression = torch.zeros(len(REGRESSION), spec.grid.size**2)
     # Written in reverse, so that the centre's value is not simply the last one.
     order = targets.central.nonzero()[:, 0] if central_only else torch.arange(len(targets.cell)).flip(0)
-    regression[0, :VALUES, targets.cell[order]] = targets.values[order].T
-    size = spec.grid.size
-    output = HeadOutput(
-        torch.logit(targets.heat.clamp(1e-6, 1 - 1e-6)),
-        regression.view(1, -1, size, size),
-        torch.zeros(1, 8, size, size),
-    )
-    found = top_candidates(output, spec)
+    regression[:VALUES, targets.cell[order]] = targets.values[order].T
+    found = top_candidates(torch.logit(targets.heat.clamp(1e-6, 1 - 1e-6)), dense(regression), spec)
     outputs = {k: v.numpy() for k, v in found._asdict().items()}
     boxes = decode_candidates(outputs, spec, 0.99)
     assert len(boxes) == len(truth)
@@ -61,7 +65,7 @@ def test_a_cell_between_two_objects_describes_the_nearer_one(make_boxes):
     assert len(targets.cell) == len(targets.cell.unique()) == 15
     between = spec.grid.size // 2 * (spec.grid.size + 1) + 1
     values = targets.values[targets.cell == between][0]
-    np.testing.assert_allclose(values[6:8], (1.0, 0.0), atol=1e-6)
+    np.testing.assert_allclose(values[6:10], (0.0, -1.0, 0.0, 1.0), atol=1e-6)
     np.testing.assert_allclose(values[0] * spec.grid.cell_m, 0.7, atol=1e-5)
 
 
@@ -72,10 +76,9 @@ def test_only_classes_finer_than_the_grid_keep_neighbouring_cells(label, survive
     targets = make_targets([truth], spec)
     heat = torch.full((1, len(CLASSES), spec.grid.size**2), -9.0)
     heat[0, CLASSES.index(label), targets.cell[targets.central]] = torch.tensor([4.0, 3.9])
-    regression = torch.zeros(1, len(REGRESSION), spec.grid.size**2)
-    regression[0, :VALUES, targets.cell] = targets.values.T
-    shape = (1, -1, spec.grid.size, spec.grid.size)
-    found = top_candidates(HeadOutput(heat.view(shape), regression.view(shape), torch.zeros(1, 8, *shape[2:])), spec)
+    regression = torch.zeros(len(REGRESSION), spec.grid.size**2)
+    regression[:VALUES, targets.cell] = targets.values.T
+    found = top_candidates(heat.view(1, -1, spec.grid.size, spec.grid.size), dense(regression), spec)
     boxes = decode_candidates({k: v.numpy() for k, v in found._asdict().items()}, spec, 0.5)
     assert len(boxes) == survive
     # The suppression by decoded centres lets neighbours live that stand as far apart as these.
