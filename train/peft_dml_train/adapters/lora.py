@@ -199,4 +199,4 @@ def encoder_weights(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _identity(network: nn.Module) -> str:
     """What peft's own field for the base model holds."""
-    return f"sha256:{weights_digest(encoder_weights(network.state_dict()))}"
+    return f"sha256:{weights_digest(network.state_dict())}"

@@ -190,9 +190,10 @@ def from_imagenet(config: TrainConfig) -> bool:
 
 
 def load_base(config: TrainConfig, out: Path) -> PeftDmlNetwork:
-    """Return the pretrained encoders with fresh projections, classifier, fusion and head."""
+    """Return the pretrained encoders with fresh projections, classifier, fusion and head, as bundles store them."""
     network = new_network(config)
     load_weights(network, out / "base.pt")
+    network.load_state_dict(rounded(network.state_dict()))
     return network
 
 
