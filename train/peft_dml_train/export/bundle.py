@@ -40,6 +40,7 @@ from peft_dml_train.export.parity import parity
 from peft_dml_train.export.precision import calibrated_ranges, calibration_frames, graph_feeds
 from peft_dml_train.export.subset_parity import subset_parity
 from peft_dml_train.loop.checkpoint import load_checkpoint
+from peft_dml_train.loop.domains import BASE_SCENES, origin_of
 from peft_dml_train.loop.stages import (
     DEFAULT_ADAPTER,
     adapter_folder,
@@ -208,7 +209,7 @@ def _manifest(config: TrainConfig, data: Path, run: Path, adapter: str, name: st
         base={
             "sha256": digest,
             "file": BASE_WEIGHTS,
-            "weights": IMPORTED if any(run.rglob("import.json")) else "trained from scratch",
+            "weights": IMPORTED if any(run.rglob("import.json")) else origin_of(run / BASE_SCENES),
         },
         adapter={
             "name": adapter,

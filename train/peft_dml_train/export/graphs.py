@@ -130,7 +130,8 @@ def skeleton(network: PeftDmlNetwork, graph: str) -> onnx.ModelProto:
         if name not in parameters:  # a constant that the network makes itself
             model.graph.initializer.append(numpy_helper.from_array(network.get_buffer(name).numpy(), value.name))
             model.graph.input.remove(value)
-    model = onnxslim.slim(model)
+    # Its elimination of common subexpressions takes distinct ones for equal where weights are inputs (0.1.98).
+    model = onnxslim.slim(model, skip_optimizations=["subexpression_elimination"])
     _rename(model.graph)
     ranks = {name: value.ndim for name, value in parameters.items()}
     return prepare(fold_parameters(model, ranks))

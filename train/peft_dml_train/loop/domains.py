@@ -26,9 +26,15 @@ def identities(data: Path, splits: tuple[str, ...]) -> dict[str, str]:
     return {name: f"{origin}, {name}" if origin else str(tokens[name]) for name in scenes_of(reader, splits)}
 
 
-def write_scenes(path: Path, data: Path, splits: tuple[str, ...]) -> None:
-    """Note the scenes of a base."""
-    path.write_text(json.dumps({"data": data.name, "scenes": sorted(identities(data, splits).values())}, indent=1) + "\n")
+def write_scenes(path: Path, data: Path, splits: tuple[str, ...], origin: str) -> None:
+    """Note the scenes of a base, and where its weights come from."""
+    scenes = sorted(identities(data, splits).values())
+    path.write_text(json.dumps({"origin": origin, "data": data.name, "scenes": scenes}, indent=1) + "\n")
+
+
+def origin_of(path: Path) -> str:
+    """Return what a base's note says of its weights; nothing where there is no note."""
+    return str(json.loads(path.read_text()).get("origin", "")) if path.is_file() else ""
 
 
 def refuse_shared_scenes(path: Path, data: Path, splits: tuple[str, ...]) -> None:

@@ -180,7 +180,8 @@ def _pretrain(
     if not rank():
         # As bundles store it: adapters are trained on what vehicles have.
         save_checkpoint(out / "base.pt", rounded(encoder_weights(network.state_dict())))
-        write_scenes(out / BASE_SCENES, data, config.splits.train)
+        origin = f"trained from {'given weights' if start else 'scratch'}; camera trunk: {ORIGIN if imagenet else 'likewise'}"
+        write_scenes(out / BASE_SCENES, data, config.splits.train, origin)
 
 
 def from_imagenet(config: TrainConfig) -> bool:
