@@ -29,7 +29,7 @@ from peft_dml_train.adapters.lora import (
 )
 from peft_dml_train.config import TrainConfig, load_config
 from peft_dml_train.data.batch import BatchStream, collate
-from peft_dml_train.export.graphs import graph_module
+from peft_dml_train.export.graphs import graph_module, skeleton
 from peft_dml_train.export.parity import TOLERANCE, parity
 from peft_dml_train.loop.stages import new_network
 from peft_dml_train.loop.trainer import Trainer
@@ -300,6 +300,19 @@ def exported(config, tmp_path_factory):
         for p in (*network.fusion.parameters(), *network.head.parameters()):
             p.add_(torch.randn_like(p) * 0.1)
     return network, load_engines(bundle_of(network, tmp_path_factory.mktemp("graphs")), threads=1)
+
+
+def test_parameters_of_equal_values_stay_apart(config, tmp_path):
+    network = new_network(config).eval()
+    with torch.no_grad():
+        for value in network.state_dict().values():
+            if value.is_floating_point():
+                value.fill_(1.0)
+    named = set()
+    for graph in (*MODALITIES, "fusion"):
+        named |= {value.name for value in skeleton(network, graph).graph.input}
+    unused = {n for n in network.state_dict() if n not in named and not n.endswith("num_batches_tracked")}
+    assert not unused
 
 
 def test_graphs_compute_what_the_network_computes(exported):

@@ -82,7 +82,7 @@ class AdapterConfig(Section):
             "encoders.radar.pillars",
             "encoders.radar.pyramid.levels.0",
         ),
-        description="Parts without low-rank adapters: the finest stages take most of the time and need no backward pass",
+        description="Parts without low-rank adapters: the finest stages, which take longest, need no backward pass",
     )
 
 
@@ -113,7 +113,6 @@ class LossConfig(Section):
         (2, 2, 1, 1, 1, 1, 1.5, 1.5, 0, 0, 0.5, 0.5),
         description="dx, dy, z, log l, log w, log h, sin 2θ, cos 2θ, heading (a loss of its own), vx, vy",
     )
-
 
     def compares(self, step: int) -> bool:
         """Whether a step passes every sample twice: with all sensors, and with some dropped."""

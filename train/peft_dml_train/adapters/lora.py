@@ -21,7 +21,13 @@ from peft_dml_ros.core.errors import ConfigError, DataError, nearest
 from peft_dml_train.config import AdapterConfig
 from peft_dml_train.network import PeftDmlNetwork
 
-TRAINED_WHOLE = (*(f"adapters.{m}" for m in MODALITIES), *(f"projections.{m}" for m in MODALITIES), "classifier", "fusion", "head")
+TRAINED_WHOLE = (
+    *(f"adapters.{m}" for m in MODALITIES),
+    *(f"projections.{m}" for m in MODALITIES),
+    "classifier",
+    "fusion",
+    "head",
+)
 """Small modules that the fine-tuning trains as they are; peft stores copies of them beside the low-rank matrices."""
 
 

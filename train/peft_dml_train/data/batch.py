@@ -244,6 +244,8 @@ class BatchStream:
 
 
 def _drawn_pose(stage: StageConfig, draw: np.random.Generator) -> Pose:
-    yaw, pitch, roll = np.deg2rad([draw.uniform(-1, 1) * most for most in (stage.turn_deg, stage.tilt_deg, stage.tilt_deg)])
+    yaw, pitch, roll = np.deg2rad(
+        [draw.uniform(-1, 1) * most for most in (stage.turn_deg, stage.tilt_deg, stage.tilt_deg)]
+    )
     rise_m, scale = draw.uniform(-stage.rise_m, stage.rise_m), 1 + draw.uniform(-stage.scale, stage.scale)
     return Pose(float(yaw), float(pitch), float(roll), float(rise_m), float(scale))

@@ -22,7 +22,9 @@ def corrupt(frame: Frame, victim: str, spec: ModelSpec, draw: np.random.Generato
     if victim == "lidar" and victim in frame.pillars:
         return replace(frame, pillars={**frame.pillars, victim: _blinded(frame.pillars[victim], draw)}, quality=quality)
     if victim == "radar" and victim in frame.pillars:
-        return replace(frame, pillars={**frame.pillars, victim: _lying(frame.pillars[victim], spec, draw)}, quality=quality)
+        return replace(
+            frame, pillars={**frame.pillars, victim: _lying(frame.pillars[victim], spec, draw)}, quality=quality
+        )
     if victim == "camera" and frame.camera is not None:
         images = _spoil(frame.camera.images, draw)
         return replace(frame, camera=replace(frame.camera, images=images, picture=-1), quality=quality)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The world turned, tilted, raised and scaled about the vehicle: points, velocities, motion, camera tables and boxes."""
+"""The world turned, tilted, raised and scaled about the vehicle: points, speeds, motion, camera tables and boxes."""
 
 from __future__ import annotations
 

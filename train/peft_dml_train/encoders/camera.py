@@ -89,7 +89,7 @@ class CameraEncoder(nn.Module):
         super().__init__()
         self.finer = BACKBONE_STRIDE // spec.camera.stride
         if self.finer * spec.camera.stride != BACKBONE_STRIDE or self.finer not in {1, 2}:
-            msg = f"camera stride is {spec.camera.stride}; the features have stride {BACKBONE_STRIDE}, looked up at 8 or 4"
+            msg = f"camera stride is {spec.camera.stride}; the features have {BACKBONE_STRIDE}, looked up at 8 or 4"
             raise ConfigError(msg)
         self.size, self.heights = spec.grid.size, len(spec.camera.voxel_heights_m)
         self.bins, self.context = spec.camera.depth_bins, config.context
@@ -142,7 +142,9 @@ class CameraEncoder(nn.Module):
         context = lifted[..., self.bins :] * present.reshape(-1, 1, 1).to(lifted.dtype)
         depth = depth_logits.softmax(-1) * self.bins**0.5
         # Voxels of one place come out side by side, as the channels of its cell: no map has to be transposed.
-        pixels, bins = (x.view(batch, self.heights, -1).transpose(1, 2).reshape(batch, -1) for x in (voxel_pixel, voxel_depth))
+        pixels, bins = (
+            x.view(batch, self.heights, -1).transpose(1, 2).reshape(batch, -1) for x in (voxel_pixel, voxel_depth)
+        )
         rows = gather_rows(context.reshape(batch, -1, self.context), pixels)
         weight = gather_rows(depth.reshape(batch, -1, 1), bins)
         voxels = (rows * weight.to(rows.dtype)).view(batch, self.size, self.size, self.heights * self.context)

@@ -63,7 +63,14 @@ class PaddedConv(nn.Sequential):
     """Explicit padding, convolution, batch norm and, unless linear, ReLU6."""
 
     def __init__(
-        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, *, groups: int = 1, linear: bool = False
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        linear: bool = False,
     ) -> None:
         layers = {
             "conv": nn.Conv2d(channels_in, channels_out, kernel, stride, groups=groups, bias=False),

@@ -78,7 +78,9 @@ class Gate(nn.Module):
         frame, cells = self._agreement(scaled, mask, evidence)
         logits = []
         for i, m in enumerate(MODALITIES):
-            logit = state[:, i].view(-1, 1, 1, 1) + self.quality[m](scaled[m]).float().view(len(mask), 1, *_hw(scaled[m]))
+            logit = state[:, i].view(-1, 1, 1, 1) + self.quality[m](scaled[m]).float().view(
+                len(mask), 1, *_hw(scaled[m])
+            )
             if m in DETECTING:
                 whole = self.overview[m](scaled[m].mean(dim=(2, 3))).float() + self.agreement[m](frame[i]).float()
                 logit = logit + whole[:, :, None, None] + self.local[m](cells[i]).float()
@@ -91,8 +93,8 @@ class Gate(nn.Module):
         """Compare each sensor with the mean of the others.
 
         Returns:
-            Per detecting modality (B, 5): share that it alone sees, share that it alone misses, mean cosine where anyone
-            sees something, evidence per cell, whether there is another; and (B, 3, H, W): own evidence, the others',
+            Per detecting modality (B, 5): share that it alone sees, that it alone misses, mean cosine where anyone sees
+            something, evidence per cell, whether there is another; and (B, 3, H, W): own evidence, the others',
             cosine.
         """
         here = [mask[:, i].view(-1, 1, 1, 1) for i in range(len(DETECTING))]
@@ -130,7 +132,7 @@ def _total(x: torch.Tensor) -> torch.Tensor:
     return x.sum(dim=(2, 3))
 
 
-def _starts_silent(layer: type[nn.Linear] | type[nn.Conv2d], width: int) -> nn.Sequential:
+def _starts_silent(layer: type[nn.Linear | nn.Conv2d], width: int) -> nn.Sequential:
     """Build two layers to what is added to a logit; nothing before training."""
     kernel = {"kernel_size": 1} if layer is nn.Conv2d else {}
     layers = nn.Sequential(layer(width, HIDDEN, **kernel), nn.ReLU(inplace=True), layer(HIDDEN, 1, **kernel))

@@ -106,9 +106,7 @@ class CenterHead(nn.Module):
         heat = self.direct(fused).float() + self.heat(shared).float()
         return HeadOutput(heat, functional.pad(shared, (1, 1, 1, 1)).float(), fused.float())
 
-    def boxes_at(
-        self, output: HeadOutput, sample: torch.Tensor, cell: torch.Tensor, label: torch.Tensor
-    ) -> BoxValues:
+    def boxes_at(self, output: HeadOutput, sample: torch.Tensor, cell: torch.Tensor, label: torch.Tensor) -> BoxValues:
         """Compute boxes at M cells.
 
         Args:

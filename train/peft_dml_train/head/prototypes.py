@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 SCALE = 10.0
-"""Of the cosine: a unit vector that equals its prototype is a sure object, one at right angles to it is empty ground."""
+"""Of the cosine: a unit vector equal to its prototype is a sure object, one at right angles to it is empty ground."""
 
 BIAS = -4.5
 

@@ -41,7 +41,11 @@ class Journal:
             if name != "step":
                 self._board.add_scalar(name, value, record["step"])
         left_s = record["elapsed_s"] * (1 / max(progress, 1e-6) - 1)
-        terms = {k: v for k, v in record.items() if ("/" in k and not k.startswith("gradient/")) or k in {"consistency", "alignment", "instance", "depth"}}
+        terms = {
+            k: v
+            for k, v in record.items()
+            if ("/" in k and not k.startswith("gradient/")) or k in {"consistency", "alignment", "instance", "depth"}
+        }
         told = " ".join(f"{name} {value:.3f}" for name, value in terms.items() if not name.startswith("dropped"))
         log.info(
             "step %d (%.0f %%, %d:%02d left) loss %.3f: %s", record["step"], 100 * progress, *divmod(round(left_s), 60),

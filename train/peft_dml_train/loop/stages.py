@@ -30,8 +30,8 @@ from peft_dml_train.data.batch import BatchStream
 from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.data.dataset import load_frames, load_harmed
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
-from peft_dml_train.loop.parallel import rank, run_parallel, world_size
 from peft_dml_train.loop.domains import BASE_SCENES, refuse_shared_scenes, write_scenes
+from peft_dml_train.loop.parallel import rank, run_parallel, world_size
 from peft_dml_train.loop.trainer import Trainer
 from peft_dml_train.network import PeftDmlNetwork
 from peft_dml_train.weights.efficientnet import ORIGIN, fill_trunk
@@ -180,7 +180,8 @@ def _pretrain(
     if not rank():
         # As bundles store it: adapters are trained on what vehicles have.
         save_checkpoint(out / "base.pt", rounded(encoder_weights(network.state_dict())))
-        origin = f"trained from {'given weights' if start else 'scratch'}; camera trunk: {ORIGIN if imagenet else 'likewise'}"
+        begun = "given weights" if start else "scratch"
+        origin = f"trained from {begun}; camera trunk: {ORIGIN if imagenet else 'likewise'}"
         write_scenes(out / BASE_SCENES, data, config.splits.train, origin)
 
 

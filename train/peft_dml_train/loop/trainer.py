@@ -127,10 +127,10 @@ class Trainer:
         ramp = int(self.stage.ramp * self.stage.steps)
         journal, start = Journal(self.out), time.monotonic() - self.elapsed_s
         try:
-            for _, batch in stream.run(self.step, self.stage.steps, ramp):
+            for _, made in stream.run(self.step, self.stage.steps, ramp):
                 if self.progress >= 1:
                     break
-                batch = batch.to(self.accelerator.device)
+                batch = made.to(self.accelerator.device)
                 norms = {} if (self.step + 1) % NORMS_EVERY or world_size() > 1 else self.gradient_norms(batch)
                 record = self._step(batch) | norms
                 self.step += 1
@@ -199,7 +199,9 @@ class Trainer:
         weights = [p for n, p in self.network.named_parameters() if "projections." in n and p.requires_grad]
         norms = {}
         for name, part in self.loss.parts(self.network, batch, latents, passes).items():
-            found = torch.autograd.grad(part, weights, retain_graph=True, allow_unused=True) if part.requires_grad else ()
+            found = (
+                torch.autograd.grad(part, weights, retain_graph=True, allow_unused=True) if part.requires_grad else ()
+            )
             norms[f"gradient/{name}"] = sum(float(g.square().sum()) for g in found if g is not None) ** 0.5
         self.loss.memory.load(memory)
         return norms

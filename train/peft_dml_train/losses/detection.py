@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detection losses: focal on the heat map, L1 with predicted variance on boxes, cross-entropy on direction and attributes."""
+"""Detection losses: focal on the heat map, L1 and predicted variance on boxes, cross-entropy on front and attribute."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from onnx import numpy_helper
 
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import DataError
+from peft_dml_train.encoders import lidar, radar
 from peft_dml_train.encoders.blocks import EPS
 from peft_dml_train.network import PeftDmlNetwork
 
@@ -83,7 +84,7 @@ def _tensors(model: onnx.ModelProto, modality: str, wanted: dict[str, torch.Tens
 
 
 def _layer(output: str, modality: str) -> str | None:
-    """Name the encoder's layer that a node's output is of: `/lidar/pyramid/merge/merge.0/Conv_output_0` to `pyramid.merge.0`."""
+    """Return the encoder's layer of a node: `/lidar/pyramid/merge/merge.0/Conv_output_0` is of `pyramid.merge.0`."""
     parts = output.strip("/").split("/")[:-1]
     if len(parts) < 2 or parts[0] != modality:
         return None
@@ -93,6 +94,4 @@ def _layer(output: str, modality: str) -> str | None:
 
 def _scales(modality: str) -> tuple[float, ...]:
     """Factors that the export folded into the pillars' linear layer."""
-    from peft_dml_train.encoders import lidar, radar
-
     return {"lidar": lidar.SCALES, "radar": radar.SCALES}[modality]
