@@ -42,6 +42,8 @@ def same(a, b):
     if a.camera is not None:
         pairs += [(getattr(a.camera, f.name), getattr(b.camera, f.name)) for f in fields(a.camera)]
     for one, other in pairs:
+        if isinstance(one, int):
+            continue  # numbers of pictures belong to a stage
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
     return True

@@ -224,7 +224,7 @@ def test_the_image_backbone_computes_what_the_public_resnet_does(tmp_path, style
     pixels = torch.randint(0, 256, (1, 3, 256, 256)).float()
     mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
     wanted = public((pixels - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)).feature_maps
-    found = network.encoders["camera"].backbone((pixels - 114) / 58).feature_maps
+    found = network.encoders["camera"].image.backbone((pixels - 114) / 58).feature_maps
     for a, b in zip(found, wanted, strict=True):
         inner = (slice(None), slice(None), slice(a.shape[2] // 2, a.shape[2] // 2 + 2), slice(a.shape[3] // 2, -1))
         scale = b.abs().max()

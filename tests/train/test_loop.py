@@ -145,7 +145,9 @@ def test_every_term_is_logged(frames, config, tmp_path, monkeypatch, caplog):
         Trainer(config, config.pretrain, new_network(config), tmp_path).run(stream(frames, config))
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4]
-    assert {"loss", "rate", "norm", "elapsed_s", "alignment", "instance", "full/gate", "single/radar"} <= set(lines[0])
+    assert {"loss", "rate", "norm", "elapsed_s", "alignment", "instance", "dropped/gate", "single/radar"} <= set(
+        lines[0]
+    )
     assert "left) loss" in caplog.text
     accumulator = EventAccumulator(str(tmp_path)).Reload()
     assert [event.step for event in accumulator.Scalars("full/heatmap")] == [2, 4]

@@ -92,8 +92,9 @@ def made(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     run, bundle = folder / "run", folder / "models" / "tiny"
     common = ["--config", "train/configs/tiny.yaml", "--data", data]
-    invoke("pretrain", *common, "--out", run / "first", "--set", "pretrain.steps=3")
-    invoke("pretrain", *common, "--out", run, "--from", run / "first" / "base.pt")
+    source = ["--set", "splits.train=[sim_val]"]
+    invoke("pretrain", *common, *source, "--out", run / "first", "--set", "pretrain.steps=3")
+    invoke("pretrain", *common, *source, "--out", run, "--from", run / "first" / "base.pt")
     invoke("finetune", *common, "--out", run, "--resume")
     invoke("finetune", *common, "--out", run, "--adapter", "rain", "--set", "seed=5", "--set", "finetune.steps=2")
     invoke("export", *common, "--out", run, "--bundle", bundle)

@@ -82,7 +82,7 @@ def pretrain(
         cache: Keeps prepared frames on disk; without it each process holds its frames in memory.
 
     Returns:
-        Weights file of the base: the encoders alone.
+        Weights file of the base: the encoders, and fresh weights for what lies behind them.
 
     Raises:
         ConfigError: parts are to stay frozen, but nothing gives their weights.
@@ -179,7 +179,10 @@ def _pretrain(
     train_stage(config, config.pretrain, network, stream, out / "pretrain", set_mode, device, resume=resume)
     if not rank():
         # As bundles store it: adapters are trained on what vehicles have.
-        save_checkpoint(out / "base.pt", rounded(encoder_weights(network.state_dict())))
+        # The encoders alone are kept; what lies behind them starts fresh on every target, and is part of the base.
+        fresh = new_network(config)
+        fresh.load_state_dict(encoder_weights(network.state_dict()), strict=False)
+        save_checkpoint(out / "base.pt", rounded(fresh.state_dict()))
         begun = "given weights" if start else "scratch"
         origin = f"trained from {begun}; camera trunk: {ORIGIN if imagenet else 'likewise'}"
         write_scenes(out / BASE_SCENES, data, config.splits.train, origin)
