@@ -150,4 +150,4 @@ def test_every_term_is_logged(frames, config, tmp_path, monkeypatch, caplog):
     )
     assert "left) loss" in caplog.text
     accumulator = EventAccumulator(str(tmp_path)).Reload()
-    assert [event.step for event in accumulator.Scalars("full/heatmap")] == [2, 4]
+    assert [event.step for event in accumulator.Scalars("dropped/heatmap")] == [2, 4]

@@ -118,7 +118,7 @@ def plot_gate(measured: dict[str, Any], picture: Path) -> None:
     picture.parent.mkdir(parents=True, exist_ok=True)
     picture.with_suffix(".json").write_text(json.dumps(measured, indent=1) + "\n")
     figure = Figure(figsize=(13, 6), layout="constrained")
-    panels = figure.subplots(2, 4).ravel()
+    panels = figure.subplots(2, 6).ravel()
     colours = dict(zip(MODALITIES, ("tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:gray"), strict=True))
     for axes, entry in zip(panels, measured.values(), strict=False):
         for m in MODALITIES:

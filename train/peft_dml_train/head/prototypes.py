@@ -27,5 +27,7 @@ class PrototypeClassifier(nn.Module):
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         """Return (B, classes, H, W) logits of a modality's (B, d, H, W) unit vectors."""
-        weight = functional.normalize(self.prototypes, dim=1) * self.scale
-        return functional.conv2d(latent, weight[:, :, None, None].to(latent.dtype), self.bias.to(latent.dtype))
+        # Prototypes are made unit vectors behind the product: a convolution's weight is then a plain parameter.
+        factor = self.scale / (self.prototypes.square().sum(dim=1) + 1e-8).sqrt()
+        cosine = functional.conv2d(latent, self.prototypes[:, :, None, None].to(latent.dtype))
+        return cosine * factor.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
