@@ -25,7 +25,7 @@ def stream(frames, config):
 
 
 def test_the_loss_falls(frames, config, tmp_path):
-    stage = config.pretrain.model_copy(update={"steps": 25, "rate": 5e-3})
+    stage = config.pretrain.model_copy(update={"steps": 60, "rate": 5e-3})
     trainer = Trainer(config, stage, new_network(config), tmp_path)
     losses = losses_of(trainer)
     trainer.run(stream(frames, config))

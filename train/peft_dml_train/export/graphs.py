@@ -58,7 +58,8 @@ class FusionGraph(nn.Module):
         mask, age_s, completeness = (x[None] for x in inputs[5:])
         fused, head = self.network.detect(latents, mask, age_s, completeness)
         boxes_at = partial(self.network.head.boxes_at, head)
-        return (*top_candidates(head.heat, boxes_at, self.network.spec), pooled_gate(fused.gates, head.heat.sigmoid())[0])
+        found = top_candidates(head.heat, boxes_at, self.network.spec)
+        return (*found, pooled_gate(fused.gates, head.heat.sigmoid())[0])
 
 
 def example_inputs(spec: ModelSpec, graph: str, seed: int = 0) -> tuple[torch.Tensor, ...]:
