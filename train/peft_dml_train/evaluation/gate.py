@@ -103,9 +103,9 @@ def measure_gate(bundle: Path, data: Path, splits: tuple[str, ...], most_frames:
             "values": list(s.values),
             "watched": list(s.watched),
             "frames": len(picked),
-            "weight": {m: gates[s.name][..., i].mean(1).round(4).tolist() for i, m in enumerate(MODALITIES)},
+            "weight": {m: gates[s.name][..., i].mean(1).round(6).tolist() for i, m in enumerate(MODALITIES)},
             "standard_error": {
-                m: (gates[s.name][..., i].std(1) / len(picked) ** 0.5).round(4).tolist()
+                m: (gates[s.name][..., i].std(1) / len(picked) ** 0.5).round(6).tolist()
                 for i, m in enumerate(MODALITIES)
             },
         }
