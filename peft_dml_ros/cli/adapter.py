@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -149,7 +150,8 @@ def diff(first: MixArgument, second: MixArgument, bundle: BundleOption = "demo")
     a, b = (load_bundle(bundle, adapter=mix) for mix in (first, second))
     table = Table("part", "weights that differ", "|A − B| / |B|", "most in")
     for part in part_distances(a, b):
-        table.add_row(part.name, f"{part.differing} of {part.weights}", f"{part.relative:.2%}", part.most)
+        apart = f"{part.relative:.1%}" if math.isfinite(part.relative) else "from zero"
+        table.add_row(part.name, f"{part.differing} of {part.weights}", apart, part.most)
     Console().print(table)
 
 

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from peft_dml_ros.core.bundle import BASE_WEIGHTS, MANIFEST, Bundle, load_bundle
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.onnx_graph import outside_weights
 from peft_dml_ros.core.verified_files import CALIBRATION
+
+SMALL: Final = 1e-6
+"""Squared norm below which weights count as nothing."""
 
 
 class PartDistance(NamedTuple):
@@ -25,7 +28,7 @@ class PartDistance(NamedTuple):
         name: First two parts of the weights' names, e.g. `encoders.lidar`.
         weights: How many there are.
         differing: How many of them differ.
-        relative: Norm of the difference over the second one's norm.
+        relative: Norm of the difference over the second one's norm; inf where that is next to nothing.
         most: Weight with the largest share of it.
     """
 
@@ -86,4 +89,6 @@ def part_distances(first: Bundle, second: Bundle) -> Iterator[PartDistance]:
         apart, norm = sum(apart for _, apart, _ in rows), sum(norm for _, _, norm in rows)
         most = max(rows, key=lambda row: row[1])
         differing = sum(apart > 0 for _, apart, _ in rows)
-        yield PartDistance(part, len(rows), differing, float(np.sqrt(apart / max(norm, 1e-30))), most[0])
+        yield PartDistance(
+            part, len(rows), differing, float(np.sqrt(apart / norm)) if norm > SMALL else float("inf"), most[0]
+        )
