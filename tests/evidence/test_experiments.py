@@ -155,11 +155,13 @@ def test_absent_modalities_never_matter_in_any_fusion(kind):
     torch.manual_seed(0)
     fusion = make_fusion(16, NetworkConfig(fusion=kind)).eval()
     latents = {m: torch.randn(1, 16, 4, 4) if m in DETECTING else torch.randn(1, 16) for m in MODALITIES}
+    evidence = {m: torch.randn(1, 1, 4, 4) for m in DETECTING}
     mask = torch.tensor([[0.0, 1, 1, 0, 1]])
-    first = fusion(latents, mask, mask * 0.1, mask)
+    first = fusion(latents, mask, mask * 0.1, mask, evidence)
     for m in ("lidar", "imu"):
         latents[m] = latents[m] + 5
-    second = fusion(latents, mask, mask * 0.1, mask)
+    evidence["lidar"] = evidence["lidar"] + 5
+    second = fusion(latents, mask, mask * 0.1, mask, evidence)
     torch.testing.assert_close(first.features, second.features, rtol=0, atol=0)
     torch.testing.assert_close(first.gates.sum(1), torch.ones(1, 4, 4))
     assert first.gates[:, 0].abs().max() == 0
@@ -359,9 +361,9 @@ def test_each_command_runs_end_to_end(invoke, command, cells):
 
 
 def test_an_option_that_came_later_leaves_finished_results_valid():
-    plain, other = LossConfig(), LossConfig(metric="contrastive")
+    plain, other = LossConfig(), LossConfig(metric="triplet")
     config = load_config(recipe_file("tiny"))
     assert set(LATER) == set(plain.model_dump()) - set(recipe_tree(config)["losses"])
     changed = recipe_tree(config.model_copy(update={"losses": other}))
-    assert changed["losses"]["metric"] == "contrastive"
+    assert changed["losses"]["metric"] == "triplet"
     assert "temperature" not in changed["losses"]

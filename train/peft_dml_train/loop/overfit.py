@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def detect(network: PeftDmlNetwork, frame: Frame, spec: ModelSpec) -> Boxes3D:
     """Boxes of one frame, by the vehicle's own decoding."""
     batch = collate([frame], spec)
     _, (detection,) = network(batch.feeds, (batch.mask,), batch.age_s, batch.completeness)
-    found = top_candidates(detection.head, spec)._asdict()
+    found = top_candidates(detection.head.heat, partial(network.head.boxes_at, detection.head), spec)._asdict()
     boxes = decode_candidates({name: value.numpy() for name, value in found.items()}, spec, LOWEST_SCORE)
     return non_maximum_suppression(boxes, spec.classes)
 
