@@ -31,7 +31,7 @@ def vehicle(tmp_path_factory):
     bag = make_drive_bag(folder / "drive.mcap", 4000)
     space = ("--ros-args", "-r", "__ns:=/v1", "-r", "/tf_static:=tf_static")
     perception = ("peft_dml_ros.nodes.perception", *space, "-p", f"bundle:={bundle}")
-    replay = ("peft_dml_tools.nodes.replay", bag, "--loop", "--wait-for-node", "perception", *space)
+    replay = ("peft_dml_tools.nodes.replay", bag, "--json", "--loop", "--wait-for-node", "perception", *space)
     with (
         ros_process(*perception, log=folder / "node.log") as node,
         ros_process(*replay, log=folder / "replay.log") as bag,
@@ -80,7 +80,7 @@ def test_parameters_are_printed_set_and_refused(vehicle):
 
 def test_what_the_node_warns_of_is_shown(vehicle):
     said = peft_dml("set", "sensors", "[LIDAR_TOP]", "--seconds", "3", code=1)
-    assert "the node says: sensors, frames and limits change with the next configure" in said
+    assert "the node says: sensors, frames, paces and limits change with the next configure" in said
 
 
 def test_a_node_that_does_not_run_is_named_with_those_that_do(vehicle):

@@ -15,6 +15,7 @@ from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import GnssFix, ImuSample, OdometrySample
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_tools.datasets import encode
+from peft_dml_tools.datasets.boxes_from_msg import boxes_from_msg
 from tests.support import scenes
 
 MAKE = RclpyFactory()
@@ -59,7 +60,7 @@ def test_motion():
 def test_boxes(n):
     rng = np.random.default_rng(0)
     boxes = Boxes3D.make(rng.normal(size=(n, 3)), np.ones((n, 3)), rng.uniform(-3, 3, n), np.arange(n))
-    back = c.boxes_from_msg(wire(encode.boxes_to_msg(boxes, NOW_NS, "base_link", CLASSES, MAKE)))
+    back = boxes_from_msg(wire(encode.boxes_to_msg(boxes, NOW_NS, "base_link", CLASSES, MAKE)))
     np.testing.assert_allclose(back.centers_m, boxes.centers_m)
     np.testing.assert_allclose(back.yaws_rad, boxes.yaws_rad)
     assert len(wire(c.velocities_to_msg(boxes, NOW_NS, "base_link", MAKE)).data) == n * VELOCITY_DTYPE.itemsize

@@ -140,7 +140,7 @@ def test_outputs_agree_with_each_other(session):
     assert all(m.markers[0].action == 3 for m in session.messages["/perception/markers"])
     (labels,), (vision,) = session.messages["/perception/label_info"], session.messages["/perception/vision_info"]
     assert [c.class_name for c in labels.class_map][:2] == ["car", "truck"]
-    assert vision.method == "random 0.0"
+    assert vision.method == "random 0.0, adapter none"
 
 
 def test_the_books_balance(session):
