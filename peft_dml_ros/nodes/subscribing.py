@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
@@ -141,7 +142,7 @@ class FittingSubscription:
         self.topic: str = node.resolve_topic_name(topic)
         self.lost = 0
         self.kind, self.qos = self._fitting_kind(), self._fitting()
-        self._subscription = self._subscribe()
+        self._subscription: Any = self._subscribe()
 
     @property
     def offered(self) -> list[QoSProfile]:
@@ -151,11 +152,15 @@ class FittingSubscription:
     def refresh(self) -> bool:
         """Fit the publishers that are there now; True when that needed a new subscription."""
         kind, qos = self._fitting_kind(), self._fitting()
-        if (kind, qos) == (self.kind, self.qos):
+        if (kind, qos) == (self.kind, self.qos) and self._subscription is not None:
             return False
         self.destroy()
         self.kind, self.qos = kind, qos
-        self._subscription = self._subscribe()
+        try:
+            self._subscription = self._subscribe()
+        except _rclpy.RCLError:
+            # Another type on the same topic, while the executor still holds the old subscription: the next call tries.
+            return False
         return True
 
     def take(self) -> Iterator[tuple[Any, dict[str, int]]]:
@@ -170,7 +175,9 @@ class FittingSubscription:
 
     def destroy(self) -> None:
         """Unsubscribe."""
-        self._node.destroy_subscription(self._subscription)
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
 
     def _fitting(self) -> QoSProfile:
         fitting = fitting_qos(self.offered, depth=self._depth, latched=self._latched)
