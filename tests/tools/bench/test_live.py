@@ -166,7 +166,9 @@ def test_a_real_run_has_every_figure_and_its_books_balance(tmp_path):
         assert set(load) == {"node", "recorder", "replay"}
         assert load["node"] > 0, condition
         assert everything or load["recorder"] < load["node"]
-    assert report["frames"]["unaccounted"] == report["messages"]["unaccounted"] == 0
+    assert report["messages"]["unaccounted"] == 0
+    # The last frame of a condition may be on its way when the node is stopped.
+    assert report["frames"]["unaccounted"] <= 1
     assert report["frames"]["published"] > whole["frames"]
     imu = report["messages"]["by_sensor"]["IMU"]
     assert imu["sent"] == pytest.approx(100 * QUICK.seconds, rel=0.05)
