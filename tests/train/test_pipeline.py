@@ -251,9 +251,9 @@ def test_the_gate_is_drawn_along_fog_age_and_noise(data, made, tmp_path):
         assert weights.shape == (5, len(sweep["values"]))
         np.testing.assert_allclose(weights.sum(axis=0), 1, atol=1e-3)
         moved[name] = np.ptp(weights, axis=1).max()
-    # Age reaches the gate from the first step on; four steps of training do not teach it what every noise looks like.
-    assert all(moved[f"age_{m}"] > 0 for m in ("lidar", "camera", "radar"))
-    assert max(moved[name] for name in moved if not name.startswith("age")) > 0
+    # Four steps of training do not teach the gate every sweep; each kind of change reaches it for some sensor.
+    for kind in ("fog", "age", "noise"):
+        assert max(value for name, value in moved.items() if name.startswith(kind)) > 0, kind
 
 
 def test_other_classes_are_refused(made):

@@ -84,7 +84,7 @@ def test_devkit_loads_and_counts_the_same_points(nusc):
         points = LidarPointCloud.from_file(path).points[:3]
         counts = [nusc.get("sample_annotation", box.token)["num_lidar_pts"] for box in boxes]
         here = np.array([points_in_box(box, points).sum() for box in boxes])
-        # On a slope the vehicle pitches and rolls: the writer's boxes are upright in base_link, the devkit's in the map.
+        # On a slope the vehicle pitches: the writer's boxes are upright in base_link, the devkit's in the map.
         near = np.abs(here - counts) <= 1 + 0.35 * np.maximum(here, counts)
         assert near.mean() > 0.7
         assert abs(here.sum() - np.sum(counts)) < 0.1 * np.sum(counts)
