@@ -91,7 +91,8 @@ class LossConfig(Section):
 
     heatmap: float = 1.0
     box: float = 1.0
-    heading: float = Field(0.2, description="Which of the axis' two ends is the front")
+    heading: float = Field(1.0, description="Which of the axis' two ends is the front")
+    moving: float = Field(3.0, gt=0, description="Factor on the velocity errors of what moves")
     variance: float = 0.05
     attribute: float = 0.1
     alignment: float = Field(0.3, description="Objects of a class lie together, whatever sensor saw them")
@@ -157,7 +158,7 @@ class StageConfig(Section):
     checkpoint_every: int = 200
     ramp: float = Field(0.2, ge=0, description="Share of the steps over which dropout and corruption rise from 0")
     flip: bool = True
-    turn: float = Field(0.9, description="Share of samples that are turned, tilted and scaled")
+    turn: float = Field(0.7, description="Share of samples that are turned, tilted and scaled")
     turn_deg: float = Field(180.0, description="Largest turn about the vehicle")
     tilt_deg: float = Field(1.5, description="Largest pitch and roll")
     rise_m: float = Field(0.3, description="Largest change of height")

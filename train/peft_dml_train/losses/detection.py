@@ -15,7 +15,14 @@ from peft_dml_train.losses.targets import VALUES, Targets
 
 VARIANCE_OF = ((0, 1), (2,), (6, 7))
 """Regression columns whose errors the log variances of xy, z and yaw describe."""
-AXIS, HEADING = slice(6, 8), slice(8, 10)
+AXIS, HEADING, VELOCITY = slice(6, 8), slice(8, 10), slice(10, 12)
+KNEE_MPS = 4.0
+"""Velocity errors count quadratically below it.
+
+Five of six objects stand still. The absolute error alone is least where every velocity is zero, and training stays
+there: speeds were 0.0 m/s for all objects although a linear fit of the radar's latents explained 64 % of their variance.
+"""
+MOVING_MPS = 1.0
 WITHOUT_AXIS, WITHOUT_FRONT = ("traffic_cone",), ("traffic_cone", "barrier")
 """Classes whose yaw, or whose front, means nothing."""
 
@@ -72,7 +79,7 @@ def focal(
 def box_losses(
     predicted: BoxValues, targets: Targets, config: LossConfig, counts: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """L1 on box values, Laplace likelihood for the log variances, cross-entropy of direction and attribute.
+    """L1 on box values (Huber on velocities), Laplace likelihood for the log variances, cross-entropy of direction and attribute.
 
     Args:
         predicted: At the target cells.
@@ -85,12 +92,16 @@ def box_losses(
     """
     known = targets.values.isfinite()
     known[:, AXIS] &= _has(targets.label, WITHOUT_AXIS)
-    error = (predicted.regression[:, :VALUES] - targets.values.nan_to_num()).abs() * known
+    truth = targets.values.nan_to_num()
+    error = (predicted.regression[:, :VALUES] - truth).abs() * known
     total = counts["weight"].clamp(min=1e-3)
     out = {}
     if config.box:
         code = torch.tensor(config.code, dtype=error.dtype, device=error.device)
-        out["box"] = (error * code * targets.weight[:, None]).sum() / total
+        moving = truth[:, VELOCITY].norm(dim=1, keepdim=True) > MOVING_MPS
+        speed = _bend(error[:, VELOCITY]) * (1 + (config.moving - 1) * moving)
+        penalty = torch.cat([error[:, : VELOCITY.start], speed], dim=1)
+        out["box"] = (penalty * code * targets.weight[:, None]).sum() / total
     if config.heading:
         # The product with the true direction is the logit of "the front is there" against "the rear is there".
         logit = (predicted.regression[:, HEADING] * targets.values[:, HEADING].nan_to_num()).sum(dim=1)
@@ -104,6 +115,11 @@ def box_losses(
         wrong = functional.cross_entropy(logits, targets.attribute[carries], reduction="sum")
         out["attribute"] = wrong / counts["attribute"].clamp(min=1)
     return out
+
+
+def _bend(error: torch.Tensor) -> torch.Tensor:
+    """Return the Huber penalty, with a slope of 1 above the knee."""
+    return torch.where(error < KNEE_MPS, error.square() / (2 * KNEE_MPS), error - KNEE_MPS / 2)
 
 
 def _variance(regression: torch.Tensor, error: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
