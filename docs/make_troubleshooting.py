@@ -7,9 +7,9 @@ The words for reasons of drops stand here; a test compares their keys with the r
 import re
 from pathlib import Path
 
-from peft_dml_ros.cli.doctor import machine, system  # noqa: F401  they register their rules
-from peft_dml_ros.cli.doctor.rules import RULES
 from peft_dml_ros.core.health import State
+from peft_dml_tools.commands.doctor import machine, system  # noqa: F401  they register their rules
+from peft_dml_tools.commands.doctor.rules import RULES
 
 PAGE = Path(__file__).with_name("troubleshooting.md")
 

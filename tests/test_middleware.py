@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from peft_dml_ros.cli.environment import require_ros
 from peft_dml_ros.core.errors import ConfigError
+from peft_dml_tools.live.environment import require_ros
 
 
 @pytest.mark.parametrize("module", ["perception", "replay", "recorder"])

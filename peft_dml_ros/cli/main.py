@@ -17,23 +17,15 @@ from peft_dml_ros.core.errors import ConfigError, PeftDmlError
 
 ENTRY_POINTS: Final = "peft_dml.commands"
 """Entry point group in which other packages add commands. An entry point names a `COMMANDS` mapping, whose commands
-are modules of its package."""
+are modules of its package; a mapping `MODULES` there names the module of a command that is not called like it."""
 
-COMMANDS: Final[dict[str, str]] = {
-    "node": "Start the perception node of this robot.",
-    "doctor": "Check this machine and the running system; names every fix.",
-    "bundle": "Inspect, verify or sign a model bundle, or build its TensorRT engines.",
-    "adapter": "List, add, check, compare or merge adapters of a model bundle.",
-    "status": "Show frame rate, sensors and gate weights of a running perception node.",
-    "topics": "List topics with their rates.",
-    "set": "Set or print a parameter of a running node.",
-}
+COMMANDS: Final = {"node": "Start the perception node of this robot."}
 """Help line by name of the vehicle's own commands. Command `x` is the function, or the group, `x` of its module."""
 
-MODULES: Final = {"status": "live", "topics": "live", "set": "live"}
-"""Module of a command, where it is not called like the command."""
-
-TOOLS: Final = ("demo", "run", "simulate", "dataset", "bag", "bench", "chaos", "replay", "view")
+TOOLS: Final = (
+    *("doctor", "bundle", "adapter", "status", "topics", "set", "demo", "run", "simulate", "dataset", "bag", "bench"),
+    *("chaos", "fleet", "view", "replay"),
+)
 """Commands of `peft_dml_tools`, so that a vehicle without the tools can say what to install."""
 
 EXTRA_OF_MODULE: Final[dict[str, str]] = {
@@ -68,11 +60,13 @@ FIXES: Final = {
 
 @cache
 def commands() -> dict[str, tuple[str, str]]:
-    """Return the package that holds each command, and its help line, by command name."""
-    found = {name: ("peft_dml_ros.cli", about) for name, about in COMMANDS.items()}
+    """Return the module that holds each command, and its help line, by command name."""
+    found = {name: (f"peft_dml_ros.cli.{name}", about) for name, about in COMMANDS.items()}
     for entry in entry_points(group=ENTRY_POINTS):
         with suppress(ModuleNotFoundError):
-            found |= {name: (entry.module, about) for name, about in entry.load().items()}
+            modules = getattr(import_module(entry.module), "MODULES", {})
+            added = entry.load().items()
+            found |= {name: (f"{entry.module}.{modules.get(name, name)}", about) for name, about in added}
     return found
 
 
@@ -114,7 +108,7 @@ class _Commands(TyperGroup):
 
 
 def _load(name: str) -> Any:
-    module = import_module(f"{commands()[name][0]}.{MODULES.get(name, name)}")
+    module = import_module(commands()[name][0])
     found = getattr(module, name, None) or getattr(module, f"{name}_")  # `set_`: Python has a `set`
     if isinstance(found, typer.Typer):
         return typer.main.get_group(found)
@@ -145,7 +139,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for _name, (_package, _help) in commands().items():
+for _name, (_, _help) in commands().items():
     app.command(_name, help=_help)(_stub)
 
 

@@ -4,6 +4,12 @@
 from typing import Final
 
 COMMANDS: Final[dict[str, str]] = {
+    "doctor": "Check this machine and the running system; names every fix.",
+    "bundle": "Inspect, verify or sign a model bundle, or build its TensorRT engines.",
+    "adapter": "List, add, check, compare or merge adapters of a model bundle.",
+    "status": "Show frame rate, sensors and gate weights of a running perception node.",
+    "topics": "List topics with their rates.",
+    "set": "Set or print a parameter of a running node.",
     "demo": "Drive, break sensors, watch the boxes: a whole ROS 2 session with a report, in one command.",
     "run": "Detect in a bag or nuScenes folder at full CPU speed; draws boxes and measures time and accuracy.",
     "simulate": "Write simulated scenes as a nuScenes folder.",
@@ -16,3 +22,6 @@ COMMANDS: Final[dict[str, str]] = {
     "replay": "Publish a bag's sensors live, with scripted faults.",
 }
 """Help line by command name. Command `x` is the function, or the group of commands, `x` of the module `x` here."""
+
+MODULES: Final = {"status": "live", "topics": "live", "set": "live"}
+"""Module of a command, where it is not called like the command."""

@@ -133,7 +133,7 @@ def merge(
 ) -> None:
     """Write a bundle with adapters merged for good: plain ONNX files with all weights inside, for other programs."""
     from peft_dml_ros.core.bundle import load_bundle
-    from peft_dml_ros.core.merged_bundle import write_merged
+    from peft_dml_tools.bundles.merged_bundle import write_merged
 
     typer.echo(str(write_merged(load_bundle(bundle, adapter=mix), out)))
 
@@ -145,7 +145,7 @@ def diff(first: MixArgument, second: MixArgument, bundle: BundleOption = "demo")
     from rich.table import Table
 
     from peft_dml_ros.core.bundle import load_bundle
-    from peft_dml_ros.core.merged_bundle import part_distances
+    from peft_dml_tools.bundles.merged_bundle import part_distances
 
     a, b = (load_bundle(bundle, adapter=mix) for mix in (first, second))
     table = Table("part", "weights that differ", "|A − B| / |B|", "most in")

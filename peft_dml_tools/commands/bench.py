@@ -151,13 +151,13 @@ def live(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from rich.console import Console
 
-    from peft_dml_ros.cli.environment import alone_in, require_ros
     from peft_dml_ros.core.errors import ConfigError
     from peft_dml_tools.bench.against import compare_builds
     from peft_dml_tools.bench.live import QUICK, LivePlan
     from peft_dml_tools.bench.live_run import LiveOptions, run_live
     from peft_dml_tools.bench.summary import read_report
     from peft_dml_tools.live.children import graceful_exit
+    from peft_dml_tools.live.environment import alone_in, require_ros
 
     require_ros()
     if compare and not compare.is_file():

@@ -61,11 +61,11 @@ def chaos(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from rich.console import Console
 
-    from peft_dml_ros.cli.environment import alone_in, require_ros
     from peft_dml_ros.core.bundle import load_bundle
     from peft_dml_tools.chaos.results import merged, missed, write
     from peft_dml_tools.chaos.stages import ChaosRun
     from peft_dml_tools.live.children import graceful_exit
+    from peft_dml_tools.live.environment import alone_in, require_ros
     from peft_dml_tools.live.session import Session
     from peft_dml_tools.live.short_drive import simulate_short_drive
 

@@ -60,10 +60,10 @@ def demo(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from rich.console import Console
 
-    from peft_dml_ros.cli.environment import alone_in
     from peft_dml_tools.demo.progress import StepProgress
     from peft_dml_tools.demo.session import DemoRequest, play, prepare
     from peft_dml_tools.live.children import graceful_exit
+    from peft_dml_tools.live.environment import alone_in
 
     console = Console()
     how = (no_faults, faults, out, bundle, domain_id, discovery.value, config, view)

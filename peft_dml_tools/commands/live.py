@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
-    from peft_dml_ros.nodes.client import Status
+    from peft_dml_tools.nodes.client import Status
 
 NodeOption = Annotated[str, typer.Option(help="Name of the node, or its full name: /v1/perception")]
 SecondsOption = Annotated[float, typer.Option(min=0.2, max=600.0, help="How long to watch")]
@@ -30,7 +30,7 @@ def status(
     """
     from rich.console import Console
 
-    from peft_dml_ros.nodes.client import client
+    from peft_dml_tools.nodes.client import client
 
     with client() as asking:
         found = asking.status(node, seconds)
@@ -53,7 +53,7 @@ def topics(
     from rich.console import Console
     from rich.table import Table
 
-    from peft_dml_ros.nodes.client import client
+    from peft_dml_tools.nodes.client import client
 
     with client() as asking:
         rows = asking.topics(seconds, names or ())
@@ -82,7 +82,7 @@ def set_(
       peft-dml set detection.score_threshold
     """
     from peft_dml_ros.core.errors import ConfigError, nearest
-    from peft_dml_ros.nodes.client import client
+    from peft_dml_tools.nodes.client import client
 
     with client() as asking:
         if parameter is None or value is None:

@@ -35,7 +35,7 @@ def view(
 
     console = Console()
     if source == "live":
-        from peft_dml_ros.cli.environment import require_ros
+        from peft_dml_tools.live.environment import require_ros
 
         require_ros()
         announce(console, f"ws://{host}:{port}")

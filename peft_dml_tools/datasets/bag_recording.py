@@ -19,9 +19,9 @@ from peft_dml_ros.core.jpeg import jpeg_damage
 from peft_dml_ros.core.measurements import CameraImage, Measurement, OdometrySample
 from peft_dml_ros.core.motion import MAX_EXTRAPOLATION_NS, interpolate
 from peft_dml_ros.core.rig import Rig
-from peft_dml_ros.core.source import Source
 from peft_dml_ros.core.typing import IntArray, UInt8Array
 from peft_dml_tools.datasets.nuscenes_writer_tables import channels
+from peft_dml_tools.measurement_source import Source
 
 PERIOD_NS: Final = 500_000_000
 _SPARSE: Final = 0.6

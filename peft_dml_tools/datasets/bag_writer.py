@@ -37,7 +37,7 @@ from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
 from peft_dml_tools.datasets.renaming import renamer
 
 if TYPE_CHECKING:
-    from peft_dml_ros.core.source import Source
+    from peft_dml_tools.measurement_source import Source
 
 BAG_VERSION: Final = 9
 SENSOR_DEPTH: Final = 10

@@ -13,7 +13,7 @@ from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import GnssFix, Measurement, OdometrySample
 from peft_dml_ros.core.rig import Rig, Sensor
-from peft_dml_ros.core.source import Source
+from peft_dml_tools.measurement_source import Source
 
 MAP_ORIGINS_DEG: Final = {
     "boston-seaport": (42.336849169438615, -71.05785369873047),

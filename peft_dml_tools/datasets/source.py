@@ -13,7 +13,6 @@ from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import Measurement
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
-from peft_dml_ros.core.source import Source
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_tools.datasets.argoverse import is_argoverse, open_argoverse
 from peft_dml_tools.datasets.bag_options import BagOptions
@@ -26,6 +25,7 @@ from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.nuscenes_tables import stamp_ns
 from peft_dml_tools.datasets.point_files import SUFFIXES
 from peft_dml_tools.datasets.sweep_folder import lidar_folders, open_sweep_folder
+from peft_dml_tools.measurement_source import Source
 
 
 @runtime_checkable

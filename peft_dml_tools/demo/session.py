@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from peft_dml_ros.cli.environment import require_ros
 from peft_dml_ros.conversions.topics import bag_topic, raw_image_topic_of, topic_of
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import load_bundle
@@ -23,6 +22,7 @@ from peft_dml_tools.datasets.bags import BagSource, write_bag
 from peft_dml_tools.datasets.source import Beginning, open_source
 from peft_dml_tools.evaluation.recording import FaultWindow
 from peft_dml_tools.live.children import Child
+from peft_dml_tools.live.environment import require_ros
 from peft_dml_tools.live.process_monitor import ProcessMonitor, cpu_pct
 from peft_dml_tools.live.readback import Played
 from peft_dml_tools.live.session import BOXES, NODE, START_S, STATUS, Session, SessionError, follow
@@ -30,8 +30,8 @@ from peft_dml_tools.live.viewer_address import announce
 from peft_dml_tools.sim.faults import DEMO_FAULTS, Fault, check_sensors, load_faults
 
 if TYPE_CHECKING:
-    from peft_dml_ros.core.source import Source
     from peft_dml_tools.demo.progress import StepProgress
+    from peft_dml_tools.measurement_source import Source
 
 FRAME_S: Final = 0.1
 """Pace of frames that a perfect run keeps."""

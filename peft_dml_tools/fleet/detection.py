@@ -23,8 +23,8 @@ from peft_dml_tools.fleet.storage import Store, fetched, is_url
 from peft_dml_tools.run.files import box_trees, frame_line
 
 if TYPE_CHECKING:
-    from peft_dml_ros.core.source import Source
     from peft_dml_ros.nodes.parameter_file import NodeParams
+    from peft_dml_tools.measurement_source import Source
     from peft_dml_tools.run.offline import Loaded
 
 RECENT_NS: Final = NS

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from peft_dml_ros.cli.environment import ros_environment
 from peft_dml_ros.core.errors import DataError
 from peft_dml_tools.live.children import Child
+from peft_dml_tools.live.environment import ros_environment
 from peft_dml_tools.sim.faults import Fault, dump_faults
 
 PERCEPTION: Final = "peft_dml_ros.nodes.perception"

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from peft_dml_ros.cli.environment import shared_file
+from peft_dml_tools.live.environment import shared_file
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -19,7 +19,6 @@ from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import OdometrySample
 from peft_dml_ros.core.rig import Rig
-from peft_dml_ros.core.source import Source
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.subscribing import message_class
 from peft_dml_tools.datasets import encode
@@ -27,6 +26,7 @@ from peft_dml_tools.datasets.bag_storage import BagStorage
 from peft_dml_tools.datasets.bag_writer import messages_of
 from peft_dml_tools.datasets.bags import BagSource
 from peft_dml_tools.datasets.source import is_bag, last_stamp_ns, open_source
+from peft_dml_tools.measurement_source import Source
 
 DEPTH = 10
 FAST_DEPTH = 100

@@ -16,7 +16,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, PointCloud2
 
 from peft_dml_ros.nodes.runtime import ros_main, spin
-from peft_dml_ros.nodes.tolerant_synchronizer import Subscriber, TolerantSynchronizer
+from peft_dml_tools.nodes.tolerant_synchronizer import Subscriber, TolerantSynchronizer
 
 
 class SynchronizerExample(Node):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Looks at a running system for a few seconds and writes what it saw to stdout, as one line of JSON.
 
-    python -m peft_dml_ros.nodes.system_survey --seconds 3
+    python -m peft_dml_tools.nodes.system_survey --seconds 3
 
 A process of its own: whatever is wrong with the ROS installation ends this one, and not the one that asks.
 """

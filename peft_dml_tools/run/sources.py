@@ -25,9 +25,9 @@ from peft_dml_tools.sim.faulty_source import FaultySource
 from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
 
 if TYPE_CHECKING:
-    from peft_dml_ros.core.source import Source
     from peft_dml_tools.datasets.nuscenes import NuScenesReader
     from peft_dml_tools.datasets.nuscenes_tables import Record
+    from peft_dml_tools.measurement_source import Source
 
 
 class RunSource(Protocol):

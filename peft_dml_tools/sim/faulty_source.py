@@ -12,7 +12,7 @@ import numpy as np
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.measurements import Measurement
 from peft_dml_ros.core.rig import Rig
-from peft_dml_ros.core.source import Source
+from peft_dml_tools.measurement_source import Source
 from peft_dml_tools.sim import fault_effects
 from peft_dml_tools.sim.fault_stream import FaultStream, Sent
 from peft_dml_tools.sim.faults import Fault, check_sensors

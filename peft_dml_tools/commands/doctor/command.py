@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 if TYPE_CHECKING:
-    from peft_dml_ros.cli.doctor.rules import Context, Finding, Rule
+    from peft_dml_tools.commands.doctor.rules import Context, Finding, Rule
 
 START_S = 20.0
 
@@ -31,9 +31,9 @@ def doctor(
     """
     from rich.console import Console
 
-    from peft_dml_ros.cli.doctor import machine, system  # noqa: F401  registers their rules
-    from peft_dml_ros.cli.doctor.rules import RULES, Context
-    from peft_dml_ros.core.severity import Severity
+    from peft_dml_tools.commands.doctor import machine, system  # noqa: F401  registers their rules
+    from peft_dml_tools.commands.doctor.rules import RULES, Context
+    from peft_dml_tools.datasets.checks.severity import Severity
 
     with Console(stderr=True).status(f"Listening for {seconds:g} s" if live else "Looking"):
         facts, problem = _survey(seconds) if live else ({}, "")
@@ -64,7 +64,7 @@ def _applies(rule: Rule, context: Context, *, live: bool) -> bool:
 
 def _survey(seconds: float) -> tuple[dict[str, Any], str]:
     """Return the facts of the running system, or why there are none."""
-    command = [sys.executable, "-m", "peft_dml_ros.nodes.system_survey", "--seconds", str(seconds)]
+    command = [sys.executable, "-m", "peft_dml_tools.nodes.system_survey", "--seconds", str(seconds)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + START_S, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
@@ -82,7 +82,7 @@ def _print(results: dict[Rule, list[Finding]]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from peft_dml_ros.core.severity import Severity
+    from peft_dml_tools.datasets.checks.severity import Severity
 
     console = Console(soft_wrap=True)
     colours = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}

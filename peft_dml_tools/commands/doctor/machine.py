@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree as ET
 
-from peft_dml_ros.cli.doctor.rules import Context, Finding, rule
-from peft_dml_ros.cli.environment import PROFILE, require_ros, shared_file
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import PeftDmlError
 from peft_dml_ros.core.params import PerceptionParams, load_params
-from peft_dml_ros.core.severity import Severity
 from peft_dml_ros.engines import load_engines
+from peft_dml_tools.commands.doctor.rules import Context, Finding, rule
+from peft_dml_tools.datasets.checks.severity import Severity
+from peft_dml_tools.live.environment import PROFILE, require_ros, shared_file
 
 OLDEST: Final = (3, 10)
 PACKAGES: Final = ("numpy", "cv2", "numba", "onnxruntime", "pydantic", "yaml", "rosbags", "pymap3d")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from peft_dml_ros.core.severity import Severity
+from peft_dml_tools.datasets.checks.severity import Severity
 
 
 class Finding(NamedTuple):

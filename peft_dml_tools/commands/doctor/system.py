@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from peft_dml_ros.cli.doctor.rules import Context, Finding, rule
 from peft_dml_ros.conversions.topics import BASE_FRAME, other_types_of, type_of
 from peft_dml_ros.core.params import SyncParams
 from peft_dml_ros.core.rig import modality_of_channel
-from peft_dml_ros.core.severity import Severity
+from peft_dml_tools.commands.doctor.rules import Context, Finding, rule
+from peft_dml_tools.datasets.checks.severity import Severity
 
 UPSTREAM_HASH: Final = "RIHS01_793f5eab9595ac1c0da07873cc859db42eae51f0ee76056db8562515d830e018"
 LARGE_BYTES: Final = 500_000
@@ -26,7 +26,7 @@ def _live(context: Context) -> dict[str, Mapping[str, Any]]:
 def starts(context: Context) -> Iterator[Finding]:
     """Report why the survey, itself a node, did not start."""
     if context.survey_error:
-        yield Finding(context.survey_error, "run `python -m peft_dml_ros.nodes.system_survey` to see all of it")
+        yield Finding(context.survey_error, "run `python -m peft_dml_tools.nodes.system_survey` to see all of it")
 
 
 @rule("ROS004", Severity.ERROR, "vision_msgs/Detection3DArray has the type hash of upstream", live=True)

@@ -6,10 +6,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from peft_dml_ros.core.severity import Severity
 from peft_dml_tools.datasets.checks import files, geometry, records, references, structure
 from peft_dml_tools.datasets.checks.folder import Folder
 from peft_dml_tools.datasets.checks.model import RULES, Found, Outcome, Report, Rule, excluded_ids
+from peft_dml_tools.datasets.checks.severity import Severity
 from peft_dml_tools.datasets.nuscenes_schema import TABLES
 
 __all__ = ["MODULES", "RULES", "Found", "Outcome", "Report", "Rule", "Severity", "check_dataset"]

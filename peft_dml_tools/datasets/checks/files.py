@@ -10,9 +10,9 @@ import numpy as np
 
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.jpeg import picture_header
-from peft_dml_ros.core.severity import Severity
 from peft_dml_tools.datasets.checks.folder import Folder
 from peft_dml_tools.datasets.checks.model import Found, rule
+from peft_dml_tools.datasets.checks.severity import Severity
 from peft_dml_tools.datasets.nuscenes_files import read_radar
 from peft_dml_tools.datasets.nuscenes_images import read_image
 from peft_dml_tools.datasets.nuscenes_tables import read_json

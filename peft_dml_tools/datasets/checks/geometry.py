@@ -7,9 +7,9 @@ from typing import Final
 
 import numpy as np
 
-from peft_dml_ros.core.severity import Severity
 from peft_dml_tools.datasets.checks.folder import Folder
 from peft_dml_tools.datasets.checks.model import Found, rule
+from peft_dml_tools.datasets.checks.severity import Severity
 
 _UNIT_TOLERANCE: Final = 1e-3
 _MOUNTED_M: Final = 10.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from peft_dml_ros.core.errors import ConfigError, nearest
-from peft_dml_ros.core.severity import Severity
+from peft_dml_tools.datasets.checks.severity import Severity
 
 if TYPE_CHECKING:
     from peft_dml_tools.datasets.checks.folder import Folder

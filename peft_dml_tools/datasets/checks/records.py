@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Final
 
-from peft_dml_ros.core.severity import Severity
 from peft_dml_tools.datasets.checks.folder import Folder
 from peft_dml_tools.datasets.checks.model import Found, rule
+from peft_dml_tools.datasets.checks.severity import Severity
 from peft_dml_tools.datasets.nuscenes_schema import CHAINED
 
 _EARLIEST_US: Final = int(datetime(2000, 1, 1, tzinfo=timezone.utc).timestamp() * 1e6)

@@ -4,9 +4,9 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from peft_dml_ros.core.severity import Severity
 from peft_dml_tools.datasets.checks.folder import Folder
 from peft_dml_tools.datasets.checks.model import Found, rule
+from peft_dml_tools.datasets.checks.severity import Severity
 from peft_dml_tools.datasets.nuscenes_schema import CHAINED, REFERENCES
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.core.severity import Severity
 from peft_dml_tools.datasets.checks.folder import Folder
 from peft_dml_tools.datasets.checks.model import Found, rule
+from peft_dml_tools.datasets.checks.severity import Severity
 from peft_dml_tools.datasets.nuscenes_schema import TABLES
 from peft_dml_tools.datasets.nuscenes_tables import read_json
 

@@ -13,12 +13,12 @@ import pytest
 from rosbags.rosbag2 import Reader
 from typer.testing import CliRunner
 
-from peft_dml_ros.cli.environment import PROFILE, alone_in, ros_environment, shared_file
 from peft_dml_ros.cli.main import app
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_tools.datasets.bags import BagSource, write_bag
 from peft_dml_tools.demo import drive as demo_drive
 from peft_dml_tools.live.children import Child
+from peft_dml_tools.live.environment import PROFILE, alone_in, ros_environment, shared_file
 from peft_dml_tools.sim.drive import Drive, DriveSpec
 from tests.support.drive_bag import MadeUpDrive
 from tests.tools.commands.conftest import DRIVE_S

@@ -16,9 +16,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from peft_dml_ros import conversions
-from peft_dml_ros.cli.doctor.rules import RULES
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.subscribing import LATCHED
+from peft_dml_tools.commands.doctor.rules import RULES
 from peft_dml_tools.datasets import encode
 from tests.support import scenes
 from tests.support.scenes import MS
@@ -132,7 +132,7 @@ def test_the_running_system_is_looked_at(vehicle):
 
 
 def test_ids_are_stable_and_say_what_must_hold():
-    from peft_dml_ros.cli.doctor import machine, system
+    from peft_dml_tools.commands.doctor import machine, system
 
     assert machine
     assert system

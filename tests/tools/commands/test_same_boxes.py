@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from peft_dml_ros.cli.environment import ros_environment
 from peft_dml_ros.core.params import PaceParams, PerceptionParams
 from peft_dml_tools.datasets.source import open_source
 from peft_dml_tools.live.children import Child
+from peft_dml_tools.live.environment import ros_environment
 from peft_dml_tools.live.readback import Played, read_session
 from peft_dml_tools.live.session import BOXES
 from peft_dml_tools.run.offline import Offline

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sensor_msgs.msg import CompressedImage, PointCloud2
 
-from peft_dml_ros.nodes.tolerant_synchronizer import SimpleFilter, TolerantSynchronizer
 from peft_dml_tools.nodes.synchronizer_example import SynchronizerExample
+from peft_dml_tools.nodes.tolerant_synchronizer import SimpleFilter, TolerantSynchronizer
 from tests.support.scenes import MS
 
 pytestmark = pytest.mark.ros

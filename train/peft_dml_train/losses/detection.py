@@ -20,7 +20,7 @@ KNEE_MPS = 4.0
 """Velocity errors count quadratically below it.
 
 Five of six objects stand still. The absolute error alone is least where every velocity is zero, and training stays
-there: speeds were 0.0 m/s for all objects although a linear fit of the radar's latents explained 64 % of their variance.
+there: speeds were 0.0 m/s for all objects although a linear fit of the radar's latents explained 64 % of the variance.
 """
 MOVING_MPS = 1.0
 WITHOUT_AXIS, WITHOUT_FRONT = ("traffic_cone",), ("traffic_cone", "barrier")
@@ -79,7 +79,7 @@ def focal(
 def box_losses(
     predicted: BoxValues, targets: Targets, config: LossConfig, counts: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """L1 on box values (Huber on velocities), Laplace likelihood for the log variances, cross-entropy of direction and attribute.
+    """Return the losses of box values: L1, Huber on velocities, Laplace of variances, entropy of direction, attribute.
 
     Args:
         predicted: At the target cells.
