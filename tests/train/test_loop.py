@@ -16,7 +16,7 @@ from peft_dml_train.config import load_config
 from peft_dml_train.data.batch import BatchStream
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
 from peft_dml_train.loop.schedule import one_cycle
-from peft_dml_train.loop.stages import new_network
+from peft_dml_train.loop.stages import load_base, new_network
 from peft_dml_train.loop.trainer import Trainer
 
 
@@ -86,6 +86,20 @@ def test_damaged_checkpoints_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(DataError, match="cannot be read"):
         load_checkpoint(path)
+
+
+def test_a_base_from_behind_another_fusion_gets_a_fresh_one(config, tmp_path):
+    plain = config.model_copy(update={"network": config.network.model_copy(update={"fusion": "average"}), "seed": 3})
+    given = new_network(plain).state_dict()
+    save_checkpoint(tmp_path / "base.pt", given)
+    found, own = load_base(config, tmp_path).state_dict(), new_network(config).state_dict()
+    assert found.keys() == own.keys()
+    for name, value in found.items():
+        wanted = own[name] if name.startswith("fusion.") else given[name]
+        torch.testing.assert_close(value, wanted, atol=1e-3, rtol=1e-3)
+    save_checkpoint(tmp_path / "base.pt", {n: v for n, v in given.items() if not n.startswith("head.")})
+    with pytest.raises(ConfigError, match="another network than the recipe's"):
+        load_base(config, tmp_path)
 
 
 def test_schedule_rises_and_falls():

@@ -195,15 +195,23 @@ def from_imagenet(config: TrainConfig) -> bool:
 
 
 def load_base(config: TrainConfig, out: Path) -> PeftDmlNetwork:
-    """Return the pretrained encoders with fresh projections, classifier, fusion and head, as bundles store them."""
+    """Return the pretrained encoders with fresh projections, classifier, fusion and head, as bundles store them.
+
+    A base that was pretrained behind another kind of fusion gets this recipe's, with weights from its seed.
+    """
     network = new_network(config)
-    load_weights(network, out / "base.pt")
+    load_weights(network, out / "base.pt", fresh=("fusion.",))
     network.load_state_dict(rounded(network.state_dict()))
     return network
 
 
-def load_weights(network: PeftDmlNetwork, path: Path) -> None:
+def load_weights(network: PeftDmlNetwork, path: Path, fresh: tuple[str, ...] = ()) -> None:
     """Fill a network, or its encoders where the file holds these alone.
+
+    Args:
+        network: Changed in place.
+        path: Checkpoint of weights.
+        fresh: Beginnings of names that keep the network's own values where the file holds other ones.
 
     Raises:
         DataError: no such file, or it is damaged.
@@ -213,7 +221,11 @@ def load_weights(network: PeftDmlNetwork, path: Path) -> None:
     wanted = network.state_dict()
     if state.keys() == encoder_weights(state).keys():
         wanted = encoder_weights(wanted)
-    wrong = sorted(n for n in wanted.keys() | state.keys() if n not in state or _shape(state, n) != _shape(wanted, n))
+    wrong = sorted(n for n in wanted.keys() | state.keys() if _shape(state, n) != _shape(wanted, n))
+    if replaced := [n for n in wrong if n.startswith(fresh)] if fresh else []:
+        log.info("%s: fresh weights for %s", path, ", ".join(sorted({n.split(".")[0] for n in replaced})))
+        state = {n: v for n, v in state.items() if not n.startswith(fresh)}
+        wrong = [n for n in wrong if not n.startswith(fresh)]
     if wrong:
         msg = f"{path} holds another network than the recipe's (sizes or class list), at {', '.join(wrong[:3])}"
         raise ConfigError(f"{msg}; use the recipe that it was trained with")
