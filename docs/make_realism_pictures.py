@@ -235,7 +235,7 @@ def cameras(reader: NuScenesReader, token: str) -> np.ndarray:
 
 # ---------------------------------------------------------------- files
 def save(made: Figure, name: str) -> None:
-    """As PNG with as many colours as fit."""
+    """Save as PNG with as many colours as fit."""
     from PIL import Image  # noqa: PLC0415  comes with matplotlib
 
     path = IMAGES / f"realism_{name}.png"
@@ -249,7 +249,7 @@ def save(made: Figure, name: str) -> None:
 
 
 def save_jpeg(pixels: np.ndarray, name: str) -> None:
-    """As good as fits."""
+    """Save as JPEG in the best quality that fits."""
     for quality in range(90, 30, -5):
         data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         if len(data) <= MOST_BYTES:

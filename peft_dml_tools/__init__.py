@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tools beside the vehicle: simulator, data sets, replay, offline runs, demo, report, benchmarks and chaos suite."""
+"""Tools that no vehicle needs: simulator, data sets, replay, offline runs, demo, report, benchmarks, chaos suite."""

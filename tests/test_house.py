@@ -32,41 +32,10 @@ UNUSED = re.compile(
 OPENING = re.compile(r"(?:Of|By|As|The same)\b.*")
 """Beginnings of one-line docstrings that are no sentences."""
 UNUSED_AT_MOST: dict[str, int] = {
-    "config": 1,
-    "docs": 43,
-    "peft_dml_ros/conversions": 8,
+    "peft_dml_ros/conversions": 1,  # the retired name of a preset, which is refused with the new one named
     "peft_dml_ros/core": 2,
-    "peft_dml_ros/engines": 3,
-    "peft_dml_tools": 1,
-    "peft_dml_tools/bench": 30,
-    "peft_dml_tools/chaos": 11,
-    "peft_dml_tools/commands": 19,
-    "peft_dml_tools/datasets": 23,
-    "peft_dml_tools/demo": 1,
-    "peft_dml_tools/evaluation": 1,
-    "peft_dml_tools/nodes": 7,
-    "peft_dml_tools/sim": 10,
-    "tests/cli": 2,
-    "tests/engines": 9,
-    "tests/evidence": 33,
-    "tests/tools": 37,
-    "tests/train": 37,
-    "train/peft_dml_evidence": 67,
-    "train/peft_dml_train": 71,
 }
-OPENINGS_AT_MOST: dict[str, int] = {
-    "docs": 3,
-    "peft_dml_ros/conversions": 1,
-    "peft_dml_tools/bench": 7,
-    "peft_dml_tools/chaos": 2,
-    "peft_dml_tools/datasets": 4,
-    "peft_dml_tools/nodes": 3,
-    "peft_dml_tools/sim": 3,
-    "tests/conversions": 1,
-    "tests/train": 1,
-    "train/peft_dml_evidence": 9,
-    "train/peft_dml_train": 8,
-}
+OPENINGS_AT_MOST: dict[str, int] = {}
 """Lines with unused words, and such docstrings, by room: 0 where none is named; only ever lowered."""
 
 

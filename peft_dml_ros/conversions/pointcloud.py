@@ -56,7 +56,7 @@ def _row_bytes(msg: Any, height: int, needed: int) -> int:
     Drivers leave row_step at 0, or at the value of a cloud that was cropped since; `data` is what was really sent.
 
     Raises:
-        DataError: the data hold fewer bytes than the points, or rows that cannot be told apart.
+        DataError: the data hold fewer bytes than the points, or rows that cannot be separated.
     """
     row_step, size = int(msg.row_step), len(msg.data)
     if row_step >= needed and height * row_step == size:

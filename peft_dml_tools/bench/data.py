@@ -73,7 +73,7 @@ class DataBenchmark:
             folder: Where to work.
             repository: The checkout, for its commit.
             real: A real nuScenes folder shown next to the published figures.
-            say: Told each stage as it begins.
+            say: Called with the name of each stage as it starts.
         """
         self.plan, self.folder, self._repository, self._real, self._say = plan, folder, repository, real, say
         self._core = pick_core()

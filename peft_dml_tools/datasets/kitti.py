@@ -167,7 +167,7 @@ def _lidar_SE3_camera(values: dict[str, FloatArray], where: Path) -> SE3:
 
 
 def _camera(projection: FloatArray, lidar_SE3_camera: SE3, image: Path) -> Sensor:
-    """Return the left colour camera: it stands beside the rectified camera 0 by the last column of P."""
+    """Return the left colour camera: its offset from the rectified camera 0 is the last column of P."""
     matrix = projection.reshape(3, 4)
     intrinsics = matrix[:, :3].copy()
     shift = SE3(np.eye(3), -np.linalg.solve(intrinsics, matrix[:, 3]))

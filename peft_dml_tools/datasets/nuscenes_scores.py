@@ -51,7 +51,7 @@ class SampleEval(DetectionEval):
         self.sample_tokens = self.gt_boxes.sample_tokens
 
     def _truth(self, tokens: list[str]) -> EvalBoxes:
-        """Of these keyframes; kept for the next set of results, which is mostly of the same ones."""
+        """Return the truth of these keyframes; kept for the next set of results, which mostly has the same ones."""
         known = _TRUTH.setdefault(self.nusc, {})
         wanted = tuple(sorted(tokens))
         if wanted not in known:
@@ -140,7 +140,7 @@ def score(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.json"
     path.write_text(json.dumps({"meta": modalities, "results": results}))
-    # The devkit shows progress bars even when told not to.
+    # The devkit shows progress bars even with verbose=False.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         evaluation = SampleEval(nusc, path, list(results), folder)
         metrics, _ = evaluation.evaluate()

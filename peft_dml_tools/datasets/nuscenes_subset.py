@@ -15,7 +15,7 @@ from peft_dml_tools.datasets.nuscenes_writer_files import write_json
 
 Row = dict[str, Any]
 SHARED: Final = ("category", "attribute", "visibility", "sensor")
-"""Tables that are the same whichever scenes are there."""
+"""Tables that do not depend on the scenes."""
 TABLES: Final = (
     *SHARED, "calibrated_sensor", "ego_pose", "instance", "log", "map", "sample", "sample_annotation", "sample_data",
     "scene",

@@ -116,7 +116,7 @@ def _raw_image(camera: str, seed: int, make: RclpyFactory) -> bytes:
 
 
 def stamped_now(cdr: bytes) -> bytes:
-    """The same message with a leading header of now, if it is long enough for one."""
+    """Return the message with its leading header stamped now, if it is long enough for one."""
     if len(cdr) < HEADER_END:
         return cdr
     return shift_leading(cdr, wall_clock_ns() - leading_stamp_ns(cdr))
@@ -156,7 +156,7 @@ class IntakeHarness:
         return raw in connections and all(connections[key].kind is kind for key, kind in kinds.items())
 
     def warning(self, text: str) -> None:
-        """Told by the counter of drops, as a logger would be."""
+        """Take a line of the drop counter, in place of a logger."""
         reason, _, detail = text.removeprefix("dropped, ").partition(" (")
         self.reasons.setdefault(reason, detail[:300])
 

@@ -37,7 +37,7 @@ def via_rosbags(message):
 
 
 def via_rclpy(message):
-    """The same bytes read by ROS itself."""
+    """Return what ROS itself reads from the bytes."""
     pytest.importorskip("rclpy")
     from importlib import import_module
 

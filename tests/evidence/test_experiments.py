@@ -87,7 +87,7 @@ def test_training_cells_are_those_of_the_issue():
     ranks = cells_of("ranks")
     assert {"peft", "full", "head", "scratch", "rank4", "rank8", "rank16"} <= set(ranks)
     parts = {"lora", "adapters", "cross_attention", "gate", "metric_loss", "consistency", "modality_dropout"}
-    assert {f"no_{part}" for part in (*parts, "gate_supervision")} | {"ours"} == set(cells_of("ablate"))
+    assert {f"no_{part}" for part in (*parts, "gate_supervision")} | {"complete"} == set(cells_of("ablate"))
     zero = cells_of("zero-shot")
     for m in DETECTING:
         assert f"{m}_together" in zero
@@ -133,10 +133,10 @@ def test_remedies_are_three_at_least_for_each_target():
     assert {"corruption", "gate", "heavy_weather"} <= set(cells)
     assert {"metric_weight", "metric_margin", "metric_contrastive", "metric_unlabelled"} <= set(cells)
     assert all("withheld" in cells[name].plan.base[0] for name in cells if name.startswith("metric"))
-    ours = cells_of("ranks")["peft"].plan
-    assert all(c.plan != ours for c in cells.values())
+    proposed = cells_of("ranks")["peft"].plan
+    assert all(c.plan != proposed for c in cells.values())
     second = [c for n, c in cells.items() if not n.startswith("metric") and "contrastive" not in n]
-    assert all(c.plan.base == ours.base for c in second), "they share our base"
+    assert all(c.plan.base == proposed.base for c in second), "they share the base of PEFT"
 
 
 def test_no_core_waits_for_the_weights_of_another(monkeypatch):

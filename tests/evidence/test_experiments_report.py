@@ -75,25 +75,25 @@ def test_nothing_is_invented(tmp_path):
     text = render(load(tmp_path))
     assert "not run" in text
     assert " holds |" not in text
-    told = json.loads(render_summary([]))
-    assert all(told[key] is None for key in KEYS if key != "seeds")
-    assert told["seeds"] == []
+    found = json.loads(render_summary([]))
+    assert all(found[key] is None for key in KEYS if key != "seeds")
+    assert found["seeds"] == []
 
 
 def test_the_summary_has_its_keys_from_the_right_cells(write):
     write_key_rows(write)
     (results,) = load(write.folder)
-    told = summary_of(results)
-    assert set(KEYS) < set(told)
-    assert told["seeds"] == list(KEY_SEEDS)
+    found = summary_of(results)
+    assert set(KEYS) < set(found)
+    assert found["seeds"] == list(KEY_SEEDS)
     expected = {
         "nds_full": 0.6, "nds_no_lidar": 0.45, "nds_no_camera": 0.57, "nds_peft": 0.5, "nds_full_finetune": 0.5,
         "trained_share": 0.05, "mra": 0.8, "nds_zero_filled_no_lidar": 0.1, "zero_shot_ap": 0.3,
         "zero_shot_ap_without_metric_loss": 0.2,
     }  # fmt: skip
     for key, value in expected.items():
-        assert told[key] == pytest.approx(value), key
-    assert told["spread"]["nds_full"] == pytest.approx(0.01)
+        assert found[key] == pytest.approx(value), key
+    assert found["spread"]["nds_full"] == pytest.approx(0.01)
     verdicts = {t.claim: t.verdict for t in targets(results)}
     assert list(verdicts.values()) == ["holds", "holds", "missed", "holds", "undecided", "undecided"]
     # One seed of the last two: whatever it shows, nothing is decided.
@@ -107,9 +107,9 @@ def test_a_missing_pair_or_corruption_leaves_the_mean_open(write):
     record = json.loads(path.read_text())
     del record["scores"]["fog/2+radar"]
     path.write_text(json.dumps(record))
-    told = summary_of(load(write.folder)[0])
-    assert told["zero_shot_ap"] is None
-    assert told["mra"] is None
+    found = summary_of(load(write.folder)[0])
+    assert found["zero_shot_ap"] is None
+    assert found["mra"] is None
 
 
 def test_figures_reach_the_page_with_their_spread(write):
@@ -139,8 +139,8 @@ def test_remedies_keep_their_failures(write):
     alone = {"lidar only": figures(0.1, traffic_cone=0.5), "camera only": figures(0.1)}
     write("remedies", "metric_weight", 7, {"clear": alone})
     lines = remedies_table(load(write.folder)[0])
-    assert "| Ours | **1.000** | - | - | - | 0.800 | 0.300 |" in lines
-    assert "| Ours without metric loss | - | - | - | - | - | 0.200 |" in lines
+    assert "| PEFT-DML | **1.000** | - | - | - | 0.800 | 0.300 |" in lines
+    assert "| PEFT-DML without metric loss | - | - | - | - | - | 0.200 |" in lines
     assert "| Corruption twice as often | 0.960 | **0.833** | **4.000** | **1.000** | **1.000** | - |" in lines
     assert any("four times as much | - | - | - | - | - | 0.250 |" in line for line in lines)
     assert not any("Wider" in line for line in lines)
@@ -182,15 +182,15 @@ def test_headlines_say_what_the_figures_say(write):
     assert headlines.baselines(results) == ""  # averaging has no figures, zero-filled none with all sensors
     zero_filled = {"clear": {"no lidar": figures(0.1), "all": figures(0.5)}}
     write("baselines", "zero_filled", 7, zero_filled)
-    assert "ours keeps 75% of its NDS, zero-filled concatenation 20%" in headlines.baselines(load(write.folder)[0])
+    assert "PEFT-DML keeps 75% of its NDS, zero-filled concatenation 20%" in headlines.baselines(load(write.folder)[0])
     assert headlines.ranks(results).startswith("With 5.0% of the parameters PEFT reaches 100.0% of full")
     assert headlines.zero_shot(results) == ""
     for m in ("lidar", "camera", "radar"):
         together = {"clear": {f"{m} only": figures(0.2, **dict.fromkeys(ZERO_SHOT_CLASSES, 0.4))}}
         write("zero-shot", f"{m}_together", 7, together)
-    told = headlines.zero_shot(load(write.folder)[0])
-    assert told.startswith("Mean AP 0.300 with the metric loss, 0.200 without, 0.400 when trained together;")
-    assert told.endswith("helps in 6 of 6 pairs.")
+    found = headlines.zero_shot(load(write.folder)[0])
+    assert found.startswith("Mean AP 0.300 with the metric loss, 0.200 without, 0.400 when trained together;")
+    assert found.endswith("helps in 6 of 6 pairs.")
     assert headlines.multicorrupt(results) == ""
     looks = {f"{name}/{s}": {"all": figures(0.54)} for name in MULTICORRUPT for s in (1, 2, 3)}
     write("robustness", "multicorrupt", 7, {"clear": {"all": figures(0.6)}, **looks})
@@ -198,14 +198,14 @@ def test_headlines_say_what_the_figures_say(write):
     record = json.loads(path.read_text())
     record["scores"] |= {f"{name}/{s}": {"all": figures(0.3)} for name in RADAR_NOISE for s in (1, 2, 3)}
     path.write_text(json.dumps(record))
-    told = headlines.multicorrupt(load(write.folder)[0])
-    assert told.startswith("mRA 0.900 as MultiCorrupt has it, 0.786 with four kinds of radar noise as more types,")
-    assert "0.800 with all four on top" in told
+    found = headlines.multicorrupt(load(write.folder)[0])
+    assert found.startswith("mRA 0.900 as MultiCorrupt has it, 0.786 with four kinds of radar noise as more types,")
+    assert "0.800 with all four on top" in found
 
 
 def test_components_earn_their_place_by_the_interval_of_the_change(write):
     write_key_rows(write)
-    for cell, nds in (("ours", 0.5), ("no_lora", 0.4), ("no_gate", 0.505), ("no_adapters", 0.52)):
+    for cell, nds in (("complete", 0.5), ("no_lora", 0.4), ("no_gate", 0.505), ("no_adapters", 0.52)):
         looks = {look: {"all": figures(nds)} for look in TARGET_LOOKS}
         looks["clear"] |= {"no lidar": figures(nds), "no camera": figures(nds)}
         # Luck of a seed is everyone's: it does not blur the change.

@@ -82,8 +82,8 @@ def test_one_seed_decides_nothing_and_no_shared_seed_is_no_comparison():
 )
 def test_a_parts_place_follows_from_the_interval(values, word):
     without = {s: {"": 0.4 + v} for s, v in zip((7, 8, 9), values, strict=True)}
-    ours = {s: {"": 0.4} for s in (7, 8, 9)}
-    assert paired(difference, without, ours).place(0.005) == word
+    complete = {s: {"": 0.4} for s in (7, 8, 9)}
+    assert paired(difference, without, complete).place(0.005) == word
 
 
 def test_shares_of_a_gap():

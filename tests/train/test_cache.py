@@ -17,7 +17,7 @@ from peft_dml_train.config import StageConfig, TrainConfig, load_config
 from peft_dml_train.data import cache as caching
 from peft_dml_train.data.batch import BatchStream
 from peft_dml_train.data.cache import FrameCache, source_digest
-from peft_dml_train.data.dataset import FrameReader, load_frames, load_harmed
+from peft_dml_train.data.dataset import FrameReader, load_degraded, load_frames
 from peft_dml_train.data.frame import Frame
 from peft_dml_train.evaluation.sensors import SUBSETS
 from peft_dml_train.loop.checkpoint import load_checkpoint
@@ -81,8 +81,8 @@ def test_batches_are_the_same_with_and_without_cache(miniature, tmp_path):
     streams = []
     for cache in (None, FrameCache(tmp_path), FrameCache(tmp_path)):
         frames = load_frames(miniature, ("sim_val",), SPEC, slice(None), WEATHER, 3, cache)
-        spoilt = load_harmed(miniature, ("sim_val",), SPEC, slice(None), 0.5, 3, cache)
-        streams.append(BatchStream(frames, config, config.pretrain, seed=5, harmed=spoilt))
+        corrupted = load_degraded(miniature, ("sim_val",), SPEC, slice(None), 0.5, 3, cache)
+        streams.append(BatchStream(frames, config, config.pretrain, seed=5, degraded=corrupted))
     assert isinstance(streams[0].frames, list)
     assert not isinstance(streams[1].frames, list)
     for step in range(4):

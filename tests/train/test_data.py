@@ -17,7 +17,7 @@ from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_train.config import DropoutConfig
 from peft_dml_train.data.augment import degrade, mirror
 from peft_dml_train.data.batch import BatchStream, collate, draw_mask, frame_weights
-from peft_dml_train.data.dataset import load_frames, load_harmed
+from peft_dml_train.data.dataset import load_degraded, load_frames
 from peft_dml_train.data.frame import NO_DEPTH, CameraFrame, Frame, Pillars, project_depth
 from peft_dml_train.data.paste import collect_objects, inside, paste
 from peft_dml_train.data.points import lidar_points, radar_points
@@ -61,19 +61,19 @@ def test_mirrored_frame_equals_the_frame_of_the_mirrored_world():
     radar = draw.normal(size=(1, 6)).astype(np.float32)
     turn = np.array([1, -1, 1, 1, 1], np.float32)
     turn_radar = np.array([1, -1, 1, 1, -1, 1], np.float32)
-    ours = mirror(frame_of(lidar, radar, Rig({"CAM_FRONT": forward_camera(0.4)})), SPEC)
+    own = mirror(frame_of(lidar, radar, Rig({"CAM_FRONT": forward_camera(0.4)})), SPEC)
     wanted = frame_of(lidar * turn, radar * turn_radar, Rig({"CAM_FRONT": forward_camera(-0.4)}))
     for name in ("lidar", "radar"):
-        a, b = ours.pillars[name], wanted.pillars[name]
+        a, b = own.pillars[name], wanted.pillars[name]
         a = a.take(np.argsort(a.cells))
         np.testing.assert_array_equal(a.cells, b.cells)
         np.testing.assert_allclose(a.points, b.points, atol=1e-5)
-    assert np.mean(ours.camera.voxel_pixel == wanted.camera.voxel_pixel) > 0.995
-    assert np.mean(ours.camera.voxel_depth == wanted.camera.voxel_depth) > 0.995
-    assert np.mean(ours.camera.depth_bins == wanted.camera.depth_bins) > 0.995
-    assert (ours.camera.depth_bins != NO_DEPTH).sum() > 20
-    assert ours.boxes.centers_m[0, 1] == -4
-    assert ours.boxes.yaws_rad[0] == pytest.approx(-0.4)
+    assert np.mean(own.camera.voxel_pixel == wanted.camera.voxel_pixel) > 0.995
+    assert np.mean(own.camera.voxel_depth == wanted.camera.voxel_depth) > 0.995
+    assert np.mean(own.camera.depth_bins == wanted.camera.depth_bins) > 0.995
+    assert (own.camera.depth_bins != NO_DEPTH).sum() > 20
+    assert own.boxes.centers_m[0, 1] == -4
+    assert own.boxes.yaws_rad[0] == pytest.approx(-0.4)
 
 
 def test_turned_frame_equals_the_frame_of_the_turned_world():
@@ -90,17 +90,17 @@ def test_turned_frame_equals_the_frame_of_the_turned_world():
     turned_lidar, turned_radar = lidar.copy(), radar.copy()
     turned_lidar[:, :2] = lidar[:, :2] @ quarter[:2, :2].T
     turned_radar[:, :2], turned_radar[:, 3:5] = radar[:, :2] @ quarter[:2, :2].T, radar[:, 3:5] @ quarter[:2, :2].T
-    ours = turn(frame_of(lidar, radar, Rig({"CAM_FRONT": seen})), Pose(np.pi / 2), SPEC)
+    own = turn(frame_of(lidar, radar, Rig({"CAM_FRONT": seen})), Pose(np.pi / 2), SPEC)
     wanted = frame_of(turned_lidar, turned_radar, turned_rig)
     for name in ("lidar", "radar"):
-        a, b = (entry.take(np.argsort(entry.cells)) for entry in (ours.pillars[name], wanted.pillars[name]))
+        a, b = (entry.take(np.argsort(entry.cells)) for entry in (own.pillars[name], wanted.pillars[name]))
         np.testing.assert_array_equal(a.cells, b.cells)
         np.testing.assert_allclose(a.points, b.points, atol=2e-5)
-    assert np.mean(ours.camera.voxel_pixel == wanted.camera.voxel_pixel) > 0.995
-    assert np.mean(ours.camera.voxel_depth == wanted.camera.voxel_depth) > 0.995
-    np.testing.assert_allclose(ours.boxes.centers_m[0], [-4, 10, 1], atol=1e-9)
-    assert ours.boxes.yaws_rad[0] == pytest.approx(0.4 + np.pi / 2)
-    np.testing.assert_allclose(ours.windows["imu"][0], [-1, 1, 1, -1, 1, 1, 1], atol=1e-6)
+    assert np.mean(own.camera.voxel_pixel == wanted.camera.voxel_pixel) > 0.995
+    assert np.mean(own.camera.voxel_depth == wanted.camera.voxel_depth) > 0.995
+    np.testing.assert_allclose(own.boxes.centers_m[0], [-4, 10, 1], atol=1e-9)
+    assert own.boxes.yaws_rad[0] == pytest.approx(0.4 + np.pi / 2)
+    np.testing.assert_allclose(own.windows["imu"][0], [-1, 1, 1, -1, 1, 1, 1], atol=1e-6)
 
 
 def test_scale_acts_on_places_sizes_and_speeds(frames, config):
@@ -178,9 +178,9 @@ def test_weather_and_corruptions_lower_the_quality_of_what_they_harm(miniature):
         assert b.camera.images.std() < 0.7 * a.camera.images.std()
         reach = [np.hypot(*f.pillars["lidar"].points[:, 0, :2].T).max() for f in (a, b)]
         assert reach[1] < 0.8 * reach[0]
-    spoilt = load_harmed(miniature, ("sim_val",), SPEC, slice(None), 1.0, 3)
-    assert len(spoilt) == 6
-    assert sum(f.quality.min() < 0.99 for f in spoilt) >= 4
+    corrupted = load_degraded(miniature, ("sim_val",), SPEC, slice(None), 1.0, 3)
+    assert len(corrupted) == 6
+    assert sum(f.quality.min() < 0.99 for f in corrupted) >= 4
     with pytest.raises(ConfigError, match="hail"):
         load(weather=("hail=3",))
     with pytest.raises(ConfigError, match="severity"):

@@ -161,11 +161,11 @@ def test_rewritten_graphs_give_the_same():
     assert operator_problems(better) == []
     assert [n.op_type for n in better.graph.node][:4] == ["Cast", "Reshape", "Transpose", "MatMul"]
     feeds = {"image": rng.integers(0, 255, 24).astype(np.uint8)}
-    ours, theirs = (
+    own, theirs = (
         ort.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)[0]
         for m in (better, model)
     )
-    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    np.testing.assert_allclose(own, theirs, atol=1e-6)
 
 
 def test_all_31_subsets_agree_with_the_network(exported, config):
@@ -219,9 +219,9 @@ def test_int8_is_symmetric_and_keeps_to_the_rules(int8):
 
 def test_int8_changes_little(exported, int8, config):
     frame = random_inputs(config.spec, 77)
-    ours, theirs = load_engines(load_bundle(int8), threads=1), load_engines(load_bundle(exported[2]), threads=1)
+    own, theirs = load_engines(load_bundle(int8), threads=1), load_engines(load_bundle(exported[2]), threads=1)
     for m in MODALITIES:
-        a, b = ours[m](frame.feeds[m])["latent"], theirs[m](frame.feeds[m])["latent"]
+        a, b = own[m](frame.feeds[m])["latent"], theirs[m](frame.feeds[m])["latent"]
         # Latents are unit vectors: their products are cosines.
         assert (a * b).sum(axis=1).mean() > 0.98, m
 
@@ -264,10 +264,10 @@ def test_fp16_halves_the_weights_and_changes_little(exported, config, tmp_path):
     feeds = graph_feeds(load_bundle(exported[2]), [frame])
     for graph in load_bundle(folder).manifest.graphs:
         engines = [OnnxRuntimeEngine(load_bundle(f).graph(graph), 1) for f in (folder, exported[2])]
-        ours, theirs = (e(feeds[graph][0]) for e in engines)
+        own, theirs = (e(feeds[graph][0]) for e in engines)
         assert engines[0].inputs == engines[1].inputs
         key = "scores" if graph == "fusion" else "latent"
-        np.testing.assert_allclose(ours[key], theirs[key], atol=0.02)
+        np.testing.assert_allclose(own[key], theirs[key], atol=0.02)
         assert operator_problems(onnx.load(folder / f"{graph}.onnx")) == []
 
 

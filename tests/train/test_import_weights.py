@@ -158,12 +158,12 @@ def test_the_lidar_encoder_computes_what_the_public_network_does(tmp_path, style
     pillars, index_map = lidar_pillars(base, config.spec.grid, config.spec.lidar)
     network = new_network(config).eval()
     network.load_state_dict(load_checkpoint(tmp_path / "run" / "base.pt"))
-    ours = network.encoders["lidar"](torch.from_numpy(pillars)[None], torch.from_numpy(index_map)[None])
+    own = network.encoders["lidar"](torch.from_numpy(pillars)[None], torch.from_numpy(index_map)[None])
     wanted = public_lidar_features(state, style, config, torch.from_numpy(cloud))
     # A map in base_link has x along its columns and y along its rows; the public one has right and ahead.
     turned = wanted.flip(3).transpose(2, 3)
     assert wanted.std() > 0.1
-    torch.testing.assert_close(ours, turned, atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(own, turned, atol=2e-3, rtol=1e-3)
 
 
 def test_two_pillar_layers_are_imported_when_the_recipe_has_them(tmp_path):

@@ -46,7 +46,7 @@ def losses_of(trainer):
 
 
 class StopHereError(Exception):
-    """As if the process had been killed."""
+    """Stops training where a killed process would stop."""
 
 
 def test_a_resumed_run_has_the_losses_and_weights_of_an_unbroken_one(frames, config, tmp_path):

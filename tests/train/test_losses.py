@@ -112,7 +112,7 @@ def test_contrast_pulls_sensors_together_and_does_not_collapse():
     def one_class_each(loss):
         torch.manual_seed(0)
         label = torch.arange(4).repeat(12)
-        # Two sensors: the classes lie apart in each, in other directions, beside a common part that is larger.
+        # Two sensors: the classes lie apart in each, in other directions, with a larger part in common.
         seen = [torch.nn.functional.one_hot((label + turn) % 4, 8).float() + 2 for turn in (0, 1)]
         maps = [torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)]
         optimiser = torch.optim.Adam([p for m in maps for p in m.parameters()], 0.01)

@@ -11,7 +11,7 @@ import torch
 
 from peft_dml_ros.core.errors import DataError
 from peft_dml_train.loop.checkpoint import save_checkpoint
-from peft_dml_train.loop.parallel import told_error
+from peft_dml_train.loop.parallel import reported_error
 from tests.support.parallel_gradients import gradients
 
 
@@ -36,7 +36,7 @@ def test_an_error_of_another_process_is_told_as_it_is():
     try:
         save_checkpoint(Path("/dev/null/last.pt"), {})
     except DataError:
-        told = told_error(f"-- Process 1 terminated with the following error:\n{traceback.format_exc()}")
-    assert isinstance(told, DataError)
-    assert "cannot be written" in str(told)
-    assert told_error("Traceback\nValueError: a fault of the program") is None
+        reported = reported_error(f"-- Process 1 terminated with the following error:\n{traceback.format_exc()}")
+    assert isinstance(reported, DataError)
+    assert "cannot be written" in str(reported)
+    assert reported_error("Traceback\nValueError: a fault of the program") is None

@@ -47,7 +47,7 @@ def test_perfect_head_decodes_to_the_truth(central_only, make_boxes):
     np.testing.assert_allclose(boxes.velocities_mps, truth.velocities_mps[match], atol=1e-4)
 
 
-def beside(first, second, label, make_boxes):
+def side_by_side(first, second, label, make_boxes):
     """Two boxes of a class, centres in metres."""
     truth = make_boxes(2, 1)
     truth.centers_m[:, :2] = first, second
@@ -60,7 +60,7 @@ def beside(first, second, label, make_boxes):
 def test_a_cell_between_two_objects_describes_the_nearer_one(make_boxes):
     spec = ModelSpec()
     # Centres of cells two apart; the cell between them is as far from both, so one of them is moved a little.
-    truth = beside((0.4, 0.4), (1.9, 0.4), "pedestrian", make_boxes)
+    truth = side_by_side((0.4, 0.4), (1.9, 0.4), "pedestrian", make_boxes)
     targets = make_targets([truth], spec)
     assert len(targets.cell) == len(targets.cell.unique()) == 15
     between = spec.grid.size // 2 * (spec.grid.size + 1) + 1
@@ -72,7 +72,7 @@ def test_a_cell_between_two_objects_describes_the_nearer_one(make_boxes):
 @pytest.mark.parametrize(("label", "survive"), [("motorcycle", 2), ("pedestrian", 2), ("car", 1)])
 def test_only_classes_finer_than_the_grid_keep_neighbouring_cells(label, survive, make_boxes):
     spec = ModelSpec()
-    truth = beside((0.4, 0.4), (1.1, 0.4), label, make_boxes)
+    truth = side_by_side((0.4, 0.4), (1.1, 0.4), label, make_boxes)
     targets = make_targets([truth], spec)
     heat = torch.full((1, len(CLASSES), spec.grid.size**2), -9.0)
     heat[0, CLASSES.index(label), targets.cell[targets.central]] = torch.tensor([4.0, 3.9])
@@ -107,5 +107,5 @@ def test_focal_loss_equals_its_formula():
     formula = -(hit + miss) / 2
     loss = focal(logits, heat)
     torch.testing.assert_close(loss, formula)
-    ours, wanted = (torch.autograd.grad(x, logits, retain_graph=True)[0] for x in (loss, formula))
-    torch.testing.assert_close(ours, wanted)
+    own, wanted = (torch.autograd.grad(x, logits, retain_graph=True)[0] for x in (loss, formula))
+    torch.testing.assert_close(own, wanted)

@@ -10,7 +10,7 @@ from peft_dml_evidence.cells import (
     KEY_SEEDS,
     MAIN_SUBSETS,
     NO_METRIC,
-    OURS,
+    PROPOSED,
     STANDARD,
     TARGET_LOOKS,
     Cell,
@@ -38,9 +38,9 @@ FEW_SCENES = (2, 8, 0)
 """Scenes to adapt with; 0 for all."""
 
 NO_DROPOUT = tuple(f"dropout.{m}=0" for m in ("lidar", "camera", "radar", "imu", "gnss"))
-NO_HARM = (*NO_DROPOUT, *(f"dropout.{k}=0" for k in ("single_camera", "sweep", "stale", "corruption", "late_s")))
+NO_DEGRADATION = (*NO_DROPOUT, *(f"dropout.{k}=0" for k in ("single_camera", "sweep", "stale", "corruption", "late_s")))
 DETECTION_ALONE = (*NO_METRIC, "losses.consistency=0", "losses.gate=0", "losses.single=0")
-ZERO_FILLED = Plan(base=("network.fusion=concatenate", *NO_HARM, *DETECTION_ALONE))
+ZERO_FILLED = Plan(base=("network.fusion=concatenate", *NO_DEGRADATION, *DETECTION_ALONE))
 AVERAGING = Plan(base=("network.fusion=average", *NO_METRIC, "losses.consistency=0", "losses.gate=0"))
 
 CORRUPTED = tuple(f"{name}/{s}" for name in MULTICORRUPT for s in SEVERITIES)
@@ -48,7 +48,7 @@ RADAR_CORRUPTED = tuple(f"{name}/{s}" for name in RADAR_NOISE for s in SEVERITIE
 
 
 def robustness() -> list[Cell]:
-    """Ours without some sensors, with worse ones, and in weather."""
+    """Return cells of the proposed network without some sensors, with worse ones, and in weather."""
 
     def cell(name: str, about: str, looks: tuple[str, ...], subsets: tuple[str, ...] = ("all",)) -> Cell:
         return Cell("robustness", name, about, looks=("clear", *looks), subsets=subsets)
@@ -74,9 +74,9 @@ def robustness() -> list[Cell]:
 
 
 def ablate() -> list[Cell]:
-    """Ours with one part left out."""
+    """Return cells of the proposed network with one part left out."""
     parts: tuple[tuple[str, str, Mode, tuple[str, ...]], ...] = (
-        ("ours", "Everything", "peft", ()),
+        ("complete", "Everything", "peft", ()),
         ("no_lora", "Without low-rank adapters", "no_lora", ()),
         ("no_adapters", "Without bottleneck adapters", "no_adapters", ()),
         ("no_cross_attention", "Without cross-attention: the gate alone weighs", "peft", ("network.fusion=gate",)),
@@ -101,7 +101,7 @@ def ranks() -> list[Cell]:
         cell(f"rank{r}", f"LoRA rank {r}", Plan(adapt=(f"adapters.rank={r}", f"adapters.alpha={2 * r}"))) for r in RANKS
     ]
     return [
-        cell("peft", "PEFT at the recipe's own rank", OURS, key=True),
+        cell("peft", "PEFT at the recipe's own rank", PROPOSED, key=True),
         cell("full", "Full fine-tuning", Plan("full"), key=True),
         cell("head", "Projections, fusion and head only", Plan("head")),
         cell("scratch", "From scratch", Plan("scratch")),
@@ -129,7 +129,7 @@ def domains() -> list[Cell]:
             Pick("test", "fast"),
             (),
         ),
-        ("weather", "rain of 40 mm/h", OURS, Pick("test"), rain),
+        ("weather", "rain of 40 mm/h", PROPOSED, Pick("test"), rain),
     )
     cells = []
     for name, about, plan, test, adapt in kinds:

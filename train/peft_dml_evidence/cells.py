@@ -70,7 +70,7 @@ class Plan:
     longer: int = 1
 
 
-OURS = Plan()
+PROPOSED = Plan()
 """The winning recipe as it stands: everything else is compared with it."""
 
 
@@ -93,7 +93,7 @@ class Cell:
     command: str
     name: str
     about: str
-    plan: Plan = OURS
+    plan: Plan = PROPOSED
     subsets: tuple[str, ...] = ("all",)
     looks: tuple[str, ...] = ("clear",)
     test: Pick = field(default=Pick("test"))
@@ -101,7 +101,7 @@ class Cell:
     measure: Measure = "scores"
 
     def file_name(self, config: str, seed: int) -> str:
-        """Of its result."""
+        """Return the name of its result file."""
         return f"{self.name}.{config}.s{seed}.json"
 
 

@@ -24,7 +24,7 @@ class Recipe(str, Enum):
 
 ABOUT = {
     "robustness": "All sensor subsets, lost and late sensors, weather, MultiCorrupt.",
-    "ablate": "Ours with one component left out.",
+    "ablate": "The network with one component left out.",
     "ranks": "LoRA ranks, full fine-tuning, head only, from scratch: scores, time, memory, file size.",
     "zero-shot": "Modality-class pairs never trained together; retrieval between modalities.",
     "domains": "Another sensor layout, town, speed, weather: before and after adapting.",
@@ -135,7 +135,7 @@ def _run(name: str, setting: Setting, chosen: list[str], jobs: int, seeds: int, 
 
 def report(
     results: Annotated[Path, typer.Option(help="Folder with the results")] = Path("train/results"),
-    page: Annotated[Path, typer.Option(help="Page to write; plots go to images/ beside it")] = Path("docs/results.md"),
+    page: Annotated[Path, typer.Option(help="Page to write; plots go to images/ next to it")] = Path("docs/results.md"),
     bundles: Annotated[Path, typer.Option(help="Folder of the shipped bundles")] = Path("models"),
     plots: Annotated[bool, typer.Option(help="Draw the plots as well")] = True,
 ) -> None:

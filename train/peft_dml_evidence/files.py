@@ -18,7 +18,7 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def write(path: Path, record: dict[str, Any]) -> None:
-    """Beside, then renamed."""
+    """Write a temporary file, then rename it: a crash leaves the last result as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

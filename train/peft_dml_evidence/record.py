@@ -25,7 +25,7 @@ SCHEMA = 1
 
 @lru_cache(maxsize=1)
 def commit() -> str:
-    """Of the source code, with `+` when files differ from it; unknown outside a checkout."""
+    """Return the commit of the source code, with `+` when files differ from it; unknown outside a checkout."""
     root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:
@@ -45,8 +45,8 @@ def identity(bench: Bench, cell: Cell, seed: int) -> str:
     folders = [bench.folder.identity["hash"]]
     if cell.test.layout or cell.plan.target.layout:
         folders.append(bench.layout.identity["hash"] if bench.layout else "none")
-    begun = weights_digest(load_checkpoint(bench.start)) if bench.start else ""
-    return digest([SCHEMA, as_tree(cell), config, first, folders, bench.frames, bench.scenes, begun])
+    start = weights_digest(load_checkpoint(bench.start)) if bench.start else ""
+    return digest([SCHEMA, as_tree(cell), config, first, folders, bench.frames, bench.scenes, start])
 
 
 def header(bench: Bench, cell: Cell, config: str, seed: int) -> dict[str, Any]:

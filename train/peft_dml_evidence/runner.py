@@ -34,7 +34,7 @@ State = Literal["done", "skipped", "out of time", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a run was told; goes to other processes as it is.
+    """Settings of a run; goes to other processes as it is.
 
     Attributes:
         config: Name of the recipe.
@@ -49,7 +49,7 @@ class Setting:
         minutes: After so many no new stage begins.
         start: Weights of encoders that bases begin with.
         scenes: Training scenes at most; 0 for all.
-        cache: Folder of prepared frames; none makes them anew for each stage.
+        cache: Folder of prepared frames; none makes them again for each stage.
         cache_gb: Its size at most.
     """
 
@@ -96,7 +96,7 @@ class Outcome:
 
 
 def result_path(setting: Setting, cell: Cell, seed: int) -> Path:
-    """Of a cell's JSON."""
+    """Return the path of a cell's JSON file."""
     return setting.out / cell.command / cell.file_name(setting.config, seed)
 
 

@@ -26,7 +26,7 @@ FAST_MPS = 8.0
 
 
 def town(location: str) -> str:
-    """Of a nuScenes map: `singapore-onenorth` lies in `singapore`."""
+    """Return the town of a nuScenes map: `singapore-onenorth` lies in `singapore`."""
     return location.partition("-")[0]
 
 

@@ -139,8 +139,8 @@ def _identity(bench: Bench, config: TrainConfig, pick: Pick, *more: Any) -> str:
 def base_folder(bench: Bench, plan: Plan, seed: int) -> Path:
     """Where the base of a plan lies, trained or not."""
     config = bench.config(plan, seed, second=False).model_copy(update={"finetune": StageConfig()})
-    begun = [weights_digest(load_checkpoint(bench.start))] if bench.start else []
-    return bench.runs / f"base-{_identity(bench, config, plan.source, *begun)}"
+    start = [weights_digest(load_checkpoint(bench.start))] if bench.start else []
+    return bench.runs / f"base-{_identity(bench, config, plan.source, *start)}"
 
 
 def adapted_folder(bench: Bench, plan: Plan, seed: int) -> Path:

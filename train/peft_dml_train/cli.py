@@ -266,7 +266,7 @@ def evaluate(
 def gate_plot(
     data: DataOption,
     bundle: BundleOption = Path("models/demo"),
-    out: Annotated[Path, typer.Option(help="Picture; the figures go beside it as JSON")] = Path("docs/images/gate.png"),
+    out: Annotated[Path, typer.Option(help="Picture; the figures lie next to it")] = Path("docs/images/gate.png"),
     split: SplitOption = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames per value, taken evenly from the scenes")] = 20,
     config: ConfigOption = None,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that a training run is told: read from YAML, checked, and written beside each checkpoint."""
+"""All settings of a training run: read from YAML, checked, and written next to each checkpoint."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class NetworkConfig(Section):
     motion_width: int = 48
     attention_heads: int = 4
     fusion: Literal["gated_attention", "attention", "gate", "average", "concatenate"] = Field(
-        "gated_attention", description="The others are for comparison: one half of ours, UniBEV's, BEVFusion's"
+        "gated_attention", description="The others are for comparison: one half of this one, UniBEV's, BEVFusion's"
     )
     head_width: int = 48
     box_width: int = Field(64, description="Hidden units of the boxes' regression")

@@ -95,7 +95,7 @@ class Folder:
 
     @cached_property
     def _sorted_out(self) -> dict[str, tuple[list[Record], list[tuple[int, list[str]]]]]:
-        """By table: records without faults, and positions and faults of the others."""
+        """Return, by table, records without faults, and positions and faults of the others."""
         out: dict[str, tuple[list[Record], list[tuple[int, list[str]]]]] = {}
         for table in TABLES:
             content = self._content(table)[0]

@@ -68,9 +68,9 @@ def test_what_is_not_there_is_not_near():
 
 
 def test_a_real_folder_stands_beside_and_changes_nothing_else(simulated):
-    alone, beside = realism_rows(made()), realism_rows(made(), measure_folder(simulated))
-    assert any(row["keyframe"] is not None for row in beside)
-    assert [row | {"keyframe": None} for row in beside] == alone
+    alone, compared = realism_rows(made()), realism_rows(made(), measure_folder(simulated))
+    assert any(row["keyframe"] is not None for row in compared)
+    assert [row | {"keyframe": None} for row in compared] == alone
 
 
 def test_every_class_the_issue_names_has_every_figure():

@@ -61,7 +61,7 @@ def test_nothing_is_overwritten_unasked(mini, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("export", "{mini}", "--out", "{tmp}/a.mcap", "--scene", "scene-0003"), "no scene or split 'scene-0003'"),
         (("export", "{mini}", "--out", "{tmp}/a.mcap", "--topics", "autoware2"), "did you mean 'autoware'"),
@@ -71,10 +71,10 @@ def test_nothing_is_overwritten_unasked(mini, tmp_path):
         (("import", "{tmp}/none.mcap", "--out", "{tmp}/o"), "none.mcap is no bag"),
     ],
 )
-def test_mistakes_are_one_line(mini, tmp_path, arguments, told):
+def test_mistakes_are_one_line(mini, tmp_path, arguments, message):
     done = run(*(a.format(mini=mini, tmp=tmp_path) for a in arguments))
     assert done.exit_code == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
 

@@ -79,7 +79,7 @@ def test_a_longer_drive_than_memory_is_sure_to_hold_is_refused():
 
 
 class Steps:
-    """Keeps what it is told."""
+    """Keeps the calls that it gets."""
 
     def __init__(self):
         self.counts = []

@@ -83,12 +83,12 @@ def test_wires_behind_the_camera_are_cut(recording):
     sensor = recording.rig["CAM_FRONT"]
     stamp_ns = recording.frames[0].stamp_ns
     matrix = pixels_from_base(sensor, Alignment(recording.odometry), stamp_ns, stamp_ns, 400)
-    beside = Boxes3D.make(np.array([[2.0, 1.5, 1.6]]), np.array([[6.0, 1.0, 1.0]]), np.zeros(1), np.array([0]))
+    neighbour = Boxes3D.make(np.array([[2.0, 1.5, 1.6]]), np.array([[6.0, 1.0, 1.0]]), np.zeros(1), np.array([0]))
     behind = Boxes3D.make(np.array([[-9.0, 0.0, 1.6]]), np.array([[4.0, 2.0, 1.0]]), np.zeros(1), np.array([0]))
     pixels = np.zeros((225, 400, 3), np.uint8)
     draw_wires(pixels, behind, matrix)
     assert not pixels.any()
-    draw_wires(pixels, beside, matrix)
+    draw_wires(pixels, neighbour, matrix)
     assert pixels[:, :200].any()
     assert not pixels[:, 220:].any()
 

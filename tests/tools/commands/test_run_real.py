@@ -33,7 +33,7 @@ def test_a_keyframe(real_data, bundle, tmp_path):
 
 
 def test_four_lidars(real_data, bundle, tmp_path):
-    """Hesai's files have coordinates alone; all are in their sensor's frame, of which nobody told the height."""
+    """Hesai's files have coordinates alone; all are in their sensor's frame, whose height is unknown."""
     summary, hints, text = run(real_data / "lidar_models", tmp_path, bundle)
     assert summary["frames_published"] == 4
     assert ("LIDAR_TOP", "SEN101") in hints

@@ -75,11 +75,11 @@ def test_node_and_run_give_the_same_boxes(bag, bundle, tmp_path):
     same_input = [s for s in expected if s in there and np.allclose(there[s].age_s, here[s].age_s, atol=1.1e-3)]
     assert len(same_input) >= 0.6 * len(expected), (sorted(there), sorted(here))
     for stamp in same_input:
-        ours, theirs = here[stamp], there[stamp]
-        assert ours.reference == theirs.reference
-        assert np.array_equal(ours.mask, theirs.mask)
-        assert np.allclose(ours.gate, theirs.gate, atol=1.1e-3)
-        assert len(ours.boxes) == len(theirs.boxes) > 0
+        own, theirs = here[stamp], there[stamp]
+        assert own.reference == theirs.reference
+        assert np.array_equal(own.mask, theirs.mask)
+        assert np.allclose(own.gate, theirs.gate, atol=1.1e-3)
+        assert len(own.boxes) == len(theirs.boxes) > 0
         for name in ("centers_m", "sizes_m", "yaws_rad", "labels", "scores", "attributes"):
-            assert np.allclose(getattr(ours.boxes, name), getattr(theirs.boxes, name), atol=1e-5), name
-        assert np.allclose(ours.boxes.velocities_mps, theirs.boxes.velocities_mps, atol=1e-4)
+            assert np.allclose(getattr(own.boxes, name), getattr(theirs.boxes, name), atol=1e-5), name
+        assert np.allclose(own.boxes.velocities_mps, theirs.boxes.velocities_mps, atol=1e-4)

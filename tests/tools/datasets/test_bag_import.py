@@ -45,7 +45,7 @@ def assert_same_measurements(original, again) -> None:
 
 
 def assert_same_truth(original, again) -> None:
-    """Boxes of the same objects, by their places: tokens of instances are made anew."""
+    """Boxes of the same objects, by their places: tokens of instances are new."""
     assert original.truth.keys() == again.truth.keys()
     for stamp, boxes in original.truth.items():
         other = again.reader.truth(again.tokens[list(again.truth).index(stamp)], keep_unseen=True)
@@ -97,7 +97,7 @@ def test_real_keyframe_round_trip(real_keyframe, tmp_path):
     assert (made.scene, again.name, made.keyframes, made.left_out) == ("scene-0061", "scene-0061", 1, {})
     assert_same_measurements(original, again)
     assert_same_truth(original, again)
-    # Points counted anew in every box, against the official counts.
+    # Points counted again in every box, against the official counts.
     mine, theirs = (
         sorted(r["num_lidar_pts"] for r in s.reader.tables.rows("sample_annotation") if r["num_lidar_pts"])
         for s in (original, again)

@@ -306,7 +306,7 @@ def test_wrong_and_unknown_topics_are_named(tmp_path):
 
 
 def test_messages_of_types_nobody_knows_do_no_harm(source, tmp_path):
-    """A bag of sqlite3 with a topic of a private type beside the known ones."""
+    """A bag of sqlite3 with a topic of a private type among the known ones."""
     types = typestore()
     with Writer(tmp_path / "db", version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
         private = writer.add_connection(

@@ -263,7 +263,7 @@ def test_image_headers_tell_the_size(mini, tmp_path):
 
 # ---------------------------------------------------------------- the reader on damaged folders
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (cut("LIDAR_TOP", 7), r"LIDAR_TOP.*cut off within the point that starts at byte 9980"),
         (cut("RADAR_FRONT", 40), r"RADAR_FRONT.*promises 20 points of 43 bytes from byte \d+ on, but ends at byte \d+"),
@@ -287,9 +287,9 @@ def test_image_headers_tell_the_size(mini, tmp_path):
         ),
     ],
 )
-def test_the_reader_names_what_is_damaged(mini_copy, damage, told):
+def test_the_reader_names_what_is_damaged(mini_copy, damage, message):
     damage(mini_copy)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         for _ in open_source(mini_copy, scene="scene-0001").measurements():
             pass
 

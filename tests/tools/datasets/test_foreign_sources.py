@@ -179,7 +179,7 @@ def test_t4_with_files_by_filename(mini, tmp_path):
         np.testing.assert_array_equal(t4.truth[stamp_ns].centers_m, boxes.centers_m)
     report = check_dataset(t4.reader.root)
     assert {found.rule.id for found in report.broken} <= {"FMT009", "FMT010", "STR006"}
-    # Values a point as the file beside says.
+    # Values a point as the file next to it says.
     row = next(r for r in t4.reader.tables.rows("sample_data") if "LIDAR" in r["filename"])
     (t4.reader.root / "info.json").write_text('{"num_pts_feats": 7}')
     wide = np.zeros((4, 7), np.float32)

@@ -160,22 +160,22 @@ def test_a_single_step_of_memory_is_no_growth():
 
 
 def test_stages_are_merged_and_misses_named(tmp_path):
-    cell = {"fault": "freeze", "sensor": "IMU", "when": "onset", "problem": "told late"}
+    cell = {"fault": "freeze", "sensor": "IMU", "when": "onset", "problem": "reported late"}
     found = {"cells": 2, "cells_failed": 1, "recovery_s_max": 0.4, "crashes": 1, "cells_detail": [cell], "words": ""}
     results = merged({}, "cells", found)
     results = merged(results, "respawn", {"respawn_s": 9.0, "recording_readable": False, "words": ""})
     assert (results["crashes"], results["cells"]) == (1, 2)
     results["fuzz"] = {"crashes": 0, "errors_inside": {"IMU: failed": "ValueError"}, "sees_after": ["radar"]}
-    told = "\n".join(missed(results))
+    lines = "\n".join(missed(results))
     for words in (
         "1, at most 0",
-        "freeze of IMU, onset: told late",
+        "freeze of IMU, onset: reported late",
         "kill -9 to boxes: 9",
         "cannot be read",
         "(fuzz): IMU: failed ValueError",
         "only these are seen: radar",
     ):
-        assert words in told
+        assert words in lines
     path = tmp_path / "chaos.json"
     path.write_text(json.dumps({"soak": {"minutes": 30, "crashes": 2}}), encoding="utf-8")
     write(path, results)

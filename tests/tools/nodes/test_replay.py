@@ -75,9 +75,9 @@ def test_a_source_is_encoded_as_the_bag_of_it_would_be(bag):
 def test_a_bag_with_foreign_topics_is_played_on_those_of_this_package(bag, tmp_path):
     foreign = write_bag(MadeUpDrive(1000), tmp_path / "foreign.mcap", preset="autoware")
     recording = open_recording(foreign)
-    ours = open_recording(bag)
-    assert set(recording.channels) - {"/truth/boxes"} == set(ours.channels)
-    assert [(m.time_ns, m.topic) for m in recording.messages()] == [(m.time_ns, m.topic) for m in ours.messages()]
+    own = open_recording(bag)
+    assert set(recording.channels) - {"/truth/boxes"} == set(own.channels)
+    assert [(m.time_ns, m.topic) for m in recording.messages()] == [(m.time_ns, m.topic) for m in own.messages()]
     assert "/sensing/lidar/top/pointcloud_raw_ex" in open_recording(foreign, as_recorded=True).channels
 
 

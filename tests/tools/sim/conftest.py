@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bare street with one actor on it, so that what a sensor should see can be told beforehand."""
+"""A bare street with one actor on it, so that what a sensor should see is known beforehand."""
 
 from collections.abc import Callable
 

@@ -57,9 +57,9 @@ def test_odometry_brings_sweeps_together_within_centimetres(turning, begin):
     world, start = turning.world, max(begin(turning), 0.0)
     true = world.world_SE3_base(start).inverse() @ world.world_SE3_base(start + 0.5)
     first, last = (turning.odometry.sample(t, 0).odom_SE3_base for t in (start, start + 0.5))
-    told = first.inverse() @ last
-    assert 0 < np.linalg.norm(told.translation - true.translation) < 0.04
-    assert abs(told.yaw_rad - true.yaw_rad) < 0.004
+    measured = first.inverse() @ last
+    assert 0 < np.linalg.norm(measured.translation - true.translation) < 0.04
+    assert abs(measured.yaw_rad - true.yaw_rad) < 0.004
 
 
 def test_odometry_drifts_a_little_over_a_drive():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped bundles beside the experiments: the same recipe, longer trained; figures of their manifests."""
+"""The shipped bundles, compared with the experiments: the same recipe, longer trained; figures of their manifests."""
 
 from __future__ import annotations
 

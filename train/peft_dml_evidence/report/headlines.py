@@ -54,10 +54,10 @@ def baselines(results: Results) -> str:
         pair = [results.score("baselines", cell, subset=s) for s in ("no lidar", "all")]
         if all(pair):
             parts.append(f"{words} {_share(*pair):.0%}")
-    ours = [results.ours("no lidar"), results.ours("all")]
-    if not parts or not all(ours):
+    proposed = [results.proposed("no lidar"), results.proposed("all")]
+    if not parts or not all(proposed):
         return ""
-    return f"Without LiDAR ours keeps {_share(*ours):.0%} of its NDS, {', '.join(parts)}."
+    return f"Without LiDAR PEFT-DML keeps {_share(*proposed):.0%} of its NDS, {', '.join(parts)}."
 
 
 def _share(above: Figure | None, below: Figure | None) -> float:
@@ -116,9 +116,9 @@ def ablations(results: Results) -> str:
         if change is None:
             return ""
         verdicts.setdefault(verdict_of(change, noise), []).append(name.removeprefix("no_").replace("_", " "))
-    told = (f"{verdict}: {', '.join(verdicts[verdict])}" for verdict in (EARNED, NO_DIFFERENCE, NOT_EARNED, UNDECIDED)
+    groups = (f"{verdict}: {', '.join(verdicts[verdict])}" for verdict in (EARNED, NO_DIFFERENCE, NOT_EARNED, UNDECIDED)
             if verdict in verdicts)  # fmt: skip
-    return f"Their place, by the interval of the change without them: {'; '.join(told)}."
+    return f"Their place, by the interval of the change without them: {'; '.join(groups)}."
 
 
 def zero_shot(results: Results) -> str:
@@ -142,30 +142,29 @@ def zero_shot(results: Results) -> str:
 
 def retrieval(results: Results) -> str:
     """Mean recall over the pairs of modalities."""
-    told, chance = [], 0.0
+    phrases, chance = [], 0.0
     for words, cell in RETRIEVALS.items():
         entries = results.of(*cell)
         if entries:
             found = entries[0]["retrieval"]["recall_at_1"].values()
-            told.append(f"{mean(f['class'] for f in found):.2f} with {words}")
+            phrases.append(f"{mean(f['class'] for f in found):.2f} with {words}")
             chance = mean(f["chance_class"] for f in found)
-    if not told:
+    if not phrases:
         return ""
-    return (
-        f"An object's nearest neighbour in another sensor is of its class: {', '.join(told)}, {chance:.2f} by chance."
-    )
+    recalls = ", ".join(phrases)
+    return f"An object's nearest neighbour in another sensor is of its class: {recalls}, {chance:.2f} by chance."
 
 
 def domains(results: Results) -> str:
     """What adapting gains."""
-    told = []
+    phrases = []
     for words, name in (("layout", "layout"), ("town", "city"), ("speed", "fast"), ("rain", "weather")):
         look = "rain=40" if name == "weather" else "clear"
         before, after = (results.score("domains", f"{name}_{when}", look) for when in ("before", "after_all"))
         if before is None or after is None:
             return ""
-        told.append(f"{words} {before.value:.3f} → {after.value:.3f}")
-    return f"NDS before and after adapting: {', '.join(told)}."
+        phrases.append(f"{words} {before.value:.3f} → {after.value:.3f}")
+    return f"NDS before and after adapting: {', '.join(phrases)}."
 
 
 def cost(results: Results) -> str:
@@ -176,5 +175,5 @@ def cost(results: Results) -> str:
     found = entries[0]["cost"]["subsets"]
     seeing = {n: f for n, f in found.items() if set(n.split("+")) & set(DETECTING)}
     least, most = (choose(seeing, key=lambda n: seeing[n]["p50_ms"]) for choose in (min, max))
-    told = (f"{seeing[n]['p50_ms']:.0f} ms ({n.replace('+', ' + ')})" for n in (least, most))
-    return f"From {' to '.join(told)} a frame on one thread."
+    phrases = (f"{seeing[n]['p50_ms']:.0f} ms ({n.replace('+', ' + ')})" for n in (least, most))
+    return f"From {' to '.join(phrases)} a frame on one thread."

@@ -37,7 +37,7 @@ trained and tested: `train/peft_dml_evidence/catalog.py`.
 
 **What can be compared.** Figures on simulated scenes compare with one another, not with published ones on real
 nuScenes: other scenes, other annotation, a much smaller network. What carries over is the shape, such as the share of
-NDS that is kept without LiDAR; published figures stand beside ours for that alone. Commands for real data, and the
+NDS that is kept without LiDAR; published figures stand on this page for that alone. Commands for real data, and the
 figures to hold against the paper's: [On real nuScenes](nuscenes.md).
 
 To redo a cell (a finished one is redone once its JSON is removed), or all of them:
@@ -73,8 +73,8 @@ WORDS = {
         "interval of the change is below zero; within .005 of zero there is no difference; one seed decides nothing."
     ),
     "remedies": (
-        "One seed each, against the same seed of ours; bold is what reaches the target. All but those of the metric "
-        "loss change the second stage alone and begin with our base."
+        "One seed each, against the same seed of PEFT-DML; bold is what reaches the target. All but those of the "
+        "metric loss change the second stage alone and begin with its base."
     ),
     "baselines": "The same data, encoders, steps and head; only fusion, dropout and losses differ, as named.",
     "cost": (
@@ -169,7 +169,7 @@ def chapter(results: Results) -> list[str]:
         *(["### Why targets are missed", "", *reasons] if (reasons := why(r)) else []),
         *_section(r, "What was tried where a target is missed", remedies_table(r), words="remedies"),
         *_section(r, "Sensors added one by one", sections.modalities(r), headline=says.modalities(r)),
-        *_section(r, "Beside published systems", sections.published_dropout(r)),
+        *_section(r, "Compared with published systems", sections.published_dropout(r)),
         *_section(r, "All 31 subsets of sensors", sections.subsets(r), "subsets", headline=says.subsets(r)),
         *_section(r, "Other fusions, specialists", sections.baselines(r), "baselines", "baselines", says.baselines(r)),
         *_section(r, "Weather on all sensors", look("weather", STANDARD), "weather", headline=says.looks(r, "weather")),
@@ -221,8 +221,8 @@ def write_report(
 
     Args:
         results: Folder with the cells' results.
-        page: Markdown file; plots go to `images/` beside it.
-        summary: JSON file of the key figures; `results/summary.json` beside the page without it.
+        page: Markdown file; plots go to `images/` next to it.
+        summary: JSON file of the key figures; `results/summary.json` next to the page without it.
         bundles: Folder of shipped bundles.
         plots: Draw them too.
 

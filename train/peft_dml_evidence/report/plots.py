@@ -137,8 +137,8 @@ def draw_domains(axes: Axes, results: Results) -> None:
 
 
 def draw_baselines(axes: Axes, results: Results) -> None:
-    """Ours and others' ways by subset."""
-    series: dict[str, list[Figure | None]] = {"ours": [results.ours(s) for s in STANDARD]}
+    """Draw NDS by subset for PEFT-DML and the fusion of other systems."""
+    series: dict[str, list[Figure | None]] = {"PEFT-DML": [results.proposed(s) for s in STANDARD]}
     for text, cell in (("zero-filled", "zero_filled"), ("averaging", "averaging")):
         series[text] = [results.score("baselines", cell, subset=s) for s in STANDARD]
     bars(axes, list(STANDARD), series)
@@ -177,11 +177,11 @@ PLOTS: dict[str, tuple[Draw, str, tuple[tuple[str, str], ...]]] = {
     "weather": (draw_weather, "NDS in weather", (("robustness", "weather"),)),
     "multicorrupt": (draw_multicorrupt, "Resistance to MultiCorrupt's corruptions", (("robustness", "multicorrupt"),)),
     "ranks": (draw_ranks, "NDS in the target, by what the second stage trains", (("ranks", "peft"),)),
-    "ablations": (draw_ablations, "NDS without a component", (("ablate", "ours"),)),
+    "ablations": (draw_ablations, "NDS without a component", (("ablate", "complete"),)),
     "zero_shot": (draw_zero_shot, "AP of pairs never trained together", (("zero-shot", "lidar_together"),)),
     "embeddings": (draw_embeddings, "Object embeddings of three modalities", (("zero-shot", "retrieval"),)),
     "domains": (draw_domains, "NDS before and after adapting", (("domains", "weather_before"),)),
-    "baselines": (draw_baselines, "Ours and others' fusion in the same harness", (("baselines", "zero_filled"),)),
+    "baselines": (draw_baselines, "PEFT-DML and others' fusion in the same harness", (("baselines", "zero_filled"),)),
     "cost": (draw_cost, "NDS against cost", (("cost", "subsets"), ("robustness", "subsets"))),
 }
 """By name: who draws, the title, and the cells without which there is nothing to draw."""
@@ -193,7 +193,7 @@ def drawable(results: Results, name: str) -> bool:
 
 
 def file_name(results: Results, name: str) -> str:
-    """Of a plot."""
+    """Return the name of a plot's file."""
     return f"results_{results.config}_{name}.png"
 
 

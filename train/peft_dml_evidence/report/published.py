@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Published figures on nuScenes' validation set, to stand beside ours: NDS, on real data."""
+"""Published figures on nuScenes' validation set, for comparison: NDS, on real data."""
 
 PAPER = {"mAP": 62.2, "NDS": 71.7, "mATE": 0.316, "mASE": 0.206}
 """PEFT-DML, arXiv 2512.00060."""

@@ -76,12 +76,12 @@ def remedies_table(results: Results) -> list[str]:
             rows.append(_row(cell.about, (_ratio(found.target(), full), *kept, _mean([found.ap(*p) for p in pairs]))))
     if not rows:
         return []
-    ours, noisy = _Cell(results, "ranks", "peft"), _Cell(results, "robustness", "multicorrupt_radar")
+    proposed, noisy = _Cell(results, "ranks", "peft"), _Cell(results, "robustness", "multicorrupt_radar")
     first = []
-    for words, suffix in (("Ours", ""), ("Ours without metric loss", "_without_metric_loss")):
+    for words, suffix in (("PEFT-DML", ""), ("PEFT-DML without metric loss", "_without_metric_loss")):
         ap = _mean([_Cell(results, "zero-shot", f"{m}_{c}{suffix}").ap(m, c) for m, c in pairs])
-        kept = (ours.kept("no lidar"), ours.times(zeros), ours.kept("no camera"), noisy.resistance())
-        first.append(_row(words, (*[None] * 5, ap) if suffix else (_ratio(ours.target(), full), *kept, ap)))
+        kept = (proposed.kept("no lidar"), proposed.times(zeros), proposed.kept("no camera"), noisy.resistance())
+        first.append(_row(words, (*[None] * 5, ap) if suffix else (_ratio(proposed.target(), full), *kept, ap)))
     head = (
         "remedy",
         "target NDS of full",

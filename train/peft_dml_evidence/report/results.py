@@ -92,8 +92,8 @@ class Results:
                 sample[int(r["seed"])] = {WHOLE: entry[key], **scenes}
         return Figure.of(sample)
 
-    def ours(self, name: str) -> Figure | None:
-        """NDS of our network in clear air with one of the standard subsets."""
+    def proposed(self, name: str) -> Figure | None:
+        """Return the NDS of PEFT-DML in clear air with one of the standard subsets."""
         return self.score("robustness", "subsets", subset="+".join(SUBSETS[name]))
 
     def target(self, cell: str, subset: str = "all", command: str = "ranks") -> Figure | None:
@@ -113,7 +113,7 @@ class Results:
         """MultiCorrupt's RA: NDS under a corruption over clean NDS, mean of three severities.
 
         Args:
-            name: A corruption; kinds of radar noise were run beside the noisy ones.
+            name: A corruption; kinds of radar noise were run with the noisy ones.
             radar: All kinds of radar noise on top.
         """
         cell = "multicorrupt_radar" if radar or name in RADAR_NOISE else "multicorrupt"
@@ -134,12 +134,12 @@ class Results:
     def relative_resilience(self, name: str) -> float | None:
         """RRA of a corruption: sum of NDS over severities against the zero-filled baseline's."""
         looks = [f"{name}/{s}" for s in SEVERITIES]
-        ours = [self.score("robustness", "multicorrupt", look) for look in looks]
+        proposed = [self.score("robustness", "multicorrupt", look) for look in looks]
         theirs = [self.score("baselines", "zero_filled_multicorrupt", look) for look in looks]
-        if not all(ours) or not all(theirs):
+        if not all(proposed) or not all(theirs):
             return None
         below = sum(f.value for f in theirs if f)
-        return sum(f.value for f in ours if f) / below - 1 if below else None
+        return sum(f.value for f in proposed if f) / below - 1 if below else None
 
     def progress(self) -> dict[str, tuple[int, int]]:
         """Finished and planned runs (cells times seeds) by command."""

@@ -47,11 +47,11 @@ def subsets(results: Results) -> list[str]:
 
 
 def published_dropout(results: Results) -> list[str]:
-    """Ours beside others; not the same data."""
+    """Compare PEFT-DML with published systems; not the same data."""
     full, no_lidar, no_camera = (
         results.score("robustness", "subsets", subset=s) for s in (ALL, "camera+radar+imu+gnss", "lidar+radar+imu+gnss")
     )
-    rows = [["ours, here", number(full), percent(no_lidar, full), percent(no_camera, full), "this page"]]
+    rows = [["PEFT-DML, here", number(full), percent(no_lidar, full), percent(no_camera, full), "this page"]]
     for name, whole, without_lidar, without_camera, source in DROPOUT:
         kept = (f"{part / whole:.1%}" for part in (without_lidar, without_camera))
         rows.append([f"{name}, nuScenes val", f"{whole / 100:.3f}", *kept, source])
@@ -136,12 +136,12 @@ def _ablated(results: Results, name: str) -> list[Figure | None]:
 
 def ablation_changes(results: Results) -> tuple[dict[str, Interval | None], float]:
     """Return the mean change of the four figures without each component, seed by seed, and what counts as none."""
-    ours = _ablated(results, "ours")
+    proposed = _ablated(results, "complete")
     changes: dict[str, Interval | None] = {}
     for cell in catalog.ablate()[1:]:
         without = _ablated(results, cell.name)
-        known = all(ours) and all(without)
-        samples = [joined(f.sample for f in figures if f) for figures in (without, ours)]
+        known = all(proposed) and all(without)
+        samples = [joined(f.sample for f in figures if f) for figures in (without, proposed)]
         changes[cell.name] = paired(difference, *samples) if known else None
     return changes, LEAST_CHANGE
 
@@ -200,8 +200,8 @@ def domains(results: Results) -> list[str]:
 
 
 def baselines(results: Results) -> list[str]:
-    """Others' ways and ours by subset, and the specialists."""
-    rows = [["Ours", *(number(results.ours(s)) for s in STANDARD)]]
+    """Return NDS by subset of PEFT-DML and the fusion of other systems, and the specialists."""
+    rows = [["PEFT-DML", *(number(results.proposed(s)) for s in STANDARD)]]
     for cell, about in (("zero_filled", "Zero-filled concatenation"), ("averaging", "Averaging")):
         rows.append([about, *(number(results.score("baselines", cell, subset=s)) for s in STANDARD)])
     lines = table(("NDS", *STANDARD), rows)
@@ -209,9 +209,9 @@ def baselines(results: Results) -> list[str]:
     for specialist in catalog.baselines():
         if specialist.name.startswith("only_"):
             alone = results.score("baselines", specialist.name, subset=specialist.subsets[0])
-            ours = results.score("robustness", "subsets", subset=specialist.subsets[0])
-            specialists.append([specialist.about, number(alone), number(ours), percent(ours, alone)])
-    return [*lines, *table(("", "specialist", "ours with these sensors", "kept"), specialists)]
+            proposed = results.score("robustness", "subsets", subset=specialist.subsets[0])
+            specialists.append([specialist.about, number(alone), number(proposed), percent(proposed, alone)])
+    return [*lines, *table(("", "specialist", "PEFT-DML with these sensors", "kept"), specialists)]
 
 
 def cost(results: Results) -> list[str]:

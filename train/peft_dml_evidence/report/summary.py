@@ -83,7 +83,7 @@ def zero_shot_ap(results: Results, suffix: str = "") -> Figure | None:
 
 
 def key_figures(results: Results) -> dict[str, Figure | None]:
-    """By the keys of the summary, without seeds and share."""
+    """Return figures by the keys of the summary, without seeds and share."""
     return {
         "nds_full": results.score("robustness", "subsets", subset=ALL),
         "nds_no_lidar": results.score("robustness", "subsets", subset=NO_LIDAR),
@@ -98,7 +98,7 @@ def key_figures(results: Results) -> dict[str, Figure | None]:
 
 
 def trained_share(results: Results) -> float | None:
-    """Of all parameters, in our fine-tuning."""
+    """Return the share of all parameters that the fine-tuning of PEFT-DML trains."""
     for entry in results.of("ranks", "peft") + results.of("robustness", "subsets"):
         share = entry["training"].get("adapted", {}).get("parameters", {}).get("share")
         if share is not None:

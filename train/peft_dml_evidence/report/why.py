@@ -10,11 +10,11 @@ from peft_dml_evidence.report.summary import NO_RADAR, targets, zero_shot_ap
 
 def _zero_filled(results: Results) -> str:
     theirs = [results.score("baselines", "zero_filled", subset=s) for s in ("no lidar", "radar only", "camera only")]
-    ours = [results.ours(s) for s in ("no lidar", "radar only", "camera only")]
-    a, b = ([number(f) for f in figures] for figures in (theirs, ours))
+    proposed = [results.proposed(s) for s in ("no lidar", "radar only", "camera only")]
+    a, b = ([number(f) for f in figures] for figures in (theirs, proposed))
     return (
         "The baseline is not blind without LiDAR, it has the radar: NDS "
-        f"{a[0]} without LiDAR, {a[1]} by radar alone, {a[2]} by cameras alone; ours {b[0]}, {b[1]}, {b[2]}. "
+        f"{a[0]} without LiDAR, {a[1]} by radar alone, {a[2]} by cameras alone; PEFT-DML {b[0]}, {b[1]}, {b[2]}. "
         "BEVFusion's tenth, which the target comes from, is that of cameras alone."
     )
 

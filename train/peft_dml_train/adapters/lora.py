@@ -28,7 +28,7 @@ TRAINED_WHOLE = (
     "fusion",
     "head",
 )
-"""Small modules that the fine-tuning trains as they are; peft stores copies of them beside the low-rank matrices."""
+"""Small modules that the fine-tuning trains as they are; peft stores copies of them with the low-rank matrices."""
 
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")

@@ -52,7 +52,7 @@ class Batch:
     pictures: list[int]
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same with its tensors on another device."""
+        """Return the batch with its tensors on another device."""
         feeds = {m: {name: value.to(device) for name, value in feed.items()} for m, feed in self.feeds.items()}
         names = ("mask", "dropped", "age_s", "completeness", "quality", "depth_bins")
         return replace(self, feeds=feeds, **{name: getattr(self, name).to(device) for name in names})
@@ -161,7 +161,7 @@ class BatchStream:
         config: Recipe.
         stage: Batch size and augmentation.
         seed: Of all draws.
-        harmed: Frames in weather or corrupted; half as many samples as `corruption` says come from here.
+        degraded: Frames in weather or corrupted; half as many samples as `corruption` says come from here.
     """
 
     def __init__(
@@ -171,12 +171,12 @@ class BatchStream:
         stage: StageConfig,
         *,
         seed: int,
-        harmed: Sequence[Frame] = (),
+        degraded: Sequence[Frame] = (),
     ) -> None:
         if not frames:
             msg = "this process has no frames to train on; give more scenes, or start fewer processes"
             raise DataError(msg)
-        self.frames, self.config, self.stage, self.seed, self.harmed = frames, config, stage, seed, harmed
+        self.frames, self.config, self.stage, self.seed, self.degraded = frames, config, stage, seed, degraded
         self.store = collect_objects(frames) if stage.paste else []
         self.weights = frame_weights(frames, stage.balance)
         self.withheld = parse_pairs(config.withheld)
@@ -205,9 +205,9 @@ class BatchStream:
         picked, dropped = [], []
         for i in self._picked(step):
             frame, number = self.frames[i], int(i)
-            if self.harmed and draw.random() < dropout.corruption * strength / 2:
-                number = int(draw.integers(len(self.harmed)))
-                frame, number = self.harmed[number], len(self.frames) + number
+            if self.degraded and draw.random() < dropout.corruption * strength / 2:
+                number = int(draw.integers(len(self.degraded)))
+                frame, number = self.degraded[number], len(self.frames) + number
             frame = withhold(self._augmented(frame, number, draw), self.withheld, self.config.sensors)
             frame = degrade(frame, dropout, strength, self.config.spec, draw)
             picked.append(frame)

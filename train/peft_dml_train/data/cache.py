@@ -37,7 +37,7 @@ PREPARING = (
     (peft_dml_tools, ("datasets", "sim/weather", "sim/corruptions")),
     (peft_dml_train, ("data/cache.py", "data/dataset.py", "data/frame.py", "data/harm.py", "evaluation/conditions.py")),
 )
-"""Sources that a prepared frame depends on: where one of them changes, every frame is made anew."""
+"""Sources that a prepared frame depends on: where one of them changes, every frame is made again."""
 
 TABLES = ("voxel_pixel", "voxel_depth")
 ROWS = ("mask", "age_s", "completeness", "quality")
@@ -66,7 +66,7 @@ def code_digest(more: tuple[Path, ...] = ()) -> str:
 def source_digest(root: Path, spec: ModelSpec, more: tuple[Path, ...] = ()) -> str:
     """Return the hash of all that the frames of a folder share: the data, the model facts, the code.
 
-    The data are known by where they lie and when their tables were written; scenes made anew are other data.
+    The data are known by where they lie and when their tables were written; rewritten scenes are other data.
     """
     tables = sorted((*root.glob("*/*.json"), *root.glob("*/scenes")))
     seen = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in tables]
@@ -77,8 +77,8 @@ def source_digest(root: Path, spec: ModelSpec, more: tuple[Path, ...] = ()) -> s
 class FrameCache:
     """Frames by key, a file each, in a folder of bounded size; the longest unused go first.
 
-    Files are written beside and then renamed, so that several processes may share a folder. A file that is missing,
-    cut short or of another kind counts as not there.
+    Files are written under another name and then renamed, so that several processes may share a folder. A file that
+    is missing, cut short or of another kind counts as not there.
 
     Attributes:
         folder: Made when the first frame is kept.
@@ -119,8 +119,8 @@ class FrameCache:
         try:
             with safe_open(path, framework="numpy") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                told = file.metadata()
-            frame = self._frame(arrays, told)
+                notes = file.metadata()
+            frame = self._frame(arrays, notes)
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
         with suppress(OSError):
@@ -143,33 +143,33 @@ class FrameCache:
         arrays |= {f"window.{m}": window for m, window in frame.windows.items()}
         for m, pillars in frame.pillars.items():
             arrays |= {f"{m}.points": pillars.points, f"{m}.cells": pillars.cells}
-        told = {"token": frame.token, "ids": json.dumps(frame.boxes.ids), "tables": ""}
+        notes = {"token": frame.token, "ids": json.dumps(frame.boxes.ids), "tables": ""}
         try:
             if frame.camera is not None:
                 for name in ("images", "present", "depth_bins"):
                     arrays[f"camera.{name}"] = getattr(frame.camera, name)
-                told["tables"] = self._keep_tables(frame.camera)
-            self._save(self._path(key), arrays, told)
+                notes["tables"] = self._keep_tables(frame.camera)
+            self._save(self._path(key), arrays, notes)
         except (OSError, SafetensorError) as error:
             log.warning("a prepared frame is not kept in %s: %s", self.folder, error)
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
 
-    def _frame(self, arrays: dict[str, AnyArray], told: dict[str, str]) -> Frame:
+    def _frame(self, arrays: dict[str, AnyArray], notes: dict[str, str]) -> Frame:
         pillars = {
             m: Pillars(arrays[f"{m}.points"], arrays[f"{m}.cells"])
             for m in ("lidar", "radar")
             if f"{m}.points" in arrays
         }
         camera = None
-        if told["tables"]:
-            tables = self._read_tables(told["tables"])
+        if notes["tables"]:
+            tables = self._read_tables(notes["tables"])
             images, present, bins = (arrays[f"camera.{name}"] for name in ("images", "present", "depth_bins"))
             camera = CameraFrame(images, present, tables["voxel_pixel"], tables["voxel_depth"], bins)
         windows = {m: arrays[f"window.{m}"] for m in ("imu", "gnss") if f"window.{m}" in arrays}
         rows = (arrays[name] for name in ROWS)
-        return Frame(told["token"], pillars, camera, windows, *rows, boxes=_boxes(arrays, told))
+        return Frame(notes["token"], pillars, camera, windows, *rows, boxes=_boxes(arrays, notes))
 
     def _keep_tables(self, camera: CameraFrame) -> str:
         """Look-up tables are the same for all frames of a calibration: kept once, named by their content."""
@@ -186,15 +186,15 @@ class FrameCache:
                 self._tables[name] = {table: file.get_tensor(table) for table in TABLES}
         return self._tables[name]
 
-    def _save(self, path: Path, arrays: dict[str, AnyArray], told: dict[str, str]) -> None:
+    def _save(self, path: Path, arrays: dict[str, AnyArray], notes: dict[str, str]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
         try:
-            save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, beside, told or None)
-            size = beside.stat().st_size
-            beside.replace(path)
+            save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, temporary, notes or None)
+            size = temporary.stat().st_size
+            temporary.replace(path)
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         # Other processes write too: now and then all files are counted.
         self._written += 1
         counted = self._size >= 0 and self._written % COUNT_EVERY
@@ -223,5 +223,5 @@ class FrameCache:
             self._size -= size
 
 
-def _boxes(arrays: dict[str, AnyArray], told: dict[str, str]) -> Boxes3D:
-    return Boxes3D(**{name: arrays[f"boxes.{name}"] for name in BOXES}, ids=tuple(json.loads(told["ids"])))
+def _boxes(arrays: dict[str, AnyArray], notes: dict[str, str]) -> Boxes3D:
+    return Boxes3D(**{name: arrays[f"boxes.{name}"] for name in BOXES}, ids=tuple(json.loads(notes["ids"])))

@@ -23,7 +23,7 @@ from peft_dml_ros.core.typing import Float32Array
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.cache import FrameCache, source_digest
 from peft_dml_train.data.frame import Frame, make_frame
-from peft_dml_train.data.harm import harmed, seen_under
+from peft_dml_train.data.harm import degraded, seen_under
 from peft_dml_train.evaluation.conditions import parse_condition
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class CachedFrames(Sequence[Frame]):
         return self._reader.prepared(self._wanted[index])
 
     def truth(self) -> list[Boxes3D]:
-        """Of all frames, without their inputs."""
+        """Return the boxes of all frames, without their inputs."""
         return [self._reader.truth(wanted) for wanted in self._wanted]
 
 
@@ -197,7 +197,7 @@ def _shortened(names: tuple[str, ...]) -> str:
     return "+".join(names) if len(names) <= MOST_NAMED else f"{names[0]}, {names[1]} ... ({len(names)})"
 
 
-def load_harmed(
+def load_degraded(
     root: Path,
     splits: tuple[str, ...],
     spec: ModelSpec,
@@ -206,18 +206,18 @@ def load_harmed(
     seed: int,
     cache: FrameCache | None = None,
 ) -> Sequence[Frame]:
-    """A portion of the frames, each in some weather or under some corruption.
+    """Return a portion of the frames, each in some weather or under some corruption.
 
     They are made once: weather on six pictures takes many times as long as all other augmentation of a sample.
     """
     reader = FrameReader(root, spec, cache)
     tokens = reader.tokens(splits)[share]
     picked = np.random.default_rng((seed, 2)).permutation(len(tokens))[: round(portion * len(tokens))]
-    wanted = [Wanted(tokens[i], f"harmed {seed + int(i)}", partial(_harmed, seed + int(i))) for i in sorted(picked)]
+    wanted = [Wanted(tokens[i], f"degraded {seed + int(i)}", partial(_degraded, seed + int(i))) for i in sorted(picked)]
     frames = _frames(reader, wanted)
     log.info("%d frames in weather or corrupted", len(frames))
     return frames
 
 
-def _harmed(seed: int, snapshot: Snapshot, rig: Rig, boxes: Boxes3D) -> tuple[Snapshot, Float32Array]:
-    return harmed(snapshot, rig, boxes, seed)
+def _degraded(seed: int, snapshot: Snapshot, rig: Rig, boxes: Boxes3D) -> tuple[Snapshot, Float32Array]:
+    return degraded(snapshot, rig, boxes, seed)

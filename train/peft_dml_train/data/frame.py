@@ -68,7 +68,7 @@ class Frame:
         camera: Where present.
         windows: (steps, features) of IMU and GNSS, where present.
         mask, age_s, completeness: (5,) float32.
-        quality: (5,) float32, 1 for an untouched modality, less the more it was harmed on purpose, down to 0.
+        quality: (5,) float32, 1 for an untouched modality, less the more it was degraded on purpose, down to 0.
         boxes: Truth in `base_link`.
     """
 

@@ -49,7 +49,7 @@ def in_weather(snapshot: Snapshot, rig: Rig, weather: Weather, seed: int) -> tup
     return apply_to_snapshot(snapshot, rig, weather, seed), quality
 
 
-def harmed(snapshot: Snapshot, rig: Rig, boxes: Boxes3D, seed: int) -> tuple[Snapshot, Float32Array]:
+def degraded(snapshot: Snapshot, rig: Rig, boxes: Boxes3D, seed: int) -> tuple[Snapshot, Float32Array]:
     """A frame in some weather or under some corruption, both drawn from the seed, and its modalities' quality (5,)."""
     draw = np.random.default_rng(seed)
     if draw.random() < WEATHER_SHARE:

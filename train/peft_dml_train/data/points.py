@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Points out of pillars and back: what moves or adds points builds the pillars anew, by the vehicle's own code."""
+"""Points out of pillars and back: what moves or adds points builds the pillars again, by the vehicle's own code."""
 
 from __future__ import annotations
 

@@ -16,11 +16,11 @@ class PillarMap(nn.Module):
     Spare rows of a pillar repeat one of its points, so a plain maximum is right. Cells without a pillar are zero.
 
     Args:
-        scales: One factor per feature. They bring all features to about the same size: beside coordinates of 50 m, ages
-            of 0.1 s and velocities would otherwise not be seen, and with them no direction of travel.
+        scales: One factor per feature. They bring all features to about the same size: next to coordinates of 50 m,
+            ages of 0.1 s and velocities would otherwise not be seen, and with them no direction of travel.
         channels: Of the result.
         grid: Cells per side.
-        hidden: Channels of a first layer, whose maximum over the pillar goes beside each point; 0 for none.
+        hidden: Channels of a first layer, whose maximum over the pillar is appended to each point; 0 for none.
         floor: Hold the maximum above a level per channel. Public networks let the empty rows of a pillar into the
             maximum, which comes to the same; zero, a plain ReLU, until such weights are imported.
     """

@@ -114,7 +114,7 @@ def measure_gate(bundle: Path, data: Path, splits: tuple[str, ...], most_frames:
 
 
 def plot_gate(measured: dict[str, Any], picture: Path) -> None:
-    """One panel per sweep, and the figures as JSON beside the picture."""
+    """Draw one panel per sweep, and write the figures as JSON next to the picture."""
     picture.parent.mkdir(parents=True, exist_ok=True)
     picture.with_suffix(".json").write_text(json.dumps(measured, indent=1) + "\n")
     figure = Figure(figsize=(13, 6), layout="constrained")

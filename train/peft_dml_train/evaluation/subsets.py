@@ -51,7 +51,7 @@ class RememberingEngine:
         return getattr(self._engine, name)
 
     def __call__(self, feeds: Mapping[str, EngineArray]) -> dict[str, AnyArray]:
-        """As the engine's own."""
+        """Run the engine, unless its inputs are those of the last run."""
         known = self._feeds.keys() == feeds.keys()
         if not (known and all(np.array_equal(np.asarray(feeds[name]), value) for name, value in self._feeds.items())):
             self._answer = self._engine(feeds)

@@ -132,7 +132,7 @@ def _origin(manifest: Manifest) -> list[str]:
         *([origin["note"]] if "note" in origin else []),
         "",
         f"Base: {base.get('weights')}; sha256 {str(base.get('sha256'))[:16]}, its weights in `base.safetensors`.",
-        "Adapters: `adapters/default`, with which all figures here were measured, and those beside it.",
+        "Adapters: `adapters/default`, with which all figures here were measured, and those next to it.",
         "",
         "The encoders are pretrained on the training scenes, then frozen; the fine-tuning trains LoRA",
         f"(rank {adapter.get('rank')}) on their convolutions and linear layers, bottleneck adapters,",

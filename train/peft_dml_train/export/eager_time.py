@@ -38,7 +38,7 @@ def compare_times(bundle: Bundle, repeats: int) -> dict[str, object]:
     """Median milliseconds by graph, both ways, and the ratio of the sums."""
     torch.set_num_threads(1)
     network, engines = network_of(bundle), load_engines(bundle, threads=1)
-    ours: dict[str, float] = {}
+    exported: dict[str, float] = {}
     eager: dict[str, float] = {}
     for graph, names in graph_inputs(bundle.spec).items():
         module, inputs = graph_module(network, graph).eval(), example_inputs(bundle.spec, graph)
@@ -50,9 +50,9 @@ def compare_times(bundle: Bundle, repeats: int) -> dict[str, object]:
             middle = time.process_time()
             module(*inputs)
             spent.append((middle - begin, time.process_time() - middle))
-        ours[graph], eager[graph] = (round(float(v) * 1e3, 3) for v in np.median(spent[WARM_UP:], axis=0))
-    ratio = sum(ours.values()) / sum(eager.values())
-    return {"onnxruntime_ms": ours, "eager_ms": eager, "ratio": round(ratio, 3), "torch": torch.__version__}
+        exported[graph], eager[graph] = (round(float(v) * 1e3, 3) for v in np.median(spent[WARM_UP:], axis=0))
+    ratio = sum(exported.values()) / sum(eager.values())
+    return {"onnxruntime_ms": exported, "eager_ms": eager, "ratio": round(ratio, 3), "torch": torch.__version__}
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class _Writer:
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """16-bit copy of a float graph; its inputs and outputs keep their types.
 
-    What comes before the first convolution or gather stays in 32 bit, since pillars hold coordinates of 50 m beside
+    What comes before the first convolution or gather stays in 32 bit, since pillars hold coordinates of 50 m and
     offsets of centimetres; so does what comes after the last convolution, where boxes are made.
     """
     writer, outputs = _Writer(model), {o.name for o in model.graph.output}

@@ -106,7 +106,7 @@ class Fusion(nn.Module):
         weights = logits.softmax(1)
         fused = self._weighted(weights.to(width.dtype), values, self.value(tokens))
         # What is published and supervised is the weight that really entered the result, not one part of its logits.
-        # The sum goes on beside its refinement: what the encoders know must not have to pass through it.
+        # The sum bypasses its refinement: what the encoders know must not have to pass through it.
         return Fused(fused + self.context(self.mix(fused)), upsample(weights.mean(2), COARSE))
 
     def _match(self, query: torch.Tensor, maps: list[torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from peft_dml_ros.core.errors import DataError
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write beside, then rename: a crash leaves the last checkpoint as it was.
+    """Write a temporary file, then rename it: a crash leaves the last checkpoint as it was.
 
     Raises:
         DataError: it cannot be written, e.g. because the disk is full.

@@ -11,7 +11,7 @@ from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.dataset import scenes_of
 
 BASE_SCENES = "base.json"
-"""File beside `base.pt` with the scenes that it was trained on."""
+"""File next to `base.pt` with the scenes that it was trained on."""
 
 
 def identities(data: Path, splits: tuple[str, ...]) -> dict[str, str]:

@@ -46,10 +46,10 @@ class Journal:
             for k, v in record.items()
             if ("/" in k and not k.startswith("gradient/")) or k in {"consistency", "alignment", "instance", "depth"}
         }
-        told = " ".join(f"{name} {value:.3f}" for name, value in terms.items() if not name.startswith("dropped"))
+        listed = " ".join(f"{name} {value:.3f}" for name, value in terms.items() if not name.startswith("dropped"))
         log.info(
             "step %d (%.0f %%, %d:%02d left) loss %.3f: %s", record["step"], 100 * progress, *divmod(round(left_s), 60),
-            record["loss"], told,
+            record["loss"], listed,
         )  # fmt: skip
 
     def close(self) -> None:

@@ -107,11 +107,11 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         config = load_config(given.config, tuple(given.set))
         metrics = overfit(config, given.data, given.split, given.frames, given.out or Path(temporary))
-    told = {
+    shown = {
         name: metrics[name]
         for name in ("mean_ap", "map_of_present", "nd_score", "tp_errors", "found", "boxes", "objects", "ap")
     }
-    log.info("%s", json.dumps(told, indent=1))
+    log.info("%s", json.dumps(shown, indent=1))
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def _joined(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         distributed.destroy_process_group()
 
 
-def told_error(trace: str) -> ConfigError | DataError | None:
+def reported_error(trace: str) -> ConfigError | DataError | None:
     """An error meant for the user, from another process's traceback: only its text comes over."""
     name, _, text = trace.strip().splitlines()[-1].partition(": ")
     kind = KINDS.get(name.rpartition(".")[2])
@@ -102,7 +102,7 @@ def run_parallel(function: Callable[..., Any], count: int, *arguments: Any) -> N
         try:
             multiprocessing.spawn(_enter, (function, count, _free_port(), arguments), nprocs=count)
         except multiprocessing.ProcessRaisedException as error:
-            told = told_error(error.msg)
-            if told is None:
+            reported = reported_error(error.msg)
+            if reported is None:
                 raise
-            raise told from None
+            raise reported from None

@@ -28,7 +28,7 @@ class PictureFeatures:
         self.active = trunk is not None and not any(p.requires_grad for p in frozen)
 
     def fill(self, batch: Batch) -> None:
-        """Put `fine` and `cut` beside the camera's inputs of a batch."""
+        """Add `fine` and `cut` to the camera's inputs of a batch."""
         if not self.active:
             return
         feed = batch.feeds["camera"]

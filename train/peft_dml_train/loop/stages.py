@@ -28,7 +28,7 @@ from peft_dml_train.adapters.lora import (
 from peft_dml_train.config import StageConfig, TrainConfig
 from peft_dml_train.data.batch import BatchStream
 from peft_dml_train.data.cache import FrameCache
-from peft_dml_train.data.dataset import load_frames, load_harmed
+from peft_dml_train.data.dataset import load_degraded, load_frames
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
 from peft_dml_train.loop.domains import BASE_SCENES, refuse_shared_scenes, write_scenes
 from peft_dml_train.loop.parallel import rank, run_parallel, world_size
@@ -118,8 +118,8 @@ def stage_stream(
     drawn = mine if weather_seed is None else weather_seed
     frames = load_frames(data, splits, config.spec, share, stage.weather, drawn, cache)
     portion = config.dropout.harmed_portion if config.dropout.corruption and not stage.weather else 0.0
-    corrupted = load_harmed(data, splits, config.spec, share, portion, drawn, cache) if portion else []
-    return BatchStream(frames, config, stage, seed=mine, harmed=corrupted)
+    corrupted = load_degraded(data, splits, config.spec, share, portion, drawn, cache) if portion else []
+    return BatchStream(frames, config, stage, seed=mine, degraded=corrupted)
 
 
 def train_stage(
@@ -183,8 +183,8 @@ def _pretrain(
         fresh = new_network(config)
         fresh.load_state_dict(encoder_weights(network.state_dict()), strict=False)
         save_checkpoint(out / "base.pt", rounded(fresh.state_dict()))
-        begun = "given weights" if start else "scratch"
-        origin = f"trained from {begun}; camera trunk: {ORIGIN if imagenet else 'likewise'}"
+        weights = "given weights" if start else "scratch"
+        origin = f"trained from {weights}; camera trunk: {ORIGIN if imagenet else 'likewise'}"
         write_scenes(out / BASE_SCENES, data, config.splits.train, origin)
 
 

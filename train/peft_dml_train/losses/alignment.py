@@ -25,7 +25,7 @@ from peft_dml_train.losses.targets import Targets
 MOST = 48
 """Objects that one batch contributes; empty cells are half as many."""
 UNNAMED = -1
-"""Label of what must not be told."""
+"""Label of objects whose class is withheld."""
 
 
 class Embeddings(NamedTuple):
@@ -33,7 +33,7 @@ class Embeddings(NamedTuple):
 
     Attributes:
         vectors: (N, d) unit vectors.
-        label: (N,) class; empty ground is a class of its own, `UNNAMED` what must not be told.
+        label: (N,) class; empty ground is a class of its own, `UNNAMED` objects whose class is withheld.
         instance: (N,) number of the object; each piece of empty ground has its own.
     """
 

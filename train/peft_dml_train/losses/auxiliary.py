@@ -35,7 +35,7 @@ def consistency(student: torch.Tensor, teacher: torch.Tensor, heat: torch.Tensor
 
 
 def gate_loss(gates: torch.Tensor, mask: torch.Tensor, quality: torch.Tensor, heat: torch.Tensor) -> torch.Tensor:
-    """The gate's weight belongs on modalities that see, are present and are not harmed.
+    """Return the loss that moves the gate's weight to modalities that see, are present and are not degraded.
 
     IMU and GNSS are hardly ever corrupted and see nothing: if they counted as clean, the gate could do right by leaning
     on them alone. Clean is judged among LiDAR, camera and radar, and more than `MOTION_SHARE` on the other two costs.

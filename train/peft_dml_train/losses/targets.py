@@ -30,7 +30,7 @@ class Targets:
         sample: (M,) int64 row of the batch.
         cell: (M,) int64 flat cell.
         values: (M, 12) float32; NaN where unknown; the heading is a unit vector.
-        weight: (M,) float32, 1 at the centre, less beside it.
+        weight: (M,) float32, 1 at the centre, less around it.
         attribute: (M,) int64, -1 for none.
         label: (M,) int64.
         central: (M,) bool, the cell that holds the centre.
@@ -57,7 +57,7 @@ class Targets:
         return replace(self, weight=self.weight * kept, attribute=self.attribute.where(kept, -1))
 
     def to(self, device: torch.device | str) -> Targets:
-        """The same on another device."""
+        """Return the targets on another device."""
         return Targets(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 

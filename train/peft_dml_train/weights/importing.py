@@ -69,7 +69,7 @@ def _complaint(accounts: dict[str, Account], out: Path) -> str:
             for m in account.mismatched
         ]
     shown = "; ".join(lines[:8]) + (f"; and {len(lines) - 8} more" if len(lines) > 8 else "")
-    return f"{shown}. All of it is in {out / ACCOUNT}; mend the recipe's sizes, or take what fits with --partial"
+    return f"{shown}. All of it is in {out / ACCOUNT}; correct the recipe's sizes, or take what fits with --partial"
 
 
 def account_lines(accounts: dict[str, Account]) -> list[str]:

@@ -2,9 +2,9 @@
 """A public CenterPoint-pillar checkpoint, by det3d's or mmdet3d's names, into the LiDAR encoder.
 
 The public network sees points in the LiDAR's axes (x right, y ahead, z up from the sensor), intensities of 0 to 255;
-ours sees them in `base_link`, intensities of 0 to 1, each feature scaled. All of that is linear, so that it folds into
-the first layer and its batch norm. Empty rows of a public pillar hold zeros and take part in the maximum: the level
-that they give goes to `PillarMap.floor`. The encoder turns the map itself.
+the encoder sees them in `base_link`, intensities of 0 to 1, each feature scaled. All of that is linear, so that it
+folds into the first layer and its batch norm. Empty rows of a public pillar hold zeros and take part in the maximum:
+the level that they give goes to `PillarMap.floor`. The encoder turns the map itself.
 """
 
 from __future__ import annotations
@@ -142,6 +142,6 @@ def _fold(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     w = weight.double().unbind(1)
     above = w[10] if len(w) == 11 else torch.zeros_like(w[0])
     # x_lidar = -y_base, y_lidar = x_base - LIDAR_X_M.
-    ours = torch.stack([w[1], -w[0], w[2] + above, 255 * w[3], w[4], w[6], -w[5], w[7], w[9], -w[8]], dim=1)
+    encoder_weight = torch.stack([w[1], -w[0], w[2] + above, 255 * w[3], w[4], w[6], -w[5], w[7], w[9], -w[8]], dim=1)
     constant = -LIDAR_X_M * w[1] - LIDAR_Z_M * (w[2] + above) - PILLAR_MIDDLE_Z_M * above
-    return (ours / torch.tensor(SCALES, dtype=torch.float64)).to(weight.dtype), constant.to(weight.dtype)
+    return (encoder_weight / torch.tensor(SCALES, dtype=torch.float64)).to(weight.dtype), constant.to(weight.dtype)

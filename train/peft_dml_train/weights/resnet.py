@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A local ResNet, by torchvision's or Hugging Face's names, into the camera encoder's backbone.
 
-Public ResNets expect RGB less ImageNet's means, each channel by its own deviation; ours takes (RGB - 114) / 58. The
-difference folds into the first convolution and its batch norm, exactly but for the picture's outermost pixels, where
-the padding is grey instead of ImageNet's mean colour.
+Public ResNets expect RGB less ImageNet's means, each channel by its own deviation; the encoder takes (RGB - 114) / 58.
+The difference folds into the first convolution and its batch norm, exactly but for the picture's outermost pixels,
+where the padding is grey instead of ImageNet's mean colour.
 """
 
 from __future__ import annotations
