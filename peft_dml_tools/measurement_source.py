@@ -26,3 +26,24 @@ class Source(Protocol):
 
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
         """Yield (sensor name, measurement) in stamp order, made as they are asked for; can be started again."""
+
+
+class WrappedSource:
+    """A source that has name, rig and truth of another one; what it yields is for the subclass to say.
+
+    Args:
+        source: The other one.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source, self.name = source, source.name
+
+    @property
+    def rig(self) -> Rig:
+        """The vehicle's sensors."""
+        return self._source.rig
+
+    @property
+    def truth(self) -> dict[int, Boxes3D]:
+        """Stamp in ns -> boxes in `base_link` at that stamp."""
+        return self._source.truth

@@ -3,17 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
-
-if TYPE_CHECKING:
-    from peft_dml_ros.core.boxes import Boxes3D
-    from peft_dml_ros.core.measurements import Measurement
-    from peft_dml_ros.core.rig import Rig
-    from peft_dml_tools.datasets.source import NuScenesSource
 
 bag = typer.Typer(name="bag", help="ROS 2 bags to and from nuScenes.", no_args_is_help=True, add_completion=False)
 
@@ -41,12 +35,12 @@ def export_(
     from peft_dml_tools.datasets.bags import write_bag
     from peft_dml_tools.datasets.derived_gnss import FRAME, WithDerivedGnss
     from peft_dml_tools.datasets.nuscenes import NuScenesReader
-    from peft_dml_tools.datasets.source import NuScenesSource
+    from peft_dml_tools.datasets.source import NuScenesSource, WatchedScene
 
     reader = NuScenesReader(dataroot, version, allow_missing=allow_missing, filter_radar=False)
     source = NuScenesSource(reader, scene)
     with _Progress(f"Writing {source.name}") as advance:
-        watched = _Watched(source, advance)
+        watched = WatchedScene(source, advance)
         path = write_bag(
             WithDerivedGnss(watched, reader.location(source.name)) if derive_gnss else watched,
             out,
@@ -133,30 +127,3 @@ class _Progress:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
-
-
-class _Watched:
-    """A scene that tells how much of it was read."""
-
-    def __init__(self, source: NuScenesSource, advance: Callable[[float], None]) -> None:
-        self._source, self._advance = source, advance
-        self.name = source.name
-
-    @property
-    def rig(self) -> Rig:
-        """The scene's."""
-        return self._source.rig
-
-    @property
-    def truth(self) -> dict[int, Boxes3D]:
-        """The scene's."""
-        return self._source.truth
-
-    def measurements(self) -> Iterator[tuple[str, Measurement]]:
-        """Yield the scene's measurements; progress is measured by stamps."""
-        stamps = [self._source.reader.stamp_ns(token) for token in self._source.tokens]
-        begin, length = stamps[0], max(stamps[-1] - stamps[0], 1)
-        for count, (name, measurement) in enumerate(self._source.measurements()):
-            if count % 50 == 0:
-                self._advance(min(max((measurement.stamp_ns - begin) / length, 0.0), 1.0))
-            yield name, measurement

@@ -8,20 +8,13 @@ from typing import Final
 
 import numpy as np
 
-from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import GnssFix, Measurement, OdometrySample
+from peft_dml_ros.core.motion import EARTH_RADIUS_M
 from peft_dml_ros.core.rig import Rig, Sensor
-from peft_dml_tools.measurement_source import Source
-
-MAP_ORIGINS_DEG: Final = {
-    "boston-seaport": (42.336849169438615, -71.05785369873047),
-    "singapore-onenorth": (1.2882100868743724, 103.78475189208984),
-    "singapore-hollandvillage": (1.2993652317780957, 103.78217697143555),
-    "singapore-queenstown": (1.2782562240223188, 103.76741409301758),
-}
-"""Latitude and longitude of the maps' corners, as the nuScenes devkit gives them."""
+from peft_dml_tools.map_origins import MAP_ORIGINS_DEG
+from peft_dml_tools.measurement_source import Source, WrappedSource
 
 SIGMA_M: Final = 1.0
 """The localisation is good to a decimetre; the flat map does not lie quite on the ellipsoid 2 km from its corner."""
@@ -29,11 +22,10 @@ SIGMA_M: Final = 1.0
 FRAME: Final = "gnss_derived"
 """`header.frame_id` of such fixes: whoever plays the bag sees that no receiver made them."""
 
-_EARTH_RADIUS_M: Final = 6378137.0
 _PERIOD_NS: Final = 100_000_000
 
 
-class WithDerivedGnss:
+class WithDerivedGnss(WrappedSource):
     """A source with fixes at 10 Hz made from its odometry, whose frame must be the map's.
 
     Attributes:
@@ -56,18 +48,13 @@ class WithDerivedGnss:
         if location not in MAP_ORIGINS_DEG:
             msg = f"where the map '{location}' lies is not known; known: {', '.join(MAP_ORIGINS_DEG)}"
             raise ConfigError(msg)
-        self._source, self._origin_deg = source, MAP_ORIGINS_DEG[location]
-        self.name = source.name
+        super().__init__(source)
+        self._origin_deg = MAP_ORIGINS_DEG[location]
 
     @property
     def rig(self) -> Rig:
         """The source's, and GNSS at the vehicle's origin."""
         return Rig(self._source.rig.sensors | {"GNSS": Sensor("GNSS", "gnss", SE3.identity())})
-
-    @property
-    def truth(self) -> dict[int, Boxes3D]:
-        """The source's."""
-        return self._source.truth
 
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
         """Yield the source's measurements, with a fix after the first pose of every tenth of a second."""
@@ -81,10 +68,10 @@ class WithDerivedGnss:
     def _fix(self, sample: OdometrySample) -> GnssFix:
         east_m, north_m, up_m = (float(value) for value in sample.odom_SE3_base.translation)
         latitude_deg, longitude_deg = self._origin_deg
-        shrunk_m = _EARTH_RADIUS_M * float(np.cos(np.deg2rad(latitude_deg)))
+        shrunk_m = EARTH_RADIUS_M * float(np.cos(np.deg2rad(latitude_deg)))
         return GnssFix(
             sample.stamp_ns,
-            latitude_deg + float(np.rad2deg(north_m / _EARTH_RADIUS_M)),
+            latitude_deg + float(np.rad2deg(north_m / EARTH_RADIUS_M)),
             longitude_deg + float(np.rad2deg(east_m / shrunk_m)),
             up_m,
             SIGMA_M,

@@ -2,7 +2,7 @@
 """One face for everything that yields measurements: nuScenes scenes, ROS 2 bags, simulated drives."""
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -25,7 +25,7 @@ from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.nuscenes_tables import stamp_ns
 from peft_dml_tools.datasets.point_files import SUFFIXES
 from peft_dml_tools.datasets.sweep_folder import lidar_folders, open_sweep_folder
-from peft_dml_tools.measurement_source import Source
+from peft_dml_tools.measurement_source import Source, WrappedSource
 
 
 @runtime_checkable
@@ -42,7 +42,7 @@ class Located(Protocol):
         """Return the topic, folder or file of a sensor."""
 
 
-class Beginning:
+class Beginning(WrappedSource):
     """The first seconds of a source, raw images as JPEG.
 
     Args:
@@ -51,18 +51,8 @@ class Beginning:
     """
 
     def __init__(self, source: Source, seconds: float) -> None:
-        self._source, self._length_ns = source, int(seconds * 1e9)
-        self.name = source.name
-
-    @property
-    def rig(self) -> Rig:
-        """The source's rig."""
-        return self._source.rig
-
-    @property
-    def truth(self) -> dict[int, Boxes3D]:
-        """The source's truth."""
-        return self._source.truth
+        super().__init__(source)
+        self._length_ns = int(seconds * 1e9)
 
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
         """Yield (sensor name, measurement) in stamp order, until the time is over."""
@@ -217,3 +207,20 @@ def _holds_bag(path: Path) -> bool:
 
 def _keyed(name: str, samples: Iterable[Measurement]) -> Iterator[tuple[int, int, str, Measurement]]:
     return ((sample.stamp_ns, 0, name, sample) for sample in samples)
+
+
+class WatchedScene(WrappedSource):
+    """A scene that reports how much of it was read."""
+
+    def __init__(self, source: NuScenesSource, advance: Callable[[float], None]) -> None:
+        super().__init__(source)
+        self._scene, self._advance = source, advance
+
+    def measurements(self) -> Iterator[tuple[str, Measurement]]:
+        """Yield the scene's measurements; progress is measured by stamps."""
+        stamps = [self._scene.reader.stamp_ns(token) for token in self._scene.tokens]
+        begin, length = stamps[0], max(stamps[-1] - stamps[0], 1)
+        for count, (name, measurement) in enumerate(self._source.measurements()):
+            if count % 50 == 0:
+                self._advance(min(max((measurement.stamp_ns - begin) / length, 0.0), 1.0))
+            yield name, measurement

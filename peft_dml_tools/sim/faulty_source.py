@@ -9,16 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.measurements import Measurement
-from peft_dml_ros.core.rig import Rig
-from peft_dml_tools.measurement_source import Source
+from peft_dml_tools.measurement_source import Source, WrappedSource
 from peft_dml_tools.sim import fault_effects
 from peft_dml_tools.sim.fault_stream import FaultStream, Sent
 from peft_dml_tools.sim.faults import Fault, check_sensors
 
 
-class FaultySource:
+class FaultySource(WrappedSource):
     """A source whose sensors suffer a fault script; itself a source.
 
     Measurements come in the order of their arrival, which differs from that of their stamps where a fault delays some.
@@ -35,22 +33,8 @@ class FaultySource:
             ConfigError: the script names a sensor that the source lacks.
         """
         check_sensors(faults, source.rig)
-        self._source, self._faults = source, tuple(faults)
-
-    @property
-    def name(self) -> str:
-        """The sound source's."""
-        return self._source.name
-
-    @property
-    def rig(self) -> Rig:
-        """The sound source's."""
-        return self._source.rig
-
-    @property
-    def truth(self) -> dict[int, Boxes3D]:
-        """The sound source's: what is there does not change."""
-        return self._source.truth
+        super().__init__(source)
+        self._faults = tuple(faults)
 
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
         """Return pairs of sensor name and measurement in order of arrival.

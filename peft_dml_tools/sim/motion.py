@@ -9,7 +9,9 @@ import numpy as np
 
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import GnssFix, ImuSample, OdometrySample
+from peft_dml_ros.core.motion import EARTH_RADIUS_M
 from peft_dml_ros.core.typing import FloatArray
+from peft_dml_tools.map_origins import MAP_ORIGINS_DEG
 from peft_dml_tools.sim.suspension import attitude
 from peft_dml_tools.sim.traffic import STEP_S
 from peft_dml_tools.sim.world import World
@@ -26,15 +28,6 @@ ODOM_SCALE_SIGMA: Final = 0.002
 ODOM_SPEED_SIGMA_MPS: Final = 0.02
 ODOM_RATE_SIGMA_RADPS: Final = 0.0003
 ODOM_LEVEL_SIGMA_RAD: Final = 0.001
-EARTH_RADIUS_M: Final = 6378137.0
-
-MAP_ORIGINS_DEG: Final = {
-    "boston-seaport": (42.336849169438615, -71.05785369873047),
-    "singapore-onenorth": (1.2882100868743724, 103.78475189208984),
-    "singapore-hollandvillage": (1.2993652317780957, 103.78217697143555),
-    "singapore-queenstown": (1.2782562240223188, 103.76741409301758),
-}
-"""Latitude and longitude of the maps' corners, as the nuScenes devkit gives them."""
 
 
 def imu_biases(seed: int) -> tuple[FloatArray, FloatArray]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import nn
@@ -90,6 +90,11 @@ class PeftDmlNetwork(nn.Module):
         self.fusion = make_fusion(spec.latent_dim, config)
         self.head = CenterHead(spec.latent_dim, config.head_width, config.box_width, spec.classes)
 
+    @property
+    def camera(self) -> CameraEncoder:
+        """The camera encoder."""
+        return cast("CameraEncoder", self.encoders["camera"])
+
     def encode(self, modality: str, feeds: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return one modality's latent of its encoder's inputs, and the camera's depth logits."""
         encoded = self.encoders[modality](**feeds)
@@ -104,7 +109,8 @@ class PeftDmlNetwork(nn.Module):
             feeds: An entry per modality, zeros where a sample lacks it.
             mask: (B, 5); samples that lack a modality are left out of its encoder, so that they enter no statistics.
         """
-        latents, depth = {}, None
+        latents: dict[str, torch.Tensor] = {}
+        depth: torch.Tensor | None = None
         for i, m in enumerate(MODALITIES):
             held = None if mask is None or bool(mask[:, i].all()) else mask[:, i].nonzero()[:, 0]
             if held is None:

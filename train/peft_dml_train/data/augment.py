@@ -11,7 +11,7 @@ import numpy as np
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_ros.core.typing import BoolArray, Float32Array
+from peft_dml_ros.core.typing import BoolArray, Float32Array, Int32Array
 from peft_dml_train.config import DropoutConfig, StageConfig
 from peft_dml_train.data.frame import CameraFrame, Frame, Pillars
 from peft_dml_train.data.lying import corrupt
@@ -56,7 +56,7 @@ def _mirror_camera(camera: CameraFrame, spec: ModelSpec) -> CameraFrame:
     size, bins, cameras = spec.grid.size, spec.camera.depth_bins, len(spec.camera.cameras)
     nothing = cameras * rows * columns
 
-    def turn(table: np.ndarray) -> np.ndarray:
+    def turn(table: Int32Array) -> Int32Array:
         return table.reshape(-1, size, size)[:, ::-1].reshape(-1)
 
     pixel, depth = turn(camera.voxel_pixel), turn(camera.voxel_depth)

@@ -14,6 +14,7 @@ from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASSES, DETECTING
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.spec import ModelSpec
+from peft_dml_ros.core.typing import AnyArray
 from peft_dml_train.config import DropoutConfig, StageConfig, TrainConfig
 from peft_dml_train.data.augment import another_lidar, degrade, mirror, tone
 from peft_dml_train.data.dataset import truth_of
@@ -58,7 +59,7 @@ class Batch:
         return replace(self, feeds=feeds, **{name: getattr(self, name).to(device) for name in names})
 
 
-def draw_mask(mask: np.ndarray, config: DropoutConfig, strength: float, draw: np.random.Generator) -> np.ndarray:
+def draw_mask(mask: AnyArray, config: DropoutConfig, strength: float, draw: np.random.Generator) -> AnyArray:
     """Part of a mask: each modality is dropped with its probability, but one that detects always stays.
 
     Together with the full pass that every sample also gets, half of all passes see all sensors.
@@ -100,7 +101,7 @@ def _stack_cameras(frames: list[Frame], spec: ModelSpec) -> tuple[dict[str, torc
     return {name: torch.from_numpy(value) for name, value in feeds.items()}, torch.from_numpy(depth)
 
 
-def collate(frames: list[Frame], spec: ModelSpec, dropped: list[np.ndarray] | None = None) -> Batch:
+def collate(frames: list[Frame], spec: ModelSpec, dropped: list[AnyArray] | None = None) -> Batch:
     """Frames to a batch; without drawn masks, `dropped` equals `mask`."""
     camera, depth = _stack_cameras(frames, spec)
     lidar, radar = spec.lidar, spec.radar
@@ -118,7 +119,7 @@ def collate(frames: list[Frame], spec: ModelSpec, dropped: list[np.ndarray] | No
         window = np.stack([f.windows.get(m, np.zeros(shape, dtype=np.float32)) for f in frames])
         feeds[m] = {"window": torch.from_numpy(window.astype(np.float32))}
 
-    def rows(values: list[np.ndarray]) -> torch.Tensor:
+    def rows(values: list[AnyArray]) -> torch.Tensor:
         return torch.from_numpy(np.stack(values).astype(np.float32))
 
     mask = rows([f.mask for f in frames])
@@ -136,7 +137,7 @@ def collate(frames: list[Frame], spec: ModelSpec, dropped: list[np.ndarray] | No
     )
 
 
-def frame_weights(frames: Sequence[Frame], balance: float) -> np.ndarray:
+def frame_weights(frames: Sequence[Frame], balance: float) -> AnyArray:
     """Chance of each frame to be drawn, so that rare classes come more often (after Zhu et al., "CBGS", 2019).
 
     Args:
@@ -180,9 +181,9 @@ class BatchStream:
         self.store = collect_objects(frames) if stage.paste else []
         self.weights = frame_weights(frames, stage.balance)
         self.withheld = parse_pairs(config.withheld)
-        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.int64))
+        self._order: tuple[int, AnyArray] = (-1, np.zeros(0, dtype=np.int64))
 
-    def _picked(self, step: int) -> np.ndarray:
+    def _picked(self, step: int) -> AnyArray:
         """Frames of a step; over an epoch each comes as often as its weight says, give or take one."""
         size = self.stage.batch
         epoch, place = divmod(step, max(len(self.frames) // size, 1))

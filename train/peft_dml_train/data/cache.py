@@ -168,8 +168,8 @@ class FrameCache:
             images, present, bins = (arrays[f"camera.{name}"] for name in ("images", "present", "depth_bins"))
             camera = CameraFrame(images, present, tables["voxel_pixel"], tables["voxel_depth"], bins)
         windows = {m: arrays[f"window.{m}"] for m in ("imu", "gnss") if f"window.{m}" in arrays}
-        rows = (arrays[name] for name in ROWS)
-        return Frame(notes["token"], pillars, camera, windows, *rows, boxes=_boxes(arrays, notes))
+        rows = {name: arrays[name] for name in ROWS}
+        return Frame(notes["token"], pillars, camera, windows, **rows, boxes=_boxes(arrays, notes))
 
     def _keep_tables(self, camera: CameraFrame) -> str:
         """Look-up tables are the same for all frames of a calibration: kept once, named by their content."""

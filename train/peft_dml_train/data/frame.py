@@ -10,7 +10,7 @@ import numpy as np
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.camera_view import network_intrinsics
-from peft_dml_ros.core.classes import DETECTING
+from peft_dml_ros.core.classes import DETECTING, Modality
 from peft_dml_ros.core.inputs import NetworkInputs
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.spec import ModelSpec
@@ -92,8 +92,9 @@ def make_frame(
     depth: Mapping[str, Float32Array] | None = None,
 ) -> Frame:
     """Return the compact form of one keyframe; `depth` as in `dense_depth`, where the data set has it."""
-    pillars = {}
-    for modality in ("lidar", "radar"):
+    pillars: dict[str, Pillars] = {}
+    sweeping: tuple[Modality, ...] = ("lidar", "radar")
+    for modality in sweeping:
         if modality in inputs.feeds:
             feed = inputs.feeds[modality]
             capacity = len(feed["pillars"])
@@ -108,7 +109,7 @@ def make_frame(
             dense = dense_depth(depth, rig, spec)
             bins = np.where(dense == NO_DEPTH, bins, dense)
         camera = CameraFrame(feed["images"], feed["present"], feed["voxel_pixel"], feed["voxel_depth"], bins)
-    windows = {m: inputs.feeds[m]["window"] for m in ("imu", "gnss") if m in inputs.feeds}
+    windows: dict[str, Float32Array] = {str(m): feed["window"] for m, feed in inputs.feeds.items() if "window" in feed}
     ones = np.ones(5, dtype=np.float32)
     return Frame(token, pillars, camera, windows, inputs.mask, inputs.age_s, inputs.completeness, ones, boxes)
 

@@ -80,7 +80,7 @@ def _swung(thing: PastedObject, angle_rad: float) -> PastedObject:
 def _joined(a: Boxes3D, b: Boxes3D) -> Boxes3D:
     names = ("centers_m", "sizes_m", "yaws_rad", "velocities_mps", "labels", "scores", "attributes", "sigmas")
     ids = (*a.ids, *(f"{i}+" for i in b.ids)) if a.ids and b.ids else ()
-    return Boxes3D(*(np.concatenate([getattr(a, n), getattr(b, n)]) for n in names), ids)
+    return Boxes3D(**{n: np.concatenate([getattr(a, n), getattr(b, n)]) for n in names}, ids=ids)
 
 
 def paste(

@@ -68,7 +68,7 @@ class ResNetPyramid(nn.Module):
                 hidden_sizes=list(config.widths),
                 depths=list(config.depths),
                 layer_type=config.layer,
-                out_features=["stage2", "stage3", "stage4"],
+                out_features=["stage2", "stage3", "stage4"],  # type: ignore[call-arg]  # its base class takes it
             )
         )
         self.laterals = nn.ModuleList(nn.Conv2d(width, config.neck, 1) for width in config.widths[1:])
@@ -129,6 +129,7 @@ class CameraEncoder(nn.Module):
             Map and depth logits.
         """
         batch, cameras = present.shape
+        early: TrunkFeatures | torch.Tensor
         if fine is not None and cut is not None:
             early = TrunkFeatures(fine.flatten(0, 1), cut.flatten(0, 1))
         else:

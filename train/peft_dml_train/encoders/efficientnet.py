@@ -62,6 +62,9 @@ def _padded(x: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
 class PaddedConv(nn.Sequential):
     """Explicit padding, convolution, batch norm and, unless linear, ReLU6."""
 
+    conv: nn.Conv2d
+    norm: nn.BatchNorm2d
+
     def __init__(
         self,
         channels_in: int,

@@ -25,6 +25,9 @@ class PillarMap(nn.Module):
             maximum, which comes to the same; zero, a plain ReLU, until such weights are imported.
     """
 
+    scales: torch.Tensor
+    floor: torch.Tensor | None
+
     def __init__(
         self, scales: tuple[float, ...], channels: int, grid: int, hidden: int = 0, *, floor: bool = False
     ) -> None:

@@ -55,8 +55,8 @@ class VoxelEncoder(nn.Module):
         self.pillars = _lidar(network).pillars
         unit = torch.ones(FEATURES - 1)
         unit[3] = 1 / 255
-        self.scales = nn.Parameter(unit * cast("torch.Tensor", self.pillars.scales), requires_grad=False)
-        self.floor = cast("torch.Tensor | None", self.pillars.floor)
+        self.scales = nn.Parameter(unit * self.pillars.scales, requires_grad=False)
+        self.floor = self.pillars.floor
         self.spare = CHANNELS - self.pillars.linear.out_features
 
     def forward(self, input_features: torch.Tensor) -> torch.Tensor:

@@ -48,6 +48,8 @@ class Fusion(nn.Module):
         trust: With the gate; without it attention alone does.
     """
 
+    to_head: torch.Tensor
+
     def __init__(self, dim: int, heads: int, *, attend: bool = True, trust: bool = True) -> None:
         super().__init__()
         self.attend = attend
@@ -142,6 +144,8 @@ class NeighbourAttention(nn.Module):
         width: Channels of queries, keys and values.
         heads: Attention heads.
     """
+
+    to_head: torch.Tensor
 
     def __init__(self, dim: int, width: int, heads: int) -> None:
         super().__init__()

@@ -71,7 +71,9 @@ class Gate(nn.Module):
         rows, columns = scaled[DETECTING[0]].shape[2:]
         if not self.learned:
             # The exported graph takes all inputs, whatever the fusion makes of them.
-            unused = age_s + completeness + 0.0 * sum(e.mean(dim=(1, 2, 3)) for e in evidence.values())[:, None]
+            unused = age_s + completeness
+            for seen in evidence.values():
+                unused = unused + seen.mean(dim=(1, 2, 3))[:, None]
             return (absent + 0.0 * unused[:, :, None, None]).expand(-1, -1, rows, columns)
         state = self.state(torch.stack([mask, completeness], dim=-1))[..., 0] + self.reliability
         state = state - functional.softplus(self.ageing) * age_s
@@ -134,8 +136,11 @@ def _total(x: torch.Tensor) -> torch.Tensor:
 
 def _starts_silent(layer: type[nn.Linear | nn.Conv2d], width: int) -> nn.Sequential:
     """Build two layers to what is added to a logit; nothing before training."""
-    kernel = {"kernel_size": 1} if layer is nn.Conv2d else {}
-    layers = nn.Sequential(layer(width, HIDDEN, **kernel), nn.ReLU(inplace=True), layer(HIDDEN, 1, **kernel))
-    nn.init.zeros_(layers[-1].weight)
-    nn.init.zeros_(layers[-1].bias)
+
+    def make(inner: int, outer: int) -> nn.Linear | nn.Conv2d:
+        return nn.Linear(inner, outer) if layer is nn.Linear else nn.Conv2d(inner, outer, 1)
+
+    layers = nn.Sequential(make(width, HIDDEN), nn.ReLU(inplace=True), make(HIDDEN, 1))
+    for parameter in layers[-1].parameters():
+        nn.init.zeros_(parameter)
     return layers

@@ -46,7 +46,9 @@ class PlainFusion(nn.Module):
     ) -> Fused:
         """Fuse; see `Fusion.forward`. The published weight is the same for all that is present."""
         # The exported graph takes all inputs, whatever the fusion makes of them.
-        unused = age_s + completeness + sum(e.mean(dim=(1, 2, 3)) for e in evidence.values())[:, None]
+        unused = age_s + completeness
+        for seen in evidence.values():
+            unused = unused + seen.mean(dim=(1, 2, 3))[:, None]
         mask = mask + 0.0 * unused
         rows, columns = latents[DETECTING[0]].shape[2:]
         values = []

@@ -80,6 +80,10 @@ class CenterHead(nn.Module):
     own cell's latent directly.
     """
 
+    group: torch.Tensor
+    typical: torch.Tensor
+    scales: torch.Tensor
+
     def __init__(self, dim: int, width: int, box_width: int, classes: tuple[str, ...]) -> None:
         super().__init__()
         self.columns = len(REGRESSION) + len(ATTRIBUTES)
@@ -94,10 +98,10 @@ class CenterHead(nn.Module):
         self.register_buffer("typical", _typical(classes, self.columns), persistent=False)
         scales = [VELOCITY_SCALE if name in {"vx", "vy"} else 1.0 for name in REGRESSION] + [1.0] * len(ATTRIBUTES)
         self.register_buffer("scales", torch.tensor(scales), persistent=False)
-        for last in (self.heat[-1], self.box):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-        nn.init.constant_(self.direct.bias, PRIOR_BIAS)
+        for parameter in (*self.heat[-1].parameters(), *self.box.parameters()):
+            nn.init.zeros_(parameter)
+        if self.direct.bias is not None:
+            nn.init.constant_(self.direct.bias, PRIOR_BIAS)
         nn.init.normal_(self.direct_box.weight, std=0.01)
 
     def forward(self, fused: torch.Tensor) -> HeadOutput:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
+from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
 from peft_dml_ros.core.errors import ConfigError, DataError
 
@@ -100,8 +101,8 @@ def run_parallel(function: Callable[..., Any], count: int, *arguments: Any) -> N
         function(*arguments)
     else:
         try:
-            multiprocessing.spawn(_enter, (function, count, _free_port(), arguments), nprocs=count)
-        except multiprocessing.ProcessRaisedException as error:
+            spawn(_enter, (function, count, _free_port(), arguments), nprocs=count)
+        except ProcessRaisedException as error:
             reported = reported_error(error.msg)
             if reported is None:
                 raise

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import cast
 
-import peft
 import torch
 from torch import nn
 
@@ -29,6 +29,7 @@ from peft_dml_train.config import StageConfig, TrainConfig
 from peft_dml_train.data.batch import BatchStream
 from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.data.dataset import load_degraded, load_frames
+from peft_dml_train.encoders.camera import LitePyramid
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
 from peft_dml_train.loop.domains import BASE_SCENES, refuse_shared_scenes, write_scenes
 from peft_dml_train.loop.parallel import rank, run_parallel, world_size
@@ -125,7 +126,7 @@ def stage_stream(
 def train_stage(
     config: TrainConfig,
     stage: StageConfig,
-    network: nn.Module,
+    network: PeftDmlNetwork,
     stream: BatchStream,
     out: Path,
     set_mode: Callable[[nn.Module], None],
@@ -168,7 +169,7 @@ def _pretrain(
     network = new_network(config)
     frozen = config.pretrain.frozen
     if imagenet := from_imagenet(config):
-        fill_trunk(network.encoders["camera"].image.trunk)
+        fill_trunk(cast("LitePyramid", network.camera.image).trunk)
         frozen = (*frozen, TRUNK)
     if start is not None:
         load_weights(network, start)
@@ -315,15 +316,10 @@ def _finetune(
     set_threads(config)
     base = load_base(config, out)
     adapted = load_adapter(base, adapter_folder(out, start), trainable=True) if start else adapt(base, config.adapters)
-    network = adapted.get_base_model()
+    network = cast("PeftDmlNetwork", adapted.get_base_model())
     freeze(network, config.finetune.frozen)
     stream = stage_stream(config, config.finetune, config.splits.finetune, data, config.seed + 1, cache)
     folder = finetune_folder(out, adapter)
     train_stage(config, config.finetune, network, stream, folder, train_mode, device, resume=resume)
     if not rank():
         save_adapter(adapted, adapter_folder(out, adapter))
-
-
-def load_adapted(config: TrainConfig, out: Path, adapter: str = DEFAULT_ADAPTER) -> peft.PeftModel:
-    """The pretrained network with a trained adapter, not merged."""
-    return load_adapter(load_base(config, out), adapter_folder(out, adapter))

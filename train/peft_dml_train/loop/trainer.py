@@ -60,7 +60,7 @@ class Trainer:
         self.step, self.first_step, self.elapsed_s, self.skipped = 0, 0, 0.0, 0
         precision = "bf16" if self.config.bfloat16 else "no"
         self.accelerator = Accelerator(cpu=self.device == "cpu", mixed_precision=precision)
-        self.network.to(memory_format=torch.channels_last)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not declare it
         if not self.config.losses.single:
             # Processes wait for the gradient of every parameter that wants one.
             self.network.classifier.requires_grad_(requires_grad=False)
@@ -74,7 +74,7 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(self.network, optimizer)
         self.average = WeightAverage(self.network, self.stage.ema)
         self.loss = TotalLoss(self.config.spec, self.config.losses, self.config.withheld)
-        self.pictures = PictureFeatures(self.network.encoders["camera"], self.config.features_gb)
+        self.pictures = PictureFeatures(self.network.camera, self.config.features_gb)
 
     @property
     def progress(self) -> float:
@@ -199,10 +199,10 @@ class Trainer:
         weights = [p for n, p in self.network.named_parameters() if "projections." in n and p.requires_grad]
         norms = {}
         for name, part in self.loss.parts(self.network, batch, latents, passes).items():
-            found = (
-                torch.autograd.grad(part, weights, retain_graph=True, allow_unused=True) if part.requires_grad else ()
-            )
-            norms[f"gradient/{name}"] = sum(float(g.square().sum()) for g in found if g is not None) ** 0.5
+            found: tuple[torch.Tensor | None, ...] = ()
+            if part.requires_grad:
+                found = torch.autograd.grad(part, weights, retain_graph=True, allow_unused=True)
+            norms[f"gradient/{name}"] = math.sqrt(math.fsum(float(g.square().sum()) for g in found if g is not None))
         self.loss.memory.load(memory)
         return norms
 

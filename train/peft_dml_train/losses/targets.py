@@ -12,13 +12,14 @@ import torch
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.spec import ModelSpec
+from peft_dml_ros.core.typing import AnyArray
 
 MIN_RADIUS = 2
 MIN_OVERLAP = 0.1
 VALUES = 12
 """Regression columns with a target: dx, dy, z, log l, log w, log h, sin 2θ, cos 2θ, heading x and y, vx, vy."""
 
-Row: TypeAlias = tuple[int, int, np.ndarray, float, int, int, bool]
+Row: TypeAlias = tuple[int, int, AnyArray, float, int, int, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def gaussian_radius(length: float, width: float, min_overlap: float = MIN_OVERLA
     return float(min(r1, r2, r3))
 
 
-def _draw(heat: np.ndarray, row: int, column: int, radius: int) -> None:
+def _draw(heat: AnyArray, row: int, column: int, radius: int) -> None:
     size = heat.shape[0]
     sigma = (2 * radius + 1) / 6
     top, bottom = max(row - radius, 0), min(row + radius + 1, size)
@@ -119,7 +120,7 @@ def make_targets(boxes: list[Boxes3D], spec: ModelSpec) -> Targets:
                     values = np.concatenate([offset, *known])
                     nearest[place] = away, (*place, values, weight, int(truth.attributes[i]), label, dr == dc == 0)
     rows = [entry for _, entry in nearest.values()]
-    columns = list(zip(*rows, strict=True)) if rows else [[]] * 7
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 7
     values = np.array(columns[2], dtype=np.float32).reshape(-1, VALUES)
     return Targets(
         torch.from_numpy(heat),
