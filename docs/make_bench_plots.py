@@ -29,13 +29,13 @@ Report = dict[str, Any]
 
 
 def load(folder: Path) -> dict[str, Report]:
-    """The benchmarks' files that are there, by name."""
+    """Return the benchmarks' files that are there, by name."""
     paths = {name: folder / f"{name}.json" for name in FILES}
     return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.is_file()}
 
 
 def section(reports: dict[str, Report]) -> str:
-    """Markdown of the page's figures; a note where nothing is measured."""
+    """Return Markdown of the page's figures; a note where nothing is measured."""
     parts: list[str] = []
     if {"summary", "verdicts"} <= reports.keys():
         parts += ["## Targets", *targets(reports["summary"], reports["verdicts"])]
@@ -64,7 +64,7 @@ def targets(summary: Report, verdicts: Report) -> list[str]:
 
 
 def live(report: Report) -> list[str]:
-    """The node over DDS: conditions, subsets of the sensors, where time goes, every message."""
+    """Return the node over DDS: conditions, subsets of the sensors, where time goes, every message."""
     lines = ["| sensors | Hz | stamp to publication, ms | engines, ms | ratio p50 | ratio p99 | CPU |"]
     lines.append("|---|---|---|---|---|---|---|")
     for name, stretch in report["stretches"].items():
@@ -101,7 +101,7 @@ def conditions(report: Report) -> str:
 
 
 def weak_cases(conditions: Report) -> list[str]:
-    """Pace and latency with and without a recorder, alone and with one core taken."""
+    """Return the pace and latency with and without a recorder, alone and with one core taken."""
     if not conditions:
         return []
     header = "| condition | Hz | stamp to publication, ms | node / recorder / replay, % of a core |"
@@ -115,7 +115,7 @@ def weak_cases(conditions: Report) -> list[str]:
 
 
 def beyond(stretch: Report) -> list[str]:
-    """Mean time of a frame that no engine spends."""
+    """Return the mean time of a frame that no engine spends."""
     parts = stretch["beyond_engines_ms"]
     if not parts:
         return ["No frame was measured."]
@@ -125,7 +125,7 @@ def beyond(stretch: Report) -> list[str]:
 
 
 def slowest(profile: Report) -> list[str]:
-    """The slowest hundredth of the frames, and which threads took the processor."""
+    """Return the slowest hundredth of the frames, and which threads took the processor."""
     parts, frames = [], profile["slowest_percent"]
     if frames and frames["beyond_engines_ms"]:
         largest = sorted(((v, n) for n, v in frames["beyond_engines_ms"].items() if n != "sum"), reverse=True)[:3]
@@ -141,7 +141,7 @@ def slowest(profile: Report) -> list[str]:
 
 
 def books(report: Report) -> str:
-    """Where every message and frame went, and what memory did."""
+    """Return where every message and frame went, and what memory did."""
     messages, frames, memory = report["messages"], report["frames"], report["memory"]
     dropped = sum(sum(s["dropped"].values()) for s in messages["by_sensor"].values())
     reasons = ", ".join(f"{n} {r.partition(': ')[2]}" for r, n in frames["drops"].items()) or "none dropped"
@@ -159,7 +159,7 @@ def books(report: Report) -> str:
 
 
 def engines(report: Report) -> list[str]:
-    """Engines alone, and how the time of a frame grows."""
+    """Return engines alone, and how the time of a frame grows."""
     lines = ["| engine | p50, ms | p95, ms | p99, ms |", "|---|---|---|---|"]
     for name, times in report["engines"].items():
         lines.append(f"| {name} | {times['p50']:.2f} | {times['p95']:.2f} | {times['p99']:.2f} |")
@@ -242,7 +242,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def fill(page: str, text: str) -> str:
-    """The page with its figures replaced."""
+    """Return the page with its figures replaced."""
     pattern = f"{re.escape(BEGIN)}.*?{re.escape(END)}"
     return re.sub(pattern, lambda _: f"{BEGIN}\n{text}\n{END}", page, flags=re.DOTALL)
 

@@ -14,20 +14,20 @@ PAGE = Path(__file__).with_name("data.md")
 
 
 def rules() -> str:
-    """Every rule of `dataset check`."""
+    """Return every rule of `dataset check`."""
     rows = (f"| {rule.id} | {rule.severity.value} | {rule.title} | {rule.fix} |" for rule in RULES.values())
     return "\n".join(["| rule | severity | what must hold | fix |", "|---|---|---|---|", *sorted(rows)])
 
 
 def faults() -> str:
-    """Every kind of fault."""
+    """Return every kind of fault."""
     rows = ["| fault | what happens | takes |", "|---|---|---|"]
     rows += [f"| `{kind}` | {MEANING[kind]} | {', '.join(f'`{f}`' for f in FIELDS[kind])} |" for kind in KINDS]
     return "\n".join(rows)
 
 
 def fields() -> str:
-    """Every field of an entry of a fault script."""
+    """Return every field of an entry of a fault script."""
     rows = ["| field | default | meaning |", "|---|---|---|"]
     for name, info in Fault.model_fields.items():
         default = "needed" if info.is_required() else f"`{info.default}`" if info.default != "" else ""
@@ -36,7 +36,7 @@ def fields() -> str:
 
 
 def names() -> str:
-    """Topics by preset."""
+    """Return topics by preset."""
     sensors = ("LIDAR_TOP", "RADAR_FRONT", CameraSpec().cameras[0], "IMU", "GNSS", "ODOM")
     kinds = (presets.DEFAULT, *presets.PRESETS)
     rows = [f"| | {' | '.join(f'`{kind}`' for kind in kinds)} |", "|---" * (len(kinds) + 1) + "|"]
@@ -47,7 +47,7 @@ def names() -> str:
 
 
 def fill(page: str) -> str:
-    """The page with its tables replaced."""
+    """Return the page with its tables replaced."""
     for name, table in (("rules", rules()), ("faults", faults()), ("fields", fields()), ("topics", names())):
         begin, end = f"<!-- {name}: made by docs/make_data.py -->", f"<!-- end of {name} -->"
         page = re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{table}\n{end}", page, flags=re.DOTALL)  # noqa: B023

@@ -16,13 +16,13 @@ BEGIN, END = "<!-- tables, by docs/make_model_tables.py -->", "<!-- end of table
 
 
 def recipes() -> dict[str, TrainConfig]:
-    """The shipped recipes by name."""
+    """Return the shipped recipes by name."""
     folder = PAGE.parents[1] / "train" / "configs"
     return {name: load_config(folder / f"{name}.yaml") for name in RECIPES}
 
 
 def size_rows(found: dict[str, TrainConfig]) -> list[list[str]]:
-    """One row a quantity, one column a recipe."""
+    """Return one row a quantity, one column a recipe."""
     quantities = {
         "common grid": lambda c: f"{c.spec.grid.size} × {c.spec.grid.size} of {c.spec.grid.cell_m:.2g} m",
         "latent dimensions d": lambda c: c.spec.latent_dim,
@@ -38,7 +38,7 @@ def size_rows(found: dict[str, TrainConfig]) -> list[list[str]]:
 
 
 def part_rows(found: dict[str, TrainConfig]) -> list[list[str]]:
-    """Parameters of each part, without adapters on the encoders."""
+    """Return parameters of each part, without adapters on the encoders."""
 
     def count(module: Any) -> int:
         return sum(p.numel() for p in module.parameters())
@@ -52,7 +52,7 @@ def part_rows(found: dict[str, TrainConfig]) -> list[list[str]]:
 
 
 def share_rows(found: dict[str, TrainConfig]) -> list[list[str]]:
-    """Trained share for each rank, with and without projections, fusion and head."""
+    """Return the trained share for each rank, with and without projections, fusion and head."""
     rows = []
     for rank in RANKS:
         cells = []
@@ -67,7 +67,7 @@ def share_rows(found: dict[str, TrainConfig]) -> list[list[str]]:
 
 
 def tables() -> str:
-    """All three."""
+    """Return all three."""
     found = recipes()
     head = ["| | " + " | ".join(found) + " |", "|---|" + "---|" * len(found)]
     parts = []
@@ -84,7 +84,7 @@ def tables() -> str:
 
 
 def fill(page: str, text: str) -> str:
-    """The page with its tables replaced."""
+    """Return the page with its tables replaced."""
     return re.sub(
         f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}\n\n{text}\n{END}", page, flags=re.DOTALL
     )

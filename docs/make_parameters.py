@@ -16,7 +16,7 @@ An unknown name or a value outside its range is refused at start, with the neare
 
 
 def table() -> str:
-    """The whole page."""
+    """Return the whole page."""
     rows = ["", "| parameter | default | range | meaning |", "|---|---|---|---|"]
     for info in describe(NodeParams):
         low, high = ("" if bound is None else f"{bound:g}" for bound in (info.minimum, info.maximum))

@@ -20,7 +20,7 @@ BEGIN, END = "<!-- real keyframe: made by docs/make_real_table.py -->", "<!-- en
 
 
 def measured(folder: Path, bundle: str) -> dict[str, Any]:
-    """All rows for the first keyframe of a folder."""
+    """Return all rows for the first keyframe of a folder."""
     reader = NuScenesReader(folder, allow_missing=True)
     token = reader.samples()[0]
     rig = reader.rig(token)
@@ -30,7 +30,7 @@ def measured(folder: Path, bundle: str) -> dict[str, Any]:
 
 
 def section(figures: dict[str, Any]) -> str:
-    """Markdown of the table."""
+    """Return Markdown of the table."""
     head = (
         f"Bundle {figures['bundle']}. Found: cars with a car within 2 m at score .2; false: car boxes without such. "
         "The axis error is the median of found cars, modulo half a turn; false boxes are those of all classes over .3."
@@ -47,7 +47,7 @@ def section(figures: dict[str, Any]) -> str:
 
 
 def fill(page: str, text: str) -> str:
-    """The page with its table replaced."""
+    """Return the page with its table replaced."""
     return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}\n{text}\n{END}", page, flags=re.DOTALL)
 
 

@@ -16,7 +16,7 @@ SWEEPS = ("scene", "LiDAR sweep", "front radar")
 
 
 def section(figures: dict[str, Any]) -> str:
-    """Markdown of the page's figures."""
+    """Return Markdown of the page's figures."""
     realism = figures["realism"]
     rows, outside = realism["rows"], realism["outside"]
     near = f"{realism['rows_within']} of {len(rows)} figures lie within a factor of {realism['factor']}"
@@ -38,7 +38,7 @@ def section(figures: dict[str, Any]) -> str:
 
 
 def objects(rows: list[dict[str, Any]]) -> list[str]:
-    """A line a class, `real / simulated` in each cell."""
+    """Return a line a class, `real / simulated` in each cell."""
     mine = [row for row in rows if row["group"] not in SWEEPS]
     names = list(dict.fromkeys(row["name"] for row in mine))
     cells = {(row["group"], row["name"]): cell(row) for row in mine}
@@ -50,14 +50,14 @@ def objects(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def cell(row: dict[str, Any]) -> str:
-    """`real / simulated`, bold where they lie apart."""
+    """Return `real / simulated`, bold where they lie apart."""
     few = "†" if row["real_count"] < FEW else ""
     text = f"{number(row['real'])}{few} / {number(row['simulated'])}"
     return text if row["within_1_5"] else f"**{text}**"
 
 
 def sweeps(rows: list[dict[str, Any]]) -> list[str]:
-    """A line a figure, with how far the real ones lie apart among themselves."""
+    """Return a line a figure, with how far the real ones lie apart among themselves."""
     lines = ["| | real | least to most | real keyframe | simulated | ratio |", "|---|---|---|---|---|---|"]
     for row in (row for row in rows if row["group"] in SWEEPS):
         spread = "–" if row["real_least"] is None else f"{number(row['real_least'])} to {number(row['real_most'])}"
@@ -83,7 +83,7 @@ def conditions(figures: dict[str, Any]) -> str:
 
 
 def speed(figures: dict[str, Any]) -> list[str]:
-    """What the tools use, by length and by number of scenes."""
+    """Return what the tools use, by length and by number of scenes."""
     lines = [
         "| | simulate | peak | read a keyframe | corrupt a frame | export | peak |",
         "|---|---|---|---|---|---|---|",
@@ -111,14 +111,14 @@ def _speed_row(title: str, row: dict[str, Any]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits without an exponent."""
+    """Return three significant digits without an exponent."""
     if value is None:
         return "–"
     return f"{value:.0f}" if abs(value) >= 100 else f"{float(f'{value:.3g}'):g}"
 
 
 def fill(page: str, text: str) -> str:
-    """The page with its figures replaced."""
+    """Return the page with its figures replaced."""
     pattern = f"{re.escape(BEGIN)}.*?{re.escape(END)}"
     return re.sub(pattern, lambda _: f"{BEGIN}\n{text}\n{END}", page, flags=re.DOTALL)
 

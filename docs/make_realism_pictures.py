@@ -51,7 +51,7 @@ class Shot:
 
 
 def shot(reader: NuScenesReader, token: str, title: str) -> Shot:
-    """LiDAR, front radar and the boxes that have a point."""
+    """Return LiDAR, front radar and the boxes that have a point."""
     records = reader.keyframes(token)
     lidar, radar = reader.load(records["LIDAR_TOP"]), reader.load(records["RADAR_FRONT"])
     if not isinstance(lidar, LidarSweep) or not isinstance(radar, RadarSweep):
@@ -60,7 +60,7 @@ def shot(reader: NuScenesReader, token: str, title: str) -> Shot:
 
 
 def alike(reader: NuScenesReader, statistics: FolderStatistics, real: FolderStatistics, real_boxes: int) -> str:
-    """The keyframe that shows most nearly what the real one shows: as many boxes, and things as far away."""
+    """Return the keyframe that shows most nearly what the real one shows: as many boxes, and things as far away."""
 
     def shares(ranges_m: np.ndarray) -> np.ndarray:
         return np.histogram(ranges_m[ranges_m > EGO_RANGE_M], np.arange(EGO_RANGE_M, 80, 2.5))[0] / len(ranges_m)
@@ -76,7 +76,7 @@ def alike(reader: NuScenesReader, statistics: FolderStatistics, real: FolderStat
 
 # ---------------------------------------------------------------- pictures
 def figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """A dark figure with the credit line."""
+    """Return a dark figure with the credit line."""
     made = Figure(figsize=size, dpi=100, facecolor=DARK, layout="constrained")
     axes = made.subplots(rows, columns, squeeze=False)
     for ax in axes.ravel():
@@ -99,7 +99,7 @@ def outline(ax: Axes, boxes: Boxes3D) -> None:
 
 
 def from_above(shots: list[Shot]) -> Figure:
-    """Points coloured by intensity, and boxes."""
+    """Return points coloured by intensity, and boxes."""
     made, axes = figure(1, 2, (13, 6.5))
     drawn = None
     for ax, one in zip(axes, shots, strict=True):
@@ -119,7 +119,7 @@ def from_above(shots: list[Shot]) -> Figure:
 
 
 def range_images(shots: list[Shot]) -> Figure:
-    """Ranges and intensities by ring and azimuth; returns of the vehicle itself are left out."""
+    """Return ranges and intensities by ring and azimuth; returns of the vehicle itself are left out."""
     made, axes = figure(4, 1, (13, 8))
     for kind, (name, norm, colours) in enumerate(
         (
@@ -150,7 +150,7 @@ def range_images(shots: list[Shot]) -> Figure:
 
 
 def radar_pictures(shots: list[Shot]) -> Figure:
-    """Front radar from above, coloured by cross-section, with compensated velocities."""
+    """Return the front radar from above, coloured by cross-section, with compensated velocities."""
     made, axes = figure(1, 2, (13, 5.8))
     drawn = None
     for ax, one in zip(axes, shots, strict=True):
@@ -170,7 +170,7 @@ def radar_pictures(shots: list[Shot]) -> Figure:
 
 
 def histograms(real: FolderStatistics, simulated: FolderStatistics) -> Figure:
-    """Shares of both, overlaid; and the medians of all real scenes by range."""
+    """Return shares of both, overlaid; and the medians of all real scenes by range."""
     made, axes = figure(2, 3, (13, 7))
     panels = (
         ("LiDAR range, m", np.linspace(0, 80, 41), lambda f: np.concatenate(f.lidar.ranges_m)),
@@ -215,7 +215,7 @@ def medians(ax: Axes, simulated: FolderStatistics) -> None:
 
 
 def cameras(reader: NuScenesReader, token: str) -> np.ndarray:
-    """The six pictures of a simulated keyframe, rendered again: the folder has none."""
+    """Return the six pictures of a simulated keyframe, rendered again: the folder has none."""
     scene, plan = reader.scene_of(token), Plan()
     seed = plan.realism_seed * 100_000 + reader.scenes.index(scene)
     drive = Drive(seed, plan.realism_s, DriveSpec(image_width_px=2 * CAMERA_PX, lidar_hz=plan.lidar_hz))

@@ -19,7 +19,7 @@ NAMES = {"lidar": "LiDAR", "camera": "camera", "radar": "radar", "imu": "IMU", "
 
 
 def targets(found: dict[str, Any]) -> str:
-    """A line a target."""
+    """Return a line a target."""
     fuzz, soak, faults = found.get("fuzz", {}), found.get("soak", {}), found.get("faults", {})
     rows: list[tuple[str, str, Any]] = [
         ("Cells that fail, of all", "0", f"{found['cells_failed']} of {found['cells']}"),
@@ -73,7 +73,7 @@ def conditions(found: dict[str, Any]) -> str:
 
 
 def expectations(found: dict[str, Any]) -> str:
-    """A line a fault: what must become of whom, how soon, and the cells that hold."""
+    """Return a line a fault: what must become of whom, how soon, and the cells that hold."""
     cells = Counter((c["fault"], bool(c["problem"])) for c in found["faults"]["cells_detail"])
     lines = ["| Fault | Acted out as | Must become | Keeps its state | Cells that hold |", "|---|---|---|---|---|"]
     for name, variant in VARIANTS.items():
@@ -83,12 +83,12 @@ def expectations(found: dict[str, Any]) -> str:
 
 
 def acted(variant: Variant) -> str:
-    """The fault as a script names it."""
+    """Return the fault as a script names it."""
     return ", ".join([f"`{variant.fault}`", *(f"{key} {value}" for key, value in variant.fields.items())])
 
 
 def becomes(variant: Variant) -> str:
-    """States by kind of sensor, and how soon."""
+    """Return states by kind of sensor, and how soon."""
     by_state: dict[frozenset[str], list[str]] = {}
     for kind in variant.hits:
         if kind in variant.states:
@@ -113,7 +113,7 @@ def keeps(variant: Variant) -> str:
 
 
 def filled(page: str) -> str:
-    """The page with its figures renewed."""
+    """Return the page with its figures renewed."""
     found = json.loads(FIGURES.read_text(encoding="utf-8"))
     for name, text in (("targets", targets(found)), ("expectations", expectations(found))):
         begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"

@@ -18,7 +18,7 @@ BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
 
 def section(metrics: dict[str, Any], scores: dict[str, Any], cores: int) -> str:
-    """Markdown of the README's results."""
+    """Return Markdown of the README's results."""
     latency, full, out = metrics["latency_ms"], scores["full"], scores["lidar_out"]
     words = {"silence": "silent", "freeze": "frozen", "delay": "late"}
     faults = ", ".join(f"{f.sensor} {words[f.fault]} for {f.to_s - f.from_s:g} s" for f in DEMO_FAULTS)
@@ -45,7 +45,7 @@ def _number(value: float | None) -> str:
 
 
 def fill(readme: str, text: str) -> str:
-    """The README with its results replaced."""
+    """Return the README with its results replaced."""
     pattern = f"{re.escape(BEGIN)}.*?{re.escape(END)}"
     return re.sub(pattern, lambda _: f"{BEGIN}\n{text}\n{END}", readme, flags=re.DOTALL)
 

@@ -24,7 +24,7 @@ PAGE_PICTURE = Path(__file__).with_name("images") / "sensors_place.png"
 
 
 def words(sweep: LidarSweep, mounting: SE3) -> str:
-    """Ids of the hints that a sweep gives."""
+    """Return ids of the hints that a sweep gives."""
     found = SensorChecks(ModelSpec()).look("LIDAR_TOP", sweep, Sensor("LIDAR_TOP", "lidar", mounting))
     return ", ".join(hint.id for hint in found) or "no hint"
 
@@ -40,7 +40,7 @@ def side(axes: plt.Axes, sweep: LidarSweep, mounting: SE3, title: str) -> None:
 
 
 def simulated() -> tuple[LidarSweep, SE3]:
-    """A sweep of the simulator and the mounting of its LiDAR."""
+    """Return a sweep of the simulator and the mounting of its LiDAR."""
     drive = Drive(3, 0.3, DriveSpec(camera_hz=1.0, image_width_px=96))
     sweep = next(m for _, m in drive.measurements() if isinstance(m, LidarSweep))
     return sweep, drive.rig["LIDAR_TOP"].base_SE3_sensor

@@ -72,7 +72,7 @@ states; `peft-dml view` serves a recording or this ROS domain to Foxglove, and t
 
 
 def rows(topics: list[Topic], *, when: bool) -> str:
-    """A table; topics that differ in one word are one row."""
+    """Return a table; topics that differ in one word are one row."""
     head = (
         "| topic | type | how often | what |\n|---|---|---|---|" if when else "| topic | type | sensor |\n|---|---|---|"
     )
@@ -89,7 +89,7 @@ def rows(topics: list[Topic], *, when: bool) -> str:
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     services = ", ".join(f"`{name}`" for name in SERVICES)
     notes = NOTES.format(stages=", ".join(f"`{s}`" for s in STAGES), services=services)
     return HEAD + INPUTS + rows(inputs(), when=False) + "\n" + OUTPUTS + rows(outputs(), when=True) + "\n" + notes

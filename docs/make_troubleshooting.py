@@ -117,31 +117,31 @@ HINTS = {
 
 
 def doctor() -> str:
-    """Every rule of the doctor."""
+    """Return every rule of the doctor."""
     rows = ["| id | severity | what must hold |", "|---|---|---|"]
     return "\n".join([*rows, *(f"| {r.id} | {r.severity.value} | {r.title} |" for _, r in sorted(RULES.items()))])
 
 
 def states() -> str:
-    """Every state of a sensor."""
+    """Return every state of a sensor."""
     rows = ["| state | meaning | fix |", "|---|---|---|"]
     return "\n".join([*rows, *(f"| {s.value} | {STATES[s][0]} | {STATES[s][1]} |" for s in State)])
 
 
 def drops() -> str:
-    """Every reason for a drop."""
+    """Return every reason for a drop."""
     rows = ["| reason | meaning | fix |", "|---|---|---|"]
     return "\n".join([*rows, *(f"| `{reason}` | {meaning} | {fix} |" for reason, (meaning, fix) in DROPS.items())])
 
 
 def hints() -> str:
-    """Every hint on sensors."""
+    """Return every hint on sensors."""
     rows = ["| id | meaning | fix |", "|---|---|---|"]
     return "\n".join([*rows, *(f"| {name} | {meaning} | {fix} |" for name, (meaning, fix) in sorted(HINTS.items()))])
 
 
 def fill(page: str) -> str:
-    """The page with its tables replaced."""
+    """Return the page with its tables replaced."""
     for name, table in (("doctor", doctor()), ("states", states()), ("drops", drops()), ("hints", hints())):
         begin, end = f"<!-- {name}: made by docs/make_troubleshooting.py -->", f"<!-- end of {name} -->"
         page = re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{table}\n{end}", page, flags=re.DOTALL)  # noqa: B023

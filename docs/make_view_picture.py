@@ -31,7 +31,7 @@ RANGE_M = 40.0
 
 
 def drive_through(seed: int) -> tuple[Recording, list[str]]:
-    """The frames of a drive, and the names of their classes."""
+    """Yield the frames of a drive, and the names of their classes."""
     drive = Drive(seed, SECONDS)
     params = PerceptionParams(detection=DetectionParams(score_threshold=SCORE))
     offline = Offline(params, drive.rig, tuple(drive.rig.sensors))
@@ -47,7 +47,7 @@ def drive_through(seed: int) -> tuple[Recording, list[str]]:
 
 
 def camera(recording: Recording, alignment: Alignment, frame: Frame, name: str, classes: list[str]) -> np.ndarray:
-    """The overlay of one camera, as the node makes it."""
+    """Return the overlay of one camera, as the node makes it."""
     image = recording.nearest(name, frame.stamp_ns, 120_000_000)
     assert isinstance(image, CameraImage)  # noqa: S101  the drive has one at any time
     motion = alignment.now_SE3_then(image.stamp_ns, frame.stamp_ns)

@@ -20,18 +20,18 @@ LIDARS = [name for name in ALL_SENSORS if modality_of_channel(name) == "lidar"]
 
 
 def below_node(topic: str) -> str:
-    """A topic of the node, relative to its namespace."""
+    """Return a topic of the node, relative to its namespace."""
     return topic.replace("~/", f"{NODE}/")
 
 
 def colours() -> str:
-    """Colours by class, in the form that vision_msgs_rviz_plugins reads."""
+    """Return colours by class, in the form that vision_msgs_rviz_plugins reads."""
     table = {name: dict(zip("rgb", rgb, strict=True)) for name, rgb in CLASS_COLOURS.items()}
     return HEAD + yaml.safe_dump(table, sort_keys=False)
 
 
 def display(kind: str, name: str, topic: str, *, reliable: bool = False, **settings: Any) -> dict[str, Any]:
-    """One display of RViz."""
+    """Return one display of RViz."""
     quality = {
         "Value": topic,
         "Depth": 5,
@@ -50,7 +50,7 @@ def display(kind: str, name: str, topic: str, *, reliable: bool = False, **setti
 
 
 def rviz() -> str:
-    """Clouds of LiDAR and radars, boxes with their velocities, the front camera with boxes."""
+    """Return clouds of LiDAR and radars, boxes with their velocities, the front camera with boxes."""
     points = {"Style": "Points", "Position Transformer": "XYZ"}
     displays = [
         {"Class": "rviz_default_plugins/Grid", "Name": "Grid", "Enabled": True, "Cell Size": 10, "Plane Cell Count": 10}

@@ -31,7 +31,7 @@ WEATHERS = ("clear", "fog=200", "fog=50", "rain=25", "rain=50", "snow=5")
 
 
 def frame_at(drive: Drive, stamp_ns: int) -> Snapshot:
-    """LiDAR, radars and the front camera nearest to a time."""
+    """Return LiDAR, radars and the front camera nearest to a time."""
     wanted = ("LIDAR_TOP", "CAM_FRONT", *(s.name for s in drive.rig.of("radar")))
     times = {n: [e for e in drive.events if e.sensor == n] for n in wanted}
     nearest = [min(events, key=lambda e: abs(e.stamp_ns - stamp_ns)) for events in times.values()]
@@ -46,7 +46,7 @@ def frame_at(drive: Drive, stamp_ns: int) -> Snapshot:
 
 
 def tile(snapshot: Snapshot, rig: Rig, boxes: Boxes3D, title: str) -> UInt8Array:
-    """Front camera above, bird's eye view below; radar (green) only where it is touched."""
+    """Return the front camera above, bird's eye view below; radar (green) only where it is touched."""
     view = BirdsEye(TILE_PX, RANGE_M)
     for name, sweeps in snapshot.lidar.items():
         view.lidar(rig[name].base_SE3_sensor.transform(sweeps[0].points[:, :3]))

@@ -84,7 +84,7 @@ class Package:
 
 
 def imports(name: str) -> bool:
-    """Whether the message package `name` can be imported and published from this interpreter."""
+    """Return whether the message package `name` can be imported and published from this interpreter."""
     importlib.invalidate_caches()
     for stale in [module for module in sys.modules if module.partition(".")[0] == name]:
         del sys.modules[stale]

@@ -18,7 +18,7 @@ class MessageFactory(Protocol):
     """Builds messages of one library."""
 
     def __call__(self, msgtype: str, /, **fields: Any) -> Any:
-        """A message, e.g. of "sensor_msgs/msg/Imu"; every field is given, with plain Python numbers."""
+        """Return a message, e.g. of "sensor_msgs/msg/Imu"; every field is given, with plain Python numbers."""
 
     def bytes(self, data: AnyArray | bytes) -> Any:
         """Return the container of a uint8[] field, over or copied from this memory."""

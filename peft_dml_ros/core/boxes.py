@@ -69,7 +69,7 @@ class Boxes3D:
 
     @classmethod
     def empty(cls) -> Boxes3D:
-        """No boxes."""
+        """Return no boxes."""
         return cls.make(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0), np.zeros(0, dtype=np.int64))
 
     @classmethod
@@ -85,7 +85,7 @@ class Boxes3D:
         attributes: IntArray | None = None,
         ids: tuple[str, ...] = (),
     ) -> Boxes3D:
-        """Boxes with defaults: standing still, score 1, no attribute, no variance."""
+        """Return boxes with defaults: standing still, score 1, no attribute, no variance."""
         n = len(centers_m)
         return cls(
             centers_m=np.asarray(centers_m, dtype=np.float64).reshape(n, 3),
@@ -104,7 +104,7 @@ class Boxes3D:
         return len(self.centers_m)
 
     def __getitem__(self, index: Index) -> Boxes3D:
-        """The boxes that an index array, boolean mask or slice selects."""
+        """Return the boxes that an index array, boolean mask or slice selects."""
         picked = np.arange(len(self))[index]
         return Boxes3D(
             self.centers_m[index],
@@ -134,7 +134,7 @@ class Boxes3D:
         )
 
     def corners_m(self) -> FloatArray:
-        """(N, 8, 3) corners: four of the bottom, then four of the top; the first two of each are the front's."""
+        """Return (N, 8, 3) corners: four of the bottom, then four of the top; the first two of each are the front's."""
         signs = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]], dtype=np.float64) / 2
         flat = np.concatenate([signs, signs])
         local = np.concatenate([flat, np.repeat([[-0.5], [0.5]], 4, axis=0)], axis=1)[None] * self.sizes_m[:, None]
@@ -145,7 +145,7 @@ class Boxes3D:
         return corners
 
     def contain(self, points: FloatArray, margin_m: float = 0.0) -> BoolArray:
-        """(N, M) bool: which of the points (M, 3), in the boxes' frame, lie in which box grown by a margin."""
+        """Return (N, M) bool: which of the points (M, 3), in the boxes' frame, lie in which box grown by a margin."""
         offset = points[None, :, :] - self.centers_m[:, None]
         cos, sin = np.cos(self.yaws_rad)[:, None], np.sin(self.yaws_rad)[:, None]
         along = offset[..., 0] * cos + offset[..., 1] * sin
@@ -180,7 +180,7 @@ _MAX_LOG_SIZE = 4.0
 def decode_candidates(
     outputs: dict[str, AnyArray], spec: ModelSpec, score_threshold: float, temperature: float = 1.0
 ) -> Boxes3D:
-    """Boxes in base_link from the fusion graph's outputs, best first.
+    """Return boxes in base_link from the fusion graph's outputs, best first.
 
     Args:
         outputs: `scores`, `labels`, `cells`, `regression`, `attributes` as `graph_outputs` declares them.
@@ -227,7 +227,7 @@ def _yaws_rad(column: Callable[..., FloatArray], spec: ModelSpec) -> FloatArray:
 
 
 def calibrate(scores: FloatArray, temperature: float) -> FloatArray:
-    """Scores with their logits divided by a temperature; keeps their order."""
+    """Return scores with their logits divided by a temperature; keeps their order."""
     if temperature == 1.0:
         return scores
     clipped = np.clip(scores, 1e-7, 1 - 1e-7)
@@ -236,7 +236,7 @@ def calibrate(scores: FloatArray, temperature: float) -> FloatArray:
 
 
 def _attributes(logits: FloatArray, labels: IntArray, classes: tuple[str, ...]) -> IntArray:
-    """Best attribute among those that each box's class may carry; -1 where it may carry none."""
+    """Return the best attribute among those that each box's class may carry; -1 where it may carry none."""
     allowed = np.full((len(classes), logits.shape[1] if logits.ndim > 1 else 0), -np.inf)
     for label, name in enumerate(classes):
         allowed[label, list(ATTRIBUTES_OF_CLASS.get(name, ()))] = 0.0
@@ -261,7 +261,7 @@ def _suppress(centers: FloatArray, labels: IntArray, radii: FloatArray) -> BoolA
 
 
 def nms_radius_m(name: str) -> float:
-    """Radius of a class; 1 m for one that nuScenes does not have."""
+    """Return radius of a class; 1 m for one that nuScenes does not have."""
     return NMS_RADIUS_M.get(name, 1.0)
 
 

@@ -200,13 +200,13 @@ class Bundle:
         return hashlib.sha256(json.dumps([self.manifest.files, parts], sort_keys=True).encode()).hexdigest()
 
     def temperature(self, present: tuple[str, ...]) -> float:
-        """Confidence temperature for the modalities that are present; 1 where none was measured."""
+        """Return the confidence temperature for the modalities that are present; 1 where none was measured."""
         key = "".join("1" if m in present else "0" for m in MODALITIES)
         return self.temperatures.get(key, 1.0)
 
 
 def bundle_folders() -> list[Path]:
-    """Folders in which bundles are looked up by name: the repository's, then the installed share."""
+    """Return folders in which bundles are looked up by name: the repository's, then the installed share."""
     here = Path(__file__).resolve()
     shares = [Path(prefix) / "share" for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(":") if prefix]
     shares.append(Path(sysconfig.get_path("data")) / "share")
@@ -214,7 +214,7 @@ def bundle_folders() -> list[Path]:
 
 
 def find_bundle(name: str | Path) -> Path:
-    """Folder of a bundle given as a path or by name.
+    """Return the folder of a bundle given as a path or by name.
 
     Raises:
         BundleError: no such folder; the bundles that exist are named.
@@ -309,7 +309,7 @@ def _is_content(path: Path) -> bool:
 
 
 def _used(path: Path, manifest: Manifest) -> list[str]:
-    """Files that a hash must cover."""
+    """Return files that a hash must cover."""
     used = [graph.file for graph in manifest.graphs.values()]
     used += [file for files in manifest.variants.values() for file in files.values()]
     return used + [name for name in (CALIBRATION, BASE_WEIGHTS) if (path / name).is_file()]

@@ -26,7 +26,7 @@ class EngineError(PeftDmlError):
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Text that names the choice most like `name`, or all choices when none is near.
+    """Return the text that names the choice most like `name`, or all choices when none is near.
 
     Args:
         name: What the user wrote.

@@ -34,23 +34,23 @@ class SE3:
 
     @classmethod
     def identity(cls) -> SE3:
-        """The transform that changes nothing."""
+        """Return the transform that changes nothing."""
         return cls(np.eye(3), np.zeros(3))
 
     @classmethod
     def from_quaternion_wxyz(cls, quaternion_wxyz: npt.ArrayLike, translation_m: npt.ArrayLike) -> SE3:
-        """From a quaternion in nuScenes order (w, x, y, z) and a translation in metres."""
+        """Make one from a quaternion in nuScenes order (w, x, y, z) and a translation in metres."""
         return cls(rotation_from_quaternion_wxyz(quaternion_wxyz), np.asarray(translation_m, dtype=np.float64))
 
     @classmethod
     def from_quaternion_xyzw(cls, quaternion_xyzw: npt.ArrayLike, translation_m: npt.ArrayLike) -> SE3:
-        """From a quaternion in ROS order (x, y, z, w) and a translation in metres."""
+        """Make one from a quaternion in ROS order (x, y, z, w) and a translation in metres."""
         x, y, z, w = np.asarray(quaternion_xyzw, dtype=np.float64)
         return cls.from_quaternion_wxyz((w, x, y, z), translation_m)
 
     @classmethod
     def from_yaw(cls, yaw_rad: float, translation_m: npt.ArrayLike = (0.0, 0.0, 0.0)) -> SE3:
-        """Rotation about +z, counter-clockwise from +x."""
+        """Return the rotation about +z, counter-clockwise from +x."""
         cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
         rotation = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
         return cls(rotation, np.asarray(translation_m, dtype=np.float64))
@@ -60,18 +60,18 @@ class SE3:
         return SE3(self.rotation @ other.rotation, self.rotation @ other.translation + self.translation)
 
     def inverse(self) -> SE3:
-        """`b_SE3_a` of `a_SE3_b`."""
+        """Return `b_SE3_a` of `a_SE3_b`."""
         transposed = self.rotation.T
         return SE3(transposed, -transposed @ self.translation)
 
     def transform(self, points: npt.NDArray[_Floating]) -> npt.NDArray[_Floating]:
-        """Points (N, 3) of frame b in frame a; keeps the dtype."""
+        """Return points (N, 3) of frame b in frame a; keeps the dtype."""
         dtype = points.dtype
         moved: npt.NDArray[_Floating] = points @ self.rotation.T.astype(dtype) + self.translation.astype(dtype)
         return moved
 
     def rotate(self, vectors: npt.NDArray[_Floating]) -> npt.NDArray[_Floating]:
-        """Directions or velocities (N, 3) of frame b in frame a; keeps the dtype."""
+        """Return directions or velocities (N, 3) of frame b in frame a; keeps the dtype."""
         turned: npt.NDArray[_Floating] = vectors @ self.rotation.T.astype(vectors.dtype)
         return turned
 
@@ -92,7 +92,7 @@ class SE3:
 
 
 def rotation_from_quaternion_wxyz(quaternion_wxyz: npt.ArrayLike) -> FloatArray:
-    """Rotation matrix (3, 3) of a quaternion (w, x, y, z) of any length but zero.
+    """Return the rotation matrix (3, 3) of a quaternion (w, x, y, z) of any length but zero.
 
     Raises:
         DataError: the quaternion is not four finite numbers, or has no length.
@@ -113,7 +113,7 @@ def rotation_from_quaternion_wxyz(quaternion_wxyz: npt.ArrayLike) -> FloatArray:
 
 
 def quaternion_wxyz_from_rotation(rotation: FloatArray) -> FloatArray:
-    """Unit quaternion (w, x, y, z) with w >= 0 of a rotation matrix (3, 3).
+    """Return the unit quaternion (w, x, y, z) with w >= 0 of a rotation matrix (3, 3).
 
     Takes the eigenvector of Bar-Itzhack's symmetric matrix: one formula for every angle, no branch near 180 degrees.
     """
@@ -133,7 +133,7 @@ def quaternion_wxyz_from_rotation(rotation: FloatArray) -> FloatArray:
 
 
 def rotation_from_rotvec(rotvec_rad: FloatArray) -> FloatArray:
-    """Rotation matrix (3, 3) of a rotation vector (3,) in rad (Rodrigues)."""
+    """Return the rotation matrix (3, 3) of a rotation vector (3,) in rad (Rodrigues)."""
     angle = float(np.linalg.norm(rotvec_rad))
     x, y, z = rotvec_rad
     skew = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
@@ -145,7 +145,7 @@ def rotation_from_rotvec(rotvec_rad: FloatArray) -> FloatArray:
 
 
 def rotvec_from_rotation(rotation: FloatArray) -> FloatArray:
-    """Rotation vector (3,) in rad, of length up to pi, of a rotation matrix (3, 3)."""
+    """Return the rotation vector (3,) in rad, of length up to pi, of a rotation matrix (3, 3)."""
     (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
     twice_sine = np.array([h - f, c - g, d - b])
     sine, cosine = float(np.linalg.norm(twice_sine)) / 2, (a + e + i - 1) / 2
@@ -158,5 +158,5 @@ def rotvec_from_rotation(rotation: FloatArray) -> FloatArray:
 
 
 def wrap_angle(angle_rad: npt.ArrayLike) -> FloatArray:
-    """Angles in [-pi, pi)."""
+    """Return angles in [-pi, pi)."""
     return np.mod(np.asarray(angle_rad, dtype=np.float64) + np.pi, 2 * np.pi) - np.pi

@@ -233,11 +233,11 @@ class SensorHealth:
             self.buffer.pop()
 
     def upto(self, stamp_ns: int) -> list[Measurement]:
-        """Usable measurements not newer than a time, oldest first."""
+        """Return the usable measurements not newer than a time, oldest first."""
         return [m for m in self.buffer if m.stamp_ns <= stamp_ns]
 
     def gate(self, stamp_ns: int) -> str | None:
-        """Why the sensor cannot be used for a frame at a time; `None` when it can."""
+        """Return why the sensor cannot be used for a frame at a time; `None` when it can."""
         if self._fault is not None:
             return self._fault.value.lower()
         usable = self.upto(stamp_ns)
@@ -251,7 +251,7 @@ class SensorHealth:
         self.reasons[reason] += 1
 
     def state(self, now_ns: int) -> SensorState:
-        """What is known at a time by the node's clock."""
+        """Return what is known at a time by the node's clock."""
         newest = self.buffer[-1].stamp_ns if self.buffer else None
         age_s = (now_ns - newest) * 1e-9 if newest is not None else float("inf")
         reason = self.gate(now_ns)

@@ -63,7 +63,7 @@ class EgoMotion:
         return interpolate(first.odom_SE3_base, second.odom_SE3_base, fraction)
 
     def _dead_reckoned(self, then_ns: int) -> SE3 | None:
-        """Yaw rate from the IMU and ground speed from GNSS, held constant over the gap."""
+        """Return the motion by yaw rate from the IMU and ground speed from GNSS, held constant over the gap."""
         fixes = [f for f in self._gnss if f.has_fix]
         if not self._imu or len(fixes) < 2:
             return None
@@ -81,14 +81,14 @@ class EgoMotion:
 
 
 def interpolate(first: SE3, second: SE3, fraction: float) -> SE3:
-    """Pose between (or a little beyond) two poses: linear in position, constant rate in rotation."""
+    """Return the pose between (or a little beyond) two poses: linear in position, constant rate in rotation."""
     rotvec = rotvec_from_rotation(first.rotation.T @ second.rotation) * fraction
     translation = first.translation + fraction * (second.translation - first.translation)
     return SE3(first.rotation @ rotation_from_rotvec(rotvec), translation)
 
 
 def enu_offset_m(fix: GnssFix, origin: GnssFix) -> FloatArray:
-    """(3,) east, north, up of one fix from another, in m; flat-earth, good to a millimetre over the window's metres."""
+    """Return (3,) east, north, up of one fix from another, in m; flat-earth, good to a millimetre over the window."""
     north = np.deg2rad(fix.latitude_deg - origin.latitude_deg) * EARTH_RADIUS_M
     east = (
         np.deg2rad(fix.longitude_deg - origin.longitude_deg) * EARTH_RADIUS_M * np.cos(np.deg2rad(origin.latitude_deg))
@@ -97,7 +97,7 @@ def enu_offset_m(fix: GnssFix, origin: GnssFix) -> FloatArray:
 
 
 def imu_window(samples: Sequence[ImuSample], stamp_ns: int, spec: ImuSpec) -> tuple[Float32Array, float]:
-    """Inertial samples resampled to equal steps that end at a time.
+    """Return the inertial samples resampled to equal steps that end at a time.
 
     Returns:
         (steps, 7) float32 (`ImuSpec`; rows without a sample within two steps are zero), and the share of filled rows.
@@ -119,7 +119,7 @@ def imu_window(samples: Sequence[ImuSample], stamp_ns: int, spec: ImuSpec) -> tu
 
 
 def gnss_window(fixes: Sequence[GnssFix], stamp_ns: int, spec: GnssSpec) -> tuple[Float32Array, float]:
-    """Relative motion by the last fixes, in axes turned to the course over ground.
+    """Return the relative motion by the last fixes, in axes turned to the course over ground.
 
     Returns:
         (steps, 6) float32 (`GnssSpec`), newest last, and the share of filled rows.

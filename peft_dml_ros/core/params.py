@@ -283,7 +283,7 @@ class ParamInfo(NamedTuple):
 
 
 def describe(model: type[BaseModel] = PerceptionParams, prefix: str = "") -> Iterator[ParamInfo]:
-    """Every parameter with a dotted name, in order of definition."""
+    """Yield every parameter with a dotted name, in order of definition."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from describe(field.annotation, f"{prefix}{name}.")
@@ -297,7 +297,7 @@ def describe(model: type[BaseModel] = PerceptionParams, prefix: str = "") -> Ite
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"sync.period_s": 1}` as `{"sync": {"period_s": 1}}`.
+    """Return `{"sync.period_s": 1}` as `{"sync": {"period_s": 1}}`.
 
     Raises:
         ConfigError: a name is both a value and a group of values.
@@ -356,7 +356,7 @@ def load_params(
     node: str = "perception",
     model: type[Params] = PerceptionParams,  # type: ignore[assignment]  # the default of a type variable
 ) -> Params:
-    """Parameters from a ROS parameter file, or from nested values.
+    """Return parameters from a ROS parameter file, or from nested values.
 
     Args:
         source: YAML file (`<node>: ros__parameters:` or plain), or a mapping of nested or dotted names.

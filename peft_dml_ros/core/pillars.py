@@ -51,7 +51,7 @@ The mean of fewer than `FEWEST_POINTS` says nothing."""
 
 
 def lidar_cloud(sweeps: Sequence[tuple[Float32Array, SE3, float]], min_range_m: float) -> Float32Array:
-    """Accumulated LiDAR sweeps.
+    """Return the accumulated LiDAR sweeps.
 
     Args:
         sweeps: Per sweep (N, 5) float32 points in the sensor's frame (x, y, z in m, intensity 0-255, ring), the
@@ -105,7 +105,7 @@ def _append(
 
 
 def radar_cloud(sweeps: Sequence[tuple[AnyArray, SE3, float]]) -> Float32Array:
-    """Accumulated radar sweeps of all radars, newest first.
+    """Return the accumulated radar sweeps of all radars, newest first.
 
     Args:
         sweeps: Per sweep its structured points (`RADAR_DTYPE`, sensor's frame), the transform `now_SE3_sensor`, and the
@@ -245,7 +245,7 @@ def _bins(
 
 
 def lidar_pillars(points: Float32Array, grid: GridSpec, spec: LidarSpec) -> tuple[Float32Array, Int32Array]:
-    """Pillars of accumulated sweeps.
+    """Return pillars of accumulated sweeps.
 
     Args:
         points: (N, 5) float32: x, y, z (m, base_link at the reference time), intensity 0-1, age in s; newest first, so
@@ -266,7 +266,7 @@ def lidar_pillars(points: Float32Array, grid: GridSpec, spec: LidarSpec) -> tupl
 
 
 def radar_pillars(points: Float32Array, grid: GridSpec, spec: RadarSpec) -> tuple[Float32Array, Int32Array]:
-    """Radar pillars on the common grid.
+    """Return the radar pillars on the common grid.
 
     Args:
         points: (N, 6) float32: x, y (m, base_link, moved to the reference time), RCS (dBsm), vx, vy (m/s, compensated,

@@ -63,7 +63,7 @@ class Rig:
     sensors: dict[str, Sensor] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Sensor:
-        """The sensor of that name.
+        """Return the sensor of that name.
 
         Raises:
             ConfigError: no such sensor.

@@ -47,7 +47,7 @@ class Snapshot:
     gated: dict[str, str] = field(default_factory=dict)
 
     def has(self, modality: Modality) -> bool:
-        """True when at least one measurement of that modality is in the snapshot."""
+        """Return True when at least one measurement of that modality is in the snapshot."""
         return bool(getattr(self, _FIELD[modality]))
 
     def without(self, *modalities: Modality) -> Snapshot:

@@ -108,7 +108,7 @@ class Synchroniser:
             )
 
     def tick(self, now_ns: int) -> Snapshot | None:
-        """To be called at least once a period: makes a frame by the clock when no sensor has made one for too long."""
+        """Make a frame by the clock when no sensor has made one for too long; to be called at least once a period."""
         with self._lock:
             sync = self._params.sync
             if self._last_emit_ns is None:
@@ -124,7 +124,7 @@ class Synchroniser:
             self._reset("reset")
 
     def states(self, now_ns: int) -> dict[str, SensorState]:
-        """Health of every sensor at a time by the node's clock."""
+        """Return the health of every sensor at a time by the node's clock."""
         with self._lock:
             return {name: sensor.state(now_ns) for name, sensor in self._sensors.items()}
 
@@ -135,7 +135,7 @@ class Synchroniser:
         self._clear()
 
     def _clock_holds(self, stamp_ns: int, now_ns: int) -> bool:
-        """Whether some sensor has lately been stamped by this clock: a bag played without its clock never is."""
+        """Return whether some sensor has lately been stamped by this clock: a bag played without its clock never is."""
         limit_ns = int(self._params.sync.max_past_s * 1e9)
         if abs(now_ns - stamp_ns) <= limit_ns:
             self._agreed_ns = now_ns
@@ -211,11 +211,11 @@ class Synchroniser:
 
 
 def _of(kind: type[Kind], usable: dict[str, list[Measurement]]) -> dict[str, list[Kind]]:
-    """The sensors whose measurements are of one kind."""
+    """Return the sensors whose measurements are of one kind."""
     picked = {name: [m for m in found if isinstance(m, kind)] for name, found in usable.items()}
     return {name: found for name, found in picked.items() if found}
 
 
 def _merged(found: dict[str, list[Kind]]) -> tuple[Kind, ...]:
-    """Measurements of several sensors of one kind as one stream, oldest first."""
+    """Return measurements of several sensors of one kind as one stream, oldest first."""
     return tuple(sorted((m for stream in found.values() for m in stream), key=lambda m: m.stamp_ns))

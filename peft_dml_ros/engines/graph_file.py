@@ -62,7 +62,7 @@ def require_inside(path: Path, content: bytes) -> None:
 
 
 def _outside(data: memoryview, kind: str, depth: int) -> Iterator[str]:
-    """Names of the tensors below a message whose values are elsewhere."""
+    """Yield names of the tensors below a message whose values are elsewhere."""
     if depth > _DEEPEST:
         text = f"nested deeper than {_DEEPEST}"
         raise ValueError(text)

@@ -127,7 +127,7 @@ def _table(tensors: Sequence[Any]) -> TensorTable:
 
 
 def for_cpu(model: bytes) -> bytes:
-    """A quantised graph with its never negative tensors unsigned, as the CPU's kernels want them.
+    """Return a quantised graph with its never negative tensors unsigned, as the CPU's kernels want them.
 
     TensorRT takes signed 8 bit with zero point 0 only. Read as unsigned with the same scale and zero point, values from
     0 to 127 stay what they are, and everything below 0 is cut off by the type: ONNX Runtime then needs no separate
@@ -185,7 +185,7 @@ def _with_options(providers: tuple[str, ...]) -> list[str | tuple[str, dict[str,
 
 @cache
 def _has_vnni() -> bool:
-    """True unless this is an x86 processor without integer dot products."""
+    """Return True unless this is an x86 processor without integer dot products."""
     about = Path("/proc/cpuinfo")
     return not about.is_file() or platform.machine() != "x86_64" or "vnni" in about.read_text()
 

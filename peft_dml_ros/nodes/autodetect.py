@@ -40,7 +40,7 @@ class Autodetect:
         self._probes: dict[str, Any] = {}
 
     def look(self) -> BagTopics | None:
-        """What is there now, with absolute topics; to be called again as more topics and frames become known."""
+        """Return what is there now, with absolute topics; to be called again as more topics and frames become known."""
         prefix = self._node.get_namespace().rstrip("/")
         published = self._published(prefix)
         self._forget_all_but(published)
@@ -69,7 +69,7 @@ class Autodetect:
         }
 
     def _frame_of(self, topic: str) -> str:
-        """Frame of a topic's messages, empty until one has come."""
+        """Return the frame of a topic's messages, empty until one has come."""
         if topic not in self._frames and topic not in self._probes:
             kind = dict(self._node.get_topic_names_and_types())[topic][0]
             self._probes[topic] = self._node.create_subscription(

@@ -39,6 +39,6 @@ class DropCounter:
             self._logger.warning(f"{text}: {detail}" if str(detail) else text)
 
     def totals(self) -> Counter[str]:
-        """Drops since the start."""
+        """Return drops since the start."""
         with self._lock:
             return self._totals.copy()

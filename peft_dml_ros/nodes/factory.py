@@ -17,15 +17,15 @@ class RclpyFactory:
     """
 
     def __call__(self, msgtype: str, /, **fields: Any) -> Any:
-        """A message, e.g. of `sensor_msgs/msg/Imu`."""
+        """Return a message, e.g. of `sensor_msgs/msg/Imu`."""
         return message_class(msgtype)(**fields)
 
     def bytes(self, data: AnyArray | bytes) -> array[int]:
-        """The container of a uint8[] field, copied from this memory."""
+        """Return the container of a uint8[] field, copied from this memory."""
         container = array("B")
         container.frombytes(data if isinstance(data, bytes) else data.tobytes())
         return container
 
     def floats(self, values: AnyArray) -> array[float]:
-        """The container of a float64[] or float64[N] field."""
+        """Return the container of a float64[] or float64[N] field."""
         return array("d", values.astype("f8").tobytes())

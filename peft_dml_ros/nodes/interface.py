@@ -44,7 +44,7 @@ class Topic(NamedTuple):
 
 
 def overlay_topic(camera: str) -> str:
-    """Topic of a camera's picture with boxes; without its ending it is a base topic of image_transport."""
+    """Return the topic of a camera's picture with boxes; without its ending it is a base topic of image_transport."""
     return f"~/overlay/{camera.lower()}/compressed"
 
 
@@ -54,7 +54,7 @@ def cameras_of(sensors: Iterable[str]) -> list[str]:
 
 
 def outputs(sensors: Sequence[str] = ALL_SENSORS) -> list[Topic]:
-    """Everything that a node with these sensors publishes on topics of its own."""
+    """Return everything that a node with these sensors publishes on topics of its own."""
     return [
         Topic("~/detections", topics.DETECTIONS, LISTENED, "boxes with class, score and covariance; also when empty"),
         Topic("~/velocities", topics.POINT_CLOUD, LISTENED, "velocity and attribute, in the order of the boxes"),
@@ -82,7 +82,7 @@ def outputs(sensors: Sequence[str] = ALL_SENSORS) -> list[Topic]:
 
 
 def inputs(sensors: Sequence[str] = ALL_SENSORS) -> list[Topic]:
-    """Everything that a node with these sensors may subscribe to."""
+    """Return everything that a node with these sensors may subscribe to."""
     found = []
     for name in sensors:
         other = "".join(f", or {kind}" for kind in topics.other_types_of(name))
@@ -114,10 +114,10 @@ SERVICES: Final = tuple(f"~/{name}" for name in (*_LIFECYCLE, *_PARAMETERS, "get
 
 
 def published() -> list[str]:
-    """Every topic that the node publishes, also as each node does."""
+    """Return every topic that the node publishes, also as each node does."""
     return [*(topic.name for topic in outputs()), "~/transition_event", *_OF_EVERY_NODE]
 
 
 def subscribed() -> list[str]:
-    """Every topic that the node may subscribe to, also as each node does."""
+    """Return every topic that the node may subscribe to, also as each node does."""
     return [*(topic.name for topic in inputs()), "/clock"]

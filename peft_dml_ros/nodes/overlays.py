@@ -103,7 +103,7 @@ class Overlays:
 def overlay(
     image: CameraImage, sensor: Sensor, then_SE3_frame: SE3, boxes: Boxes3D, classes: Sequence[str]
 ) -> UInt8Array:
-    """An image with boxes as wires in the colours of their classes.
+    """Return an image with boxes as wires in the colours of their classes.
 
     Args:
         image: Of the camera.

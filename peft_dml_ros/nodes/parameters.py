@@ -45,7 +45,7 @@ def declare_parameters(node: Node) -> NodeParams:
 
 
 def read_parameters(node: Node) -> NodeParams:
-    """The parameters as they stand now; they take effect when the node is configured.
+    """Return the parameters as they stand now; they take effect when the node is configured.
 
     Raises:
         ConfigError: the values do not fit together.

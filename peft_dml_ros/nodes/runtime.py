@@ -70,7 +70,7 @@ def spin(node: Node, stop: threading.Event, executor: Executor | None = None) ->
 
 
 def pattern(text: str) -> re.Pattern[str]:
-    """A regular expression given on a command line.
+    """Return a regular expression given on a command line.
 
     Raises:
         argparse.ArgumentTypeError: it is none.

@@ -23,7 +23,7 @@ _POLICIES: dict[str, Any] = {"reliability": ReliabilityPolicy, "durability": Dur
 
 @cache
 def message_class(name: str) -> type[Any]:
-    """The rclpy class of a message type such as `sensor_msgs/msg/Imu`.
+    """Return the rclpy class of a message type such as `sensor_msgs/msg/Imu`.
 
     Raises:
         ConfigError: no such type is installed.
@@ -37,7 +37,7 @@ def message_class(name: str) -> type[Any]:
 
 
 def installed(name: str) -> bool:
-    """Whether a message type can be subscribed to."""
+    """Return whether a message type can be subscribed to."""
     try:
         message_class(name)
     except ConfigError:
@@ -46,7 +46,7 @@ def installed(name: str) -> bool:
 
 
 def fitting_qos(offered: Iterable[QoSProfile], *, depth: int, latched: bool = False) -> QoSProfile:
-    """The strongest profile that matches every offer.
+    """Return the strongest profile that matches every offer.
 
     rclpy's own BEST_AVAILABLE decides once, and for reliable when nobody publishes yet: a best-effort driver that
     starts later is then never heard.
@@ -68,7 +68,7 @@ def fitting_qos(offered: Iterable[QoSProfile], *, depth: int, latched: bool = Fa
 
 
 def overridden(qos: QoSProfile, node: Node, topic: str) -> QoSProfile:
-    """The profile with what the parameters `qos_overrides.TOPIC.subscription.POLICY` of the node say of it.
+    """Return the profile with what the parameters `qos_overrides.TOPIC.subscription.POLICY` of the node say of it.
 
     rclpy's own overriding needs a profile that never changes, and declares parameters for every policy of every topic.
 

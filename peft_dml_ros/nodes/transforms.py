@@ -48,7 +48,7 @@ class StaticTree:
         return None
 
     def _ancestors(self, frame: str) -> dict[str, SE3]:
-        """`ancestor_SE3_frame` of the frame itself and all above it; a loop in the tree ends the walk."""
+        """Return `ancestor_SE3_frame` of the frame itself and all above it; a loop in the tree ends the walk."""
         found = {frame: SE3.identity()}
         here = frame
         while here in self._parents and self._parents[here][0] not in found:
@@ -93,7 +93,7 @@ class RigBuilder:
         self._cameras[sensor] = model
 
     def missing(self) -> dict[str, str]:
-        """Why each sensor that is not in the rig is not."""
+        """Return why each sensor that is not in the rig is not."""
         reasons = {}
         for sensor, frame in self._frames.items():
             modality = modality_of_channel(sensor)
@@ -113,7 +113,7 @@ class RigBuilder:
         return self._cameras.get(sensor) if given is None or given.camera is None else given.camera
 
     def rig(self) -> Rig:
-        """All sensors that are complete. Odometry needs no mounting: it tells of the base frame itself."""
+        """Return all sensors that are complete. Odometry needs no mounting: it tells of the base frame itself."""
         absent = self.missing()
         sensors = {
             name: Sensor(

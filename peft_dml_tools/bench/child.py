@@ -40,12 +40,12 @@ class Usage:
     output: str
 
     def figures(self) -> dict[str, float]:
-        """The numbers, rounded for a report."""
+        """Return the numbers, rounded for a report."""
         return {"wall_s": round(self.wall_s, 2), "cpu_s": round(self.cpu_s, 2), "peak_mb": round(self.peak_mb, 1)}
 
 
 def pick_core() -> int:
-    """The last core that this process may use: the first ones serve the most interrupts."""
+    """Return the last core that this process may use: the first ones serve the most interrupts."""
     return max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
 
 
@@ -89,5 +89,5 @@ def measured(command: list[str], core: int, timeout_s: float) -> Usage:
 
 
 def module(name: str, *arguments: object) -> list[str]:
-    """The command that runs a module with this Python."""
+    """Return the command that runs a module with this Python."""
     return [sys.executable, "-m", name, *map(str, arguments)]

@@ -166,7 +166,7 @@ class DataBenchmark:
         return self._once(f"{kind} {root.name}", stage)
 
     def _export(self, root: Path, scenes: int) -> Figures:
-        """One command a scene: seconds add up, memory does not."""
+        """Return one command a scene: seconds add up, memory does not."""
         bag = self.folder / f"{root.name}.mcap"
 
         def stage() -> Figures:
@@ -195,7 +195,7 @@ class DataBenchmark:
         return self._once("realism", stage) | {"seconds_a_scene": plan.realism_s, "seed": plan.realism_seed}
 
     def _once(self, key: str, stage: Callable[[], Figures]) -> Figures:
-        """The figures of a stage, measured unless they were before."""
+        """Return the figures of a stage, measured unless they were before."""
         stages: dict[str, Figures] = self._kept["stages"]
         if key not in stages:
             self._say(key)
@@ -208,7 +208,7 @@ class DataBenchmark:
 
 
 def realism_of(simulated: Path, real: Path | None = None) -> Figures:
-    """The table of nearness of a simulated folder, with what it is of.
+    """Return the table of nearness of a simulated folder, with what it is of.
 
     Args:
         simulated: nuScenes folder of the simulator.

@@ -133,7 +133,7 @@ class EngineBenchmark:
         return report
 
     def _feeds(self) -> dict[str, dict[str, Any]]:
-        """Inputs of every graph for the last frame."""
+        """Return inputs of every graph for the last frame."""
         inputs = InputAssembler(self._bundle.spec, self._scene.rig)(self._scene.snapshots[-1])
         feeds: dict[str, dict[str, Any]] = {str(m): f for m, f in inputs.feeds.items()}
         latents = {m: self._engines[m](f)["latent"] for m, f in feeds.items()}
@@ -145,7 +145,7 @@ class EngineBenchmark:
         return interleaved({g: _call(self._engines[g], feeds[g]) for g in self._engines}, self._plan.repeats)
 
     def _steady(self) -> Report:
-        """Whole frames one after the other: stages, what is not the engines', memory that stays."""
+        """Measure whole frames one after the other: stages, what is not the engines', memory that stays."""
         stages: dict[str, list[float]] = {}
         metered = {graph: Metered(engine) for graph, engine in self._engines.items()}
         detector = Detector(self._bundle, self._scene.rig, metered, threads=1)
@@ -199,7 +199,7 @@ def _call(engine: Any, feeds: dict[str, Any]) -> Callable[[], object]:
 
 
 def _conversion(other: Bundle, bundle: Bundle) -> Bundle:
-    """The other bundle, if it was made of this one.
+    """Return the other bundle, if it was made of this one.
 
     Raises:
         ConfigError: it was made of other graphs, so that no figure of the two belongs together.
@@ -213,13 +213,13 @@ def _conversion(other: Bundle, bundle: Bundle) -> Bundle:
 
 
 def nds_losses(bundle: Bundle, other: Bundle) -> dict[str, float]:
-    """NDS points that the other bundle loses, by subset; both must have been evaluated with `--record`."""
+    """Return NDS points that the other bundle loses, by subset; both must have been evaluated with `--record`."""
     before, after = bundle.manifest.metrics.get("test", {}), other.manifest.metrics.get("test", {})
     return {s: round(100 * (before[s]["nd_score"] - after[s]["nd_score"]), 3) for s in before if s in after}
 
 
 def summary(report: Report) -> Report:
-    """The figures that have a target, and no ROS."""
+    """Return the figures that have a target, and no ROS."""
     hot, frame, subsets = report["hot_path"], report["frame"], report["subsets"]
     figures = {
         "frame_over_engines_p50": frame["over_engines"]["p50"],
@@ -244,7 +244,7 @@ def summary(report: Report) -> Report:
 
 
 def compare(old: Report, new: Report, path: str = "") -> Iterable[tuple[str, float, float]]:
-    """Every number that both reports have, by dotted name, old and new."""
+    """Yield every number that both reports have, by dotted name, old and new."""
     for key in old.keys() & new.keys():
         before, after, name = old[key], new[key], f"{path}.{key}" if path else str(key)
         if isinstance(before, dict) and isinstance(after, dict):

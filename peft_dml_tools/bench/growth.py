@@ -49,7 +49,7 @@ class Scene:
 
 
 def simulated_frames(seconds: float, seed: int = 11) -> Scene:
-    """Snapshots of a drive, as the node's synchroniser makes them."""
+    """Return snapshots of a drive, as the node's synchroniser makes them."""
     drive = Drive(seed, seconds, DriveSpec())
     sync = Synchroniser(PerceptionParams())
     made = (sync.add(name, measurement, measurement.stamp_ns) for name, measurement in drive.measurements())
@@ -63,7 +63,7 @@ def fresh(snapshot: Snapshot) -> Snapshot:
 
 
 def by_subset(detector: Detector, last: Snapshot, repeats: int) -> Report:
-    """Processor time of a frame for each of the 31 subsets, and what each modality adds to it."""
+    """Return the processor time of a frame for each of the 31 subsets, and what each modality adds to it."""
 
     def frame(present: tuple[Modality, ...]) -> Callable[[], object]:
         snapshot = last.without(*(m for m in MODALITIES if m not in present))
@@ -83,7 +83,7 @@ def by_subset(detector: Detector, last: Snapshot, repeats: int) -> Report:
 
 
 def by_size(bundle: Bundle, scene: Scene, detector: Detector, repeats: int) -> Report:
-    """Processor time over points, sweeps, cameras and boxes."""
+    """Return the processor time over points, sweeps, cameras and boxes."""
     rng, last, spec = np.random.default_rng(1), scene.snapshots[-1], bundle.spec
     outputs = {n: candidates(n, spec, rng) for n in BOXES}
     pillars_ms = {n: timed(_pillars(points(n, rng), spec), repeats)["p50"] for n in POINTS}
@@ -106,13 +106,13 @@ def _boxes(outputs: dict[str, AnyArray], spec: ModelSpec) -> Callable[[], object
 
 
 def _cameras(detector: Detector, last: Snapshot, count: int) -> Callable[[], object]:
-    """A frame of `count` cameras alone."""
+    """Return a frame of `count` cameras alone."""
     fewer = replace(last, cameras=dict(list(last.cameras.items())[:count]), lidar={}, radars={})
     return lambda: detector(fresh(fewer))
 
 
 def _sweeps(spec: ModelSpec, scene: Scene, count: int) -> Callable[[], object]:
-    """LiDAR inputs of `count` sweeps."""
+    """Return LiDAR inputs of `count` sweeps."""
     name, sweeps = next(iter(scene.snapshots[-1].lidar.items()))
     repeated = tuple(sweeps[i % len(sweeps)] for i in range(count))
     longer = spec.model_copy(update={"lidar": spec.lidar.model_copy(update={"sweeps": count, "spacing_s": 0.0})})

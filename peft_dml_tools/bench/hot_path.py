@@ -27,7 +27,7 @@ _POINT: Final = struct.Struct("<fffff")
 
 
 def hot_path(repeats: int, image: CameraImage | None = None) -> dict[str, dict[str, float]]:
-    """Milliseconds of each part.
+    """Return milliseconds of each part.
 
     Args:
         repeats: Times that each is measured.
@@ -50,7 +50,7 @@ def hot_path(repeats: int, image: CameraImage | None = None) -> dict[str, dict[s
 
 
 def points(count: int, rng: np.random.Generator) -> Float32Array:
-    """(N, 5) points as dense near the vehicle as a LiDAR's."""
+    """Return (N, 5) points as dense near the vehicle as a LiDAR's."""
     distance, angle = rng.gamma(2.0, 7.0, count), rng.uniform(-np.pi, np.pi, count)
     height, intensity = rng.normal(0.5, 1.0, count), rng.uniform(0, 1, count)
     columns = (distance * np.cos(angle), distance * np.sin(angle), height, intensity, np.zeros(count))
@@ -81,7 +81,7 @@ def listed(msg: Any) -> AnyArray:
 
 
 def made_image(rng: np.random.Generator) -> CameraImage:
-    """A JPEG of 1600 × 900 pixels with as much detail as a street scene: about 140 kB."""
+    """Return a JPEG of 1600 × 900 pixels with as much detail as a street scene: about 140 kB."""
     coarse = rng.integers(0, 255, (90, 160, 3)).astype(np.uint8)
     picture = cv2.resize(coarse, (1600, 900), interpolation=cv2.INTER_CUBIC)
     _, data = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, 85))
@@ -89,7 +89,7 @@ def made_image(rng: np.random.Generator) -> CameraImage:
 
 
 def candidates(count: int, spec: ModelSpec, rng: np.random.Generator) -> dict[str, AnyArray]:
-    """Outputs of a fusion graph that sees an object everywhere."""
+    """Return outputs of a fusion graph that sees an object everywhere."""
     regression = rng.normal(0, 0.3, (count, len(spec.regression))).astype(np.float32)
     return {
         "scores": np.sort(rng.uniform(0.2, 0.9, count))[::-1].astype(np.float32),

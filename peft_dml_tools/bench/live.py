@@ -185,7 +185,7 @@ def _ratio(frame: FrameStatus) -> float:
 
 
 def _stretch_figures(run: LiveRun, stretch: Stretch) -> Report:
-    """Latency, pace and load of one stretch."""
+    """Return the latency, pace and load of one stretch."""
     (from_ns, to_ns), frames = run.span_ns(stretch), run.frames(stretch)
     from_ns += int(SETTLE_S * 1e9)
     seconds = (to_ns - from_ns) / 1e9
@@ -246,7 +246,7 @@ def beyond_engines(run: LiveRun, frames: Sequence[FrameStatus]) -> dict[str, flo
 
 
 def _worst_window_hz(frames: Sequence[FrameStatus], from_ns: int, to_ns: int) -> float | None:
-    """Lowest pace over whole windows; none when the stretch is shorter than one."""
+    """Return the lowest pace over whole windows; none when the stretch is shorter than one."""
     window_ns = int(WINDOW_S * 1e9)
     counts = [0] * ((to_ns - from_ns) // window_ns)
     for frame in frames:

@@ -35,7 +35,7 @@ Report: TypeAlias = dict[str, object]
 
 
 def read(folder: Path) -> Report:
-    """Milliseconds of processor and of wall time to read a keyframe with its sweeps, by keyframe on average."""
+    """Return milliseconds of processor and of wall time to read a keyframe with its sweeps, by keyframe on average."""
     reader = NuScenesReader(folder)
     first = next(iter(reader.scenes))
     reader.snapshot(reader.samples(first)[0], SPEC)  # tables, indices and CAN bus are read once, not once a keyframe
@@ -49,7 +49,7 @@ def read(folder: Path) -> Report:
 
 
 def corrupt_frames(folder: Path, frames_a_scene: int) -> Report:
-    """Milliseconds of processor time a frame, by weather and corruption, all sweeps of all sensors touched."""
+    """Return milliseconds of processor time a frame, by weather and corruption, all sweeps of all sensors touched."""
     reader = NuScenesReader(folder)
     spent_ms: dict[str, float] = {}
     count = 0

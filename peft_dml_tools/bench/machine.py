@@ -18,7 +18,7 @@ PACKAGES: Final = ("numpy", "opencv-python-headless", "embreex", "numba", "rosba
 
 
 def machine() -> dict[str, object]:
-    """Description for a report."""
+    """Return the description for a report."""
     return {
         "processor": _processor(),
         "cores": psutil.cpu_count(),
@@ -29,7 +29,7 @@ def machine() -> dict[str, object]:
 
 
 def software(repository: Path) -> dict[str, object]:
-    """Versions, and the commit of the checkout where there is one.
+    """Return versions, and the commit of the checkout where there is one.
 
     Args:
         repository: Folder of the checkout.

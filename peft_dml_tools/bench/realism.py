@@ -52,7 +52,7 @@ class _Figure(TypedDict):
 
 
 def realism_rows(simulated: FolderStatistics, keyframe: FolderStatistics | None = None) -> list[Row]:
-    """The whole table.
+    """Return the whole table.
 
     Args:
         simulated: A simulated folder.
@@ -101,13 +101,13 @@ def _ratio(value: float | None, real: float, unit: str) -> float | None:
 
 
 def _rounded(value: float) -> float:
-    """Four significant digits."""
+    """Return four significant digits."""
     return float(f"{value:.4g}")
 
 
 # ---------------------------------------------------------------- real figures
 def _figures() -> Iterator[_Figure]:
-    """Every row's real side."""
+    """Yield every row's real side."""
     for name, one in published.CLASSES.items():
         yield from _class_figures(name, one)
     boxes = published.BOXES_A_FRAME * published.FRAMES
@@ -148,7 +148,7 @@ _Values = dict[tuple[str, str], tuple[float | None, int]]
 
 
 def _measured(folder: FolderStatistics) -> _Values:
-    """(group, row) -> figure of a folder, and the number of objects or sweeps it is of."""
+    """Return (group, row) -> figure of a folder, and the number of objects or sweeps it is of."""
     objects = folder.objects
     values: _Values = {
         ("scene", "boxes a frame"): (len(objects.labels) / folder.frames, folder.frames),
@@ -169,7 +169,7 @@ def _measured(folder: FolderStatistics) -> _Values:
 
 
 def _of_sweeps(group: str, sweeps: Sweeps, level: str) -> _Values:
-    """Medians over the sweeps of the quantiles in each."""
+    """Return medians over the sweeps of the quantiles in each."""
     values: _Values = {(group, "points"): _of(sweeps.counts, np.median)}
     for what, data in (("range", sweeps.ranges_m), (level, sweeps.levels)):
         table = quantiles(data)

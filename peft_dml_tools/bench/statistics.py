@@ -97,7 +97,7 @@ def measure_folder(reader: NuScenesReader) -> FolderStatistics:
 
 
 def quantiles(sweeps: Iterable[FloatArray]) -> FloatArray:
-    """(S, 3) float64 quantiles 5, 50 and 95 % of each sweep that is not empty."""
+    """Return (S, 3) float64 quantiles 5, 50 and 95 % of each sweep that is not empty."""
     rows = [np.percentile(values, QUANTILES) for values in sweeps if len(values)]
     return np.array(rows, dtype=np.float64).reshape(-1, len(QUANTILES))
 

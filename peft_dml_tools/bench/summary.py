@@ -44,7 +44,7 @@ class Target:
     profile: tuple[str, ...] = ()
 
     def met(self, value: float) -> bool:
-        """Whether a figure is within the target."""
+        """Return whether a figure is within the target."""
         held = abs(value) if self.absolute else value
         return (self.most is None or held <= self.most) and (self.least is None or held >= self.least)
 
@@ -82,7 +82,7 @@ TARGETS: Final[Mapping[str, Target]] = {
 
 
 def read_report(path: Path) -> Report | None:
-    """A benchmark's file; None where there is none.
+    """Return a benchmark's file; None where there is none.
 
     Raises:
         DataError: it is no benchmark's file.
@@ -99,7 +99,7 @@ def read_report(path: Path) -> Report | None:
 
 
 def summarise(reports: Mapping[str, Report | None]) -> Report:
-    """One figure for each target, and nothing else; None where it was not measured.
+    """Return one figure for each target, and nothing else; None where it was not measured.
 
     Args:
         reports: By source, `engines` and `live`; None for what was not measured.
@@ -134,7 +134,7 @@ def judge(figures: Report, reports: Mapping[str, Report | None]) -> Report:
 
 
 def _at(report: Report, path: str) -> Any:
-    """What stands in a report under a dotted name; None where nothing does."""
+    """Return what stands in a report under a dotted name; None where nothing does."""
     part: Any = report
     for key in path.split("."):
         part = part.get(key) if isinstance(part, dict) else None
@@ -142,6 +142,6 @@ def _at(report: Report, path: str) -> Any:
 
 
 def _conditions(report: Report) -> Report:
-    """Where and on what a file was made."""
+    """Return where and on what a file was made."""
     kept = ("bundle", "machine", "software", "load_average", "vehicle", "node")
     return {key: report[key] for key in kept if key in report}

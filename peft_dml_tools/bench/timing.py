@@ -15,7 +15,7 @@ WARM_UP: Final = 3
 
 
 def timed(call: Callable[[], object], repeats: int) -> dict[str, float]:
-    """Milliseconds of a call: percentiles of processor time, and the median of wall time."""
+    """Return milliseconds of a call: percentiles of processor time, and the median of wall time."""
     return interleaved({"": call}, repeats)[""]
 
 

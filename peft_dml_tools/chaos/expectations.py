@@ -23,17 +23,17 @@ HEALTH: Final = HealthParams()
 
 
 def kind_of(sensor: str) -> str:
-    """Modality of a sensor, or `odometry`."""
+    """Return the modality of a sensor, or `odometry`."""
     return modality_of_channel(sensor) or "odometry"
 
 
 def period_s(sensor: str) -> float:
-    """Seconds between two of its measurements in the drive of these tests."""
+    """Return seconds between two of its measurements in the drive of these tests."""
     return 1.0 / DriveSpec().rate_hz(sensor)
 
 
 def max_age_s(sensor: str) -> float:
-    """Age beyond which it is stale."""
+    """Return the age beyond which it is stale."""
     kind = kind_of(sensor)
     limit: float = getattr(HEALTH, f"max_age_{kind}_s", HEALTH.max_age_imu_s)
     return limit + (period_s(sensor) if kind == "camera" else 0.0)
@@ -62,16 +62,16 @@ class Variant:
     why: str = ""
 
     def made(self, sensor: str, from_s: float, to_s: float) -> Fault:
-        """The fault of one sensor."""
+        """Return the fault of one sensor."""
         tree = {"sensor": sensor, "fault": self.fault, "from_s": from_s, "to_s": to_s, **self.fields}
         return Fault.model_validate(tree)
 
     def wanted(self, sensor: str) -> frozenset[str]:
-        """States of which the sensor must take one; empty when none is called for."""
+        """Return states of which the sensor must take one; empty when none is called for."""
         return self.states.get(kind_of(sensor), frozenset())
 
     def limit_s(self, sensor: str) -> float:
-        """How soon after the first message that is hit."""
+        """Return how soon after the first message that is hit."""
         if self.by_age:
             return max_age_s(sensor) + period_s(sensor) + TOLERANCE_S
         return 2 * period_s(sensor) + self.extra_s.get(kind_of(sensor), 0.0) + TOLERANCE_S

@@ -68,7 +68,7 @@ class Judge:
         self.calm_interval_s = longest_interval_s(calm)
 
     def __call__(self, phases: Iterable[Phase]) -> list[Cell]:
-        """Two cells for each fault of each sensor, and for each combination."""
+        """Return two cells for each fault of each sensor, and for each combination."""
         return [cell for phase in phases for cell in self._phase(phase)]
 
     def _phase(self, phase: Phase) -> list[Cell]:
@@ -144,7 +144,7 @@ class Judge:
         )
 
     def _boxes_stop(self, phase: Phase) -> str:
-        """Why boxes did not go on during the faults of a phase; empty when they did."""
+        """Return why boxes did not go on during the faults of a phase; empty when they did."""
         frames = self._seen.during(phase.from_s, phase.to_s)
         if blind := _blind(frames):
             return blind
@@ -167,5 +167,5 @@ def _longest_gap(frames: Sequence[FrameStatus]) -> float:
 
 
 def longest_interval_s(frames: Sequence[FrameStatus]) -> float:
-    """Longest time between two frames."""
+    """Return the longest time between two frames."""
     return max(((b.at_ns - a.at_ns) * 1e-9 for a, b in pairwise(frames)), default=float("inf"))

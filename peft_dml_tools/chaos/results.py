@@ -24,7 +24,7 @@ ADDED_UP: Final = ("crashes", "frames_unaccounted")
 
 
 def merged(results: Mapping[str, Any], stage: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Results with those of one more stage."""
+    """Return results with those of one more stage."""
     rest = {key: value for key, value in found.items() if key != "words"}
     tree = {**results, **{key: rest.pop(key) for key in TOP.get(stage, ())}}
     tree["faults" if stage == "cells" else stage] = rest
@@ -46,7 +46,7 @@ def write(path: Path, results: Mapping[str, Any]) -> None:
 
 
 def missed(results: Mapping[str, Any]) -> list[str]:
-    """Every target that is missed, in words; of stages that were run."""
+    """Return every target that is missed, in words; of stages that were run."""
     lines = []
 
     def check(found: float | None, most: float, what: str) -> None:

@@ -156,7 +156,7 @@ def diff(first: MixArgument, second: MixArgument, bundle: BundleOption = "demo")
 
 
 def _one(bundle: str, name: str, key: str) -> tuple[Bundle, Adapter]:
-    """The bundle with one adapter, and the adapter."""
+    """Return the bundle with one adapter, and the adapter."""
     from peft_dml_ros.core.bundle import load_adapters, load_bundle
     from peft_dml_ros.core.errors import ConfigError
 

@@ -73,7 +73,7 @@ class RosbagsFactory:
         self._types = typestore().types
 
     def __call__(self, msgtype: str, /, **fields: Any) -> Any:
-        """A message of that type.
+        """Return a message of that type.
 
         Raises:
             DataError: the type is not known.

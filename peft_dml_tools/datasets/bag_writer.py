@@ -113,7 +113,7 @@ class BagFile:
         self._channels: dict[str, Connection] = {}
 
     def __enter__(self) -> BagFile:  # noqa: PYI034  typing.Self needs Python 3.11
-        """The open bag."""
+        """Return the open bag."""
         return self
 
     def __exit__(

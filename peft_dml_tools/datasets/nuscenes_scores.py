@@ -68,7 +68,7 @@ class SampleEval(DetectionEval):
         )
 
     def within(self, nearest_m: float, farthest_m: float) -> dict[str, Any]:
-        """AP by class among the truth and the predictions at these distances; only classes that occur there.
+        """Return AP by class among the truth and the predictions at these distances; only classes that occur there.
 
         The vehicle's distance decides for a prediction too: one on the other side of the border counts as missing.
         """
@@ -90,7 +90,7 @@ def _part(boxes: EvalBoxes, nearest_m: float, farthest_m: float) -> EvalBoxes:
 
 
 def result_rows(token: str, boxes: Boxes3D, global_SE3_base: SE3) -> list[dict[str, Any]]:
-    """Boxes of one keyframe as the devkit's results file wants them: global frame, (w, l, h), wxyz."""
+    """Return boxes of one keyframe as the devkit's results file wants them: global frame, (w, l, h), wxyz."""
     turned = boxes[:MOST_BOXES].transform(global_SE3_base)
     rows = []
     for i in range(len(turned)):
@@ -113,7 +113,7 @@ def result_rows(token: str, boxes: Boxes3D, global_SE3_base: SE3) -> list[dict[s
 
 
 def open_devkit(root: Path, version: str) -> NuScenes:
-    """The devkit's tables."""
+    """Return the devkit's tables."""
     return NuScenes(version=version, dataroot=str(root), verbose=False)
 
 
@@ -124,7 +124,7 @@ def score(
     modalities: dict[str, bool],
     ranges_m: tuple[tuple[float, float], ...] = RANGES_M,
 ) -> dict[str, Any]:
-    """Official metrics.
+    """Return the official metrics.
 
     Args:
         nusc: Tables with the truth.

@@ -40,7 +40,7 @@ def write_picture(recording: Recording, path: Path) -> None:
 
 
 def _telling(frames: list[Frame]) -> Frame:
-    """The frame in the middle of those with the most boxes that are worth drawing."""
+    """Return the frame in the middle of those with the most boxes that are worth drawing."""
     counts = [int((frame.boxes.scores >= SHOWN_SCORE).sum()) for frame in frames]
     best = [frame for frame, count in zip(frames, counts, strict=True) if count >= 0.9 * max(counts)]
     return best[len(best) // 2]

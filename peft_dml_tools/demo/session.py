@@ -146,7 +146,7 @@ def _opened(path: Path, request: DemoRequest, scratch: Path) -> tuple[Path, Sour
 
 
 def _faults(request: DemoRequest, rig: Rig) -> tuple[Fault, ...]:
-    """The script, checked against the rig; the built-in one is stretched, and left out where it does not fit."""
+    """Return the script, checked against the rig; the built-in one is stretched, and left out where it does not fit."""
     if request.no_faults:
         return ()
     if request.faults is not None:
@@ -161,7 +161,7 @@ def _faults(request: DemoRequest, rig: Rig) -> tuple[Fault, ...]:
 
 
 def _script(faults: tuple[Fault, ...]) -> str:
-    """The faults in one sentence."""
+    """Return the faults in one sentence."""
     if not faults:
         return "All sensors work throughout."
     return f"On the way sensors fail: {', '.join(map(str, faults))}."

@@ -39,7 +39,7 @@ class BirdsEye:
         self._range_m = range_m
 
     def _at(self, xy_m: FloatArray) -> Int32Array:
-        """Pixels (N, 2) in fixed point of points (N, 2) in m."""
+        """Return pixels (N, 2) in fixed point of points (N, 2) in m."""
         pixels = np.stack([self._half - xy_m[:, 1] * self._scale, self._half - xy_m[:, 0] * self._scale], axis=1)
         fixed: Int32Array = np.round(pixels * 2**_SUBPIXEL).astype(np.int32)
         return fixed
@@ -108,7 +108,7 @@ class BirdsEye:
 def draw_from_above(
     recording: Recording, alignment: Alignment, frame: Frame, size_px: int = 1100, range_m: float = 50.0
 ) -> UInt8Array:
-    """(size, size, 3) RGB picture of one frame."""
+    """Return (size, size, 3) RGB picture of one frame."""
     view = BirdsEye(size_px, range_m)
     view.rings()
     view.lidar(lidar_points_m(recording, alignment, frame.stamp_ns))

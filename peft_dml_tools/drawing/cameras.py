@@ -24,14 +24,14 @@ ROWS: Final = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT"
 
 
 def in_rows(rig: Rig) -> list[Sensor]:
-    """Cameras of a rig in the order in which pictures show them."""
+    """Return cameras of a rig in the order in which pictures show them."""
     return sorted(rig.of("camera"), key=lambda s: ROWS.index(s.name) if s.name in ROWS else len(ROWS))
 
 
 def draw_cameras(
     recording: Recording, alignment: Alignment, frame: Frame, width_px: int = 800, columns: int = 3
 ) -> UInt8Array | None:
-    """RGB mosaic of all cameras at one frame; None for a rig without cameras."""
+    """Return RGB mosaic of all cameras at one frame; None for a rig without cameras."""
     cameras = in_rows(recording.rig)
     tiles = [draw_camera(recording, alignment, frame, sensor, width_px) for sensor in cameras]
     if not tiles:
@@ -47,7 +47,7 @@ def draw_cameras(
 def draw_camera(
     recording: Recording, alignment: Alignment, frame: Frame, sensor: Sensor, width_px: int = 800
 ) -> UInt8Array:
-    """RGB picture of one camera; dark with the reason when it was not used."""
+    """Return RGB picture of one camera; dark with the reason when it was not used."""
     reading = frame.sensors.get(sensor.name)
     image = recording.nearest(sensor.name, frame.stamp_ns, FRESH_NS)
     pixels = decode_rgb(image, sensor) if isinstance(image, CameraImage) else None

@@ -35,7 +35,7 @@ class Alignment:
         return motion or SE3.identity()
 
     def truth_at(self, truth: dict[int, Boxes3D], stamp_ns: int) -> Boxes3D | None:
-        """The nearest truth moved to a time, or None when none is within `TRUTH_WITHIN_NS`.
+        """Return the nearest truth moved to a time, or None when none is within `TRUTH_WITHIN_NS`.
 
         Args:
             truth: True boxes by stamp, each in `base_link` at that stamp.

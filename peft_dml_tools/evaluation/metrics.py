@@ -60,12 +60,12 @@ def evaluate(recording: Recording) -> Results:
 
 
 def in_order(stages: Iterable[str]) -> list[str]:
-    """Stage names as a frame passes through them; unknown ones last."""
+    """Return the stage names as a frame passes through them; unknown ones last."""
     return sorted(stages, key=lambda name: (STAGES.index(name) if name in STAGES else len(STAGES), name))
 
 
 def full_frames(recording: Recording) -> list[Frame]:
-    """Frames in which each sensor that sent anything in this session was used."""
+    """Return frames in which each sensor that sent anything in this session was used."""
     speaking = {n for frame in recording.frames[-1:] for n, r in frame.sensors.items() if r.received}
 
     def complete(frame: Frame) -> bool:
@@ -82,7 +82,7 @@ def lidar_out_frames(frames: Sequence[Frame]) -> list[Frame]:
 
 
 def _sensors(recording: Recording) -> dict[str, dict[str, Any]]:
-    """Counts by sensor: messages received, frames without it, and those frames by reason."""
+    """Return counts by sensor: messages received, frames without it, and those frames by reason."""
     table = {}
     for name in shown_sensors(recording.rig):
         readings = [frame.sensors[name] for frame in recording.frames if name in frame.sensors]

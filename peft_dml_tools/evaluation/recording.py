@@ -118,7 +118,7 @@ class Recording:
         return tuple(sorted((m for m in every if isinstance(m, OdometrySample)), key=lambda m: m.stamp_ns))
 
     def nearest(self, sensor: str, stamp_ns: int, within_ns: int) -> Measurement | None:
-        """The sensor's measurement nearest to a time, or None when none is within `within_ns`."""
+        """Return the sensor's measurement nearest to a time, or None when none is within `within_ns`."""
         found = self.measurements.get(sensor)
         if not found:
             return None

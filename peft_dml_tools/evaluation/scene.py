@@ -25,7 +25,7 @@ SELF_M: Final = 2.0
 
 
 def lidar_points_m(recording: Recording, alignment: Alignment, stamp_ns: int) -> Float32Array:
-    """(N, 3) float32 x, y, z in m of the sweeps nearest to a time, in `base_link` at that time."""
+    """Return (N, 3) float32 x, y, z in m of the sweeps nearest to a time, in `base_link` at that time."""
     parts = [np.zeros((0, 3), np.float32)]
     for sensor in recording.rig.of("lidar"):
         sweep = recording.nearest(sensor.name, stamp_ns, FRESH_NS)
@@ -38,7 +38,7 @@ def lidar_points_m(recording: Recording, alignment: Alignment, stamp_ns: int) ->
 
 
 def radar_points(recording: Recording, alignment: Alignment, stamp_ns: int) -> Float32Array:
-    """(N, 4) float32 x, y in m and compensated vx, vy in m/s, in `base_link` at a time."""
+    """Return (N, 4) float32 x, y in m and compensated vx, vy in m/s, in `base_link` at a time."""
     parts = [np.zeros((0, 4), np.float32)]
     for sensor in recording.rig.of("radar"):
         sweep = recording.nearest(sensor.name, stamp_ns, FRESH_NS)
@@ -60,7 +60,7 @@ def _radar_rows(raw: AnyArray, sensor: Sensor, alignment: Alignment, now_ns: int
 def pixels_from_base(
     sensor: Sensor, alignment: Alignment, frame_ns: int, image_ns: int, width_px: int
 ) -> FloatArray | None:
-    """(3, 4) matrix from `base_link` at a frame's time to homogeneous pixels of an image taken at another time.
+    """Return (3, 4) matrix from `base_link` at a frame's time to homogeneous pixels of an image taken at another time.
 
     Args:
         sensor: The camera.

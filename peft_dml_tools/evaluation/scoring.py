@@ -82,7 +82,7 @@ class _Devkit:
         self._config: Any = import_module("nuscenes.eval.common.config").config_factory(SETTINGS)
 
     def boxes(self, by_token: dict[str, Boxes3D]) -> Any:
-        """Devkit boxes per sample, those outside their class's range left out as the devkit does."""
+        """Return the devkit boxes per sample, those outside their class's range left out as the devkit does."""
         many = self._many()
         for token, boxes in by_token.items():
             many.add_boxes(token, [self._convert(token, boxes, i) for i in range(len(boxes)) if self._near(boxes, i)])

@@ -45,7 +45,7 @@ class RawBagFile(BagFile):
 
 
 def _recorded(qos: QoSProfile) -> Qos:
-    """An rclpy profile as rosbags writes it; discovery does not tell history and depth, they come out as 0."""
+    """Return an rclpy profile as rosbags writes it; discovery does not tell history and depth, they come out as 0."""
     return Qos(
         QosHistory(int(qos.history)),
         int(qos.depth),

@@ -67,7 +67,7 @@ Samples = dict[str, tuple[list[bytes], type[Any]]]
 
 
 def samples_of(path: Path) -> Samples:
-    """Sound messages of each input, by its key among the connections of an intake, and raw images.
+    """Return the sound messages of each input, by its key among the connections of an intake, and raw images.
 
     One of the radars sends scans, where that message is installed.
     """
@@ -178,7 +178,7 @@ class IntakeHarness:
         return list(self._callbacks)
 
     def unaccounted(self) -> int:
-        """Messages of sensors that were neither admitted nor counted."""
+        """Return messages of sensors that were neither admitted nor counted."""
         drops, left = self.intake.drops(), 0
         for name, report in self.intake.reports().items():
             counted = sum(
@@ -263,7 +263,7 @@ def _seconds(harness: IntakeHarness, key: str, cdr: bytes) -> float:
 
 
 def _by_reason(drops: Mapping[str, int]) -> dict[str, int]:
-    """Drops with the names of the sensors taken out."""
+    """Return drops with the names of the sensors taken out."""
     found: Counter[str] = Counter()
     for reason, n in drops.items():
         found[reason.partition(": ")[2] or reason] += n

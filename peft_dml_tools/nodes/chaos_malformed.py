@@ -25,17 +25,17 @@ def _pick(rng: Rng, choices: tuple[Any, ...]) -> Any:
 
 
 def cut(cdr: bytes, rng: Rng) -> bytes:
-    """The end is missing."""
+    """Return the end is missing."""
     return cdr[: int(rng.integers(len(cdr)))]
 
 
 def noise(cdr: bytes, rng: Rng) -> bytes:
-    """Random bytes, half of the time after a sound beginning."""
+    """Return random bytes, half of the time after a sound beginning."""
     return cdr[:4] * int(rng.integers(2)) + rng.bytes(int(rng.integers(600)))
 
 
 def flipped(cdr: bytes, rng: Rng) -> bytes:
-    """Some bytes have other values, mostly near the beginning, where the sizes stand."""
+    """Give some bytes other values, mostly near the beginning, where the sizes stand."""
     out = np.frombuffer(cdr, np.uint8).copy()
     reach = len(out) if rng.random() < 0.3 else min(len(out), 200)
     at = rng.integers(0, reach, int(rng.integers(1, 30)))
@@ -44,7 +44,7 @@ def flipped(cdr: bytes, rng: Rng) -> bytes:
 
 
 def lengthened(cdr: bytes, rng: Rng) -> bytes:
-    """A word, perhaps the length of something, is huge."""
+    """Return a word, perhaps the length of something, is huge."""
     at = 4 + 4 * int(rng.integers(max(1, (min(len(cdr), 400) - 8) // 4)))
     return cdr[:at] + struct.pack("<I", _pick(rng, SIZES)) + cdr[at + 4 :]
 
@@ -55,7 +55,7 @@ def padded(cdr: bytes, rng: Rng) -> bytes:
 
 
 def turned(cdr: bytes, _: Rng) -> bytes:
-    """The byte order that it claims is the other one."""
+    """Return the byte order that it claims is the other one."""
     return bytes([cdr[0], cdr[1] ^ 1]) + cdr[2:]
 
 
@@ -175,7 +175,7 @@ class Malformed:
         self._rng = np.random.default_rng(seed)
 
     def __iter__(self) -> Iterator[tuple[str, str, bytes]]:
-        """(input, what is wrong, bytes); each input as often as any other."""
+        """Yield (input, what is wrong, bytes); each input as often as any other."""
         while True:
             for key in self._keys:
                 what, cdr = self._one(*self._samples[key])

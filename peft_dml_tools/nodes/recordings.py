@@ -94,10 +94,10 @@ class Playable(Protocol):
         """What was found to be wrong with it by now, and the fix; empty when nothing was."""
 
     def latched(self) -> Iterator[Recorded]:
-        """Messages of latched topics."""
+        """Return messages of latched topics."""
 
     def messages(self, from_ns: int = 0) -> Iterator[Recorded]:
-        """Messages of all other topics at or after a time."""
+        """Return messages of all other topics at or after a time."""
 
 
 class BagRecording:
@@ -135,11 +135,11 @@ class BagRecording:
         return self._storage.complaint
 
     def latched(self) -> Iterator[Recorded]:
-        """Messages of latched topics."""
+        """Return messages of latched topics."""
         return self._read(latched=True)
 
     def messages(self, from_ns: int = 0) -> Iterator[Recorded]:
-        """Messages of all other topics at or after a time."""
+        """Return messages of all other topics at or after a time."""
         return self._read(latched=False, from_ns=from_ns)
 
     def _read(self, *, latched: bool, from_ns: int = 0) -> Iterator[Recorded]:
@@ -186,12 +186,12 @@ class SourceRecording:
         return self._source.damage if isinstance(self._source, BagSource) else ""
 
     def latched(self) -> Iterator[Recorded]:
-        """The mounting of the sensors."""
+        """Yield the mounting of the sensors."""
         message = encode.tf_static_to_msg(self._source.rig, self._make, self.start_ns)
         yield self._recorded(topics.TF_STATIC, self.start_ns, message)
 
     def messages(self, from_ns: int = 0) -> Iterator[Recorded]:
-        """Measurements and truth at or after a time."""
+        """Return measurements and truth at or after a time."""
         streams = (self._truth(), self._measurements())
         merged = heapq.merge(*streams, key=lambda message: message.time_ns)
         return (message for message in merged if message.time_ns >= from_ns)
@@ -240,7 +240,7 @@ def open_recording(path: Path, scene: str | None = None, *, as_recorded: bool = 
 
 
 def _foreign(path: Path) -> BagSource | None:
-    """A bag whose sensors have foreign topics; None where they have this package's, or nothing is a sensor."""
+    """Return a bag whose sensors have foreign topics; None where they have this package's, or nothing is a sensor."""
     try:
         source = BagSource(path)
     except DataError:

@@ -44,11 +44,11 @@ class SeamlessLoop:
         return self._played.damage
 
     def latched(self) -> Iterator[Recorded]:
-        """Messages of latched topics, once."""
+        """Return messages of latched topics, once."""
         return self._played.latched()
 
     def messages(self, from_ns: int = 0) -> Iterator[Recorded]:
-        """Messages at or after a time without end, their stamps moved on from cycle to cycle."""
+        """Yield messages at or after a time without end, their stamps moved on from cycle to cycle."""
         for cycle in itertools.count():
             offset_ns = cycle * self._cycle_ns
             for message in self._messages:

@@ -113,7 +113,7 @@ class Listener:
         return checks.survey(name, turned, sensor)
 
     def facts(self, seconds: float) -> dict[str, Any]:
-        """What was seen."""
+        """Return what was seen."""
         late = self._offsets_s
         offered = self._node.get_publishers_info_by_topic(self.subscription.topic)
         return {
@@ -171,7 +171,7 @@ def survey(seconds: float, stop: threading.Event) -> None:
 
 
 def _own_boxes(node: Node) -> Sequence[Any]:
-    """The graph's view of a publisher of boxes, made here: it tells the hash of the installed message type."""
+    """Return the graph's view of a publisher of boxes, made here: it tells the hash of the installed message type."""
     topic = "~/type_hash"
     node.create_publisher(Detection3DArray, topic, 1)
     infos: Sequence[Any] = node.get_publishers_info_by_topic(node.resolve_topic_name(topic))

@@ -26,7 +26,7 @@ MIN_SCORE: Final = 0.1
 
 
 def payload(recording: Recording) -> dict[str, Any]:
-    """Everything the page's script needs, ready for JSON.
+    """Return everything the page's script needs, ready for JSON.
 
     Args:
         recording: The session; at least one frame.
@@ -67,7 +67,7 @@ def payload(recording: Recording) -> dict[str, Any]:
 
 
 def ragged(rows: Sequence[AnyArray], width: int, dtype: type[np.generic]) -> dict[str, Any]:
-    """Arrays (N_i, width) as one base64 block with the offset of each, in rows."""
+    """Return arrays (N_i, width) as one base64 block with the offset of each, in rows."""
     parts = [np.asarray(part, dtype=dtype).reshape(-1, width) for part in rows]
     offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
     block = np.concatenate(parts) if parts else np.zeros((0, width), dtype)
@@ -76,7 +76,7 @@ def ragged(rows: Sequence[AnyArray], width: int, dtype: type[np.generic]) -> dic
 
 
 def box_rows(boxes: Boxes3D) -> Float32Array:
-    """(N, 11) float32: centre, size, yaw, velocity, label, score."""
+    """Return (N, 11) float32: centre, size, yaw, velocity, label, score."""
     motion = [boxes.yaws_rad[:, None], np.nan_to_num(boxes.velocities_mps)]
     labels = boxes.labels[:, None].astype(np.float64)
     columns = [boxes.centers_m, boxes.sizes_m, *motion, labels, boxes.scores[:, None]]
@@ -102,7 +102,7 @@ def _sensors(recording: Recording, names: list[str]) -> list[dict[str, Any]]:
 
 
 def _states(frames: Sequence[Frame], names: list[str]) -> dict[str, Any]:
-    """Reason code per frame and sensor: 0 in use, 1 unknown, else an index into `reasons`."""
+    """Return the reason code per frame and sensor: 0 in use, 1 unknown, else an index into `reasons`."""
     reasons = ["in use", "not reported"]
     rows = []
     for frame in frames:

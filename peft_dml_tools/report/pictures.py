@@ -22,7 +22,7 @@ VIEWS: Final = 40
 
 
 def camera_views(recording: Recording, alignment: Alignment, start_ns: int) -> list[dict[str, Any]]:
-    """Moments with the images nearest to them; None stands for an image that is not there."""
+    """Return moments with the images nearest to them; None stands for an image that is not there."""
     step = max(1, -(-len(recording.frames) // VIEWS))
     cameras = in_rows(recording.rig)
     moments = []

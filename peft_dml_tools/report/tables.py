@@ -28,7 +28,7 @@ def accuracy_table(score: Score, title: str) -> str:
 
 
 def sensors_table(sensors: dict[str, dict[str, Any]]) -> str:
-    """Messages and gated frames by sensor."""
+    """Return messages and gated frames by sensor."""
     rows = [
         [name, str(s["received"]), str(s["gated"]), "; ".join(f"{r} ({n})" for r, n in s["reasons"].items())]
         for name, s in sensors.items()
@@ -47,7 +47,7 @@ def stages_table(stages: dict[str, dict[str, float]], latency: dict[str, float],
 
 
 def drops_table(drops: dict[str, int]) -> str:
-    """Drops by reason."""
+    """Return drops by reason."""
     rows = [[_words(reason), str(n)] for reason, n in drops.items()] or [["none", "0"]]
     return table("Drops", "Nothing is lost silently: each has a reason.", ["reason", "count"], rows)
 
@@ -55,7 +55,7 @@ def drops_table(drops: dict[str, int]) -> str:
 def table(
     title: str, note: str, head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()
 ) -> str:
-    """One table; columns after the first are numbers unless `numbers` names those that are."""
+    """Return one table; columns after the first are numbers unless `numbers` names those that are."""
     right = set(numbers or range(1, len(head)))
 
     def cells(tag: str, row: Sequence[str]) -> str:

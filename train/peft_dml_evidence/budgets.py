@@ -36,5 +36,5 @@ needs to say something on two cores."""
 
 
 def recipe_file(config: str) -> Path:
-    """The YAML file of a shipped recipe."""
+    """Return the YAML file of a shipped recipe."""
     return Path(__file__).parents[1] / "configs" / f"{config}.yaml"

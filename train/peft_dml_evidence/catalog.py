@@ -92,7 +92,7 @@ def ablate() -> list[Cell]:
 
 
 def ranks() -> list[Cell]:
-    """What the second stage may change, on the same data and for the same steps."""
+    """Return what the second stage may change, on the same data and for the same steps."""
 
     def cell(name: str, about: str, plan: Plan, *, key: bool = False) -> Cell:
         return Cell("ranks", name, about, plan, MAIN_SUBSETS, TARGET_LOOKS, seeds=KEY_SEEDS if key else KEY_SEEDS[:1])
@@ -182,7 +182,7 @@ def baselines() -> list[Cell]:
 
 
 def cost() -> list[Cell]:
-    """What each subset costs."""
+    """Return what each subset costs."""
     return [
         Cell(
             "cost",
@@ -228,7 +228,7 @@ FIRST: tuple[tuple[str, tuple[str, ...], int], ...] = (
 
 
 def choose(cells: list[Cell], names: list[str]) -> list[Cell]:
-    """The named cells, in the catalogue's order; all when none is named.
+    """Return the named cells, in the catalogue's order; all when none is named.
 
     Raises:
         ConfigError: no such cell.
@@ -242,7 +242,7 @@ def choose(cells: list[Cell], names: list[str]) -> list[Cell]:
 
 
 def by_importance() -> list[tuple[Cell, int]]:
-    """All cells and seeds but the remedies, which are run where a target is missed."""
+    """Return all cells and seeds but the remedies, which are run where a target is missed."""
     found: dict[tuple[str, str, int], tuple[Cell, int]] = {}
     for command, names, seeds in FIRST:
         for cell in choose(COMMANDS[command](), list(names)):

@@ -106,7 +106,7 @@ class Cell:
 
 
 def subsets_of(names: tuple[str, ...]) -> dict[str, tuple[Modality, ...]]:
-    """Modalities by subset name; subsets that see nothing are allowed, they find nothing."""
+    """Return modalities by subset name; subsets that see nothing are allowed, they find nothing."""
 
     def one(name: str) -> tuple[Modality, ...]:
         if name in SUBSETS:
@@ -119,7 +119,7 @@ def subsets_of(names: tuple[str, ...]) -> dict[str, tuple[Modality, ...]]:
 
 
 def as_tree(cell: Cell) -> dict[str, Any]:
-    """What makes the cell's result; its wording and its other seeds do not."""
+    """Return what makes the cell's result; its wording and its other seeds do not."""
     tree = asdict(cell)
     for name in ("about", "seeds", "command", "name"):
         del tree[name]

@@ -39,7 +39,7 @@ def graph_flops(network: PeftDmlNetwork) -> dict[str, int]:
 
 
 def part_parameters(network: PeftDmlNetwork) -> dict[str, int]:
-    """Parameters of each graph once adapters are merged."""
+    """Return parameters of each graph once adapters are merged."""
 
     def count(*modules: torch.nn.Module) -> int:
         return sum(p.numel() for module in modules for p in module.parameters())
@@ -51,7 +51,7 @@ def part_parameters(network: PeftDmlNetwork) -> dict[str, int]:
 def measure_cost(
     network: PeftDmlNetwork, folder: Folder, scenes: tuple[str, ...], names: tuple[str, ...], frames: int
 ) -> dict[str, Any]:
-    """Costs by subset of sensors, through the exported graphs and the vehicle's own detector on one thread.
+    """Return costs by subset of sensors, through the exported graphs and the vehicle's own detector on one thread.
 
     Returns:
         `graphs` (parameters, flops) and `subsets` (parameters, flops, latency_ms p50 and p95, cpu_s a frame).

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """A result; none where there is no file or a damaged one."""
+    """Return a result; none where there is no file or a damaged one."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -40,7 +40,7 @@ class WithRadarNoise:
         return f"{self.condition}{WITH_RADAR}"
 
     def apply(self, snapshot: Snapshot, rig: Rig, previous: Snapshot | None, boxes: Boxes3D) -> Snapshot:
-        """The corruption first."""
+        """Return the corruption first."""
         worse = self.condition.apply(snapshot, rig, previous, boxes)
         return corrupt(worse, "radar_noise", self.condition.severity, rig)
 
@@ -56,7 +56,7 @@ class Lost:
         return f"lost:{self.sensor}"
 
     def apply(self, snapshot: Snapshot, rig: Rig, previous: Snapshot | None, boxes: Boxes3D) -> Snapshot:  # noqa: ARG002
-        """All but that sensor."""
+        """Return all but that sensor."""
         kept: dict[str, Any] = {
             f: {n: v for n, v in getattr(snapshot, f).items() if n != self.sensor} for f in FIELD.values()
         }
@@ -80,7 +80,7 @@ class Late:
         return f"{self.kind}:{self.modality}"
 
     def apply(self, snapshot: Snapshot, rig: Rig, previous: Snapshot | None, boxes: Boxes3D) -> Snapshot:  # noqa: ARG002
-        """The first frame of a scene stays as it is."""
+        """Return the first frame of a scene stays as it is."""
         name = FIELD[self.modality]
         if previous is None or not getattr(previous, name) or not getattr(snapshot, name):
             return snapshot
@@ -111,7 +111,7 @@ def _restamped(old: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_look(text: str) -> Look:
-    """A look by its name.
+    """Return a look by its name.
 
     Args:
         text: `clear`, `fog=50`, `rain=25`, `snow=5`, `dark/2`, `dark/2+radar`, `lost:CAM_FRONT`, `frozen:lidar` or

@@ -12,7 +12,7 @@ LATER = ("metric", "temperature")
 
 
 def recipe_tree(config: TrainConfig) -> dict[str, Any]:
-    """All options, as JSON holds them."""
+    """Return all options, as JSON holds them."""
     tree: dict[str, Any] = config.model_dump(mode="json")
     plain = LossConfig().model_dump(mode="json")
     tree["losses"] = {k: v for k, v in tree["losses"].items() if k not in LATER or v != plain[k]}

@@ -40,7 +40,7 @@ def commit() -> str:
 
 
 def identity(bench: Bench, cell: Cell, seed: int) -> str:
-    """Changes when the same command would give another result: cell, recipe, seed, data or frames changed."""
+    """Return what changes with the result of the command: a hash of cell, recipe, seed, data and frames."""
     config, first = (recipe_tree(bench.config(cell.plan, seed, second=second)) for second in (True, False))
     folders = [bench.folder.identity["hash"]]
     if cell.test.layout or cell.plan.target.layout:
@@ -50,7 +50,7 @@ def identity(bench: Bench, cell: Cell, seed: int) -> str:
 
 
 def header(bench: Bench, cell: Cell, config: str, seed: int) -> dict[str, Any]:
-    """What a result says of itself besides its figures."""
+    """Return what a result says of itself besides its figures."""
     recipe = bench.config(cell.plan, seed, second=True)
     folder = bench.data(cell.test)
     return {

@@ -24,7 +24,7 @@ REMEDY_LOOKS = (*TARGET_LOOKS, *(f"{name}/2{WITH_RADAR}" for name in MULTICORRUP
 
 
 def remedies() -> list[Cell]:
-    """What may help where a target is missed; each changes one thing, most in the second stage."""
+    """Return what may help where a target is missed; each changes one thing, most in the second stage."""
     wide = ("adapters.rank=16", "adapters.alpha=32", "adapters.bottleneck=16")
     second: tuple[tuple[str, str, Plan], ...] = (
         ("longer", "Second stage twice as long", Plan(longer=2)),

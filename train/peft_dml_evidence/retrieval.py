@@ -27,7 +27,7 @@ DRAWN = 300
 def embeddings(
     network: PeftDmlNetwork, frames: Iterable[Frame], spec: ModelSpec
 ) -> tuple[dict[str, AnyArray], AnyArray]:
-    """Latents at object centres.
+    """Return latents at object centres.
 
     Args:
         network: Trained.
@@ -55,7 +55,7 @@ def embeddings(
 
 
 def recall(query: AnyArray, gallery: AnyArray, labels: AnyArray) -> dict[str, float]:
-    """Recall@1 of one modality's embeddings in another's.
+    """Return Recall@1 of one modality's embeddings in another's.
 
     Returns:
         `instance`: share of objects that find themselves; `class`: share whose nearest other object is of their class;
@@ -79,7 +79,7 @@ def recall(query: AnyArray, gallery: AnyArray, labels: AnyArray) -> dict[str, fl
 
 
 def projection(vectors: dict[str, AnyArray], labels: AnyArray) -> list[list[Any]]:
-    """Points of the embedding map: modality, class, and the two main components of all modalities together."""
+    """Return points of the embedding map: modality, class, and the two main components of all modalities together."""
     n = len(labels)
     if n < 3:
         return []
@@ -95,7 +95,7 @@ def projection(vectors: dict[str, AnyArray], labels: AnyArray) -> list[list[Any]
 
 
 def measure_retrieval(network: PeftDmlNetwork, frames: Iterable[Frame], spec: ModelSpec) -> dict[str, Any]:
-    """Recall@1 for every ordered pair of LiDAR, camera and radar, and the embedding map."""
+    """Return Recall@1 for every ordered pair of LiDAR, camera and radar, and the embedding map."""
     vectors, labels = embeddings(network.eval(), frames, spec)
     pairs = {f"{a}->{b}": recall(vectors[a], vectors[b], labels) for a, b in permutations(DETECTING, 2)}
     return {"objects": len(labels), "recall_at_1": pairs, "map": projection(vectors, labels)}

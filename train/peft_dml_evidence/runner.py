@@ -101,7 +101,7 @@ def result_path(setting: Setting, cell: Cell, seed: int) -> Path:
 
 
 def finished(setting: Setting, bench: Bench, cell: Cell, seed: int) -> bool:
-    """True when the result is there, and is of this very cell, recipe and data."""
+    """Return True when the result is there, and is of this very cell, recipe and data."""
     found = files.read(result_path(setting, cell, seed))
     return found is not None and found.get("identity") == record.identity(bench, cell, seed)
 

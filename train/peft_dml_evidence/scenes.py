@@ -69,7 +69,7 @@ class Folder:
         }
 
     def speed_mps(self, scene: str) -> float:
-        """Mean speed of the vehicle over a scene's keyframes."""
+        """Return the mean speed of the vehicle over a scene's keyframes."""
         if scene not in self._speeds:
             tokens = self.reader.samples(scene)
             places = np.array([self.reader.global_SE3_base(t).translation[:2] for t in tokens])
@@ -79,7 +79,7 @@ class Folder:
         return self._speeds[scene]
 
     def scenes(self, pick: Pick, splits: SplitConfig) -> tuple[str, ...]:
-        """Names of the picked scenes, in order.
+        """Return names of the picked scenes, in order.
 
         Raises:
             DataError: there are none.
@@ -96,7 +96,7 @@ class Folder:
         return tuple(found)
 
     def _home(self, splits: SplitConfig) -> str:
-        """The town that most training scenes come from."""
+        """Return the town that most training scenes come from."""
         towns = Counter(town(self.reader.location(s)) for s in scenes_of(self.reader, splits.train))
         return towns.most_common(1)[0][0]
 

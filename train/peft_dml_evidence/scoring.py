@@ -42,7 +42,7 @@ MOST_BY_SCENE = 12
 def score_cell(
     cell: Cell, network: PeftDmlNetwork, folder: Folder, scenes: tuple[str, ...], bench: Bench
 ) -> dict[str, Any]:
-    """Official figures of a cell.
+    """Return the official figures of a cell.
 
     Returns:
         `scores` by look and subset (map, nds, the five errors, and AP by class as its mean over the four distances),

@@ -84,7 +84,7 @@ class Bench:
     cache: FrameCache | None = None
 
     def config(self, plan: Plan, seed: int, *, second: bool) -> TrainConfig:
-        """Recipe of one of the two stages; steps alone set the rate, so that two runs agree."""
+        """Return the recipe of one of the two stages; steps alone set the rate, so that two runs agree."""
         fixed = ("pretrain.minutes=1000000", "finetune.minutes=1000000", "processes=1", f"seed={seed}")
         config = load_config(self.recipe, (*self.overrides, *plan.base, *(plan.adapt if second else ()), *fixed))
         if second and plan.longer > 1:
@@ -93,7 +93,7 @@ class Bench:
         return config
 
     def data(self, pick: Pick) -> Folder:
-        """The folder that a pick means.
+        """Return the folder that a pick means.
 
         Raises:
             DataError: it needs the other sensor layout.
@@ -116,7 +116,7 @@ class Bench:
 
 
 def training_scenes(bench: Bench, pick: Pick, config: TrainConfig) -> tuple[str, ...]:
-    """Scenes of a stage: the picked ones, no more than the bench allows."""
+    """Return scenes of a stage: the picked ones, no more than the bench allows."""
     most = min(pick.most or bench.scenes, bench.scenes or pick.most)
     return bench.data(pick).scenes(replace(pick, most=most), config.splits)
 
@@ -137,21 +137,21 @@ def _identity(bench: Bench, config: TrainConfig, pick: Pick, *more: Any) -> str:
 
 
 def base_folder(bench: Bench, plan: Plan, seed: int) -> Path:
-    """Where the base of a plan lies, trained or not."""
+    """Return where the base of a plan lies, trained or not."""
     config = bench.config(plan, seed, second=False).model_copy(update={"finetune": StageConfig()})
     start = [weights_digest(load_checkpoint(bench.start))] if bench.start else []
     return bench.runs / f"base-{_identity(bench, config, plan.source, *start)}"
 
 
 def adapted_folder(bench: Bench, plan: Plan, seed: int) -> Path:
-    """Where the second stage of a plan lies, trained or not."""
+    """Return where the second stage of a plan lies, trained or not."""
     base = "none" if plan.mode == "scratch" else base_folder(bench, plan, seed).name
     config = bench.config(plan, seed, second=True)
     return bench.runs / f"adapted-{_identity(bench, config, plan.target, plan.mode, base)}"
 
 
 def untrained(bench: Bench, plan: Plan, seed: int) -> set[Path]:
-    """Folders of the weights that a plan needs and nobody has trained yet."""
+    """Return folders of the weights that a plan needs and nobody has trained yet."""
     wanted = set()
     if plan.mode not in {"scratch", "untrained"}:
         wanted.add(base_folder(bench, plan, seed) / "base.json")
@@ -161,7 +161,7 @@ def untrained(bench: Bench, plan: Plan, seed: int) -> set[Path]:
 
 
 def base_of(bench: Bench, plan: Plan, seed: int) -> tuple[Path, dict[str, Any]]:
-    """Folder with the `base.pt` of a plan, and what its training cost; trained now if it was not."""
+    """Return the folder with the `base.pt` of a plan, and what its training cost; trained now if it was not."""
     config, folder = bench.config(plan, seed, second=False), base_folder(bench, plan, seed)
     with _alone(folder):
         note = folder / "base.json"
@@ -237,7 +237,7 @@ def prepare(network: PeftDmlNetwork, config: TrainConfig, plan: Plan) -> tuple[p
 
 
 def network_of(bench: Bench, plan: Plan, seed: int) -> tuple[PeftDmlNetwork, dict[str, Any]]:
-    """The trained network of a plan, nothing left to merge, and what it cost by stage."""
+    """Return the trained network of a plan, nothing left to merge, and what it cost by stage."""
     config = bench.config(plan, seed, second=True)
     if plan.mode == "untrained":
         return new_network(config).eval(), {}
@@ -270,7 +270,7 @@ def _adapt(bench: Bench, config: TrainConfig, plan: Plan, network: PeftDmlNetwor
 
 
 def _file_bytes(network: nn.Module) -> int:
-    """Size of a file that holds what was trained, and nothing else."""
+    """Return the size of a file that holds what was trained, and nothing else."""
     changed = {n: p.detach().contiguous() for n, p in network.named_parameters() if p.requires_grad}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trained.safetensors"

@@ -46,6 +46,6 @@ def zero_shot() -> list[Cell]:
 
 
 def without_pairs(pairs: tuple[tuple[str, str], ...], *more: str, how: str = "") -> Plan:
-    """A base that never sees these modalities and classes together, or so without labels alone."""
+    """Return a base that never sees these modalities and classes together, or so without labels alone."""
     withheld = ", ".join(f"{m}:{c}{how}" for m, c in pairs)
     return Plan("base", (f"withheld=[{withheld}]", *WHOLE, *more))

@@ -116,7 +116,7 @@ class LossConfig(Section):
     )
 
     def compares(self, step: int) -> bool:
-        """Whether a step passes every sample twice: with all sensors, and with some dropped."""
+        """Return whether a step passes every sample twice: with all sensors, and with some dropped."""
         return self.consistency > 0 and step % self.consistency_every == 0
 
 
@@ -229,7 +229,7 @@ def _known(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]
 
 
 def load_config(path: Path | None, overrides: tuple[str, ...] = ()) -> TrainConfig:
-    """Configuration from YAML and `section.key=value` overrides.
+    """Return the configuration from YAML and `section.key=value` overrides.
 
     Raises:
         ConfigError: All mistakes at once; an unknown key comes with the nearest one.

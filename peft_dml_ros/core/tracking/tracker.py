@@ -296,7 +296,7 @@ def future(tracks: TrackedBoxes, horizon_s: float, step_s: float) -> FloatArray:
 
 
 def _variances(boxes: Boxes3D) -> FloatArray:
-    """(N, 4) variances of x, y, z, yaw; defaults where a detector says nothing."""
+    """Return (N, 4) variances of x, y, z, yaw; defaults where a detector says nothing."""
     floor = np.array([0.1, 0.1, 0.1, 0.05])
     sigmas: FloatArray = np.where(boxes.sigmas > 0, np.maximum(boxes.sigmas, floor), DEFAULT_SIGMAS)
     return sigmas**2

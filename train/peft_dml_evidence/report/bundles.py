@@ -12,7 +12,7 @@ from peft_dml_ros.core.bundle import MANIFEST, load_bundle
 
 
 def bundles_of(folder: Path) -> dict[str, dict[str, Any]]:
-    """Metrics by name of the bundles in a folder that were evaluated with `--record`."""
+    """Return metrics by name of the bundles in a folder that were evaluated with `--record`."""
     found = (load_bundle(path.parent).manifest for path in sorted(folder.glob(f"*/{MANIFEST}")))
     return {
         m.name: {**m.metrics, "share": m.trained_share, "stages": m.provenance["stages"]}
@@ -22,7 +22,7 @@ def bundles_of(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def bundles_table(bundles: dict[str, dict[str, Any]]) -> list[str]:
-    """One row a bundle."""
+    """Return one row a bundle."""
     rows = []
     for name, metrics in bundles.items():
         whole, no_lidar, no_camera = (

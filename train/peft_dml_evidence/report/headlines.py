@@ -19,7 +19,7 @@ WELL_KEPT = 0.7
 
 
 def modalities(results: Results) -> str:
-    """What each further sensor adds."""
+    """Return what each further sensor adds."""
     names = ("lidar", "lidar+camera", "lidar+camera+radar", ALL)
     found = [results.score("robustness", "subsets", subset=name) for name in names]
     if not all(found):
@@ -32,7 +32,7 @@ def modalities(results: Results) -> str:
 
 
 def subsets(results: Results) -> str:
-    """How many subsets keep most."""
+    """Return how many subsets keep most."""
     full = results.score("robustness", "subsets", subset=ALL)
     found = {name: f for name in EVERY_SUBSET if (f := results.score("robustness", "subsets", subset=name))}
     if full is None or len(found) < len(EVERY_SUBSET):
@@ -65,7 +65,7 @@ def _share(above: Figure | None, below: Figure | None) -> float:
 
 
 def looks(results: Results, name: str) -> str:
-    """The hardest of a cell's looks, with all sensors."""
+    """Return the hardest of a cell's looks, with all sensors."""
     cell = next(c for c in catalog.robustness() if c.name == name)
     clear = results.score("robustness", name)
     found = {look: f for look in cell.looks[1:] if (f := results.score("robustness", name, look))}
@@ -80,7 +80,7 @@ def looks(results: Results, name: str) -> str:
 
 
 def multicorrupt(results: Results) -> str:
-    """MRA, and the hardest type."""
+    """Return MRA, and the hardest type."""
     noisy, clean = (results.mean_resistance(radar=radar) for radar in (True, False))
     each = results.mean_resistance(radar=False, names=FOURTEEN)
     if noisy is None or clean is None or each is None:
@@ -94,7 +94,7 @@ def multicorrupt(results: Results) -> str:
 
 
 def ranks(results: Results) -> str:
-    """PEFT against full fine-tuning."""
+    """Return PEFT against full fine-tuning."""
     peft, full = results.target("peft"), results.target("full")
     entries = [results.of("ranks", name) for name in ("peft", "full")]
     if peft is None or full is None:
@@ -109,7 +109,7 @@ def ranks(results: Results) -> str:
 
 
 def ablations(results: Results) -> str:
-    """Which components earn their place."""
+    """Return which components earn their place."""
     changes, noise = ablation_changes(results)
     verdicts: dict[str, list[str]] = {}
     for name, change in changes.items():
@@ -122,7 +122,7 @@ def ablations(results: Results) -> str:
 
 
 def zero_shot(results: Results) -> str:
-    """Mean AP of the pairs."""
+    """Return the mean AP of the pairs."""
     found = [zero_shot_ap(results, suffix) for suffix in ("", "_without_metric_loss", "_together")]
     if not all(found):
         return ""
@@ -141,7 +141,7 @@ def zero_shot(results: Results) -> str:
 
 
 def retrieval(results: Results) -> str:
-    """Mean recall over the pairs of modalities."""
+    """Return the mean recall over the pairs of modalities."""
     phrases, chance = [], 0.0
     for words, cell in RETRIEVALS.items():
         entries = results.of(*cell)
@@ -156,7 +156,7 @@ def retrieval(results: Results) -> str:
 
 
 def domains(results: Results) -> str:
-    """What adapting gains."""
+    """Return what adapting gains."""
     phrases = []
     for words, name in (("layout", "layout"), ("town", "city"), ("speed", "fast"), ("rain", "weather")):
         look = "rain=40" if name == "weather" else "clear"
@@ -168,7 +168,7 @@ def domains(results: Results) -> str:
 
 
 def cost(results: Results) -> str:
-    """Cheapest and dearest of the subsets that see."""
+    """Return the cheapest and dearest of the subsets that see."""
     entries = results.of("cost", "subsets")
     if not entries:
         return ""

@@ -13,7 +13,7 @@ MISSING = "not run"
 
 
 def number(figure: Figure | float | None, digits: int = 3) -> str:
-    """A figure, or that there is none."""
+    """Return a figure, or that there is none."""
     if figure is None:
         return MISSING
     return figure.text(digits) if isinstance(figure, Figure) else f"{figure:.{digits}f}"
@@ -28,6 +28,6 @@ def percent(above: Figure | None, below: Figure | None) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines, with an empty one behind."""
+    """Return lines, with an empty one behind."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]

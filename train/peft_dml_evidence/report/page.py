@@ -94,7 +94,7 @@ def _looks(results: Results, name: str, shown: tuple[str, ...] | None = None) ->
 
 
 def _origin(results: Results) -> list[str]:
-    """Where the figures come from."""
+    """Return where the figures come from."""
     records = [r for entries in results.records.values() for r in entries]
     data = {r["data"]["hash"]: r["data"] for r in records}
     commits = sorted({r["commit"][:9] for r in records})
@@ -114,7 +114,7 @@ def _origin(results: Results) -> list[str]:
 
 
 def _settings(records: list[dict[str, Any]]) -> list[str]:
-    """How long was trained and on how much was scored, where the results say so."""
+    """Return how long was trained and on how much was scored, where the results say so."""
     lines = []
     for name, words in (
         ("training_scenes_at_most", "training scenes at most"),
@@ -135,7 +135,7 @@ def _plot(results: Results, name: str) -> list[str]:
 
 
 def _ran(row: str) -> bool:
-    """True when a row of a table holds a figure."""
+    """Return True when a row of a table holds a figure."""
     return any(cell.strip("* ") not in {MISSING, "-", ""} for cell in row.strip("|").split("|")[1:])
 
 
@@ -155,7 +155,7 @@ def _section(
 
 
 def chapter(results: Results) -> list[str]:
-    """All sections of one recipe."""
+    """Return all sections of one recipe."""
     r = results
 
     def look(name: str, shown: tuple[str, ...] | None = None) -> list[str]:
@@ -195,7 +195,7 @@ def chapter(results: Results) -> list[str]:
 
 
 def render(found: list[Results], bundles: dict[str, dict[str, Any]] | None = None) -> str:
-    """The whole page.
+    """Return the whole page.
 
     Args:
         found: Of all recipes.
@@ -210,7 +210,7 @@ def render(found: list[Results], bundles: dict[str, dict[str, Any]] | None = Non
 
 
 def render_summary(found: list[Results]) -> str:
-    """Text of summary.json."""
+    """Return the text of summary.json."""
     return json.dumps(summary_of(fullest(found)), indent=1) + "\n"
 
 

@@ -188,7 +188,7 @@ PLOTS: dict[str, tuple[Draw, str, tuple[tuple[str, str], ...]]] = {
 
 
 def drawable(results: Results, name: str) -> bool:
-    """True when the cells of a plot were run."""
+    """Return True when the cells of a plot were run."""
     return all(results.of(*cell) for cell in PLOTS[name][2])
 
 

@@ -36,14 +36,14 @@ class _Cell:
         return _ratio(self.nds(subset=subset), self.nds())
 
     def times(self, other: _Cell) -> float | None:
-        """NDS without LiDAR over another one's."""
+        """Return NDS without LiDAR over another one's."""
         return _ratio(self.nds(subset="no lidar"), other.nds(subset="no lidar"))
 
     def target(self) -> float | None:
         return _mean([self.nds(look) for look in TARGET_LOOKS])
 
     def resistance(self) -> float | None:
-        """MRA of the middle severity, radar noise on top."""
+        """Return MRA of the middle severity, radar noise on top."""
         return _ratio(_mean([self.nds(f"{name}/2{WITH_RADAR}") for name in MULTICORRUPT]), self.nds())
 
 
@@ -65,7 +65,7 @@ def _row(words: str, figures: tuple[float | None, ...]) -> list[str]:
 
 
 def remedies_table(results: Results) -> list[str]:
-    """A row for each remedy that was run; nothing when none was."""
+    """Return a row for each remedy that was run; nothing when none was."""
     full, zeros = _Cell(results, "ranks", "full").target(), _Cell(results, "baselines", "zero_filled")
     pairs = ZERO_SHOT_TOGETHER[REMEDY_PAIRS]
     rows = []

@@ -78,13 +78,13 @@ class Results:
         self.config, self.records = config, records
 
     def of(self, command: str, cell: str) -> list[dict[str, Any]]:
-        """All seeds of a cell, in order; empty when it was not run."""
+        """Return all seeds of a cell, in order; empty when it was not run."""
         return self.records.get((command, cell), [])
 
     def score(
         self, command: str, cell: str, look: str = "clear", subset: str = "all", key: str = "nds"
     ) -> Figure | None:
-        """One figure of a cell; none when it was not run."""
+        """Return one figure of a cell; none when it was not run."""
         sample: dict[int, dict[str, float]] = {}
         for r in self.of(command, cell):
             if entry := r.get("scores", {}).get(look, {}).get(subset):
@@ -97,12 +97,12 @@ class Results:
         return self.score("robustness", "subsets", subset="+".join(SUBSETS[name]))
 
     def target(self, cell: str, subset: str = "all", command: str = "ranks") -> Figure | None:
-        """NDS in what the second stage trains for: mean over clear air and its weather, for each seed."""
+        """Return NDS in what the second stage trains for: mean over clear air and its weather, for each seed."""
         figures = [self.score(command, cell, look, subset) for look in TARGET_LOOKS]
         return Figure.of(joined(f.sample for f in figures if f)) if all(figures) else None
 
     def ap(self, modality: str, name: str, suffix: str = "") -> Figure | None:
-        """AP of a class by one modality alone, where the two never met in training (or as the suffix says)."""
+        """Return AP of a class by one modality alone, where the two never met in training (or as the suffix says)."""
         cell, subset = f"{modality}_{name}{suffix}", f"{modality} only"
         if suffix == "_together":
             cell = f"{modality}{suffix}"
@@ -110,7 +110,7 @@ class Results:
         return Figure.of({seed: {WHOLE: entry["ap"][name]} for seed, entry in found.items() if entry})
 
     def resistance(self, name: str, *, radar: bool) -> Figure | None:
-        """MultiCorrupt's RA: NDS under a corruption over clean NDS, mean of three severities.
+        """Return MultiCorrupt's RA: NDS under a corruption over clean NDS, mean of three severities.
 
         Args:
             name: A corruption; kinds of radar noise were run with the noisy ones.
@@ -127,12 +127,12 @@ class Results:
         return Figure.of(ratios)
 
     def mean_resistance(self, *, radar: bool, names: Iterable[str] = MULTICORRUPT) -> Figure | None:
-        """MRA: mean of RA over the ten types, or those named; none while one of them is missing."""
+        """Return MRA: mean of RA over the ten types, or those named; none while one of them is missing."""
         found = [self.resistance(name, radar=radar) for name in names]
         return Figure.of(joined(f.sample for f in found if f)) if all(found) else None
 
     def relative_resilience(self, name: str) -> float | None:
-        """RRA of a corruption: sum of NDS over severities against the zero-filled baseline's."""
+        """Return RRA of a corruption: sum of NDS over severities against the zero-filled baseline's."""
         looks = [f"{name}/{s}" for s in SEVERITIES]
         proposed = [self.score("robustness", "multicorrupt", look) for look in looks]
         theirs = [self.score("baselines", "zero_filled_multicorrupt", look) for look in looks]
@@ -152,7 +152,7 @@ class Results:
 
 
 def load(folder: Path) -> list[Results]:
-    """Results of all recipes that have any, the largest recipe first."""
+    """Return results of all recipes that have any, the largest recipe first."""
     by_config: dict[str, dict[tuple[str, str], list[dict[str, Any]]]] = {}
     for command in COMMANDS:
         for path in sorted((folder / command).glob("*.json")):

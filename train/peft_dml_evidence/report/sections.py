@@ -38,7 +38,7 @@ def modalities(results: Results) -> list[str]:
 
 
 def subsets(results: Results) -> list[str]:
-    """All 31, best first."""
+    """Return all 31, best first."""
     full = results.score("robustness", "subsets", subset=ALL)
     found = {name: results.score("robustness", "subsets", subset=name) for name in EVERY_SUBSET}
     order = sorted(EVERY_SUBSET, key=lambda n: -(figure.value if (figure := found[n]) else 0.0))
@@ -59,7 +59,7 @@ def published_dropout(results: Results) -> list[str]:
 
 
 def looks(results: Results, cell: Cell, shown: Sequence[str]) -> list[str]:
-    """NDS by look, one column a subset, and what is kept of all sensors in clear air."""
+    """Return NDS by look, one column a subset, and what is kept of all sensors in clear air."""
     clear = results.score(cell.command, cell.name)
     rows = []
     for look in cell.looks:
@@ -69,7 +69,7 @@ def looks(results: Results, cell: Cell, shown: Sequence[str]) -> list[str]:
 
 
 def multicorrupt(results: Results) -> list[str]:
-    """RA and RRA by type, and their means."""
+    """Return RA and RRA by type, and their means."""
     rows = []
     for name in MULTICORRUPT:
         relative = results.relative_resilience(name)
@@ -93,7 +93,7 @@ def multicorrupt(results: Results) -> list[str]:
 
 
 def ranks(results: Results) -> list[str]:
-    """What the second stage changes, what it costs and what it gains."""
+    """Return what the second stage changes, what it costs and what it gains."""
     full = results.target("full")
     rows = []
     for cell in catalog.ranks():
@@ -117,7 +117,7 @@ def ranks(results: Results) -> list[str]:
 
 
 def ablations(results: Results) -> list[str]:
-    """NDS without each component, and whether it earns its place."""
+    """Return NDS without each component, and whether it earns its place."""
     changes, noise = ablation_changes(results)
     rows = []
     for cell in catalog.ablate():
@@ -152,7 +152,7 @@ def verdict_of(change: Interval | None, noise: float) -> str:
 
 
 def zero_shot(results: Results) -> list[str]:
-    """AP of the held-out pairs by modality."""
+    """Return AP of the held-out pairs by modality."""
     rows = []
     for m in DETECTING:
         for name in ZERO_SHOT_CLASSES:
@@ -170,7 +170,7 @@ RETRIEVALS = {
 
 
 def retrieval(results: Results) -> list[str]:
-    """Recall@1 between modalities."""
+    """Return Recall@1 between modalities."""
     cells = [results.of(*cell) for cell in RETRIEVALS.values()]
     ran = [entries[0]["retrieval"]["recall_at_1"] for entries in cells if entries]
     rows = []
@@ -215,7 +215,7 @@ def baselines(results: Results) -> list[str]:
 
 
 def cost(results: Results) -> list[str]:
-    """What each subset costs."""
+    """Return what each subset costs."""
     entries = results.of("cost", "subsets")
     rows = []
     for name in EVERY_SUBSET:

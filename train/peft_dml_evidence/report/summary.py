@@ -77,7 +77,7 @@ class Target:
 
 
 def zero_shot_ap(results: Results, suffix: str = "") -> Figure | None:
-    """Mean AP over the held-out pairs; none while a pair is missing."""
+    """Return the mean AP over the held-out pairs; none while a pair is missing."""
     found = [results.ap(m, c, suffix) for m in DETECTING for c in ZERO_SHOT_CLASSES]
     return Figure.of(joined(f.sample for f in found if f)) if all(found) else None
 
@@ -107,7 +107,7 @@ def trained_share(results: Results) -> float | None:
 
 
 def summary_of(results: Results | None) -> dict[str, Any]:
-    """What summary.json holds; null for what was not run."""
+    """Return what summary.json holds; null for what was not run."""
     if results is None:
         return dict.fromkeys(KEYS) | {"seeds": [], "config": None, "spread": {}}
     figures = key_figures(results)
@@ -119,14 +119,14 @@ def summary_of(results: Results | None) -> dict[str, Any]:
 
 
 def fullest(all_results: list[Results]) -> Results | None:
-    """The recipe with the most key figures; the larger one where two have as many."""
+    """Return the recipe with the most key figures; the larger one where two have as many."""
     if not all_results:
         return None
     return max(all_results, key=lambda r: sum(f is not None for f in key_figures(r).values()))
 
 
 def _ratio(above: Figure | None, below: Figure | None) -> Interval | None:
-    """One figure over another, on shared seeds; none where either is missing or both are nothing."""
+    """Return one figure over another, on shared seeds; none where either is missing or both are nothing."""
     if above is None or below is None or not (above.value or below.value):
         return None
     return compare(ratio, above, below)
@@ -137,7 +137,7 @@ def _alone(figure: Figure | None) -> Interval | None:
 
 
 def targets(results: Results) -> list[Target]:
-    """The issue's targets with what was measured."""
+    """Return the issue's targets with what was measured."""
     f = key_figures(results)
 
     def texts(*keys: str) -> str:

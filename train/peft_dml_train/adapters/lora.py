@@ -36,7 +36,7 @@ ADAPTABLE = nn.Conv1d | nn.Conv2d | nn.Linear
 
 
 def target_names(network: nn.Module, plain: tuple[str, ...] = (), prefix: str = "encoders.") -> list[str]:
-    """Names of the encoders' convolutions and linear layers that get low-rank adapters.
+    """Return names of the encoders' convolutions and linear layers that get low-rank adapters.
 
     Depth-wise convolutions are left out: no exact adapter exists for them, and the point-wise ones around them have
     most of the weights. peft has no adapter for transposed convolutions.
@@ -83,7 +83,7 @@ def refuse_inexact(modules: Iterable[tuple[str, nn.Module]]) -> None:
 
 
 def weights_digest(state: dict[str, torch.Tensor]) -> str:
-    """sha256 over names and values of a state: the identity of a base network."""
+    """Return sha256 over names and values of a state: the identity of a base network."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
@@ -142,7 +142,7 @@ def freeze(network: nn.Module, parts: tuple[str, ...]) -> None:
 
 
 def merge(adapted: peft.PeftModel) -> PeftDmlNetwork:
-    """The network with all adapters folded into its weights; computes the same."""
+    """Return the network with all adapters folded into its weights; computes the same."""
     merged: PeftDmlNetwork = adapted.merge_and_unload()
     return merged.requires_grad_(requires_grad=False)
 
@@ -176,7 +176,7 @@ def parameter_counts(network: nn.Module) -> dict[str, float]:
 
 
 def load_adapter(network: PeftDmlNetwork, folder: Path, *, trainable: bool = False) -> peft.PeftModel:
-    """The base network with a stored adapter put into it.
+    """Return the base network with a stored adapter put into it.
 
     Args:
         network: The base; changed in place.
@@ -204,5 +204,5 @@ def encoder_weights(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _identity(network: nn.Module) -> str:
-    """What peft's own field for the base model holds."""
+    """Return what peft's own field for the base model holds."""
     return f"sha256:{weights_digest(network.state_dict())}"

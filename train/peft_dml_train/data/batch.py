@@ -60,7 +60,7 @@ class Batch:
 
 
 def draw_mask(mask: AnyArray, config: DropoutConfig, strength: float, draw: np.random.Generator) -> AnyArray:
-    """Part of a mask: each modality is dropped with its probability, but one that detects always stays.
+    """Return the part of a mask: each modality is dropped with its probability, but one that detects always stays.
 
     Together with the full pass that every sample also gets, half of all passes see all sensors.
     """
@@ -102,7 +102,7 @@ def _stack_cameras(frames: list[Frame], spec: ModelSpec) -> tuple[dict[str, torc
 
 
 def collate(frames: list[Frame], spec: ModelSpec, dropped: list[AnyArray] | None = None) -> Batch:
-    """Frames to a batch; without drawn masks, `dropped` equals `mask`."""
+    """Collate frames to a batch; without drawn masks, `dropped` equals `mask`."""
     camera, depth = _stack_cameras(frames, spec)
     lidar, radar = spec.lidar, spec.radar
     shapes = {"imu": (spec.imu.steps, spec.imu.features), "gnss": (spec.gnss.steps, spec.gnss.features)}
@@ -184,7 +184,7 @@ class BatchStream:
         self._order: tuple[int, AnyArray] = (-1, np.zeros(0, dtype=np.int64))
 
     def _picked(self, step: int) -> AnyArray:
-        """Frames of a step; over an epoch each comes as often as its weight says, give or take one."""
+        """Return frames of a step; over an epoch each comes as often as its weight says, give or take one."""
         size = self.stage.batch
         epoch, place = divmod(step, max(len(self.frames) // size, 1))
         if self._order[0] != epoch:
@@ -195,7 +195,7 @@ class BatchStream:
         return np.resize(self._order[1][place * size : (place + 1) * size], size)
 
     def make(self, step: int, strength: float) -> Batch:
-        """Batch of one step.
+        """Return the batch of one step.
 
         Args:
             step: Its number.
@@ -230,7 +230,7 @@ class BatchStream:
         return mirror(frame, spec) if flipped else frame
 
     def run(self, first: int, last: int, ramp_steps: int) -> Iterator[tuple[int, Batch]]:
-        """Batches of the steps first to last - 1, with the strength rising over `ramp_steps`."""
+        """Yield batches of the steps first to last - 1, with the strength rising over `ramp_steps`."""
 
         def make(step: int) -> Batch:
             return self.make(step, min(1.0, step / max(ramp_steps, 1)))

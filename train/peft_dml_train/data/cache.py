@@ -106,7 +106,7 @@ class FrameCache:
         return digest((source, token, change), DIGITS)
 
     def frame(self, key: str, make: Callable[[], Frame]) -> Frame:
-        """A frame, made and kept if it was not there."""
+        """Return a frame, made and kept if it was not there."""
         found = self.read(key)
         if found is None:
             found = make()
@@ -114,7 +114,7 @@ class FrameCache:
         return found
 
     def read(self, key: str) -> Frame | None:
-        """A frame; none where there is none, or a damaged one."""
+        """Return a frame; none where there is none, or a damaged one."""
         path = self._path(key)
         try:
             with safe_open(path, framework="numpy") as file:
@@ -128,7 +128,7 @@ class FrameCache:
         return frame
 
     def boxes(self, key: str) -> Boxes3D | None:
-        """A frame's truth alone, the rest of the file unread."""
+        """Return a frame's truth alone, the rest of the file unread."""
         try:
             with safe_open(self._path(key), framework="numpy") as file:
                 arrays = {f"boxes.{name}": file.get_tensor(f"boxes.{name}") for name in BOXES}
@@ -172,7 +172,7 @@ class FrameCache:
         return Frame(notes["token"], pillars, camera, windows, **rows, boxes=_boxes(arrays, notes))
 
     def _keep_tables(self, camera: CameraFrame) -> str:
-        """Look-up tables are the same for all frames of a calibration: kept once, named by their content."""
+        """Keep look-up tables once for all frames of a calibration, named by their content; return the name."""
         arrays = {name: np.ascontiguousarray(getattr(camera, name)) for name in TABLES}
         name = hashlib.sha256(b"".join(a.tobytes() for a in arrays.values())).hexdigest()[:20]
         path = self.folder / "tables" / f"{name}.safetensors"
@@ -203,7 +203,7 @@ class FrameCache:
             self._shrink()
 
     def _files(self) -> Iterator[tuple[float, int, Path]]:
-        """Frames with the time of their last use and their size; other processes may be taking them away."""
+        """Yield frames with the time of their last use and their size; other processes may be taking them away."""
         for path in self.folder.glob("??/*.safetensors"):
             with suppress(OSError):
                 about = path.stat()

@@ -47,7 +47,7 @@ class Wanted:
 
 
 def scenes_of(reader: NuScenesReader, names: tuple[str, ...]) -> list[str]:
-    """Scenes of the named splits; without a split of that name, nuScenes' own; else scenes whose name starts so.
+    """Return scenes of the named splits; without a split of that name, nuScenes' own; else scenes whose name starts so.
 
     Raises:
         DataError: nothing fits.
@@ -81,13 +81,13 @@ class FrameReader:
         self._assemblers: dict[int, tuple[Rig, InputAssembler]] = {}
 
     def prepared(self, wanted: Wanted) -> Frame:
-        """One keyframe, from the cache where it is there."""
+        """Return one keyframe, from the cache where it is there."""
         if self.cache is None:
             return self.frame(wanted.token, wanted.change)
         return self.cache.frame(self._key(wanted), lambda: self.frame(wanted.token, wanted.change))
 
     def truth(self, wanted: Wanted) -> Boxes3D:
-        """The truth of a keyframe alone."""
+        """Return the truth of a keyframe alone."""
         found = self.cache.boxes(self._key(wanted)) if self.cache else None
         return self.reader.truth(wanted.token) if found is None else found
 
@@ -147,7 +147,7 @@ class CachedFrames(Sequence[Frame]):
 
 
 def truth_of(frames: Sequence[Frame]) -> list[Boxes3D]:
-    """Boxes of all frames."""
+    """Return boxes of all frames."""
     return frames.truth() if isinstance(frames, CachedFrames) else [frame.boxes for frame in frames]
 
 
@@ -164,7 +164,7 @@ def load_frames(
     seed: int = 0,
     cache: FrameCache | None = None,
 ) -> Sequence[Frame]:
-    """Frames of the named splits, or every n-th of them.
+    """Return frames of the named splits, or every n-th of them.
 
     Args:
         root: nuScenes folder.

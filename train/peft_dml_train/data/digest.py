@@ -9,6 +9,6 @@ from typing import Any
 
 
 def digest(content: Any, digits: int = 12) -> str:
-    """Hexadecimal digits of the hash of anything that JSON can hold."""
+    """Return the hexadecimal digits of the hash of anything that JSON can hold."""
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:digits]

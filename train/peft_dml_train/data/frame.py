@@ -33,7 +33,7 @@ class Pillars:
     cells: Int32Array
 
     def take(self, index: AnyArray) -> Pillars:
-        """The pillars that an index array or mask selects."""
+        """Return the pillars that an index array or mask selects."""
         return Pillars(self.points[index], self.cells[index])
 
 
@@ -115,7 +115,7 @@ def make_frame(
 
 
 def project_depth(points_m: AnyArray, rig: Rig, spec: ModelSpec) -> AnyArray:
-    """Depth bin that the nearest LiDAR point gives each feature pixel.
+    """Return the depth bin that the nearest LiDAR point gives each feature pixel.
 
     Args:
         points_m: (N, 3) in `base_link`.
@@ -147,7 +147,7 @@ def project_depth(points_m: AnyArray, rig: Rig, spec: ModelSpec) -> AnyArray:
 
 
 def dense_depth(depth: Mapping[str, Float32Array], rig: Rig, spec: ModelSpec) -> AnyArray:
-    """Depth bin of each feature pixel, of rendered depth.
+    """Return the depth bin of each feature pixel, of rendered depth.
 
     Args:
         depth: By camera, (h, w) depth along the optical axis in m over the whole picture; NaN where unknown.
@@ -178,5 +178,5 @@ def dense_depth(depth: Mapping[str, Float32Array], rig: Rig, spec: ModelSpec) ->
 
 
 def detecting(mask: Float32Array) -> bool:
-    """True when at least one modality that sees objects is there."""
+    """Return True when at least one modality that sees objects is there."""
     return bool(mask[: len(DETECTING)].any())

@@ -27,7 +27,7 @@ WEATHER_SHARE = 0.6
 
 
 def some_weather(draw: np.random.Generator) -> Weather:
-    """Fog, rain or snow; visibilities and rates are drawn evenly on a logarithmic scale."""
+    """Return fog, rain or snow; visibilities and rates are drawn evenly on a logarithmic scale."""
 
     def between(low: float, high: float) -> float:
         return float(np.exp(draw.uniform(np.log(low), np.log(high))))
@@ -39,7 +39,7 @@ def some_weather(draw: np.random.Generator) -> Weather:
 
 
 def in_weather(snapshot: Snapshot, rig: Rig, weather: Weather, seed: int) -> tuple[Snapshot, Float32Array]:
-    """A frame in weather, and the quality (5,) float32 from 0 to 1 of each modality in it."""
+    """Return a frame in weather, and the quality (5,) float32 from 0 to 1 of each modality in it."""
     quality = np.ones(len(MODALITIES), dtype=np.float32)
     # Drops and flakes disturb more than they dim.
     falling = (weather.rain_mmph or 0.0) / HALVING_RAIN_MMPH + (weather.snow_mmph or 0.0) / HALVING_SNOW_MMPH
@@ -61,7 +61,7 @@ def degraded(snapshot: Snapshot, rig: Rig, boxes: Boxes3D, seed: int) -> tuple[S
 def seen_under(
     condition: Condition, seed: int, snapshot: Snapshot, rig: Rig, boxes: Boxes3D
 ) -> tuple[Snapshot, Float32Array]:
-    """A frame in a weather or under a corruption, and its modalities' quality (5,)."""
+    """Return a frame in a weather or under a corruption, and its modalities' quality (5,)."""
     if condition.corruption:
         return corrupted(snapshot, rig, boxes, condition.corruption, condition.severity, seed)
     return in_weather(snapshot, rig, condition.weather, seed)

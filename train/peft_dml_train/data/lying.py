@@ -62,7 +62,7 @@ def _lying(entry: Pillars, spec: ModelSpec, draw: np.random.Generator) -> Pillar
 
 
 def _clutter(count: int, spec: ModelSpec, draw: np.random.Generator) -> UInt8Array:
-    """Radar points (M, 6) that nothing reflected; some in lumps, as behind spray or a grating."""
+    """Return the radar points (M, 6) that nothing reflected; some in lumps, as behind spray or a grating."""
     half = spec.grid.half_range_m
     centre = draw.uniform(-half, half, (max(count // 4, 1), 2))
     place = centre[draw.integers(len(centre), size=count)] + draw.normal(0, 1.2, (count, 2))
@@ -74,7 +74,7 @@ def _clutter(count: int, spec: ModelSpec, draw: np.random.Generator) -> UInt8Arr
 
 
 def _spoil(images: UInt8Array, draw: np.random.Generator) -> UInt8Array:
-    """Dark and noisy, foggy, out of focus, or one grey: a camera that sees nothing."""
+    """Return dark and noisy, foggy, out of focus, or one grey: a camera that sees nothing."""
     kind = draw.integers(4)
     if kind == 0:
         noise = draw.normal(0, 10, images.shape[1:]).astype(np.float32)

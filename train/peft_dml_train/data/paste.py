@@ -36,7 +36,7 @@ class PastedObject:
 
 
 def inside(points: AnyArray, boxes: Boxes3D, i: int, margin_m: float = 0.0) -> BoolArray:
-    """Which points lie within a box seen from above."""
+    """Return which points lie within a box seen from above."""
     c, s = np.cos(boxes.yaws_rad[i]), np.sin(boxes.yaws_rad[i])
     x, y = (points[:, :2] - boxes.centers_m[i, :2]).T
     length, width = boxes.sizes_m[i, :2] / 2 + margin_m
@@ -45,7 +45,7 @@ def inside(points: AnyArray, boxes: Boxes3D, i: int, margin_m: float = 0.0) -> B
 
 
 def collect_objects(frames: Sequence[Frame]) -> list[list[PastedObject]]:
-    """Objects by class, at most `PER_CLASS` each, of frames that hold LiDAR and radar."""
+    """Return objects by class, at most `PER_CLASS` each, of frames that hold LiDAR and radar."""
     found: list[list[PastedObject]] = [[] for _ in CLASSES]
     for frame in frames:
         boxes = frame.boxes
@@ -64,7 +64,7 @@ def collect_objects(frames: Sequence[Frame]) -> list[list[PastedObject]]:
 
 
 def _swung(thing: PastedObject, angle_rad: float) -> PastedObject:
-    """The object at another bearing from the vehicle."""
+    """Return the object at another bearing from the vehicle."""
     c, s = np.cos(angle_rad), np.sin(angle_rad)
     turned = np.array([[c, -s], [s, c]]).T
     lidar, radar, b = thing.lidar.copy(), thing.radar.copy(), thing.box
@@ -86,7 +86,7 @@ def _joined(a: Boxes3D, b: Boxes3D) -> Boxes3D:
 def paste(
     frame: Frame, store: list[list[PastedObject]], count: int, spec: ModelSpec, draw: np.random.Generator
 ) -> Frame:
-    """A frame with up to so many objects more, and without its camera."""
+    """Return a frame with up to so many objects more, and without its camera."""
     kinds = [label for label, objects in enumerate(store) if objects]
     if not kinds or not {"lidar", "radar"} <= set(frame.pillars):
         return frame

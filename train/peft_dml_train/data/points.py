@@ -15,26 +15,26 @@ RCS_SCALE, SPEED_SCALE = 20.0, 10.0
 
 
 def compact(features: Float32Array, index_map: AnyArray) -> Pillars:
-    """Pillars without their padding."""
+    """Return pillars without their padding."""
     cells = np.flatnonzero(index_map < len(features)).astype(np.int32)
     return Pillars(features[index_map[cells]].copy(), cells)
 
 
 def _distinct(points: Float32Array) -> AnyArray:
-    """(n, N) bool: rows that do not merely repeat their pillar's first point."""
+    """Return (n, N) bool: rows that do not merely repeat their pillar's first point."""
     kept = (points != points[:, :1]).any(axis=2)
     kept[:, 0] = True
     return kept
 
 
 def lidar_points(entry: Pillars) -> Float32Array:
-    """(M, 5) x, y, z, intensity, age."""
+    """Return (M, 5) x, y, z, intensity, age."""
     rows: Float32Array = entry.points[..., :5][_distinct(entry.points)]
     return rows
 
 
 def radar_points(entry: Pillars) -> Float32Array:
-    """(M, 6) x, y, RCS in dBsm, vx, vy in m/s, age."""
+    """Return (M, 6) x, y, RCS in dBsm, vx, vy in m/s, age."""
     rows: Float32Array = entry.points[..., :6][_distinct(entry.points)].copy()
     rows[:, 2] *= RCS_SCALE
     rows[:, 3:5] *= SPEED_SCALE
@@ -42,12 +42,12 @@ def radar_points(entry: Pillars) -> Float32Array:
 
 
 def to_lidar(points: Float32Array, spec: ModelSpec) -> Pillars:
-    """Pillars of (M, 5) points in any order."""
+    """Return pillars of (M, 5) points in any order."""
     newest_first = points[np.argsort(points[:, LIDAR_AGE], kind="stable")]
     return compact(*lidar_pillars(newest_first, spec.grid, spec.lidar))
 
 
 def to_radar(points: Float32Array, spec: ModelSpec) -> Pillars:
-    """Pillars of (M, 6) points in any order."""
+    """Return pillars of (M, 6) points in any order."""
     newest_first = points[np.argsort(points[:, RADAR_AGE], kind="stable")]
     return compact(*radar_pillars(newest_first, spec.grid, spec.radar))

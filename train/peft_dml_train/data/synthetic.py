@@ -9,7 +9,7 @@ from peft_dml_ros.core.spec import ModelSpec, graph_inputs
 
 
 def random_feeds(spec: ModelSpec, batch: int = 1, seed: int = 0) -> dict[str, dict[str, torch.Tensor]]:
-    """Feeds of all encoders with a leading batch axis; indices are within their tables, mostly "nothing"."""
+    """Return feeds of all encoders with a leading batch axis; indices are within their tables, mostly "nothing"."""
     draw = torch.Generator().manual_seed(seed)
     pixels = len(spec.camera.cameras) * spec.camera.feature_hw[0] * spec.camera.feature_hw[1]
     bins = spec.camera.depth_bins

@@ -35,7 +35,7 @@ class Pair(NamedTuple):
 
 
 def parse_pairs(withheld: tuple[str, ...]) -> tuple[Pair, ...]:
-    """Pairs from `modality:class` or `modality:class:unlabelled`.
+    """Return pairs from `modality:class` or `modality:class:unlabelled`.
 
     Raises:
         ConfigError: no such modality or class, or another third part.
@@ -53,7 +53,7 @@ def parse_pairs(withheld: tuple[str, ...]) -> tuple[Pair, ...]:
 
 
 def without(frame: Frame, modalities: set[str]) -> Frame:
-    """A frame as if these modalities had not been there."""
+    """Return a frame as if these modalities had not been there."""
     if not modalities:
         return frame
     kept = np.array([m not in modalities for m in MODALITIES], dtype=np.float32)

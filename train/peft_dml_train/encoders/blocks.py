@@ -12,7 +12,7 @@ MOMENTUM = 0.03
 
 
 def conv_bn(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution, batch norm, ReLU; 'same' padding."""
+    """Build convolution, batch norm, ReLU; 'same' padding."""
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(channels_out, EPS, MOMENTUM),
@@ -31,12 +31,12 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) to the same shape."""
+        """Return (B, C, H, W) to the same shape."""
         return functional.relu(x + self.second(self.first(x)))
 
 
 def gather_rows(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Rows of a table by index, per sample; the index after the last row stands for zeros.
+    """Return rows of a table by index, per sample; the index after the last row stands for zeros.
 
     An embedding look-up rather than indexing: its gradient on a CPU is an order of magnitude faster, and it exports to
     one Gather.
@@ -54,7 +54,7 @@ def gather_rows(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 def upsample(x: torch.Tensor, factor: int = 2) -> torch.Tensor:
-    """Nearest-neighbour enlargement: every runtime has it, and the convolution after it smooths."""
+    """Return the nearest-neighbour enlargement: every runtime has it, and the convolution after it smooths."""
     return functional.interpolate(x, scale_factor=float(factor), mode="nearest")
 
 
@@ -87,7 +87,7 @@ class BevPyramid(nn.Module):
         self.out = conv_bn(channels_out, channels_out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, channels_in, H, W) to (B, channels_out, H, W)."""
+        """Return (B, channels_in, H, W) to (B, channels_out, H, W)."""
         features = []
         for level in self.levels:
             x = level(x)

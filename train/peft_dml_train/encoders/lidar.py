@@ -46,7 +46,7 @@ class LidarEncoder(nn.Module):
             self.pyramid = BevPyramid(config.widths[0], config.widths, config.depths, config.neck, config.out)
 
     def forward(self, pillars: torch.Tensor, index_map: torch.Tensor) -> torch.Tensor:
-        """Bird's-eye-view features in `base_link`."""
+        """Return the bird's-eye-view features in `base_link`."""
         if not self.turned:
             return self.pyramid(self.reduce(self.pillars(pillars, index_map)))
         index = index_map.view(-1, self.grid, self.grid).transpose(1, 2).flip(2).flatten(1)

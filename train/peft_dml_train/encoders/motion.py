@@ -23,7 +23,7 @@ class ImuEncoder(nn.Module):
         self.mix = nn.Sequential(nn.Linear(width * (spec.imu.steps // 4), width), nn.ReLU(inplace=True))
 
     def forward(self, window: torch.Tensor) -> torch.Tensor:
-        """One feature per sample."""
+        """Return one feature per sample."""
         return self.mix(self.time(window.transpose(1, 2)).flatten(1))
 
 
@@ -40,5 +40,5 @@ class GnssEncoder(nn.Module):
         )
 
     def forward(self, window: torch.Tensor) -> torch.Tensor:
-        """One feature per sample."""
+        """Return one feature per sample."""
         return self.mix(window.flatten(1))

@@ -24,5 +24,5 @@ class RadarEncoder(nn.Module):
         self.pyramid = BevPyramid(config.pillar, config.widths, config.depths, config.neck, config.out)
 
     def forward(self, pillars: torch.Tensor, index_map: torch.Tensor) -> torch.Tensor:
-        """Bird's-eye-view features in `base_link`."""
+        """Return the bird's-eye-view features in `base_link`."""
         return self.pyramid(self.pillars(pillars, index_map))

@@ -15,7 +15,7 @@ from peft_dml_train.encoders.blocks import EPS, MOMENTUM, conv_bn
 
 
 def _resample(channels_in: int, channels_out: int, down: int, up: int) -> nn.Sequential:
-    """One of the neck's three ways to the common grid: a strided, a 1×1, or a transposed convolution."""
+    """Return one of the neck's three ways to the common grid: a strided, a 1×1, or a transposed convolution."""
     layer: nn.Module = (
         nn.ConvTranspose2d(channels_in, channels_out, up, up, bias=False)
         if up > 1
@@ -52,7 +52,7 @@ class SecondPyramid(nn.Module):
             previous = width
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, channels_in, G, G) to (B, neck · levels, size, size)."""
+        """Return (B, channels_in, G, G) to (B, neck · levels, size, size)."""
         found = []
         for level, up in zip(self.levels, self.ups, strict=True):
             x = level(x)

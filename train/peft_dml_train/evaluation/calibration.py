@@ -41,7 +41,7 @@ def matched(boxes: Boxes3D, truth: Boxes3D) -> BoolArray:
 
 
 def fit_temperature(scores: AnyArray, hits: BoolArray) -> float:
-    """Temperature with the least negative log-likelihood."""
+    """Return the temperature with the least negative log-likelihood."""
     clipped = np.clip(scores, 1e-6, 1 - 1e-6)
     logits = np.log(clipped / (1 - clipped))[None] / GRID[:, None]
     loss = np.logaddexp(0, -logits) * hits + np.logaddexp(0, logits) * ~hits
@@ -49,7 +49,7 @@ def fit_temperature(scores: AnyArray, hits: BoolArray) -> float:
 
 
 def expected_error(scores: AnyArray, hits: BoolArray, bins: int = 15) -> float:
-    """Expected calibration error."""
+    """Return the expected calibration error."""
     place = np.minimum((scores * bins).astype(int), bins - 1)
     gaps = [
         abs(scores[place == b].mean() - hits[place == b].mean()) * (place == b).mean()
@@ -62,7 +62,7 @@ def expected_error(scores: AnyArray, hits: BoolArray, bins: int = 15) -> float:
 def calibrate_bundle(
     bundle: Path, data: Path, splits: tuple[str, ...], weathers: tuple[str, ...] = (), adapter: str = DEFAULT
 ) -> dict[str, Any]:
-    """Temperatures by availability mask, as `calibration.json` holds them.
+    """Return temperatures by availability mask, as `calibration.json` holds them.
 
     IMU and GNSS do not detect: masks that differ in them alone share a temperature, which gives 28; the other three of
     the 31 masks hold nothing that detects, and there are no boxes to weigh. A subset with too few boxes takes the
@@ -112,5 +112,5 @@ def _fit(scores: AnyArray, hits: BoolArray) -> tuple[float | None, dict[str, Any
 
 
 def _nearest(subset: tuple[Modality, ...], choices: tuple[tuple[Modality, ...], ...]) -> tuple[Modality, ...]:
-    """The choice that differs in the fewest sensors."""
+    """Return the choice that differs in the fewest sensors."""
     return min(choices, key=lambda other: len(set(subset) ^ set(other)))

@@ -31,11 +31,11 @@ class Condition:
     severity: int = 0
 
     def __str__(self) -> str:
-        """Unique name, e.g. `clear`, `fog=50`, `dark/3`."""
+        """Return the unique name, e.g. `clear`, `fog=50`, `dark/3`."""
         return f"{self.corruption}/{self.severity}" if self.corruption else str(self.weather)
 
     def apply(self, snapshot: Snapshot, rig: Rig, previous: Snapshot | None, boxes: Boxes3D) -> Snapshot:
-        """The frame under this condition; the same frame always gives the same result.
+        """Return the frame under this condition; the same frame always gives the same result.
 
         Args:
             snapshot: As recorded.
@@ -52,7 +52,7 @@ CLEAR = Condition(Weather())
 
 
 def parse_condition(text: str) -> Condition:
-    """Weather or a corruption by the name that `str` gives.
+    """Return the weather or a corruption by the name that `str` gives.
 
     Args:
         text: `clear`, `fog=50`, `rain=25`, `snow=5`, `dark/2`.
@@ -72,7 +72,7 @@ def parse_condition(text: str) -> Condition:
 def parse_conditions(
     weather: Iterable[str] = (), corruptions: Iterable[str] = (), severities: Iterable[int] = ()
 ) -> tuple[Condition, ...]:
-    """Conditions of a command line; clear air where it names none.
+    """Return conditions of a command line; clear air where it names none.
 
     Raises:
         ConfigError: an unknown weather or corruption, or a severity that is not 1, 2 or 3.

@@ -64,7 +64,7 @@ def _noisy(modality: Modality, severity: int) -> Change:
 
 
 def sweeps() -> list[Sweep]:
-    """Fog for all sensors at once; age and noise for each in turn."""
+    """Return fog for all sensors at once; age and noise for each in turn."""
     found = [Sweep("fog", "visibility in fog (m)", FOG_M, tuple(_fog(v) for v in FOG_M), DETECTING)]
     for m in DETECTING:
         found.append(Sweep(f"age_{m}", f"age of {m} (s)", AGES_S, tuple(_aged(m, a) for a in AGES_S), (m,)))
@@ -75,7 +75,7 @@ def sweeps() -> list[Sweep]:
 
 
 def measure_gate(bundle: Path, data: Path, splits: tuple[str, ...], most_frames: int) -> dict[str, Any]:
-    """Mean gate weights along every sweep.
+    """Return the mean gate weights along every sweep.
 
     Args:
         bundle: Folder of the bundle.

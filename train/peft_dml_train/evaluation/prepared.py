@@ -88,7 +88,7 @@ class PreparedFrames:
         self._reader, self._spec = reader, spec
 
     def snapshot(self, token: str, before: str | None, condition: Condition) -> PreparedSnapshot:
-        """One keyframe.
+        """Return one keyframe.
 
         Args:
             token: The sample.

@@ -18,13 +18,13 @@ ERRORS = {"mATE": "trans_err", "mASE": "scale_err", "mAOE": "orient_err", "mAVE"
 
 
 def summary(metrics: dict[str, Any]) -> dict[str, float]:
-    """The seven official figures, by the names that manifests use."""
+    """Return the seven official figures, by the names that manifests use."""
     figures = {"map": metrics["mean_ap"], "nds": metrics["nd_score"]}
     return figures | {short.lower(): metrics["tp_errors"][name] for short, name in ERRORS.items()}
 
 
 def score_table(scores: Scores) -> Table:
-    """All conditions and subsets; the last column is NDS against the first row."""
+    """Return all conditions and subsets; the last column is NDS against the first row."""
     table = Table("condition", "sensors", "mAP", "NDS", *ERRORS, "NDS kept")
     first = next(iter(next(iter(scores.values())).values()))["nd_score"]
     for condition, subsets in scores.items():
@@ -35,7 +35,7 @@ def score_table(scores: Scores) -> Table:
 
 
 def class_table(metrics: dict[str, Any], name: str) -> Table:
-    """One run by class: AP over all distances, by range, and the errors."""
+    """Return one run by class: AP over all distances, by range, and the errors."""
     ranges = metrics["ranges"]
     table = Table("class", "objects", "AP", *(f"AP {r}" for r in ranges), *(e[1:] for e in ERRORS), title=name)
     for c in CLASSES:
@@ -46,7 +46,7 @@ def class_table(metrics: dict[str, Any], name: str) -> Table:
 
 
 def save_plots(scores: Scores, folder: Path) -> list[Path]:
-    """Bars by subset, by class and by range for the first condition; with several, NDS of all as a matrix."""
+    """Return bars by subset, by class and by range for the first condition; with several, NDS of all as a matrix."""
     folder.mkdir(parents=True, exist_ok=True)
     condition, subsets = next(iter(scores.items()))
     figures = {

@@ -20,7 +20,7 @@ SUBSETS: dict[str, tuple[Modality, ...]] = {
 
 
 def parse_sensors(text: str) -> tuple[Modality, ...]:
-    """Comma-separated modalities.
+    """Return the comma-separated modalities.
 
     Raises:
         ConfigError: an unknown one, or none that detects.

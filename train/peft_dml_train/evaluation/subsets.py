@@ -120,7 +120,7 @@ class BundleRunner:
             previous = token
 
     def detect(self, token: str, snapshot: Snapshot | PreparedSnapshot, sensors: tuple[Modality, ...]) -> Detections:
-        """Detections with these modalities only."""
+        """Return detections with these modalities only."""
         rig = self.reader.rig(token)
         if id(rig) not in self._detectors:
             self._detectors[id(rig)] = (rig, Detector(self.bundle, rig, self.engines, self.params, threads=1))
@@ -155,7 +155,7 @@ def evaluate_bundle(
     adapter: str = DEFAULT,
     precision: str = "",
 ) -> Scores:
-    """Official metrics of a bundle for each condition and sensor subset.
+    """Return the official metrics of a bundle for each condition and sensor subset.
 
     Args:
         bundle: Folder of the bundle.
@@ -196,7 +196,7 @@ def evaluate_runner(
     *,
     by_scene: bool = False,
 ) -> Scores:
-    """Official metrics of anything that detects in keyframes.
+    """Return the official metrics of anything that detects in keyframes.
 
     Args:
         runner: It detects.

@@ -65,7 +65,7 @@ DESCRIPTION = "PEFT-DML on simulated data: LiDAR, camera, radar, IMU, GNSS to 3D
 
 
 def graph_infos(spec: ModelSpec) -> dict[str, GraphInfo]:
-    """Declared shapes of every graph."""
+    """Return the declared shapes of every graph."""
 
     def infos(entries: dict[str, tuple[tuple[int, ...], str]]) -> dict[str, TensorInfo]:
         return {name: TensorInfo(shape=shape, dtype=dtype) for name, (shape, dtype) in entries.items()}

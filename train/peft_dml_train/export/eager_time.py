@@ -27,7 +27,7 @@ WARM_UP = 2
 
 
 def network_of(bundle: Bundle) -> PeftDmlNetwork:
-    """An untrained network of the bundle's sizes: weights do not change the time."""
+    """Return an untrained network of the bundle's sizes: weights do not change the time."""
     recipe = bundle.manifest.provenance.get("config", {})
     config = TrainConfig.model_validate({k: recipe[k] for k in ("network", "adapters") if k in recipe})
     return PeftDmlNetwork(bundle.spec, config.network, config.adapters).eval()
@@ -35,7 +35,7 @@ def network_of(bundle: Bundle) -> PeftDmlNetwork:
 
 @torch.no_grad()
 def compare_times(bundle: Bundle, repeats: int) -> dict[str, object]:
-    """Median milliseconds by graph, both ways, and the ratio of the sums."""
+    """Return the median milliseconds by graph, both ways, and the ratio of the sums."""
     torch.set_num_threads(1)
     network, engines = network_of(bundle), load_engines(bundle, threads=1)
     exported: dict[str, float] = {}

@@ -40,7 +40,7 @@ class EncoderGraph(nn.Module):
         self.names = tuple(graph_inputs(network.spec)[modality])
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Latent (1, d, H, W) or (1, d)."""
+        """Return the latent (1, d, H, W) or (1, d)."""
         feeds = {name: value[None] for name, value in zip(self.names, inputs, strict=True)}
         return self.network.encode(self.modality, feeds)[0]
 
@@ -53,7 +53,7 @@ class FusionGraph(nn.Module):
         self.network = network
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Outputs in the order of `graph_outputs`."""
+        """Return outputs in the order of `graph_outputs`."""
         latents = dict(zip(map(str, MODALITIES), inputs[:5], strict=True))
         mask, age_s, completeness = (x[None] for x in inputs[5:])
         fused, head = self.network.detect(latents, mask, age_s, completeness)
@@ -63,7 +63,7 @@ class FusionGraph(nn.Module):
 
 
 def example_inputs(spec: ModelSpec, graph: str, seed: int = 0) -> tuple[torch.Tensor, ...]:
-    """Random inputs of one graph."""
+    """Return random inputs of one graph."""
     if graph != "fusion":
         return tuple(value[0] for value in random_feeds(spec, 1, seed)[graph].values())
     draw = torch.Generator().manual_seed(seed)
@@ -77,7 +77,7 @@ def example_inputs(spec: ModelSpec, graph: str, seed: int = 0) -> tuple[torch.Te
 
 
 def graph_module(network: PeftDmlNetwork, graph: str) -> nn.Module:
-    """The part of the network that a graph holds."""
+    """Return the part of the network that a graph holds."""
     return FusionGraph(network) if graph == "fusion" else EncoderGraph(network, graph)
 
 
@@ -139,7 +139,7 @@ def skeleton(network: PeftDmlNetwork, graph: str) -> onnx.ModelProto:
 
 
 def _drawn(network: PeftDmlNetwork) -> PeftDmlNetwork:
-    """A copy whose parameters and statistics are all different; constants that it makes itself stay."""
+    """Return a copy whose parameters and statistics are all different; constants that it makes itself stay."""
     copy = deepcopy(network).cpu()
     draw = torch.Generator().manual_seed(0)
     for value in copy.state_dict().values():

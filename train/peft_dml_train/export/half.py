@@ -34,7 +34,7 @@ class _Writer:
         self._made: set[str] = set()
 
     def as_half(self, name: str) -> str:
-        """The tensor in 16 bit."""
+        """Return the tensor in 16 bit."""
         if name in self.half or name not in self.is_float:
             return name
         new = f"{name}_half"
@@ -45,7 +45,7 @@ class _Writer:
         return new
 
     def as_float(self, name: str) -> str:
-        """The tensor in 32 bit."""
+        """Return the tensor in 32 bit."""
         if name not in self.half:
             return name
         new = f"{name}_float"
@@ -56,7 +56,7 @@ class _Writer:
 
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """16-bit copy of a float graph; its inputs and outputs keep their types.
+    """Return 16-bit copy of a float graph; its inputs and outputs keep their types.
 
     What comes before the first convolution or gather stays in 32 bit, since pillars hold coordinates of 50 m and
     offsets of centimetres; so does what comes after the last convolution, where boxes are made.
@@ -85,7 +85,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _middle(model: onnx.ModelProto) -> set[int]:
-    """Nodes from the first convolution, gather or motion window to the last dot product, by index."""
+    """Return nodes from the first convolution, gather or motion window to the last dot product, by index."""
     behind: set[str] = set()
     late = set()
     first = {"Conv", "Gather", "Gemm"}

@@ -113,7 +113,7 @@ class _Folding:
         self._graph.node.remove(multiply)
 
     def _weight_rank(self, name: str) -> int:
-        """Dimensions of a weight: a parameter, or a transposed one, whose transposing moves to the front."""
+        """Return dimensions of a weight: a parameter, or a transposed one, whose transposing moves to the front."""
         if name in self._ranks:
             return self._ranks[name]
         node = self._producers.get(name)

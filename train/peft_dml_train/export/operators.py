@@ -41,7 +41,7 @@ def operator_problems(model: onnx.ModelProto) -> list[str]:
 
 
 def require_operators(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """The model, if TensorRT would run it.
+    """Return the model, if TensorRT would run it.
 
     Args:
         model: Graph that is about to be saved.

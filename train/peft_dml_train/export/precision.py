@@ -131,7 +131,7 @@ def convert_bundle(
 def calibration_frames(
     spec: ModelSpec, data: Path, splits: tuple[str, ...], count: int = 32, seed: int = 0
 ) -> Iterator[NetworkInputs]:
-    """Network inputs of keyframes drawn from some scenes."""
+    """Yield the network inputs of keyframes drawn from some scenes."""
     reader = NuScenesReader(data)
     tokens = [token for scene in scenes_of(reader, splits) for token in reader.samples(scene)]
     drawn = np.random.default_rng(seed).permutation(len(tokens))[:count]
@@ -141,7 +141,7 @@ def calibration_frames(
 
 
 def graph_feeds(bundle: Bundle, frames: Iterable[NetworkInputs]) -> dict[str, list[Feeds]]:
-    """Feeds of every graph; the fusion's also with each of the sensors left out in turn."""
+    """Return feeds of every graph; the fusion's also with each of the sensors left out in turn."""
     engines = load_engines(bundle)
     outputs = graph_outputs(bundle.spec)
     feeds: dict[str, list[Feeds]] = {graph: [] for graph in bundle.manifest.graphs}
@@ -199,7 +199,7 @@ def _variant(
 def _described(
     source: Bundle, precision: Literal["fp32", "fp16", "int8"], about: Mapping[str, Any], added: dict[str, str] | None
 ) -> Manifest:
-    """The manifest of a converted bundle, or of one that holds further graphs."""
+    """Return the manifest of a converted bundle, or of one that holds further graphs."""
     manifest = source.manifest
     if added is not None:
         provenance = {**manifest.provenance, precision: dict(about)}

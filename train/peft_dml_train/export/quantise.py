@@ -49,17 +49,17 @@ class _Graph:
         return str(consumers[0].output[0] if alone else node.output[0])
 
     def activations(self, node: onnx.NodeProto) -> list[str]:
-        """Inputs of a node that are no weights."""
+        """Return inputs of a node that are no weights."""
         return [name for name in node.input if name and name not in self.weights]
 
     def source(self, tensor: str) -> str:
-        """The tensor whose values a chain of passing operators hands on."""
+        """Return the tensor whose values a chain of passing operators hands on."""
         while (node := self.producer.get(tensor)) is not None and node.op_type in PASSING:
             tensor = node.input[0]
         return tensor
 
     def never_negative(self, tensor: str) -> bool:
-        """True behind a ReLU."""
+        """Return True behind a ReLU."""
         node = self.producer.get(self.source(tensor))
         return node is not None and node.op_type == "Relu"
 
@@ -204,7 +204,7 @@ def weight_values(model: onnx.ModelProto) -> dict[str, AnyArray]:
 def _weight_pair(
     node: onnx.NodeProto, values: Mapping[str, AnyArray], weights: dict[str, onnx.TensorProto]
 ) -> list[onnx.NodeProto]:
-    """Quantize and Dequantize of a convolution's weight, by output channel."""
+    """Return Quantize and Dequantize of a convolution's weight, by output channel."""
     name = node.input[1]
     node.input[1] = f"{name}_dq"
     if f"{name}{SCALE}" in weights:

@@ -67,7 +67,7 @@ def subset_parity(network: PeftDmlNetwork, engines: Mapping[str, Engine], frames
 
 
 def difference(reference: Mapping[str, AnyArray], found: Mapping[str, AnyArray]) -> float:
-    """Largest relative difference of the gate, and of what candidates of the same cell and class hold.
+    """Return the largest relative difference of the gate, and of what candidates of the same cell and class hold.
 
     Where the heat map is flat the last bit of rounding decides which neighbour is the peak, so candidates are matched
     by cell and class. Of those well above the rest nearly all must have a match; else the difference is 1.

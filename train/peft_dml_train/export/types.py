@@ -28,7 +28,7 @@ EQUAL: Final = frozenset(
 
 
 def type_problems(model: onnx.ModelProto) -> list[str]:
-    """Everything that a strongly typed network would refuse; empty when it may go out."""
+    """Return everything that a strongly typed network would refuse; empty when it may go out."""
     try:
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True).graph
     except onnx.shape_inference.InferenceError as error:
@@ -57,7 +57,7 @@ def _problems(node: onnx.NodeProto, types: Mapping[str, int], given: set[str]) -
 
 
 def _data(node: onnx.NodeProto, inputs: list[int]) -> list[int]:
-    """Types that must be the same."""
+    """Return types that must be the same."""
     if node.op_type == "QuantizeLinear":
         return inputs[:2]
     if node.op_type not in EQUAL:

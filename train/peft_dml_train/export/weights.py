@@ -64,7 +64,7 @@ def with_weights(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """The table of a safetensors file, and where its values begin."""
+    """Return the table of a safetensors file, and where its values begin."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         table = json.loads(file.read(length))

@@ -171,7 +171,7 @@ def _train(
     sensors: tuple[Modality, ...],
     start: float,
 ) -> tuple[peft.PeftModel, int]:
-    """The adapted network with its best weights, and the step that they are from."""
+    """Return the adapted network with its best weights, and the step that they are from."""
     network = new_network(config)
     network.load_state_dict(load_base_state(bundle.path))
     if bundle.adapters.parts:

@@ -82,7 +82,7 @@ def mean_ap(frames: Sequence[FrameHits]) -> float:
 
 
 def _ap(hits: BoolArray, truth: int) -> float:
-    """Area under the precision-recall curve, interpolated as nuscenes-devkit does."""
+    """Return the area under the precision-recall curve, interpolated as nuscenes-devkit does."""
     if not len(hits):
         return 0.0
     positives = np.cumsum(hits)

@@ -54,7 +54,7 @@ class PseudoLabelledReader(NuScenesReader):
 
 
 def _confirmed(reader: NuScenesReader, tokens: list[str], find: Callable[[str], Boxes3D]) -> dict[str, Boxes3D]:
-    """Boxes of a scene's keyframes that the keyframe before or behind has as well."""
+    """Return boxes of a scene's keyframes that the keyframe before or behind has as well."""
     sure = {token: (boxes := find(token))[boxes.scores >= SURE] for token in tokens}
     placed = {token: boxes.transform(reader.global_SE3_base(token)) for token, boxes in sure.items()}
     kept = {}
@@ -72,7 +72,7 @@ def _confirmed(reader: NuScenesReader, tokens: list[str], find: Callable[[str], 
 
 
 def _found_again(boxes: Boxes3D, others: Boxes3D, seconds: float) -> BoolArray:
-    """(N,) which boxes have one of their class where their velocity leads them."""
+    """Return (N,) which boxes have one of their class where their velocity leads them."""
     if not len(boxes) or not len(others):
         return np.zeros(len(boxes), dtype=bool)
     led = boxes.centers_m[:, :2] + seconds * np.nan_to_num(boxes.velocities_mps)

@@ -35,7 +35,7 @@ class Candidates(NamedTuple):
 
 
 def finer_than_grid(spec: ModelSpec) -> torch.Tensor:
-    """(1, classes, 1, 1) float32, 1 for classes that may stand nearer to each other than a cell is wide.
+    """Return (1, classes, 1, 1) float32, 1 for classes that may stand nearer to each other than a cell is wide.
 
     Two people or two parked motorcycles often lie in neighbouring cells. The window would take one of each such pair,
     so these classes keep every cell and leave it to the suppression by decoded centres (TransFusion's rule for

@@ -36,7 +36,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Tensors and plain values of a checkpoint.
+    """Return tensors and plain values of a checkpoint.
 
     Raises:
         DataError: there is none, or it is damaged.

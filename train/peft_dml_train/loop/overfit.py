@@ -39,7 +39,7 @@ NEAR_M = 1.0
 
 @torch.no_grad()
 def detect(network: PeftDmlNetwork, frame: Frame, spec: ModelSpec) -> Boxes3D:
-    """Boxes of one frame, by the vehicle's own decoding."""
+    """Return boxes of one frame, by the vehicle's own decoding."""
     batch = collate([frame], spec)
     _, (detection,) = network(batch.feeds, (batch.mask,), batch.age_s, batch.completeness)
     found = top_candidates(detection.head.heat, partial(network.head.boxes_at, detection.head), spec)._asdict()
@@ -48,7 +48,7 @@ def detect(network: PeftDmlNetwork, frame: Frame, spec: ModelSpec) -> Boxes3D:
 
 
 def found_share(truth: Boxes3D, boxes: Boxes3D, half_range_m: float) -> tuple[int, int]:
-    """How many truth boxes within the grid have a sure box of their class near them, and how many there are."""
+    """Return how many truth boxes within the grid have a sure box of their class near them, and how many there are."""
     inside = np.flatnonzero((np.abs(truth.centers_m[:, :2]) < half_range_m).all(axis=1))
     sure = boxes[boxes.scores >= SURE_SCORE]
     hits = 0

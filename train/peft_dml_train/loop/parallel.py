@@ -32,7 +32,7 @@ def world_size() -> int:
 
 
 def agree(value: float) -> float:
-    """The first process's value, in all processes."""
+    """Return the first process's value, in all processes."""
     if world_size() == 1:
         return value
     shared = torch.tensor([value], dtype=torch.float64)
@@ -75,7 +75,7 @@ def _joined(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
 
 
 def reported_error(trace: str) -> ConfigError | DataError | None:
-    """An error meant for the user, from another process's traceback: only its text comes over."""
+    """Return an error meant for the user, from another process's traceback: only its text comes over."""
     name, _, text = trace.strip().splitlines()[-1].partition(": ")
     kind = KINDS.get(name.rpartition(".")[2])
     return None if kind is None else kind(text)

@@ -9,7 +9,7 @@ FLOOR = 0.002
 
 
 def one_cycle(progress: float, warm_up: float) -> float:
-    """Factor on the peak rate: a cosine up during the warm-up, a cosine down to nearly nothing after it.
+    """Return the factor on the peak rate: a cosine up during the warm-up, a cosine down to nearly nothing after it.
 
     Args:
         progress: Share of the schedule that is done, 0 to 1.

@@ -44,7 +44,7 @@ TRUNK = "encoders.camera.image.trunk."
 
 
 def new_network(config: TrainConfig) -> PeftDmlNetwork:
-    """Network with weights drawn from the recipe's seed."""
+    """Return the network with weights drawn from the recipe's seed."""
     torch.manual_seed(config.seed)
     return PeftDmlNetwork(config.spec, config.network, config.adapters)
 
@@ -190,7 +190,7 @@ def _pretrain(
 
 
 def from_imagenet(config: TrainConfig) -> bool:
-    """Whether the camera's trunk begins with ImageNet's weights."""
+    """Return whether the camera's trunk begins with ImageNet's weights."""
     camera = config.network.camera
     return camera.backbone == "efficientnet_lite0" and camera.weights == "imagenet"
 
@@ -238,7 +238,7 @@ def _shape(state: dict[str, torch.Tensor], name: str) -> tuple[int, ...]:
 
 
 def adapter_folder(out: Path, name: str = DEFAULT_ADAPTER) -> Path:
-    """Where a run keeps an adapter; several share its base.
+    """Return where a run keeps an adapter; several share its base.
 
     Raises:
         ConfigError: the name is no plain folder name.
@@ -250,7 +250,7 @@ def adapter_folder(out: Path, name: str = DEFAULT_ADAPTER) -> Path:
 
 
 def finetune_folder(out: Path, name: str = DEFAULT_ADAPTER) -> Path:
-    """Where a run keeps the checkpoints of an adapter's training."""
+    """Return where a run keeps the checkpoints of an adapter's training."""
     return out / "finetune" if name == DEFAULT_ADAPTER else out / f"finetune-{adapter_folder(out, name).name}"
 
 

@@ -49,7 +49,7 @@ def embed(
     withheld: tuple[Pair, ...] = (),
     first: int = 0,
 ) -> Embeddings:
-    """Embeddings of a batch's objects, one for each modality that a sample holds.
+    """Return embeddings of a batch's objects, one for each modality that a sample holds.
 
     Args:
         latents: (B, d, H, W) unit vectors of LiDAR, camera and radar.
@@ -96,7 +96,7 @@ class Memory:
         self.kept = Embeddings(*(x[-self.size :] for x in joined)) if self.size else None
 
     def state(self) -> dict[str, torch.Tensor | int]:
-        """Plain values for a checkpoint."""
+        """Return plain values for a checkpoint."""
         return {"instances": self.instances, **(self.kept._asdict() if self.kept else {})}
 
     def load(self, state: dict[str, torch.Tensor | int]) -> None:
@@ -109,7 +109,7 @@ class Memory:
 def contrast(
     vectors: torch.Tensor, labels: torch.Tensor, bank: torch.Tensor, bank_labels: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """Supervised contrast of embeddings with one another and with a memory.
+    """Return the supervised contrast of embeddings with one another and with a memory.
 
     Args:
         vectors: (N, d) unit vectors.
@@ -150,7 +150,7 @@ class AlignmentLoss:
         bank: torch.Tensor | None = None,
         bank_labels: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Loss of embeddings (N, d) with labels (N,); 0 where they form no triplet."""
+        """Return the loss of embeddings (N, d) with labels (N,); 0 where they form no triplet."""
         if len(vectors) < 3 or len(labels.unique()) < 2:
             return vectors.sum() * 0.0
         if self.temperature is None:

@@ -17,7 +17,7 @@ LEAST_DIFFERENCE = 0.1
 
 
 def consistency(student: torch.Tensor, teacher: torch.Tensor, heat: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-    """Heat map with sensors dropped towards the heat map with all of them.
+    """Return the heat map with sensors dropped towards the heat map with all of them.
 
     Args:
         student: (B, classes, H, W) logits of the dropped pass.
@@ -66,7 +66,7 @@ def gate_loss(gates: torch.Tensor, mask: torch.Tensor, quality: torch.Tensor, he
 
 
 def depth_loss(logits: torch.Tensor, bins: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of the camera's depth distribution against projected LiDAR points.
+    """Return the cross-entropy of the camera's depth distribution against projected LiDAR points.
 
     Args:
         logits: (B, cameras, pixels, depth_bins).

@@ -36,7 +36,7 @@ class _EmptyCells(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Loss, and its derivative for later."""
+        """Return the loss, and its derivative for later."""
         probability = logits.sigmoid()
         penalty = functional.softplus(logits)
         weighted = probability.square().mul_(weight)
@@ -47,7 +47,7 @@ class _EmptyCells(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """Gradient of the logits."""
+        """Return the gradient of the logits."""
         (slope,) = ctx.saved_tensors
         return slope * gradient, None
 
@@ -55,7 +55,7 @@ class _EmptyCells(torch.autograd.Function):
 def focal(
     logits: torch.Tensor, heat: torch.Tensor, count: torch.Tensor | None = None, rows: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Penalty-reduced focal loss (Law and Deng, "CornerNet", ECCV 2018), per object.
+    """Return the penalty-reduced focal loss (Law and Deng, "CornerNet", ECCV 2018), per object.
 
     Args:
         logits: (B, classes, H, W).
@@ -135,13 +135,13 @@ def _variance(regression: torch.Tensor, error: torch.Tensor, weight: torch.Tenso
 
 
 def _has(label: torch.Tensor, without: tuple[str, ...]) -> torch.Tensor:
-    """(M, 1) bool, false for classes without an axis or a front."""
+    """Return (M, 1) bool, false for classes without an axis or a front."""
     lacking = torch.tensor([CLASSES.index(name) for name in without], device=label.device)
     return ~torch.isin(label, lacking)[:, None]
 
 
 def _allowed(device: torch.device) -> torch.Tensor:
-    """(classes, attributes), 0 where a class may carry an attribute and very low elsewhere."""
+    """Return (classes, attributes), 0 where a class may carry an attribute and very low elsewhere."""
     allowed = torch.full((len(CLASSES), len(ATTRIBUTES)), -1e4)
     for label, name in enumerate(CLASSES):
         allowed[label, list(ATTRIBUTES_OF_CLASS[name])] = 0.0

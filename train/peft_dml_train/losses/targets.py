@@ -63,7 +63,7 @@ class Targets:
 
 
 def gaussian_radius(length: float, width: float, min_overlap: float = MIN_OVERLAP) -> float:
-    """Radius within which a shifted box still overlaps, in the units of its size.
+    """Return radius within which a shifted box still overlaps, in the units of its size.
 
     The formula of CornerNet as every implementation keeps it: it adds the root in all three cases, which is not the
     solution of the quadratic in two of them, but is what published results were trained with.
@@ -91,7 +91,7 @@ def _draw(heat: AnyArray, row: int, column: int, radius: int) -> None:
 
 
 def make_targets(boxes: list[Boxes3D], spec: ModelSpec) -> Targets:
-    """Targets of a batch of truth boxes in `base_link`."""
+    """Return targets of a batch of truth boxes in `base_link`."""
     size, cell_m, half = spec.grid.size, spec.grid.cell_m, spec.grid.half_range_m
     heat = np.zeros((len(boxes), len(spec.classes), size, size), dtype=np.float32)
     # A cell between two objects describes the nearer one: both at once would teach it neither.

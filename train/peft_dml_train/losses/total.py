@@ -20,7 +20,7 @@ from peft_dml_train.network import Detection, Latents, PeftDmlNetwork
 
 
 def counts_of(batch: Batch, targets: Targets) -> dict[str, torch.Tensor]:
-    """What the losses are divided by: its mean over all processes.
+    """Return what the losses are divided by: its mean over all processes.
 
     With it, the mean of the processes' gradients is the gradient of one process with all their samples.
 
@@ -60,7 +60,7 @@ class TotalLoss:
     def __call__(
         self, network: PeftDmlNetwork, batch: Batch, latents: Latents, passes: list[Detection]
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """Loss to minimise and its parts for the log.
+        """Return the loss to minimise and its parts for the log.
 
         Args:
             network: Holder of the shared classifier and of the head.
@@ -75,7 +75,7 @@ class TotalLoss:
     def parts(
         self, network: PeftDmlNetwork, batch: Batch, latents: Latents, passes: list[Detection]
     ) -> dict[str, torch.Tensor]:
-        """Weighted losses by name."""
+        """Return the weighted losses by name."""
         config = self.config
         targets = make_targets(batch.boxes, self.spec).to(batch.mask.device)
         counts = counts_of(batch, targets)
@@ -143,5 +143,5 @@ class TotalLoss:
 
 
 def _only(modality: str, mask: torch.Tensor) -> torch.Tensor:
-    """(5,) 1 for one modality."""
+    """Return (5,) 1 for one modality."""
     return torch.tensor([float(m == modality) for m in MODALITIES], device=mask.device)

@@ -73,7 +73,7 @@ def _complaint(accounts: dict[str, Account], out: Path) -> str:
 
 
 def account_lines(accounts: dict[str, Account]) -> list[str]:
-    """The accounts in words: counts, and every tensor that was left or not filled."""
+    """Return the accounts in words: counts, and every tensor that was left or not filled."""
     lines = []
     for name, account in accounts.items():
         values = sum(math.prod(entry["shape"]) for entry in account.used)

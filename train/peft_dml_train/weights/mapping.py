@@ -54,12 +54,12 @@ class Account:
         return not self.missing and not self.mismatched
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)
 
 
 def batch_norm(target: str, source: str) -> list[Rule]:
-    """Rules of one batch norm."""
+    """Return rules of one batch norm."""
     leaves = ("weight", "bias", "running_mean", "running_var", COUNTER)
     return [Rule(f"{target}.{leaf}", f"{source}.{leaf}") for leaf in leaves]
 

@@ -34,7 +34,7 @@ REASONS = {
 
 
 def style_of(tensors: Tensors) -> str:
-    """`det3d` or `mmdet3d`, by the names.
+    """Return `det3d` or `mmdet3d`, by the names.
 
     Raises:
         DataError: neither.
@@ -50,12 +50,12 @@ def style_of(tensors: Tensors) -> str:
 
 
 def reason(name: str) -> str:
-    """Why a tensor of the checkpoint is left."""
+    """Return why a tensor of the checkpoint is left."""
     return next((text for pattern, text in REASONS.items() if re.match(pattern, name)), "no counterpart")
 
 
 def pillar_rules(tensors: Tensors, config: BevConfig) -> list[Rule]:
-    """What goes where.
+    """Return what goes where.
 
     Raises:
         DataError: the names are of no known project.
@@ -124,7 +124,7 @@ def _floor(tensors: Tensors, norm: str) -> torch.Tensor:
 
 
 def _fold(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """First layer of the public network to our features, and the constant that is left over.
+    """Return the first layer of the public network to our features, and the constant that is left over.
 
     Args:
         weight: (C, 10) for x, y, z, intensity, age, offsets from the mean x, y, z and from the centre x, y; (C, 11)

@@ -93,5 +93,5 @@ def _layer(output: str, modality: str) -> str | None:
 
 
 def _scales(modality: str) -> tuple[float, ...]:
-    """Factors that the export folded into the pillars' linear layer."""
+    """Return factors that the export folded into the pillars' linear layer."""
     return {"lidar": lidar.SCALES, "radar": radar.SCALES}[modality]

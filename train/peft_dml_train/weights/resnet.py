@@ -21,12 +21,12 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def reason(name: str) -> str:
-    """Why a tensor of the file is left."""
+    """Return why a tensor of the file is left."""
     return "classifier of ImageNet" if name.startswith(("fc.", "classifier.")) else "no counterpart"
 
 
 def resnet_rules(tensors: Tensors, config: CameraConfig) -> list[Rule]:
-    """What goes where.
+    """Return what goes where.
 
     Raises:
         DataError: the names are of no known project.
@@ -60,7 +60,7 @@ def _stem(convolution: str, norm: str) -> list[Rule]:
 
 
 def _fold(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(O, 3, k, k) first convolution to our pixels, and the constant (O,) that is left over."""
+    """Return (O, 3, k, k) first convolution to our pixels, and the constant (O,) that is left over."""
     mean, std = (torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) * 255 for v in (IMAGENET_MEAN, IMAGENET_STD))
     w = weight.double() / std
     return (w / SCALE).to(weight.dtype), (w * (MEAN - mean)).sum((1, 2, 3)).to(weight.dtype)
