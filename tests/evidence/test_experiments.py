@@ -21,10 +21,7 @@ from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.snapshot import Snapshot
-from peft_dml_tools.commands.simulate import write_one
-from peft_dml_tools.datasets.nuscenes_writer_tables import finish
 from peft_dml_tools.sim.corruptions import MULTICORRUPT
-from peft_dml_tools.sim.drive import DriveSpec
 from peft_dml_tools.sim.vehicle_rig import make_rig
 from peft_dml_train.cli import app
 from peft_dml_train.config import LossConfig, NetworkConfig, load_config
@@ -32,7 +29,6 @@ from peft_dml_train.loop.stages import new_network
 from peft_dml_train.network import make_fusion
 from tests.support import scenes
 
-NAMES = ("scene-5000", "scene-5001")
 QUICK = (
     "spec.grid.size=32",
     "spec.lidar.pillar_grid=64",
@@ -253,18 +249,6 @@ def test_retrieval_finds_itself_and_its_class():
 
 
 # ---------------------------------------------------------------- the runner
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Two scenes of a keyframe each or two; the second serves for all but training."""
-    root = tmp_path_factory.mktemp("evidence")
-    spec = DriveSpec(image_width_px=192, camera_hz=2, lidar_hz=4, radar_hz=4, imu_hz=50, odometry_hz=20)
-    for i, name in enumerate(NAMES):
-        write_one((str(root), name, 31 + i, 1.5, spec))
-    splits = {"sim_train": [NAMES[0]], "sim_val": [NAMES[1]], "sim_test": [NAMES[1]]}
-    finish(root, "v1.0-sim", make_rig(192), splits)
-    return root
-
-
 @pytest.fixture(scope="module")
 def invoke(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from peft_dml_evidence.cli_targets import targets
+
 if TYPE_CHECKING:
     from peft_dml_evidence.runner import Setting
 
@@ -151,3 +153,4 @@ def register(app: typer.Typer) -> None:
     for name, about in ABOUT.items():
         app.command(name=name, help=about)(_command(name))
     app.command(name="report")(report)
+    app.command(name="targets")(targets)

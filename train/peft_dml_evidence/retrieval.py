@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import permutations
 from typing import Any
 
 import numpy as np
-import torch
 
 from peft_dml_ros.core.classes import CLASSES, DETECTING
+from peft_dml_ros.core.engine import Engine
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import AnyArray
-from peft_dml_train.data.batch import collate
 from peft_dml_train.data.frame import Frame
+from peft_dml_train.evaluation.prepared import network_inputs
+from peft_dml_train.evaluation.torch_engine import torch_engines
 from peft_dml_train.losses.targets import make_targets
 from peft_dml_train.network import PeftDmlNetwork
 
@@ -23,14 +24,13 @@ DRAWN = 300
 """Objects in the picture."""
 
 
-@torch.inference_mode()
 def embeddings(
-    network: PeftDmlNetwork, frames: Iterable[Frame], spec: ModelSpec
+    engines: Mapping[str, Engine], frames: Iterable[Frame], spec: ModelSpec
 ) -> tuple[dict[str, AnyArray], AnyArray]:
     """Return latents at object centres.
 
     Args:
-        network: Trained.
+        engines: Of a bundle's graphs, or of a network in memory.
         frames: Those with LiDAR, camera and radar count.
         spec: Model facts.
 
@@ -42,11 +42,11 @@ def embeddings(
     for frame in frames:
         if not frame.mask[: len(DETECTING)].all():
             continue
-        batch, targets = collate([frame], spec), make_targets([frame.boxes], spec)
-        latents = network.encode_all(batch.feeds).by_modality
+        targets, feeds = make_targets([frame.boxes], spec), network_inputs(frame, spec).feeds
         central = targets.central
         for m in DETECTING:
-            vectors[m].append(latents[m].flatten(2)[0, :, targets.cell[central]].T.numpy())
+            latent = engines[m](feeds[m])["latent"]
+            vectors[m].append(latent.reshape(latent.shape[1], -1)[:, targets.cell[central].numpy()].T)
         labels.append(targets.label[central].numpy())
         if sum(map(len, labels)) >= MOST_OBJECTS:
             break
@@ -59,12 +59,14 @@ def recall(query: AnyArray, gallery: AnyArray, labels: AnyArray) -> dict[str, fl
 
     Returns:
         `instance`: share of objects that find themselves; `class`: share whose nearest other object is of their class;
-        `chance_instance` and `chance_class`: the same by guessing.
+        `chance_instance` and `chance_class`: the same by guessing; `cosine`: mean over objects of the cosine to
+        themselves.
     """
     n = len(labels)
     if n < 2:
-        return {"instance": 0.0, "class": 0.0, "chance_instance": 0.0, "chance_class": 0.0}
+        return {"instance": 0.0, "class": 0.0, "chance_instance": 0.0, "chance_class": 0.0, "cosine": 0.0}
     near = query @ gallery.T
+    cosine = float(near.diagonal().mean())
     itself = near.argmax(axis=1) == np.arange(n)
     np.fill_diagonal(near, -np.inf)
     same = labels[near.argmax(axis=1)] == labels
@@ -75,6 +77,7 @@ def recall(query: AnyArray, gallery: AnyArray, labels: AnyArray) -> dict[str, fl
         "class": round(float(same.mean()), 4),
         "chance_instance": round(1 / n, 4),
         "chance_class": round(chance, 4),
+        "cosine": round(cosine, 4),
     }
 
 
@@ -96,6 +99,6 @@ def projection(vectors: dict[str, AnyArray], labels: AnyArray) -> list[list[Any]
 
 def measure_retrieval(network: PeftDmlNetwork, frames: Iterable[Frame], spec: ModelSpec) -> dict[str, Any]:
     """Return Recall@1 for every ordered pair of LiDAR, camera and radar, and the embedding map."""
-    vectors, labels = embeddings(network.eval(), frames, spec)
+    vectors, labels = embeddings(torch_engines(network), frames, spec)
     pairs = {f"{a}->{b}": recall(vectors[a], vectors[b], labels) for a, b in permutations(DETECTING, 2)}
     return {"objects": len(labels), "recall_at_1": pairs, "map": projection(vectors, labels)}

@@ -65,7 +65,7 @@ def score_cell(
             by_scene=len(looks) * len(cell.subsets) <= MOST_BY_SCENE,
         )
     first = next(iter(next(iter(found.values())).values()))
-    scores = {look: {subset: _figures(m) for subset, m in by.items()} for look, by in found.items()}
+    scores = {look: {subset: figures(m) for subset, m in by.items()} for look, by in found.items()}
     apart = {
         look: {s: {k: round(v, 4) for k, v in m["scenes"].items()} for s, m in by.items() if "scenes" in m}
         for look, by in found.items()
@@ -73,6 +73,7 @@ def score_cell(
     return {"scores": scores, "scenes": apart, "keyframes": len(wanted), "objects": first["objects"]}
 
 
-def _figures(metrics: dict[str, Any]) -> dict[str, Any]:
+def figures(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Round the devkit's figures: `map`, `nds`, the five errors, `ap` by class as its mean over the distances."""
     ap = {c: round(float(np.mean(list(metrics["ap"][c].values()))), 5) for c in CLASSES}
     return {**{name: round(value, 5) for name, value in summary(metrics).items()}, "ap": ap}

@@ -10,7 +10,7 @@ import yaml
 from peft_dml_ros.cli.main import app
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
-from peft_dml_tools.datasets.provenance import require_disjoint, shared
+from peft_dml_tools.datasets.provenance import domain_of, scene_identities, shared_facts
 from peft_dml_tools.sim.domain import NUMBERS, OTHERS, PRESETS, Domain, scene_numbers
 from peft_dml_tools.sim.drive import Drive, DriveSpec
 from peft_dml_tools.sim.lidar import MODELS
@@ -31,8 +31,10 @@ def folders(tmp_path_factory):
 
 
 def test_source_and_target_share_nothing(folders):
-    assert shared(folders["source"], folders["target"]) == []
-    require_disjoint(folders["source"], folders["target"])
+    assert shared_facts(*map(domain_of, folders.values())) == []
+    scenes = [set(scene_identities(folder).values()) for folder in folders.values()]
+    assert all(scenes)
+    assert not set.intersection(*scenes)
     a, b = PRESETS["source"], PRESETS["target"]
     source, target = (MODELS[one.lidar] for one in (a, b))
     assert source.rings != target.rings
@@ -44,10 +46,14 @@ def test_source_and_target_share_nothing(folders):
 
 
 def test_what_is_shared_is_named(folders, tmp_path):
-    with pytest.raises(ConfigError, match=r"scenes scene-2000.*vehicle van.*traffic right.*weather clear.*Fix:"):
-        require_disjoint(folders["source"], folders["source"])
+    source = domain_of(folders["source"])
+    named = " ".join(shared_facts(source, source))
+    for text in ("name source", "vehicle van", "lidar pandar40p", "streets grid", "traffic right", "weather clear"):
+        assert text in named
+    assert shared_facts(source, domain_of(folders["target"]) | {"traffic": "both"}) == ["traffic right/both"]
+    assert shared_facts(source, {}) == []
     with pytest.raises(DataError, match="no folder"):
-        shared(folders["source"], tmp_path / "nowhere")
+        domain_of(tmp_path / "nowhere")
 
 
 def test_a_data_set_tells_its_domain(folders):

@@ -28,15 +28,26 @@ FEWEST = 100
 GRID = np.exp(np.linspace(np.log(0.25), np.log(6.0), 160))
 
 
-def matched(boxes: Boxes3D, truth: Boxes3D) -> BoolArray:
-    """(N,) bool: which boxes, best first, find a truth box of their class within 2 m that none before them took."""
+def assigned(boxes: Boxes3D, truth: Boxes3D) -> AnyArray:
+    """Assign to each box, best first, the nearest truth box of its class within 2 m that none before it took.
+
+    Returns:
+        (N,) int64 row of the truth, -1 for none.
+    """
     taken = np.zeros(len(truth), dtype=bool)
-    hits = np.zeros(len(boxes), dtype=bool)
+    found = np.full(len(boxes), -1, dtype=np.int64)
     for i in range(len(boxes)):
         distance = np.hypot(*(truth.centers_m[:, :2] - boxes.centers_m[i, :2]).T)
         distance[taken | (truth.labels != boxes.labels[i])] = np.inf
         if len(distance) and distance.min() < MATCH_M:
-            taken[distance.argmin()] = hits[i] = True
+            found[i] = distance.argmin()
+            taken[found[i]] = True
+    return found
+
+
+def matched(boxes: Boxes3D, truth: Boxes3D) -> BoolArray:
+    """(N,) bool: which boxes `assigned` gives a truth box."""
+    hits: BoolArray = assigned(boxes, truth) >= 0
     return hits
 
 

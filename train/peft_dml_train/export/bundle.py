@@ -40,7 +40,7 @@ from peft_dml_train.export.parity import parity
 from peft_dml_train.export.precision import calibrated_ranges, calibration_frames, graph_feeds
 from peft_dml_train.export.subset_parity import subset_parity
 from peft_dml_train.loop.checkpoint import load_checkpoint
-from peft_dml_train.loop.domains import BASE_SCENES, origin_of
+from peft_dml_train.loop.domains import BASE_SCENES, read_note
 from peft_dml_train.loop.stages import (
     DEFAULT_ADAPTER,
     adapter_folder,
@@ -209,7 +209,7 @@ def _manifest(config: TrainConfig, data: Path, run: Path, adapter: str, name: st
         base={
             "sha256": digest,
             "file": BASE_WEIGHTS,
-            "weights": IMPORTED if any(run.rglob("import.json")) else origin_of(run / BASE_SCENES),
+            "weights": IMPORTED if any(run.rglob("import.json")) else read_note(run / BASE_SCENES).get("origin", ""),
         },
         adapter={
             "name": adapter,
@@ -235,12 +235,13 @@ def _provenance(config: TrainConfig, data: Path, run: Path, adapter: str) -> dic
         stages[stage] = {"steps": last["step"], "minutes": round(last["elapsed_s"] / 60, 1)}
     note = {"note": (run / NOTE).read_text().strip()} if (run / NOTE).is_file() else {}
     about = next(iter(sorted(data.glob("*/simulate.json"))), data / "simulate.json")
-    simulated = about.is_file()
+    simulated, source = about.is_file(), read_note(run / BASE_SCENES)
     return {
         "data": {"simulator": "peft-dml simulate", **json.loads(about.read_text())}
         if simulated
         else {"folder": data.name},
         "simulated": simulated,
+        "source": {"domain": source.get("domain", {}), "scenes": len(source.get("scenes", ()))},
         "seed": config.seed,
         "splits": config.splits.model_dump(),
         "stages": stages,

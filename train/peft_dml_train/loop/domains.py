@@ -4,62 +4,74 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
+from typing import Any
 
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.provenance import domain_of, scene_identities, shared_facts
 from peft_dml_train.data.dataset import scenes_of
 
+log = logging.getLogger(__name__)
 BASE_SCENES = "base.json"
+<<<<<<< HEAD
 """File next to `base.pt` with the scenes that it was trained on."""
+=======
+"""File next to `base.pt` with the scenes that it was trained on, and their domain."""
+>>>>>>> 83114e0 (evidence: peft-dml-train targets, the table of targets of one bundle)
 
 
-def identities(data: Path, splits: tuple[str, ...]) -> dict[str, str]:
-    """Return what identifies each scene of some splits, by its name.
-
-    A simulated scene is known by its seed and name, a recorded one by its token.
-    """
-    about = next(iter(sorted(data.glob("*/simulate.json"))), None)
-    reader = NuScenesReader(data)
-    tokens = {row["name"]: row["token"] for row in reader.tables.rows("scene")}
-    origin = f"seed {json.loads(about.read_text()).get('seed')}" if about else ""
-    return {name: f"{origin}, {name}" if origin else str(tokens[name]) for name in scenes_of(reader, splits)}
+def _identities(data: Path, splits: tuple[str, ...]) -> dict[str, str]:
+    known = scene_identities(data)
+    return {name: known[name] for name in scenes_of(NuScenesReader(data), splits)}
 
 
 def write_scenes(path: Path, data: Path, splits: tuple[str, ...], origin: str) -> None:
-    """Note the scenes of a base, and where its weights come from."""
-    scenes = sorted(identities(data, splits).values())
-    path.write_text(json.dumps({"origin": origin, "data": data.name, "scenes": scenes}, indent=1) + "\n")
+    """Note the scenes of a base and their domain, and where its weights come from."""
+    scenes = sorted(_identities(data, splits).values())
+    note = {"origin": origin, "data": data.name, "domain": domain_of(data), "scenes": scenes}
+    path.write_text(json.dumps(note, indent=1) + "\n")
 
 
-def origin_of(path: Path) -> str:
-    """Return what a base's note says of its weights; nothing where there is no note."""
-    return str(json.loads(path.read_text()).get("origin", "")) if path.is_file() else ""
+def read_note(path: Path) -> dict[str, Any]:
+    """Return a base's note; empty for a base of another origin, e.g. imported weights, which has none.
+
+    Raises:
+        DataError: the note is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        note = json.loads(path.read_text())
+        return {**note, "scenes": list(note["scenes"])}
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{path} is damaged ({error}); fix: run the pretraining again, which writes it"
+        raise DataError(msg) from error
 
 
 def refuse_shared_scenes(path: Path, data: Path, splits: tuple[str, ...]) -> None:
-    """Compare a base's scenes with those of a target.
+    """Compare a base's scenes with those of a target; what else their domains share is a warning.
 
     Args:
-        path: Of `write_scenes`; a base of other origin, e.g. imported weights, has none.
+        path: Of `write_scenes`.
         data: Folder of the target.
         splits: Of the target.
 
     Raises:
         ConfigError: scenes are in both.
-        DataError: the note is damaged.
+        DataError: the note, or a table of the target, is damaged.
     """
-    if not path.is_file():
+    note = read_note(path)
+    if not note:
         return
-    try:
-        source = set(json.loads(path.read_text())["scenes"])
-    except (ValueError, KeyError, TypeError) as error:
-        msg = f"{path} is damaged ({error}); run the pretraining again, which writes it"
-        raise DataError(msg) from error
-    shared = sorted(name for name, identity in identities(data, splits).items() if identity in source)
+    source = set(note["scenes"])
+    shared = sorted(name for name, identity in _identities(data, splits).items() if identity in source)
     if shared:
         more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
         msg = f"source and target share {', '.join(shared[:3])}{more}: the encoders were pretrained on them"
         raise ConfigError(
             f"{msg}; fix: choose other scenes in splits.finetune, or simulate a target with another --seed"
         )
+    if facts := shared_facts(note.get("domain", {}), domain_of(data)):
+        log.warning("source and target share %s: the adaptation has the less to gain", ", ".join(facts))

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`peft-dml-train targets`: the table of targets for one bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+FILE_WIDTH = 130
+"""Columns of the table in a file or a pipe."""
+
+
+def targets(
+    data: Annotated[Path, typer.Option(help="nuScenes folder of the target domain")],
+    bundle: Annotated[Path, typer.Option(help="Folder of the bundle")] = Path("models/demo"),
+    out: Annotated[Path, typer.Option(help="Folder for targets.json")] = Path("runs/targets"),
+    previous: Annotated[Path | None, typer.Option(help="targets.json or metrics.json of another bundle")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Keyframes that are turned about the vehicle")] = 60,
+    split: Annotated[list[str] | None, typer.Option(help="Splits or scenes; the recipe's test split if none")] = None,
+    config: Annotated[Path | None, typer.Option(help="Recipe of --run")] = None,
+    run: Annotated[Path | None, typer.Option(help="Run with the adapters that --zero-shot names")] = None,
+    zero_shot: Annotated[
+        list[str] | None, typer.Option(help="radar:barrier=ADAPTER[,WITHOUT_METRIC_LOSS] of --run; repeatable")
+    ] = None,
+    concatenation: Annotated[
+        Path | None, typer.Option(help="Run with the same base.pt, adapted with network.fusion=concatenate")
+    ] = None,
+) -> None:
+    """Measure a bundle on the scenes of its target domain, and print each figure next to its target."""
+    from rich.console import Console
+
+    from peft_dml_evidence.target_runs import measure
+    from peft_dml_evidence.targets import parse_withheld, read_previous, target_table
+    from peft_dml_ros.core.errors import PeftDmlError
+    from peft_dml_train.loop.stages import start_logging
+
+    start_logging()
+    try:
+        before = read_previous(previous) if previous else None
+        withheld = [parse_withheld(text) for text in zero_shot or ()]
+        measured = measure(bundle, data, tuple(split or ()), out, frames, config, run, withheld, concatenation)
+    except PeftDmlError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, FILE_WIDTH)
+    console.print(target_table(measured, before))
+    typer.echo(out / "targets.json")

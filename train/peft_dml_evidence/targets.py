@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of targets: what a bundle has to reach on the scenes of its target domain, and what it reaches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from rich.table import Table
+
+from peft_dml_evidence.scoring import figures
+from peft_dml_evidence.target_measures import SEVERITY
+from peft_dml_ros.core.classes import CLASSES, DETECTING, Modality
+from peft_dml_ros.core.errors import ConfigError, DataError, nearest
+
+Measured: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One row of the table.
+
+    Attributes:
+        name: What is measured.
+        value: Takes it from the figures; raises KeyError or TypeError where they lack it.
+        wanted: Limit.
+        at_most: The limit is an upper one.
+    """
+
+    name: str
+    value: Callable[[Measured], float]
+    wanted: float
+    at_most: bool = False
+
+    def of(self, measured: Measured) -> float | None:
+        """Return the value; None where it was not measured."""
+        try:
+            return float(self.value(measured))
+        except (KeyError, TypeError, ZeroDivisionError):
+            return None
+
+    def met(self, value: float) -> bool:
+        """Return whether a value reaches the target."""
+        return value <= self.wanted if self.at_most else value >= self.wanted
+
+
+def _score(subset: str, name: str, look: str = "clear") -> Callable[[Measured], float]:
+    return lambda m: m["scores"][look][subset][name]
+
+
+def _kept(subset: str) -> Callable[[Measured], float]:
+    return lambda m: m["scores"]["clear"][subset]["nds"] / m["scores"]["clear"]["all"]["nds"]
+
+
+def _heading(subset: str, name: str) -> Callable[[Measured], float]:
+    return lambda m: m["headings"][subset][name]
+
+
+def _gate(noise: str) -> Callable[[Measured], float]:
+    return lambda m: m["gate"][f"{noise}/{SEVERITY}"] / m["gate"]["clear"]
+
+
+def _lying(noise: str) -> Callable[[Measured], float]:
+    return lambda m: m["scores"][f"{noise}/{SEVERITY}"]["all"]["nds"] / m["scores"]["clear"]["no radar"]["nds"]
+
+
+def _turned(m: Measured) -> float:
+    errors = [m["turned"][str(degrees)]["median_axis_error"] for degrees in (0, 45, 90)]
+    return max(errors) - min(errors)
+
+
+def _withheld(measured: Measured, below: str) -> float:
+    found = measured["zero_shot"]
+    return sum(row["withheld"] for row in found) / sum(row[below] for row in found)
+
+
+NOISES: Final = {
+    "four noises at once": "radar_noise",
+    "echoes lost": "radar_keypoint_missing",
+    "echoes invented": "radar_spurious_points",
+    "echoes moved": "radar_point_shifting",
+    "strength and speed": "radar_non_positional",
+}
+
+TARGETS: Final = (
+    Target("mAP, all sensors", _score("all", "map"), 0.74),
+    Target("NDS, all sensors", _score("all", "nds"), 0.74),
+    Target("mAOE in rad", _score("all", "maoe"), 0.35, at_most=True),
+    Target("axis error of still cars in rad", _heading("all", "axis_error_still"), 0.15, at_most=True),
+    Target("cars that LiDAR alone turns round", _heading("lidar only", "turned_round"), 0.25, at_most=True),
+    Target("mAVE without radar in m/s", _score("no radar", "mave"), 0.80, at_most=True),
+    Target("mAP, cameras alone", _score("camera only", "map"), 0.30),
+    Target("NDS kept without LiDAR", _kept("no lidar"), 0.70),
+    Target("NDS kept without cameras", _kept("no camera"), 0.97),
+    Target(
+        "mAP that cameras add to the other sensors",
+        lambda m: m["scores"]["clear"]["all"]["map"] - m["scores"]["clear"]["no camera"]["map"],
+        0.03,
+    ),
+    Target("an object's cosine across sensors", lambda m: m["retrieval"]["cosine"], 0.8),
+    Target("class recall@1 across sensors", lambda m: m["retrieval"]["class"], 0.75),
+    Target("object finds itself across sensors", lambda m: m["retrieval"]["instance"], 0.25),
+    Target("zero-shot AP ÷ AP trained together", lambda m: _withheld(m, "together"), 0.5),
+    Target("zero-shot AP, with ÷ without metric loss", lambda m: _withheld(m, "without_metric"), 1.5),
+    Target("NDS ÷ NDS of concatenation", lambda m: _score("all", "nds")(m) / m["concatenation"]["nds"], 1.02),
+    *(Target(f"radar's gate weight ÷ clean: {name}", _gate(n), 0.5, at_most=True) for name, n in NOISES.items()),
+    *(Target(f"NDS ÷ NDS without radar: {name}", _lying(n), 1.0) for name, n in NOISES.items()),
+    Target("axis error of cars, turned by 0, 45, 90°: range in rad", _turned, 0.2, at_most=True),
+)
+
+
+def target_table(measured: Measured, previous: Measured | None = None) -> Table:
+    """Build the table; a hyphen stands for what was not measured."""
+    table = Table("what", "previous", "this bundle", "wanted", "met")
+    for target in TARGETS:
+        values = [target.of(figures) for figures in (previous or {}, measured)]
+        shown = ["-" if v is None else f"{v:.3f}" for v in values]
+        met = "-" if values[1] is None else "yes" if target.met(values[1]) else "no"
+        table.add_row(target.name, *shown, f"{'≤' if target.at_most else '≥'} {target.wanted:g}", met)
+    return table
+
+
+def read_previous(path: Path) -> Measured:
+    """Read figures of another bundle: a `targets.json`, or the `metrics.json` of `peft-dml-train evaluate`.
+
+    Raises:
+        DataError: the file is neither.
+    """
+    try:
+        found = json.loads(path.read_text())
+        if "scores" in found:
+            return dict(found)
+        return {"scores": {look: {s: figures(m) for s, m in subsets.items()} for look, subsets in found.items()}}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"{path} holds no figures ({error!r}); fix: name a targets.json, or the metrics.json of an evaluation"
+        raise DataError(msg) from error
+
+
+def parse_withheld(text: str) -> tuple[Modality, str, list[str]]:
+    """Parse `radar:barrier=ADAPTER[,ADAPTER_WITHOUT_METRIC_LOSS]`.
+
+    Raises:
+        ConfigError: the text has another form, or names no modality or class.
+    """
+    pair, _, adapters = text.partition("=")
+    modality, _, name = pair.partition(":")
+    for word, choices in ((modality, DETECTING), (name, CLASSES)):
+        if word not in choices:
+            msg = f"--zero-shot {text}: {nearest(word, choices)}; write radar:barrier=ADAPTER[,WITHOUT_METRIC_LOSS]"
+            raise ConfigError(msg)
+    names = [part for part in adapters.split(",") if part]
+    if len(names) not in {1, 2}:
+        msg = f"--zero-shot {text}: name one adapter of --run, or two, the second trained without metric loss"
+        raise ConfigError(msg)
+    return next(m for m in DETECTING if m == modality), name, names
