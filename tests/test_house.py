@@ -22,7 +22,7 @@ ROOMS = {
 }
 """Packages and what is in each: the vehicle, the tools, training with its evidence."""
 VEHICLE_LINES_NOW = 15_000
-SOURCE_LINES_AT_MOST = 59_000
+SOURCE_LINES_AT_MOST = 59_400
 """Lines of Python on the vehicle and outside tests, all rooms together; only ever lowered, except for a new feature."""
 
 UNUSED = re.compile(
