@@ -15,11 +15,7 @@ from peft_dml_train.data.dataset import scenes_of
 
 log = logging.getLogger(__name__)
 BASE_SCENES = "base.json"
-<<<<<<< HEAD
-"""File next to `base.pt` with the scenes that it was trained on."""
-=======
 """File next to `base.pt` with the scenes that it was trained on, and their domain."""
->>>>>>> 83114e0 (evidence: peft-dml-train targets, the table of targets of one bundle)
 
 
 def _identities(data: Path, splits: tuple[str, ...]) -> dict[str, str]:
