@@ -16,12 +16,12 @@ from peft_dml_ros.core.classes import Modality
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.nuscenes_scores import open_devkit
-from peft_dml_train.adapters.lora import merge
+from peft_dml_train.adapters.lora import load_adapter, merge
 from peft_dml_train.config import TrainConfig, load_config
 from peft_dml_train.data.dataset import scenes_of
 from peft_dml_train.evaluation.sensors import ALL, parse_sensors
 from peft_dml_train.evaluation.subsets import BundleRunner
-from peft_dml_train.loop.stages import DEFAULT_ADAPTER, load_adapted
+from peft_dml_train.loop.stages import DEFAULT_ADAPTER, adapter_folder, load_base
 
 log = logging.getLogger(__name__)
 Withheld = tuple[Modality, str, list[str]]
@@ -57,10 +57,14 @@ def measure(
         found["zero_shot"] = [_zero_shot(one, recipe, run, reader, nusc, scenes, out, clear) for one in withheld]
     if concatenation is not None:
         joined = load_config(config, ("network.fusion=concatenate",))
-        network = NetworkRunner(merge(load_adapted(joined, concatenation)), reader)
+        network = _adapted(joined, concatenation, DEFAULT_ADAPTER, reader)
         found["concatenation"] = measure_alone(network, nusc, scenes, out / DEFAULT_ADAPTER, {"all": ALL})["all"]
     (out / "targets.json").write_text(json.dumps(found, indent=1) + "\n")
     return found
+
+
+def _adapted(recipe: TrainConfig, run: Path, adapter: str, reader: NuScenesReader) -> NetworkRunner:
+    return NetworkRunner(merge(load_adapter(load_base(recipe, run), adapter_folder(run, adapter))), reader)
 
 
 def _zero_shot(
@@ -78,7 +82,7 @@ def _zero_shot(
     found: dict[str, Any] = {"modality": modality, "class": name}
     found["together"] = together[f"{modality} only"]["ap"][name]
     for key, adapter in zip(("withheld", "without_metric"), adapters, strict=False):
-        network = NetworkRunner(merge(load_adapted(recipe, run, adapter)), reader)
+        network = _adapted(recipe, run, adapter, reader)
         alone = measure_alone(network, nusc, scenes, out / adapter, {modality: parse_sensors(modality)})
         found[key] = alone[modality]["ap"][name]
     log.info("zero-shot %s", found)
