@@ -8,6 +8,7 @@ One thread takes messages in, one worker thread detects; a lifecycle manager may
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -108,10 +109,14 @@ class PerceptionNode(LifecycleNode):
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let the model go."""
+        """Let the model go, with its memory and threads."""
         self._outputs.destroy()
-        del self._pipeline
+        for name in ("_pipeline", "_outputs", "_loop", "_swap", "_intake"):
+            self.__dict__.pop(name, None)
         self._kept.clear()
+        # Warm-up exempts what lives then from collection, the last activation's cycles included.
+        gc.unfreeze()
+        gc.collect()
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -48,7 +48,7 @@ def open_sweep_folder(path: Path, calibration: Rig) -> FileSource:
     entries = []
     for name, folder in folders.items():
         for number, file in enumerate(sweep_files(folder)):
-            stamp_ns = stamp_of_name(file) or (1 + number) * PERIOD_NS  # a stamp of 0 counts as none
+            stamp_ns = stamp_of_name(file) or (1 + number) * PERIOD_NS  # health refuses a stamp of 0
             entries.append(Entry(stamp_ns, name, lambda file=file, at=stamp_ns: read_sweep(file, at)))  # type: ignore[misc]
     given = calibration.sensors
     mounted = {n: given[n].base_SE3_sensor if n in given else SE3.identity() for n in folders}

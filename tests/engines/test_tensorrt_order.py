@@ -23,6 +23,7 @@ from peft_dml_ros.engines.tensorrt import TensorRtEngine
 from peft_dml_ros.engines.tensorrt_library import TensorRtLibrary
 from tests.engines.stand_in import HASTY, LAZY, StandInCuda, stand_in_tensorrt
 
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 SIZE = 64
 
 
@@ -73,6 +74,7 @@ def scenario(machine) -> None:
     second.start({"x": full(1)})
     del first, second, fusion, engine, latents, newer, old, taken
     gc.collect()
+    assert not stand_in.misuse
     assert stand_in.alive == [0, 0, 0, 0]
 
 

@@ -100,7 +100,9 @@ def test_states_are_obeyed(tmp_path, ros_node, executor):
 
 def test_starting_again_and_again_leaves_nothing_behind(tmp_path, ros_node, executor):
     bundle = make_random_bundle(tmp_path / "bundle")
-    arguments = ("--ros-args", "-p", f"bundle:={bundle}", "-p", "autostart:=false", "-r", "__ns:=/v5")
+    # With one thread, the engines have no threads that could be left behind.
+    several = ("-p", "threads:=3", "-p", "engine:=onnxruntime")
+    arguments = ("--ros-args", "-p", f"bundle:={bundle}", "-p", "autostart:=false", *several, "-r", "__ns:=/v5")
     with ros_process("peft_dml_ros.nodes.perception", *arguments, log=tmp_path / "log") as node:
         cloud = ros_node.create_publisher(PointCloud2, "/v5/lidar_top/points", RELIABLE)
         manager = ros_node.create_client(ChangeState, "/v5/perception/change_state")

@@ -18,7 +18,7 @@ from tests.support.random_bundle import make_random_bundle
 pytest.importorskip("ray")
 
 LOST_NODE = """
-import json, sys
+import json, sys, time
 from ray.cluster_utils import Cluster
 import ray
 from tests.support.fleet import settings as _settings
@@ -42,6 +42,10 @@ with connected(nodes.address, 300) as cluster:
 
     for outcome in job.outcomes(kill_in_the_middle):
         outcomes.append(outcome)
+    # The drives may be done before Ray's head has missed enough of the node's heartbeats.
+    deadline = time.monotonic() + 60
+    while cluster.nodes > 1 and time.monotonic() < deadline:
+        time.sleep(0.2)
     print(json.dumps({"killed": killed, "states": [[o.drive.name, o.state] for o in outcomes], "nodes": cluster.nodes}))
 nodes.shutdown()
 """
