@@ -143,21 +143,16 @@ def _write_file(work: SceneWork, channel: str, measurement: Measurement, keys: M
 
 
 def _count(work: SceneWork, channel: str, measurement: Measurement, key: int) -> None:
-    """Count returns inside each box at a keyframe."""
-    boxes = work.recording.truth_at(key)
-    base_SE3_sensor = work.recording.rig[channel].base_SE3_sensor
-    key_SE3_sensor = (
-        work.recording.global_SE3_base(key).inverse()
-        @ work.recording.global_SE3_base(measurement.stamp_ns)
-        @ base_SE3_sensor
-    )
+    """Count returns inside each box at a keyframe, in the map frame: there the boxes are upright."""
+    boxes = work.recording.truth_at(key).transform(work.recording.global_SE3_base(key))
+    map_SE3_sensor = work.recording.global_SE3_base(measurement.stamp_ns) @ work.recording.rig[channel].base_SE3_sensor
     counts = work.points.setdefault(key, {})
     if isinstance(measurement, LidarSweep):
-        counts["lidar"] = count_lidar(boxes, key_SE3_sensor.transform(measurement.points[:, :3].astype(np.float64)))
+        counts["lidar"] = count_lidar(boxes, map_SE3_sensor.transform(measurement.points[:, :3].astype(np.float64)))
     elif isinstance(measurement, RadarSweep):
         xyz = np.stack([measurement.points[k] for k in ("x", "y", "z")], axis=1).astype(np.float64)
         counts["radar"] = counts.get("radar", np.zeros(len(boxes), np.int64)) + count_radar(
-            boxes, key_SE3_sensor.transform(xyz)
+            boxes, map_SE3_sensor.transform(xyz)
         )
 
 

@@ -83,11 +83,8 @@ def test_devkit_loads_and_counts_the_same_points(nusc):
         path, boxes, _ = nusc.get_sample_data(sample["data"]["LIDAR_TOP"])
         points = LidarPointCloud.from_file(path).points[:3]
         counts = [nusc.get("sample_annotation", box.token)["num_lidar_pts"] for box in boxes]
-        here = np.array([points_in_box(box, points).sum() for box in boxes])
-        # On a slope the vehicle pitches: the writer's boxes are upright in base_link, the devkit's in the map.
-        near = np.abs(here - counts) <= 1 + 0.35 * np.maximum(here, counts)
-        assert near.mean() > 0.7
-        assert abs(here.sum() - np.sum(counts)) < 0.1 * np.sum(counts)
+        # Boxes are upright in the map, also where a slope tilts the vehicle.
+        np.testing.assert_allclose([points_in_box(box, points).sum() for box in boxes], counts, atol=1)
         assert np.sum(counts) > 200
 
 
