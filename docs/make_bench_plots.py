@@ -172,7 +172,7 @@ def engines(report: Report) -> list[str]:
 
 
 def draw(reports: dict[str, Report], folder: Path) -> None:
-    """The pictures that the section shows."""
+    """Draw the pictures that the section shows."""
     folder.mkdir(parents=True, exist_ok=True)
     if "live" in reports:
         budget(reports["live"], folder / BUDGET)
@@ -181,7 +181,7 @@ def draw(reports: dict[str, Report], folder: Path) -> None:
 
 
 def budget(report: Report, path: Path) -> None:
-    """A bar for each subset of the sensors: engines, then all else."""
+    """Draw a bar for each subset of the sensors: engines, then all else."""
     import matplotlib as mpl  # noqa: PLC0415  not needed for the text
 
     mpl.use("Agg")

@@ -22,7 +22,7 @@ from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES
 from peft_dml_ros.core.measurements import LidarSweep, RadarSweep
 from peft_dml_ros.core.rig import Rig
 from peft_dml_tools.bench import published
-from peft_dml_tools.bench.data import Plan
+from peft_dml_tools.bench.data import BenchmarkPlan
 from peft_dml_tools.bench.statistics import EGO_RANGE_M, RANGE_BINS_M, FolderStatistics, measure_folder
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.sim.drive import Drive, DriveSpec, render_event
@@ -216,7 +216,7 @@ def medians(ax: Axes, simulated: FolderStatistics) -> None:
 
 def cameras(reader: NuScenesReader, token: str) -> np.ndarray:
     """Return the six pictures of a simulated keyframe, rendered again: the folder has none."""
-    scene, plan = reader.scene_of(token), Plan()
+    scene, plan = reader.scene_of(token), BenchmarkPlan()
     seed = plan.realism_seed * 100_000 + reader.scenes.index(scene)
     drive = Drive(seed, plan.realism_s, DriveSpec(image_width_px=2 * CAMERA_PX, lidar_hz=plan.lidar_hz))
     rows = []

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from peft_dml_tools.chaos.expectations import EVERY, VARIANTS, Variant
+from peft_dml_tools.chaos.expectations import EVERY, VARIANTS, FaultVariant
 from peft_dml_tools.chaos.results import FUZZ_MESSAGES, P99_RATIO, RECOVERY_S, RESPAWN_S, RSS_MB_PER_MIN, missed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,12 +82,12 @@ def expectations(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def acted(variant: Variant) -> str:
+def acted(variant: FaultVariant) -> str:
     """Return the fault as a script names it."""
     return ", ".join([f"`{variant.fault}`", *(f"{key} {value}" for key, value in variant.fields.items())])
 
 
-def becomes(variant: Variant) -> str:
+def becomes(variant: FaultVariant) -> str:
     """Return states by kind of sensor, and how soon."""
     by_state: dict[frozenset[str], list[str]] = {}
     for kind in variant.hits:
@@ -103,7 +103,7 @@ def becomes(variant: Variant) -> str:
     return "; ".join(parts) or "–"
 
 
-def keeps(variant: Variant) -> str:
+def keeps(variant: FaultVariant) -> str:
     """Who keeps its state, and why."""
     kinds = [kind for kind in variant.hits if kind not in variant.states]
     if not kinds:

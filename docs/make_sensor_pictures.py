@@ -47,7 +47,7 @@ def simulated() -> tuple[LidarSweep, SE3]:
 
 
 def page() -> None:
-    """The picture of the page."""
+    """Draw the picture of the page."""
     sweep, mounting = simulated()
     swapped = SE3(mounting.rotation @ np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0.0]]), mounting.translation)
     figure, axes = plt.subplots(1, 3, figsize=(15, 3.6), constrained_layout=True)
@@ -58,7 +58,7 @@ def page() -> None:
 
 
 def folder(path: Path) -> None:
-    """A picture of each sweep: from the side and from above, coloured by intensity."""
+    """Draw each sweep: from the side and from above, coloured by intensity."""
     (path / "pictures").mkdir(exist_ok=True)
     for file in sweep_files(path):
         sweep = read_sweep(file, 0)

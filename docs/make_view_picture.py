@@ -18,7 +18,7 @@ from peft_dml_ros.core.params import DetectionParams, PerceptionParams
 from peft_dml_ros.nodes.overlays import overlay
 from peft_dml_tools.drawing.birds_eye import BACKGROUND, draw_from_above, label
 from peft_dml_tools.evaluation.alignment import Alignment
-from peft_dml_tools.evaluation.recording import Frame, Recording
+from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
 from peft_dml_tools.run.offline import Offline
 from peft_dml_tools.sim.drive import Drive
 
@@ -46,7 +46,9 @@ def drive_through(seed: int) -> tuple[Recording, list[str]]:
     return Recording(f"drive {seed}", drive.rig, frames, kept), list(offline.bundle.spec.classes)
 
 
-def camera(recording: Recording, alignment: Alignment, frame: Frame, name: str, classes: list[str]) -> np.ndarray:
+def camera(
+    recording: Recording, alignment: Alignment, frame: RecordedFrame, name: str, classes: list[str]
+) -> np.ndarray:
     """Return the overlay of one camera, as the node makes it."""
     image = recording.nearest(name, frame.stamp_ns, 120_000_000)
     assert isinstance(image, CameraImage)  # noqa: S101  the drive has one at any time

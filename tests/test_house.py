@@ -31,6 +31,9 @@ UNUSED = re.compile(
 """Words that are not used any more: write fix, again, of this project, reported, started, corrupt, any, next to."""
 OPENING = re.compile(r"(?:Of|By|As|The same)\b.*")
 """Beginnings of one-line docstrings that are no sentences."""
+NOUN = re.compile(r"(?:An?|The|Whether|Why|What|How)\b")
+"""Beginnings of functions' docstrings that say neither what it does nor what it returns."""
+NOUNS_AT_MOST = 3
 UNUSED_AT_MOST: dict[str, int] = {
     "peft_dml_ros/conversions": 1,  # the retired name of a preset, which is refused with the new one named
     "peft_dml_ros/core": 2,
@@ -182,6 +185,28 @@ def test_one_line_docstrings_are_sentences() -> None:
                     hits.setdefault(room_of(path), []).append(f"{path.relative_to(REPOSITORY)}:{line}: {text}")
     too_many = {room: found for room, found in hits.items() if len(found) > OPENINGS_AT_MOST.get(room, 0)}
     assert not too_many
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in sources(*ROOMS):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(str(path.relative_to(REPOSITORY)))
+    assert not {name: found for name, found in homes.items() if len(found) > 1}
+
+
+def test_docstrings_of_functions_say_what_these_do() -> None:
+    hits = []
+    for path in sources(*ROOMS, "docs"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.FunctionDef)
+                and NOUN.match(ast.get_docstring(node) or "")
+                and not any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
+            ):
+                hits.append(f"{path.relative_to(REPOSITORY)}:{node.lineno}: {ast.get_docstring(node)}")
+    assert len(hits) <= NOUNS_AT_MOST, hits
 
 
 def test_every_file_names_its_licence() -> None:

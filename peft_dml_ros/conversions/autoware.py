@@ -17,7 +17,7 @@ PACKAGE: Final = "autoware_perception_msgs"
 BOX, CYLINDER = 0, 1
 
 
-class Kind(NamedTuple):
+class AutowareClass(NamedTuple):
     """What Autoware calls a class: `ObjectClassification.label`, and `Shape.type`."""
 
     label: int
@@ -25,19 +25,19 @@ class Kind(NamedTuple):
 
 
 KINDS: Final = {
-    "car": Kind(1, BOX),
-    "truck": Kind(2, BOX),
-    "bus": Kind(3, BOX),
-    "trailer": Kind(4, BOX),
-    "construction_vehicle": Kind(2, BOX),
-    "pedestrian": Kind(7, CYLINDER),
-    "motorcycle": Kind(5, BOX),
-    "bicycle": Kind(6, BOX),
-    "traffic_cone": Kind(9, CYLINDER),
-    "barrier": Kind(9, BOX),
+    "car": AutowareClass(1, BOX),
+    "truck": AutowareClass(2, BOX),
+    "bus": AutowareClass(3, BOX),
+    "trailer": AutowareClass(4, BOX),
+    "construction_vehicle": AutowareClass(2, BOX),
+    "pedestrian": AutowareClass(7, CYLINDER),
+    "motorcycle": AutowareClass(5, BOX),
+    "bicycle": AutowareClass(6, BOX),
+    "traffic_cone": AutowareClass(9, CYLINDER),
+    "barrier": AutowareClass(9, BOX),
 }
 """Autoware has no construction vehicles; cones and barriers are HAZARD: not to be driven over, of no other class."""
-UNKNOWN: Final = Kind(0, BOX)
+UNKNOWN: Final = AutowareClass(0, BOX)
 
 SIGN_UNKNOWN, AVAILABLE = 1, 2
 SURE_RAD: Final = 0.6

@@ -27,7 +27,7 @@ from peft_dml_ros.core.spec import Frozen
 from peft_dml_ros.core.typing import FloatArray
 
 
-class _Camera(Frozen):
+class _CameraEntry(Frozen):
     width: int = Field(gt=0)
     height: int = Field(gt=0)
     fx: float = Field(gt=0)
@@ -45,7 +45,7 @@ class _Mounting(Frozen):
     xyz: tuple[float, float, float]
     rpy: tuple[float, float, float] | None = None
     quaternion_xyzw: tuple[float, float, float, float] | None = None
-    camera: _Camera | None = None
+    camera: _CameraEntry | None = None
 
     @model_validator(mode="after")
     def _one_rotation(self) -> _Mounting:

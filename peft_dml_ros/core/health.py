@@ -228,7 +228,7 @@ class SensorHealth:
         )
 
     def _forget_repeats(self) -> None:
-        """The first copies of a frozen payload came in before it was known to be frozen: take them back."""
+        """Take back the first copies of a frozen payload, which came in before it was known to be frozen."""
         for _ in range(min(self._health.frozen_after - 2, len(self.buffer))):
             self.buffer.pop()
 

@@ -142,7 +142,7 @@ class Synchroniser:
         return self._agreed_ns is not None and abs(now_ns - self._agreed_ns) <= limit_ns
 
     def _clock_stepped_back(self, sensor: SensorHealth, stamp_ns: int) -> bool:
-        """Whether most sensors are far behind themselves by now; those few that are have a clock that is wrong."""
+        """Return whether most sensors are far behind themselves by now; where few are, their clocks are wrong."""
         last_ns = sensor.last_stamp_ns
         if last_ns is None or last_ns - stamp_ns <= self._params.sync.max_past_s * 1e9:
             # One sensor that goes on as before proves that time does.

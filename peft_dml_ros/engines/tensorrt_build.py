@@ -216,7 +216,7 @@ def build_plan(graph: GraphContent, library: TensorRtLibrary, key: EngineKey, ti
 def _make_progress(trt: Any, graph: str) -> Any:
     """Return a monitor that logs every few seconds how far a build is."""
 
-    class Progress(trt.IProgressMonitor):  # type: ignore[misc]
+    class BuildProgress(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self._logged_s = monotonic()
@@ -233,4 +233,4 @@ def _make_progress(trt: Any, graph: str) -> Any:
         def phase_finish(self, phase_name: str) -> None:
             pass
 
-    return Progress()
+    return BuildProgress()

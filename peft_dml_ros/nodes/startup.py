@@ -18,7 +18,7 @@ from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.subscribing import FittingSubscription
 
 
-class Finding(NamedTuple):
+class UnusedSensor(NamedTuple):
     """One sensor that is not used.
 
     Attributes:
@@ -47,9 +47,9 @@ def table(connections: Mapping[str, FittingSubscription], reports: Mapping[str, 
 
 def findings(
     node: Node, connections: Mapping[str, FittingSubscription], reports: Mapping[str, SensorReport], params: NodeParams
-) -> list[Finding]:
+) -> list[UnusedSensor]:
     """Return every sensor that is not used, why, and the fix."""
-    graph = _Graph(node, connections)
+    graph = _OfferedTopics(node, connections)
     found = []
     for name, report in reports.items():
         if report.state in {State.OK.value, State.LATE.value}:
@@ -60,11 +60,11 @@ def findings(
             problem, fix = f"{report.state}: {report.detail}", "see the health.* parameters for its limits"
         else:
             problem, fix = _silent(graph, name, autodetect=params.autodetect)
-        found.append(Finding(name, problem, fix))
+        found.append(UnusedSensor(name, problem, fix))
     return found
 
 
-class _Graph:
+class _OfferedTopics:
     """Topics that this node could listen to.
 
     Not among them: outputs of this and other perception nodes, topics of other vehicles (outside the namespace of this
@@ -95,7 +95,7 @@ class _Graph:
         return bool(publishers) and not outputs and topic.startswith(self._prefix)
 
 
-def _silent(graph: _Graph, name: str, *, autodetect: bool) -> tuple[str, str]:
+def _silent(graph: _OfferedTopics, name: str, *, autodetect: bool) -> tuple[str, str]:
     connection, wanted = graph.connections[name], type_of(name)
     topic = connection.topic
     others = [kind for kind in graph.types.get(topic, []) if kind != wanted]
@@ -118,7 +118,7 @@ def _silent(graph: _Graph, name: str, *, autodetect: bool) -> tuple[str, str]:
     return f"nobody publishes {topic}", f"{fix}, or leave {name} out of 'sensors'"
 
 
-def _uncalibrated(graph: _Graph, name: str, report: SensorReport, base_frame: str) -> tuple[str, str]:
+def _uncalibrated(graph: _OfferedTopics, name: str, report: SensorReport, base_frame: str) -> tuple[str, str]:
     if "transform" in report.reason:
         count = len(graph.connections[TF_STATIC].offered)
         fix = (

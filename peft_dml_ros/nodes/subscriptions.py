@@ -45,7 +45,7 @@ def raw_of(camera: str) -> str:
 
 
 @dataclass(slots=True)
-class _Camera:
+class _CameraTraffic:
     """What came of one camera: compressed images up to the last look, and seconds without any."""
 
     seen: int = 0
@@ -72,7 +72,7 @@ class SensorSubscriptions:
             node, TFMessage, TF_STATIC, store.take_transforms, depth=100, latched=True, raw=True
         )
         self._subscriptions = {TF_STATIC: transforms}
-        self._cameras = {name: _Camera() for name in params.sensors if modality_of_channel(name) == "camera"}
+        self._cameras = {name: _CameraTraffic() for name in params.sensors if modality_of_channel(name) == "camera"}
         for name in params.sensors:
             others = (IMAGE,) if name in topics and name in self._cameras else other_types_of(name)
             self._subscriptions[name] = self._listen(name, topics.get(name, topic_of(name)), type_of(name), others)

@@ -26,7 +26,7 @@ LIMITS: Final = {"simulate_s_per_scene": 90.0, "simulate_peak_mb": 1000.0, "expo
 """What a 20 s scene may take on one core."""
 
 
-class Plan(Frozen):
+class BenchmarkPlan(Frozen):
     """What is measured.
 
     The longest of `lengths_s` is the scene of the figures at the top of the report.
@@ -44,7 +44,7 @@ class Plan(Frozen):
     realism_seed: int = 3
 
 
-QUICK: Final = Plan(
+QUICK: Final = BenchmarkPlan(
     scene_counts=(1,),
     scene_s=1.5,
     lengths_s=(1.5,),
@@ -65,7 +65,7 @@ class DataBenchmark:
         folder: For scenes, bags and notes; of this benchmark alone.
     """
 
-    def __init__(self, plan: Plan, folder: Path, repository: Path, real: Path | None, say: Say) -> None:
+    def __init__(self, plan: BenchmarkPlan, folder: Path, repository: Path, real: Path | None, say: Say) -> None:
         """Take up what was measured in the folder by the same plan and commit.
 
         Args:

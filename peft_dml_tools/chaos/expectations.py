@@ -40,7 +40,7 @@ def max_age_s(sensor: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
+class FaultVariant:
     """One fault as it is tried.
 
     Attributes:
@@ -83,26 +83,26 @@ def _all(state: State | frozenset[str], kinds: tuple[str, ...] = EVERY) -> dict[
 
 
 COUNTED: Final = "usable messages go on; what is refused is counted"
-VARIANTS: Final[dict[str, Variant]] = {
-    "silence": Variant("silence", states=_all(GAP)),
-    "freeze": Variant(
+VARIANTS: Final[dict[str, FaultVariant]] = {
+    "silence": FaultVariant("silence", states=_all(GAP)),
+    "freeze": FaultVariant(
         "freeze", states=_all(State.FROZEN, SEEING), why="a vehicle that stands measures the same again and again"
     ),
-    "delay": Variant("delay", {"delay_s": 0.6}, states=_all(GAP)),
-    "drop": Variant("drop", {"share": 0.5}, why=COUNTED),
-    "jitter": Variant("jitter", {"delay_s": 0.2}, why=COUNTED),
-    "clock ahead": Variant("skew", {"offset_s": 0.5}, states=_all(State.CLOCK)),
-    "clock behind": Variant(
+    "delay": FaultVariant("delay", {"delay_s": 0.6}, states=_all(GAP)),
+    "drop": FaultVariant("drop", {"share": 0.5}, why=COUNTED),
+    "jitter": FaultVariant("jitter", {"delay_s": 0.2}, why=COUNTED),
+    "clock ahead": FaultVariant("skew", {"offset_s": 0.5}, states=_all(State.CLOCK)),
+    "clock behind": FaultVariant(
         "skew",
         {"offset_s": -0.6},
         states=_all(State.STALE, ("lidar", "camera", "radar", "imu", "odometry")),
         by_age=True,
         why="a fix may be two seconds old",
     ),
-    "clock lost": Variant("skew", {"offset_s": -1000.0}, states=_all(State.CLOCK)),
-    "bytes damaged": Variant("corrupt", {"severity": 2}, why=COUNTED),
-    "cut short": Variant("corrupt", {"severity": 3}, states=_all(GAP)),
-    "blackout": Variant(
+    "clock lost": FaultVariant("skew", {"offset_s": -1000.0}, states=_all(State.CLOCK)),
+    "bytes damaged": FaultVariant("corrupt", {"severity": 2}, why=COUNTED),
+    "cut short": FaultVariant("corrupt", {"severity": 3}, states=_all(GAP)),
+    "blackout": FaultVariant(
         "blackout",
         # A black picture that repeats itself is frozen as well.
         states=_all(State.DEGRADED, ("lidar",)) | _all(frozenset({"DEGRADED", "FROZEN"}), ("camera",)),
@@ -110,9 +110,9 @@ VARIANTS: Final[dict[str, Variant]] = {
         hits=SEEING,
         why="an empty radar cycle is an honest one",
     ),
-    "reorder": Variant("reorder", {"share": 0.5}, why=COUNTED),
-    "duplicate": Variant("duplicate", {"share": 0.5}, why=COUNTED),
-    "fog": Variant("weather", {"weather": "fog=50"}, hits=SEEING, why="weather is no fault of the sensor"),
+    "reorder": FaultVariant("reorder", {"share": 0.5}, why=COUNTED),
+    "duplicate": FaultVariant("duplicate", {"share": 0.5}, why=COUNTED),
+    "fog": FaultVariant("weather", {"weather": "fog=50"}, hits=SEEING, why="weather is no fault of the sensor"),
 }
 """By the name that reports use."""
 

@@ -27,7 +27,7 @@ SHUT_OUT: Final = {s.value for s in (State.FROZEN, State.DEGRADED, State.CLOCK, 
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class FaultCell:
     """One fault of one sensor at its onset or at its end.
 
     Attributes:
@@ -67,11 +67,11 @@ class Judge:
         calm = seen.during(BEGIN_S - 2.0, BEGIN_S)
         self.calm_interval_s = longest_interval_s(calm)
 
-    def __call__(self, phases: Iterable[Phase]) -> list[Cell]:
+    def __call__(self, phases: Iterable[Phase]) -> list[FaultCell]:
         """Return two cells for each fault of each sensor, and for each combination."""
         return [cell for phase in phases for cell in self._phase(phase)]
 
-    def _phase(self, phase: Phase) -> list[Cell]:
+    def _phase(self, phase: Phase) -> list[FaultCell]:
         cells = []
         for sensor, name in phase.variants.items():
             cells += [self._onset(phase, sensor, name), self._recovery(phase, name, sensor, [sensor])]
@@ -81,17 +81,17 @@ class Judge:
             cells += [self._combination(phase, label), self._recovery(phase, "silence", label, sensors)]
         return cells
 
-    def _onset(self, phase: Phase, sensor: str, name: str) -> Cell:
+    def _onset(self, phase: Phase, sensor: str, name: str) -> FaultCell:
         variant = VARIANTS[name]
         wanted, limit_s = variant.wanted(sensor), variant.limit_s(sensor)
         frames = self._seen.during(phase.from_s, phase.to_s)
         problem = self._boxes_stop(phase)
         due_ns = self._timetable.first_due_ns(sensor, phase.from_s)
         if due_ns is None:
-            return Cell(name, sensor, "onset", None, None, "the vehicle sends nothing of this sensor")
+            return FaultCell(name, sensor, "onset", None, None, "the vehicle sends nothing of this sensor")
         struck_ns = self._seen.start_ns + due_ns
         if not wanted:
-            return Cell(name, sensor, "onset", None, None, problem)
+            return FaultCell(name, sensor, "onset", None, None, problem)
         after = [f for f in frames if f.at_ns >= struck_ns]
         first = next((f for f in after if f.state(sensor) in wanted), None)
         after_s = None if first is None else (first.at_ns - struck_ns) * 1e-9
@@ -105,36 +105,36 @@ class Judge:
             )
         elif first is None:
             problem = problem or f"no frame had {' or '.join(sorted(wanted))}"
-        return Cell(name, sensor, "onset", after_s, limit_s, problem)
+        return FaultCell(name, sensor, "onset", after_s, limit_s, problem)
 
-    def _combination(self, phase: Phase, label: str) -> Cell:
+    def _combination(self, phase: Phase, label: str) -> FaultCell:
         frames = self._seen.during(phase.from_s, phase.to_s)
         living = {"lidar", "camera", "radar"} - set(phase.silent)
         if living:
-            return Cell("silence", label, "onset", None, None, self._boxes_stop(phase))
+            return FaultCell("silence", label, "onset", None, None, self._boxes_stop(phase))
         ages_s = (max_age_s(s) + period_s(s) for s in self._timetable.sensors if kind_of(s) in phase.silent)
         limit_s = max(ages_s, default=0.0) + 4 * TOLERANCE_S
         blind = [f for f in frames if f.says_blind]
         if not blind:
-            return Cell("silence", label, "onset", None, limit_s, "the node does not say that it is blind")
+            return FaultCell("silence", label, "onset", None, limit_s, "the node does not say that it is blind")
         after_s = (blind[0].at_ns - self._seen.start_ns) * 1e-9 - phase.from_s
         invented = sum(f.boxes for f in blind)
         problem = f"{invented} boxes while blind" if invented else "" if after_s <= limit_s else "blind too late"
-        return Cell("silence", label, "onset", after_s, limit_s, problem)
+        return FaultCell("silence", label, "onset", after_s, limit_s, problem)
 
-    def _recovery(self, phase: Phase, name: str, label: str, sensors: Sequence[str]) -> Cell:
+    def _recovery(self, phase: Phase, name: str, label: str, sensors: Sequence[str]) -> FaultCell:
         frames = self._seen.during(phase.to_s + ARRIVAL_S, phase.until_s)
         end_ns = self._seen.start_ns + int(phase.to_s * 1e9)
         good = next((f for f in frames if all(f.state(s) == "OK" for s in sensors)), None)
         if good is None:
             found = {f.state(s) for f in frames for s in sensors} - {"OK"}
-            return Cell(name, label, "recovery", None, RECOVERY_S, f"not OK again, but {', '.join(sorted(found))}")
+            return FaultCell(name, label, "recovery", None, RECOVERY_S, f"not OK again, but {', '.join(sorted(found))}")
         after_s = (good.at_ns - end_ns) * 1e-9
         problem = "" if after_s <= RECOVERY_S else "too late"
         back = [f for f in frames if f.at_ns > good.at_ns and any(f.state(s) in SHUT_OUT for s in sensors)]
         if back:
             problem = problem or f"shut out again {(back[0].at_ns - end_ns) * 1e-9:.2f} s after the end"
-        return Cell(
+        return FaultCell(
             name,
             label,
             "recovery",

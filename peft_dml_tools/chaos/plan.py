@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from peft_dml_ros.core.params import ALL_SENSORS
-from peft_dml_tools.chaos.expectations import COMBINATIONS, GROUPS, VARIANTS, Variant, kind_of
+from peft_dml_tools.chaos.expectations import COMBINATIONS, GROUPS, VARIANTS, FaultVariant, kind_of
 from peft_dml_tools.sim.faults import Fault
 
 BEGIN_S: Final = 3.0
@@ -48,7 +48,7 @@ class Phase:
         return together + [VARIANTS[v].made(s, self.from_s, self.to_s) for s, v in self.variants.items()]
 
 
-def hits(variant: Variant, sensor: str) -> bool:
+def hits(variant: FaultVariant, sensor: str) -> bool:
     """Return whether a fault can hit a sensor."""
     return kind_of(sensor) in variant.hits
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from peft_dml_tools.chaos.judge import Cell, Judge
+from peft_dml_tools.chaos.judge import FaultCell, Judge
 from peft_dml_tools.chaos.plan import Phase
 from peft_dml_tools.chaos.timetable import Timetable
 from peft_dml_tools.evaluation.percentiles import percentiles
@@ -74,7 +74,7 @@ def cells(run: ChaosRun, phases: Sequence[Phase]) -> dict[str, Any]:
     }
 
 
-def figures(seen: Observation, judged: Sequence[Cell]) -> dict[str, Any]:
+def figures(seen: Observation, judged: Sequence[FaultCell]) -> dict[str, Any]:
     """Return the figures of one drive."""
     recoveries = [c.after_s for c in judged if c.when == "recovery" and c.after_s is not None]
     accounts = seen.messages

@@ -35,12 +35,12 @@ def data(
 
     from rich.console import Console
 
-    from peft_dml_tools.bench.data import QUICK, DataBenchmark, Plan
+    from peft_dml_tools.bench.data import QUICK, BenchmarkPlan, DataBenchmark
 
     console = Console(stderr=True)
     repository = Path(__file__).resolve().parents[2]
     with console.status("starting") as status:
-        benchmark = DataBenchmark(QUICK if quick else Plan(), work, repository, real, status.update)
+        benchmark = DataBenchmark(QUICK if quick else BenchmarkPlan(), work, repository, real, status.update)
         figures = benchmark.run()
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
@@ -134,7 +134,7 @@ def live(
     pairs: Annotated[int, typer.Option(min=1, max=20, help="With --against: sessions of each build and load")] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="Everything once, in seconds; figures of no worth")] = False,
 ) -> None:
-    """The real node over DDS at nuScenes' rates: latency, overhead beyond the engines, pace, memory, every drop.
+    """Measure the real node over DDS at nuScenes' rates: latency, overhead beyond the engines, pace, memory, drops.
 
     Takes the minutes asked for, and seven more: for the simulated drive, subsets of the sensors, and a minute each
     without the recorder and with one core taken by another process.

@@ -24,7 +24,7 @@ BUSY = 2.0
 SHORT_FUZZ, SHORT_LIVE = 3000, 0
 
 
-class Stage(str, Enum):
+class SuiteStage(str, Enum):
     """What can be tried."""
 
     cells = "cells"
@@ -40,7 +40,9 @@ def chaos(
     ] = None,
     short: Annotated[bool, typer.Option("--short", help="Some faults and a little fuzz, in half a minute")] = False,
     minutes: Annotated[float, typer.Option(min=2.0, max=1440.0, help="Length of the soak")] = 30.0,
-    only: Annotated[Optional[list[Stage]], typer.Option(help="Only these stages; may be given several times")] = None,
+    only: Annotated[
+        Optional[list[SuiteStage]], typer.Option(help="Only these stages; may be given several times")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is left to chance")] = 0,
     drive: Annotated[Optional[Path], typer.Option(help="Drive this bag in circles, instead of a simulated one")] = None,
     bundle: Annotated[str, typer.Option(help="Model bundle: a folder or the name of an installed one")] = "demo",
@@ -71,7 +73,7 @@ def chaos(
 
     require_ros()
     load_bundle(bundle)
-    stages = only or ([Stage.cells, Stage.fuzz] if short else list(Stage))
+    stages = only or ([SuiteStage.cells, SuiteStage.fuzz] if short else list(SuiteStage))
     console = Console(stderr=True)
     with (
         graceful_exit(),
@@ -99,7 +101,7 @@ def chaos(
         raise typer.Exit(1)
 
 
-def _stage(stage: Stage, run: ChaosRun, *, short: bool, minutes: float, seed: int) -> dict[str, Any]:
+def _stage(stage: SuiteStage, run: ChaosRun, *, short: bool, minutes: float, seed: int) -> dict[str, Any]:
     """Run one stage; returns its figures, with `words` for the terminal."""
     from peft_dml_tools.chaos.fuzzing import fuzz
     from peft_dml_tools.chaos.plan import full_plan, short_plan
@@ -107,11 +109,11 @@ def _stage(stage: Stage, run: ChaosRun, *, short: bool, minutes: float, seed: in
     from peft_dml_tools.chaos.soak import soak
     from peft_dml_tools.chaos.stages import cells
 
-    work: dict[Stage, Callable[[], dict[str, Any]]] = {
-        Stage.cells: lambda: cells(run, short_plan() if short else full_plan()),
-        Stage.fuzz: lambda: fuzz(run, *((SHORT_FUZZ, SHORT_LIVE) if short else (FUZZ, LIVE)), seed),
-        Stage.respawn: lambda: respawn(run),
-        Stage.namespaces: lambda: namespaces(run),
-        Stage.soak: lambda: soak(run, minutes, seed),
+    work: dict[SuiteStage, Callable[[], dict[str, Any]]] = {
+        SuiteStage.cells: lambda: cells(run, short_plan() if short else full_plan()),
+        SuiteStage.fuzz: lambda: fuzz(run, *((SHORT_FUZZ, SHORT_LIVE) if short else (FUZZ, LIVE)), seed),
+        SuiteStage.respawn: lambda: respawn(run),
+        SuiteStage.namespaces: lambda: namespaces(run),
+        SuiteStage.soak: lambda: soak(run, minutes, seed),
     }
     return work[stage]()

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from peft_dml_tools.datasets.checks import Report
+    from peft_dml_tools.datasets.checks import CheckReport
 
 dataset = typer.Typer(name="dataset", help="Look after nuScenes folders.", no_args_is_help=True, add_completion=False)
 
@@ -37,12 +37,12 @@ def check(
     """
     from rich.console import Console
 
-    from peft_dml_tools.datasets.checks import RULES, Rule, check_dataset
+    from peft_dml_tools.datasets.checks import RULES, CheckRule, check_dataset
 
     # Findings go to stdout, progress to stderr: the report can be piped.
     with Console(stderr=True).status("Reading the tables") as status:
 
-        def show(rule: Rule) -> None:
+        def show(rule: CheckRule) -> None:
             status.update(f"{rule.id} {rule.title}")
 
         report = check_dataset(
@@ -58,7 +58,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _print(report: Report, examples: int, *, rules: bool, known: int) -> None:
+def _print(report: CheckReport, examples: int, *, rules: bool, known: int) -> None:
     from rich.console import Console
 
     from peft_dml_tools.datasets.checks import Severity
@@ -76,7 +76,7 @@ def _print(report: Report, examples: int, *, rules: bool, known: int) -> None:
     console.print(f"[bold {'green' if report.passed() else 'red'}]{counts}[/]")
 
 
-def _table(report: Report, examples: int, *, rules: bool) -> Table:
+def _table(report: CheckReport, examples: int, *, rules: bool) -> Table:
     from rich.table import Table
     from rich.text import Text
 

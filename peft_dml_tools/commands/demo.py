@@ -11,8 +11,8 @@ import typer
 
 if TYPE_CHECKING:
     from peft_dml_tools.demo.progress import StepProgress
-    from peft_dml_tools.demo.session import DemoRequest, Outcome
-    from peft_dml_tools.evaluation.metrics import Results
+    from peft_dml_tools.demo.session import DemoRequest, SessionOutcome
+    from peft_dml_tools.evaluation.metrics import SessionMetrics
     from peft_dml_tools.evaluation.recording import Recording
 
 
@@ -100,7 +100,7 @@ def _fail(console: Any, problem: str, out: Path) -> None:
     raise typer.Exit(1)
 
 
-def _report(request: DemoRequest, outcome: Outcome, steps: StepProgress) -> tuple[Recording, Results]:
+def _report(request: DemoRequest, outcome: SessionOutcome, steps: StepProgress) -> tuple[Recording, SessionMetrics]:
     import json
     import os
 
@@ -123,7 +123,7 @@ def _report(request: DemoRequest, outcome: Outcome, steps: StepProgress) -> tupl
     return recording, results
 
 
-def _show(console: Any, request: DemoRequest, recording: Recording, results: Results) -> None:
+def _show(console: Any, request: DemoRequest, recording: Recording, results: SessionMetrics) -> None:
     from peft_dml_tools.evaluation.tables import accuracy_table, reasons_table, sensors_table, timing_table, too_slow
 
     metrics = results.metrics

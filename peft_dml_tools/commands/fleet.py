@@ -13,7 +13,7 @@ from peft_dml_tools.commands.simulate import simulate
 if TYPE_CHECKING:
     from peft_dml_tools.fleet.cluster import Cluster
     from peft_dml_tools.fleet.detection import Settings
-    from peft_dml_tools.fleet.running import FleetRun, Outcome
+    from peft_dml_tools.fleet.running import DriveOutcome, FleetRun
 
 fleet = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 # The same command as `peft-dml simulate`: with --address its scenes are made on the cluster.
@@ -62,7 +62,7 @@ def run(
     drives = expand(sources)
     settings = _settings(out, bundle, config, segment_s)
     start = perf_counter()
-    outcomes: list[Outcome] = []
+    outcomes: list[DriveOutcome] = []
     with connected(address, memory_mb, workers, dashboard=dashboard) as cluster:
         job = FleetRun(cluster, settings, drives)
         try:
@@ -86,7 +86,7 @@ def _settings(out: str, bundle: str | None, config: Path | None, segment_s: floa
     return fleet_settings(out, params.model_copy(update={"bundle": bundle} if bundle else {}), segment_s)
 
 
-def _watch(cluster: Cluster, job: FleetRun, total: int, outcomes: list[Outcome]) -> None:
+def _watch(cluster: Cluster, job: FleetRun, total: int, outcomes: list[DriveOutcome]) -> None:
     """Run to the end with a line of progress."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -109,7 +109,7 @@ def _watch(cluster: Cluster, job: FleetRun, total: int, outcomes: list[Outcome])
         show()
 
 
-def _finish(settings: Settings, outcomes: list[Outcome], wall_s: float, cluster: Cluster) -> None:
+def _finish(settings: Settings, outcomes: list[DriveOutcome], wall_s: float, cluster: Cluster) -> None:
     """Write fleet.json and the report, and say what is there."""
     from peft_dml_tools.fleet.report import fleet_page
     from peft_dml_tools.fleet.running import fleet_json, summarise

@@ -11,8 +11,8 @@ import typer
 
 if TYPE_CHECKING:
     from peft_dml_ros.core.errors import DataError
-    from peft_dml_tools.evaluation.metrics import Results
-    from peft_dml_tools.evaluation.recording import Frame, Recording
+    from peft_dml_tools.evaluation.metrics import SessionMetrics
+    from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
     from peft_dml_tools.evaluation.scoring import Score
     from peft_dml_tools.run.offline import Offline
     from peft_dml_tools.run.reading_check import ReadingCheck
@@ -107,7 +107,7 @@ def _show_wiring(console: Any, source: RunSource, chosen: tuple[str, ...]) -> No
 
 def _detect(
     console: Any, source: RunSource, offline: Offline, kept: Kept, seconds: float, out: Path
-) -> tuple[list[Frame], float, DataError | None]:
+) -> tuple[list[RecordedFrame], float, DataError | None]:
     """Return the frames, the seconds they took, and what ended them early.
 
     Written line by line, so that an interrupt loses nothing; a source that breaks in the middle counts up to there.
@@ -119,7 +119,7 @@ def _detect(
     from peft_dml_ros.core.errors import DataError
     from peft_dml_tools.run.files import frame_line
 
-    frames: list[Frame] = []
+    frames: list[RecordedFrame] = []
     problem: DataError | None = None
     start = perf_counter()
     columns = (SpinnerColumn(), TextColumn("detecting: {task.completed} frames"), TimeElapsedColumn())
@@ -137,7 +137,9 @@ def _detect(
     return frames, perf_counter() - start, problem
 
 
-def _evaluate(source: RunSource, offline: Offline, kept: Kept, frames: list[Frame]) -> tuple[Recording, Results]:
+def _evaluate(
+    source: RunSource, offline: Offline, kept: Kept, frames: list[RecordedFrame]
+) -> tuple[Recording, SessionMetrics]:
     from peft_dml_ros.core.errors import DataError
     from peft_dml_tools.evaluation.alignment import Alignment
     from peft_dml_tools.evaluation.metrics import evaluate
@@ -159,7 +161,7 @@ def _write(
     out: Path,
     source: RunSource,
     recording: Recording,
-    results: Results,
+    results: SessionMetrics,
     offline: Offline,
     kept: Kept,
     check: ReadingCheck | None,
@@ -199,7 +201,7 @@ def _write(
 def _show_results(
     console: Any,
     recording: Recording,
-    results: Results,
+    results: SessionMetrics,
     check: ReadingCheck | None,
     scores: dict[str, Score],
     wall_s: float,

@@ -14,7 +14,7 @@ _LARGEST: Final = 9_000_000_000_000_000
 """Whole numbers stay below this, so that microseconds fit into 64 bits as nanoseconds."""
 
 
-class Kind(NamedTuple):
+class FieldKind(NamedTuple):
     """What a field must hold.
 
     Attributes:
@@ -48,7 +48,7 @@ def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _numbers(length: int) -> Kind:
+def _numbers(length: int) -> FieldKind:
     def holds(value: Any) -> bool:
         return isinstance(value, list) and len(value) == length and all(map(_number, value))
 
@@ -59,7 +59,7 @@ def _numbers(length: int) -> Kind:
             return False
         return bool(np.isfinite(np.fromiter(chain.from_iterable(column), np.float64)).all())
 
-    return Kind(f"{length} finite numbers", holds, all_hold)
+    return FieldKind(f"{length} finite numbers", holds, all_hold)
 
 
 def _tokens(value: Any) -> bool:
@@ -70,19 +70,19 @@ def _intrinsics(value: Any) -> bool:
     return value == [] or (isinstance(value, list) and len(value) == 3 and all(map(VECTOR.holds, value)))
 
 
-TEXT: Final = Kind("a string", lambda v: isinstance(v, str), lambda column: not _types(column) - {str})
-TOKEN: Final = Kind("a token", _token, lambda column: not _types(column) - {str} and all(column))
-WHOLE: Final = Kind("a whole number", _whole, _all_whole)
-STAMP: Final = Kind("microseconds since 1970 as a whole number below 9e15 (nanoseconds?)", _whole, _all_whole)
-FLAG: Final = Kind("true or false", lambda v: isinstance(v, bool), lambda column: not _types(column) - {bool})
+TEXT: Final = FieldKind("a string", lambda v: isinstance(v, str), lambda column: not _types(column) - {str})
+TOKEN: Final = FieldKind("a token", _token, lambda column: not _types(column) - {str} and all(column))
+WHOLE: Final = FieldKind("a whole number", _whole, _all_whole)
+STAMP: Final = FieldKind("microseconds since 1970 as a whole number below 9e15 (nanoseconds?)", _whole, _all_whole)
+FLAG: Final = FieldKind("true or false", lambda v: isinstance(v, bool), lambda column: not _types(column) - {bool})
 VECTOR: Final = _numbers(3)
 QUATERNION: Final = _numbers(4)
-TOKENS: Final = Kind("a list of tokens", _tokens, lambda column: all(map(_tokens, column)))
-INTRINSICS: Final = Kind("[] or 3 x 3 finite numbers", _intrinsics, lambda column: all(map(_intrinsics, column)))
+TOKENS: Final = FieldKind("a list of tokens", _tokens, lambda column: all(map(_tokens, column)))
+INTRINSICS: Final = FieldKind("[] or 3 x 3 finite numbers", _intrinsics, lambda column: all(map(_intrinsics, column)))
 
 _LINKS: Final = {"prev": TEXT, "next": TEXT}
 
-TABLES: Final[dict[str, dict[str, Kind]]] = {
+TABLES: Final[dict[str, dict[str, FieldKind]]] = {
     "attribute": {"token": TOKEN, "name": TEXT},
     "calibrated_sensor": {
         "token": TOKEN,

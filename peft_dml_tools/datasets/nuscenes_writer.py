@@ -23,12 +23,12 @@ from peft_dml_tools.datasets.nuscenes_writer_recording import (
     SIMULATED,
     DepthRecording,
     Origin,
-    Recording,
     SceneWork,
+    WritableDrive,
 )
 from peft_dml_tools.datasets.nuscenes_writer_tables import Tables, channels, scene_file, token
 
-__all__ = ["SIMULATED", "Origin", "Recording", "write_scene"]
+__all__ = ["SIMULATED", "Origin", "WritableDrive", "write_scene"]
 
 _KEYFRAME_SPREAD_NS: Final = 250_000_000
 """A measurement further away than this from a keyframe is none of it."""
@@ -38,7 +38,7 @@ def write_scene(
     root: Path,
     version: str,
     scene: str,
-    recording: Recording,
+    recording: WritableDrive,
     stamps: Mapping[str, list[int]],
     origin: Origin = SIMULATED,
 ) -> None:

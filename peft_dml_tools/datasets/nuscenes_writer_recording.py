@@ -46,7 +46,7 @@ class DepthRecording(Protocol):
         """Return the 16-bit PNG (256 steps a metre, 0 for none) of the picture that was given last; `None` without."""
 
 
-class Recording(Protocol):
+class WritableDrive(Protocol):
     """What the writer needs to know of a drive; `sim.drive.Drive` is one."""
 
     rig: Rig
@@ -93,7 +93,7 @@ class SceneWork:
 
     root: Path
     name: str
-    recording: Recording
+    recording: WritableDrive
     stamps: dict[str, list[int]]
     tables: Tables
     origin: Origin

@@ -13,7 +13,7 @@ from peft_dml_tools.drawing.birds_eye import BACKGROUND, SHOWN_SCORE, draw_from_
 from peft_dml_tools.drawing.cameras import draw_camera
 from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.metrics import full_frames, lidar_out_frames
-from peft_dml_tools.evaluation.recording import Frame, Recording
+from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
 from peft_dml_tools.evaluation.whole_files import write_whole
 
 PANEL_PX = 620
@@ -39,14 +39,14 @@ def write_picture(recording: Recording, path: Path) -> None:
     write_whole(path, png.tobytes())
 
 
-def _telling(frames: list[Frame]) -> Frame:
+def _telling(frames: list[RecordedFrame]) -> RecordedFrame:
     """Return the frame in the middle of those with the most boxes that are worth drawing."""
     counts = [int((frame.boxes.scores >= SHOWN_SCORE).sum()) for frame in frames]
     best = [frame for frame, count in zip(frames, counts, strict=True) if count >= 0.9 * max(counts)]
     return best[len(best) // 2]
 
 
-def _panel(recording: Recording, alignment: Alignment, frame: Frame, words: str) -> UInt8Array:
+def _panel(recording: Recording, alignment: Alignment, frame: RecordedFrame, words: str) -> UInt8Array:
     large = draw_from_above(recording, alignment, frame, 2 * PANEL_PX, RANGE_M)
     above: UInt8Array = cv2.resize(large, (PANEL_PX, PANEL_PX), interpolation=cv2.INTER_AREA).astype(np.uint8)
     label(above, words, corner=(14, 30), scale=0.7)

@@ -168,7 +168,7 @@ def _script(faults: tuple[Fault, ...]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SessionOutcome:
     """How a session went.
 
     Attributes:
@@ -182,7 +182,7 @@ class Outcome:
     cores: dict[str, float]
 
 
-def play(request: DemoRequest, drive: PreparedDrive, scratch: Path, steps: StepProgress) -> Outcome:
+def play(request: DemoRequest, drive: PreparedDrive, scratch: Path, steps: StepProgress) -> SessionOutcome:
     """Run the session; what goes wrong on the way is part of the outcome, since the recording until then is kept."""
     session = Session(scratch, request.bundle, request.domain_id, request.discovery)
     # Nothing is played before all listen to everything.
@@ -223,10 +223,10 @@ def play(request: DemoRequest, drive: PreparedDrive, scratch: Path, steps: StepP
                 child.interrupt()
             raise
         except SessionError as error:
-            return Outcome(Played(drive.title, 0, 0, 0), str(error), {})
+            return SessionOutcome(Played(drive.title, 0, 0, 0), str(error), {})
         played = _played(drive, replay)
         cores = {name: (cpu_pct(s, played.from_ns, played.to_ns) or 0.0) / 100 for name, s in monitor.samples.items()}
-    return Outcome(played, "", {name: round(value, 3) for name, value in cores.items()})
+    return SessionOutcome(played, "", {name: round(value, 3) for name, value in cores.items()})
 
 
 def _frames(recorder: Child) -> int:

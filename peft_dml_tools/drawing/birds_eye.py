@@ -12,7 +12,7 @@ from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES
 from peft_dml_ros.core.typing import Float32Array, FloatArray, Int32Array, UInt8Array
 from peft_dml_tools.evaluation.alignment import Alignment
-from peft_dml_tools.evaluation.recording import Frame, Recording
+from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
 from peft_dml_tools.evaluation.scene import lidar_points_m, radar_points
 
 SHOWN_SCORE: Final = 0.3
@@ -96,7 +96,7 @@ class BirdsEye:
             cv2.polylines(self.pixels, [self._at(corners)], True, TRUTH, 1, cv2.LINE_AA, _SUBPIXEL)
 
     def vehicle(self) -> None:
-        """The vehicle itself."""
+        """Draw the vehicle itself."""
         corners = np.array([[3.4, 0.9], [3.4, -0.9], [-1.0, -0.9], [-1.0, 0.9]])
         cv2.fillPoly(self.pixels, [self._at(corners)], TRUTH, cv2.LINE_AA, _SUBPIXEL)
 
@@ -106,7 +106,7 @@ class BirdsEye:
 
 
 def draw_from_above(
-    recording: Recording, alignment: Alignment, frame: Frame, size_px: int = 1100, range_m: float = 50.0
+    recording: Recording, alignment: Alignment, frame: RecordedFrame, size_px: int = 1100, range_m: float = 50.0
 ) -> UInt8Array:
     """Return (size, size, 3) RGB picture of one frame."""
     view = BirdsEye(size_px, range_m)

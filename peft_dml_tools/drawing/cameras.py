@@ -16,7 +16,7 @@ from peft_dml_ros.core.rig import Rig, Sensor
 from peft_dml_ros.core.typing import FloatArray, UInt8Array
 from peft_dml_tools.drawing.birds_eye import BACKGROUND, SHOWN_SCORE, TRUTH, label
 from peft_dml_tools.evaluation.alignment import Alignment
-from peft_dml_tools.evaluation.recording import Frame, Recording
+from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
 from peft_dml_tools.evaluation.scene import FRESH_NS, decode_rgb, pixels_from_base
 
 ROWS: Final = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
@@ -29,7 +29,7 @@ def in_rows(rig: Rig) -> list[Sensor]:
 
 
 def draw_cameras(
-    recording: Recording, alignment: Alignment, frame: Frame, width_px: int = 800, columns: int = 3
+    recording: Recording, alignment: Alignment, frame: RecordedFrame, width_px: int = 800, columns: int = 3
 ) -> UInt8Array | None:
     """Return RGB mosaic of all cameras at one frame; None for a rig without cameras."""
     cameras = in_rows(recording.rig)
@@ -45,7 +45,7 @@ def draw_cameras(
 
 
 def draw_camera(
-    recording: Recording, alignment: Alignment, frame: Frame, sensor: Sensor, width_px: int = 800
+    recording: Recording, alignment: Alignment, frame: RecordedFrame, sensor: Sensor, width_px: int = 800
 ) -> UInt8Array:
     """Return RGB picture of one camera; dark with the reason when it was not used."""
     reading = frame.sensors.get(sensor.name)

@@ -12,7 +12,7 @@ from typing import Any
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.sync import NO_REFERENCE
 from peft_dml_tools.evaluation.percentiles import percentiles
-from peft_dml_tools.evaluation.recording import Frame, Recording, shown_sensors
+from peft_dml_tools.evaluation.recording import RecordedFrame, Recording, shown_sensors
 from peft_dml_tools.evaluation.scoring import Score, score
 
 STAGES = ("inputs", *MODALITIES, "fusion", "decode")
@@ -20,7 +20,7 @@ LIDAR = MODALITIES.index("lidar")
 
 
 @dataclass(frozen=True, slots=True)
-class Results:
+class SessionMetrics:
     """All figures of a session.
 
     Attributes:
@@ -39,7 +39,7 @@ class Results:
         return {name: _score_tree(value) for name, value in (("full", self.full), ("lidar_out", self.lidar_out))}
 
 
-def evaluate(recording: Recording) -> Results:
+def evaluate(recording: Recording) -> SessionMetrics:
     """Compute all figures of a session."""
     frames = recording.frames
     without_lidar = lidar_out_frames(frames)
@@ -56,7 +56,7 @@ def evaluate(recording: Recording) -> Results:
         "map_full": _rounded(full.mean_ap),
         "map_lidar_out": _rounded(lidar_out.mean_ap),
     }
-    return Results(metrics, full, lidar_out)
+    return SessionMetrics(metrics, full, lidar_out)
 
 
 def in_order(stages: Iterable[str]) -> list[str]:
@@ -64,17 +64,17 @@ def in_order(stages: Iterable[str]) -> list[str]:
     return sorted(stages, key=lambda name: (STAGES.index(name) if name in STAGES else len(STAGES), name))
 
 
-def full_frames(recording: Recording) -> list[Frame]:
+def full_frames(recording: Recording) -> list[RecordedFrame]:
     """Return frames in which each sensor that sent anything in this session was used."""
     speaking = {n for frame in recording.frames[-1:] for n, r in frame.sensors.items() if r.received}
 
-    def complete(frame: Frame) -> bool:
+    def complete(frame: RecordedFrame) -> bool:
         return all(frame.sensors[name].alive for name in speaking if name in frame.sensors)
 
     return [frame for frame in recording.frames if complete(frame) and frame.mask[LIDAR]]
 
 
-def lidar_out_frames(frames: Sequence[Frame]) -> list[Frame]:
+def lidar_out_frames(frames: Sequence[RecordedFrame]) -> list[RecordedFrame]:
     """Return the frames that saw without LiDAR: not those by the clock at the start, nor blind ones."""
     started = dropwhile(lambda frame: frame.reference == NO_REFERENCE, frames)
     seeing = [MODALITIES.index(name) for name in ("camera", "radar")]

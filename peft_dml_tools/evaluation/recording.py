@@ -39,7 +39,7 @@ class SensorReading:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class RecordedFrame:
     """One published frame.
 
     Attributes:
@@ -94,7 +94,7 @@ class Recording:
 
     title: str
     rig: Rig
-    frames: tuple[Frame, ...]
+    frames: tuple[RecordedFrame, ...]
     measurements: dict[str, list[Measurement]] = field(default_factory=dict)
     faults: tuple[FaultWindow, ...] = ()
     drops: Counter[str] = field(default_factory=Counter)

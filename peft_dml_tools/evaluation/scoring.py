@@ -13,7 +13,7 @@ import numpy as np
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import ATTRIBUTES, CLASSES
 from peft_dml_ros.core.geometry import SE3
-from peft_dml_tools.evaluation.recording import Frame
+from peft_dml_tools.evaluation.recording import RecordedFrame
 
 SETTINGS = "detection_cvpr_2019"
 """The devkit's settings of the official nuScenes detection benchmark."""
@@ -42,7 +42,7 @@ class Score:
     reason: str = ""
 
 
-def score(frames: Sequence[Frame]) -> Score:
+def score(frames: Sequence[RecordedFrame]) -> Score:
     """Score frames that have truth; each frame is matched on its own, in its own `base_link`."""
     known = [(str(i), frame) for i, frame in enumerate(frames) if frame.truth is not None]
     if not known:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from rich.table import Table
 
-from peft_dml_tools.evaluation.metrics import Results
+from peft_dml_tools.evaluation.metrics import SessionMetrics
 from peft_dml_tools.evaluation.scoring import Score
 
 ENOUGH: Final = 0.95
@@ -47,7 +47,7 @@ def sensors_table(metrics: dict[str, Any]) -> Table:
     return table
 
 
-def accuracy_table(results: Results) -> Table | str:
+def accuracy_table(results: SessionMetrics) -> Table | str:
     """Return average precision by class, with all sensors and without LiDAR; a sentence where there is none."""
     scores = {"all": results.full, "no LiDAR": results.lidar_out}
     shown = {name: score for name, score in scores.items() if score.ap}

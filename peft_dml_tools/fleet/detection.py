@@ -16,8 +16,8 @@ from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import Measurement, OdometrySample
 from peft_dml_tools.evaluation.alignment import WINDOW_NS, Alignment
-from peft_dml_tools.evaluation.recording import Frame, Recording
-from peft_dml_tools.fleet.drives import Drive, drive_key, scene_files
+from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
+from peft_dml_tools.fleet.drives import FleetDrive, drive_key, scene_files
 from peft_dml_tools.fleet.segments import NS, Segment, plan_segments
 from peft_dml_tools.fleet.storage import Store, fetched, is_url
 from peft_dml_tools.run.files import box_trees, frame_line
@@ -68,7 +68,7 @@ class Inspected:
         segments: Its segments.
     """
 
-    drive: Drive
+    drive: FleetDrive
     key: str
     stamps_ns: tuple[int, ...]
     segments: tuple[Segment, ...]
@@ -106,7 +106,7 @@ class SegmentResult:
     problem: str = ""
 
 
-def inspect(job: tuple[Settings, Drive]) -> Inspected:
+def inspect(job: tuple[Settings, FleetDrive]) -> Inspected:
     """Return a drive's key and segments.
 
     Raises:
@@ -129,7 +129,7 @@ def _lidar_stamps(path: Path, params: NodeParams) -> tuple[int, ...]:
     return BagSource(path, options=BagOptions.of(params)).stamps_of("lidar")
 
 
-def folder_of(drive: Drive, key: str) -> str:
+def folder_of(drive: FleetDrive, key: str) -> str:
     """Return the folder of a drive's result in the store."""
     return f"drives/{drive.name}-{key}"
 
@@ -174,7 +174,7 @@ def loaded_once(params: str) -> Loaded:
     return load(NodeParams.model_validate_json(params))
 
 
-def frame_record(frame: Frame, *, counted: bool) -> str:
+def frame_record(frame: RecordedFrame, *, counted: bool) -> str:
     """Return a frame as a JSON line: that of `peft-dml run`, and what the merge needs."""
     tree = json.loads(frame_line(frame))
     tree["latency_ms"] = round(frame.latency_ms, 3)
@@ -186,7 +186,7 @@ def frame_record(frame: Frame, *, counted: bool) -> str:
 
 
 @contextmanager
-def _opened(drive: Drive, params: NodeParams) -> Iterator[Source]:
+def _opened(drive: FleetDrive, params: NodeParams) -> Iterator[Source]:
     """Yield a drive's source, fetched first where it is remote."""
     from peft_dml_tools.datasets.bag_options import BagOptions
     from peft_dml_tools.datasets.source import open_source
@@ -196,7 +196,7 @@ def _opened(drive: Drive, params: NodeParams) -> Iterator[Source]:
         yield open_source(path, scene=drive.scene or None, allow_missing=True, options=BagOptions.of(params))
 
 
-def _frames(job: SegmentJob, source: Source, result: SegmentResult, folder: Path) -> Iterator[Frame]:
+def _frames(job: SegmentJob, source: Source, result: SegmentResult, folder: Path) -> Iterator[RecordedFrame]:
     """Yield the frames of a segment with their truth, lead and tail included, and fill in the result."""
     from peft_dml_tools.run.offline import Offline, chosen_sensors
 
@@ -204,7 +204,7 @@ def _frames(job: SegmentJob, source: Source, result: SegmentResult, folder: Path
     params = job.settings.node_params()
     offline = Offline(params, source.rig, chosen_sensors(source.rig, ""), loaded_once(params.model_dump_json()))
     recent = _Recent(source, folder / f"{segment.index:04d}.jpg", segment)
-    waiting: deque[Frame] = deque()
+    waiting: deque[RecordedFrame] = deque()
     first_ns = last_ns = 0
     dropped_before, dropped = Counter[str](), Counter[str]()
     try:
@@ -272,7 +272,7 @@ class _Recent:
         while self._measurements[0][1].stamp_ns < measurement.stamp_ns - RECENT_NS:
             self._measurements.popleft()
 
-    def with_truth(self, frame: Frame) -> Frame:
+    def with_truth(self, frame: RecordedFrame) -> RecordedFrame:
         """Return a frame with the truth moved to its time; draws the first one with boxes."""
         alignment = Alignment(tuple(self._odometry))
         known = replace(frame, truth=alignment.truth_at(self._truth, frame.stamp_ns))
@@ -280,7 +280,7 @@ class _Recent:
             self._draw(known, alignment)
         return known
 
-    def _draw(self, frame: Frame, alignment: Alignment) -> None:
+    def _draw(self, frame: RecordedFrame, alignment: Alignment) -> None:
         import cv2
 
         from peft_dml_tools.drawing.birds_eye import draw_from_above

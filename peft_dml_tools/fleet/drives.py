@@ -20,7 +20,7 @@ SCHEMA: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Drive:
+class FleetDrive:
     """One recording to run.
 
     Attributes:
@@ -44,7 +44,7 @@ class Drive:
         return f"{self.place}:{self.scene}" if self.scene else self.place
 
 
-def expand(sources: Iterable[str]) -> list[Drive]:
+def expand(sources: Iterable[str]) -> list[FleetDrive]:
     """Return the drives of paths, URLs, patterns and folders, in order, each once.
 
     A folder that is neither a bag nor a nuScenes folder stands for the bags and nuScenes folders below it.
@@ -52,7 +52,7 @@ def expand(sources: Iterable[str]) -> list[Drive]:
     Raises:
         DataError: a source does not exist or holds no drive.
     """
-    drives: dict[Drive, None] = {}
+    drives: dict[FleetDrive, None] = {}
     for source in sources:
         found = list(_drives_of(source))
         if not found:
@@ -64,7 +64,7 @@ def expand(sources: Iterable[str]) -> list[Drive]:
     return list(drives)
 
 
-def _drives_of(source: str) -> Iterable[Drive]:
+def _drives_of(source: str) -> Iterable[FleetDrive]:
     fs, path = filesystem(source)
     prefix = source.partition("://")[0] + "://" if is_url(source) else ""
     places = sorted(fs.glob(path)) if any(sign in source for sign in "*?[") else [path]
@@ -72,21 +72,21 @@ def _drives_of(source: str) -> Iterable[Drive]:
         yield from _below(fs, str(place), prefix)
 
 
-def _below(fs: Any, path: str, prefix: str) -> Iterable[Drive]:
+def _below(fs: Any, path: str, prefix: str) -> Iterable[FleetDrive]:
     if fs.isfile(path):
         if PurePosixPath(path).suffix in BAG_SUFFIXES:
-            yield Drive(prefix + path)
+            yield FleetDrive(prefix + path)
         return
     if not fs.isdir(path):
         return
     entries = {PurePosixPath(entry).name: str(entry) for entry in sorted(fs.ls(path, detail=False))}
     tables = [entry for entry in entries.values() if fs.isfile(f"{entry}/scene.json")]
     if "metadata.yaml" in entries:
-        yield Drive(prefix + path)
+        yield FleetDrive(prefix + path)
     elif tables:
         for version in tables:
             scenes = json.loads(fs.cat_file(f"{version}/scene.json"))
-            yield from (Drive(prefix + path, str(scene["name"])) for scene in scenes)
+            yield from (FleetDrive(prefix + path, str(scene["name"])) for scene in scenes)
     else:
         for entry in entries.values():
             if not fnmatch.fnmatch(PurePosixPath(entry).name, ".*"):
@@ -110,7 +110,7 @@ def scene_files(place: str, scene: str) -> list[str]:
     return [*tables, *extras, *(name for r in records if (name := str(r["filename"])) in set(every))]
 
 
-def drive_key(drive: Drive, bundle_sha: str, params: dict[str, Any]) -> str:
+def drive_key(drive: FleetDrive, bundle_sha: str, params: dict[str, Any]) -> str:
     """Return the key of a drive's result: a digest of its content, the bundle, the parameters and the file schema.
 
     Raises:

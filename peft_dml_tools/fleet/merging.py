@@ -16,7 +16,7 @@ from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.sync import NO_REFERENCE
 from peft_dml_tools.evaluation.percentiles import percentiles
 from peft_dml_tools.fleet.detection import Settings, boxes_of, folder_of, segment_file
-from peft_dml_tools.fleet.drives import Drive
+from peft_dml_tools.fleet.drives import FleetDrive
 from peft_dml_tools.fleet.segments import Segment
 from peft_dml_tools.fleet.storage import MARKER, Store
 
@@ -34,7 +34,7 @@ class MergeJob:
     """A drive whose segments are all there."""
 
     settings: Settings
-    drive: Drive
+    drive: FleetDrive
     key: str
     segments: tuple[Segment, ...]
 
@@ -164,7 +164,7 @@ def _write(job: MergeJob, store: Store, folder: Path) -> dict[str, Any]:
 
 def _accuracy(scored: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the devkit's mean AP over frames with truth, all of them and those without LiDAR; empty without truth."""
-    from peft_dml_tools.evaluation.recording import Frame
+    from peft_dml_tools.evaluation.recording import RecordedFrame
     from peft_dml_tools.evaluation.scoring import score
 
     step = max(1, -(-len(scored) // SCORED_FRAMES))
@@ -173,7 +173,8 @@ def _accuracy(scored: list[dict[str, Any]]) -> dict[str, Any]:
     for name, chosen in (("all", scored[::step]), ("no_lidar", [s for s in scored[::step] if not s["mask"]["lidar"]])):
         if chosen:
             frames = [
-                Frame(0, "", boxes_of(s["boxes"]), none, none, 0.0, {}, {}, none, boxes_of(s["truth"])) for s in chosen
+                RecordedFrame(0, "", boxes_of(s["boxes"]), none, none, 0.0, {}, {}, none, boxes_of(s["truth"]))
+                for s in chosen
             ]
             result = score(frames)
             found[name] = {"frames": result.frames, "map": result.mean_ap, "reason": result.reason}

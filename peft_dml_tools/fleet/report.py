@@ -8,7 +8,7 @@ from html import escape
 from typing import Any, Final
 
 from peft_dml_tools.fleet.detection import folder_of
-from peft_dml_tools.fleet.running import Outcome
+from peft_dml_tools.fleet.running import DriveOutcome
 from peft_dml_tools.fleet.storage import Store
 
 SHOWN_DRIVES: Final = 200
@@ -29,7 +29,7 @@ th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(-
 """
 
 
-def fleet_page(summary: dict[str, Any], outcomes: list[Outcome], store: Store) -> bytes:
+def fleet_page(summary: dict[str, Any], outcomes: list[DriveOutcome], store: Store) -> bytes:
     """Return the HTML page of a fleet run."""
     parts = [
         "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>",
@@ -75,7 +75,7 @@ def _sensors(table: dict[str, dict[str, Any]]) -> str:
     return _table(("sensor", "frames without it", "reasons", "drives where most"), rows)
 
 
-def _drives(outcomes: list[Outcome]) -> str:
+def _drives(outcomes: list[DriveOutcome]) -> str:
     order = {"failed": 0, "same": 2}
     ranked = sorted(outcomes, key=lambda o: (order.get(o.state, 1), not o.reason, o.drive.label))
     heads = ("drive", "state", "seconds", "frames", "p95 ms", "mAP", "problem")
@@ -91,7 +91,7 @@ def _drives(outcomes: list[Outcome]) -> str:
     return _table(heads, rows, classes=[row[1] for row in rows]) + note
 
 
-def _pictures(outcomes: list[Outcome], store: Store) -> str:
+def _pictures(outcomes: list[DriveOutcome], store: Store) -> str:
     figures = list[str]()
     for outcome in outcomes:
         if len(figures) == SHOWN_PICTURES:

@@ -21,7 +21,7 @@ from peft_dml_tools.fleet.detection import (
     folder_of,
     inspect,
 )
-from peft_dml_tools.fleet.drives import Drive
+from peft_dml_tools.fleet.drives import FleetDrive
 from peft_dml_tools.fleet.merging import Merged, MergeJob, merge
 from peft_dml_tools.fleet.segments import LEAD_S, frame_grid, with_lead
 from peft_dml_tools.fleet.storage import Store
@@ -37,7 +37,7 @@ class _Open:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DriveOutcome:
     """What became of a drive.
 
     Attributes:
@@ -47,7 +47,7 @@ class Outcome:
         reason: Why it failed, what ended it early, or which drive it equals; empty otherwise.
     """
 
-    drive: Drive
+    drive: FleetDrive
     state: str
     summary: dict[str, Any]
     reason: str = ""
@@ -62,19 +62,19 @@ class FleetRun:
         drives: What to run, each once.
     """
 
-    def __init__(self, cluster: Cluster, settings: Settings, drives: Iterable[Drive]) -> None:
+    def __init__(self, cluster: Cluster, settings: Settings, drives: Iterable[FleetDrive]) -> None:
         self._settings, self._store = settings, Store(settings.out)
-        self._inspecting: Queue[tuple[Settings, Drive], Inspected] = cluster.queue(inspect)
+        self._inspecting: Queue[tuple[Settings, FleetDrive], Inspected] = cluster.queue(inspect)
         self._detecting: Queue[SegmentJob, SegmentResult] = cluster.queue(detect_segment)
         self._merging: Queue[MergeJob, Merged] = cluster.queue(merge)
         self._open: dict[str, _Open] = {}
-        self._taken: dict[str, Drive] = {}
-        self._twins: list[tuple[str, Drive]] = []
+        self._taken: dict[str, FleetDrive] = {}
+        self._twins: list[tuple[str, FleetDrive]] = []
         self.segments_done = 0
         for drive in drives:
             self._inspecting.add((settings, drive))
 
-    def outcomes(self, watch: Callable[[], None] = lambda: None) -> Iterator[Outcome]:
+    def outcomes(self, watch: Callable[[], None] = lambda: None) -> Iterator[DriveOutcome]:
         """Yield each drive's outcome as it is known; `watch` is called between two looks at the cluster."""
         while len(self._inspecting) or len(self._detecting) or len(self._merging):
             # Merges first and inspections last, so that few drives are open at a time.
@@ -85,36 +85,36 @@ class FleetRun:
             watch()
         for key, drive in self._twins:
             summary = self._store.result(folder_of(self._taken[key], key)) or {}
-            yield Outcome(drive, "same", summary, f"the same content as {self._taken[key].label}")
+            yield DriveOutcome(drive, "same", summary, f"the same content as {self._taken[key].label}")
 
     def cancel(self) -> None:
         """Stop all jobs; results that are published stay."""
         for queue in (self._inspecting, self._detecting, self._merging):
             queue.cancel()
 
-    def _inspected(self) -> Iterator[Outcome]:
+    def _inspected(self) -> Iterator[DriveOutcome]:
         for (_, drive), found in self._inspecting.poll():
             if isinstance(found, Failure):
-                yield Outcome(drive, "failed", {}, found.reason)
+                yield DriveOutcome(drive, "failed", {}, found.reason)
             elif found.key in self._taken:
                 self._twins.append((found.key, drive))
             else:
                 self._taken[found.key] = drive
                 if (summary := self._store.result(folder_of(drive, found.key))) is not None:
-                    yield Outcome(drive, "kept", summary, str(summary.get("problem", "")))
+                    yield DriveOutcome(drive, "kept", summary, str(summary.get("problem", "")))
                     continue
                 self._open[found.key] = _Open(found, {s.index for s in found.segments})
                 for segment in found.segments:
                     self._detecting.add(SegmentJob(self._settings, found, segment))
 
-    def _detected(self) -> Iterator[Outcome]:
+    def _detected(self) -> Iterator[DriveOutcome]:
         for job, found in self._detecting.poll():
             opened = self._open.get(job.inspected.key)
             if opened is None:
                 continue  # a segment of a drive that has failed
             if isinstance(found, Failure):
                 del self._open[job.inspected.key]
-                yield Outcome(job.inspected.drive, "failed", {}, found.reason)
+                yield DriveOutcome(job.inspected.drive, "failed", {}, found.reason)
                 continue
             self.segments_done += 1
             opened.waiting.discard(job.segment.index)
@@ -122,16 +122,16 @@ class FleetRun:
                 known = opened.inspected
                 self._merging.add(MergeJob(self._settings, known.drive, known.key, known.segments))
 
-    def _merged(self) -> Iterator[Outcome]:
+    def _merged(self) -> Iterator[DriveOutcome]:
         for job, found in self._merging.poll():
             if isinstance(found, Failure):
                 del self._open[job.key]
-                yield Outcome(job.drive, "failed", {}, found.reason)
+                yield DriveOutcome(job.drive, "failed", {}, found.reason)
             elif found.torn:
                 self._again(self._open[job.key], found.torn)
             else:
                 del self._open[job.key]
-                yield Outcome(job.drive, "done", found.summary, str(found.summary["problem"]))
+                yield DriveOutcome(job.drive, "done", found.summary, str(found.summary["problem"]))
 
     def _again(self, opened: _Open, torn: tuple[int, ...]) -> None:
         """Run segments again: one frame earlier, then with twice the lead, and so on."""
@@ -148,7 +148,7 @@ class FleetRun:
             self._detecting.add(SegmentJob(self._settings, opened.inspected, segments[index]))
 
 
-def summarise(outcomes: list[Outcome], wall_s: float, cores: int) -> dict[str, Any]:
+def summarise(outcomes: list[DriveOutcome], wall_s: float, cores: int) -> dict[str, Any]:
     """Return the figures of a fleet run for `fleet.json`; a content that occurs twice counts once."""
     counted = [o for o in outcomes if o.state in {"done", "kept"}]
     states = {state: sum(o.state == state for o in outcomes) for state in ("done", "kept", "same", "failed")}
@@ -172,7 +172,7 @@ def summarise(outcomes: list[Outcome], wall_s: float, cores: int) -> dict[str, A
     }
 
 
-def _sensor_table(outcomes: list[Outcome]) -> dict[str, dict[str, Any]]:
+def _sensor_table(outcomes: list[DriveOutcome]) -> dict[str, dict[str, Any]]:
     """Return by sensor how many frames went without it, by reason, and in which drives most often."""
     table: dict[str, dict[str, Any]] = {}
     for outcome in outcomes:

@@ -19,7 +19,7 @@ from peft_dml_tools.datasets.bag_types import typestore
 from peft_dml_tools.datasets.bags import BagSource
 from peft_dml_tools.datasets.boxes_from_msg import boxes_from_msg, with_velocities
 from peft_dml_tools.evaluation.alignment import Alignment
-from peft_dml_tools.evaluation.recording import FaultWindow, Frame, Recording, SensorReading
+from peft_dml_tools.evaluation.recording import FaultWindow, RecordedFrame, Recording, SensorReading
 from peft_dml_tools.live.frame_status import FrameStatus, SensorStatus
 from peft_dml_tools.live.session import BOXES, STATUS, VELOCITIES
 
@@ -108,12 +108,12 @@ class _Outputs:
                 boxes[stamp] = with_velocities(boxes[stamp], cloud)
         return cls(boxes, status, boxes_ns)
 
-    def frame(self, stamp_ns: int, truth: Boxes3D | None) -> Frame:
+    def frame(self, stamp_ns: int, truth: Boxes3D | None) -> RecordedFrame:
         """Return the frame of a stamp; of one whose status was lost, only its boxes and their arrival are known."""
         late_ms = {"latency_ms": str((self.seen_ns[stamp_ns] - stamp_ns) / 1e6)}
         unknown = FrameStatus(stamp_ns, stamp_ns, says_blind=False, values=late_ms, sensors={})
         status = self.status.get(stamp_ns, unknown)
-        return Frame(
+        return RecordedFrame(
             stamp_ns=stamp_ns,
             reference=status.reference,
             boxes=self.boxes[stamp_ns],

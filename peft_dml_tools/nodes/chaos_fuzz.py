@@ -251,7 +251,7 @@ def _warm_up(harness: IntakeHarness) -> None:
 
 
 def _seconds(harness: IntakeHarness, key: str, cdr: bytes) -> float:
-    """How long a message takes. A process may be kept waiting by others: one that hung without work is tried again."""
+    """Return how long a message takes; one that hung without work, since other processes ran, is tried again."""
     took_s = HANG_S
     for _ in range(2):
         before_s, busy_s = time.perf_counter(), time.thread_time()

@@ -70,7 +70,7 @@ BYTE_LEVEL: Final[dict[str, Callable[[bytes, Rng], bytes]]] = {
 
 
 def absurd_header(header: Any, rng: Rng) -> None:
-    """A stamp before all time or after it, or a frame that is none."""
+    """Set a stamp before all time or after it, or a frame that is none."""
     if rng.random() < 0.5:
         header.frame_id = _pick(rng, TEXTS)
     else:

@@ -26,7 +26,7 @@ ACKNOWLEDGE_S = 0.5
 
 
 @dataclass(slots=True)
-class Progress:
+class PlaybackProgress:
     """Counts of one replay.
 
     Attributes:
@@ -58,7 +58,7 @@ class Player:
 
     def __init__(self, node: Node, channels: Iterable[Channel], *, rate: float = 1.0, clock: bool = False) -> None:
         self._node, self._rate = node, rate
-        self.progress = Progress()
+        self.progress = PlaybackProgress()
         self.on_sent: Callable[[str, bytes, int], None] | None = None
         self._publishers: dict[str, Publisher] = {}
         self._shifters: dict[str, Shift] = {}

@@ -100,7 +100,7 @@ class Playable(Protocol):
         """Return messages of all other topics at or after a time."""
 
 
-class BagRecording:
+class PlayedBag:
     """A ROS 2 bag as it was recorded: an .mcap or .db3 file, or a rosbag2 folder; of a cut one what can be read.
 
     Args:
@@ -236,7 +236,7 @@ def open_recording(path: Path, scene: str | None = None, *, as_recorded: bool = 
     if not (path.exists() and is_bag(path)):
         return SourceRecording(open_source(path, scene=scene))
     foreign = None if as_recorded else _foreign(path)
-    return BagRecording(path) if foreign is None else SourceRecording(foreign)
+    return PlayedBag(path) if foreign is None else SourceRecording(foreign)
 
 
 def _foreign(path: Path) -> BagSource | None:

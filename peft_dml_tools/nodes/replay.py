@@ -33,7 +33,7 @@ from peft_dml_tools.nodes.player import Player, wall_clock_ns
 from peft_dml_tools.nodes.recordings import Playable, Recorded, open_recording
 from peft_dml_tools.nodes.replay_faults import MessageFaults
 from peft_dml_tools.nodes.replay_parameters import FaultParameters, spinning
-from peft_dml_tools.nodes.replay_report import Report, SentNotes
+from peft_dml_tools.nodes.replay_report import ReplayReport, SentNotes
 from peft_dml_tools.nodes.seamless_loop import SeamlessLoop
 from peft_dml_tools.sim.faults import load_faults, weather_fault
 
@@ -58,7 +58,7 @@ def replay(options: argparse.Namespace, stop: threading.Event) -> None:
     faulty = MessageFaults(played.channels, lambda: played.rig, played.start_ns, (*script, *weather))
     faulty.warm_up(played.messages())
     node = Node("replay")
-    report = Report(node, json_lines=options.json)
+    report = ReplayReport(node, json_lines=options.json)
     FaultParameters(node, faulty, script, options.weather, options.seed, report.switched)
     channels = [c for c in played.channels.values() if not (options.exclude and options.exclude.search(c.topic))]
     player = Player(node, channels, rate=options.rate, clock=options.clock or options.rate != 1.0)
@@ -83,7 +83,7 @@ def _play(
     player: Player,
     begin_ns: int,
     stop: threading.Event,
-    report: Report,
+    report: ReplayReport,
 ) -> None:
     # The drivers of a vehicle are not Python; pauses of its collector would count as those of the node.
     gc.collect()
@@ -107,7 +107,9 @@ def _until(messages: Iterable[Recorded], end_ns: int) -> Iterator[Recorded]:
     return itertools.takewhile(lambda message: message.time_ns < end_ns, messages)
 
 
-def _wait_for(player: Player, wanted: Sequence[str], limit_s: float, stop: threading.Event, report: Report) -> None:
+def _wait_for(
+    player: Player, wanted: Sequence[str], limit_s: float, stop: threading.Event, report: ReplayReport
+) -> None:
     """Wait until topics have their subscribers: `TOPIC` for one, `TOPIC=N` for N of them."""
     split = [entry.partition("=") for entry in wanted]
     if wrong := [entry for entry, (_, _, n) in zip(wanted, split, strict=True) if n and not n.isdecimal()]:
@@ -128,7 +130,7 @@ def _wait_for(player: Player, wanted: Sequence[str], limit_s: float, stop: threa
     _settle(player, stop)
 
 
-def _wait_for_node(player: Player, name: str, limit_s: float, stop: threading.Event, report: Report) -> None:
+def _wait_for_node(player: Player, name: str, limit_s: float, stop: threading.Event, report: ReplayReport) -> None:
     """Wait until a node listens to what is played; after the limit the recording is played all the same."""
     limit = time.monotonic() + limit_s
     report.waiting({name: 1})

@@ -16,7 +16,7 @@ from rclpy.node import Node
 from peft_dml_ros.conversions.cdr import HEADER_END, leading_stamp_ns
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.nodes.runtime import emit
-from peft_dml_tools.nodes.player import Progress
+from peft_dml_tools.nodes.player import PlaybackProgress
 from peft_dml_tools.nodes.recordings import sensors_by_topic
 
 PROGRESS_S = 0.2
@@ -25,7 +25,7 @@ TIMED = ("lidar", "camera", "radar")
 """Modalities whose measurements can set the time of a frame."""
 
 
-class Report:
+class ReplayReport:
     """Where a replay reports to: JSON lines on stdout for a program, or the node's log for people.
 
     Args:
@@ -46,7 +46,7 @@ class Report:
         """Say which subscribers are waited for."""
         self._say(f"waits for subscribers of {', '.join(counts)}", "waiting", wait_for=dict(counts))
 
-    def start(self, source: Path, begin_ns: int, end_ns: int, shift_ns: int, progress: Progress) -> None:
+    def start(self, source: Path, begin_ns: int, end_ns: int, shift_ns: int, progress: PlaybackProgress) -> None:
         """Say that playing begins."""
         moved = f", stamps moved by {shift_ns / 1e9:.1f} s" if shift_ns else ""
         duration_s = (end_ns - begin_ns) / 1e9
@@ -56,7 +56,7 @@ class Report:
         for topic, reason in progress.skipped.items():
             self._log.warning(f"does not play {topic}: {reason}")
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: PlaybackProgress) -> None:
         """Say how far it is, to a program alone; called after every message."""
         if self._json and (now_s := time.monotonic()) - self._last_s >= PROGRESS_S:
             self._last_s = now_s
@@ -67,7 +67,7 @@ class Report:
         words = ", ".join(f"{name} {text or 'none'}" for name, text in texts.items())
         self._say(f"switched to {words}", "switched", **texts)
 
-    def done(self, progress: Progress, silent_ns: int, *, stopped: bool, damage: str) -> None:
+    def done(self, progress: PlaybackProgress, silent_ns: int, *, stopped: bool, damage: str) -> None:
         """Say that all is over; the last message was sent at `silent_ns`."""
         facts = _facts(progress)
         how = "stopped" if stopped else "played to the end"
@@ -75,7 +75,7 @@ class Report:
         self._say(words, "done", **facts, silent_ns=silent_ns, stopped=stopped, damage=damage)
 
 
-def _facts(progress: Progress) -> dict[str, Any]:
+def _facts(progress: PlaybackProgress) -> dict[str, Any]:
     return {
         "position_s": round(progress.position_s, 3),
         "published": sum(progress.published.values()),

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from peft_dml_tools.evaluation.metrics import Results
+from peft_dml_tools.evaluation.metrics import SessionMetrics
 from peft_dml_tools.evaluation.recording import Recording
 from peft_dml_tools.evaluation.whole_files import write_whole
 from peft_dml_tools.report.payload import payload
@@ -18,7 +18,7 @@ from peft_dml_tools.report.tables import accuracy_table, drops_table, sensors_ta
 SCRIPTS: Final = ("data.js", "scene.js", "timeline.js", "views.js", "viewport.js", "page.js")
 
 
-def write_report(recording: Recording, results: Results, path: Path, *, details: str = "") -> None:
+def write_report(recording: Recording, results: SessionMetrics, path: Path, *, details: str = "") -> None:
     """Write a self-contained HTML page.
 
     Args:
@@ -49,14 +49,14 @@ def _asset(name: str) -> str:
     return files("peft_dml_tools.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _heading(recording: Recording, results: Results) -> str:
+def _heading(recording: Recording, results: SessionMetrics) -> str:
     metrics = results.metrics
     if metrics["frames_published_lidar_out"] and recording.faults:
         return "Sensors failed. The boxes kept coming."
     return "What the detector saw"
 
 
-def _cards(recording: Recording, results: Results) -> str:
+def _cards(recording: Recording, results: SessionMetrics) -> str:
     metrics = results.metrics
     latency: dict[str, float] = metrics["latency_ms"]
     waiting = "latency, stamp to boxes" if recording.live else "computing time"
@@ -75,7 +75,7 @@ def _cards(recording: Recording, results: Results) -> str:
     return "\n".join(f'  <div class="card"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in cards)
 
 
-def _tables(results: Results, *, live: bool) -> str:
+def _tables(results: SessionMetrics, *, live: bool) -> str:
     metrics: dict[str, Any] = results.metrics
     scores = {"Accuracy, all sensors in use": results.full, "Accuracy, LiDAR silent": results.lidar_out}
     tables = [

@@ -13,7 +13,7 @@ from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES, MODALITIES
 from peft_dml_ros.core.typing import AnyArray, Float32Array
 from peft_dml_tools.evaluation.alignment import Alignment
-from peft_dml_tools.evaluation.recording import Frame, Recording, shown_sensors
+from peft_dml_tools.evaluation.recording import RecordedFrame, Recording, shown_sensors
 from peft_dml_tools.evaluation.scene import lidar_points_m, radar_points
 from peft_dml_tools.report.pictures import camera_views
 
@@ -101,7 +101,7 @@ def _sensors(recording: Recording, names: list[str]) -> list[dict[str, Any]]:
     return sensors
 
 
-def _states(frames: Sequence[Frame], names: list[str]) -> dict[str, Any]:
+def _states(frames: Sequence[RecordedFrame], names: list[str]) -> dict[str, Any]:
     """Return the reason code per frame and sensor: 0 in use, 1 unknown, else an index into `reasons`."""
     reasons = ["in use", "not reported"]
     rows = []

@@ -12,7 +12,7 @@ from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.rig import Sensor
 from peft_dml_tools.drawing.cameras import in_rows
 from peft_dml_tools.evaluation.alignment import Alignment
-from peft_dml_tools.evaluation.recording import Frame, Recording
+from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
 from peft_dml_tools.evaluation.scene import FRESH_NS, decode_rgb, pixels_from_base
 
 WIDTH_PX: Final = 400
@@ -34,7 +34,7 @@ def camera_views(recording: Recording, alignment: Alignment, start_ns: int) -> l
 
 
 def _view(
-    recording: Recording, alignment: Alignment, frame: Frame, sensor: Sensor, start_ns: int
+    recording: Recording, alignment: Alignment, frame: RecordedFrame, sensor: Sensor, start_ns: int
 ) -> dict[str, Any] | None:
     image = recording.nearest(sensor.name, frame.stamp_ns, FRESH_NS)
     pixels = decode_rgb(image, sensor) if isinstance(image, CameraImage) else None

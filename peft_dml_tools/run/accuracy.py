@@ -10,7 +10,7 @@ from typing import Any, Final
 from rich.table import Table
 
 from peft_dml_ros.core.classes import MODALITIES
-from peft_dml_tools.evaluation.recording import Frame
+from peft_dml_tools.evaluation.recording import RecordedFrame
 from peft_dml_tools.evaluation.scoring import Score, score
 
 SEEING: Final = {"lidar": "LiDAR", "camera": "camera", "radar": "radar"}
@@ -19,22 +19,22 @@ BLIND: Final = "blind"
 MOST_COLUMNS: Final = 4
 
 
-def present_words(frame: Frame) -> str:
+def present_words(frame: RecordedFrame) -> str:
     """Return what a frame was made of, e.g. "LiDAR + camera", "camera alone" or "blind"."""
     there = [words for name, words in SEEING.items() if frame.mask[MODALITIES.index(name)]]
     return BLIND if not there else f"{there[0]} alone" if len(there) == 1 else " + ".join(there)
 
 
-def scores_by_present(frames: Sequence[Frame]) -> dict[str, Score]:
+def scores_by_present(frames: Sequence[RecordedFrame]) -> dict[str, Score]:
     """Return the accuracy over the frames with truth, by `present_words`, the most frequent first."""
-    groups: dict[str, list[Frame]] = defaultdict(list)
+    groups: dict[str, list[RecordedFrame]] = defaultdict(list)
     for frame in frames:
         if frame.truth is not None:
             groups[present_words(frame)].append(frame)
     return {name: score(groups[name]) for name in sorted(groups, key=lambda name: -len(groups[name]))}
 
 
-def accuracy_table(scores: dict[str, Score], frames: Sequence[Frame]) -> Table | str:
+def accuracy_table(scores: dict[str, Score], frames: Sequence[RecordedFrame]) -> Table | str:
     """Return average precision at 2 m by class and by what was there; one line where there is nothing to score."""
     blind = sum(present_words(frame) == BLIND for frame in frames)
     note = f"{blind} of {len(frames)} frames were blind: no LiDAR, camera or radar was usable then." if blind else ""

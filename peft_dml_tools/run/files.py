@@ -19,13 +19,13 @@ from peft_dml_tools.drawing.birds_eye import draw_from_above, label
 from peft_dml_tools.drawing.cameras import draw_cameras
 from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.metrics import in_order
-from peft_dml_tools.evaluation.recording import Frame, Recording
+from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
 
 PICTURES: Final = 6
 """Frames of a run that are drawn, spread evenly."""
 
 
-def frame_line(frame: Frame) -> str:
+def frame_line(frame: RecordedFrame) -> str:
     """Return one frame as a JSON line: boxes in `base_link` at `stamp_ns`; m, rad, m/s."""
     tree = {
         "stamp_ns": frame.stamp_ns,
@@ -53,7 +53,7 @@ def box_trees(boxes: Boxes3D) -> list[dict[str, Any]]:
     ]
 
 
-def write_timing(path: Path, frames: Sequence[Frame]) -> None:
+def write_timing(path: Path, frames: Sequence[RecordedFrame]) -> None:
     """Write stage times in ms, one row per frame; an empty cell is a stage that did not run."""
     stages = in_order({name for frame in frames for name in frame.stages_ms})
     with path.open("w", newline="", encoding="utf-8") as file:

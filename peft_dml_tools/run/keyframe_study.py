@@ -33,7 +33,7 @@ Points = Callable[[Float32Array, SE3], Float32Array]
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
+class KeyframeVariant:
     """A change of a keyframe.
 
     Attributes:
@@ -64,14 +64,14 @@ def _halved(points: Float32Array, _: SE3) -> Float32Array:
 
 
 VARIANTS: Final = (
-    Variant("as recorded"),
-    *(Variant(f"intensity × {factor:g}", _gain(factor)) for factor in (0.25, 4.0, 60.0)),
-    Variant("no intensity", _gain(0.0), field=""),
-    *(Variant(f"{by_m:+.1f} m in height", _raised(by_m)) for by_m in (-0.5, -0.2, 0.2, 0.5)),
-    *(Variant(f"turned by {degrees}°", turn_rad=float(np.deg2rad(degrees))) for degrees in (45, 90)),
-    Variant("every second beam", lambda points, _: points[points[:, 4] % 2 == 0]),
-    Variant("half of the points", _halved),
-    Variant("grey pictures", grey=True),
+    KeyframeVariant("as recorded"),
+    *(KeyframeVariant(f"intensity × {factor:g}", _gain(factor)) for factor in (0.25, 4.0, 60.0)),
+    KeyframeVariant("no intensity", _gain(0.0), field=""),
+    *(KeyframeVariant(f"{by_m:+.1f} m in height", _raised(by_m)) for by_m in (-0.5, -0.2, 0.2, 0.5)),
+    *(KeyframeVariant(f"turned by {degrees}°", turn_rad=float(np.deg2rad(degrees))) for degrees in (45, 90)),
+    KeyframeVariant("every second beam", lambda points, _: points[points[:, 4] % 2 == 0]),
+    KeyframeVariant("half of the points", _halved),
+    KeyframeVariant("grey pictures", grey=True),
 )
 
 
@@ -91,7 +91,7 @@ def study(offline: Offline, reader: NuScenesReader, token: str) -> Iterator[dict
             }
 
 
-def _changer(variant: Variant, rig: Rig, *, alone: bool) -> Callable[[Snapshot], Snapshot]:
+def _changer(variant: KeyframeVariant, rig: Rig, *, alone: bool) -> Callable[[Snapshot], Snapshot]:
     def change(snapshot: Snapshot) -> Snapshot:
         lidar = {}
         for name, sweeps in snapshot.lidar.items():

@@ -22,7 +22,7 @@ from peft_dml_ros.core.sensor_checks import SensorChecks
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.sync import Synchroniser
 from peft_dml_ros.engines import load_engines
-from peft_dml_tools.evaluation.recording import Frame, SensorReading
+from peft_dml_tools.evaluation.recording import RecordedFrame, SensorReading
 
 if TYPE_CHECKING:
     from peft_dml_ros.core.measurements import Measurement
@@ -93,11 +93,11 @@ class Offline:
         """Everything dropped so far, by reason."""
         return self._sync.drops + self._frame_drops
 
-    def stream(self, measurements: Iterable[tuple[str, Measurement]]) -> Iterator[Frame]:
+    def stream(self, measurements: Iterable[tuple[str, Measurement]]) -> Iterator[RecordedFrame]:
         """Yield frames of measurements in stamp order, as the node would make them live."""
         return self.arriving((measurement.stamp_ns, name, measurement) for name, measurement in measurements)
 
-    def arriving(self, arrivals: Iterable[tuple[int, str, Measurement]]) -> Iterator[Frame]:
+    def arriving(self, arrivals: Iterable[tuple[int, str, Measurement]]) -> Iterator[RecordedFrame]:
         """Yield frames of measurements that arrive at other times than those of their stamps; in order of arrival."""
         for now_ns, name, measurement in arrivals:
             if name not in self._sensors:
@@ -125,7 +125,7 @@ class Offline:
 
     def keyframes(
         self, reader: NuScenesReader, tokens: Iterable[str], change: Callable[[Snapshot], Snapshot] = lambda s: s
-    ) -> Iterator[Frame]:
+    ) -> Iterator[RecordedFrame]:
         """Yield frames of nuScenes keyframes, changed by the weather: what the data set itself groups to one sample."""
         for token in tokens:
             snapshot = change(reader.snapshot(token, self.bundle.spec))
@@ -137,7 +137,7 @@ class Offline:
                 self.checks.look(name, measurement, self._rig[name])
             yield self._detect(kept, {})
 
-    def _detect(self, snapshot: Snapshot, states: Mapping[str, SensorState]) -> Frame:
+    def _detect(self, snapshot: Snapshot, states: Mapping[str, SensorState]) -> RecordedFrame:
         start = perf_counter()
         found = self._detector(snapshot)
         elapsed_ms = (perf_counter() - start) * 1e3
@@ -177,8 +177,8 @@ def _readings(states: Mapping[str, SensorState]) -> dict[str, SensorReading]:
     return {name: SensorReading(s.state.value, s.reason, s.received, s.gated) for name, s in states.items()}
 
 
-def _frame(found: Detections, elapsed_ms: float, readings: dict[str, SensorReading]) -> Frame:
-    return Frame(
+def _frame(found: Detections, elapsed_ms: float, readings: dict[str, SensorReading]) -> RecordedFrame:
+    return RecordedFrame(
         stamp_ns=found.stamp_ns,
         reference=found.reference,
         boxes=found.boxes,

@@ -17,7 +17,7 @@ from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.bag_recording import compressed
 from peft_dml_tools.datasets.bags import NOT_FINITE, BagSource
 from peft_dml_tools.datasets.source import Located, NuScenesSource, open_source
-from peft_dml_tools.evaluation.recording import Frame
+from peft_dml_tools.evaluation.recording import RecordedFrame
 from peft_dml_tools.run.offline import Offline
 from peft_dml_tools.run.reading_check import ReadingCheck, check_reading
 from peft_dml_tools.sim.faults import Fault, weather_fault
@@ -55,7 +55,7 @@ class RunSource(Protocol):
     def where(self, sensor: Sensor) -> str:
         """Return the topic or folder that a sensor is read from."""
 
-    def frames(self, offline: Offline, kept: Kept, seconds: float) -> Iterator[Frame]:
+    def frames(self, offline: Offline, kept: Kept, seconds: float) -> Iterator[RecordedFrame]:
         """Yield frames; put the measurements that pictures need into `kept`."""
 
     def check(self) -> ReadingCheck | None:
@@ -119,7 +119,7 @@ class StreamSource:
             return _folder_of(sensor)
         return self._source.where(sensor.name) if isinstance(self._source, Located) else ""
 
-    def frames(self, offline: Offline, kept: Kept, seconds: float) -> Iterator[Frame]:
+    def frames(self, offline: Offline, kept: Kept, seconds: float) -> Iterator[RecordedFrame]:
         """Yield frames as the live node makes them."""
         return offline.arriving(self._arrivals(kept, seconds))
 
@@ -161,7 +161,7 @@ class KeyframeSource:
         """Return the folder of a sensor."""
         return _folder_of(sensor)
 
-    def frames(self, offline: Offline, kept: Kept, seconds: float) -> Iterator[Frame]:
+    def frames(self, offline: Offline, kept: Kept, seconds: float) -> Iterator[RecordedFrame]:
         """Yield one frame per keyframe."""
         first_ns = self._reader.stamp_ns(self._tokens[0])
         chosen = [t for t in self._tokens if not seconds or self._reader.stamp_ns(t) - first_ns <= seconds * 1e9]

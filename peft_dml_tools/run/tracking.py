@@ -20,7 +20,7 @@ from peft_dml_ros.core.params import PerceptionParams, TrackingParams
 from peft_dml_ros.core.tracking import Tracker
 from peft_dml_ros.core.tracking.visibility import Coverage
 from peft_dml_tools.evaluation.alignment import Alignment
-from peft_dml_tools.evaluation.recording import Frame
+from peft_dml_tools.evaluation.recording import RecordedFrame
 from peft_dml_tools.run.offline import Offline
 from peft_dml_tools.sim.drive import Drive
 from peft_dml_tools.sim.faults import parse_faults
@@ -47,7 +47,7 @@ class Run:
     """
 
     name: str
-    frames: tuple[Frame, ...]
+    frames: tuple[RecordedFrame, ...]
     odometry: tuple[OdometrySample, ...]
 
 

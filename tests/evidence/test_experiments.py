@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from peft_dml_evidence import runner
 from peft_dml_evidence.budgets import BUDGETS, recipe_file
 from peft_dml_evidence.catalog import COMMANDS, FEW_SCENES, by_importance, choose
-from peft_dml_evidence.cells import EVERY_SUBSET, KEY_SEEDS, Cell, Pick, Plan, subsets_of
+from peft_dml_evidence.cells import EVERY_SUBSET, KEY_SEEDS, Cell, Pick, TrainingPlan, subsets_of
 from peft_dml_evidence.looks import parse_look
 from peft_dml_evidence.recipe import LATER, recipe_tree
 from peft_dml_evidence.retrieval import recall
@@ -137,7 +137,7 @@ def test_remedies_are_three_at_least_for_each_target():
 
 def test_no_core_waits_for_the_weights_of_another(monkeypatch):
     needs = {"a": {"base"}, "b": {"base"}, "c": {"other"}, "d": set()}
-    cells = [(Cell("ranks", name, "", Plan(base=(name,))), 7) for name in needs]
+    cells = [(Cell("ranks", name, "", TrainingPlan(base=(name,))), 7) for name in needs]
     monkeypatch.setattr(runner, "untrained", lambda _, plan, seed: needs[plan.base[0]])
     assert runner._next(None, cells, set()) == (0, {"base"})
     assert runner._next(None, cells[1:], {"base"}) == (1, {"other"})
@@ -177,7 +177,7 @@ def test_absent_modalities_never_matter_in_any_fusion(kind):
 def test_each_mode_trains_its_part_and_merges_to_the_same_layout(config, mode, trained, still):
     network = new_network(config)
     keys = set(network.state_dict())
-    holder, set_mode = prepare(network, config, Plan(mode))
+    holder, set_mode = prepare(network, config, TrainingPlan(mode))
     moving = [n for n, p in network.named_parameters() if p.requires_grad]
     for part in trained:
         assert any(part in name for name in moving), part

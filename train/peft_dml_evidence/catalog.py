@@ -16,7 +16,7 @@ from peft_dml_evidence.cells import (
     Cell,
     Mode,
     Pick,
-    Plan,
+    TrainingPlan,
 )
 from peft_dml_evidence.looks import WITH_RADAR
 from peft_dml_evidence.remedies import remedies
@@ -40,8 +40,8 @@ FEW_SCENES = (2, 8, 0)
 NO_DROPOUT = tuple(f"dropout.{m}=0" for m in ("lidar", "camera", "radar", "imu", "gnss"))
 NO_DEGRADATION = (*NO_DROPOUT, *(f"dropout.{k}=0" for k in ("single_camera", "sweep", "stale", "corruption", "late_s")))
 DETECTION_ALONE = (*NO_METRIC, "losses.consistency=0", "losses.gate=0", "losses.single=0")
-ZERO_FILLED = Plan(base=("network.fusion=concatenate", *NO_DEGRADATION, *DETECTION_ALONE))
-AVERAGING = Plan(base=("network.fusion=average", *NO_METRIC, "losses.consistency=0", "losses.gate=0"))
+ZERO_FILLED = TrainingPlan(base=("network.fusion=concatenate", *NO_DEGRADATION, *DETECTION_ALONE))
+AVERAGING = TrainingPlan(base=("network.fusion=average", *NO_METRIC, "losses.consistency=0", "losses.gate=0"))
 
 CORRUPTED = tuple(f"{name}/{s}" for name in MULTICORRUPT for s in SEVERITIES)
 RADAR_CORRUPTED = tuple(f"{name}/{s}" for name in RADAR_NOISE for s in SEVERITIES)
@@ -87,25 +87,27 @@ def ablate() -> list[Cell]:
         ("no_gate_supervision", "Without gate supervision", "peft", ("losses.gate=0",)),
     )
     return [
-        Cell("ablate", name, about, Plan(mode, base), MAIN_SUBSETS, TARGET_LOOKS) for name, about, mode, base in parts
+        Cell("ablate", name, about, TrainingPlan(mode, base), MAIN_SUBSETS, TARGET_LOOKS)
+        for name, about, mode, base in parts
     ]
 
 
 def ranks() -> list[Cell]:
     """Return what the second stage may change, on the same data and for the same steps."""
 
-    def cell(name: str, about: str, plan: Plan, *, key: bool = False) -> Cell:
+    def cell(name: str, about: str, plan: TrainingPlan, *, key: bool = False) -> Cell:
         return Cell("ranks", name, about, plan, MAIN_SUBSETS, TARGET_LOOKS, seeds=KEY_SEEDS if key else KEY_SEEDS[:1])
 
     ranked = [
-        cell(f"rank{r}", f"LoRA rank {r}", Plan(adapt=(f"adapters.rank={r}", f"adapters.alpha={2 * r}"))) for r in RANKS
+        cell(f"rank{r}", f"LoRA rank {r}", TrainingPlan(adapt=(f"adapters.rank={r}", f"adapters.alpha={2 * r}")))
+        for r in RANKS
     ]
     return [
         cell("peft", "PEFT at the recipe's own rank", PROPOSED, key=True),
-        cell("full", "Full fine-tuning", Plan("full"), key=True),
-        cell("head", "Projections, fusion and head only", Plan("head")),
-        cell("scratch", "From scratch", Plan("scratch")),
-        cell("base", "Not fine-tuned", Plan("base")),
+        cell("full", "Full fine-tuning", TrainingPlan("full"), key=True),
+        cell("head", "Projections, fusion and head only", TrainingPlan("head")),
+        cell("scratch", "From scratch", TrainingPlan("scratch")),
+        cell("base", "Not fine-tuned", TrainingPlan("base")),
         *ranked,
     ]
 
@@ -113,19 +115,25 @@ def ranks() -> list[Cell]:
 def domains() -> list[Cell]:
     """Before and after adapting to another sensor layout, town, speed or weather, with few scenes and with all."""
     rain = ("finetune.weather=[rain=40]",)
-    kinds: tuple[tuple[str, str, Plan, Pick, tuple[str, ...]], ...] = (
-        ("layout", "another sensor layout", Plan(target=Pick("train", layout=True)), Pick("test", layout=True), ()),
+    kinds: tuple[tuple[str, str, TrainingPlan, Pick, tuple[str, ...]], ...] = (
+        (
+            "layout",
+            "another sensor layout",
+            TrainingPlan(target=Pick("train", layout=True)),
+            Pick("test", layout=True),
+            (),
+        ),
         (
             "city",
             "another town",
-            Plan(source=Pick("train", "city"), target=Pick("finetune", "other_city")),
+            TrainingPlan(source=Pick("train", "city"), target=Pick("finetune", "other_city")),
             Pick("test", "other_city"),
             (),
         ),
         (
             "fast",
             "fast motion",
-            Plan(source=Pick("train", "slow"), target=Pick("finetune", "fast")),
+            TrainingPlan(source=Pick("train", "slow"), target=Pick("finetune", "fast")),
             Pick("test", "fast"),
             (),
         ),
@@ -134,13 +142,13 @@ def domains() -> list[Cell]:
     cells = []
     for name, about, plan, test, adapt in kinds:
         looks = ("rain=40",) if name == "weather" else ("clear",)
-        before = Plan("base", source=plan.source)
+        before = TrainingPlan("base", source=plan.source)
         cells.append(Cell("domains", f"{name}_before", f"{about}: before", before, MAIN_SUBSETS, looks, test))
         # Clear-air domains adapt in clear air: one thing changes at a time.
         adapt_or_clear = adapt or ("finetune.weather=[]",)
         for few in FEW_SCENES:
             target = Pick(plan.target.split, plan.target.kind, few, plan.target.layout)
-            after = Plan("peft", adapt=adapt_or_clear, source=plan.source, target=target)
+            after = TrainingPlan("peft", adapt=adapt_or_clear, source=plan.source, target=target)
             text = f"{about}: after {few or 'all'} scenes"
             cells.append(Cell("domains", f"{name}_after_{few or 'all'}", text, after, MAIN_SUBSETS, looks, test))
     return cells
@@ -177,7 +185,7 @@ def baselines() -> list[Cell]:
         # A pasted sample has no camera.
         base += ("pretrain.paste=0", "finetune.paste=0") if "camera" in sensors else ()
         about = f"Specialist for {' and '.join(sensors)}"
-        cells.append(Cell("baselines", f"only_{name}", about, Plan(base=base), ("+".join(sensors),)))
+        cells.append(Cell("baselines", f"only_{name}", about, TrainingPlan(base=base), ("+".join(sensors),)))
     return cells
 
 
@@ -188,7 +196,7 @@ def cost() -> list[Cell]:
             "cost",
             "subsets",
             "Parameters, operations, latency and CPU seconds by subset",
-            Plan("untrained"),
+            TrainingPlan("untrained"),
             EVERY_SUBSET,
             measure="cost",
         )

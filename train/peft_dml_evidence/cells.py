@@ -50,7 +50,7 @@ class Pick:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """How a network comes about; two cells with the same plan and seed share it.
 
     Attributes:
@@ -70,7 +70,7 @@ class Plan:
     longer: int = 1
 
 
-PROPOSED = Plan()
+PROPOSED = TrainingPlan()
 """The winning recipe as it stands: everything else is compared with it."""
 
 
@@ -93,7 +93,7 @@ class Cell:
     command: str
     name: str
     about: str
-    plan: Plan = PROPOSED
+    plan: TrainingPlan = PROPOSED
     subsets: tuple[str, ...] = ("all",)
     looks: tuple[str, ...] = ("clear",)
     test: Pick = field(default=Pick("test"))

@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from peft_dml_evidence.cells import subsets_of
-from peft_dml_evidence.scenes import Folder, keyframes
+from peft_dml_evidence.scenes import SceneFolder, keyframes
 from peft_dml_ros.core.bundle import Manifest, load_bundle, write_manifest
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.detector import Detector
@@ -49,7 +49,7 @@ def part_parameters(network: PeftDmlNetwork) -> dict[str, int]:
 
 
 def measure_cost(
-    network: PeftDmlNetwork, folder: Folder, scenes: tuple[str, ...], names: tuple[str, ...], frames: int
+    network: PeftDmlNetwork, folder: SceneFolder, scenes: tuple[str, ...], names: tuple[str, ...], frames: int
 ) -> dict[str, Any]:
     """Return costs by subset of sensors, through the exported graphs and the vehicle's own detector on one thread.
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from peft_dml_evidence.cells import MAIN_SUBSETS, NO_METRIC, TARGET_LOOKS, Cell, Plan
+from peft_dml_evidence.cells import MAIN_SUBSETS, NO_METRIC, TARGET_LOOKS, Cell, TrainingPlan
 from peft_dml_evidence.looks import WITH_RADAR
 from peft_dml_evidence.zero_shot import ZERO_SHOT_TOGETHER, without_pairs
 from peft_dml_tools.sim.corruptions import MULTICORRUPT
@@ -26,24 +26,24 @@ REMEDY_LOOKS = (*TARGET_LOOKS, *(f"{name}/2{WITH_RADAR}" for name in MULTICORRUP
 def remedies() -> list[Cell]:
     """Return what may help where a target is missed; each changes one thing, most in the second stage."""
     wide = ("adapters.rank=16", "adapters.alpha=32", "adapters.bottleneck=16")
-    second: tuple[tuple[str, str, Plan], ...] = (
-        ("longer", "Second stage twice as long", Plan(longer=2)),
-        ("rate", "Second stage at twice the rate", Plan(adapt=("finetune.rate=0.003",))),
+    second: tuple[tuple[str, str, TrainingPlan], ...] = (
+        ("longer", "Second stage twice as long", TrainingPlan(longer=2)),
+        ("rate", "Second stage at twice the rate", TrainingPlan(adapt=("finetune.rate=0.003",))),
         (
             "wide",
             "Rank 16, bottleneck 16",
-            Plan(adapt=wide),
+            TrainingPlan(adapt=wide),
         ),
-        ("lidar_dropout", "LiDAR dropped more often, .7", Plan(adapt=("dropout.lidar=0.7",))),
-        ("camera_dropout", "Cameras dropped more often, .7", Plan(adapt=("dropout.camera=0.7",))),
-        ("consistency", "Consistency weighs three times as much", Plan(adapt=("losses.consistency=1.5",))),
-        ("single", "Each modality detects alone, weight 1", Plan(adapt=("losses.single=1.0",))),
+        ("lidar_dropout", "LiDAR dropped more often, .7", TrainingPlan(adapt=("dropout.lidar=0.7",))),
+        ("camera_dropout", "Cameras dropped more often, .7", TrainingPlan(adapt=("dropout.camera=0.7",))),
+        ("consistency", "Consistency weighs three times as much", TrainingPlan(adapt=("losses.consistency=1.5",))),
+        ("single", "Each modality detects alone, weight 1", TrainingPlan(adapt=("losses.single=1.0",))),
     )
-    harder: tuple[tuple[str, str, Plan], ...] = (
-        ("corruption", "Corruption twice as often", Plan(adapt=("dropout.corruption=0.6",))),
-        ("gate", "Gate supervision weighs 1", Plan(adapt=("losses.gate=1.0",))),
-        ("radar_noise", "Second stage with radar noise in a third of the frames", Plan(adapt=(NOISY_RADAR,))),
-        ("heavy_weather", "Second stage in heavier weather", Plan(adapt=(HEAVY_WEATHER,))),
+    harder: tuple[tuple[str, str, TrainingPlan], ...] = (
+        ("corruption", "Corruption twice as often", TrainingPlan(adapt=("dropout.corruption=0.6",))),
+        ("gate", "Gate supervision weighs 1", TrainingPlan(adapt=("losses.gate=1.0",))),
+        ("radar_noise", "Second stage with radar noise in a third of the frames", TrainingPlan(adapt=(NOISY_RADAR,))),
+        ("heavy_weather", "Second stage in heavier weather", TrainingPlan(adapt=(HEAVY_WEATHER,))),
     )
     metric: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("metric_weight", "Metric loss weighs four times as much", ("losses.alignment=0.2", "losses.instance=0.2")),
@@ -57,7 +57,7 @@ def remedies() -> list[Cell]:
         ("metric_unlabelled_contrastive", "The same with supervised contrast", (CONTRASTIVE,)),
         ("metric_unlabelled_without", "The same without metric loss", NO_METRIC),
     )
-    contrastive = Plan(base=(CONTRASTIVE,))
+    contrastive = TrainingPlan(base=(CONTRASTIVE,))
     return [
         Cell("remedies", "contrastive", "Supervised contrast, both stages", contrastive, MAIN_SUBSETS, TARGET_LOOKS),
         Cell("remedies", "retrieval_contrastive", "Its embeddings", contrastive, measure="retrieval"),

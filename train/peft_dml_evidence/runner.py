@@ -19,7 +19,7 @@ from peft_dml_evidence.cost import measure_cost
 from peft_dml_evidence.gauge import gauge
 from peft_dml_evidence.looks import LOOK_SOURCES
 from peft_dml_evidence.retrieval import measure_retrieval
-from peft_dml_evidence.scenes import Folder, keyframes
+from peft_dml_evidence.scenes import SceneFolder, keyframes
 from peft_dml_evidence.scoring import score_cell
 from peft_dml_evidence.training import Bench, OutOfTimeError, network_of, untrained
 from peft_dml_ros.core.errors import PeftDmlError
@@ -70,9 +70,9 @@ class Setting:
 
     def bench(self, until: float) -> Bench:
         """Opens the data."""
-        layout = Folder(self.layout) if self.layout and self.layout.is_dir() else None
+        layout = SceneFolder(self.layout) if self.layout and self.layout.is_dir() else None
         return Bench(
-            Folder(self.data),
+            SceneFolder(self.data),
             layout,
             self.runs,
             self.recipe,
@@ -87,7 +87,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CellOutcome:
     """What became of one cell and seed."""
 
     name: str
@@ -139,7 +139,7 @@ _HERE: dict[tuple[Setting, float], Bench] = {}
 """Data that this process has open."""
 
 
-def _one(setting: Setting, cell: Cell, seed: int, until: float) -> Outcome:
+def _one(setting: Setting, cell: Cell, seed: int, until: float) -> CellOutcome:
     start_logging()
     name = f"{cell.command}/{cell.file_name(setting.config, seed)}"
     if (setting, until) not in _HERE:
@@ -148,16 +148,16 @@ def _one(setting: Setting, cell: Cell, seed: int, until: float) -> Outcome:
     try:
         bench.check_time()
         if finished(setting, bench, cell, seed):
-            return Outcome(name, "skipped")
+            return CellOutcome(name, "skipped")
         found = run_cell(setting, bench, cell, seed)
     except OutOfTimeError:
-        return Outcome(name, "out of time")
+        return CellOutcome(name, "out of time")
     except PeftDmlError as error:
-        return Outcome(name, "failed", str(error))
-    return Outcome(name, "done", f"{found['wall_s'] / 60:.1f} min")
+        return CellOutcome(name, "failed", str(error))
+    return CellOutcome(name, "done", f"{found['wall_s'] / 60:.1f} min")
 
 
-def run_pairs(setting: Setting, pairs: list[tuple[Cell, int]], jobs: int = 1) -> Iterator[Outcome]:
+def run_pairs(setting: Setting, pairs: list[tuple[Cell, int]], jobs: int = 1) -> Iterator[CellOutcome]:
     """Run cells and seeds that have no result yet, in order as far as no core has to wait for another's weights."""
     until = time.monotonic() + 60 * setting.minutes
     bench = setting.bench(until)
@@ -169,7 +169,7 @@ def run_pairs(setting: Setting, pairs: list[tuple[Cell, int]], jobs: int = 1) ->
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        running: dict[Future[Outcome], set[Path]] = {}
+        running: dict[Future[CellOutcome], set[Path]] = {}
         while todo or running:
             while todo and len(running) < jobs:
                 place, weights = _next(bench, todo, set().union(*running.values()))

@@ -31,7 +31,7 @@ def town(location: str) -> str:
 
 
 @dataclass
-class Folder:
+class SceneFolder:
     """A nuScenes folder, opened once for all cells.
 
     Attributes:
@@ -106,7 +106,7 @@ class Folder:
         return (self.speed_mps(scene) >= FAST_MPS) == (kind == "fast")
 
 
-def keyframes(folder: Folder, scenes: tuple[str, ...], most: int) -> frozenset[str]:
+def keyframes(folder: SceneFolder, scenes: tuple[str, ...], most: int) -> frozenset[str]:
     """Sample tokens of these scenes, at most so many, taken evenly; 0 for all."""
     tokens = [token for scene in scenes for token in folder.reader.samples(scene)]
     if most and most < len(tokens):

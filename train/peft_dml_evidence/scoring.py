@@ -11,7 +11,7 @@ import numpy as np
 
 from peft_dml_evidence.cells import Cell, subsets_of
 from peft_dml_evidence.looks import parse_look
-from peft_dml_evidence.scenes import Folder, keyframes
+from peft_dml_evidence.scenes import SceneFolder, keyframes
 from peft_dml_evidence.training import Bench
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
@@ -40,7 +40,7 @@ MOST_BY_SCENE = 12
 
 
 def score_cell(
-    cell: Cell, network: PeftDmlNetwork, folder: Folder, scenes: tuple[str, ...], bench: Bench
+    cell: Cell, network: PeftDmlNetwork, folder: SceneFolder, scenes: tuple[str, ...], bench: Bench
 ) -> dict[str, Any]:
     """Return the official figures of a cell.
 

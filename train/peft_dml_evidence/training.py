@@ -23,10 +23,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from peft_dml_evidence.cells import FIRST_SEED, Pick, Plan
+from peft_dml_evidence.cells import FIRST_SEED, Pick, TrainingPlan
 from peft_dml_evidence.gauge import gauge
 from peft_dml_evidence.recipe import recipe_tree
-from peft_dml_evidence.scenes import Folder
+from peft_dml_evidence.scenes import SceneFolder
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_train.adapters.lora import (
     TRAINED_WHOLE,
@@ -71,8 +71,8 @@ class Bench:
         cache: Keeps prepared frames for all cells and processes.
     """
 
-    folder: Folder
-    layout: Folder | None
+    folder: SceneFolder
+    layout: SceneFolder | None
     runs: Path
     recipe: Path
     overrides: tuple[str, ...] = ()
@@ -83,7 +83,7 @@ class Bench:
     scenes: int = 0
     cache: FrameCache | None = None
 
-    def config(self, plan: Plan, seed: int, *, second: bool) -> TrainConfig:
+    def config(self, plan: TrainingPlan, seed: int, *, second: bool) -> TrainConfig:
         """Return the recipe of one of the two stages; steps alone set the rate, so that two runs agree."""
         fixed = ("pretrain.minutes=1000000", "finetune.minutes=1000000", "processes=1", f"seed={seed}")
         config = load_config(self.recipe, (*self.overrides, *plan.base, *(plan.adapt if second else ()), *fixed))
@@ -92,7 +92,7 @@ class Bench:
             config = config.model_copy(update={"finetune": stage})
         return config
 
-    def data(self, pick: Pick) -> Folder:
+    def data(self, pick: Pick) -> SceneFolder:
         """Return the folder that a pick means.
 
         Raises:
@@ -136,21 +136,21 @@ def _identity(bench: Bench, config: TrainConfig, pick: Pick, *more: Any) -> str:
     return digest([tree, data, scenes, *more])
 
 
-def base_folder(bench: Bench, plan: Plan, seed: int) -> Path:
+def base_folder(bench: Bench, plan: TrainingPlan, seed: int) -> Path:
     """Return where the base of a plan lies, trained or not."""
     config = bench.config(plan, seed, second=False).model_copy(update={"finetune": StageConfig()})
     start = [weights_digest(load_checkpoint(bench.start))] if bench.start else []
     return bench.runs / f"base-{_identity(bench, config, plan.source, *start)}"
 
 
-def adapted_folder(bench: Bench, plan: Plan, seed: int) -> Path:
+def adapted_folder(bench: Bench, plan: TrainingPlan, seed: int) -> Path:
     """Return where the second stage of a plan lies, trained or not."""
     base = "none" if plan.mode == "scratch" else base_folder(bench, plan, seed).name
     config = bench.config(plan, seed, second=True)
     return bench.runs / f"adapted-{_identity(bench, config, plan.target, plan.mode, base)}"
 
 
-def untrained(bench: Bench, plan: Plan, seed: int) -> set[Path]:
+def untrained(bench: Bench, plan: TrainingPlan, seed: int) -> set[Path]:
     """Return folders of the weights that a plan needs and nobody has trained yet."""
     wanted = set()
     if plan.mode not in {"scratch", "untrained"}:
@@ -160,7 +160,7 @@ def untrained(bench: Bench, plan: Plan, seed: int) -> set[Path]:
     return {note.parent for note in wanted if not note.is_file()}
 
 
-def base_of(bench: Bench, plan: Plan, seed: int) -> tuple[Path, dict[str, Any]]:
+def base_of(bench: Bench, plan: TrainingPlan, seed: int) -> tuple[Path, dict[str, Any]]:
     """Return the folder with the `base.pt` of a plan, and what its training cost; trained now if it was not."""
     config, folder = bench.config(plan, seed, second=False), base_folder(bench, plan, seed)
     with _alone(folder):
@@ -217,7 +217,9 @@ def _train(
     }
 
 
-def prepare(network: PeftDmlNetwork, config: TrainConfig, plan: Plan) -> tuple[peft.PeftModel | None, partial[None]]:
+def prepare(
+    network: PeftDmlNetwork, config: TrainConfig, plan: TrainingPlan
+) -> tuple[peft.PeftModel | None, partial[None]]:
     """Let the second stage of a plan change what its mode says.
 
     Returns:
@@ -236,7 +238,7 @@ def prepare(network: PeftDmlNetwork, config: TrainConfig, plan: Plan) -> tuple[p
     return None, partial(train_mode)
 
 
-def network_of(bench: Bench, plan: Plan, seed: int) -> tuple[PeftDmlNetwork, dict[str, Any]]:
+def network_of(bench: Bench, plan: TrainingPlan, seed: int) -> tuple[PeftDmlNetwork, dict[str, Any]]:
     """Return the trained network of a plan, nothing left to merge, and what it cost by stage."""
     config = bench.config(plan, seed, second=True)
     if plan.mode == "untrained":
@@ -259,7 +261,7 @@ def network_of(bench: Bench, plan: Plan, seed: int) -> tuple[PeftDmlNetwork, dic
     return network.eval(), costs
 
 
-def _adapt(bench: Bench, config: TrainConfig, plan: Plan, network: PeftDmlNetwork, folder: Path) -> None:
+def _adapt(bench: Bench, config: TrainConfig, plan: TrainingPlan, network: PeftDmlNetwork, folder: Path) -> None:
     holder, set_mode = prepare(network, config, plan)
     counts = parameter_counts(network)
     figures = _train(bench, config, config.finetune, network, folder, plan.target, set_mode)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from peft_dml_evidence.cells import NO_METRIC, Cell, Plan
+from peft_dml_evidence.cells import NO_METRIC, Cell, TrainingPlan
 from peft_dml_ros.core.classes import DETECTING
 
 ZERO_SHOT_CLASSES = ("traffic_cone", "barrier")
@@ -29,7 +29,7 @@ def zero_shot() -> list[Cell]:
             for m, c in pairs:
                 about = f"{c} by {m} alone, never trained together{words}"
                 cells.append(Cell("zero-shot", f"{m}_{c}{suffix}", about, plan, (f"{m} only",)))
-    together = Plan("base", WHOLE)
+    together = TrainingPlan("base", WHOLE)
     cells += [
         Cell("zero-shot", f"{m}_together", f"{m} alone, all classes trained together", together, (f"{m} only",))
         for m in DETECTING
@@ -39,13 +39,13 @@ def zero_shot() -> list[Cell]:
         "zero-shot",
         "retrieval_without_metric_loss",
         "The same without metric loss",
-        Plan(base=NO_METRIC),
+        TrainingPlan(base=NO_METRIC),
         measure="retrieval",
     )
     return [*cells, with_loss, without]
 
 
-def without_pairs(pairs: tuple[tuple[str, str], ...], *more: str, how: str = "") -> Plan:
+def without_pairs(pairs: tuple[tuple[str, str], ...], *more: str, how: str = "") -> TrainingPlan:
     """Return a base that never sees these modalities and classes together, or so without labels alone."""
     withheld = ", ".join(f"{m}:{c}{how}" for m, c in pairs)
-    return Plan("base", (f"withheld=[{withheld}]", *WHOLE, *more))
+    return TrainingPlan("base", (f"withheld=[{withheld}]", *WHOLE, *more))

@@ -56,7 +56,7 @@ SplitOption = Annotated[
 
 @contextmanager
 def _recipe(config: Path | None, overrides: list[str] | None = None) -> Iterator[TrainConfig]:
-    """The recipe; errors of this library are shown as one line."""
+    """Yield the recipe; errors of this library are shown as one line."""
     from peft_dml_ros.core.errors import PeftDmlError
     from peft_dml_train.config import load_config
     from peft_dml_train.loop.stages import start_logging

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 if TYPE_CHECKING:
-    from peft_dml_tools.commands.doctor.rules import Context, Finding, Rule
+    from peft_dml_tools.commands.doctor.rules import Context, DoctorRule, Finding
 
 START_S = 20.0
 
@@ -57,7 +57,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _applies(rule: Rule, context: Context, *, live: bool) -> bool:
+def _applies(rule: DoctorRule, context: Context, *, live: bool) -> bool:
     """Return whether a rule can be checked: those of the running system need the survey; ROS003 reports its failure."""
     return not rule.live or (live and (bool(context.survey) or rule.id == "ROS003"))
 
@@ -77,7 +77,7 @@ def _survey(seconds: float) -> tuple[dict[str, Any], str]:
     return facts, ""
 
 
-def _print(results: dict[Rule, list[Finding]]) -> None:
+def _print(results: dict[DoctorRule, list[Finding]]) -> None:
     """Print one line per rule and two per finding: no table, so that fixes can be copied."""
     from rich.console import Console
     from rich.text import Text

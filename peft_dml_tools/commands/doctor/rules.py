@@ -43,7 +43,7 @@ Check = Callable[[Context], Iterator[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class DoctorRule:
     """A rule with a stable id.
 
     Attributes:
@@ -62,7 +62,7 @@ class Rule:
     live: bool = False
 
 
-RULES: Final[dict[str, Rule]] = {}
+RULES: Final[dict[str, DoctorRule]] = {}
 """Every rule by id; filled as the modules of rules are imported."""
 
 
@@ -70,7 +70,7 @@ def rule(rule_id: str, severity: Severity, title: str, *, live: bool = False) ->
     """Register a function as a rule."""
 
     def register(check: Check) -> Check:
-        RULES[rule_id] = Rule(rule_id, title, severity, check, live)
+        RULES[rule_id] = DoctorRule(rule_id, title, severity, check, live)
         return check
 
     return register

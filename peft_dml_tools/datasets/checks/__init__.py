@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from peft_dml_tools.datasets.checks import files, geometry, records, references, structure
-from peft_dml_tools.datasets.checks.folder import Folder
-from peft_dml_tools.datasets.checks.model import RULES, Found, Outcome, Report, Rule, excluded_ids
+from peft_dml_tools.datasets.checks.folder import CheckedFolder
+from peft_dml_tools.datasets.checks.model import RULES, CheckOutcome, CheckReport, CheckRule, Found, excluded_ids
 from peft_dml_tools.datasets.checks.severity import Severity
 from peft_dml_tools.datasets.nuscenes_schema import TABLES
 
-__all__ = ["MODULES", "RULES", "Found", "Outcome", "Report", "Rule", "Severity", "check_dataset"]
+__all__ = ["MODULES", "RULES", "CheckOutcome", "CheckReport", "CheckRule", "Found", "Severity", "check_dataset"]
 
 MODULES: Final = (structure, references, records, geometry, files)
 """Where the rules are."""
@@ -27,8 +27,8 @@ def check_dataset(
     version: str | None = None,
     exclude: tuple[str, ...] = (),
     examples: int = EXAMPLES,
-    progress: Callable[[Rule], None] | None = None,
-) -> Report:
+    progress: Callable[[CheckRule], None] | None = None,
+) -> CheckReport:
     """Run all rules over a nuScenes folder; nothing is altered.
 
     Args:
@@ -43,15 +43,15 @@ def check_dataset(
         ConfigError: `exclude` names no rule.
     """
     left_out = excluded_ids(exclude)
-    folder = Folder(Path(path), version)
+    folder = CheckedFolder(Path(path), version)
     outcomes = []
     for rule_id in sorted(set(RULES) - left_out, key=lambda rule_id: (_ORDER.index(rule_id[:3]), rule_id)):
         if progress is not None:
             progress(RULES[rule_id])
         found = RULES[rule_id].check(folder)
         kept = tuple(islice(found, examples))
-        outcomes.append(Outcome(RULES[rule_id], len(kept) + sum(1 for _ in found), kept))
-    return Report(
+        outcomes.append(CheckOutcome(RULES[rule_id], len(kept) + sum(1 for _ in found), kept))
+    return CheckReport(
         str(folder.root),
         folder.version,
         tuple(outcomes),

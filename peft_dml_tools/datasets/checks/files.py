@@ -10,7 +10,7 @@ import numpy as np
 
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.jpeg import picture_header
-from peft_dml_tools.datasets.checks.folder import Folder
+from peft_dml_tools.datasets.checks.folder import CheckedFolder
 from peft_dml_tools.datasets.checks.model import Found, rule
 from peft_dml_tools.datasets.checks.severity import Severity
 from peft_dml_tools.datasets.nuscenes_files import read_radar
@@ -28,7 +28,7 @@ _FOLDERS: Final = {True: "samples", False: "sweeps"}
     "every file that the tables name is there",
     "copy the missing files, or read with --allow-missing",
 )
-def files_present(folder: Folder) -> Iterator[Found]:
+def files_present(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per missing file."""
     for file in folder.files:
         if file.size < 0:
@@ -41,7 +41,7 @@ def files_present(folder: Folder) -> Iterator[Found]:
     "LiDAR files hold whole points of 20 bytes",
     "the file was cut off: copy or write it again",
 )
-def lidar_whole(folder: Folder) -> Iterator[Found]:
+def lidar_whole(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per LiDAR file that is empty or ends within a point."""
     for file in folder.present("lidar"):
         points, rest = divmod(file.size, _POINT_BYTES)
@@ -58,7 +58,7 @@ def lidar_whole(folder: Folder) -> Iterator[Found]:
     "files are about as large as others of their sensor",
     "the file may be cut off at a whole point, or the sensor was covered: look at it",
 )
-def sizes_alike(folder: Folder) -> Iterator[Found]:
+def sizes_alike(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per LiDAR or camera file below a quarter of its channel's median size."""
     by_channel: dict[str, list[int]] = defaultdict(list)
     for modality in ("lidar", "camera"):
@@ -78,7 +78,7 @@ def sizes_alike(folder: Folder) -> Iterator[Found]:
     "radar files hold what their header promises",
     "the file was cut off or is of another layout: copy or write it again",
 )
-def radar_whole(folder: Folder) -> Iterator[Found]:
+def radar_whole(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per radar file that the reader refuses."""
     for file in folder.present("radar"):
         if refusal := _refusal(file.path):
@@ -91,7 +91,7 @@ def radar_whole(folder: Folder) -> Iterator[Found]:
     "images are whole JPEG or PNG files of the size that the tables name",
     "copy or write the image again; set width and height in sample_data",
 )
-def images_whole(folder: Folder) -> Iterator[Found]:
+def images_whole(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per image that is none, is cut off, or has another size."""
     for file in folder.present("camera"):
         try:
@@ -111,7 +111,7 @@ def images_whole(folder: Folder) -> Iterator[Found]:
     "files lie in samples/CHANNEL or sweeps/CHANNEL as they are keyframes or not",
     "move the file, or correct filename and is_key_frame",
 )
-def files_placed(folder: Folder) -> Iterator[Found]:
+def files_placed(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per file in another folder."""
     if not any(file.record["filename"].startswith(tuple(_FOLDERS.values())) for file in folder.files):
         return  # a layout of its own, T4's for example
@@ -127,7 +127,7 @@ def files_placed(folder: Folder) -> Iterator[Found]:
     "CAN bus files are JSON lists of messages with utime",
     "copy the CAN bus expansion again, or write the scene again",
 )
-def can_readable(folder: Folder) -> Iterator[Found]:
+def can_readable(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per CAN bus file that cannot be read, and per message without time."""
     for path, content in _can_files(folder):
         if isinstance(content, str):
@@ -145,7 +145,7 @@ def can_readable(folder: Folder) -> Iterator[Found]:
     "CAN bus messages are in the order of time",
     "sort them by utime; readers of this package do so themselves",
 )
-def can_ordered(folder: Folder) -> Iterator[Found]:
+def can_ordered(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per CAN bus file with a message that is earlier than the one before."""
     for path, content in _can_files(folder):
         if isinstance(content, str):
@@ -157,7 +157,7 @@ def can_ordered(folder: Folder) -> Iterator[Found]:
 
 
 @rule("FMT009", Severity.INFO, "scenes have inertial data", "copy the CAN bus expansion; the detector runs without it")
-def can_present(folder: Folder) -> Iterator[Found]:
+def can_present(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per scene without `ms_imu`."""
     for row in folder.rows("scene"):
         if not (folder.root / "can_bus" / f"{row['name']}_ms_imu.json").is_file():
@@ -170,7 +170,7 @@ def can_present(folder: Folder) -> Iterator[Found]:
     "no file lies about that the tables do not name",
     "a run was cut short, or another version shares the folder: run it again, or remove them",
 )
-def files_named(folder: Folder) -> Iterator[Found]:
+def files_named(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per folder with such files."""
     named = {file.path for file in folder.files}
     for kind in _FOLDERS.values():
@@ -180,7 +180,7 @@ def files_named(folder: Folder) -> Iterator[Found]:
                 yield Found(f"{kind}/{place.name}", f"{len(strays)} file(s), among them {min(strays).name}")
 
 
-def _can_files(folder: Folder) -> Iterator[tuple[Path, "list[Any] | str"]]:
+def _can_files(folder: CheckedFolder) -> Iterator[tuple[Path, "list[Any] | str"]]:
     """Yield CAN bus files of the scenes, with their messages or why they cannot be read; one at a time."""
     for row in folder.rows("scene"):
         for path in sorted((folder.root / "can_bus").glob(f"{row['name']}_*.json")):

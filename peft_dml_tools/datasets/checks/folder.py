@@ -34,7 +34,7 @@ class SensorFile(NamedTuple):
     size: int
 
 
-class Folder:
+class CheckedFolder:
     """Lenient access: nothing raises here for what the data holds, so that all rules can run.
 
     Attributes:

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from peft_dml_tools.datasets.checks.folder import Folder
+from peft_dml_tools.datasets.checks.folder import CheckedFolder
 from peft_dml_tools.datasets.checks.model import Found, rule
 from peft_dml_tools.datasets.checks.severity import Severity
 
@@ -26,7 +26,7 @@ _ANNOTATED_M: Final = 250.0
     "rotations are unit quaternions (w, x, y, z)",
     "divide by the length; check the order, ROS has (x, y, z, w)",
 )
-def quaternions_unit(folder: Folder) -> Iterator[Found]:
+def quaternions_unit(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per quaternion whose length is not 1."""
     for table in ("calibrated_sensor", "ego_pose", "sample_annotation"):
         rows = folder.rows(table)
@@ -43,7 +43,7 @@ def quaternions_unit(folder: Folder) -> Iterator[Found]:
     "sensors are mounted within 10 m of the vehicle's origin",
     "check the calibration: metres, and base_link to sensor, not the inverse or the map",
 )
-def sensors_mounted(folder: Folder) -> Iterator[Found]:
+def sensors_mounted(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per calibration that is too far away."""
     for row in folder.rows("calibrated_sensor"):
         distance_m = float(np.linalg.norm(row["translation"]))
@@ -58,7 +58,7 @@ def sensors_mounted(folder: Folder) -> Iterator[Found]:
     "cameras have intrinsics, with the principal point inside the image",
     "calibrate the camera; scale the intrinsics together with the images",
 )
-def intrinsics_plausible(folder: Folder) -> Iterator[Found]:
+def intrinsics_plausible(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per camera calibration that does not fit its images, and per calibrated image of no camera."""
     sizes = {
         row["calibrated_sensor_token"]: (row["width"], row["height"])
@@ -82,7 +82,7 @@ def intrinsics_plausible(folder: Folder) -> Iterator[Found]:
 
 
 @rule("GEO004", Severity.WARNING, "the vehicle does not jump", "check the poses: frame, unit and order in time")
-def vehicle_drives(folder: Folder) -> Iterator[Found]:
+def vehicle_drives(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per step between poses of a scene that is faster than 70 m/s and longer than half a metre."""
     scene_of = {row["token"]: row["scene_token"] for row in folder.rows("sample")}
     poses = folder.by_token("ego_pose")
@@ -105,7 +105,7 @@ def vehicle_drives(folder: Folder) -> Iterator[Found]:
     "annotated boxes have positive sizes",
     "remove or measure the box again; the order is width, length, height",
 )
-def boxes_positive(folder: Folder) -> Iterator[Found]:
+def boxes_positive(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per box with a side of zero or less."""
     for row in folder.rows("sample_annotation"):
         if min(row["size"]) <= 0:
@@ -118,7 +118,7 @@ def boxes_positive(folder: Folder) -> Iterator[Found]:
     "annotated boxes are shorter than 40 m and within 250 m of the vehicle",
     "check unit and frame: annotations are metres in the map's frame",
 )
-def boxes_plausible(folder: Folder) -> Iterator[Found]:
+def boxes_plausible(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per box that is too large or too far away."""
     poses = folder.by_token("ego_pose")
     origin = {

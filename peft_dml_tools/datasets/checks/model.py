@@ -12,7 +12,7 @@ from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_tools.datasets.checks.severity import Severity
 
 if TYPE_CHECKING:
-    from peft_dml_tools.datasets.checks.folder import Folder
+    from peft_dml_tools.datasets.checks.folder import CheckedFolder
 
 
 class Found(NamedTuple):
@@ -27,11 +27,11 @@ class Found(NamedTuple):
     what: str
 
 
-Check = Callable[["Folder"], Iterator[Found]]
+Check = Callable[["CheckedFolder"], Iterator[Found]]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class CheckRule:
     """A rule with a stable id.
 
     Attributes:
@@ -50,7 +50,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CheckOutcome:
     """What a rule found.
 
     Attributes:
@@ -59,7 +59,7 @@ class Outcome:
         examples: The first of them.
     """
 
-    rule: Rule
+    rule: CheckRule
     count: int
     examples: tuple[Found, ...]
 
@@ -76,7 +76,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CheckReport:
     """Outcomes of all rules that ran, in the order of their ids.
 
     Attributes:
@@ -89,7 +89,7 @@ class Report:
 
     root: str
     version: str
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[CheckOutcome, ...]
     excluded: tuple[str, ...] = ()
     records: dict[str, int] = field(default_factory=dict)
 
@@ -98,7 +98,7 @@ class Report:
         return sum(outcome.count for outcome in self.outcomes if outcome.rule.severity is severity)
 
     @property
-    def broken(self) -> tuple[Outcome, ...]:
+    def broken(self) -> tuple[CheckOutcome, ...]:
         """Outcomes with findings."""
         return tuple(outcome for outcome in self.outcomes if outcome.count)
 
@@ -121,7 +121,7 @@ class Report:
         }
 
 
-RULES: Final[dict[str, Rule]] = {}
+RULES: Final[dict[str, CheckRule]] = {}
 """Every rule by id; filled as the modules of rules are imported."""
 
 _ID: Final = re.compile(r"(STR|REF|REC|GEO|FMT)\d{3}")
@@ -138,7 +138,7 @@ def rule(rule_id: str, severity: Severity, title: str, fix: str) -> Callable[[Ch
         if not _ID.fullmatch(rule_id) or rule_id in RULES:
             msg = f"rule id '{rule_id}' must be STR, REF, REC, GEO or FMT and three digits, and given once"
             raise ValueError(msg)
-        RULES[rule_id] = Rule(rule_id, title, severity, fix, check)
+        RULES[rule_id] = CheckRule(rule_id, title, severity, fix, check)
         return check
 
     return register

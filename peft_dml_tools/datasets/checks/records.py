@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Final
 
-from peft_dml_tools.datasets.checks.folder import Folder
+from peft_dml_tools.datasets.checks.folder import CheckedFolder
 from peft_dml_tools.datasets.checks.model import Found, rule
 from peft_dml_tools.datasets.checks.severity import Severity
 from peft_dml_tools.datasets.nuscenes_schema import CHAINED
@@ -18,7 +18,7 @@ _KEYFRAME_SPREAD_US: Final = 250_000
 @rule(
     "REC001", Severity.ERROR, "timestamps rise along every chain", "sort the records by timestamp and link them again"
 )
-def stamps_rise(folder: Folder) -> Iterator[Found]:
+def stamps_rise(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per link that does not lead to a later record."""
     samples = folder.by_token("sample")
     for table in CHAINED:
@@ -43,7 +43,7 @@ def stamps_rise(folder: Folder) -> Iterator[Found]:
     "timestamps are microseconds since 1970",
     "convert them: nuScenes counts microseconds, ROS nanoseconds",
 )
-def stamps_plausible(folder: Folder) -> Iterator[Found]:
+def stamps_plausible(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per timestamp before 2000 or after 2100."""
     for table in ("sample", "sample_data", "ego_pose"):
         for row in folder.rows(table):
@@ -57,7 +57,7 @@ def stamps_plausible(folder: Folder) -> Iterator[Found]:
     "the sensors of a keyframe fired within 0.25 s of it",
     "choose the measurements nearest in time, or leave the sensor out of this keyframe",
 )
-def keyframes_together(folder: Folder) -> Iterator[Found]:
+def keyframes_together(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per keyframe file that is too early or too late."""
     samples = folder.by_token("sample")
     for row in folder.rows("sample_data"):
@@ -75,7 +75,7 @@ def keyframes_together(folder: Folder) -> Iterator[Found]:
     "ego poses have the timestamps of their measurements",
     "interpolate the poses at the stamps of the measurements",
 )
-def poses_in_time(folder: Folder) -> Iterator[Found]:
+def poses_in_time(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per measurement whose pose is of another time."""
     poses = folder.by_token("ego_pose")
     for row in folder.rows("sample_data"):
@@ -86,7 +86,7 @@ def poses_in_time(folder: Folder) -> Iterator[Found]:
 
 
 @rule("REC005", Severity.ERROR, "point counts of annotations are not negative", "count the points in the boxes again")
-def counts_possible(folder: Folder) -> Iterator[Found]:
+def counts_possible(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per annotation with a negative count."""
     for row in folder.rows("sample_annotation"):
         if row["num_lidar_pts"] < 0 or row["num_radar_pts"] < 0:

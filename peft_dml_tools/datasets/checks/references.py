@@ -4,7 +4,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from peft_dml_tools.datasets.checks.folder import Folder
+from peft_dml_tools.datasets.checks.folder import CheckedFolder
 from peft_dml_tools.datasets.checks.model import Found, rule
 from peft_dml_tools.datasets.checks.severity import Severity
 from peft_dml_tools.datasets.nuscenes_schema import CHAINED, REFERENCES
@@ -16,7 +16,7 @@ from peft_dml_tools.datasets.nuscenes_schema import CHAINED, REFERENCES
     "every token refers to a record",
     "the tables do not belong together, or one was cut: take all from one archive, or write them again",
 )
-def keys_resolve(folder: Folder) -> Iterator[Found]:
+def keys_resolve(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per reference that leads nowhere."""
     for (table, name), target in REFERENCES.items():
         known = folder.tokens(target)
@@ -33,7 +33,7 @@ def keys_resolve(folder: Folder) -> Iterator[Found]:
     "prev and next lead both ways within one chain",
     "link the records again in the order of their timestamps",
 )
-def chains_agree(folder: Folder) -> Iterator[Found]:
+def chains_agree(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per link that does not lead back, and per link into another chain."""
     for table, owner in CHAINED.items():
         known = folder.by_token(table)
@@ -54,7 +54,7 @@ def chains_agree(folder: Folder) -> Iterator[Found]:
     "scenes and instances name the ends of their chains and count them right",
     "set first, last and number from the records themselves",
 )
-def ends_fit(folder: Folder) -> Iterator[Found]:
+def ends_fit(folder: CheckedFolder) -> Iterator[Found]:
     """Yield findings on first_*, last_* and nbr_* of scenes and instances."""
     for table, member, number in (("scene", "sample", "nbr_samples"), ("instance", "annotation", "nbr_annotations")):
         chained = "sample" if table == "scene" else "sample_annotation"
@@ -78,7 +78,7 @@ def ends_fit(folder: Folder) -> Iterator[Found]:
     "every keyframe has every sensor",
     "copy the missing sensors, or read with --allow-missing; a sensor that broke down is no mistake",
 )
-def keyframes_complete(folder: Folder) -> Iterator[Found]:
+def keyframes_complete(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per scene and set of sensors that its keyframes lack."""
     channels = {row["channel"] for row in folder.rows("sensor")}
     lacking: dict[tuple[str, tuple[str, ...]], int] = defaultdict(int)
@@ -98,7 +98,7 @@ def keyframes_complete(folder: Folder) -> Iterator[Found]:
     "a keyframe has at most one file per sensor, and every sample has data",
     "unmark the additional keyframes; remove samples without data",
 )
-def keyframes_single(folder: Folder) -> Iterator[Found]:
+def keyframes_single(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per sample without data, and per sensor that occurs twice in it."""
     for sample in folder.rows("sample"):
         records = folder.data_of_sample.get(sample["token"], [])

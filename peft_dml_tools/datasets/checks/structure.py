@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from peft_dml_ros.core.errors import DataError
-from peft_dml_tools.datasets.checks.folder import Folder
+from peft_dml_tools.datasets.checks.folder import CheckedFolder
 from peft_dml_tools.datasets.checks.model import Found, rule
 from peft_dml_tools.datasets.checks.severity import Severity
 from peft_dml_tools.datasets.nuscenes_schema import TABLES
@@ -22,7 +22,7 @@ _SCENE_NAME: Final = re.compile(r"scene-\d{4}")
     "all 13 tables are there",
     "copy the missing tables from the data set's metadata archive, or write the folder again",
 )
-def tables_present(folder: Folder) -> Iterator[Found]:
+def tables_present(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per missing table."""
     for table in folder.missing():
         yield Found(f"{folder.version}/{table}.json", "is missing")
@@ -34,7 +34,7 @@ def tables_present(folder: Folder) -> Iterator[Found]:
     "every table is a JSON list",
     "the file was cut off or overwritten: copy or write it again",
 )
-def tables_readable(folder: Folder) -> Iterator[Found]:
+def tables_readable(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per table that is no JSON, with the byte."""
     for table in TABLES:
         if problem := folder.unreadable(table):
@@ -47,7 +47,7 @@ def tables_readable(folder: Folder) -> Iterator[Found]:
     "every record has its fields, of the right type and finite",
     "repair the records, or write the table again; records with faults are left out of all other rules",
 )
-def records_complete(folder: Folder) -> Iterator[Found]:
+def records_complete(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per record with faults."""
     for table in TABLES:
         for position, wrong in folder.malformed(table):
@@ -60,7 +60,7 @@ def records_complete(folder: Folder) -> Iterator[Found]:
     "tokens are unique within a table",
     "two writers made the same token, or tables were joined twice: keep one of the records",
 )
-def tokens_unique(folder: Folder) -> Iterator[Found]:
+def tokens_unique(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per token that occurs more than once."""
     for table in TABLES:
         rows = folder.rows(table)
@@ -77,7 +77,7 @@ def tokens_unique(folder: Folder) -> Iterator[Found]:
     "splits.json names scenes that exist, each in one split",
     "correct the names in splits.json, or add the scenes",
 )
-def splits_fit(folder: Folder) -> Iterator[Found]:
+def splits_fit(folder: CheckedFolder) -> Iterator[Found]:
     """Yield findings on `splits.json`; a folder without one has the official splits."""
     path = folder.tables / "splits.json"
     if not path.is_file():
@@ -103,7 +103,7 @@ def splits_fit(folder: Folder) -> Iterator[Found]:
 
 
 @rule("STR006", Severity.WARNING, "map files are there", "copy maps/ as well; only drawing needs it")
-def maps_present(folder: Folder) -> Iterator[Found]:
+def maps_present(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per missing map."""
     for row in folder.rows("map"):
         if not (folder.root / row["filename"]).is_file():
@@ -116,7 +116,7 @@ def maps_present(folder: Folder) -> Iterator[Found]:
     "scene names are unique and read scene-NNNN",
     "rename the scenes; the devkit's CAN bus reader finds a scene by its four digits",
 )
-def scene_names(folder: Folder) -> Iterator[Found]:
+def scene_names(folder: CheckedFolder) -> Iterator[Found]:
     """Yield a finding per scene with another name, and per name that occurs twice."""
     for name, times in Counter(row["name"] for row in folder.rows("scene")).items():
         if times > 1:

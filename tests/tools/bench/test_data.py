@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_tools.bench.data import QUICK, DataBenchmark, Plan
+from peft_dml_tools.bench.data import QUICK, BenchmarkPlan, DataBenchmark
 from peft_dml_tools.commands.bench import bench
 
 TOP = ("simulate_s_per_scene", "simulate_peak_mb", "read_ms_per_sample", "export_s_per_scene", "export_peak_mb")
@@ -51,7 +51,7 @@ def test_another_plan_begins_anew_and_a_strange_folder_is_left_alone(tmp_path, r
     work = tmp_path / "work"
     first = DataBenchmark(QUICK, work, repository, None, print)
     (work / "scenes-1").mkdir()
-    DataBenchmark(Plan(), work, repository, None, print)
+    DataBenchmark(BenchmarkPlan(), work, repository, None, print)
     assert not (work / "scenes-1").exists()
     first.clear()
     assert not work.exists()

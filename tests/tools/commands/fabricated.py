@@ -10,7 +10,7 @@ from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import RADAR_DTYPE, CameraImage, LidarSweep, OdometrySample, RadarSweep
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor
-from peft_dml_tools.evaluation.recording import FaultWindow, Frame, Recording, SensorReading
+from peft_dml_tools.evaluation.recording import FaultWindow, RecordedFrame, Recording, SensorReading
 
 START_NS = 1_700_000_000_000_000_000
 PERIOD_NS = 100_000_000
@@ -72,7 +72,7 @@ def session(frames: int = 20, lidar_out: range = range(8, 13)) -> Recording:
         mask = np.array([0.0 if silent else 1.0, 1, 1, 1, 1])
         reference = "CAM_FRONT" if silent else "LIDAR_TOP"
         made.append(
-            Frame(
+            RecordedFrame(
                 stamp_ns,
                 reference,
                 jittered,

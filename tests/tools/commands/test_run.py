@@ -21,7 +21,7 @@ from peft_dml_tools.datasets.bags import NOT_FINITE, write_bag
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.source import open_source
 from peft_dml_tools.evaluation.metrics import lidar_out_frames
-from peft_dml_tools.evaluation.recording import Frame
+from peft_dml_tools.evaluation.recording import RecordedFrame
 from peft_dml_tools.run.accuracy import accuracy_table, present_words, scores_by_present
 from peft_dml_tools.run.offline import Offline
 from peft_dml_tools.run.reading_check import count_points
@@ -165,7 +165,9 @@ def test_what_is_kept_for_the_report_does_not_hold_raw_pictures():
 
 def frame_with(names, truth=None):
     mask = np.array([m in names for m in MODALITIES], dtype=np.float64)
-    return Frame(0, "LIDAR_TOP" if "lidar" in names else "", Boxes3D.empty(), mask, mask, 1.0, {}, {}, truth=truth)
+    return RecordedFrame(
+        0, "LIDAR_TOP" if "lidar" in names else "", Boxes3D.empty(), mask, mask, 1.0, {}, {}, truth=truth
+    )
 
 
 def test_columns_name_what_was_there_and_blind_frames_are_not_without_lidar():

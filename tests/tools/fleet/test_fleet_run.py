@@ -8,7 +8,7 @@ import pytest
 
 from peft_dml_tools.fleet import running
 from peft_dml_tools.fleet.detection import folder_of
-from peft_dml_tools.fleet.drives import Drive, expand
+from peft_dml_tools.fleet.drives import FleetDrive, expand
 from peft_dml_tools.fleet.running import FleetRun, summarise
 from peft_dml_tools.fleet.storage import Store
 from peft_dml_tools.run.files import frame_line
@@ -78,13 +78,15 @@ def test_a_second_run_does_nothing_and_a_new_drive_alone(done, cluster, drives, 
     assert {o.state for o in job.outcomes()} == {"kept"}
     assert not detected
     shutil.copy(drives / "short.mcap", tmp_path / "renamed.mcap")
-    again = run(cluster, settings, [Drive(str(drives / "short.mcap")), Drive(str(tmp_path / "renamed.mcap"))])
+    again = run(cluster, settings, [FleetDrive(str(drives / "short.mcap")), FleetDrive(str(tmp_path / "renamed.mcap"))])
     assert {name: o.state for name, o in again.items()} == {"short": "kept", "renamed": "same"}
     assert summarise(list(again.values()), 1.0, 2)["frames"] == again["short"].summary["frames"]
 
 
 def test_a_missing_drive_fails_alone(cluster, settings_for, drives, tmp_path) -> None:
-    outcomes = run(cluster, settings_for(tmp_path), [Drive("/nowhere/x.mcap"), Drive(str(drives / "short.mcap"))])
+    outcomes = run(
+        cluster, settings_for(tmp_path), [FleetDrive("/nowhere/x.mcap"), FleetDrive(str(drives / "short.mcap"))]
+    )
     assert outcomes["x"].state == "failed"
     assert "does not exist" in outcomes["x"].reason
     assert outcomes["short"].state == "done"
@@ -93,11 +95,11 @@ def test_a_missing_drive_fails_alone(cluster, settings_for, drives, tmp_path) ->
 def test_a_torn_seam_is_run_again_with_more_lead(cluster, settings_for, drives, tmp_path, monkeypatch) -> None:
     """A lead of nothing: buffers of sweeps differ at every seam until the lead has grown."""
     monkeypatch.setattr("peft_dml_tools.fleet.segments.LEAD_S", 0.05)
-    job = FleetRun(cluster, settings_for(tmp_path), [Drive(str(drives / "long.mcap"))])
+    job = FleetRun(cluster, settings_for(tmp_path), [FleetDrive(str(drives / "long.mcap"))])
     # Segments are planned by the workers, which do not see the patch: plan here and hand them over.
     from peft_dml_tools.fleet.detection import inspect
 
-    found = inspect((job._settings, Drive(str(drives / "long.mcap"))))
+    found = inspect((job._settings, FleetDrive(str(drives / "long.mcap"))))
     job._inspecting.cancel()
     job._taken[found.key] = found.drive
     job._open[found.key] = running._Open(found, {s.index for s in found.segments})

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from peft_dml_ros.core.errors import DataError
-from peft_dml_tools.fleet.drives import Drive, expand
+from peft_dml_tools.fleet.drives import FleetDrive, expand
 from peft_dml_tools.fleet.storage import MARKER, Store, content_digest, fetched
 
 moto_server = pytest.importorskip("moto.server")
@@ -104,5 +104,5 @@ def test_what_is_no_drive_is_named(tmp_path) -> None:
 
 
 def test_names() -> None:
-    assert Drive("s3://b/night/one.mcap").name == "one"
-    assert Drive("/data/nuscenes", "scene-0061").label == "/data/nuscenes:scene-0061"
+    assert FleetDrive("s3://b/night/one.mcap").name == "one"
+    assert FleetDrive("/data/nuscenes", "scene-0061").label == "/data/nuscenes:scene-0061"

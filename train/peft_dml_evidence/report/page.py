@@ -142,7 +142,7 @@ def _ran(row: str) -> bool:
 def _section(
     results: Results, title: str, body: list[str], plot: str = "", words: str = "", headline: str = ""
 ) -> list[str]:
-    """The claim, its plot, its figures; tables behind a plot or a claim are folded, what was not run is one line."""
+    """Return claim, plot and figures; tables behind a plot or a claim are folded, what was not run is one line."""
     rows = [line for line, below in pairwise([*body, ""]) if line.startswith("| ") and not below.startswith("|--")]
     if not any(_ran(row) for row in rows):
         return [f"### {title}", "", f"{MISSING.capitalize()}.", ""]

@@ -108,7 +108,7 @@ def draw_zero_shot(axes: Axes, results: Results) -> None:
 
 
 def draw_embeddings(axes: Axes, results: Results) -> None:
-    """The embedding map: colour is the class, shape the modality."""
+    """Draw the embedding map: colour is the class, shape the modality."""
     points = results.of("zero-shot", "retrieval")[0]["retrieval"]["map"]
     names = [c for c in CLASSES if any(p[1] == c for p in points)]
     for i, name in enumerate(names):

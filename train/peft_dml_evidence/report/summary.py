@@ -38,7 +38,7 @@ KEYS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ClaimTarget:
     """One claim and its target.
 
     Attributes:
@@ -136,7 +136,7 @@ def _alone(figure: Figure | None) -> Interval | None:
     return compare(lambda value: value, figure)
 
 
-def targets(results: Results) -> list[Target]:
+def targets(results: Results) -> list[ClaimTarget]:
     """Return the issue's targets with what was measured."""
     f = key_figures(results)
 
@@ -148,29 +148,29 @@ def targets(results: Results) -> list[Target]:
     together = zero_shot_ap(results, "_together")
     lift = _ratio(f["zero_shot_ap"], f["zero_shot_ap_without_metric_loss"])
     found = [
-        Target(
+        ClaimTarget(
             "PEFT keeps full fine-tuning's NDS",
             0.98,
             _ratio(f["nds_peft"], f["nds_full_finetune"]),
             texts("nds_peft", "nds_full_finetune"),
         ),
-        Target(
+        ClaimTarget(
             "NDS kept without LiDAR", 0.70, _ratio(f["nds_no_lidar"], f["nds_full"]), texts("nds_no_lidar", "nds_full")
         ),
-        Target(
+        ClaimTarget(
             "NDS kept without cameras",
             0.97,
             _ratio(f["nds_no_camera"], f["nds_full"]),
             texts("nds_no_camera", "nds_full"),
         ),
-        Target(
+        ClaimTarget(
             "No-LiDAR NDS, times the zero-filled baseline's",
             3.0,
             _ratio(f["nds_no_lidar"], f["nds_zero_filled_no_lidar"]),
             texts("nds_no_lidar", "nds_zero_filled_no_lidar"),
         ),
-        Target("mRA, radar corrupted too", 0.90, _alone(f["mra"]), texts("mra")),
-        Target(
+        ClaimTarget("mRA, radar corrupted too", 0.90, _alone(f["mra"]), texts("mra")),
+        ClaimTarget(
             "Zero-shot AP with the metric loss, times that without",
             1.20,
             lift,

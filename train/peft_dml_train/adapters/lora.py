@@ -199,7 +199,7 @@ def load_adapter(network: PeftDmlNetwork, folder: Path, *, trainable: bool = Fal
 
 
 def encoder_weights(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The part of a state that a base network is: its encoders. What lies behind them starts fresh on every target."""
+    """Return the encoders of a state, which are the base network; what follows starts fresh on every target."""
     return {name: value for name, value in state.items() if name.startswith("encoders.")}
 
 

@@ -28,7 +28,7 @@ CAMERA, LIDAR = MODALITIES.index("camera"), MODALITIES.index("lidar")
 
 
 def mirror(frame: Frame, spec: ModelSpec) -> Frame:
-    """The world mirrored in the x-z plane: y becomes -y for points, cells, voxels, images, motion and boxes alike."""
+    """Return the frame mirrored in the x-z plane: y becomes -y for points, cells, voxels, images, motion, boxes."""
     pillars = {}
     for modality, entry in frame.pillars.items():
         points = entry.points.copy()

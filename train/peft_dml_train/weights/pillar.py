@@ -17,7 +17,7 @@ from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_train.config import BevConfig
 from peft_dml_train.encoders.blocks import EPS
 from peft_dml_train.encoders.lidar import SCALES
-from peft_dml_train.weights.mapping import Rule, Tensors, batch_norm
+from peft_dml_train.weights.mapping import MappingRule, Tensors, batch_norm
 
 TARGET = "encoders.lidar."
 LIDAR_X_M, LIDAR_Z_M = 0.943713, 1.84023
@@ -54,7 +54,7 @@ def reason(name: str) -> str:
     return next((text for pattern, text in REASONS.items() if re.match(pattern, name)), "no counterpart")
 
 
-def pillar_rules(tensors: Tensors, config: BevConfig) -> list[Rule]:
+def pillar_rules(tensors: Tensors, config: BevConfig) -> list[MappingRule]:
     """Return what goes where.
 
     Raises:
@@ -77,7 +77,7 @@ def pillar_rules(tensors: Tensors, config: BevConfig) -> list[Rule]:
     for i, depth in enumerate(config.depths):
         for j in range(depth + 1):
             source, target = f"{backbone}blocks.{i}.{3 * j + first}", f"{TARGET}pyramid.levels.{i}.{j}"
-            rules.append(Rule(f"{target}.0.weight", f"{source}.weight"))
+            rules.append(MappingRule(f"{target}.0.weight", f"{source}.weight"))
             rules += batch_norm(f"{target}.1", f"{backbone}blocks.{i}.{3 * j + first + 1}")
         source, target = f"{neck}deblocks.{i}", f"{TARGET}pyramid.ups.{i}"
         rules.append(_neck_rule(tensors, f"{source}.0.weight", f"{target}.0.weight", style))
@@ -85,22 +85,22 @@ def pillar_rules(tensors: Tensors, config: BevConfig) -> list[Rule]:
     return rules
 
 
-def _neck_rule(tensors: Tensors, source: str, target: str, style: str) -> Rule:
+def _neck_rule(tensors: Tensors, source: str, target: str, style: str) -> MappingRule:
     weight = tensors.get(source)
     if style == "mmdet3d" and weight is not None and weight.shape[2:] == (1, 1):
         # mmdet3d takes a transposed convolution even where nothing is enlarged: inputs and outputs are exchanged.
-        return Rule(target, source, lambda t: t[source].transpose(0, 1), "transposed convolution to convolution")
-    return Rule(target, source)
+        return MappingRule(target, source, lambda t: t[source].transpose(0, 1), "transposed convolution to convolution")
+    return MappingRule(target, source)
 
 
-def _pillar_layers(source: str, hidden: int) -> list[Rule]:
+def _pillar_layers(source: str, hidden: int) -> list[MappingRule]:
     linear, norm = f"{source}0.linear.weight", f"{source}0.norm"
     into = f"{TARGET}pillars."
     first = (f"{into}first.0.weight", f"{into}first.1") if hidden else (f"{into}linear.weight", f"{into}norm")
     rules = [
-        Rule(first[0], linear, lambda t: _fold(t[linear])[0], "axes, intensity and scales folded in"),
+        MappingRule(first[0], linear, lambda t: _fold(t[linear])[0], "axes, intensity and scales folded in"),
         *(rule for rule in batch_norm(first[1], norm) if not rule.target.endswith("running_mean")),
-        Rule(
+        MappingRule(
             f"{first[1]}.running_mean",
             f"{norm}.running_mean",
             lambda t: t[f"{norm}.running_mean"] - _fold(t[linear])[1],
@@ -110,12 +110,14 @@ def _pillar_layers(source: str, hidden: int) -> list[Rule]:
     if hidden:
         return [
             *rules,
-            Rule(f"{into}linear.weight", f"{source}1.linear.weight"),
+            MappingRule(f"{into}linear.weight", f"{source}1.linear.weight"),
             *batch_norm(f"{into}norm", f"{source}1.norm"),
             # With two layers an empty row's value depends on its pillar: no level per channel stands for it.
-            Rule(f"{into}floor", f"{source}1.norm.bias", lambda t: torch.zeros_like(t[f"{source}1.norm.bias"]), "zero"),
+            MappingRule(
+                f"{into}floor", f"{source}1.norm.bias", lambda t: torch.zeros_like(t[f"{source}1.norm.bias"]), "zero"
+            ),
         ]
-    return [*rules, Rule(f"{into}floor", f"{norm}.bias", lambda t: _floor(t, norm), "value of an empty row")]
+    return [*rules, MappingRule(f"{into}floor", f"{norm}.bias", lambda t: _floor(t, norm), "value of an empty row")]
 
 
 def _floor(tensors: Tensors, norm: str) -> torch.Tensor:

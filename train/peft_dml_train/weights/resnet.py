@@ -13,7 +13,7 @@ import torch
 from peft_dml_ros.core.errors import DataError
 from peft_dml_train.config import CameraConfig
 from peft_dml_train.encoders.camera import MEAN, SCALE
-from peft_dml_train.weights.mapping import Rule, Tensors, batch_norm
+from peft_dml_train.weights.mapping import MappingRule, Tensors, batch_norm
 
 TARGET = "encoders.camera.image.backbone."
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -25,7 +25,7 @@ def reason(name: str) -> str:
     return "classifier of ImageNet" if name.startswith(("fc.", "classifier.")) else "no counterpart"
 
 
-def resnet_rules(tensors: Tensors, config: CameraConfig) -> list[Rule]:
+def resnet_rules(tensors: Tensors, config: CameraConfig) -> list[MappingRule]:
     """Return what goes where.
 
     Raises:
@@ -40,17 +40,17 @@ def resnet_rules(tensors: Tensors, config: CameraConfig) -> list[Rule]:
     raise DataError(f"{msg}; it begins with {', '.join(list(tensors)[:3])}")
 
 
-def _stem(convolution: str, norm: str) -> list[Rule]:
+def _stem(convolution: str, norm: str) -> list[MappingRule]:
     into = f"{TARGET}embedder.embedder."
     return [
-        Rule(
+        MappingRule(
             f"{into}convolution.weight",
             f"{convolution}.weight",
             lambda t: _fold(t[f"{convolution}.weight"])[0],
             "pixel scale folded in",
         ),
         *(r for r in batch_norm(f"{into}normalization", norm) if not r.target.endswith("running_mean")),
-        Rule(
+        MappingRule(
             f"{into}normalization.running_mean",
             f"{norm}.running_mean",
             lambda t: t[f"{norm}.running_mean"] - _fold(t[f"{convolution}.weight"])[1],
@@ -66,24 +66,24 @@ def _fold(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (w / SCALE).to(weight.dtype), (w * (MEAN - mean)).sum((1, 2, 3)).to(weight.dtype)
 
 
-def _hugging_face(tensors: Tensors, prefix: str) -> list[Rule]:
+def _hugging_face(tensors: Tensors, prefix: str) -> list[MappingRule]:
     stem = f"{prefix}embedder.embedder."
     names = [n for n in tensors if n.startswith(f"{prefix}encoder.")]
     return [
         *_stem(f"{stem}convolution", f"{stem}normalization"),
-        *(Rule(TARGET + name.removeprefix(prefix), name) for name in names),
+        *(MappingRule(TARGET + name.removeprefix(prefix), name) for name in names),
     ]
 
 
-def _torchvision(config: CameraConfig) -> list[Rule]:
+def _torchvision(config: CameraConfig) -> list[MappingRule]:
     rules = _stem("conv1", "bn1")
     convolutions = 3 if config.layer == "bottleneck" else 2
     for stage, depth in enumerate(config.depths):
         for block in range(depth):
             source, target = f"layer{stage + 1}.{block}.", f"{TARGET}encoder.stages.{stage}.layers.{block}."
             for i in range(convolutions):
-                rules.append(Rule(f"{target}layer.{i}.convolution.weight", f"{source}conv{i + 1}.weight"))
+                rules.append(MappingRule(f"{target}layer.{i}.convolution.weight", f"{source}conv{i + 1}.weight"))
                 rules += batch_norm(f"{target}layer.{i}.normalization", f"{source}bn{i + 1}")
-            rules.append(Rule(f"{target}shortcut.convolution.weight", f"{source}downsample.0.weight"))
+            rules.append(MappingRule(f"{target}shortcut.convolution.weight", f"{source}downsample.0.weight"))
             rules += batch_norm(f"{target}shortcut.normalization", f"{source}downsample.1")
     return rules
