@@ -197,15 +197,14 @@ def test_a_class_name_has_one_meaning() -> None:
 
 
 def test_docstrings_of_functions_say_what_these_do() -> None:
-    hits = []
-    for path in sources(*ROOMS, "docs"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if (
-                isinstance(node, ast.FunctionDef)
-                and NOUN.match(ast.get_docstring(node) or "")
-                and not any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
-            ):
-                hits.append(f"{path.relative_to(REPOSITORY)}:{node.lineno}: {ast.get_docstring(node)}")
+    hits = [
+        f"{path.relative_to(REPOSITORY)}:{node.lineno}: {ast.get_docstring(node)}"
+        for path in sources(*ROOMS, "docs")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+        and NOUN.match(ast.get_docstring(node) or "")
+        and not any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
+    ]
     assert len(hits) <= NOUNS_AT_MOST, hits
 
 

@@ -63,8 +63,7 @@ def image_to_msg(image: CameraImage, frame_id: str, make: MessageFactory) -> Any
         kind = f"bayer_{image.mosaic}8; jpeg compressed" if image.mosaic else kind
         return make("sensor_msgs/msg/CompressedImage", header=head, format=kind, data=make.bytes(image.jpeg))
     if image.pixels is None:
-        msg = f"image of {image.stamp_ns} ns in frame '{frame_id}' has neither compressed bytes nor pixels"
-        raise DataError(msg)
+        raise DataError(f"image of {image.stamp_ns} ns in frame '{frame_id}' has neither compressed bytes nor pixels")
     height, width, _ = image.pixels.shape
     return make(
         "sensor_msgs/msg/Image",

@@ -108,8 +108,7 @@ def check_preset(preset: str) -> None:
     """
     if preset not in {DEFAULT, *PRESETS}:
         now = f"it is called '{DEFAULT}' now" if preset == "ours" else nearest(preset, [DEFAULT, *PRESETS])
-        msg = f"no topic preset '{preset}'; {now}"
-        raise ConfigError(msg)
+        raise ConfigError(f"no topic preset '{preset}'; {now}")
 
 
 def recognise(

@@ -105,8 +105,7 @@ def sensor_of(topic: str) -> str:
         known = set()
     if not rest or bare not in known:
         choices = [*_SINGLE.values(), "lidar_top/points", "radar_front/points", "cam_front/image/compressed"]
-        msg = f"topic '{topic}' belongs to no sensor; {nearest(bare, choices)}"
-        raise ConfigError(msg)
+        raise ConfigError(f"topic '{topic}' belongs to no sensor; {nearest(bare, choices)}")
     return sensor
 
 

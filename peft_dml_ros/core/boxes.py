@@ -64,8 +64,7 @@ class Boxes3D:
         if self.ids and len(self.ids) != n:
             wrong.append(f"ids {len(self.ids)} != {n}")
         if wrong:
-            msg = f"boxes do not agree on their number: {'; '.join(wrong)}"
-            raise DataError(msg)
+            raise DataError(f"boxes do not agree on their number: {'; '.join(wrong)}")
 
     @classmethod
     def empty(cls) -> Boxes3D:

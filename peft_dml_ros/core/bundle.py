@@ -146,8 +146,7 @@ class Bundle:
             fix = f"add it: peft-dml-train convert --bundle {self.path} --precision {precision} --add"
             known: tuple[str, ...] = get_args(Precision)
             fix = fix if precision in known else nearest(precision, known)
-            msg = f"{self.path} holds {', '.join(self.precisions)}, not {precision}; {fix}"
-            raise BundleError(msg)
+            raise BundleError(f"{self.path} holds {', '.join(self.precisions)}, not {precision}; {fix}")
         variants = {str(name): files for name, files in self.manifest.variants.items()}
         return self.path / variants.get(precision, {}).get(graph, self.manifest.graphs[graph].file)
 
@@ -249,8 +248,7 @@ def load_bundle(name: str | Path, trusted_key: str = "", adapter: str = DEFAULT)
             verify(path / MANIFEST, content, public_key(trusted_key))
         manifest = Manifest.model_validate_json(content)
     except (OSError, ValidationError) as error:
-        msg = f"{path / MANIFEST}: not a manifest of schema {SCHEMA_VERSION}: {error}"
-        raise BundleError(msg) from error
+        raise BundleError(f"{path / MANIFEST}: not a manifest of schema {SCHEMA_VERSION}: {error}") from error
     problems = [*altered_files(path, manifest.files, _used(path, manifest)), *_unfit(manifest)]
     if problems:
         msg = f"bundle {path} refused: {'; '.join(problems)}; export it again, or restore it from its source"

@@ -50,8 +50,7 @@ class _Mounting(Frozen):
     @model_validator(mode="after")
     def _one_rotation(self) -> _Mounting:
         if (self.rpy is None) == (self.quaternion_xyzw is None):
-            msg = "give either 'rpy' (rad) or 'quaternion_xyzw'"
-            raise ValueError(msg)
+            raise ValueError("give either 'rpy' (rad) or 'quaternion_xyzw'")
         return self
 
     def transform(self) -> SE3:
@@ -75,8 +74,7 @@ def load_calibration(path: Path) -> Rig:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        msg = f"cannot read calibration {path}: {error}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"cannot read calibration {path}: {error}") from error
     try:
         file = _File.model_validate(tree)
         return Rig({name: _sensor(name, mounting) for name, mounting in file.sensors.items()})
@@ -84,8 +82,7 @@ def load_calibration(path: Path) -> Rig:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
     except (ConfigError, DataError) as error:
         wrong = str(error)
-    msg = f"calibration {path}: {wrong}"
-    raise ConfigError(msg)
+    raise ConfigError(f"calibration {path}: {wrong}")
 
 
 def _sensor(name: str, mounting: _Mounting) -> Sensor:

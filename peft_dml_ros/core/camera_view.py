@@ -104,8 +104,7 @@ def decode(data: bytes, width_px: int, mosaic: str = "") -> UInt8Array:
     """
     width, height, _ = picture_header(data)
     if width * height > MAX_PIXELS:
-        msg = f"image of {width} x {height} pixels is larger than {MAX_PIXELS} pixels"
-        raise DataError(msg)
+        raise DataError(f"image of {width} x {height} pixels is larger than {MAX_PIXELS} pixels")
     reduced = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
     factor = 1 if mosaic else max((f for f in reduced if width // f >= width_px), default=1)
     sound = decode_sound(data, (-(-width // factor), -(-height // factor)), "GRAY" if mosaic else "RGB")
@@ -122,11 +121,9 @@ def _decode_any(data: bytes, flags: int) -> UInt8Array:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        msg = f"cannot decode {len(data)} bytes as an image: {error}"
-        raise DataError(msg) from error
+        raise DataError(f"cannot decode {len(data)} bytes as an image: {error}") from error
     if pixels is None:
-        msg = f"cannot decode {len(data)} bytes as an image; is it a JPEG or PNG?"
-        raise DataError(msg)
+        raise DataError(f"cannot decode {len(data)} bytes as an image; is it a JPEG or PNG?")
     if pixels.ndim == 2:
         return np.asarray(pixels[..., None], dtype=np.uint8)
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)

@@ -100,8 +100,7 @@ def rotation_from_quaternion_wxyz(quaternion_wxyz: npt.ArrayLike) -> FloatArray:
     quaternion = np.asarray(quaternion_wxyz, dtype=np.float64)
     norm = float(np.linalg.norm(quaternion)) if quaternion.shape == (4,) else np.nan
     if not np.isfinite(norm) or norm < 1e-9:
-        msg = f"not a rotation quaternion: {quaternion.tolist()}; expected 4 finite numbers, not all zero"
-        raise DataError(msg)
+        raise DataError(f"not a rotation quaternion: {quaternion.tolist()}; expected 4 finite numbers, not all zero")
     w, x, y, z = quaternion / norm
     return np.array(
         [

@@ -42,12 +42,10 @@ def picture_header(data: bytes) -> PictureHeader:
     if data.startswith(PNG) and len(data) >= 24:
         return PictureHeader(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"), 0)
     if data[:2] != JPEG[:2]:
-        msg = f"{len(data)} bytes are neither JPEG nor PNG (first bytes {data[:4].hex()})"
-        raise DataError(msg)
+        raise DataError(f"{len(data)} bytes are neither JPEG nor PNG (first bytes {data[:4].hex()})")
     # Cameras that send through a buffer of fixed size pad it with zeros.
     if _END not in data.rstrip(b"\0")[-64:]:
-        msg = f"JPEG of {len(data)} bytes is cut short: no end marker"
-        raise DataError(msg)
+        raise DataError(f"JPEG of {len(data)} bytes is cut short: no end marker")
     at = 2
     while at + 9 < len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
@@ -55,8 +53,7 @@ def picture_header(data: bytes) -> PictureHeader:
             height, width = (int.from_bytes(data[i : i + 2], "big") for i in (at + 5, at + 7))
             return PictureHeader(width, height, data[at + 9])
         at += 2 + length
-    msg = f"JPEG of {len(data)} bytes holds no start-of-frame segment"
-    raise DataError(msg)
+    raise DataError(f"JPEG of {len(data)} bytes holds no start-of-frame segment")
 
 
 def jpeg_damage(data: bytes) -> str:
@@ -90,8 +87,7 @@ def decode_sound(data: bytes, size: tuple[int, int], colours: str = "RGB") -> UI
     width, height = size
     pixels, complaint = _decode(data, colorspace=colours, min_height=height, min_width=width)
     if not _harmless(data, complaint):
-        msg = f"JPEG of {len(data)} bytes is damaged inside: {complaint}"
-        raise DataError(msg)
+        raise DataError(f"JPEG of {len(data)} bytes is damaged inside: {complaint}")
     return pixels if pixels is not None and pixels.shape[:2] == (height, width) else None
 
 

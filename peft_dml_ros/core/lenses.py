@@ -59,11 +59,10 @@ class Lens:
             np.isfinite(values).all() and np.isfinite(intrinsics).all() and min(intrinsics[0, 0], intrinsics[1, 1]) > 0
         )
         if not size or not sound:
-            msg = (
+            raise DataError(
                 f"{where}: lens '{model}' has coefficients {values.tolist()} and focal lengths {intrinsics[0, 0]:g}, "
                 f"{intrinsics[1, 1]:g}; expected {' or '.join(map(str, sizes))} finite ones, and lengths above 0"
             )
-            raise DataError(msg)
         return cls(model, intrinsics, np.pad(values, (0, max(size - len(values), 0)))[:size])
 
     def undistort(

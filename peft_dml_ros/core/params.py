@@ -62,8 +62,7 @@ def words_by_sensor(entries: tuple[str, ...], what: str) -> dict[str, str]:
     for entry in entries:
         name, _, value = (part.strip() for part in entry.partition("="))
         if not name or not value:
-            msg = f"'{entry}' is not of the form SENSOR={what}, e.g. {ALL_SENSORS[0]}={what.lower()}"
-            raise ValueError(msg)
+            raise ValueError(f"'{entry}' is not of the form SENSOR={what}, e.g. {ALL_SENSORS[0]}={what.lower()}")
         found[name] = value
     return found
 
@@ -253,8 +252,7 @@ class PerceptionParams(Frozen):
         for where, entries in named.items():
             for name in entries:
                 if name not in self.sensors:
-                    msg = f"{where}: sensor '{name}': {nearest(name, self.sensors)}"
-                    raise ValueError(msg)
+                    raise ValueError(f"{where}: sensor '{name}': {nearest(name, self.sensors)}")
         return self
 
     @field_validator("sensors")
@@ -347,8 +345,7 @@ def validated(model: type[Model], tree: Mapping[str, Any], where: str) -> Model:
             name = ".".join(str(part) for part in item["loc"])
             if item["type"] != "extra_forbidden":
                 problems.append(f"parameter '{name}' = {item['input']!r}: {item['msg']}")
-        msg = f"{where}: " + "; ".join(problems or [str(error)])
-        raise ConfigError(msg) from None
+        raise ConfigError(f"{where}: " + "; ".join(problems or [str(error)])) from None
 
 
 def load_params(
@@ -371,12 +368,10 @@ def load_params(
     try:
         tree = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        msg = f"cannot read parameter file {source}: {error}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"cannot read parameter file {source}: {error}") from error
     for key in (node, f"/{node}", "/**"):
         tree = tree.get(key, tree) if isinstance(tree, dict) else tree
     tree = tree.get("ros__parameters", tree) if isinstance(tree, dict) else tree
     if not isinstance(tree, dict):
-        msg = f"{source}: expected a mapping of parameters, got {type(tree).__name__}"
-        raise ConfigError(msg)
+        raise ConfigError(f"{source}: expected a mapping of parameters, got {type(tree).__name__}")
     return validated(model, nested(tree), str(source))

@@ -31,8 +31,7 @@ class CameraModel:
             msg = f"camera intrinsics must be (3, 3) with positive focal lengths, got {self.intrinsics.tolist()}"
             raise DataError(msg)
         if self.width_px <= 0 or self.height_px <= 0:
-            msg = f"camera image size must be positive, got {self.width_px} x {self.height_px}"
-            raise DataError(msg)
+            raise DataError(f"camera image size must be positive, got {self.width_px} x {self.height_px}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +70,7 @@ class Rig:
         try:
             return self.sensors[name]
         except KeyError:
-            msg = f"no sensor '{name}' in the rig; {nearest(name, self.sensors)}"
-            raise ConfigError(msg) from None
+            raise ConfigError(f"no sensor '{name}' in the rig; {nearest(name, self.sensors)}") from None
 
     def of(self, modality: Modality) -> tuple[Sensor, ...]:
         """Return sensors of one modality."""
@@ -96,5 +94,4 @@ def modality_of_channel(name: str) -> Modality | None:
     for prefix, modality in prefixes.items():
         if name.startswith(prefix):
             return modality
-    msg = f"sensor name '{name}' must start with one of {', '.join(prefixes)}"
-    raise ConfigError(msg)
+    raise ConfigError(f"sensor name '{name}' must start with one of {', '.join(prefixes)}")

@@ -38,11 +38,10 @@ def public_key(text_or_file: str | Path) -> PublicKey:
     try:
         key: PublicKey = library.PublicKey.from_base64(text)
     except ValueError as error:  # the library's errors, and text that is not ASCII
-        msg = (
+        raise ConfigError(
             f"'{text_or_file}' is neither a public key (RW…) nor a file with one: {error};"
             " make one: peft-dml bundle keygen"
-        )
-        raise ConfigError(msg) from error
+        ) from error
     return key
 
 
@@ -61,8 +60,7 @@ def make_keys(secret: Path) -> PublicKey:
         try:
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         except FileExistsError:
-            msg = f"{path} exists; keys are not overwritten: take another name"
-            raise ConfigError(msg) from None
+            raise ConfigError(f"{path} exists; keys are not overwritten: take another name") from None
         with os.fdopen(file, "wb") as out:
             out.write(content.rstrip(b"\n") + b"\n")
     return public
@@ -84,8 +82,7 @@ def sign(file: Path, secret: Path, comment: str = "") -> Path:
     """
     library = _library()
     if not secret.is_file():
-        msg = f"no secret key {secret}; make one: peft-dml bundle keygen {secret}"
-        raise ConfigError(msg)
+        raise ConfigError(f"no secret key {secret}; make one: peft-dml bundle keygen {secret}")
     try:
         key = library.SecretKey.from_bytes(_read(secret))
         comment = comment or f"timestamp:{int(time.time())}\tfile:{file.name}"
@@ -93,11 +90,10 @@ def sign(file: Path, secret: Path, comment: str = "") -> Path:
         # The checksum of a key without password is not looked at before: a damaged key makes a signature of nobody.
         key.get_public_key().verify(file.read_bytes(), signature)
     except library.Error as error:
-        msg = (
+        raise ConfigError(
             f"{secret} cannot sign: {error}. It must be a secret key without password; with a password, sign with"
             " minisign itself: minisign -S -m manifest.json"
-        )
-        raise ConfigError(msg) from error
+        ) from error
     out = file.with_name(file.name + SUFFIX)
     out.write_bytes(bytes(signature) + b"\n")
     return out
@@ -119,15 +115,13 @@ def verify(file: Path, content: bytes, trusted: PublicKey) -> str:
     """
     library, path = _library(), file.with_name(file.name + SUFFIX)
     if not path.is_file():
-        msg = (
+        raise BundleError(
             f"{file} is not signed, and a trusted key is set; sign it: peft-dml bundle sign, or leave trusted_key empty"
         )
-        raise BundleError(msg)
     try:
         signature = library.Signature.from_bytes(_read(path))
     except library.ParseError as error:
-        msg = f"{path} is no signature in minisign's format: {error}"
-        raise BundleError(msg) from error
+        raise BundleError(f"{path} is no signature in minisign's format: {error}") from error
     try:
         trusted.verify(content, signature)
     except library.VerifyError as error:

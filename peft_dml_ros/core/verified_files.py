@@ -29,8 +29,7 @@ def read_limited(file: Path) -> bytes:
         OSError: it cannot be read.
     """
     if (size := file.stat().st_size) > LARGEST_CARD:
-        msg = f"{file} is of {size} bytes; no manifest is larger than {LARGEST_CARD}"
-        raise BundleError(msg)
+        raise BundleError(f"{file} is of {size} bytes; no manifest is larger than {LARGEST_CARD}")
     return file.read_bytes()
 
 
@@ -66,5 +65,4 @@ def read_calibration(folder: Path) -> dict[str, float]:
     try:
         return {str(k): float(v) for k, v in json.loads(file.read_text())["temperature"].items()}
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        msg = f"{file}: expected {{'temperature': {{mask: number}}}}: {error}"
-        raise BundleError(msg) from error
+        raise BundleError(f"{file}: expected {{'temperature': {{mask: number}}}}: {error}") from error

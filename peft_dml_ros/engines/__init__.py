@@ -30,8 +30,7 @@ def load_engines(
         EngineError: unknown engine, a library or GPU that it needs is missing, or a graph that it cannot load.
     """
     if engine not in ENGINES:
-        msg = f"unknown engine '{engine}'; {nearest(engine, ENGINES)}"
-        raise EngineError(msg)
+        raise EngineError(f"unknown engine '{engine}'; {nearest(engine, ENGINES)}")
     if engine == "auto":
         from peft_dml_ros.engines.selection import choose_engine  # noqa: PLC0415
 

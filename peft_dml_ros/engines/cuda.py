@@ -73,8 +73,7 @@ class Cuda:
         try:
             error, *values = getattr(self._cudart, function)(*arguments)
         except RuntimeError as missing:
-            msg = f"CUDA: {missing}; install NVIDIA's driver, or use engine: onnxruntime"
-            raise EngineError(msg) from missing
+            raise EngineError(f"CUDA: {missing}; install NVIDIA's driver, or use engine: onnxruntime") from missing
         if error != self._cudart.cudaError_t.cudaSuccess:
             reason = self._cudart.cudaGetErrorString(error)[1]
             text = reason.decode() if isinstance(reason, bytes) else reason
@@ -83,8 +82,7 @@ class Cuda:
                 if "driver version" in text
                 else "check nvidia-smi and free GPU memory"
             )
-            msg = f"CUDA: {function} failed: {text} ({int(error)}); {fix}, or use engine: onnxruntime"
-            raise EngineError(msg)
+            raise EngineError(f"CUDA: {function} failed: {text} ({int(error)}); {fix}, or use engine: onnxruntime")
         return values[0] if values else None
 
     def enumerator(self, path: str) -> Any:
@@ -222,8 +220,7 @@ def _runtime() -> Any:
     for layout in LAYOUTS:
         with suppress(ImportError):
             return import_module(layout)
-    msg = (
+    raise EngineError(
         "the TensorRT engine needs the Python module 'cuda'; install it: pip install cuda-python"
         " (the version of your CUDA, e.g. 'cuda-python<13' for CUDA 12), or use engine: onnxruntime"
     )
-    raise EngineError(msg)

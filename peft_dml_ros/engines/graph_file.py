@@ -54,11 +54,10 @@ def require_inside(path: Path, content: bytes) -> None:
         msg = f"cannot load {path}: {len(content)} bytes are no ONNX graph ({error}); restore the bundle"
         raise EngineError(msg) from error
     if outside is not None:
-        msg = (
+        raise EngineError(
             f"{path} refused: its tensor '{outside}' lies in another file, which no hash covers;"
             " export it with all weights inside (onnx.save with save_as_external_data=False)"
         )
-        raise EngineError(msg)
 
 
 def _outside(data: memoryview, kind: str, depth: int) -> Iterator[str]:

@@ -74,11 +74,10 @@ class OnnxRuntimeEngine:
             chosen = None if options.has_providers() else _with_options(providers)
             self._session = ort.InferenceSession(model, options, providers=chosen)
         except Exception as error:
-            msg = (
+            raise EngineError(
                 f"ONNX Runtime {ort.__version__} cannot load {path}: {error};"
                 " restore the bundle from its source, or export it again"
-            )
-            raise EngineError(msg) from error
+            ) from error
         if missing := [p for p in providers if p not in self._session.get_providers()]:
             log.warning("%s is installed but does not start here; %s runs on the CPU", missing[0], path.name)
         self.inputs: TensorTable = {
@@ -167,11 +166,9 @@ def _rtx_devices() -> tuple[Any, ...]:
         if library:
             ort.register_execution_provider_library(RTX_PROVIDER, library)
     except Exception as error:  # its types have no common base but this
-        msg = f"install NVIDIA's driver ({str(error).rpartition('error: ')[2]})"
-        raise EngineError(msg) from error
+        raise EngineError(f"install NVIDIA's driver ({str(error).rpartition('error: ')[2]})") from error
     if not library:
-        msg = "pip install 'peft_dml_ros[tensorrt-rtx]'"
-        raise EngineError(msg)
+        raise EngineError("pip install 'peft_dml_ros[tensorrt-rtx]'")
     return tuple(device for device in ort.get_ep_devices() if device.ep_name == RTX_PROVIDER)
 
 

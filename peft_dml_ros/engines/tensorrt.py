@@ -107,8 +107,7 @@ class TensorRtEngine:
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(int(self._session.stream)):
-            msg = f"TensorRT cannot run '{self._name}': {self._logger.last_error}"
-            raise EngineError(msg)
+            raise EngineError(f"TensorRT cannot run '{self._name}': {self._logger.last_error}")
 
 
 def load_tensorrt_engines(bundle: Bundle, engine: str = "tensorrt", precision: str = "") -> dict[str, TensorRtEngine]:

@@ -122,11 +122,10 @@ def open_store(
         raise EngineError(msg)
     if engine == RTX and (strange := [c for c in capabilities if c not in library.capabilities]):
         of = f" of {gpu.name}" if gpu else ""
-        msg = (
+        raise EngineError(
             f"{library.name} does not know compute capability {strange[0]}{of}; it knows"
             f" {', '.join(library.capabilities)} (RTX cards); use engine: tensorrt or onnxruntime-cuda there"
         )
-        raise EngineError(msg)
     return EngineStore(bundle, precision, library, cuda, gpu, capabilities, folder or cache_folder())
 
 
@@ -165,8 +164,7 @@ def parse_graph(content: bytes, name: str, trt: Any) -> ParsedNetwork:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(content):
         reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-        msg = f"TensorRT {trt.__version__} cannot read {name}: {reasons}; export the bundle again"
-        raise EngineError(msg)
+        raise EngineError(f"TensorRT {trt.__version__} cannot read {name}: {reasons}; export the bundle again")
     return ParsedNetwork(builder, network, parser, logger)
 
 
@@ -202,8 +200,7 @@ def build_plan(graph: GraphContent, library: TensorRtLibrary, key: EngineKey, ti
         config.set_timing_cache(cache, ignore_mismatch=False)
     plan = parsed.builder.build_serialized_network(parsed.network, config)
     if plan is None:
-        msg = f"{library.name} cannot build {onnx}: {parsed.logger.last_error or 'no reason given'}"
-        raise EngineError(msg)
+        raise EngineError(f"{library.name} cannot build {onnx}: {parsed.logger.last_error or 'no reason given'}")
     log.info("built %s in %.1f s", onnx.name, monotonic() - start)
     if timing and library.engine != RTX:
         try:

@@ -71,8 +71,7 @@ def load_tensorrt(engine: str = "tensorrt") -> TensorRtLibrary:
         raise EngineError(msg) from error
     if tuple(int(part) for part in library.trt.__version__.split(".")[:2]) < OLDEST[engine]:
         wanted = ".".join(map(str, OLDEST[engine]))
-        msg = f"{library.name} is too old: {wanted} or newer is needed (JetPack 6.1 or newer on a Jetson)"
-        raise EngineError(msg)
+        raise EngineError(f"{library.name} is too old: {wanted} or newer is needed (JetPack 6.1 or newer on a Jetson)")
     return library
 
 

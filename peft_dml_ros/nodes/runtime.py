@@ -78,8 +78,7 @@ def pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except re.error as error:
-        msg = f"'{text}' is no regular expression: {error}"
-        raise argparse.ArgumentTypeError(msg) from None
+        raise argparse.ArgumentTypeError(f"'{text}' is no regular expression: {error}") from None
 
 
 def emit(event: str, **values: Any) -> None:

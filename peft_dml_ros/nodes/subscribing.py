@@ -92,8 +92,7 @@ def overridden(qos: QoSProfile, node: Node, topic: str) -> QoSProfile:
         else:
             values = {"depth": ["1 and more"]} | {key: kind.short_keys() for key, kind in _POLICIES.items()}
             right = f"{policy} takes {', '.join(values[policy])}" if policy in values else nearest(policy, values)
-            msg = f"parameter '{name}' cannot be {value!r}; {right}"
-            raise ConfigError(msg)
+            raise ConfigError(f"parameter '{name}' cannot be {value!r}; {right}")
     return qos
 
 

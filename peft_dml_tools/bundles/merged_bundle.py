@@ -50,8 +50,7 @@ def write_merged(bundle: Bundle, out: Path) -> Path:
         ConfigError: the folder exists.
     """
     if out.exists():
-        msg = f"{out} exists; name a new folder, or remove it"
-        raise ConfigError(msg)
+        raise ConfigError(f"{out} exists; name a new folder, or remove it")
     out.parent.mkdir(parents=True, exist_ok=True)
     manifest = bundle.manifest
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".merge-") as temporary:

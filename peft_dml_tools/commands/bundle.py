@@ -87,8 +87,7 @@ def build(
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if engine not in OLDEST:
-        msg = f"--engine '{engine}' is not built ahead; {nearest(engine, OLDEST)}"
-        raise ConfigError(msg)
+        raise ConfigError(f"--engine '{engine}' is not built ahead; {nearest(engine, OLDEST)}")
     store = open_store(load_bundle(name), engine, precision, tuple(compute_capability or ()), out)
     for graph in store.bundle.manifest.graphs:
         plan = store.plan(graph, BuildProfile(level, workspace_mib, tf32))

@@ -139,8 +139,7 @@ def split_names(names: list[str], shares: str) -> dict[str, list[str]]:
     except ValueError:
         parts = []
     if len(parts) != 3 or min(parts) < 0 or abs(sum(parts) - 1) > 1e-6:
-        msg = f"--splits '{shares}' must be three shares that sum to 1, for example 0.8,0.1,0.1"
-        raise ConfigError(msg)
+        raise ConfigError(f"--splits '{shares}' must be three shares that sum to 1, for example 0.8,0.1,0.1")
     ends = [round(len(names) * end) for end in itertools.accumulate(parts)]
     return dict(
         zip(("sim_train", "sim_val", "sim_test"), (names[a:b] for a, b in itertools.pairwise([0, *ends])), strict=True)

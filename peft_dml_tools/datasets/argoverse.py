@@ -146,8 +146,7 @@ def _table(path: Path, wanted: tuple[str, ...]) -> dict[str, AnyArray]:
         table = feather.read_table(path, columns=list(wanted))
         return {name: table[name].to_numpy() for name in wanted}
     except (OSError, KeyError, ValueError, ArrowException) as error:
-        msg = f"cannot read {', '.join(wanted)} from {path}: {str(error).splitlines()[0]}"
-        raise DataError(msg) from error
+        raise DataError(f"cannot read {', '.join(wanted)} from {path}: {str(error).splitlines()[0]}") from error
 
 
 def _rows(columns: dict[str, AnyArray]) -> list[dict[str, Any]]:

@@ -80,11 +80,10 @@ def import_bag(
     begin = datetime.fromtimestamp(recording.keyframes_ns[0] * 1e-9, tz=timezone.utc)
     origin = Origin("bag", "unknown", begin.date().isoformat(), f"Imported from {source.name}", annotated=True)
     if scene is None and (twin := _scene_of_same_drive(root, version, name, recording.keyframes_ns)):
-        msg = (
+        raise ConfigError(
             f"{root / version} has this drive already, as {twin}: its keyframes are the same; fix: leave it, or name "
             "the second copy with --scene if you want the drive twice"
         )
-        raise ConfigError(msg)
     write_scene(root, version, name, recording, recording.stamps, origin)
     _unite(root, version, name, recording.rig)
     part = read_json(scene_file(root, version, name))
@@ -116,8 +115,7 @@ def _free_name(root: Path, version: str, wanted: str | None, bag: str) -> str:
         msg = f"scene name '{wanted}' must be scene- and four digits, as the devkit's CAN bus reader wants it"
         raise ConfigError(msg)
     if wanted in taken:
-        msg = f"{folder} has '{wanted}' already; choose another name with --scene"
-        raise ConfigError(msg)
+        raise ConfigError(f"{folder} has '{wanted}' already; choose another name with --scene")
     return wanted
 
 

@@ -87,11 +87,10 @@ class BagRecording:
             if isinstance(measurement, OdometrySample):
                 poses[measurement.stamp_ns] = measurement.odom_SE3_base
         if not poses and not assume_still:
-            msg = (
+            raise DataError(
                 f"'{source.name}' has no odometry, so the vehicle's poses are unknown; record nav_msgs/Odometry, "
                 "or say that it stood still (--assume-still)"
             )
-            raise DataError(msg)
         self._pose_ns = np.array(sorted(poses), dtype=np.int64)
         self._poses = [poses[int(stamp)] for stamp in self._pose_ns]
         for name, stamps in self.stamps.items():
@@ -173,8 +172,7 @@ class BagRecording:
         for name in ("LIDAR_TOP", *sorted(self.rig.sensors, key=lambda n: (n[:5] != "LIDAR", n))):
             if name in self.rig.sensors and name in channels(self.rig) and self.stamps.get(name):
                 return self.stamps[name]
-        msg = f"'{self._source.name}' has no measurement of a LiDAR, radar or camera to make keyframes of"
-        raise DataError(msg)
+        raise DataError(f"'{self._source.name}' has no measurement of a LiDAR, radar or camera to make keyframes of")
 
 
 def choose_keyframes(reference_ns: list[int], truth_ns: list[int]) -> tuple[int, ...]:

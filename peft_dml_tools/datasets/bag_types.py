@@ -81,11 +81,10 @@ class RosbagsFactory:
         try:
             kind = self._types[msgtype]
         except KeyError:
-            msg = (
+            raise DataError(
                 f"message type '{msgtype}' is not known to bags; packages known: ROS 2 Jazzy's common ones,"
                 " vision_msgs, radar_msgs"
-            )
-            raise DataError(msg) from None
+            ) from None
         return kind(**fields)
 
     def bytes(self, data: "AnyArray | bytes") -> AnyArray:

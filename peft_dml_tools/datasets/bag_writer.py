@@ -100,8 +100,7 @@ class BagFile:
             shutil.rmtree(self._part)  # of a run that was killed
         for taken in (self._part,) if whole_or_nothing else (self.path, self._part):
             if taken.exists():
-                msg = f"{taken} exists already and is not overwritten; remove it or choose another name"
-                raise DataError(msg)
+                raise DataError(f"{taken} exists already and is not overwritten; remove it or choose another name")
         self._writer = Writer(self._folder, version=BAG_VERSION, storage_plugin=plugin)
         if compress:
             mode = CompressionMode.STORAGE if plugin is StoragePlugin.MCAP else CompressionMode.MESSAGE
@@ -220,13 +219,11 @@ def write_bag(
     """
     path = Path(path)
     if path.exists() and not overwrite:
-        msg = f"{path} exists already and is not overwritten; remove it or choose another name"
-        raise DataError(msg)
+        raise DataError(f"{path} exists already and is not overwritten; remove it or choose another name")
     named = renamer(preset)
     with BagFile(path, compress=compress, sqlite3=sqlite3, whole_or_nothing=True) as bag:
         if not _write_measurements(bag, source, named, frames or {}, display=display):
-            msg = f"source '{source.name}' holds no measurement; no bag {path} is written"
-            raise DataError(msg)
+            raise DataError(f"source '{source.name}' holds no measurement; no bag {path} is written")
         # Truth comes last: a simulated drive knows which objects were hit once its sensors are rendered.
         for entry in sorted(source.truth.items()):
             _write_truth(bag, entry, display=display)

@@ -125,11 +125,10 @@ class BagSource:
         if wrong or not known.sensors:
             there = ", ".join(sorted(self._storage.connections)) or "no topic at all"
             reason = "; ".join(wrong) or f"it holds none of the known sensor topics, but: {there}"
-            msg = (
+            raise DataError(
                 f"bag {self._storage.path} cannot be used: {reason}; fix: name the topics in a parameter file "
                 "(--config), inputs.topics: [LIDAR_TOP=/TOPIC], or convert them to these types"
             )
-            raise DataError(msg)
         return known
 
     def _first_frame(self, topic: str) -> str:
@@ -164,13 +163,12 @@ class BagSource:
             sensors[name] = Sensor(name, modality, mounting, camera)
         if lost:
             where = f"calibration file of {self._options.described_by}" if given else "calibration file"
-            msg = (
+            raise DataError(
                 f"bag {self._storage.path}: {'; '.join(f'{name}: {self.left_out[name]}' for name in lost)}; fix: give "
                 f"their mounting in a {where} (parameter `calibration`, with --config), name the vehicle's frame "
                 f"(`base_frame`; the transforms here start at {', '.join(_roots(parents)) or 'none'}), or record "
                 f"{topics.TF_STATIC}"
             )
-            raise DataError(msg)
         return Rig(sensors)
 
     def _calibration(self) -> tuple[dict[str, tuple[str, SE3]], dict[str, CameraModel], dict[str, str]]:

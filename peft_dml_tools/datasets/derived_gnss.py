@@ -43,11 +43,9 @@ class WithDerivedGnss(WrappedSource):
             ConfigError: the source has GNSS already, or the map's place is not known.
         """
         if "GNSS" in source.rig.sensors:
-            msg = f"'{source.name}' has satellite fixes of its own; none are derived"
-            raise ConfigError(msg)
+            raise ConfigError(f"'{source.name}' has satellite fixes of its own; none are derived")
         if location not in MAP_ORIGINS_DEG:
-            msg = f"where the map '{location}' lies is not known; known: {', '.join(MAP_ORIGINS_DEG)}"
-            raise ConfigError(msg)
+            raise ConfigError(f"where the map '{location}' lies is not known; known: {', '.join(MAP_ORIGINS_DEG)}")
         super().__init__(source)
         self._origin_deg = MAP_ORIGINS_DEG[location]
 

@@ -58,8 +58,7 @@ def open_kitti(path: Path) -> FileSource:
 def _object_benchmark(path: Path) -> FileSource:
     files = sorted((path / "velodyne").glob("*.bin"))
     if not files:
-        msg = f"{path / 'velodyne'} holds no .bin file"
-        raise DataError(msg)
+        raise DataError(f"{path / 'velodyne'} holds no .bin file")
     entries, truth, sensors = list[Entry](), dict[int, Boxes3D](), dict[str, Sensor]()
     for number, file in enumerate(files):
         stamp_ns = (number + 1) * _MOMENTS_NS
@@ -146,8 +145,7 @@ def _calibration(path: Path) -> dict[str, FloatArray]:
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        msg = f"cannot read {path}: {error}; the calibration of KITTI belongs to its sweeps"
-        raise DataError(msg) from error
+        raise DataError(f"cannot read {path}: {error}; the calibration of KITTI belongs to its sweeps") from error
     named = (line.partition(":") for line in lines)
     # Other lines hold dates.
     return {name: np.array(text.split(), dtype=np.float64) for name, _, text in named if _NUMBERS.fullmatch(text)}
@@ -159,8 +157,7 @@ def _lidar_SE3_camera(values: dict[str, FloatArray], where: Path) -> SE3:
         camera_T_lidar = values["Tr_velo_to_cam"].reshape(3, 4)
         rectifying = values["R0_rect"].reshape(3, 3)
     except (KeyError, ValueError) as error:
-        msg = f"{where}: no Tr_velo_to_cam of 12 and R0_rect of 9 numbers ({error})"
-        raise DataError(msg) from error
+        raise DataError(f"{where}: no Tr_velo_to_cam of 12 and R0_rect of 9 numbers ({error})") from error
     # The files have seven digits: the nearest rotation is meant.
     u, _, v = np.linalg.svd(rectifying @ camera_T_lidar[:, :3])
     return SE3(u @ v, rectifying @ camera_T_lidar[:, 3]).inverse()
@@ -185,8 +182,7 @@ def _labels(path: Path, base_SE3_camera: SE3) -> Boxes3D:
     try:
         numbers = np.array([row[8:15] for row in rows], dtype=np.float64)
     except ValueError as error:
-        msg = f"{path}: a line has no 15 values ({error})"
-        raise DataError(msg) from error
+        raise DataError(f"{path}: a line has no 15 values ({error})") from error
     height, width, length = numbers[:, :3].T
     centres = numbers[:, 3:6] - np.stack([0 * height, height / 2, 0 * height], axis=1)
     turn = numbers[:, 6]

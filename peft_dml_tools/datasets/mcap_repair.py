@@ -37,11 +37,10 @@ def refuse_other_formats(path: Path) -> None:
         msg = f"bag {path} is empty (0 bytes): nothing was recorded, or the disk was full; fix: record it again"
         raise DataError(msg)
     if mcap_profile(path) == "ros1":
-        msg = (
+        raise DataError(
             f"bag {path} is an MCAP file with ROS 1 messages (profile 'ros1'); fix: give the .bag file that it was "
             "made from, which is read, or convert that: rosbags-convert --src FILE.bag --dst FOLDER"
         )
-        raise DataError(msg)
 
 
 def copy_whole_records(source: Path, target: Path) -> int:

@@ -73,8 +73,7 @@ class NuScenesReader:
         lost = sorted(self._folders.keys() - self._present_channels)
         if lost and not allow_missing:
             folders = ", ".join(sorted(str(folder) for name in lost for folder in self._folders[name]))
-            msg = f"{self.root} lacks the folders {folders}; copy them, or allow_missing"
-            raise DataError(msg)
+            raise DataError(f"{self.root} lacks the folders {folders}; copy them, or allow_missing")
 
     @cached_property
     def _folders(self) -> dict[str, set[Path]]:
@@ -94,8 +93,7 @@ class NuScenesReader:
             return {}
         splits = read_json(path)
         if not isinstance(splits, dict) or not all(isinstance(names, list) for names in splits.values()):
-            msg = f"{path} must map split names to lists of scene names"
-            raise DataError(msg)
+            raise DataError(f"{path} must map split names to lists of scene names")
         return {name: tuple(scenes) for name, scenes in splits.items()}
 
     def samples(self, split_or_scene: str | Sequence[str] | None = None) -> list[str]:
@@ -200,8 +198,7 @@ class NuScenesReader:
             return REFERENCE, keyframes[REFERENCE]
         time_us = self.tables.get("sample", sample_token)["timestamp"]
         if not keyframes:
-            msg = f"sample {sample_token} of {self.tables.folder} has no sensor data"
-            raise DataError(msg)
+            raise DataError(f"sample {sample_token} of {self.tables.folder} has no sensor data")
         lidars = [name for name in keyframes if name.startswith("LIDAR")]
         name = min(lidars or keyframes, key=lambda n: abs(keyframes[n]["timestamp"] - time_us))
         return name, keyframes[name]
@@ -304,7 +301,6 @@ class NuScenesReader:
         lost = [r for r in records if not (self.root / r["filename"]).is_file()]
         if lost and not self.allow_missing:
             names = ", ".join(r["filename"] for r in lost[:20]) + (f" and {len(lost) - 20} more" if lost[20:] else "")
-            msg = f"{self.root} lacks {len(lost)} files: {names}; copy them, or open it with allow_missing"
-            raise DataError(msg)
+            raise DataError(f"{self.root} lacks {len(lost)} files: {names}; copy them, or open it with allow_missing")
         gone = {r["token"] for r in lost}
         return [r for r in records if r["token"] not in gone]

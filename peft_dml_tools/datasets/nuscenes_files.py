@@ -48,8 +48,7 @@ def read_radar(path: Path, stamp_ns: int, *, keep_all: bool = False) -> RadarSwe
     if relative := {"vrel_x", "vrel_y"} <= set(names):
         names = (*names, *(name for name in RADAR_DTYPE.names or () if name not in names))
     if missing := [name for name in RADAR_DTYPE.names or () if name not in names]:
-        msg = f"{path} lacks the radar fields {', '.join(missing)}"
-        raise DataError(msg)
+        raise DataError(f"{path} lacks the radar fields {', '.join(missing)}")
     if relative:
         points = _of_relative_speed(raw)
     else:
@@ -106,8 +105,7 @@ _Sample = TypeVar("_Sample", ImuSample, GnssFix)
 def _messages(path: Path, convert: Callable[[Record], _Sample]) -> tuple[_Sample, ...]:
     rows = read_json(path)
     if not isinstance(rows, list):
-        msg = f"{path} must be a list of messages"
-        raise DataError(msg)
+        raise DataError(f"{path} must be a list of messages")
     samples = (_converted(path, number, row, convert) for number, row in enumerate(rows))
     return tuple(sorted(samples, key=lambda sample: sample.stamp_ns))
 
@@ -116,5 +114,4 @@ def _converted(path: Path, number: int, row: Record, convert: Callable[[Record],
     try:
         return convert(row)
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        msg = f"{path}: message {number} is not as it must be ({type(error).__name__}: {error})"
-        raise DataError(msg) from error
+        raise DataError(f"{path}: message {number} is not as it must be ({type(error).__name__}: {error})") from error

@@ -25,8 +25,7 @@ def read_image(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise DataError(msg) from error
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
     start = next((start for start in _ENDS if data.startswith(start)), None)
     if start is None:
         msg = f"{path} ({len(data)} bytes) is neither JPEG nor PNG: it begins with {data[:8].hex(' ') or 'nothing'}"
@@ -35,8 +34,7 @@ def read_image(path: Path) -> bytes:
         msg = f"{path} is cut off: it stops at byte {len(data)} without the mark that ends an image; copy it again"
         raise DataError(msg)
     if damage := jpeg_damage(data):
-        msg = f"{path} is damaged inside ({damage}); copy it again"
-        raise DataError(msg)
+        raise DataError(f"{path} is damaged inside ({damage}); copy it again")
     return data
 
 
@@ -51,7 +49,6 @@ def read_depth(path: Path) -> Float32Array:
     steps = cv2.imdecode(np.frombuffer(read_image(path), np.uint8), cv2.IMREAD_UNCHANGED)
     if steps is None or steps.dtype != np.uint16 or steps.ndim != 2:
         found = "cannot be decoded" if steps is None else f"holds {steps.dtype} of shape {steps.shape}"
-        msg = f"{path} {found}; a depth image is a 16-bit PNG of one channel. Fix: simulate the scene again"
-        raise DataError(msg)
+        raise DataError(f"{path} {found}; a depth image is a 16-bit PNG of one channel. Fix: simulate the scene again")
     depth: Float32Array = np.where(steps > 0, steps.astype(np.float32) / 256.0, np.float32(np.nan)).astype(np.float32)
     return depth

@@ -52,8 +52,7 @@ def find_version(root: Path, version: str | None = None) -> str:
         DataError: there is no such folder, or none was named and there are several.
     """
     if not root.is_dir():
-        msg = f"no folder {root}; a nuScenes folder holds samples/, sweeps/ and v1.0-*/"
-        raise DataError(msg)
+        raise DataError(f"no folder {root}; a nuScenes folder holds samples/, sweeps/ and v1.0-*/")
     found = sorted(path.parent.name for path in root.glob("*/scene.json"))
     if version is not None and version in found:
         return version
@@ -61,8 +60,7 @@ def find_version(root: Path, version: str | None = None) -> str:
         return found[0]
     there = f"there are: {', '.join(found)}" if found else "no folder below it holds a scene.json"
     wanted = f"version '{version}'" if version else "exactly one version folder (v1.0-mini, v1.0-trainval, ...)"
-    msg = f"{root} does not hold {wanted}; {there}"
-    raise DataError(msg)
+    raise DataError(f"{root} does not hold {wanted}; {there}")
 
 
 class Tables:
@@ -132,8 +130,7 @@ class Tables:
         path = self.folder / f"{table}.json"
         rows = read_json(path)
         if not isinstance(rows, list):
-            msg = f"{path} must be a list of records"
-            raise DataError(msg)
+            raise DataError(f"{path} must be a list of records")
         return rows
 
     def get(self, table: str, token: str) -> Record:
@@ -208,8 +205,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}"
-        raise DataError(msg) from error
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         msg = f"{path} cannot be read as JSON{_place(path, error)}: {error}; it was cut off or damaged, copy it again"
         raise DataError(msg) from error

@@ -92,8 +92,7 @@ def write_file(path: Path, payload: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-        msg = (
+        raise DataError(
             f"cannot write {path} ({len(payload)} bytes): {error.strerror}; what was written before is whole. "
             "fix: make room there, then run the same command again; it completes the data set"
-        )
-        raise DataError(msg) from error
+        ) from error

@@ -54,8 +54,7 @@ def read_sweep(path: Path, stamp_ns: int, columns: int = 0) -> LidarSweep:
         points = read_ply(path) if path.suffix == ".ply" else read_pcd(path)
     names = points.dtype.names or ()
     if missing := [name for name in ("x", "y", "z") if name not in names]:
-        msg = f"{path} lacks the fields {', '.join(missing)}; it has: {', '.join(names)}"
-        raise DataError(msg)
+        raise DataError(f"{path} lacks the fields {', '.join(missing)}; it has: {', '.join(names)}")
     return sweep_of_columns(points, stamp_ns)
 
 
@@ -63,11 +62,10 @@ def _read_bin(path: Path, columns: int) -> AnyArray:
     payload = read_bytes(path)
     if len(payload) % (4 * columns):
         whole = len(payload) // (4 * columns) * 4 * columns
-        msg = (
+        raise DataError(
             f"{path} has {len(payload)} bytes, no multiple of {4 * columns} ({columns} float32 a point): it is cut off "
             f"within the point that starts at byte {whole}, or has another number of values a point"
         )
-        raise DataError(msg)
     names = [*_BIN_COLUMNS, *(f"extra{i}" for i in range(5, columns))][:columns]
     return np.frombuffer(payload, dtype=[(name, "<f4") for name in names])
 
@@ -82,30 +80,26 @@ def read_pcd(path: Path) -> AnyArray:
     mark = payload.find(b"\nDATA ", 0, _MOST_HEADER)
     end = payload.find(b"\n", mark + 1) + 1
     if mark < 0 or not end:
-        msg = f"{path} has no 'DATA' line in its first 8 KiB: it is no PCD file"
-        raise DataError(msg)
+        raise DataError(f"{path} has no 'DATA' line in its first 8 KiB: it is no PCD file")
     words = [line.split() for line in payload[:end].decode("ascii", errors="replace").splitlines()]
     header = {line[0]: line[1:] for line in words if line and not line[0].startswith("#")}
     layout, kind = _pcd_layout(path, header), "".join(header["DATA"])
     try:
         count = int(header["POINTS"][0])
     except (KeyError, IndexError, ValueError):
-        msg = f"{path}: the header has no number of POINTS"
-        raise DataError(msg) from None
+        raise DataError(f"{path}: the header has no number of POINTS") from None
     body = payload[end:]
     if kind == "ascii":
         return _ascii_rows(path, body, layout, count)
     if kind == "binary_compressed":
         body = _decompressed(path, body, layout, count)
     elif kind != "binary":
-        msg = f"{path}: DATA is '{kind}'; known: ascii, binary, binary_compressed"
-        raise DataError(msg)
+        raise DataError(f"{path}: DATA is '{kind}'; known: ascii, binary, binary_compressed")
     if not 0 <= count <= _MOST_POINTS or len(body) < count * layout.itemsize:
-        msg = (
+        raise DataError(
             f"{path} promises {count} points of {layout.itemsize} bytes from byte {end} on, but ends at byte "
             f"{len(payload)}; copy it again"
         )
-        raise DataError(msg)
     return np.frombuffer(body, dtype=layout, count=count)
 
 
@@ -113,8 +107,7 @@ def _pcd_layout(path: Path, header: dict[str, list[str]]) -> np.dtype[np.void]:
     names, sizes, types = (header.get(key, []) for key in ("FIELDS", "SIZE", "TYPE"))
     counts = header.get("COUNT") or ["1"] * len(names)
     if not len(names) == len(sizes) == len(types) == len(counts):
-        msg = f"{path}: FIELDS, SIZE, TYPE and COUNT must have one entry per field"
-        raise DataError(msg)
+        raise DataError(f"{path}: FIELDS, SIZE, TYPE and COUNT must have one entry per field")
     try:
         columns = [
             # Fields called _ are padding, and may repeat.
@@ -123,20 +116,17 @@ def _pcd_layout(path: Path, header: dict[str, list[str]]) -> np.dtype[np.void]:
         ]
         return np.dtype(columns)
     except (KeyError, ValueError) as error:
-        msg = f"{path}: a field has an unknown type or a repeated name ({error})"
-        raise DataError(msg) from error
+        raise DataError(f"{path}: a field has an unknown type or a repeated name ({error})") from error
 
 
 def _ascii_rows(path: Path, body: bytes, layout: np.dtype[np.void], count: int) -> AnyArray:
     try:
         rows = np.array([line.split() for line in body.decode("ascii").splitlines() if line.strip()], dtype=np.float64)
     except ValueError as error:
-        msg = f"{path}: its points are no table of numbers ({error})"
-        raise DataError(msg) from error
+        raise DataError(f"{path}: its points are no table of numbers ({error})") from error
     names = layout.names or ()
     if len(rows) < count or (len(rows) and rows.shape[1] != len(names)):
-        msg = f"{path} promises {count} points of {len(names)} values, but holds {rows.shape}; copy it again"
-        raise DataError(msg)
+        raise DataError(f"{path} promises {count} points of {len(names)} values, but holds {rows.shape}; copy it again")
     points = np.zeros(count, dtype=layout)
     with np.errstate(invalid="ignore"):
         for i, name in enumerate(names):
@@ -152,8 +142,7 @@ def _decompressed(path: Path, body: bytes, layout: np.dtype[np.void], count: int
         raise DataError(msg)
     columns = np.zeros(size, dtype=np.uint8)
     if _unlzf(np.frombuffer(body, dtype=np.uint8)[8 : 8 + packed], columns) != size:
-        msg = f"{path}: its compressed points are damaged; copy it again"
-        raise DataError(msg)
+        raise DataError(f"{path}: its compressed points are damaged; copy it again")
     points, begin = np.zeros(count, dtype=layout), 0
     for name in layout.names or ():
         kind = layout[name]
@@ -204,8 +193,7 @@ def read_ply(path: Path) -> AnyArray:
     end = payload.find(b"end_header", 0, _MOST_HEADER)
     begin = payload.find(b"\n", end) + 1
     if not payload.startswith(b"ply") or end < 0 or not begin:
-        msg = f"{path} is no PLY file: it has no header that begins with 'ply' and ends with 'end_header'"
-        raise DataError(msg)
+        raise DataError(f"{path} is no PLY file: it has no header that begins with 'ply' and ends with 'end_header'")
     lines = [line.split() for line in payload[:end].decode("ascii", errors="replace").splitlines()]
     elements = [(i, line) for i, line in enumerate(lines) if line[:1] == ["element"]]
     kind = next((line[1] for line in lines if line[:1] == ["format"] and len(line) > 1), "")
@@ -216,17 +204,14 @@ def read_ply(path: Path) -> AnyArray:
         properties = [line for line in lines[at:stop] if line[:1] == ["property"]]
         layout = np.dtype([(line[2], order + _PLY_TYPES[line[1]]) for line in properties])
     except (KeyError, ValueError, IndexError) as error:
-        msg = f"{path}: format '{kind}' or a property of its vertices is not known ({error})"
-        raise DataError(msg) from error
+        raise DataError(f"{path}: format '{kind}' or a property of its vertices is not known ({error})") from error
     if name != "vertex" or not 0 <= count <= _MOST_POINTS:
-        msg = f"{path}: its first element is {number} x '{name}', expected vertices"
-        raise DataError(msg)
+        raise DataError(f"{path}: its first element is {number} x '{name}', expected vertices")
     if kind == "ascii":
         text = b"\n".join(payload[begin:].splitlines()[:count])
         return _ascii_rows(path, text, layout, count)
     if len(payload) - begin < count * layout.itemsize:
-        msg = f"{path} promises {count} vertices of {layout.itemsize} bytes, but ends before; copy it again"
-        raise DataError(msg)
+        raise DataError(f"{path} promises {count} vertices of {layout.itemsize} bytes, but ends before; copy it again")
     return np.frombuffer(payload, dtype=layout, count=count, offset=begin)
 
 
@@ -239,5 +224,4 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise DataError(msg) from error
+        raise DataError(f"cannot read {path}: {error.strerror}") from error

@@ -87,8 +87,7 @@ class NuScenesSource:
         self.name = scene or next(iter(reader.scenes), "")
         self.tokens = reader.samples(self.name)
         if not self.tokens:
-            msg = f"scene '{self.name}' of {reader.root} has no keyframe"
-            raise DataError(msg)
+            raise DataError(f"scene '{self.name}' of {reader.root} has no keyframe")
 
     @cached_property
     def rig(self) -> Rig:
@@ -156,8 +155,7 @@ def open_source(
     """
     path = Path(path)
     if not path.exists():
-        msg = f"{path} does not exist; expected a nuScenes folder or a ROS 2 bag"
-        raise DataError(msg)
+        raise DataError(f"{path} does not exist; expected a nuScenes folder or a ROS 2 bag")
     if path.is_dir() and (path / "scene.json").is_file():
         return NuScenesSource(NuScenesReader(path.parent, path.name, allow_missing=allow_missing), scene)
     if path.is_dir() and any(path.glob("*/scene.json")):
@@ -173,12 +171,11 @@ def open_source(
     there = (
         ", ".join(sorted(p.name for p in path.iterdir())[:12]) if path.is_dir() else f"a {path.suffix or 'plain'} file"
     )
-    msg = (
+    raise DataError(
         f"{path} is no source: looked for v1.0-*/scene.json or scene.json (nuScenes, T4, TruckScenes), an .mcap, .db3 "
         f"or .bag file, metadata.yaml (rosbag2), calibration/*.feather (Argoverse 2), velodyne/ and calib/ or "
         f"velodyne_points/ (KITTI), and sweeps ({', '.join(SUFFIXES)}); found {there or 'an empty folder'}"
     )
-    raise DataError(msg)
 
 
 def is_bag(path: Path) -> bool:
@@ -196,8 +193,7 @@ def last_stamp_ns(source: Source) -> int:
         return source.last_stamp_ns
     stamps = [measurement.stamp_ns for _, measurement in source.measurements()]
     if not stamps:
-        msg = f"source '{source.name}' holds no measurement"
-        raise DataError(msg)
+        raise DataError(f"source '{source.name}' holds no measurement")
     return max(stamps)
 
 

@@ -100,11 +100,9 @@ def read_row_group(path: Path, index: int, stamp_ns: int) -> LidarSweep:
         for name, values in columns.items():
             points[name] = values
     except (OSError, IndexError, KeyError, TypeError, ValueError, ArrowException) as error:
-        msg = f"cannot read sweep {index} of {path}: {str(error).splitlines()[0]}"
-        raise DataError(msg) from error
+        raise DataError(f"cannot read sweep {index} of {path}: {str(error).splitlines()[0]}") from error
     if missing := {"x", "y", "z"} - columns.keys():
-        msg = f"{path} lacks the columns {', '.join(sorted(missing))}; it has: {', '.join(columns)}"
-        raise DataError(msg)
+        raise DataError(f"{path} lacks the columns {', '.join(sorted(missing))}; it has: {', '.join(columns)}")
     return sweep_of_columns(points, stamp_ns)
 
 
@@ -131,8 +129,7 @@ class VideoFrames:
             frame = next(frame for frame in frames if frame.pts is None or frame.pts >= index)
         except (OSError, av.error.FFmpegError, StopIteration, IndexError) as error:
             self._open.pop(path, None)
-            msg = f"cannot read frame {index} of {path}: {error or 'there are fewer'}"
-            raise DataError(msg) from error
+            raise DataError(f"cannot read frame {index} of {path}: {error or 'there are fewer'}") from error
         self._open[path] = (container, frames, index + 1)
         return CameraImage(stamp_ns, pixels=frame.to_ndarray(format="rgb24"))
 

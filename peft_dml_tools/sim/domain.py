@@ -102,11 +102,9 @@ class Domain(Frozen):
         elif Path(text).is_file():
             values = yaml.safe_load(Path(text).read_text(encoding="utf-8"))
         else:
-            msg = f"no domain '{text}'; {nearest(text, PRESETS)}. Fix: name one of them, or a YAML file"
-            raise ConfigError(msg)
+            raise ConfigError(f"no domain '{text}'; {nearest(text, PRESETS)}. Fix: name one of them, or a YAML file")
         if not isinstance(values, dict):
-            msg = f"{text} is not a mapping of {', '.join(cls.model_fields)}"
-            raise ConfigError(msg)
+            raise ConfigError(f"{text} is not a mapping of {', '.join(cls.model_fields)}")
         given = {key: value for key, value in changes.items() if value is not None}
         if given and "name" not in given and text in PRESETS:
             words = (value if isinstance(value, str) else "-".join(value) for value in given.values())
@@ -115,8 +113,7 @@ class Domain(Frozen):
             domain = cls.model_validate(values | given)
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            msg = f"domain '{text}': {faults}; fields: {', '.join(cls.model_fields)}"
-            raise ConfigError(msg) from error
+            raise ConfigError(f"domain '{text}': {faults}; fields: {', '.join(cls.model_fields)}") from error
         for weather in domain.weather:
             Weather.parse(weather)
         return domain

@@ -89,24 +89,20 @@ class Fault(Frozen):
     def _known(cls, name: str) -> str:
         if name not in MESSAGE_CORRUPTIONS:
             also = " (it needs an annotated frame)" if name in FRAME_ONLY else ""
-            msg = f"no message can be hit by '{name}'{also}; {nearest(name, MESSAGE_CORRUPTIONS)}"
-            raise ValueError(msg)
+            raise ValueError(f"no message can be hit by '{name}'{also}; {nearest(name, MESSAGE_CORRUPTIONS)}")
         return name
 
     @model_validator(mode="after")
     def _check(self) -> Fault:
         if not self.to_s > self.from_s:  # so that nan is refused, too
-            msg = f"fault of {self.sensor}: to_s {self.to_s} must be greater than from_s {self.from_s}"
-            raise ValueError(msg)
+            raise ValueError(f"fault of {self.sensor}: to_s {self.to_s} must be greater than from_s {self.from_s}")
         if unused := sorted(self.model_fields_set - {*_COMMON, *FIELDS[self.fault]}):
             takes = ", ".join(FIELDS[self.fault]) or "nothing but sensor, from_s and to_s"
-            msg = f"{self.fault} does not use {', '.join(unused)}; it takes {takes}"
-            raise ValueError(msg)
+            raise ValueError(f"{self.fault} does not use {', '.join(unused)}; it takes {takes}")
         if self.fault == "weather":
             Weather.parse(self.weather)
         elif "sensor" not in self.model_fields_set:
-            msg = f"{self.fault}: name the sensor, e.g. sensor: LIDAR_TOP, or {ALL}"
-            raise ValueError(msg)
+            raise ValueError(f"{self.fault}: name the sensor, e.g. sensor: LIDAR_TOP, or {ALL}")
         if self.sensor not in {ALL, *MODALITIES}:
             modality_of_channel(self.sensor)
         return self
@@ -170,8 +166,7 @@ def check_sensors(faults: Sequence[Fault], sensors: Iterable[str] | Rig) -> None
     known = {*names, *MODALITIES, ALL}
     wrong = [f"'{f.sensor}': {nearest(f.sensor, known)}" for f in faults if f.sensor not in known]
     if wrong:
-        msg = f"the fault script names unknown sensors: {'; '.join(wrong)}"
-        raise ConfigError(msg)
+        raise ConfigError(f"the fault script names unknown sensors: {'; '.join(wrong)}")
 
 
 def load_faults(path: Path) -> tuple[Fault, ...]:
@@ -183,8 +178,7 @@ def load_faults(path: Path) -> tuple[Fault, ...]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        msg = f"cannot read the fault script {path}: {error}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"cannot read the fault script {path}: {error}") from error
     return parse_faults(text, str(path))
 
 
@@ -202,8 +196,7 @@ def parse_faults(text: str, where: str = "the fault script") -> tuple[Fault, ...
         entries = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # A date that is none is a plain ValueError of PyYAML's.
-        msg = f"cannot read the fault script {where}: {error}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"cannot read the fault script {where}: {error}") from error
     if entries is None:
         return ()
     if not isinstance(entries, list):
@@ -218,8 +211,7 @@ def parse_faults(text: str, where: str = "the fault script") -> tuple[Fault, ...
         except ConfigError as error:
             problems.append(f"entry {number}: {error}")
     if problems:
-        msg = f"{where}: {'; '.join(problems)}; faults are {', '.join(KINDS)}"
-        raise ConfigError(msg)
+        raise ConfigError(f"{where}: {'; '.join(problems)}; faults are {', '.join(KINDS)}")
     return tuple(faults)
 
 

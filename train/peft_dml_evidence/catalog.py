@@ -244,8 +244,7 @@ def choose(cells: list[Cell], names: list[str]) -> list[Cell]:
     known = {cell.name for cell in cells}
     for name in names:
         if name not in known:
-            msg = f"no cell '{name}'; {nearest(name, known)}"
-            raise ConfigError(msg)
+            raise ConfigError(f"no cell '{name}'; {nearest(name, known)}")
     return [cell for cell in cells if not names or cell.name in names]
 
 

@@ -125,8 +125,7 @@ def parse_look(text: str) -> Look:
         return Lost(what)
     if kind in {"frozen", "delayed"}:
         if what not in DETECTING:
-            msg = f"look '{text}': {kind} needs one of {', '.join(DETECTING)}"
-            raise ConfigError(msg)
+            raise ConfigError(f"look '{text}': {kind} needs one of {', '.join(DETECTING)}")
         return Late(what, kind)  # type: ignore[arg-type]
     condition = parse_condition(text.removesuffix(WITH_RADAR))
     return WithRadarNoise(condition) if text.endswith(WITH_RADAR) else condition

@@ -43,8 +43,7 @@ def adapt(
     start_logging()
     try:
         if wrong := [text for text in classes or () if text.count("=") != 1]:
-            msg = f"--class {wrong[0]} is not of the form NAME=CLASS"
-            raise ConfigError(msg)
+            raise ConfigError(f"--class {wrong[0]} is not of the form NAME=CLASS")
         names = dict(text.split("=") for text in classes or ())
         options = AdaptOptions(
             labels=labels, names=names, unlabelled=unlabelled, start=start, held_out=held_out, minutes=minutes,

@@ -211,8 +211,7 @@ class TrainConfig(Section):
 def _set(tree: dict[str, Any], assignment: str) -> None:
     path, separator, value = assignment.partition("=")
     if not separator:
-        msg = f"--set {assignment!r} is not of the form section.key=value"
-        raise ConfigError(msg)
+        raise ConfigError(f"--set {assignment!r} is not of the form section.key=value")
     *parents, key = path.strip().split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})
@@ -235,8 +234,7 @@ def load_config(path: Path | None, overrides: tuple[str, ...] = ()) -> TrainConf
         ConfigError: All mistakes at once; an unknown key comes with the nearest one.
     """
     if path is not None and not path.is_file():
-        msg = f"configuration {path} does not exist; train/configs holds demo.yaml and tiny.yaml"
-        raise ConfigError(msg)
+        raise ConfigError(f"configuration {path} does not exist; train/configs holds demo.yaml and tiny.yaml")
     tree = yaml.safe_load(path.read_text()) or {} if path else {}
     for assignment in overrides:
         _set(tree, assignment)

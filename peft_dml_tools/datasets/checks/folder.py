@@ -54,8 +54,7 @@ class CheckedFolder:
             DataError: there is nothing to check.
         """
         if not path.is_dir():
-            msg = f"{path} is no folder; a nuScenes folder holds samples/, sweeps/ and v1.0-*/"
-            raise DataError(msg)
+            raise DataError(f"{path} is no folder; a nuScenes folder holds samples/, sweeps/ and v1.0-*/")
         if version is None and _holds_tables(path):
             path, version = path.resolve().parent, path.resolve().name
         found = sorted(p.name for p in path.iterdir() if p.is_dir() and _holds_tables(p))
@@ -64,8 +63,7 @@ class CheckedFolder:
         if version is None or version not in found:
             wanted = f"'{version}'" if version else "exactly one version folder (v1.0-mini, v1.0-trainval, ...)"
             there = f"folders with tables: {', '.join(found)}; name one with --version" if found else "no tables at all"
-            msg = f"{path} does not hold {wanted}: {there}"
-            raise DataError(msg)
+            raise DataError(f"{path} does not hold {wanted}: {there}")
         self.root, self.version, self.tables = path, version, path / version
         self._contents: dict[str, tuple[list[Any], str]] = {}
 

@@ -136,8 +136,7 @@ def rule(rule_id: str, severity: Severity, title: str, fix: str) -> Callable[[Ch
 
     def register(check: Check) -> Check:
         if not _ID.fullmatch(rule_id) or rule_id in RULES:
-            msg = f"rule id '{rule_id}' must be STR, REF, REC, GEO or FMT and three digits, and given once"
-            raise ValueError(msg)
+            raise ValueError(f"rule id '{rule_id}' must be STR, REF, REC, GEO or FMT and three digits, and given once")
         RULES[rule_id] = CheckRule(rule_id, title, severity, fix, check)
         return check
 
@@ -153,6 +152,5 @@ def excluded_ids(names: tuple[str, ...]) -> frozenset[str]:
     groups = {rule_id[:3] for rule_id in RULES}
     unknown = [name for name in names if name not in RULES and name not in groups]
     if unknown:
-        msg = f"no rule '{unknown[0]}'; {nearest(unknown[0], [*RULES, *groups])}"
-        raise ConfigError(msg)
+        raise ConfigError(f"no rule '{unknown[0]}'; {nearest(unknown[0], [*RULES, *groups])}")
     return frozenset(rule_id for rule_id in RULES if rule_id in names or rule_id[:3] in names)

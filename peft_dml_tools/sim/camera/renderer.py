@@ -163,8 +163,7 @@ def encode_jpeg(pixels: UInt8Array, quality: int = 85) -> bytes:
 
     ok, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not ok:
-        msg = f"OpenCV could not encode a picture of shape {pixels.shape}"
-        raise RuntimeError(msg)
+        raise RuntimeError(f"OpenCV could not encode a picture of shape {pixels.shape}")
     return bytes(data)
 
 

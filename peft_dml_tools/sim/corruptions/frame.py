@@ -86,11 +86,9 @@ def corrupt(
         DataError: an image is none.
     """
     if name not in CORRUPTIONS:
-        msg = f"no corruption '{name}'; {nearest(name, CORRUPTIONS)}"
-        raise ConfigError(msg)
+        raise ConfigError(f"no corruption '{name}'; {nearest(name, CORRUPTIONS)}")
     if severity not in {1, 2, 3}:
-        msg = f"severity of '{name}' must be 1, 2 or 3, got {severity}"
-        raise ConfigError(msg)
+        raise ConfigError(f"severity of '{name}' must be 1, 2 or 3, got {severity}")
     return CORRUPTIONS[name](snapshot, CorruptionContext(severity, rig, seed, previous, boxes))
 
 

@@ -36,8 +36,7 @@ class Weather(Frozen):
     def _one_kind(self) -> Weather:
         given = [name for name in KINDS.values() if getattr(self, name) is not None]
         if len(given) > 1:
-            msg = f"one scalar sets the weather, got {' and '.join(given)}; choose one"
-            raise ValueError(msg)
+            raise ValueError(f"one scalar sets the weather, got {' and '.join(given)}; choose one")
         return self
 
     @classmethod
@@ -56,8 +55,7 @@ class Weather(Frozen):
         try:
             return cls.model_validate({KINDS[kind.strip()]: float(value)})
         except ValidationError as error:
-            msg = f"weather '{text}': {error.errors()[0]['msg']}"
-            raise ConfigError(msg) from error
+            raise ConfigError(f"weather '{text}': {error.errors()[0]['msg']}") from error
         except ValueError as error:
             msg = f"weather '{text}': '{value}' is no number; write it as fog=50 (m), rain=25 or snow=5 (mm/h)"
             raise ConfigError(msg) from error

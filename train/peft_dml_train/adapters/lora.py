@@ -134,8 +134,7 @@ def freeze(network: nn.Module, parts: tuple[str, ...]) -> None:
     for part in parts:
         if not any(name.startswith(part) for name in names):
             known = {".".join(name.split(".")[:2]) + "." for name in names}
-            msg = f"pretrain.frozen: no parameter begins with '{part}'; {nearest(part, known)}"
-            raise ConfigError(msg)
+            raise ConfigError(f"pretrain.frozen: no parameter begins with '{part}'; {nearest(part, known)}")
     for name, parameter in network.named_parameters():
         if name.startswith(parts):
             parameter.requires_grad_(False)  # noqa: FBT003

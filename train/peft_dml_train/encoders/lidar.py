@@ -32,16 +32,14 @@ class LidarEncoder(nn.Module):
         if self.turned:
             if config.out != config.neck * len(config.widths):
                 msg = f"network.lidar.out is {config.out}; with the second body it is neck x levels"
-                msg = f"{msg}, {config.neck * len(config.widths)}"
-                raise ConfigError(msg)
+                raise ConfigError(f"{msg}, {config.neck * len(config.widths)}")
             self.reduce: nn.Module = nn.Identity()
             self.pyramid: nn.Module = SecondPyramid(
                 config.pillar, config.widths, config.depths, config.neck, fine // size
             )
         else:
             if fine != 2 * size:
-                msg = f"the LiDAR's pillar grid is {fine}; it must be twice the grid, {size}"
-                raise ConfigError(msg)
+                raise ConfigError(f"the LiDAR's pillar grid is {fine}; it must be twice the grid, {size}")
             self.reduce = conv_bn(config.pillar, config.widths[0], stride=2)
             self.pyramid = BevPyramid(config.widths[0], config.widths, config.depths, config.neck, config.out)
 

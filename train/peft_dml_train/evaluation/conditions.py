@@ -64,8 +64,7 @@ def parse_condition(text: str) -> Condition:
     if not slash:
         return Condition(Weather.parse(text))
     if not level.isdigit():
-        msg = f"'{text}': the severity after '/' must be 1, 2 or 3"
-        raise ConfigError(msg)
+        raise ConfigError(f"'{text}': the severity after '/' must be 1, 2 or 3")
     return parse_conditions((), (name,), (int(level),))[0]
 
 
@@ -79,12 +78,10 @@ def parse_conditions(
     """
     levels = tuple(severities) or SEVERITIES
     if wrong := [s for s in levels if s not in SEVERITIES]:
-        msg = f"--severity {wrong[0]}: choose 1, 2 or 3"
-        raise ConfigError(msg)
+        raise ConfigError(f"--severity {wrong[0]}: choose 1, 2 or 3")
     found = [Condition(Weather.parse(text)) for text in weather]
     for name in corruptions:
         if name not in CORRUPTIONS:
-            msg = f"no corruption '{name}'; {nearest(name, CORRUPTIONS)}"
-            raise ConfigError(msg)
+            raise ConfigError(f"no corruption '{name}'; {nearest(name, CORRUPTIONS)}")
         found += [Condition(Weather(), name, severity) for severity in levels]
     return tuple(dict.fromkeys(found)) or (CLEAR,)

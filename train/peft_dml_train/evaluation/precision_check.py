@@ -115,9 +115,8 @@ def check_precision(
         kept = {**manifest.metrics.get("precisions", {}), precision: [asdict(loss) for loss in lost]}
         write_manifest(bundle, manifest.model_copy(update={"metrics": {**manifest.metrics, "precisions": kept}}))
     if bad := [loss for loss in lost if not loss.within]:
-        msg = (
+        raise BundleError(
             f"{precision} of {bundle} loses more than {MOST_NDS} points of NDS or {MOST_AP} points of a class's AP in"
             f" {len(bad)} of {len(lost)} subsets, most in {bad[0].subset}; fix: calibrate it on more frames"
             " (peft-dml-train convert --add --data), or leave more layers in float (FLOAT_PARTS)"
         )
-        raise BundleError(msg)

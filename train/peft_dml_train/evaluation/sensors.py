@@ -28,9 +28,7 @@ def parse_sensors(text: str) -> tuple[Modality, ...]:
     names = tuple(part.strip() for part in text.split(",") if part.strip())
     for name in names:
         if name not in MODALITIES:
-            msg = f"unknown sensor '{name}'; {nearest(name, MODALITIES)}"
-            raise ConfigError(msg)
+            raise ConfigError(f"unknown sensor '{name}'; {nearest(name, MODALITIES)}")
     if not set(names) & set(DETECTING):
-        msg = f"'{text}' holds none of {', '.join(DETECTING)}, which alone see objects"
-        raise ConfigError(msg)
+        raise ConfigError(f"'{text}' holds none of {', '.join(DETECTING)}, which alone see objects")
     return tuple(m for m in MODALITIES if m in names)

@@ -112,8 +112,7 @@ def adapter_in(bundle: Path, name: str) -> Path:
     """
     folder = bundle / ADAPTERS / name
     if not (folder / CARD).is_file():
-        msg = f"{bundle} has no adapter '{name}'"
-        raise BundleError(msg)
+        raise BundleError(f"{bundle} has no adapter '{name}'")
     return folder
 
 

@@ -168,11 +168,10 @@ def export_autoware(network: PeftDmlNetwork, folder: Path) -> Path:
     """
     channels = _lidar(network).pillars.linear.out_features
     if channels > CHANNELS:
-        msg = (
+        raise ConfigError(
             f"network.lidar.pillar is {channels}; Autoware's lidar_centerpoint takes {CHANNELS} channels at most;"
             f" fix: train with network.lidar.pillar={CHANNELS}"
         )
-        raise ConfigError(msg)
     network.eval()
     folder.mkdir(parents=True, exist_ok=True)
     grid = network.spec.lidar.pillar_grid

@@ -190,10 +190,9 @@ def merge_difference(network: PeftDmlNetwork, adapted: Bundle) -> float:
     merged = adapted.adapters.weights(adapted.base_weights(), [n for n, v in state.items() if v.is_floating_point()])
     worst = max(float(np.abs(state[name].numpy() - value).max()) for name, value in merged.items())
     if worst > MERGE_TOLERANCE:
-        msg = (
+        raise BundleError(
             f"the vehicle's merge differs from torch's by {worst:.1e}, more than {MERGE_TOLERANCE:.0e}; do not ship it"
         )
-        raise BundleError(msg)
     return worst
 
 

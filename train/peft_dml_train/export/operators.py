@@ -51,8 +51,7 @@ def require_operators(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
         BundleError: it would not; every reason is named.
     """
     if problems := operator_problems(model):
-        msg = f"graph '{name}' would not run in TensorRT: {'; '.join(problems)}"
-        raise BundleError(msg)
+        raise BundleError(f"graph '{name}' would not run in TensorRT: {'; '.join(problems)}")
     return model
 
 

@@ -68,8 +68,7 @@ def quantise(bundle: Path, frames: Iterable[NetworkInputs], out: Path, *, add: b
     source = load_bundle(bundle)
     feeds = graph_feeds(source, frames)
     if not feeds["fusion"]:
-        msg = "no frame to calibrate on; name splits or scenes that have keyframes"
-        raise ConfigError(msg)
+        raise ConfigError("no frame to calibrate on; name splits or scenes that have keyframes")
 
     found = calibrated_ranges(source, feeds)
 
@@ -115,15 +114,13 @@ def convert_bundle(
         ConfigError: unknown precision, or int8 without data.
     """
     if precision not in PRECISIONS:
-        msg = f"unknown precision '{precision}'; {nearest(precision, PRECISIONS)}"
-        raise ConfigError(msg)
+        raise ConfigError(f"unknown precision '{precision}'; {nearest(precision, PRECISIONS)}")
     if precision == "fp16":
         return half(bundle, out, add=add)
     if precision == "fp32":
         return _variant(load_bundle(bundle), out, "fp32", lambda _, model: model, {})
     if data is None:
-        msg = "int8 is calibrated on frames: name a nuScenes folder with --data"
-        raise ConfigError(msg)
+        raise ConfigError("int8 is calibrated on frames: name a nuScenes folder with --data")
     frames = calibration_frames(load_bundle(bundle).spec, data, splits, CALIBRATION_FRAMES)
     return quantise(bundle, frames, out, add=add)
 
@@ -169,8 +166,7 @@ def _variant(
     add: bool = False,
 ) -> Path:
     if source.manifest.precision != "fp32":
-        msg = f"{source.path} is {source.manifest.precision}; convert the fp32 bundle that it came from"
-        raise ConfigError(msg)
+        raise ConfigError(f"{source.path} is {source.manifest.precision}; convert the fp32 bundle that it came from")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".convert-") as temporary:
         work = Path(temporary) / out.name

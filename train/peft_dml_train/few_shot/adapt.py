@@ -202,8 +202,7 @@ class _Best:
         if path.is_file():
             kept = load_checkpoint(path)
             if kept["identity"] != identity:
-                msg = f"{path.parent} is of other frames or settings; remove it, or leave --resume out"
-                raise ConfigError(msg)
+                raise ConfigError(f"{path.parent} is of other frames or settings; remove it, or leave --resume out")
             self.score, self.step = kept["score"], kept["step"]
 
     def look(self, network: PeftDmlNetwork, step: int, score: float) -> int:

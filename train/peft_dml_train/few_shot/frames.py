@@ -47,8 +47,7 @@ def hold_out(reader: NuScenesReader, share: float) -> Parts:
     scenes = {name: tokens for name in reader.scenes if (tokens := reader.samples(name))}
     count = sum(map(len, scenes.values()))
     if count < FEWEST:
-        msg = f"{reader.root} has {count} labelled frames; label at least {FEWEST}, a quarter is held out"
-        raise DataError(msg)
+        raise DataError(f"{reader.root} has {count} labelled frames; label at least {FEWEST}, a quarter is held out")
     if len(scenes) >= WHOLE_SCENES:
         places = np.linspace(0, len(scenes) - 1, max(1, round(share * len(scenes)))).astype(int)
         chosen = [list(scenes)[i] for i in places]

@@ -97,11 +97,9 @@ def _by_token(reader: NuScenesReader, labels: Path, names: Mapping[str, str]) ->
             found[token] = _boxes(entry, reader, token, names)
     if problems:
         more = f"; and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
-        msg = f"labels refused: {'; '.join(problems[:MOST_PROBLEMS])}{more}"
-        raise DataError(msg)
+        raise DataError(f"labels refused: {'; '.join(problems[:MOST_PROBLEMS])}{more}")
     if not found:
-        msg = f"{labels} holds no labelled frame; see peft_dml_train.few_shot.labels for the formats"
-        raise DataError(msg)
+        raise DataError(f"{labels} holds no labelled frame; see peft_dml_train.few_shot.labels for the formats")
     return found
 
 
@@ -187,6 +185,5 @@ def _boxes(entry: LabelledFrame, reader: NuScenesReader, token: str, names: Mapp
 def _mounting(reader: NuScenesReader, token: str, entry: LabelledFrame) -> SE3:
     rig = reader.rig(token)
     if entry.frame_id not in rig.sensors:
-        msg = f"{entry.source}: frame_id '{entry.frame_id}'; {nearest(entry.frame_id, [BASE, *rig.sensors])}"
-        raise DataError(msg)
+        raise DataError(f"{entry.source}: frame_id '{entry.frame_id}'; {nearest(entry.frame_id, [BASE, *rig.sensors])}")
     return rig.sensors[entry.frame_id].base_SE3_sensor

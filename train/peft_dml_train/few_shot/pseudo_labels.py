@@ -40,8 +40,7 @@ class PseudoLabelledReader(NuScenesReader):
         for scene in self.scenes:
             found |= _confirmed(self, super().samples(scene), find)
         if not any(map(len, found.values())):
-            msg = f"{root}: the model is sure of nothing there; label some frames and leave --unlabelled out"
-            raise DataError(msg)
+            raise DataError(f"{root}: the model is sure of nothing there; label some frames and leave --unlabelled out")
         self._boxes = found
 
     def samples(self, split_or_scene: Any = None) -> list[str]:

@@ -42,10 +42,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         DataError: there is none, or it is damaged.
     """
     if not path.is_file():
-        msg = f"no checkpoint {path}; run the stage before it first"
-        raise DataError(msg)
+        raise DataError(f"no checkpoint {path}; run the stage before it first")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        msg = f"checkpoint {path} cannot be read: {error}"
-        raise DataError(msg) from error
+        raise DataError(f"checkpoint {path} cannot be read: {error}") from error

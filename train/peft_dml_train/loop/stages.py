@@ -244,8 +244,7 @@ def adapter_folder(out: Path, name: str = DEFAULT_ADAPTER) -> Path:
         ConfigError: the name is no plain folder name.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
-        msg = f"adapter name '{name}': letters, digits, '_', '-' and '.' only, e.g. rain"
-        raise ConfigError(msg)
+        raise ConfigError(f"adapter name '{name}': letters, digits, '_', '-' and '.' only, e.g. rain")
     return out / "adapter" if name == DEFAULT_ADAPTER else out / "adapters" / name
 
 
@@ -295,8 +294,7 @@ def finetune(
         *(100 * counts[k] for k in ("share", "share_without_projections_fusion_head")),
     )
     if counts["share"] >= MOST_TRAINED:
-        msg = f"the fine-tuning would train {counts['share']:.1%} of all parameters; lower adapters.rank"
-        raise ConfigError(msg)
+        raise ConfigError(f"the fine-tuning would train {counts['share']:.1%} of all parameters; lower adapters.rank")
     run_parallel(_finetune, config.processes, config, data, out, resume, device, adapter, start, cache)
     (out / "parameters.json").write_text(json.dumps(counts, indent=1) + "\n")
     return adapter_folder(out, adapter)

@@ -39,8 +39,7 @@ def import_weights(
         DataError: a file cannot be read safely, is of no known project, or leaves tensors of its encoder unfilled.
     """
     if lidar is None and camera is None:
-        msg = "nothing to import: give --pillar, --resnet or both"
-        raise ConfigError(msg)
+        raise ConfigError("nothing to import: give --pillar, --resnet or both")
     network = new_network(config)
     state, accounts = network.state_dict(), {}
     if lidar is not None:

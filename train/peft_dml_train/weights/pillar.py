@@ -69,8 +69,7 @@ def pillar_rules(tensors: Tensors, config: BevConfig) -> list[MappingRule]:
         msg = "network.lidar.body is 'pyramid'; public weights need 'second', as in train/configs/nuscenes.yaml"
         raise ConfigError(msg)
     if config.pillar_hidden != hidden:
-        msg = f"the checkpoint has {layers} pillar layers; give --set network.lidar.pillar_hidden={hidden}"
-        raise ConfigError(msg)
+        raise ConfigError(f"the checkpoint has {layers} pillar layers; give --set network.lidar.pillar_hidden={hidden}")
     rules = _pillar_layers(f"{points}pfn_layers.", hidden)
     # det3d pads in a layer of its own, so that its convolutions are numbered one higher.
     first = 1 if style == "det3d" else 0

@@ -23,8 +23,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         DataError: no such file, no tensors in it, or it would have to run code to be read.
     """
     if not path.is_file():
-        msg = f"weights file {path} does not exist"
-        raise DataError(msg)
+        raise DataError(f"weights file {path} does not exist")
     content: Any
     try:
         if path.suffix == ".safetensors":
@@ -32,14 +31,12 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError) as error:
-        msg = f"{path} is damaged: {error}"
-        raise DataError(msg) from error
+        raise DataError(f"{path} is damaged: {error}") from error
     except Exception as error:
-        msg = (
+        raise DataError(
             f"{path} is not read: it holds more than tensors, and reading that could run code ({_first_line(error)}). "
             "Where you trust its source, save its 'state_dict' alone as .safetensors and import that"
-        )
-        raise DataError(msg) from error
+        ) from error
     for name in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
@@ -49,8 +46,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         if isinstance(v, torch.Tensor)
     }
     if not tensors:
-        msg = f"{path} holds no named tensors"
-        raise DataError(msg)
+        raise DataError(f"{path} holds no named tensors")
     return tensors
 
 
