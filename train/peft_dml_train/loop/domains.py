@@ -42,8 +42,7 @@ def read_note(path: Path) -> dict[str, Any]:
         note = json.loads(path.read_text())
         return {**note, "scenes": list(note["scenes"])}
     except (ValueError, KeyError, TypeError) as error:
-        msg = f"{path} is damaged ({error}); fix: run the pretraining again, which writes it"
-        raise DataError(msg) from error
+        raise DataError(f"{path} is damaged ({error}); fix: run the pretraining again, which writes it") from error
 
 
 def refuse_shared_scenes(path: Path, data: Path, splits: tuple[str, ...]) -> None:
