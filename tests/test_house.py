@@ -21,8 +21,8 @@ ROOMS = {
     "train": {"configs", "peft_dml_evidence", "peft_dml_train", "recipes", "results"},
 }
 """Packages and what is in each: the vehicle, the tools, training with its evidence."""
-VEHICLE_LINES_NOW = 15_000
-SOURCE_LINES_AT_MOST = 59_400
+VEHICLE_LINES_NOW = 12_700
+SOURCE_LINES_AT_MOST = 59_000
 """Lines of Python on the vehicle and outside tests, all rooms together; only ever lowered, except for a new feature."""
 
 UNUSED = re.compile(
@@ -61,10 +61,15 @@ def named(paths: list[Path]) -> list[str]:
 
 
 @cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imported(path: Path) -> set[str]:
     """Return the top-level packages that a file imports anywhere, also inside functions."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -119,7 +124,7 @@ def test_vehicle_holds_what_its_node_loads() -> None:
         if name in modules and name not in loaded:
             loaded.add(name)
             waiting.append(name.rpartition(".")[0])
-            for node in ast.walk(ast.parse(modules[name].read_text(encoding="utf-8"))):
+            for node in ast.walk(tree(modules[name])):
                 if isinstance(node, ast.ImportFrom) and node.module:
                     waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     assert set(modules) == loaded, "what no node loads belongs to the tools"
@@ -129,7 +134,7 @@ def test_no_function_is_long() -> None:
     *_, most, _ = limits()
     long = []
     for path in sources(*ROOMS, "interfaces", "launch", "docs"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
                 lines = (node.end_lineno or 0) - first.lineno + 1
@@ -177,7 +182,7 @@ def test_unused_words() -> None:
 def test_one_line_docstrings_are_sentences() -> None:
     hits: dict[str, list[str]] = {}
     for path in sources():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
                 text = ast.get_docstring(node) or ""
                 if OPENING.fullmatch(text):
@@ -190,7 +195,7 @@ def test_one_line_docstrings_are_sentences() -> None:
 def test_a_class_name_has_one_meaning() -> None:
     homes: dict[str, list[str]] = {}
     for path in sources(*ROOMS):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.ClassDef):
                 homes.setdefault(node.name, []).append(str(path.relative_to(REPOSITORY)))
     assert not {name: found for name, found in homes.items() if len(found) > 1}
@@ -200,7 +205,7 @@ def test_docstrings_of_functions_say_what_these_do() -> None:
     hits = [
         f"{path.relative_to(REPOSITORY)}:{node.lineno}: {ast.get_docstring(node)}"
         for path in sources(*ROOMS, "docs")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree(path))
         if isinstance(node, ast.FunctionDef)
         and NOUN.match(ast.get_docstring(node) or "")
         and not any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
@@ -243,7 +248,7 @@ def test_no_machine_paths() -> None:
         ("embreex", ("peft_dml_tools/sim",)),
         ("nuscenes", ("peft_dml_tools", "train")),
         ("matplotlib", ("peft_dml_tools", "train", "docs")),
-        ("minisign", ("peft_dml_ros/core",)),
+        ("minisign", ("peft_dml_ros/core", "peft_dml_tools/bundles")),
     ],
 )
 def test_frameworks_stay_at_home(package: str, home: tuple[str, ...]) -> None:

@@ -11,24 +11,11 @@ from peft_dml_ros.core.typing import AnyArray, BoolArray, Float32Array, FloatArr
 
 RADAR_DTYPE: Final = np.dtype(
     [
-        ("x", "<f4"),
-        ("y", "<f4"),
-        ("z", "<f4"),
-        ("dyn_prop", "i1"),
-        ("id", "<i2"),
-        ("rcs", "<f4"),
-        ("vx", "<f4"),
-        ("vy", "<f4"),
-        ("vx_comp", "<f4"),
-        ("vy_comp", "<f4"),
-        ("is_quality_valid", "i1"),
-        ("ambig_state", "i1"),
-        ("x_rms", "i1"),
-        ("y_rms", "i1"),
-        ("invalid_state", "i1"),
-        ("pdh0", "i1"),
-        ("vx_rms", "i1"),
-        ("vy_rms", "i1"),
+        *((name, "<f4") for name in ("x", "y", "z")),
+        *(("dyn_prop", "i1"), ("id", "<i2")),
+        *((name, "<f4") for name in ("rcs", "vx", "vy", "vx_comp", "vy_comp")),
+        *((name, "i1") for name in ("is_quality_valid", "ambig_state", "x_rms", "y_rms", "invalid_state", "pdh0")),
+        *(("vx_rms", "i1"), ("vy_rms", "i1")),
     ]
 )
 """The 18 fields of a nuScenes (ARS408) radar point, 43 bytes packed: metres, m/s, dBsm, sensor frame."""

@@ -8,34 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticUndefined
 
 from peft_dml_ros.core.engine import EngineName, ParameterPrecision
 from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.rig import modality_of_channel
-from peft_dml_ros.core.spec import Frozen
+from peft_dml_ros.core.spec import CameraSpec, Frozen
 
 ALL_SENSORS = (
     "LIDAR_TOP",
-    "CAM_FRONT",
-    "CAM_FRONT_RIGHT",
-    "CAM_BACK_RIGHT",
-    "CAM_BACK",
-    "CAM_BACK_LEFT",
-    "CAM_FRONT_LEFT",
-    "RADAR_FRONT",
-    "RADAR_FRONT_LEFT",
-    "RADAR_FRONT_RIGHT",
-    "RADAR_BACK_LEFT",
-    "RADAR_BACK_RIGHT",
-    "IMU",
-    "GNSS",
-    "ODOM",
+    *CameraSpec().cameras,
+    *(f"RADAR_{place}" for place in ("FRONT", "FRONT_LEFT", "FRONT_RIGHT", "BACK_LEFT", "BACK_RIGHT")),
+    *("IMU", "GNSS", "ODOM"),
 )
 
 
@@ -322,7 +309,6 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 Model = TypeVar("Model", bound=BaseModel)
-Params = TypeVar("Params", bound=PerceptionParams)
 
 
 def validated(model: type[Model], tree: Mapping[str, Any], where: str) -> Model:
@@ -346,32 +332,3 @@ def validated(model: type[Model], tree: Mapping[str, Any], where: str) -> Model:
             if item["type"] != "extra_forbidden":
                 problems.append(f"parameter '{name}' = {item['input']!r}: {item['msg']}")
         raise ConfigError(f"{where}: " + "; ".join(problems or [str(error)])) from None
-
-
-def load_params(
-    source: Path | Mapping[str, Any],
-    node: str = "perception",
-    model: type[Params] = PerceptionParams,  # type: ignore[assignment]  # the default of a type variable
-) -> Params:
-    """Return parameters from a ROS parameter file, or from nested values.
-
-    Args:
-        source: YAML file (`<node>: ros__parameters:` or plain), or a mapping of nested or dotted names.
-        node: Name of the node whose section is read.
-        model: What may stand in it.
-
-    Raises:
-        ConfigError: the file cannot be read, or holds unknown keys or bad values.
-    """
-    if not isinstance(source, Path):
-        return validated(model, nested(source), "parameters")
-    try:
-        tree = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read parameter file {source}: {error}") from error
-    for key in (node, f"/{node}", "/**"):
-        tree = tree.get(key, tree) if isinstance(tree, dict) else tree
-    tree = tree.get("ros__parameters", tree) if isinstance(tree, dict) else tree
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{source}: expected a mapping of parameters, got {type(tree).__name__}")
-    return validated(model, nested(tree), str(source))

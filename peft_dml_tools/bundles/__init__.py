@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work on model bundles that no node does: merge adapters for good, compare them."""
+"""Work on model bundles that no node does: sign them, merge adapters for good, compare them."""

@@ -120,7 +120,7 @@ def sign(
 ) -> None:
     """Sign an adapter: its card, which holds the sha256 of every other file."""
     from peft_dml_ros.core.adapter import CARD
-    from peft_dml_ros.core.signature import sign as sign_file
+    from peft_dml_tools.bundles.signing import sign as sign_file
 
     typer.echo(str(sign_file(folder / CARD, key, comment)))
 

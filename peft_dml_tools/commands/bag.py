@@ -78,11 +78,11 @@ def import_(
     """
     from rich.console import Console
 
-    from peft_dml_ros.core.params import load_params
     from peft_dml_ros.nodes.parameter_file import NodeParams
     from peft_dml_tools.datasets.bag_import import import_bag
     from peft_dml_tools.datasets.bag_options import BagOptions
     from peft_dml_tools.datasets.bags import BagSource
+    from peft_dml_tools.parameter_files import load_params
 
     params = load_params(config, model=NodeParams) if config else NodeParams()
     opened = BagSource(source, preset=topics, options=BagOptions.of(params, str(config or "")))

@@ -101,7 +101,7 @@ def keygen(
     secret: Annotated[Path, typer.Argument(help="File of the secret key; the public one gets the ending .pub")],
 ) -> None:
     """Make a pair of keys for signing bundles, and print the public one."""
-    from peft_dml_ros.core.signature import make_keys
+    from peft_dml_tools.bundles.signing import make_keys
 
     typer.echo(make_keys(secret).to_base64().decode())
 
@@ -115,7 +115,7 @@ def sign(
     """Sign a bundle: its manifest and the cards of its adapters, which hold the sha256 of every other file."""
     from peft_dml_ros.core.adapter import CARD
     from peft_dml_ros.core.bundle import ADAPTERS, MANIFEST, load_bundle
-    from peft_dml_ros.core.signature import sign as sign_file
+    from peft_dml_tools.bundles.signing import sign as sign_file
 
     path = load_bundle(name).path
     for file in (path / MANIFEST, *sorted((path / ADAPTERS).glob(f"*/{CARD}"))):

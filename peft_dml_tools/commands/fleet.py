@@ -78,9 +78,9 @@ def run(
 
 
 def _settings(out: str, bundle: str | None, config: Path | None, segment_s: float) -> Settings:
-    from peft_dml_ros.core.params import load_params
     from peft_dml_ros.nodes.parameter_file import NodeParams
     from peft_dml_tools.fleet.settings import fleet_settings
+    from peft_dml_tools.parameter_files import load_params
 
     params = load_params(config, model=NodeParams) if config else NodeParams()
     return fleet_settings(out, params.model_copy(update={"bundle": bundle} if bundle else {}), segment_s)

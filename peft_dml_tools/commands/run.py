@@ -47,9 +47,9 @@ def run(
     from rich.console import Console
 
     from peft_dml_ros.core.errors import DataError
-    from peft_dml_ros.core.params import load_params
     from peft_dml_ros.nodes.parameter_file import NodeParams
     from peft_dml_tools.datasets.bag_options import BagOptions
+    from peft_dml_tools.parameter_files import load_params
     from peft_dml_tools.run.accuracy import scores_by_present
     from peft_dml_tools.run.offline import Offline, chosen_sensors
     from peft_dml_tools.run.sources import Kept, open_run_source

@@ -14,7 +14,7 @@ from peft_dml_ros.conversions.topics import bag_topic, raw_image_topic_of, topic
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.core.params import ALL_SENSORS, load_params
+from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_tools.datasets.bag_options import BagOptions
@@ -27,6 +27,7 @@ from peft_dml_tools.live.process_monitor import ProcessMonitor, cpu_pct
 from peft_dml_tools.live.readback import Played
 from peft_dml_tools.live.session import BOXES, NODE, START_S, STATUS, Session, SessionError, follow
 from peft_dml_tools.live.viewer_address import announce
+from peft_dml_tools.parameter_files import load_params
 from peft_dml_tools.sim.faults import DEMO_FAULTS, Fault, check_sensors, load_faults
 
 if TYPE_CHECKING:

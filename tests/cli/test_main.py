@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from peft_dml_ros import __version__
-from peft_dml_ros.cli.main import COMMANDS, app
+from peft_dml_ros.cli.main import TOOLS, app, commands
+from peft_dml_tools.commands import COMMANDS as TOOL_COMMANDS
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess:
@@ -27,7 +28,7 @@ def test_help_lists_all_commands_fast():
         before_s = os.times().children_user
         text = command("--help").stdout
         times_s.append(os.times().children_user - before_s)
-    assert all(name in text for name in (*COMMANDS, "version"))
+    assert all(name in text for name in (*commands(), "version"))
     # Of user time, 0.3 s on a quiet machine; other processes of a suite take from its caches.
     assert min(times_s) < 0.45
 
@@ -42,7 +43,7 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", commands())
 def test_each_command_has_help_of_its_own(name):
     done = CliRunner().invoke(app, [name, "--help"])
     assert done.exit_code == 0, done.output
@@ -60,6 +61,24 @@ def test_errors_of_the_file_system_name_a_fix(monkeypatch, code, fix):
     done = CliRunner().invoke(app, ["demo"])
     assert done.exit_code == 2
     assert fix in done.output
+
+
+def test_a_vehicle_without_the_tools_says_what_to_install():
+    code = (
+        "import sys; sys.modules['peft_dml_tools'] = None; from peft_dml_ros.cli import main;"
+        "assert main.commands().keys() == main.COMMANDS.keys(); main.app()"
+    )
+    for name in ("doctor", "demo", "status"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, name], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 2, done.stderr
+        assert f"'peft-dml {name}' belongs to the tools" in done.stderr
+        assert "pip install" in done.stderr
+
+
+def test_the_vehicle_knows_every_command_of_the_tools():
+    assert set(TOOLS) == set(TOOL_COMMANDS)
 
 
 def test_version():

@@ -12,10 +12,10 @@ from peft_dml_ros.core.adapter import CARD, CONFIG, RANGES, WEIGHTS, load_adapte
 from peft_dml_ros.core.adapter_mix import parse_mix
 from peft_dml_ros.core.bundle import ADAPTERS, BASE_WEIGHTS, load_bundle
 from peft_dml_ros.core.errors import BundleError, ConfigError
-from peft_dml_ros.core.signature import make_keys, sign
 from peft_dml_ros.core.verified_files import CALIBRATION, sha256
 from peft_dml_ros.engines import load_engines
 from peft_dml_tools.bundles.merged_bundle import part_distances, write_merged
+from peft_dml_tools.bundles.signing import make_keys, sign
 from tests.support.random_bundle import make_random_adapter, make_random_base, make_random_bundle
 
 WEIGHT = "encoders.radar.mix.weight"

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.core.params import PerceptionParams, describe, load_params
+from peft_dml_ros.core.params import PerceptionParams, describe
+from peft_dml_tools.parameter_files import load_params
 
 NAMES = [info.name for info in describe()]
 

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree as ET
 
+import psutil
+
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import PeftDmlError
-from peft_dml_ros.core.params import PerceptionParams, load_params
+from peft_dml_ros.core.params import PerceptionParams
 from peft_dml_ros.engines import load_engines
 from peft_dml_tools.commands.doctor.rules import Context, Finding, rule
 from peft_dml_tools.datasets.checks.severity import Severity
 from peft_dml_tools.live.environment import PROFILE, require_ros, shared_file
+from peft_dml_tools.parameter_files import load_params
 
 OLDEST: Final = (3, 10)
 PACKAGES: Final = ("numpy", "cv2", "numba", "onnxruntime", "pydantic", "yaml", "rosbags", "pymap3d")
@@ -55,10 +58,8 @@ def packages(_: Context) -> Iterator[Finding]:
 @rule("ENV003", Severity.WARNING, "There is memory for the model, 1 GB")
 def memory(_: Context) -> Iterator[Finding]:
     """Check the memory that is available without swapping."""
-    facts = Path("/proc/meminfo")
-    lines = facts.read_text(encoding="ascii").splitlines() if facts.is_file() else []
-    free_mb = next((int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable")), None)
-    if free_mb is not None and free_mb < FREE_MEMORY_MB:
+    free_mb = psutil.virtual_memory().available >> 20
+    if free_mb < FREE_MEMORY_MB:
         yield Finding(f"{free_mb} MB are available", "stop what is not needed, or use a machine with more memory")
 
 

@@ -99,18 +99,16 @@ def _each(
     return {n: tuple(replace(s, points=change(n, s)) for s in sweeps) for n, sweeps in sensors.items()}
 
 
+def _pointwise(change: PointChange, context: CorruptionContext) -> Callable[[str, _Swept], AnyArray]:
+    return lambda name, sweep: change(sweep.points, context.severity, context.rng(name, sweep.stamp_ns))
+
+
 def _on_lidar(change: PointChange) -> FrameChange:
-    return lambda snapshot, context: replace(
-        snapshot,
-        lidar=_each(snapshot.lidar, lambda n, s: change(s.points, context.severity, context.rng(n, s.stamp_ns))),
-    )
+    return lambda snapshot, context: replace(snapshot, lidar=_each(snapshot.lidar, _pointwise(change, context)))
 
 
 def _on_radar(change: PointChange) -> FrameChange:
-    return lambda snapshot, context: replace(
-        snapshot,
-        radars=_each(snapshot.radars, lambda n, s: change(s.points, context.severity, context.rng(n, s.stamp_ns))),
-    )
+    return lambda snapshot, context: replace(snapshot, radars=_each(snapshot.radars, _pointwise(change, context)))
 
 
 def _on_cameras(change: PixelChange) -> FrameChange:
