@@ -29,7 +29,7 @@ SCORE_TOLERANCE, LEAST_MATCHED = 0.01, 0.98
 
 
 def made_up_feeds(bundle, seed=0):
-    """Inputs of every encoder: indices within their range, everything else normal."""
+    """Return inputs of every encoder: indices within their range, everything else normal."""
     rng, feeds = np.random.default_rng(seed), {}
     limits = {"lidar": bundle.spec.lidar.pillars, "radar": bundle.spec.radar.pillars, "camera": 1000}
     for graph in MODALITIES:
@@ -63,7 +63,7 @@ def spent_ms(call, repeats):
 
 
 def differences(reference, found):
-    """Share of the reference's candidates that are there, and the largest difference of their scores."""
+    """Return the share of the reference's candidates that are there, and the largest difference of their scores."""
     rows = {key: i for i, key in enumerate(zip(found["cells"], found["labels"], strict=True))}
     keys = list(zip(reference["cells"], reference["labels"], strict=True))
     pairs = [(i, rows[key]) for i, key in enumerate(keys) if key in rows]
@@ -72,7 +72,7 @@ def differences(reference, found):
 
 
 def compare(bundle, engines, reference, feeds):
-    """Worst share and score difference over all 31 subsets; latents are computed by each side itself."""
+    """Return the worst share and score difference over all 31 subsets; latents are computed by each side itself."""
     shapes = {m: graph_outputs(bundle.spec)[m]["latent"][0] for m in MODALITIES}
     latents = [{m: e[m](feeds[m])["latent"] for m in MODALITIES} for e in (reference, engines)]
     worst = [1.0, 0.0]
@@ -87,7 +87,7 @@ def compare(bundle, engines, reference, feeds):
 
 
 def measure(engines, feeds, repeats):
-    """Times of each graph with its copies, of its kernels alone, and of a frame whose latents stay on the device."""
+    """Return times of each graph with its copies, of its kernels alone, and of a frame with latents on the device."""
     for engine in engines.values():
         engine.warm_up()
     report = {}
@@ -106,7 +106,7 @@ def measure(engines, feeds, repeats):
 
 
 def measure_torch(bundle, repeats):
-    """Times of the same network in PyTorch on the GPU, in 16 bit."""
+    """Return times of the same network in PyTorch on the GPU, in 16 bit."""
     import torch  # noqa: PLC0415
 
     from peft_dml_train.export.eager_time import network_of  # noqa: PLC0415

@@ -47,7 +47,7 @@ def section(reports: dict[str, Report]) -> str:
 
 
 def targets(summary: Report, verdicts: Report) -> list[str]:
-    """Each figure with its target; what is missing with the reason, a miss with where it goes."""
+    """Return each figure with its target; what is missing with the reason, a miss with where it goes."""
     words = {True: "met", False: "**missed**"}
     lines = ["| figure | measured | target | |", "|---|---|---|---|"]
     for name, target in verdicts["targets"].items():
@@ -89,7 +89,7 @@ def live(report: Report) -> list[str]:
 
 
 def conditions(report: Report) -> str:
-    """On what was measured, and how busy it was."""
+    """Return on what was measured, and how busy it was."""
     machine, vehicle, node = report["machine"], report["vehicle"], report["node"]
     before, after = report["load_average"]["before"], report["load_average"]["after"][0]
     return (

@@ -71,7 +71,7 @@ def sweeps(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def conditions(figures: dict[str, Any]) -> str:
-    """On what, and what was measured."""
+    """Return on what, and what was measured."""
     scene, machine, software = figures["scene"], figures["machine"], figures["software"]
     height_px = scene["image_width_px"] * 9 // 16
     return (

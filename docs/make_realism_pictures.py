@@ -92,7 +92,7 @@ def figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, 
 
 
 def outline(ax: Axes, boxes: Boxes3D) -> None:
-    """Footprints, coloured by class; the driving direction is up."""
+    """Draw footprints, coloured by class; the driving direction is up."""
     corners = boxes.corners_m()[:, [0, 1, 2, 3, 0], :2]
     colours = [np.array(CLASS_COLOURS[CLASSES[label]]) / 255 for label in boxes.labels]
     ax.add_collection(LineCollection([np.stack([-c[:, 1], c[:, 0]], axis=1) for c in corners], colors=colours, lw=0.9))
@@ -200,7 +200,7 @@ def histograms(real: FolderStatistics, simulated: FolderStatistics) -> Figure:
 
 
 def medians(ax: Axes, simulated: FolderStatistics) -> None:
-    """LiDAR points by range: dots of the two real scenes, lines of the simulator."""
+    """Draw LiDAR points by range: dots of the two real scenes, lines of the simulator."""
     objects = simulated.objects
     for name in SHOWN:
         colour = np.array(CLASS_COLOURS[name]) / 255

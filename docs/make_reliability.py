@@ -59,7 +59,7 @@ def targets(found: dict[str, Any]) -> str:
 
 
 def conditions(found: dict[str, Any]) -> str:
-    """On what machine, and how busy it was."""
+    """Return on what machine, and how busy it was."""
     faults, soak = found["faults"], found.get("soak", {})
     loads = " to ".join(f"{v:g}" for v in faults["load_average"])
     text = (
@@ -104,7 +104,7 @@ def becomes(variant: FaultVariant) -> str:
 
 
 def keeps(variant: FaultVariant) -> str:
-    """Who keeps its state, and why."""
+    """Return who keeps its state, and why."""
     kinds = [kind for kind in variant.hits if kind not in variant.states]
     if not kinds:
         return "–"

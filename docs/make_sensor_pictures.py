@@ -30,7 +30,7 @@ def words(sweep: LidarSweep, mounting: SE3) -> str:
 
 
 def side(axes: plt.Axes, sweep: LidarSweep, mounting: SE3, title: str) -> None:
-    """Points from the side, with the ground and the network's range of heights."""
+    """Draw points from the side, with the ground and the network's range of heights."""
     points = mounting.transform(sweep.points[:, :3].astype(np.float64))
     near = points[(np.abs(points[:, 1]) < 12) & (np.abs(points[:, 0]) < 30)]
     axes.scatter(near[:, 0], near[:, 2], s=0.4, c="#2b6cb0", linewidths=0)

@@ -56,7 +56,7 @@ class SE3:
         return cls(rotation, np.asarray(translation_m, dtype=np.float64))
 
     def __matmul__(self, other: SE3) -> SE3:
-        """Chain: `(a_SE3_b @ b_SE3_c)` is `a_SE3_c`."""
+        """Chain two transforms: `(a_SE3_b @ b_SE3_c)` is `a_SE3_c`."""
         return SE3(self.rotation @ other.rotation, self.rotation @ other.translation + self.translation)
 
     def inverse(self) -> SE3:

@@ -180,7 +180,7 @@ TensorTable: TypeAlias = dict[str, tuple[tuple[int, ...], str]]
 
 
 def graph_inputs(spec: ModelSpec) -> dict[str, TensorTable]:
-    """Input names, shapes and dtypes of every exported graph: the contract between export, engines and detector."""
+    """Return input names, shapes and dtypes of every exported graph: the contract of export, engines and detector."""
     cells, d = spec.grid.size, spec.latent_dim
     voxels = len(spec.camera.voxel_heights_m) * cells * cells
     n = len(spec.camera.cameras)

@@ -84,7 +84,7 @@ class Autodetect:
         return self._frames.get(topic, "")
 
     def _forget_all_but(self, published: Mapping[str, str]) -> None:
-        """Topics come and go for hours: what is gone is not remembered."""
+        """Forget topics that are gone: they come and go for hours."""
         for topic in self._probes.keys() - published.keys():
             self._node.destroy_subscription(self._probes.pop(topic))
         for topic in self._frames.keys() - published.keys():

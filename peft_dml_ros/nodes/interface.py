@@ -49,7 +49,7 @@ def overlay_topic(camera: str) -> str:
 
 
 def cameras_of(sensors: Iterable[str]) -> list[str]:
-    """Those of the sensors that are cameras."""
+    """Return those of the sensors that are cameras."""
     return [name for name in sensors if modality_of_channel(name) == "camera"]
 
 

@@ -153,7 +153,7 @@ class PerceptionNode(LifecycleNode):
         self._loop.pipeline.detector.prepare(name, image)
 
     def _report_wiring(self) -> None:
-        """Once, when everything had its time to start: say what is connected, what is not, and the fix."""
+        """Say once what is connected, what is not, and the fix, when everything had its time to start."""
         self._reported = True
         connections, reports = self._intake.connections(), self._intake.reports()
         self.get_logger().info(table(connections, reports))
@@ -192,7 +192,7 @@ def run(stop: threading.Event) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point; `args` as on the command line, including `--ros-args`."""
+    """Run as a process; `args` as on the command line, including `--ros-args`."""
     ros_main(run, args, "perception")
 
 

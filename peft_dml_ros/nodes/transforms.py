@@ -40,7 +40,7 @@ class StaticTree:
         return changed
 
     def lookup(self, target: str, source: str) -> SE3 | None:
-        """`target_SE3_source` over any number of hops, also through a common ancestor; `None` when not connected."""
+        """Return `target_SE3_source` over any number of hops, also by a common ancestor; `None` when not connected."""
         from_target, from_source = self._ancestors(target), self._ancestors(source)
         for ancestor, ancestor_SE3_source in from_source.items():
             if ancestor in from_target:

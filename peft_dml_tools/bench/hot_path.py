@@ -59,7 +59,7 @@ def points(count: int, rng: np.random.Generator) -> Float32Array:
 
 
 def cloud_message(values: Float32Array) -> Any:
-    """Stand-in for sensor_msgs/PointCloud2 with fields x, y, z, intensity, ring in float32."""
+    """Return a stand-in for sensor_msgs/PointCloud2 with fields x, y, z, intensity, ring in float32."""
     names = ("x", "y", "z", "intensity", "ring")
     return SimpleNamespace(
         header=SimpleNamespace(frame_id="lidar", stamp=SimpleNamespace(sec=1, nanosec=0)),

@@ -44,7 +44,7 @@ def software(repository: Path) -> dict[str, object]:
 
 
 def commit(repository: Path) -> str | None:
-    """Short hash of the last commit that touched the package, `-dirty` where files differ from it; None without git."""
+    """Return the short hash of the package's last commit, `-dirty` where files differ from it; None without git."""
     last = _git(repository, "log", "-1", "--format=%h", "--abbrev=10", "--", "peft_dml_ros")
     altered = _git(repository, "status", "--porcelain", "--", "peft_dml_ros")
     return f"{last}-dirty" if last and altered else last or None

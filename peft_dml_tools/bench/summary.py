@@ -111,7 +111,7 @@ def summarise(reports: Mapping[str, Report | None]) -> Report:
 
 
 def judge(figures: Report, reports: Mapping[str, Report | None]) -> Report:
-    """Each figure against its target: met or not, why it is missing, and where the time goes in a miss.
+    """Return each figure against its target: met or not, why it is missing, and where the time of a miss goes.
 
     Args:
         figures: From `summarise`.

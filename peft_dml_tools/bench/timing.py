@@ -35,7 +35,7 @@ def interleaved(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
-    """Straight line through measurements: its slope, intercept, and the share of the variance that it explains."""
+    """Fit a line to measurements; return slope, intercept, and the share of the variance that it explains."""
     steepness, intercept = np.polyfit(x, y, 1)
     rest = np.asarray(y) - (steepness * np.asarray(x) + intercept)
     spread = float(np.var(y))

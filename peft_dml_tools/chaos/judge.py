@@ -47,7 +47,7 @@ class FaultCell:
     problem: str = ""
 
     def tree(self) -> dict[str, Any]:
-        """For the file of results."""
+        """Return what the file of results holds."""
         found = asdict(self)
         for key in ("after_s", "limit_s"):
             found[key] = None if found[key] is None else round(found[key], 3)
@@ -161,7 +161,7 @@ def _blind(frames: Sequence[FrameStatus]) -> str:
 
 
 def _longest_gap(frames: Sequence[FrameStatus]) -> float:
-    """Longest time in which no frame was worked on: that a busy machine works slowly is no fault of the sensors'."""
+    """Return the longest time without work on a frame: that a busy machine is slow is no fault of the sensors'."""
     idle = [(b.at_ns - a.at_ns) * 1e-9 - a.work_ms * 1e-3 for a, b in pairwise(frames)]
     return max(idle) if idle else float("inf")
 

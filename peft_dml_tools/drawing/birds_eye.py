@@ -45,7 +45,7 @@ class BirdsEye:
         return fixed
 
     def rings(self) -> None:
-        """Circles every 10 m."""
+        """Draw circles every 10 m."""
         for radius_m in range(10, int(self._range_m) + 1, 10):
             centre = (round(self._half), round(self._half))
             cv2.circle(self.pixels, centre, round(radius_m * self._scale), (38, 47, 58), 1, cv2.LINE_AA)
@@ -53,7 +53,7 @@ class BirdsEye:
             cv2.putText(self.pixels, f"{radius_m} m", spot, FONT, 0.4, (110, 125, 142), 1, cv2.LINE_AA)
 
     def lidar(self, points: Float32Array) -> None:
-        """Points (N, 3), brighter the higher they are."""
+        """Draw points (N, 3), brighter the higher they are."""
         points = points[np.argsort(points[:, 2])]
         at = self._at(points[:, :2].astype(np.float64)) >> _SUBPIXEL
         inside = ((at >= 0) & (at < len(self.pixels) - 1)).all(axis=1)
@@ -64,7 +64,7 @@ class BirdsEye:
             self.pixels[at[inside, 1] + dy, at[inside, 0] + dx] = colours[inside]
 
     def radar(self, points: Float32Array) -> None:
-        """Points (N, 4) with a line along the velocity of those that move."""
+        """Draw points (N, 4) with a line along the velocity of those that move."""
         start = self._at(points[:, :2].astype(np.float64))
         end = self._at((points[:, :2] + points[:, 2:]).astype(np.float64))
         for a, b, speed in zip(start, end, np.hypot(points[:, 2], points[:, 3]), strict=True):
@@ -73,7 +73,7 @@ class BirdsEye:
                 cv2.line(self.pixels, _pair(a), _pair(b), RADAR, 1, cv2.LINE_AA, _SUBPIXEL)
 
     def boxes(self, boxes: Boxes3D) -> None:
-        """Detected boxes: filled, with a line to the front and one for the velocity."""
+        """Draw detected boxes: filled, with a line to the front and one for the velocity."""
         fill = self.pixels.copy()
         for i in np.argsort(boxes.scores):
             one = boxes[np.array([i])]
@@ -90,7 +90,7 @@ class BirdsEye:
                 self._line(centre, centre + boxes.velocities_mps[i], (255, 255, 255))
 
     def truth(self, boxes: Boxes3D) -> None:
-        """True boxes: thin outlines."""
+        """Draw true boxes: thin outlines."""
         for i in range(len(boxes)):
             corners = boxes[np.array([i])].corners_m()[0, :4, :2]
             cv2.polylines(self.pixels, [self._at(corners)], True, TRUTH, 1, cv2.LINE_AA, _SUBPIXEL)

@@ -128,6 +128,6 @@ class Recording:
 
 
 def shown_sensors(rig: Rig) -> list[str]:
-    """Names of the sensors that the network sees, by modality; well-known ones in their usual order within each."""
+    """Return the sensors that the network sees, by modality; well-known ones in their usual order within each."""
     place = {name: i for i, name in enumerate(ALL_SENSORS)}
     return [s.name for m in MODALITIES for s in sorted(rig.of(m), key=lambda s: place.get(s.name, len(place)))]

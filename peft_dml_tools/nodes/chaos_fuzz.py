@@ -161,11 +161,11 @@ class IntakeHarness:
         self.reasons.setdefault(reason, detail[:300])
 
     def __call__(self, key: str, cdr: bytes) -> None:
-        """One message arrives."""
+        """Hand over one message."""
         self._callbacks[key](cdr)
 
     def sound(self) -> None:
-        """Every sensor, /tf_static and the calibrations as they should be."""
+        """Hand over every sensor, /tf_static and the calibrations as they should be."""
         self._turn += 1
         for key in self._callbacks:
             cdrs = self._samples[key][0]
@@ -307,7 +307,7 @@ def _publisher(node: Node, key: str, kind: type[Any]) -> Any:
 
 
 def _mixed(samples: Samples, seed: int, messages: int) -> Iterator[tuple[str, bytes]]:
-    """Malformed messages, and a sound one of each sensor now and then; of both together as many as asked for."""
+    """Yield as many messages as asked for: malformed ones, and a sound one of each sensor now and then."""
     sensors = [(key, cdrs) for key, (cdrs, _) in samples.items() if key != topics.TF_STATIC]
     inputs = {key: (cdrs[0], kind) for key, (cdrs, kind) in samples.items()}
     for i, (key, what, cdr) in enumerate(islice(Malformed(inputs, seed), messages)):
@@ -335,7 +335,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point; `args` as on the command line, including `--ros-args`."""
+    """Run as a process; `args` as on the command line, including `--ros-args`."""
     options = _options(remove_ros_args(sys.argv if args is None else ["chaos_fuzz", *args])[1:])
     ros_main(partial(live if options.live else fuzz, options), args)
 

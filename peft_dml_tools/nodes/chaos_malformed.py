@@ -50,7 +50,7 @@ def lengthened(cdr: bytes, rng: Rng) -> bytes:
 
 
 def padded(cdr: bytes, rng: Rng) -> bytes:
-    """More bytes than there should be."""
+    """Return more bytes than there should be."""
     return cdr + rng.bytes(int(rng.integers(1, 64)))
 
 
@@ -79,7 +79,7 @@ def absurd_header(header: Any, rng: Rng) -> None:
 
 
 def absurd_cloud(msg: Any, rng: Rng) -> None:
-    """Sizes that contradict each other, fields that lie outside, points that are no numbers."""
+    """Set sizes that contradict each other, fields that lie outside, points that are no numbers."""
     what = int(rng.integers(5))
     if what == 0:
         setattr(msg, _pick(rng, ("height", "width", "point_step", "row_step")), _pick(rng, SIZES))
@@ -102,7 +102,7 @@ def absurd_cloud(msg: Any, rng: Rng) -> None:
 
 
 def absurd_image(msg: Any, rng: Rng) -> None:
-    """Sizes that the bytes do not have, encodings that nobody knows."""
+    """Set sizes that the bytes do not have, encodings that nobody knows."""
     if rng.random() < 0.3:
         msg.encoding = _pick(rng, ENCODINGS)
     elif rng.random() < 0.5:
@@ -112,7 +112,7 @@ def absurd_image(msg: Any, rng: Rng) -> None:
 
 
 def absurd_compressed(msg: Any, rng: Rng) -> None:
-    """Pictures that claim to be huge, that end early or are damaged inside."""
+    """Set pictures that claim to be huge, that end early or are damaged inside."""
     data, what = bytes(msg.data), int(rng.integers(4))
     if what == 0:
         size = struct.pack(">HH", *(int(_pick(rng, (0, 1, 352, 65_535))) for _ in range(2)))
@@ -127,7 +127,7 @@ def absurd_compressed(msg: Any, rng: Rng) -> None:
 
 
 def absurd_numbers(msg: Any, rng: Rng) -> None:
-    """Numbers that are none, or beyond all measure, anywhere in the message."""
+    """Set numbers that are none, or beyond all measure, anywhere in the message."""
     holder, fields = msg, msg.get_fields_and_field_types()
     while True:
         name = _pick(rng, tuple(fields))

@@ -50,7 +50,7 @@ def activate(options: argparse.Namespace, _stop: threading.Event) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point; `args` as on the command line, including `--ros-args`."""
+    """Run as a process; `args` as on the command line, including `--ros-args`."""
     parser = argparse.ArgumentParser(prog="lifecycle", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--node", default="perception", help="name of the node")
     parser.add_argument("--wait-s", type=float, default=60.0, help="longest wait for the node, and for each transition")

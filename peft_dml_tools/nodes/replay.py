@@ -178,7 +178,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point; `args` as on the command line, including `--ros-args`."""
+    """Run as a process; `args` as on the command line, including `--ros-args`."""
     options = _options(remove_ros_args(sys.argv if args is None else ["replay", *args])[1:])
     ros_main(partial(replay, options), args)
 

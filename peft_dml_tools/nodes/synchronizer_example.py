@@ -42,7 +42,7 @@ def run(stop: threading.Event) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point; `args` as on the command line, including `--ros-args`."""
+    """Run as a process; `args` as on the command line, including `--ros-args`."""
     ros_main(run, args)
 
 

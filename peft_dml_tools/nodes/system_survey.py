@@ -179,7 +179,7 @@ def _own_boxes(node: Node) -> Sequence[Any]:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point; `args` as on the command line, including `--ros-args`."""
+    """Run as a process; `args` as on the command line, including `--ros-args`."""
     given = sys.argv if args is None else ["survey", *args]
     parser = argparse.ArgumentParser(prog="survey", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=3.0, help="how long to listen")

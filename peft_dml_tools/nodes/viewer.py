@@ -99,7 +99,7 @@ def view(options: argparse.Namespace, stop: threading.Event) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point; `args` as on the command line, including `--ros-args`."""
+    """Run as a process; `args` as on the command line, including `--ros-args`."""
     parser = argparse.ArgumentParser(prog="viewer", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--port", type=int, default=PORT, help="TCP port; 0 takes a free one")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")

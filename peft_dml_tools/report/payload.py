@@ -118,7 +118,7 @@ def _states(frames: Sequence[RecordedFrame], names: list[str]) -> dict[str, Any]
 
 
 def _lidar_rows(recording: Recording, alignment: Alignment) -> list[AnyArray]:
-    """Per frame (N, 3) int16 x, y, z in cm, thinned."""
+    """Return (N, 3) int16 per frame: x, y, z in cm, thinned."""
     rows: list[AnyArray] = []
     for frame in recording.frames:
         points = lidar_points_m(recording, alignment, frame.stamp_ns)
@@ -128,7 +128,7 @@ def _lidar_rows(recording: Recording, alignment: Alignment) -> list[AnyArray]:
 
 
 def _thin(points: Float32Array) -> Float32Array:
-    """Keeps things over ground: a ground point is eight times less likely to stay than one above it."""
+    """Return fewer points: one on the ground is eight times less likely to stay than one above it."""
     if len(points) <= LIDAR_POINTS:
         return points
     weight = np.where(points[:, 2] > 0.25, 8.0, 1.0)
@@ -138,7 +138,7 @@ def _thin(points: Float32Array) -> Float32Array:
 
 
 def _radar_rows(recording: Recording, alignment: Alignment) -> list[AnyArray]:
-    """Per frame (N, 4) int16 x, y in cm and vx, vy in cm/s."""
+    """Return (N, 4) int16 per frame: x, y in cm and vx, vy in cm/s."""
     rows: list[AnyArray] = []
     for frame in recording.frames:
         points = radar_points(recording, alignment, frame.stamp_ns)

@@ -113,7 +113,7 @@ def ranks() -> list[Cell]:
 
 
 def domains() -> list[Cell]:
-    """Before and after adapting to another sensor layout, town, speed or weather, with few scenes and with all."""
+    """Return cells before and after adapting to another layout, town, speed or weather, with few scenes and all."""
     rain = ("finetune.weather=[rain=40]",)
     kinds: tuple[tuple[str, str, TrainingPlan, Pick, tuple[str, ...]], ...] = (
         (
@@ -155,7 +155,7 @@ def domains() -> list[Cell]:
 
 
 def baselines() -> list[Cell]:
-    """Other systems' ways in the same harness, and one specialist for each set of sensors."""
+    """Return cells of other systems' ways in the same harness, and one specialist for each set of sensors."""
     cells = [
         Cell(
             "baselines",

@@ -29,7 +29,7 @@ WARM_UP = 2
 
 
 def graph_flops(network: PeftDmlNetwork) -> dict[str, int]:
-    """Floating-point operations of each graph, two for a multiply-add; convolutions and matrix products count."""
+    """Return floating-point operations of each graph in convolutions and products, two for a multiply-add."""
     found = {}
     for graph in graph_inputs(network.spec):
         with FlopCounterMode(display=False) as counter, torch.no_grad():

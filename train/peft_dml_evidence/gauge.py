@@ -29,7 +29,7 @@ class Cost:
     peak_rss_mb: float = 0.0
 
     def as_json(self) -> dict[str, float]:
-        """Rounded."""
+        """Return the figures, rounded."""
         return {
             "wall_s": round(self.wall_s, 2),
             "cpu_s": round(self.cpu_s, 2),
@@ -38,7 +38,7 @@ class Cost:
 
 
 def peak_rss_mb() -> float:
-    """Since the last reset."""
+    """Return the peak since the last reset."""
     with suppress(OSError):
         for line in STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -48,7 +48,7 @@ def peak_rss_mb() -> float:
 
 @contextmanager
 def gauge() -> Iterator[Cost]:
-    """Cost of the block."""
+    """Measure the cost of the block."""
     with suppress(OSError):
         PEAK_RESET.write_text("5")
     cost, wall, cpu = Cost(), time.monotonic(), time.process_time()

@@ -97,7 +97,7 @@ class Late:
 
 
 def _restamped(old: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """Old contents under new stamps; a sensor that the old frame lacks stays as it is."""
+    """Return old contents under new stamps; a sensor that the old frame lacks stays as it is."""
     out = dict(now)
     for name, content in old.items():
         if name not in now:

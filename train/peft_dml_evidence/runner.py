@@ -69,7 +69,7 @@ class Setting:
     cache_gb: float = DEFAULT_GB
 
     def bench(self, until: float) -> Bench:
-        """Opens the data."""
+        """Open the data."""
         layout = SceneFolder(self.layout) if self.layout and self.layout.is_dir() else None
         return Bench(
             SceneFolder(self.data),

@@ -112,7 +112,7 @@ def _student(values: Sequence[float], value: float) -> tuple[float, float]:
 def _bootstrap(
     statistic: Callable[..., float], arrays: Sequence[FloatArray], value: float, seed: int
 ) -> tuple[float, float]:
-    """Ends of the interval, from seeds and scenes drawn with replacement, the same for all cells."""
+    """Return the ends of the interval, from seeds and scenes drawn with replacement, the same for all cells."""
     draw = np.random.default_rng(seed)
     rows, columns = arrays[0].shape
     found = []

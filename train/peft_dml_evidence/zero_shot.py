@@ -21,7 +21,7 @@ WHOLE = ("losses.consistency=0",)
 
 
 def zero_shot() -> list[Cell]:
-    """Modality-class pairs that were never trained together, tested with that modality alone; and the shared space."""
+    """Return cells of modality-class pairs never trained together, tested by that modality; and the shared space."""
     cells = []
     for pairs in ZERO_SHOT_TOGETHER.values():
         for suffix, words, more in (("", "", ()), ("_without_metric_loss", ", without metric loss", NO_METRIC)):

@@ -48,7 +48,7 @@ def subsets(results: Results) -> str:
 
 
 def baselines(results: Results) -> str:
-    """Who loses what without LiDAR, and what a specialist gains."""
+    """Return who loses what without LiDAR, and what a specialist gains."""
     parts = []
     for words, cell in (("zero-filled concatenation", "zero_filled"), ("averaging", "averaging")):
         pair = [results.score("baselines", cell, subset=s) for s in ("no lidar", "all")]

@@ -23,7 +23,7 @@ MOST_LABELLED = 30
 
 
 def bars(axes: Axes, labels: list[str], series: dict[str, list[Figure | None]]) -> None:
-    """Groups of bars with their spread; what was not run has none."""
+    """Draw groups of bars with their spread; what was not run has none."""
     width, place = 0.8 / len(series), np.arange(len(labels))
     for i, (name, figures) in enumerate(series.items()):
         values = [np.nan if f is None else f.value for f in figures]
@@ -45,12 +45,12 @@ def _short(value: float) -> str:
 
 
 def above(axes: Axes, columns: int) -> None:
-    """Legend where it hides nothing."""
+    """Draw the legend where it hides nothing."""
     axes.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False)
 
 
 def draw_subsets(axes: Axes, results: Results) -> None:
-    """All subsets, best first, the letters of their sensors below."""
+    """Draw all subsets, best first, the letters of their sensors below."""
     found = {n: f for n in EVERY_SUBSET if (f := results.score("robustness", "subsets", subset=n))}
     order = sorted(found, key=lambda n: -found[n].value)
     letters = dict(zip(map(str, MODALITIES), "LCRIG", strict=True))
@@ -59,14 +59,14 @@ def draw_subsets(axes: Axes, results: Results) -> None:
 
 
 def draw_weather(axes: Axes, results: Results) -> None:
-    """NDS along each weather."""
+    """Draw NDS along each weather."""
     looks = ["clear", *catalog.WEATHER]
     shown = ("all", "lidar only", "camera only", "radar only")
     bars(axes, looks, {s: [results.score("robustness", "weather", look, s) for look in looks] for s in shown})
 
 
 def draw_multicorrupt(axes: Axes, results: Results) -> None:
-    """RA by type."""
+    """Draw RA by type."""
     names = list(MULTICORRUPT)
     series = {
         text: [results.resistance(name, radar=radar) for name in names]
@@ -78,13 +78,13 @@ def draw_multicorrupt(axes: Axes, results: Results) -> None:
 
 
 def draw_ranks(axes: Axes, results: Results) -> None:
-    """NDS of the target by what was trained."""
+    """Draw NDS of the target by what was trained."""
     cells = catalog.ranks()
     bars(axes, [c.name for c in cells], {"target": [results.target(c.name) for c in cells]})
 
 
 def draw_ablations(axes: Axes, results: Results) -> None:
-    """NDS without each component."""
+    """Draw NDS without each component."""
     cells = catalog.ablate()
     series: dict[str, list[Figure | None]] = {
         s: [results.score("ablate", c.name, "clear", s) for c in cells] for s in MAIN_SUBSETS
@@ -93,7 +93,7 @@ def draw_ablations(axes: Axes, results: Results) -> None:
 
 
 def draw_zero_shot(axes: Axes, results: Results) -> None:
-    """AP of pairs never trained together."""
+    """Draw AP of pairs never trained together."""
     pairs = [(m, c) for m in DETECTING for c in ZERO_SHOT_CLASSES]
     series = {
         text: [results.ap(m, c, suffix) for m, c in pairs]
@@ -123,7 +123,7 @@ def draw_embeddings(axes: Axes, results: Results) -> None:
 
 
 def draw_domains(axes: Axes, results: Results) -> None:
-    """NDS against the number of scenes; the last is all."""
+    """Draw NDS against the number of scenes; the last is all."""
     steps = ["before", *(f"after_{few or 'all'}" for few in catalog.FEW_SCENES)]
     for name in ("layout", "city", "fast", "weather"):
         look = "rain=40" if name == "weather" else "clear"
@@ -145,7 +145,7 @@ def draw_baselines(axes: Axes, results: Results) -> None:
 
 
 def draw_cost(axes: Axes, results: Results) -> None:
-    """NDS against CPU seconds; IMU and GNSS cost next to nothing, so that only subsets without them are named."""
+    """Draw NDS against CPU seconds; IMU and GNSS cost next to nothing: only subsets without them are named."""
     costs = results.of("cost", "subsets")[0]["cost"]["subsets"]
     letters = dict(zip(map(str, MODALITIES), "LCRIG", strict=True))
     for name, found in costs.items():

@@ -142,7 +142,7 @@ class Results:
         return sum(f.value for f in proposed if f) / below - 1 if below else None
 
     def progress(self) -> dict[str, tuple[int, int]]:
-        """Finished and planned runs (cells times seeds) by command."""
+        """Return finished and planned runs (cells times seeds) by command."""
         counts = {}
         for command, make in COMMANDS.items():
             cells = make()

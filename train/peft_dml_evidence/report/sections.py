@@ -28,7 +28,7 @@ def verdicts(results: Results) -> list[str]:
 
 
 def modalities(results: Results) -> list[str]:
-    """Each alone, then added one by one."""
+    """Return NDS of each sensor alone, then added one by one."""
     rows = []
     added = ["+".join(MODALITIES[: n + 1]) for n in range(len(MODALITIES))]
     for name in dict.fromkeys((*MODALITIES, *added)):
@@ -184,7 +184,7 @@ def retrieval(results: Results) -> list[str]:
 
 
 def domains(results: Results) -> list[str]:
-    """Before, and after so many scenes."""
+    """Return NDS before, and after so many scenes."""
     rows = []
     for name, about in (
         ("layout", "another sensor layout"),

@@ -23,5 +23,5 @@ class Bottleneck(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Same shape as the input."""
+        """Return the same shape as the input."""
         return x + self.up(functional.relu(self.down(x)))

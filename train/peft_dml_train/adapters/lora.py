@@ -113,7 +113,7 @@ def adapt(network: PeftDmlNetwork, config: AdapterConfig, whole: tuple[str, ...]
 
 
 def train_mode(network: nn.Module, frozen: tuple[str, ...] = ("encoders.",)) -> None:
-    """Training mode, except for the batch norms of the frozen parts: their statistics belong to the base."""
+    """Set training mode, except for the batch norms of the frozen parts: their statistics belong to the base."""
     network.train()
     for name, module in network.named_modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and any(f".{part}" in f".{name}" for part in frozen):
@@ -155,7 +155,7 @@ def save_adapter(adapted: peft.PeftModel, folder: Path) -> None:
 
 
 def parameter_counts(network: nn.Module) -> dict[str, float]:
-    """Numbers of parameters, and trained shares of all, with and without the small modules trained as they are."""
+    """Return numbers of parameters, and trained shares of all, with and without the small modules."""
     total = trained = low_rank = 0
     for name, parameter in network.named_parameters():
         if "original_module" in name:

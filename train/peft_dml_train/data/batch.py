@@ -138,7 +138,7 @@ def collate(frames: list[Frame], spec: ModelSpec, dropped: list[AnyArray] | None
 
 
 def frame_weights(frames: Sequence[Frame], balance: float) -> AnyArray:
-    """Chance of each frame to be drawn, so that rare classes come more often (after Zhu et al., "CBGS", 2019).
+    """Return the chance of each frame to be drawn: rare classes come more often (Zhu et al., "CBGS", 2019).
 
     Args:
         frames: Their truth counts.

@@ -96,7 +96,7 @@ class FrameCache:
 
     @staticmethod
     def key(source: str, token: str, change: str) -> str:
-        """Of one frame.
+        """Return the key of one frame.
 
         Args:
             source: `source_digest` of its folder and model facts.

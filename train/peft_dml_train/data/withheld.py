@@ -76,7 +76,7 @@ def withhold(frame: Frame, pairs: tuple[Pair, ...], sensors: tuple[str, ...]) ->
 
 
 def learnt(mask: torch.Tensor, pairs: tuple[Pair, ...]) -> torch.Tensor | None:
-    """(B, classes) bool, false where a sample's modalities teach nothing about a class; none where all teach all.
+    """Return (B, classes) bool, false where a sample's modalities teach nothing of a class; none if all teach all.
 
     A frame that keeps a strictly withheld modality holds no object of the class: it would teach that there never is
     one.

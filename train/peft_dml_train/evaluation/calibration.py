@@ -46,7 +46,7 @@ def assigned(boxes: Boxes3D, truth: Boxes3D) -> AnyArray:
 
 
 def matched(boxes: Boxes3D, truth: Boxes3D) -> BoolArray:
-    """(N,) bool: which boxes `assigned` gives a truth box."""
+    """Return (N,) bool: which boxes `assigned` gives a truth box."""
     hits: BoolArray = assigned(boxes, truth) >= 0
     return hits
 
@@ -112,7 +112,7 @@ def calibrate_bundle(
 
 
 def _fit(scores: AnyArray, hits: BoolArray) -> tuple[float | None, dict[str, Any]]:
-    """Temperature, none where too few boxes speak for one, and how well the scores fit without and with it."""
+    """Return the temperature, none for too few boxes, and how well the scores fit without and with it."""
     if len(scores) < FEWEST:
         return None, {"boxes": len(scores), "fitted": False, "ece_before": None, "ece_after": None}
     temperature = fit_temperature(scores, hits)

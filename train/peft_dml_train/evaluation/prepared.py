@@ -49,7 +49,7 @@ class PreparedSnapshot:
 
 
 def _padded(pillars: Pillars, capacity: int, cells: int) -> dict[str, AnyArray]:
-    """Pillars as the assembler gives them: so many rows, and an index map that points behind them where none is."""
+    """Return pillars as the assembler does: so many rows, and an index map that points behind them where none is."""
     rows = np.zeros((capacity, *pillars.points.shape[1:]), dtype=np.float32)
     rows[: len(pillars.cells)] = pillars.points
     index_map = np.full(cells, capacity, dtype=np.int32)
@@ -58,7 +58,7 @@ def _padded(pillars: Pillars, capacity: int, cells: int) -> dict[str, AnyArray]:
 
 
 def network_inputs(frame: Frame, spec: ModelSpec) -> NetworkInputs:
-    """Arrays for the graphs from a frame's compact form; pillars may come in another order than the assembler's."""
+    """Return arrays for the graphs from a frame's compact form; the order of pillars may not be the assembler's."""
     feeds: dict[Modality, dict[str, AnyArray]] = {}
     if "lidar" in frame.pillars:
         feeds["lidar"] = _padded(frame.pillars["lidar"], spec.lidar.pillars, spec.lidar.pillar_grid**2)

@@ -17,7 +17,7 @@ SHAPING: Final = frozenset({"Reshape", "Transpose", "Unsqueeze", "Squeeze", "Fla
 
 
 def operator_problems(model: onnx.ModelProto) -> list[str]:
-    """Everything in a graph that TensorRT would refuse, or get wrong without saying so; empty when it may go out."""
+    """Return all in a graph that TensorRT would refuse, or get wrong silently; empty when it may go out."""
     weights = {w.name: w for w in model.graph.initializer}
     problems = [f"input or output '{v.name}' has no static shape" for v in _values(model) if not _is_static(v)]
     problems += [f"opset of domain '{o.domain}'" for o in model.opset_import if o.domain not in {"", "ai.onnx"}]

@@ -65,7 +65,7 @@ class _Graph:
 
 
 def convolutions(model: onnx.ModelProto, exclude: Iterable[str] = ()) -> list[str]:
-    """Names of the convolutions that `quantise_graph` would take: all but the last ones, whose results leave the graph.
+    """Return names of convolutions that `quantise_graph` takes: all but the last, whose results leave the graph.
 
     Args:
         model: Float graph.
@@ -84,7 +84,7 @@ def convolutions(model: onnx.ModelProto, exclude: Iterable[str] = ()) -> list[st
 
 
 def quantised_tensors(model: onnx.ModelProto, names: Iterable[str]) -> list[str]:
-    """Tensors that get a Quantize/Dequantize pair: all around the named convolutions, and what lies between them."""
+    """Return tensors that get a Quantize/Dequantize pair: all around the named convolutions, and between them."""
     graph, chosen = _Graph(model.graph), set(names)
     tensors: dict[str, None] = {}
     for node in model.graph.node:

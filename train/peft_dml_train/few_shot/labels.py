@@ -130,7 +130,7 @@ def _plain(file: Path, content: Mapping[str, Any]) -> LabelledFrame:
 
 
 def _datumaro(file: Path, content: Mapping[str, Any]) -> Iterator[LabelledFrame]:
-    """Cuboids of CVAT: position is the centre, scale the size along the box's axes, rotation in rad about x, y, z."""
+    """Yield cuboids of CVAT: position is the centre, scale the size along the box's axes, rotation in rad by axis."""
     names = [label["name"] for label in content["categories"]["label"]["labels"]]
     for number, item in enumerate(content["items"]):
         boxes = [

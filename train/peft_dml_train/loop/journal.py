@@ -27,7 +27,7 @@ class Journal:
         self._board = None if rank() else SummaryWriter(str(out))
 
     def write(self, record: dict[str, Any], progress: float) -> None:
-        """One step.
+        """Write one step.
 
         Args:
             record: step, loss, rate, elapsed_s and the loss terms.

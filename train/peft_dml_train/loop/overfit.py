@@ -94,7 +94,7 @@ def overfit(config: TrainConfig, data: Path, split: str, count: int, out: Path) 
 
 
 def main(arguments: list[str]) -> None:
-    """Command line."""
+    """Run as a command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="nuScenes folder, real or simulated")
     parser.add_argument("--split", default="sim_train", help="split or scene")

@@ -50,12 +50,12 @@ def new_network(config: TrainConfig) -> PeftDmlNetwork:
 
 
 def start_logging() -> None:
-    """Progress on the error stream; each process of a parallel run starts with none."""
+    """Log progress on the error stream; each process of a parallel run starts with none."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
 
 def set_threads(config: TrainConfig) -> None:
-    """Threads of one operator."""
+    """Set the threads of one operator."""
     torch.set_num_threads(config.threads)
 
 

@@ -190,7 +190,7 @@ class Trainer:
         return latents, [passes[0], passes[-1]] if self.config.losses.compares(self.step) else passes
 
     def gradient_norms(self, batch: Batch) -> dict[str, float]:
-        """Length of each loss term's gradient on the projections into the shared space: a dead term shows here.
+        """Return the length of each loss term's gradient on the projections: a dead term shows here.
 
         The memory and the weights stay as they were.
         """

@@ -47,7 +47,7 @@ class Targets:
     central: torch.Tensor
 
     def only(self, taught: torch.Tensor | None) -> Targets:
-        """Without boxes and attributes of what a sample does not teach.
+        """Return the targets without boxes and attributes of what a sample does not teach.
 
         Args:
             taught: (B, classes) bool from `withheld.learnt`; none where everything is taught.

@@ -17,7 +17,7 @@ WRAPPERS = ("state_dict", "model", "model_state", "network")
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Named tensors of a .safetensors file or of a torch checkpoint.
+    """Return the named tensors of a .safetensors file or of a torch checkpoint.
 
     Raises:
         DataError: no such file, no tensors in it, or it would have to run code to be read.
