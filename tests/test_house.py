@@ -21,9 +21,8 @@ ROOMS = {
     "train": {"configs", "peft_dml_evidence", "peft_dml_train", "recipes", "results"},
 }
 """Packages and what is in each: the vehicle, the tools, training with its evidence."""
-VEHICLE_LINES_NOW = 12_700
 SOURCE_LINES_AT_MOST = 59_000
-"""Lines of Python on the vehicle and outside tests, all rooms together; only ever lowered, except for a new feature."""
+"""Lines of Python outside tests, all rooms together; only ever lowered, except for a new feature."""
 
 UNUSED = re.compile(
     r"(?i)(?<![\w/.-])(?:mend(?:s|ed|ing)?|anew|ours|told|begun|spoilt|harmed|whichever|beside)(?![\w/])"
@@ -110,7 +109,7 @@ def test_no_file_is_long() -> None:
 
 def test_vehicle_and_sources_stay_small() -> None:
     *_, vehicle = limits()
-    assert sum(map(lines_of, sources("peft_dml_ros"))) <= max(vehicle, VEHICLE_LINES_NOW)
+    assert sum(map(lines_of, sources("peft_dml_ros"))) <= vehicle
     assert sum(lines_of(path) for path in sources() if "tests" not in path.parts) <= SOURCE_LINES_AT_MOST
 
 
