@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts the figures of bench/*.json into docs/speed.md, and draws its pictures.
+"""Puts the figures of bench/*.json into docs/speed.md and the README, and draws the page's pictures.
 
 make bench, or: peft-dml bench live && peft-dml bench summary && python docs/make_bench_plots.py
 """
 
 import json
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
-FILES = ("summary", "verdicts", "live", "engines")
+README_BEGIN, README_END = "<!-- live -->", "<!-- end of live -->"
+FILES = ("summary", "verdicts", "live", "against", "engines")
+WEAK = "recorder, one core taken"
 NOTHING = "Nothing is measured yet: `make bench` fills this section."
 BUDGET, GROWTH = "speed_budget.png", "speed_growth.png"
 ENGINES = ("lidar", "camera", "radar", "imu", "gnss", "fusion")
@@ -41,6 +44,8 @@ def section(reports: dict[str, Report]) -> str:
         parts += ["## Targets", *targets(reports["summary"], reports["verdicts"])]
     if "live" in reports:
         parts += live(reports["live"])
+    if "against" in reports:
+        parts += against(reports["against"])
     if "engines" in reports:
         parts += engines(reports["engines"])
     return "\n\n".join(parts) if parts else NOTHING
@@ -92,8 +97,9 @@ def conditions(report: Report) -> str:
     """Return on what was measured, and how busy it was."""
     machine, vehicle, node = report["machine"], report["vehicle"], report["node"]
     before, after = report["load_average"]["before"], report["load_average"]["after"][0]
+    words = f"{report['bundle']}, {node['engine']}, {node['threads']} threads"
     return (
-        f"Bundle {report['bundle']}, {node['engine']}, {node['threads']} threads; {machine['cores']} cores of "
+        f"Bundle {report.get('runs') or words}; {machine['cores']} cores of "
         f"{machine['processor']}; {vehicle['minutes']:g} minutes with all sensors, pictures "
         f"{vehicle['image_width_px']} pixels wide. Load average {before:g} before, {after:g} after; the benchmark's "
         "own load is about 1.5."
@@ -104,14 +110,72 @@ def weak_cases(conditions: Report) -> list[str]:
     """Return the pace and latency with and without a recorder, alone and with one core taken."""
     if not conditions:
         return []
-    header = "| condition | Hz | stamp to publication, ms | node / recorder / replay, % of a core |"
-    lines = [header, "|---|---|---|---|"]
+    header = "| condition | Hz | stamp to publication, ms | node / recorder / replay, % of a core | given up |"
+    lines = [header, "|---|---|---|---|---|"]
     for name, case in conditions.items():
         spread = " / ".join(_number(case["latency_ms"].get(p), 0) for p in ("p50", "p95", "p99"))
         load = " / ".join(_number(case["cpu_pct_by_process"].get(p), 0) for p in ("node", "recorder", "replay"))
-        lines.append(f"| {name} | {case['hz']:.2f} | {spread} | {load} |")
-    words = "The recorder keeps every topic; one core taken: another process computes without end."
+        lines.append(f"| {name} | {case['hz']:.2f} | {spread} | {load} | {_given_up(case) or 'nothing'} |")
+    words = (
+        "The recorder keeps every topic; one core taken: another process computes without end. Given up is what the "
+        "node itself said, as LOADED in `/diagnostics`, with the share of the frames."
+    )
     return ["### With a recorder, and with other work on the machine", "\n".join(lines), words]
+
+
+def _given_up(case: Report) -> str:
+    return "; ".join(f"{words} ({share:.0%})" for words, share in case.get("given_up", {}).items())
+
+
+def against(report: Report) -> list[str]:
+    """Return how the demo's drive went with another build or bundle and with this one, pair by pair."""
+    names = {key: side["commit"] or "this checkout" for key, side in report["sides"].items()}
+    if names["other"] == names["this"]:
+        names = {key: f"bundle {Path(side['bundle']).name}" for key, side in report["sides"].items()}
+    machine = report["machine"]
+    words = (
+        f"{report['pairs']} pairs of `peft-dml demo` for each load on one drive of {report['seconds']:g} s with its "
+        f"faults, {machine['cores']} cores of {machine['processor']}, the sides in turn; medians, and the change "
+        "within pairs with Student's interval."
+    )
+    lines = [f"| load | figure | {names['other']} | {names['this']} | change, 95 % interval |", "|---|---|---|---|---|"]
+    for load, both in report["loads"].items():
+        for key, found in both["figures"].items():
+            sign, value = ("× ", found["ratio"]) if "ratio" in found else ("", found["difference"])
+            change = "–" if value is None else f"{sign}{value:.2f}" if sign else f"{value:+.3f}"
+            ends = "" if found["low"] is None else f" ({found['low']:.2f} to {found['high']:.2f})"
+            pair = " | ".join(
+                _number(found[side], 3 if "map" in key or "cpu" in key else 1) for side in ("other", "this")
+            )
+            lines.append(f"| {load} | `{key}` | {pair} | {change}{ends} |")
+    return [
+        "## The demo, against the build before",
+        words,
+        "\n".join(lines),
+    ]
+
+
+def readme_words(report: Report) -> str:
+    """Return what the README says of the live node; the weak case where it was measured."""
+    machine, vehicle, whole = report["machine"], report["vehicle"], report["stretches"]["all"]
+    messages, latency = report["messages"], whole["latency_ms"]
+    every = report.get("conditions", {})
+    text = (
+        f"Live on {machine['cores']} cores of {machine['processor']} at nuScenes' full rates (25 MB/s, pictures of "
+        f"{vehicle['image_width_px']} pixels){', a recorder of every topic next to it' if every else ''}, "
+        f"{vehicle['minutes']:g} minutes: {whole['hz']:.1f} Hz of boxes, {latency['p50']:.0f} ms from stamp to "
+        f"publication in the median and {latency['p99']:.0f} ms in 99 of 100, "
+        f"{100 - 100 / whole['overhead_ratio']['p50']:.0f} % of it not the network, "
+        f"{messages['lost_in_transport'] + messages['unaccounted']} of {messages['sent']} messages lost."
+    )
+    if weak := every.get(WEAK):
+        gave = _given_up(weak)
+        text += (
+            f" With one core taken by another program: {weak['hz']:.1f} Hz, 95 % within "
+            f"{weak['latency_ms'].get('p95', 0):.0f} ms; the node "
+            + (f"says what it gave up: {gave}." if gave else "gave nothing up.")
+        )
+    return "\n".join(textwrap.wrap(f"{text} [More](docs/speed.md).", 124))
 
 
 def beyond(stretch: Report) -> list[str]:
@@ -241,16 +305,19 @@ def _number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def fill(page: str, text: str) -> str:
+def fill(page: str, text: str, begin: str = BEGIN, end: str = END) -> str:
     """Return the page with its figures replaced."""
-    pattern = f"{re.escape(BEGIN)}.*?{re.escape(END)}"
-    return re.sub(pattern, lambda _: f"{BEGIN}\n{text}\n{END}", page, flags=re.DOTALL)
+    pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
+    return re.sub(pattern, lambda _: f"{begin}\n{text}\n{end}", page, flags=re.DOTALL)
 
 
 def main() -> None:
-    """Update docs/speed.md and its pictures."""
-    reports, page = load(ROOT / "bench"), ROOT / "docs" / "speed.md"
+    """Update docs/speed.md with its pictures, and the README."""
+    reports, page, readme = load(ROOT / "bench"), ROOT / "docs" / "speed.md", ROOT / "README.md"
     page.write_text(fill(page.read_text(encoding="utf-8"), section(reports)), encoding="utf-8")
+    if "live" in reports:
+        words = fill(readme.read_text(encoding="utf-8"), readme_words(reports["live"]), README_BEGIN, README_END)
+        readme.write_text(words, encoding="utf-8")
     draw(reports, ROOT / "docs" / "images")
 
 

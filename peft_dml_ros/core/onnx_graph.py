@@ -48,7 +48,7 @@ def _transpose(x: AnyArray, attributes: Mapping[str, Any]) -> AnyArray:
     return np.ascontiguousarray(x.transpose(attributes.get("perm")))
 
 
-_FOLDED: Final[dict[str, Callable[..., AnyArray]]] = {
+FOLDED: Final[dict[str, Callable[..., AnyArray]]] = {
     "Add": lambda _, a, b: a + b,
     "Cast": lambda attributes, x: x.astype(_TYPES[attributes["to"]]),
     "Div": lambda _, a, b: a / b,
@@ -255,9 +255,9 @@ def _fold(node: _Node, constants: dict[str, AnyArray]) -> bool:
         constants[node.inputs[1]] = weight_scale(inputs[0], axis)
         constants[node.outputs[0]] = _quantise(inputs[0], constants[node.inputs[1]], axis)
         return True
-    if node.op not in _FOLDED:
+    if node.op not in FOLDED:
         return False
-    constants[node.outputs[0]] = _FOLDED[node.op](node.attributes(), *inputs)
+    constants[node.outputs[0]] = FOLDED[node.op](node.attributes(), *inputs)
     return True
 
 

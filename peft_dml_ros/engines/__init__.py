@@ -29,13 +29,7 @@ def load_engines(
         BundleError: the bundle does not hold the precision, or a file is not the graph that the manifest describes.
         EngineError: unknown engine, a library or GPU that it needs is missing, or a graph that it cannot load.
     """
-    if engine not in ENGINES:
-        raise EngineError(f"unknown engine '{engine}'; {nearest(engine, ENGINES)}")
-    if engine == "auto":
-        from peft_dml_ros.engines.selection import choose_engine  # noqa: PLC0415
-
-        engine = choose_engine(bundle, threads, lambda name: load_engines(bundle, name, threads, precision))
-    precision = suitable_precision(bundle, engine) if precision == "auto" else precision
+    engine, precision = choose(bundle, engine, threads, precision)
     engines: Mapping[str, Engine]
     # The libraries are heavy, and only one of them is needed.
     if engine in {"tensorrt", "tensorrt-rtx"}:
@@ -54,6 +48,27 @@ def load_engines(
     for name, made in engines.items():
         _refuse_other_tensors(bundle, name, made)
     return engines
+
+
+def choose(bundle: Bundle, engine: str, threads: int, precision: str) -> tuple[str, str]:
+    """Return the engine and the precision that `auto` stands for on this machine; other values as they are.
+
+    Args:
+        bundle: Verified bundle.
+        engine: One of `ENGINES`.
+        threads: Threads per graph.
+        precision: As for `load_engines`.
+
+    Raises:
+        EngineError: unknown engine.
+    """
+    if engine not in ENGINES:
+        raise EngineError(f"unknown engine '{engine}'; {nearest(engine, ENGINES)}")
+    if engine == "auto":
+        from peft_dml_ros.engines.selection import choose_engine  # noqa: PLC0415
+
+        engine = choose_engine(bundle, threads, lambda name: load_engines(bundle, name, threads, precision), precision)
+    return engine, suitable_precision(bundle, engine) if precision == "auto" else precision
 
 
 def suitable_precision(bundle: Bundle, engine: str) -> str:

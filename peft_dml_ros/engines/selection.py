@@ -34,19 +34,20 @@ WORTH: Final = 0.8
 Loader = Callable[[str], Mapping[str, Engine]]
 
 
-def choose_engine(bundle: Bundle, threads: int, load: Loader) -> str:
+def choose_engine(bundle: Bundle, threads: int, load: Loader, precision: str = "auto") -> str:
     """Return the CPU engine to run a bundle with.
 
     Args:
         bundle: Verified bundle.
         threads: Threads per graph.
         load: Loads the bundle's graphs with an engine.
+        precision: That it loads; another one is another trial.
     """
     try:
         versions = [f"{name} {version(name)}" for name in ("onnxruntime", "openvino")]
     except PackageNotFoundError:
         return "onnxruntime"
-    about = [_processor(), usable_cores(), threads, *versions, sorted(bundle.manifest.files.items())]
+    about = [_processor(), usable_cores(), threads, precision, *versions, sorted(bundle.manifest.files.items())]
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
     file = cache_folder() / "trials.json"
     trials: dict[str, dict[str, float]] = {}

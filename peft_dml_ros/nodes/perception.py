@@ -98,9 +98,7 @@ class PerceptionNode(LifecycleNode):
             timer = self.create_timer(period_s, work, clock=STEADY)
             self._undo.append(partial(self.destroy_timer, timer))
         self._reported, self._active_since_s = False, time.monotonic()
-        manifest = self._pipeline.bundle.manifest
-        wanted = len(self._params.sensors)
-        self.get_logger().info(f"perception active: bundle {manifest.name} {manifest.version}, {wanted} sensors wanted")
+        self.get_logger().info(f"perception active: {self._pipeline.words}, {len(self._params.sensors)} sensors wanted")
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -15,6 +15,7 @@ from peft_dml_ros.core.load import LoadController, spare_cores
 from peft_dml_ros.core.params import DetectionParams, PerceptionParams
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
+from peft_dml_ros.engines import choose
 from peft_dml_ros.engines.kept import KeptEngines
 
 FALLBACK: Final = "onnxruntime"
@@ -72,8 +73,8 @@ class Pipeline:
         self._load(params.engine)
 
     def _load(self, engine: str) -> None:
-        self.engine = engine
-        self._engines, fresh = self._kept.engines(self.bundle, engine, self.threads, self._params.precision)
+        self.engine, self._precision = choose(self.bundle, engine, self.threads, self._params.precision)
+        self._engines, fresh = self._kept.engines(self.bundle, self.engine, self.threads, self._precision)
         self.mount(Rig())
         if fresh:
             self.detector.warm_up()
@@ -111,6 +112,13 @@ class Pipeline:
             f" {graphs_ms[slowest]:.0f} ms, so that {SLOWEST_HZ:g} Hz cannot be held;"
             " fix: an int8 bundle, another engine, or fewer sensors"
         )
+
+    @property
+    def words(self) -> str:
+        """What runs, in words."""
+        manifest = self.bundle.manifest
+        precision = self._precision or manifest.precision
+        return f"bundle {manifest.name} {manifest.version}, {precision} on {self.engine}, {self.threads} threads"
 
     @property
     def settings(self) -> dict[str, str | int]:

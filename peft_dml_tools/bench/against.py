@@ -1,171 +1,197 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares builds: the demo's drive is played with each in turn, by its own `peft-dml demo`, watched from outside."""
+"""Compares two builds or two bundles: the demo's drive is played with each in turn, watched from outside."""
 
 from __future__ import annotations
 
-import json
-import os
+import math
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import psutil
-
-from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_ros.core.bundle import MANIFEST, load_bundle
+from peft_dml_ros.core.errors import ConfigError
 from peft_dml_tools.bench.busy import busy_core
+from peft_dml_tools.bench.demo_session import LIMIT_S, DemoSession, demo_figures
 from peft_dml_tools.bench.live import Report
 from peft_dml_tools.bench.machine import commit, machine
-from peft_dml_tools.live.process_monitor import ProcessSample, cpu_pct, sample
+from peft_dml_tools.evaluation.student_interval import student_interval
 from peft_dml_tools.live.session import Tell
 from peft_dml_tools.live.short_drive import simulate_short_drive
 
-SECONDS: Final = 12.0
 SEED: Final = 3
-LIMIT_S: Final = 240.0
-SAMPLE_S: Final = 0.2
-PROCESSES: Final = {"nodes.perception": "node", "nodes.recorder": "recorder", "nodes.replay": "replay"}
-FIGURES: Final = ("frames", "p50_ms", "p95_ms", "node_cpu_s_per_frame", "recorder_replay_cores", "map_full")
-LOADS: Final = {"alone": False, "one core taken": True}
+OTHER, THIS = "other", "this"
+RATIOS: Final = ("frames", "p50_ms", "p95_ms", "node_cpu_s_per_frame", "recorder_replay_cores")
+DIFFERENCES: Final = ("map_full",)
+"""Figures that are subtracted: a ratio of accuracies depends on how hard the drive is."""
+ALONE, TAKEN = "alone", "one core taken"
+LOADS: Final[Mapping[str, bool]] = {ALONE: False, TAKEN: True}
 
 
-def compare_builds(other: Path, this: Path, pairs: int, domain_id: int, scratch: Path, tell: Tell) -> Report:
-    """Play `pairs` sessions of each build, alone and with one core taken, the builds in turn.
+@dataclass(frozen=True, slots=True)
+class ComparisonPlan:
+    """How much is played.
+
+    Attributes:
+        pairs: Sessions of each side for each load.
+        seconds: Length of the drive.
+        loads: Name -> whether another process computes without end.
+    """
+
+    pairs: int = 3
+    seconds: float = 12.0
+    loads: Mapping[str, bool] = field(default_factory=lambda: LOADS)
+
+
+SHORT: Final = ComparisonPlan(seconds=3.0, loads={ALONE: False})
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of the comparison.
+
+    Attributes:
+        code: Checkout that runs.
+        bundle: Folder or name of its model; a name is looked up in that checkout.
+    """
+
+    code: Path
+    bundle: str
+
+    @property
+    def about(self) -> dict[str, str | None]:
+        """Commit and bundle, for the report."""
+        return {"commit": commit(self.code), "bundle": self.bundle}
+
+
+def sides(against: Path, repository: Path, bundle: str) -> dict[str, Side]:
+    """Return both sides, the other one first.
 
     Args:
-        other: Checkout of the other build.
-        this: Checkout of this one.
-        pairs: Sessions of each build for each load.
+        against: A checkout, or the folder of a bundle that this build runs.
+        repository: This checkout.
+        bundle: Folder or name of this side's bundle, and of the other's where only the code differs.
+
+    Raises:
+        ConfigError: it is neither.
+        BundleError: it is a bundle that this build cannot load.
+    """
+    here = against.expanduser().resolve()
+    named = str(Path(bundle).expanduser().resolve()) if Path(bundle).expanduser().is_dir() else bundle
+    if (here / MANIFEST).is_file():
+        load_bundle(here)
+        return {OTHER: Side(repository, str(here)), THIS: Side(repository, named)}
+    if not (here / "peft_dml_ros" / "cli" / "main.py").is_file():
+        raise ConfigError(
+            f"--against {against}: neither a checkout of this software nor a bundle (a folder with {MANIFEST}); "
+            "fix: name one, e.g. made by: git worktree add ../before COMMIT"
+        )
+    return {OTHER: Side(here, named), THIS: Side(repository, named)}
+
+
+def compare_builds(
+    both: Mapping[str, Side], plan: ComparisonPlan, domain_id: int, scratch: Path, tell: Tell, drive: Path | None = None
+) -> Report:
+    """Play the sessions, the sides in turn and each first in every second pair.
+
+    Args:
+        both: From `sides`.
+        plan: How much.
         domain_id: ROS domain.
         scratch: For the drive and the sessions.
         tell: Called with words on what goes on.
+        drive: Bag to play; a simulated one when there is none.
 
     Raises:
-        ConfigError: there is no checkout.
         DataError: a session failed; with its last lines.
     """
-    if not (other / "peft_dml_ros" / "cli" / "main.py").is_file():
-        raise ConfigError(f"--against {other}: no checkout of this software; give its folder, e.g. a git worktree")
     tell("simulating a drive")
-    drive = simulate_short_drive(scratch / "drive.mcap", SECONDS, SEED)
-    builds = {"other": other, "this": this}
-    found: dict[str, dict[str, list[Report]]] = {load: {name: [] for name in builds} for load in LOADS}
-    for load, busy in LOADS.items():
-        for number in range(pairs):
-            for name, code in builds.items():
-                tell(f"{load}: session {number + 1} of {pairs}, {name} build")
+    drive = drive or simulate_short_drive(scratch / "drive.mcap", plan.seconds, SEED)
+    loads: dict[str, Report] = {}
+    for load, busy in plan.loads.items():
+        found: dict[str, list[Report]] = {name: [] for name in both}
+        for number in range(plan.pairs):
+            for name in (OTHER, THIS) if number % 2 == 0 else (THIS, OTHER):
+                tell(f"{load}: pair {number + 1} of {plan.pairs}, {name} side")
+                out = scratch / f"{name}-{number}"
+                session = DemoSession(both[name].code, both[name].bundle, drive, plan.seconds, domain_id, out)
                 with ExitStack() as stack:
                     if busy:
                         stack.enter_context(busy_core(LIMIT_S))
-                    found[load][name].append(demo_session(code, drive, scratch / f"{name}-{number}", domain_id))
-    loads = {load: _compared(sessions) for load, sessions in found.items()}
-    commits = {name: commit(code) for name, code in builds.items()}
-    return {"machine": machine(), "commits": commits, "loads": loads, "summary": _flat(loads)}
-
-
-def demo_session(code: Path, drive: Path, out: Path, domain_id: int) -> Report:
-    """Run `peft-dml demo` of a checkout on a drive; return frames, latency and processor time during the drive.
-
-    Raises:
-        DataError: it failed, or takes too long.
-    """
-    command = [sys.executable, "-m", "peft_dml_ros.cli.main", "demo", "--source", str(drive), "--out", str(out)]
-    variables = os.environ | {"PYTHONPATH": f"{code}:{code / 'train'}"}
-    with subprocess.Popen(  # noqa: S603 - the benchmark's own command
-        [*command, "--domain-id", str(domain_id)],
-        cwd=code,
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        try:
-            samples = _watch(process)
-            said, _ = process.communicate(timeout=LIMIT_S)
-        except subprocess.TimeoutExpired:
-            raise DataError(f"the demo of {code} takes more than {LIMIT_S:g} s") from None
-        finally:
-            if process.returncode is None:
-                process.terminate()
-    if process.returncode:
-        raise DataError(f"the demo of {code} ended with status {process.returncode}: {said[-1500:]}")
-    return _figures(json.loads((out / "metrics.json").read_text(encoding="utf-8")), samples)
-
-
-def _watch(process: subprocess.Popen[str]) -> dict[str, list[ProcessSample]]:
-    """Sample the processes of a session until its replay has ended."""
-    samples: dict[str, list[ProcessSample]] = {name: [] for name in PROCESSES.values()}
-    known: dict[int, str] = {}
-    limit = time.monotonic() + LIMIT_S
-    parent = psutil.Process(process.pid)
-    while process.poll() is None and time.monotonic() < limit:
-        seen = set()
-        for child in _children(parent):
-            with suppress(psutil.Error):
-                if child.pid not in known:
-                    words = " ".join(child.cmdline())
-                    known[child.pid] = next((name for part, name in PROCESSES.items() if part in words), "")
-                if name := known[child.pid]:
-                    samples[name].append(sample(child))
-                    seen.add(name)
-        if samples["replay"] and "replay" not in seen:
-            break
-        time.sleep(SAMPLE_S)
-    return samples
-
-
-def _children(parent: psutil.Process) -> list[psutil.Process]:
-    try:
-        return [child for child in parent.children() if child.status() != psutil.STATUS_ZOMBIE]
-    except psutil.Error:
-        return []
-
-
-def _figures(metrics: Mapping[str, Any], samples: Mapping[str, Sequence[ProcessSample]]) -> Report:
-    """Return the figures of a session; processor time is that of the seconds before the replay ended."""
-    end_ns = max((s.at_ns for s in samples["replay"]), default=0)
-    from_ns = end_ns - int(SECONDS * 1e9)
-    cores = {name: (cpu_pct(every, from_ns, end_ns) or 0.0) / 100 for name, every in samples.items()}
-    frames = metrics["frames_published"]
+                    found[name].append(demo_figures(session))
+        loads[load] = compared(found)
+    about = {name: side.about for name, side in both.items()}
     return {
-        "frames": frames,
-        "frames_due": metrics["frames_expected"],
-        "p50_ms": metrics["latency_ms"].get("p50"),
-        "p95_ms": metrics["latency_ms"].get("p95"),
-        "node_cpu_s_per_frame": round(cores["node"] * SECONDS / frames, 4) if frames else None,
-        "recorder_replay_cores": round(cores["recorder"] + cores["replay"], 3),
-        "cores": {name: round(value, 3) for name, value in cores.items()},
-        "map_full": metrics["map_full"],
+        "machine": machine(),
+        "sides": about,
+        "pairs": plan.pairs,
+        "seconds": plan.seconds,
+        "loads": loads,
+        "summary": demo_figures_of(loads),
     }
 
 
-def _compared(sessions: Mapping[str, Sequence[Report]]) -> Report:
-    """Return medians of both builds, their ratios, and the sessions."""
-    medians = {
-        name: {key: _median([session[key] for session in each]) for key in FIGURES} for name, each in sessions.items()
+def compared(sessions: Mapping[str, Sequence[Report]]) -> Report:
+    """Return each figure of both sides with its change, and the sessions.
+
+    Args:
+        sessions: By side, in pairs.
+    """
+    pairs = list(zip(sessions[OTHER], sessions[THIS], strict=True))
+    figures = {
+        key: {
+            OTHER: _median([before[key] for before, _ in pairs]),
+            THIS: _median([now[key] for _, now in pairs]),
+            **change([(before[key], now[key]) for before, now in pairs], ratio=key in RATIOS),
+        }
+        for key in (*RATIOS, *DIFFERENCES)
     }
-    ratios = {
-        key: round(now / before, 3)
-        for key in FIGURES
-        if (now := medians["this"][key]) is not None and (before := medians["other"][key])
-    }
-    return {**medians, "this_over_other": ratios, "sessions": {name: list(each) for name, each in sessions.items()}}
+    return {"figures": figures, "sessions": {name: list(each) for name, each in sessions.items()}}
+
+
+def change(pairs: Sequence[tuple[float | None, float | None]], *, ratio: bool) -> Report:
+    """Return the change from the first to the second of each pair, with Student's 95 % interval.
+
+    Args:
+        pairs: Figures; pairs in which one was not measured, or a ratio has no meaning, are left out.
+        ratio: Whether ratios are compared, by their geometric mean, or differences.
+
+    Returns:
+        `ratio` or `difference`, `low`, `high` (None where one pair alone says nothing) and `pairs` that counted.
+    """
+    known = [(a, b) for a, b in pairs if a is not None and b is not None and (not ratio or (a > 0 and b > 0))]
+    kind = "ratio" if ratio else "difference"
+    if not known:
+        return {kind: None, "low": None, "high": None, "pairs": 0}
+    found = student_interval([math.log(b / a) if ratio else b - a for a, b in known])
+    ends = [round(math.exp(v) if ratio else v, 4) if math.isfinite(v) else None for v in found]
+    return {kind: ends[0], "low": ends[1], "high": ends[2], "pairs": len(known)}
+
+
+def demo_figures_of(loads: Mapping[str, Report]) -> Report:
+    """Return the figures that have a target: of this side, and what changed; None where a load was not played."""
+    found: Report = {}
+    for load, prefix in ((ALONE, "demo"), (TAKEN, "weak_demo")):
+        figures = loads[load]["figures"] if load in loads else {}
+        found |= {f"{prefix}_{key}": figures.get(key, {}).get(THIS) for key in ("frames", "p50_ms", "p95_ms")}
+        found[f"{prefix}_cpu_ratio"] = figures.get("node_cpu_s_per_frame", {}).get("ratio")
+        found[f"{prefix}_map_change"] = figures.get("map_full", {}).get("difference")
+    return found
+
+
+def flat(loads: Mapping[str, Report]) -> Report:
+    """Return one line for each figure and load: both sides, and the change with its interval."""
+    lines = {}
+    for load, report in loads.items():
+        for key, found in report["figures"].items():
+            by = f"x {found['ratio']}" if "ratio" in found else f"change {found['difference']}"
+            interval = "one pair" if found["low"] is None else f"{found['low']} to {found['high']}"
+            lines[f"{key}, {load}"] = f"{found[OTHER]} -> {found[THIS]} ({by}; {interval})"
+    return lines
 
 
 def _median(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return round(statistics.median(known), 4) if known else None
-
-
-def _flat(loads: Mapping[str, Report]) -> Report:
-    """Return one line for each figure: other, this, ratio."""
-    return {
-        f"{key}, {load}": f"{report['other'][key]} -> {report['this'][key]} (x {report['this_over_other'].get(key)})"
-        for load, report in loads.items()
-        for key in FIGURES
-    }

@@ -90,7 +90,7 @@ class EngineBenchmark:
     Args:
         plan: How much.
         bundle: Bundle to measure.
-        int8: The same bundle in 8 bit, for the ratio; none if there is none.
+        int8: The same bundle in 8 bit, for the ratio; without it the bundle's own 8-bit graphs, if it holds some.
         repository: For the commit.
         status: Called with what is being measured.
     """
@@ -110,6 +110,7 @@ class EngineBenchmark:
         self._detector.warm_up()
         self.load_and_warm_up_s = round(loaded_s + time.perf_counter() - begin, 2)
         self._int8 = _conversion(load_bundle(int8), self._bundle) if int8 else None
+        self._holds_int8 = self._bundle.manifest.precision != "int8" and "int8" in self._bundle.precisions
 
     def run(self) -> Report:
         """Measure everything."""
@@ -173,16 +174,19 @@ class EngineBenchmark:
         }
 
     def _eight_bit(self) -> Report | None:
-        if self._int8 is None:
+        if self._int8 is not None:
+            others, losses = load_engines(self._int8, threads=1), nds_losses(self._bundle, self._int8)
+        elif self._holds_int8:
+            others, losses = load_engines(self._bundle, threads=1, precision="int8"), recorded_losses(self._bundle)
+        else:
             return None
-        feeds, others = self._feeds(), load_engines(self._int8, threads=1)
+        feeds = self._feeds()
         full, reduced = {}, {}
         for graph in self._engines:
             calls = {"fp32": _call(self._engines[graph], feeds[graph]), "int8": _call(others[graph], feeds[graph])}
             both = interleaved(calls, self._plan.repeats)
             full[graph], reduced[graph] = both["fp32"]["p50"], both["int8"]["p50"]
         ratio = sum(reduced.values()) / sum(full.values())
-        losses = nds_losses(self._bundle, self._int8)
         return {"fp32_ms": full, "int8_ms": reduced, "ratio": round(ratio, 3), "nds_loss_points": losses}
 
     def _eager(self) -> Report | None:
@@ -216,6 +220,12 @@ def nds_losses(bundle: Bundle, other: Bundle) -> dict[str, float]:
     """Return NDS points that the other bundle loses, by subset; both must have been evaluated with `--record`."""
     before, after = bundle.manifest.metrics.get("test", {}), other.manifest.metrics.get("test", {})
     return {s: round(100 * (before[s]["nd_score"] - after[s]["nd_score"]), 3) for s in before if s in after}
+
+
+def recorded_losses(bundle: Bundle) -> dict[str, float]:
+    """NDS points that the bundle's own 8-bit graphs lose, by subset, as `check-precision --record` wrote them."""
+    found = bundle.manifest.metrics.get("precisions", {}).get("int8", ())
+    return {entry["subset"]: round(entry["nds"], 3) for entry in found}
 
 
 def summary(report: Report) -> Report:

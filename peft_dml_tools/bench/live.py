@@ -7,6 +7,7 @@ Latency and engine times are wall times of the same frames of one run, so their 
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -199,6 +200,7 @@ def _stretch_figures(run: LiveRun, stretch: Stretch) -> Report:
         "hz": round(len(frames) / seconds, 3),
         "hz_worst_window": _worst_window_hz(frames, from_ns, to_ns),
         "boxes_mean": round(statistics.fmean(f.boxes for f in frames), 1) if frames else None,
+        "given_up": given_up(frames),
         "latency_ms": _spread([f.latency_ms for f in frames]),
         "to_subscriber_ms": _spread(received_ms),
         "engines_ms": _spread([f.engines_ms for f in frames]),
@@ -209,6 +211,12 @@ def _stretch_figures(run: LiveRun, stretch: Stretch) -> Report:
         "cpu_pct": cpu_pct(run.samples.get("node", ()), from_ns, to_ns),
         "cpu_pct_by_process": {name: cpu_pct(samples, from_ns, to_ns) for name, samples in run.samples.items()},
     }
+
+
+def given_up(frames: Sequence[FrameStatus]) -> dict[str, float]:
+    """Return the share of the frames in which the node said that it had given something up, by what, most first."""
+    counted = Counter(words for frame in frames for words in frame.given_up)
+    return {words: round(count / len(frames), 3) for words, count in counted.most_common()}
 
 
 def stages(frames: Sequence[FrameStatus]) -> dict[str, dict[str, float]]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from peft_dml_tools.live.short_drive import simulate_short_drive
 SEED: Final = 11
 STARTED: Final = "perception starts"
 """First words of the node."""
+ACTIVE: Final = re.compile(r"perception active: bundle (.*), \d+ sensors wanted")
 FRAME_HZ: Final = 10.0
 """Pace of frames that a node which keeps up holds."""
 CONDITIONS: Final = {
@@ -42,8 +44,8 @@ class LiveOptions:
 
     Attributes:
         bundle: Model: folder or name.
-        threads: Of the engine.
-        engine: Its name.
+        threads: As the node's parameter.
+        engine: As the node's parameter.
         drive: Bag to repeat; a simulated one when there is none.
         domain_id: ROS domain.
         repository: For the commit.
@@ -96,9 +98,9 @@ def run_live(plan: LivePlan, options: LiveOptions, scratch: Path, tell: Tell) ->
 def _condensed(report: Report) -> Report:
     """Return the figures of a condition that the summary compares."""
     whole = report["stretches"][ALL]
-    kept = ("hz", "hz_worst_window", "latency_ms", "overhead_ratio", "cpu_pct_by_process", "seconds", "frames")
-    share = min(1.0, whole["hz"] / FRAME_HZ)
-    return {"frames_share": round(share, 3), **{key: whole[key] for key in kept}, "drops": report["frames"]["drops"]}
+    kept = ("hz", "hz_worst_window", "latency_ms", "overhead_ratio", "cpu_pct_by_process", "given_up", "frames")
+    share, drops = min(1.0, whole["hz"] / FRAME_HZ), report["frames"]["drops"]
+    return {"frames_share": round(share, 3), "runs": report["runs"], **{k: whole[k] for k in kept}, "drops": drops}
 
 
 def condition_figures(conditions: Report) -> Report:
@@ -144,6 +146,8 @@ class LiveMeasurement:
             monitor = ProcessMonitor({"node": node.pid})
             stack.callback(monitor.close)
             transitions_s = self._activate(session, node)
+            said = ACTIVE.search(node.last_words)
+            runs = said[1] if said else "unknown"
             driven = stack.enter_context(ObservedDrive(session, circuit, name, everything=everything))
             monitor.add("recorder", driven.recorder.pid)
             driven.start(node)
@@ -157,6 +161,7 @@ class LiveMeasurement:
             driven.finish(node, tick=tick)
         run = LiveRun(stretches, driven.observation(), monitor.samples, transitions_s, monitor.thread_cpu_pct)
         report = live_report(run)
+        report["runs"] = runs
         report["launch_s"] = round(launch_s, 3)
         report["start_to_active_s"] = round(launch_s + report["configure_to_active_s"], 3)
         return report

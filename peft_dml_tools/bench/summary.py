@@ -16,10 +16,11 @@ from peft_dml_ros.core.errors import DataError
 
 Report: TypeAlias = dict[str, Any]
 
-ENGINES, LIVE = "engines", "live"
+ENGINES, LIVE, AGAINST = "engines", "live", "against"
 COMMANDS: Final = {
-    ENGINES: "peft-dml bench engines --int8 BUNDLE",
+    ENGINES: "peft-dml bench engines",
     LIVE: "peft-dml bench live",
+    AGAINST: "peft-dml bench live --against CHECKOUT --out bench/against.json",
 }
 
 
@@ -55,9 +56,11 @@ class BenchmarkTarget:
         return f"{sign}{self.most:g}" if self.most is not None else f">= {self.least:g}"
 
 
-INT8: Final = "the benchmark was not given the bundle in 8 bit: --int8"
-NOT_RECORDED: Final = f"{INT8}, or one of the two was not evaluated with --record"
+INT8: Final = "the bundle holds no 8 bit graphs, and none were given: --int8"
+NOT_RECORDED: Final = f"{INT8}; or their loss was not recorded: peft-dml-train check-precision --record"
 NO_TRAINING: Final = "the training project is not installed: make setup-test"
+ALONE_ONLY: Final = "the comparison was --quick: without the load of another process"
+PAIRS: Final = ("loads.alone.figures", "loads.one core taken.figures")
 STAGES: Final = ("stretches.all.stages_ms", "stretches.all.beyond_engines_ms", "profile")
 TARGETS: Final[Mapping[str, BenchmarkTarget]] = {
     "overhead_ratio_p50": BenchmarkTarget(LIVE, most=1.2, profile=STAGES),
@@ -71,6 +74,11 @@ TARGETS: Final[Mapping[str, BenchmarkTarget]] = {
     "weak_frames_share": BenchmarkTarget(LIVE, least=0.95, profile=("conditions",)),
     "weak_p95_ms": BenchmarkTarget(LIVE, most=120, profile=("conditions",)),
     "recorder_replay_cores": BenchmarkTarget(LIVE, most=0.15, profile=("conditions",)),
+    "demo_frames": BenchmarkTarget(AGAINST, least=120, profile=PAIRS),
+    "demo_p50_ms": BenchmarkTarget(AGAINST, most=75, profile=PAIRS),
+    "demo_p95_ms": BenchmarkTarget(AGAINST, most=120, profile=PAIRS),
+    "demo_cpu_ratio": BenchmarkTarget(AGAINST, most=0.35, profile=PAIRS),
+    "weak_demo_frames": BenchmarkTarget(AGAINST, least=115, needs=ALONE_ONLY, profile=PAIRS),
     "int8_over_fp32": BenchmarkTarget(ENGINES, most=0.65, needs=INT8, profile=("int8",)),
     "int8_nds_loss": BenchmarkTarget(ENGINES, most=0.5, needs=NOT_RECORDED, profile=("int8",)),
     "ort_over_eager": BenchmarkTarget(ENGINES, most=0.6, needs=NO_TRAINING, profile=("eager",)),
@@ -104,10 +112,10 @@ def summarise(reports: Mapping[str, Report | None]) -> Report:
     """Return one figure for each target, and nothing else; None where it was not measured.
 
     Args:
-        reports: By source, `engines` and `live`; None for what was not measured.
+        reports: By source, `engines`, `live` and `against`; None for what was not measured.
     """
     found = {source: report["summary"] if report else {} for source, report in reports.items()}
-    return {name: found[target.source].get(name) for name, target in TARGETS.items()}
+    return {name: found.get(target.source, {}).get(name) for name, target in TARGETS.items()}
 
 
 def judge(figures: Report, reports: Mapping[str, Report | None]) -> Report:
@@ -145,5 +153,5 @@ def _at(report: Report, path: str) -> Any:
 
 def _conditions(report: Report) -> Report:
     """Return where and on what a file was made."""
-    kept = ("bundle", "machine", "software", "load_average", "vehicle", "node")
+    kept = ("bundle", "machine", "software", "load_average", "vehicle", "node", "runs", "sides", "pairs")
     return {key: report[key] for key in kept if key in report}

@@ -123,15 +123,15 @@ def live(
     bundle: Annotated[str, typer.Option(help="Bundle to measure: folder or name")] = "demo",
     minutes: Annotated[float, typer.Option(min=0.1, max=1440.0, help="With all sensors; subsets come on top")] = 10.0,
     image_width: Annotated[int, typer.Option(min=64, max=1600, help="Width of the pictures, 16:9")] = 1600,
-    threads: Annotated[int, typer.Option(min=0, max=64, help="Of the engine, as the node's parameter")] = 2,
-    engine: Annotated[str, typer.Option(help="As the node's parameter")] = "onnxruntime",
+    threads: Annotated[int, typer.Option(min=0, max=64, help="Of the engine, as the node's parameter")] = 0,
+    engine: Annotated[str, typer.Option(help="As the node's parameter")] = "auto",
     drive: Annotated[Optional[Path], typer.Option(help="Drive this bag in circles, instead of a simulated one")] = None,
     compare: Annotated[Optional[Path], typer.Option(help="An older file, compared with the new one")] = None,
     domain_id: Annotated[int, typer.Option(min=0, max=232, help="ROS domain, apart from any vehicle")] = 79,
     against: Annotated[
-        Optional[Path], typer.Option(help="Instead: play the demo's drive with this build and that checkout in turn")
+        Optional[Path], typer.Option(help="Instead: the demo's drive with this build, and with that checkout or bundle")
     ] = None,
-    pairs: Annotated[int, typer.Option(min=1, max=20, help="With --against: sessions of each build and load")] = 3,
+    pairs: Annotated[int, typer.Option(min=1, max=20, help="With --against: sessions of each side and load")] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="Everything once, in seconds; figures of no worth")] = False,
 ) -> None:
     """Measure the real node over DDS at nuScenes' rates: latency, overhead beyond the engines, pace, memory, drops.
@@ -141,7 +141,7 @@ def live(
 
     Examples:
       peft-dml bench live
-      peft-dml bench live --against ../before --out against.json
+      peft-dml bench live --against ../before --pairs 5 --out against.json
     """
     import os
     from contextlib import nullcontext
@@ -152,7 +152,7 @@ def live(
     from rich.console import Console
 
     from peft_dml_ros.core.errors import ConfigError
-    from peft_dml_tools.bench.against import compare_builds
+    from peft_dml_tools.bench.against import SHORT, ComparisonPlan, compare_builds, sides
     from peft_dml_tools.bench.live import QUICK, LivePlan
     from peft_dml_tools.bench.live_run import LiveOptions, run_live
     from peft_dml_tools.bench.summary import read_report
@@ -165,19 +165,20 @@ def live(
     older = read_report(compare) if compare else None
     plan = QUICK if quick else replace(LivePlan(), minutes=minutes, image_width_px=image_width)
     options = LiveOptions(bundle, threads, engine, drive, domain_id, Path(__file__).resolve().parents[2])
+    # What is wrong is said before anything starts.
+    both = sides(against, options.repository, bundle) if against else {}
     console = Console(stderr=True)
     with (
         graceful_exit(),
-        alone_in(domain_id) if against is None else nullcontext(),
+        nullcontext() if both else alone_in(domain_id),
         TemporaryDirectory(prefix="peft_dml_bench_") as scratch,
         console.status("starting") as status,
     ):
-        if against is None:
-            report = run_live(plan, options, Path(scratch), status.update)
+        if both:
+            comparison = replace(SHORT if quick else ComparisonPlan(), pairs=pairs)
+            report = compare_builds(both, comparison, domain_id, Path(scratch), status.update, drive)
         else:
-            report = compare_builds(
-                against.resolve(), options.repository, pairs, domain_id, Path(scratch), status.update
-            )
+            report = run_live(plan, options, Path(scratch), status.update)
     _tell(report, out, older)
 
 
@@ -185,6 +186,9 @@ def live(
 def summary(
     engines_file: Annotated[Path, typer.Option("--engines", help="Of `bench engines`")] = Path("bench/engines.json"),
     live_file: Annotated[Path, typer.Option("--live", help="Of `bench live`")] = Path("bench/live.json"),
+    against_file: Annotated[Path, typer.Option("--against", help="Of `bench live --against`")] = Path(
+        "bench/against.json"
+    ),
     out: Annotated[Path, typer.Option(help="File to write; verdicts.json goes next to it")] = Path(
         "bench/summary.json"
     ),
@@ -195,9 +199,10 @@ def summary(
     from rich.console import Console
     from rich.table import Table
 
-    from peft_dml_tools.bench.summary import ENGINES, LIVE, TARGETS, judge, read_report, summarise
+    from peft_dml_tools.bench.summary import AGAINST, ENGINES, LIVE, TARGETS, judge, read_report, summarise
 
-    reports = {ENGINES: read_report(engines_file), LIVE: read_report(live_file)}
+    files = {ENGINES: engines_file, LIVE: live_file, AGAINST: against_file}
+    reports = {source: read_report(path) for source, path in files.items()}
     gathered = summarise(reports)
     judged = judge(gathered, reports)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -220,12 +225,13 @@ def _tell(report: dict[str, Any], out: Path, older: dict[str, Any] | None) -> No
     from rich.console import Console
     from rich.table import Table
 
+    from peft_dml_tools.bench.against import flat
     from peft_dml_tools.bench.engines import compare
 
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     table = Table("figure", "value")
-    for name, value in report["summary"].items():
+    for name, value in (flat(report["loads"]) if "loads" in report else report["summary"]).items():
         table.add_row(name, str(value))
     Console().print(table)
     if older is not None:

@@ -180,9 +180,9 @@ class BagFile:
 
 
 def _is_part(folder: Path) -> bool:
-    """Return whether a folder holds nothing but pieces of a bag."""
-    files = [path for path in folder.rglob("*") if not path.is_dir()] if folder.is_dir() else [folder]
-    return all(path.name.startswith(("metadata.yaml", f"{path.parent.name}.")) for path in files)
+    """Return whether there is a folder that holds nothing but pieces of a bag."""
+    files = [path for path in folder.rglob("*") if not path.is_dir()]
+    return folder.is_dir() and all(path.name.startswith(("metadata.yaml", f"{path.parent.name}.")) for path in files)
 
 
 def write_bag(

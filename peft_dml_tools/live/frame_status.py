@@ -36,6 +36,7 @@ class FrameStatus:
         says_blind: The node says that nothing sees.
         values: Key-value pairs of the frame.
         sensors: By name.
+        given_up: What the load controller has given up; more than nothing is what the node calls LOADED.
     """
 
     stamp_ns: int
@@ -43,6 +44,7 @@ class FrameStatus:
     says_blind: bool
     values: Mapping[str, str]
     sensors: Mapping[str, SensorStatus]
+    given_up: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, message: Any, stamp_ns: int, seen_ns: int) -> FrameStatus:
@@ -58,7 +60,9 @@ class FrameStatus:
         level = b"\0" if frame is None else frame.level
         number = level[0] if isinstance(level, bytes) else int(level)
         blind = frame is not None and number == ERROR and "BLIND" in frame.message
-        return cls(stamp_ns, seen_ns, blind, values, sensors)
+        load = statuses.get("load")
+        given_up = tuple(str(p.value) for p in load.values if str(p.key).startswith("given_up.")) if load else ()
+        return cls(stamp_ns, seen_ns, blind, values, sensors, given_up)
 
     def vector(self, kind: str) -> list[float]:
         """Return a figure of each modality, in the order of `MODALITIES`; 0 where it is missing."""

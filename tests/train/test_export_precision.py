@@ -255,6 +255,28 @@ def test_excluded_convolutions_stay_as_they_are(exported):
     assert (same, none) == (model, 0)
 
 
+def test_a_convolution_whose_weight_the_graph_computes_stays_in_float():
+    """A norm of the weight is nothing that the vehicle folds; a cast is."""
+    nodes = [
+        helper.make_node("Cast", ["half"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["x", "wide"], ["y"], "cast"),
+        helper.make_node("ReduceL2", ["free"], ["norm"], axes=[1, 2, 3]),
+        helper.make_node("Div", ["free", "norm"], ["unit"]),
+        helper.make_node("Conv", ["y", "unit"], ["z"], "normed"),
+        helper.make_node("Conv", ["z", "free"], ["out"], "last"),
+    ]
+    values = {"half": np.ones((3, 3, 1, 1), np.float16), "free": np.ones((3, 3, 1, 1), np.float32)}
+    shapes = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 4, 4]) for name in ("x", "out")]
+    weights = [numpy_helper.from_array(value, name) for name, value in values.items()]
+    graph = helper.make_graph(nodes, "g", shapes[:1], shapes[1:], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    assert convolutions(model) == ["cast"]
+    frames = [{"x": np.ones((1, 3, 4, 4), np.float32)}]
+    quantised, count = quantise_graph(model, activation_ranges(model, frames))
+    assert count == 1
+    assert {n.input[1] for n in quantised.graph.node if n.op_type == "Conv"} == {"wide_dq", "unit", "free"}
+
+
 def test_fp16_halves_the_weights_and_changes_little(exported, config, tmp_path):
     folder = half(exported[2], tmp_path / "half")
     assert load_bundle(folder).manifest.precision == "fp16"

@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
+from statistics import mean
 from typing import Final, TypeAlias
 
 import numpy as np
 
 from peft_dml_ros.core.typing import FloatArray
+from peft_dml_tools.evaluation.student_interval import student_interval
 
 Sample: TypeAlias = Mapping[int, Mapping[str, float]]
 """Values by seed and scene; the figure over all scenes stands under `WHOLE`."""
@@ -24,8 +25,6 @@ Sample: TypeAlias = Mapping[int, Mapping[str, float]]
 WHOLE: Final = ""
 RESAMPLES: Final = 2000
 LEVEL: Final = 0.95
-STUDENT: Final = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""97.5 % quantile of Student's t for 1 to 9 degrees of freedom."""
 
 HOLDS, MISSED, UNDECIDED = "holds", "missed", "undecided"
 EARNED, NOT_EARNED, NO_DIFFERENCE = "earned", "not earned", "no difference"
@@ -105,8 +104,8 @@ def _student(values: Sequence[float], value: float) -> tuple[float, float]:
         return -math.inf, math.inf
     if not all(map(math.isfinite, values)):
         return min(values), max(values)
-    half = STUDENT[min(len(values) - 1, len(STUDENT)) - 1] * stdev(values) / math.sqrt(len(values))
-    return value - half, value + half
+    found = student_interval(values)
+    return value + found.low - found.mean, value + found.high - found.mean
 
 
 def _bootstrap(

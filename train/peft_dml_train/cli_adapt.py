@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`peft-dml-train adapt`: ten minutes from a few labelled frames to an adapter."""
+"""`peft-dml-train adapt`, ten minutes from a few labelled frames to an adapter, and `prepare`, on many machines."""
 
 from __future__ import annotations
 
@@ -57,6 +57,46 @@ def adapt(
     typer.echo(f"hint: peft-dml adapter add {out} --bundle {base}, then ros2 param set /perception adapter {out.name}")
 
 
+def prepare(
+    data: Annotated[Path, typer.Option(help="nuScenes folder, under the same path on every node")],
+    cache: Annotated[Path, typer.Option(help="Folder for prepared frames, seen by every node")],
+    cache_gb: Annotated[float, typer.Option("--cache-gb", min=0.001, help="Size of that folder at most")] = 200.0,
+    config: Annotated[Path | None, typer.Option(help="YAML recipe; defaults where it says nothing")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="Override, e.g. processes=4; repeatable")] = None,
+    address: Annotated[
+        str, typer.Option(help="local: this machine; auto: the Ray cluster that runs here; or HOST:PORT of another")
+    ] = "local",
+    workers: Annotated[int, typer.Option(min=0, help="Cores to use with --address local; 0 takes all")] = 0,
+) -> None:
+    """Prepare all frames of a recipe into a cache, weather and corruptions among them, before its training.
+
+    Training and evaluation then take --cache with the same folder. A second call makes what is missing.
+
+    Examples:
+      peft-dml-train prepare --data /data/nuscenes --cache /shared/frames --address head:6379
+    """
+    from rich.progress import Progress
+
+    from peft_dml_ros.core.errors import PeftDmlError
+    from peft_dml_train.config import load_config
+    from peft_dml_train.data.cache import FrameCache
+    from peft_dml_train.data.preparing import prepare as run
+
+    made = kept = 0
+    try:
+        recipe = load_config(config, tuple(overrides or ()))
+        with Progress(transient=True) as progress:
+            task = progress.add_task("frames", total=None)
+            for found in run(recipe, data, FrameCache(cache, cache_gb), address, workers):
+                made, kept = made + found.made, kept + found.kept
+                progress.update(task, completed=made + kept)
+    except PeftDmlError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{made + kept} frames in {cache}: {made} made now, {kept} were there")
+
+
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
     app.command(name="adapt")(adapt)
+    app.command(name="prepare")(prepare)

@@ -24,8 +24,12 @@ from tests.support.random_bundle import make_random_bundle
 def test_every_figure_is_there_and_compares_with_an_older_one(tmp_path, monkeypatch):
     # The network of a made bundle has no recipe that PyTorch could be timed with.
     monkeypatch.setattr(engines, "EAGER_MODULE", "peft_dml_train.nothing")
-    bundle, out = str(make_random_bundle(tmp_path / "random")), str(tmp_path / "engines.json")
-    call = ["bench", "engines", "--quick", "--bundle", bundle, "--int8", bundle, "--out", out]
+    folder, out = make_random_bundle(tmp_path / "random"), str(tmp_path / "engines.json")
+    (folder / "radar.int8.onnx").write_bytes((folder / "radar.onnx").read_bytes())
+    losses = [{"subset": "lidar", "nds": 0.3}, {"subset": "radar", "nds": -0.1}]
+    changes = {"variants": {"int8": {"radar": "radar.int8.onnx"}}, "metrics": {"precisions": {"int8": losses}}}
+    write_manifest(folder, load_bundle(folder).manifest.model_copy(update=changes))
+    call = ["bench", "engines", "--quick", "--bundle", str(folder), "--out", out]
     done = CliRunner().invoke(app, call)
     assert done.exit_code == 0, done.output
     report = json.loads((tmp_path / "engines.json").read_text())
@@ -34,6 +38,7 @@ def test_every_figure_is_there_and_compares_with_an_older_one(tmp_path, monkeypa
     wanted = {"cloud_decode_ms", "pillars_270k_ms", "jpeg6_ms", "nms500_ms", "rss_mb", "rss_growth_pct"}
     assert wanted | {"int8_over_fp32", "frame_over_engines_p50"} <= set(report["summary"])
     assert report["summary"]["frame_over_engines_p50"] > 1
+    assert report["summary"]["int8_nds_loss"] == 0.3
     older = {"summary": {"jpeg6_ms": 2.0, "gone": 1.0}, "machine": {"cores": 2}}
     assert ("summary.jpeg6_ms", 2.0, report["summary"]["jpeg6_ms"]) in list(compare(older, report))
 

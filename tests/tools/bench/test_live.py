@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,7 @@ from peft_dml_tools.bench.live import (
     LiveRun,
     Stretch,
     beyond_engines,
+    given_up,
     live_report,
     memory_figures,
     message_figures,
@@ -93,6 +95,12 @@ def test_the_slowest_hundredth_is_shown_apart(steady):
     assert slowest(live_run(stretches=[Stretch(ALL, (), 0, 1)])) == {}
 
 
+def test_what_the_node_gave_up_is_counted_by_frame():
+    frames = [replace(frame(i), given_up=("cameras at 5 Hz", "radars at 5 Hz")[: i % 3]) for i in range(30)]
+    assert given_up(frames) == {"cameras at 5 Hz": 0.667, "radars at 5 Hz": 0.333}
+    assert given_up([]) == {}
+
+
 def test_a_frame_that_vanished_is_missed():
     quiet = {"present": ("imu",), "triggered": 12, "published": 10}
     assert frame_account([frame(0), frame(S, **quiet, drops={"frame: superseded": 2})])["unaccounted"] == 0
@@ -165,6 +173,7 @@ def test_a_real_run_has_every_figure_and_its_books_balance(tmp_path):
         load = report["conditions"][condition]["cpu_pct_by_process"]
         assert set(load) == {"node", "recorder", "replay"}
         assert load["node"] > 0, condition
+        assert report["conditions"][condition]["runs"].startswith("random 0.0.0, fp32 on "), condition
         assert everything or load["recorder"] < load["node"]
     assert report["messages"]["unaccounted"] == 0
     # The last frame of a condition may be on its way when the node is stopped.

@@ -6,9 +6,11 @@ import runpy
 
 import pytest
 
+from peft_dml_tools.bench.against import compared, demo_figures_of
 from peft_dml_tools.bench.live import live_report
 from peft_dml_tools.bench.live_run import CONDITIONS, condition_figures
-from peft_dml_tools.bench.summary import ENGINES, LIVE, judge, summarise
+from peft_dml_tools.bench.summary import AGAINST, ENGINES, LIVE, judge, summarise
+from tests.tools.bench.test_against import session
 from tests.tools.bench.test_live import ProcessSample, S, Stretch, frame, live_run
 
 
@@ -38,11 +40,18 @@ def reports():
     engines["summary"] = {"jpeg6_ms": 30.0}
     live = about | live_report(seen)
     whole = live["stretches"]["all"] | {"cpu_pct_by_process": {"node": 120.0, "recorder": 6.0, "replay": 5.0}}
+    whole["given_up"] = {"cameras at 2.5 Hz, up to 0.4 s old": 0.4}
     live["conditions"] = {name: {"frames_share": 0.9, **whole} for name in CONDITIONS}
+    live["runs"] = "demo 1, int8 on onnxruntime, 1 threads"
     live["summary"] |= condition_figures(live["conditions"])
-    both = {LIVE: live, ENGINES: engines}
-    figures = summarise(both)
-    return {"live": live, "engines": engines, "summary": figures, "verdicts": judge(figures, both)}
+    sessions = {side: [session(frames) for frames in (one, one + 2)] for side, one in (("other", 60), ("this", 119))}
+    loads = {"alone": compared(sessions)}
+    sides = {"other": {"commit": "aaa", "bundle": "demo"}, "this": {"commit": "bbb", "bundle": "demo"}}
+    against = {"machine": about["machine"], "sides": sides, "pairs": 2, "seconds": 12.0, "loads": loads}
+    against["summary"] = demo_figures_of(loads)
+    every = {LIVE: live, ENGINES: engines, AGAINST: against}
+    figures = summarise(every)
+    return {**every, "summary": figures, "verdicts": judge(figures, every)}
 
 
 def test_page_is_up_to_date(repository, script):
@@ -54,20 +63,43 @@ def test_page_is_up_to_date(repository, script):
         assert (repository / "docs" / "images" / name).stat().st_size > 5000, name
 
 
+def test_readme_is_up_to_date(repository, script):
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    words = script["readme_words"](script["load"](repository / "bench")["live"])
+    marks = script["README_BEGIN"], script["README_END"]
+    assert script["fill"](readme, words, *marks) == readme, "run docs/make_bench_plots.py"
+
+
 def test_section_shows_figures_targets_and_misses(script, reports):
     text = script["section"](reports)
     assert "| all | 10.00 | 100 / 100 / 100 | 80.0 | 1.25 | 1.25 | 50 % |" in text
     assert "| `overhead_ratio_p50` | 1.25 | <= 1.2 | **missed** |" in text
     assert "| `hz_held` | 10 | >= 9.95 | met |" in text
-    assert "| `int8_over_fp32` | – | <= 0.65 | the benchmark was not given the bundle in 8 bit: --int8 |" in text
+    assert "| `int8_over_fp32` | – | <= 0.65 | the bundle holds no 8 bit graphs, and none were given: --int8 |" in text
     assert "| pillars and pictures | 8.00 |" in text
     assert "Load average 0.2 before, 1.5 after" in text
     assert "slowest hundredth of the frames (ratio from 1.25 on) 20.0 ms go beyond the engines" in text
     assert "`bench/verdicts.json` holds a profile" in text
-    assert "| recorder, one core taken | 10.00 | 100 / 100 / 100 | 120 / 6 / 5 |" in text
+    assert "Bundle demo 1, int8 on onnxruntime, 1 threads; 2 cores of P" in text
+    given_up = "cameras at 2.5 Hz, up to 0.4 s old (40%)"
+    assert f"| recorder, one core taken | 10.00 | 100 / 100 / 100 | 120 / 6 / 5 | {given_up} |" in text
+    assert "| load | figure | aaa | bbb | change, 95 % interval |" in text
+    assert "| alone | `frames` | 61.0 | 120.0 | × 1.97 (" in text
+    assert "| alone | `map_full` | 0.700 | 0.700 | +0.000 (0.00 to 0.00) |" in text
+    assert "| `demo_frames` | 120 | >= 120 | met |" in text
+    assert "| `weak_demo_frames` | – | >= 115 | the comparison was --quick" in text
     assert "| `weak_frames_share` | 0.9 | >= 0.95 | **missed** |" in text
     assert "| `recorder_replay_cores` | 0.11 | <= 0.15 | met |" in text
     assert script["section"]({}) == script["NOTHING"]
+
+
+def test_readme_quotes_the_weak_case(script, reports):
+    words = " ".join(script["readme_words"](reports["live"]).split())
+    assert "Live on 2 cores of P" in words
+    assert "10.0 Hz of boxes, 100 ms from stamp to publication in the median and 100 ms in 99 of 100" in words
+    weak = "With one core taken by another program: 10.0 Hz, 95 % within 100 ms; the node says what it gave up"
+    assert f"{weak}: cameras at 2.5 Hz, up to 0.4 s old (40%)." in words
+    assert "With one core" not in script["readme_words"](reports["live"] | {"conditions": {}})
 
 
 def test_pictures_are_drawn(script, reports, tmp_path):

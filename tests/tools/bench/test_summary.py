@@ -6,12 +6,13 @@ from typer.testing import CliRunner
 
 from peft_dml_ros.cli.main import app
 from peft_dml_ros.core.errors import DataError
-from peft_dml_tools.bench.summary import ENGINES, LIVE, TARGETS, judge, read_report, summarise
+from peft_dml_tools.bench.summary import AGAINST, ENGINES, LIVE, TARGETS, judge, read_report, summarise
 
 ISSUE = (
     "overhead_ratio_p50, overhead_ratio_p99, hz_held, drops_unaccounted, rss_mb, rss_growth_pct, weak_frames_share, "
-    "weak_p95_ms, recorder_replay_cores, int8_over_fp32, "
-    "int8_nds_loss, ort_over_eager, cloud_decode_ms, pillars_270k_ms, jpeg6_ms, nms500_ms, configure_to_active_s"
+    "weak_p95_ms, recorder_replay_cores, demo_frames, demo_p50_ms, demo_p95_ms, demo_cpu_ratio, weak_demo_frames, "
+    "int8_over_fp32, int8_nds_loss, ort_over_eager, cloud_decode_ms, pillars_270k_ms, jpeg6_ms, nms500_ms, "
+    "configure_to_active_s"
 )
 GOOD = {
     LIVE: {
@@ -25,6 +26,13 @@ GOOD = {
         "weak_p95_ms": 110.0,
         "recorder_replay_cores": 0.1,
         "configure_to_active_s": 3.0,
+    },
+    AGAINST: {
+        "demo_frames": 121,
+        "demo_p50_ms": 70.0,
+        "demo_p95_ms": 110.0,
+        "demo_cpu_ratio": 0.3,
+        "weak_demo_frames": 116,
     },
     ENGINES: {
         "int8_over_fp32": 0.5,

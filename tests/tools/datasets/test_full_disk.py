@@ -98,6 +98,10 @@ def test_what_a_killed_export_left_is_cleared_but_nothing_of_others(mini, tmp_pa
     (part / "scene.mcap").write_bytes(b"half")
     write_bag(scene_of(mini), tmp_path / "scene.mcap")
     assert not part.exists()
+    # A bag in a folder of its own name is no piece of itself.
+    named = tmp_path / "drive" / "drive.mcap"
+    named.parent.mkdir()
+    assert write_bag(scene_of(mini), named) == named
     (tmp_path / "other.part").mkdir()
     (tmp_path / "other.part" / "thesis.tex").write_text("years of work")
     with pytest.raises(DataError, match=r"other\.part exists already"):

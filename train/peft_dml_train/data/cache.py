@@ -113,6 +113,10 @@ class FrameCache:
             self.write(key, found)
         return found
 
+    def holds(self, key: str) -> bool:
+        """Return whether there is a file of a frame."""
+        return self._path(key).is_file()
+
     def read(self, key: str) -> Frame | None:
         """Return a frame; none where there is none, or a damaged one."""
         path = self._path(key)

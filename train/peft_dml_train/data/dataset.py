@@ -91,6 +91,10 @@ class FrameReader:
         found = self.cache.boxes(self._key(wanted)) if self.cache else None
         return self.reader.truth(wanted.token) if found is None else found
 
+    def kept(self, wanted: Wanted) -> bool:
+        """Return whether the cache holds a keyframe; its content is not read."""
+        return self.cache is not None and self.cache.holds(self._key(wanted))
+
     def _key(self, wanted: Wanted) -> str:
         return FrameCache.key(self._source, wanted.token, wanted.name)
 
@@ -180,17 +184,28 @@ def load_frames(
         ConfigError: no such weather or corruption.
     """
     reader = FrameReader(root, spec, cache)
+    frames = _frames(reader, wanted_frames(reader.tokens(splits)[share], weather, seed))
+    log.info("%d frames of %s from %s", len(frames), _shortened(splits), root)
+    return frames
+
+
+def wanted_frames(tokens: Sequence[str], weather: tuple[str, ...] = (), seed: int = 0) -> list[Wanted]:
+    """Return what `load_frames` takes of samples: each as it is, or in a weather drawn from the seed."""
     choices = [(text, parse_condition(text)) for text in weather]
     wanted = []
-    for number, token in enumerate(reader.tokens(splits)[share]):
+    for number, token in enumerate(tokens):
         one = Wanted(token)
         if choices:
             text, chosen = choices[int(np.random.default_rng((seed, number)).integers(len(choices)))]
             one = Wanted(token, f"weather {text} {seed + number}", partial(seen_under, chosen, seed + number))
         wanted.append(one)
-    frames = _frames(reader, wanted)
-    log.info("%d frames of %s from %s", len(frames), _shortened(splits), root)
-    return frames
+    return wanted
+
+
+def wanted_corrupted(tokens: Sequence[str], portion: float, seed: int) -> list[Wanted]:
+    """Return what `load_degraded` takes of samples: a portion of them, each in some weather or under a corruption."""
+    picked = np.random.default_rng((seed, 2)).permutation(len(tokens))[: round(portion * len(tokens))]
+    return [Wanted(tokens[i], f"degraded {seed + int(i)}", partial(_degraded, seed + int(i))) for i in sorted(picked)]
 
 
 def _shortened(names: tuple[str, ...]) -> str:
@@ -211,10 +226,7 @@ def load_degraded(
     They are made once: weather on six pictures takes many times as long as all other augmentation of a sample.
     """
     reader = FrameReader(root, spec, cache)
-    tokens = reader.tokens(splits)[share]
-    picked = np.random.default_rng((seed, 2)).permutation(len(tokens))[: round(portion * len(tokens))]
-    wanted = [Wanted(tokens[i], f"degraded {seed + int(i)}", partial(_degraded, seed + int(i))) for i in sorted(picked)]
-    frames = _frames(reader, wanted)
+    frames = _frames(reader, wanted_corrupted(reader.tokens(splits)[share], portion, seed))
     log.info("%d frames in weather or corrupted", len(frames))
     return frames
 

@@ -16,6 +16,7 @@ from peft_dml_ros.core.errors import BundleError
 from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.evaluation.conditions import CLEAR
 from peft_dml_train.evaluation.subsets import evaluate_bundle
+from peft_dml_train.export.card import bundle_calibration, write_card
 
 MOST_NDS: Final = 0.5
 """Points of NDS that a subset may lose."""
@@ -97,7 +98,7 @@ def check_precision(
         splits: Scenes to score.
         out: Folder for results.
         cache: Keeps prepared frames for the second evaluation.
-        record: Whether the losses go into the manifest.
+        record: Whether the losses go into the manifest and the card.
 
     Raises:
         BundleError: the bundle does not hold the precision, or a subset loses more than `MOST_NDS` or `MOST_AP`.
@@ -111,12 +112,20 @@ def check_precision(
     lost = sorted(losses(*scores), key=lambda loss: -max(loss.nds / MOST_NDS, loss.worst_ap / MOST_AP))
     yield from map(str, lost)
     if record:
-        manifest = load_bundle(bundle).manifest
-        kept = {**manifest.metrics.get("precisions", {}), precision: [asdict(loss) for loss in lost]}
-        write_manifest(bundle, manifest.model_copy(update={"metrics": {**manifest.metrics, "precisions": kept}}))
+        _record(bundle, precision, lost)
     if bad := [loss for loss in lost if not loss.within]:
         raise BundleError(
             f"{precision} of {bundle} loses more than {MOST_NDS} points of NDS or {MOST_AP} points of a class's AP in"
             f" {len(bad)} of {len(lost)} subsets, most in {bad[0].subset}; fix: calibrate it on more frames"
             " (peft-dml-train convert --add --data), or leave more layers in float (FLOAT_PARTS)"
         )
+
+
+def _record(bundle: Path, precision: str, lost: list[PrecisionLoss]) -> None:
+    """Write losses into the manifest and, where the bundle has one, the card."""
+    manifest = load_bundle(bundle).manifest
+    kept = {**manifest.metrics.get("precisions", {}), precision: [asdict(loss) for loss in lost]}
+    manifest = manifest.model_copy(update={"metrics": {**manifest.metrics, "precisions": kept}})
+    if manifest.parameters:
+        write_card(bundle, manifest, bundle_calibration(bundle))
+    write_manifest(bundle, manifest)

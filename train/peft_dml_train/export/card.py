@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -145,16 +146,31 @@ def _origin(manifest: Manifest) -> list[str]:
 
 def _reach(metrics: dict[str, Any], kind: str) -> list[str]:
     test = metrics.get("test")
+    precisions = _precision_lines(metrics.get("precisions", {}))
     if not test:
-        return ["Not evaluated yet: `peft-dml-train evaluate` writes the figures here.", ""]
+        return ["Not evaluated yet: `peft-dml-train evaluate` writes the figures here.", "", *precisions]
     lines = ["nuscenes-devkit's own detection evaluation on test scenes that no training has seen.", ""]
     lines += [*_subset_table(test), "", *_motion_line(test), "AP at 2 m by class:", "", *_class_table(test), ""]
     lines += _range_table(test)
     if conditions := metrics.get("conditions"):
         lines += _condition_table(conditions)
+    lines += precisions
     if kind == "simulated":
         lines += ["Not one of these figures compares with published nuScenes results: the data are simulated.", ""]
     return lines
+
+
+def _precision_lines(precisions: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Return what further precisions lose, as `check-precision --record` found it."""
+    lines = []
+    for name, losses in precisions.items():
+        by_nds, by_class = (max(losses, key=itemgetter(key)) for key in ("nds", "worst_ap"))
+        lines.append(
+            f"{name} against fp32 in {len(losses)} subsets of sensors: at most {by_nds['nds']:.2f} points of NDS lost "
+            f"({by_nds['subset']}), at most {by_class['worst_ap']:.2f} points of AP of a class "
+            f"({by_class['worst_class']}, {by_class['subset']})."
+        )
+    return [*lines, ""] if lines else []
 
 
 def bundle_calibration(folder: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper
 
-from peft_dml_ros.core.onnx_graph import SCALE, filled, weight_scale
+from peft_dml_ros.core.onnx_graph import FOLDED, SCALE, filled, weight_scale
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.engines.onnxruntime import RELU_ZERO_POINT
 
@@ -67,18 +67,25 @@ class _Graph:
 def convolutions(model: onnx.ModelProto, exclude: Iterable[str] = ()) -> list[str]:
     """Return names of convolutions that `quantise_graph` takes: all but the last, whose results leave the graph.
 
+    Those whose weights the graph computes in a way that the vehicle does not fold stay in float as well.
+
     Args:
         model: Float graph.
         exclude: Parts of names of further ones to leave in float.
     """
     exclude = tuple(exclude)
+    known = {w.name for w in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in FOLDED and known.issuperset(node.input):
+            known.update(node.output)
     needed: set[str] = set()
     taken = []
     for node in reversed(model.graph.node):
         leads_on = bool(needed & set(node.output))
         if leads_on or node.op_type == "Conv":
             needed |= set(node.input)
-        if leads_on and node.op_type == "Conv" and not any(part in node.name for part in exclude):
+        wanted = leads_on and node.op_type == "Conv" and node.input[1] in known
+        if wanted and not any(part in node.name for part in exclude):
             taken.append(node.name)
     return taken[::-1]
 

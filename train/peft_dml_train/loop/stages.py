@@ -29,6 +29,7 @@ from peft_dml_train.config import StageConfig, TrainConfig
 from peft_dml_train.data.batch import BatchStream
 from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.data.dataset import load_degraded, load_frames
+from peft_dml_train.data.preparing import corrupted_portion, process_seed
 from peft_dml_train.encoders.camera import LitePyramid
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
 from peft_dml_train.loop.domains import BASE_SCENES, refuse_shared_scenes, write_scenes
@@ -115,10 +116,10 @@ def stage_stream(
         cache: Keeps prepared frames on disk.
         weather_seed: Of the weather in which each frame is seen; `seed` without it.
     """
-    share, mine = slice(rank(), None, world_size()), seed + 1000 * rank()
+    share, mine = slice(rank(), None, world_size()), process_seed(seed, rank())
     drawn = mine if weather_seed is None else weather_seed
     frames = load_frames(data, splits, config.spec, share, stage.weather, drawn, cache)
-    portion = config.dropout.harmed_portion if config.dropout.corruption and not stage.weather else 0.0
+    portion = corrupted_portion(config, stage)
     corrupted = load_degraded(data, splits, config.spec, share, portion, drawn, cache) if portion else []
     return BatchStream(frames, config, stage, seed=mine, degraded=corrupted)
 
