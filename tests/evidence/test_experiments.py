@@ -109,6 +109,8 @@ def test_training_cells_are_those_of_the_issue():
 def test_an_unknown_cell_is_named():
     with pytest.raises(ConfigError, match="did you mean 'rank16'"):
         choose(COMMANDS["ranks"](), ["rank15"])
+    with pytest.raises(ConfigError, match="it is called 'complete' now"):
+        choose(COMMANDS["ablate"](), ["ours"])
 
 
 def test_the_most_important_comes_first_and_nothing_is_forgotten():

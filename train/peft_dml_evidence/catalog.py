@@ -234,6 +234,8 @@ FIRST: tuple[tuple[str, tuple[str, ...], int], ...] = (
 )
 """What `evidence` runs first: every claim with one seed before any with three, and what needs most weights early."""
 
+RENAMED = {"ours": "it is called 'complete' now"}
+
 
 def choose(cells: list[Cell], names: list[str]) -> list[Cell]:
     """Return the named cells, in the catalogue's order; all when none is named.
@@ -244,7 +246,7 @@ def choose(cells: list[Cell], names: list[str]) -> list[Cell]:
     known = {cell.name for cell in cells}
     for name in names:
         if name not in known:
-            raise ConfigError(f"no cell '{name}'; {nearest(name, known)}")
+            raise ConfigError(f"no cell '{name}'; {RENAMED.get(name) or nearest(name, known)}")
     return [cell for cell in cells if not names or cell.name in names]
 
 
