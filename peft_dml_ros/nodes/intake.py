@@ -19,9 +19,9 @@ from peft_dml_ros.nodes.calibrations import CalibrationStore
 from peft_dml_ros.nodes.decoder import Decoder
 from peft_dml_ros.nodes.diagnostics import SensorReport, sensor_reports
 from peft_dml_ros.nodes.drops import DropCounter
+from peft_dml_ros.nodes.fitting_subscription import FittingSubscription
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
-from peft_dml_ros.nodes.subscribing import FittingSubscription
 from peft_dml_ros.nodes.subscriptions import SensorSubscriptions
 
 HINTS_EVERY: Final = 5

@@ -22,12 +22,12 @@ from peft_dml_ros.core.detector import Detections
 from peft_dml_ros.nodes.diagnostics import Identity, NodeReport, identity_of, to_diagnostics
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.factory import RclpyFactory
+from peft_dml_ros.nodes.fitting_subscription import LATCHED
 from peft_dml_ros.nodes.interface import STAGES, cameras_of, overlay_topic
 from peft_dml_ros.nodes.objects import ObjectOutputs
 from peft_dml_ros.nodes.overlays import Overlays
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
-from peft_dml_ros.nodes.subscribing import LATCHED
 
 DEPTH = 10
 

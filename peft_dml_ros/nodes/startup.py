@@ -13,9 +13,9 @@ from peft_dml_ros.core.errors import nearest
 from peft_dml_ros.core.health import State
 from peft_dml_ros.nodes.calibrations import info_of
 from peft_dml_ros.nodes.diagnostics import SensorReport
+from peft_dml_ros.nodes.fitting_subscription import FittingSubscription
 from peft_dml_ros.nodes.interface import NODE
 from peft_dml_ros.nodes.parameter_file import NodeParams
-from peft_dml_ros.nodes.subscribing import FittingSubscription
 
 
 class UnusedSensor(NamedTuple):

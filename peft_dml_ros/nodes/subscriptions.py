@@ -27,8 +27,8 @@ from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.nodes.autodetect import Autodetect
 from peft_dml_ros.nodes.calibrations import INFO, CalibrationStore, info_of
 from peft_dml_ros.nodes.decoder import Decoder
+from peft_dml_ros.nodes.fitting_subscription import FittingSubscription, message_class
 from peft_dml_ros.nodes.parameter_file import NodeParams
-from peft_dml_ros.nodes.subscribing import FittingSubscription, message_class
 
 QUEUE: Final[dict[Modality | None, int]] = {"lidar": 10, "radar": 7, "camera": 6, "imu": 50, "gnss": 10, None: 50}
 """Messages the middleware keeps while the executor is busy: half a second at usual rates, so that a short hold-up of

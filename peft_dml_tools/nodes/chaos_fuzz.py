@@ -39,11 +39,11 @@ from peft_dml_ros.core.rig import Rig, modality_of_channel
 from peft_dml_ros.nodes.calibrations import info_of
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.factory import RclpyFactory
+from peft_dml_ros.nodes.fitting_subscription import LATCHED, installed, message_class
 from peft_dml_ros.nodes.intake import Intake
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
 from peft_dml_ros.nodes.runtime import emit, ros_main
-from peft_dml_ros.nodes.subscribing import LATCHED, installed, message_class
 from peft_dml_ros.nodes.subscriptions import raw_of
 from peft_dml_tools.datasets import encode
 from peft_dml_tools.nodes.chaos_malformed import Malformed

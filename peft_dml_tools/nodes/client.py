@@ -18,8 +18,8 @@ from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.parameter_client import AsyncParameterClient
 
 from peft_dml_ros.core.errors import ConfigError, nearest
+from peft_dml_ros.nodes.fitting_subscription import FittingSubscription, message_class
 from peft_dml_ros.nodes.runtime import ros_context
-from peft_dml_ros.nodes.subscribing import FittingSubscription, message_class
 
 FIND_S: Final = 8.0
 GRAPH_S: Final = 2.0

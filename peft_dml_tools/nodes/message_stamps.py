@@ -15,7 +15,7 @@ from typing import Final
 
 from peft_dml_ros.conversions.cdr import NS_PER_S, shift_leading
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.nodes.subscribing import message_class
+from peft_dml_ros.nodes.fitting_subscription import message_class
 
 Shift = Callable[[bytes, int], bytes]
 Walk = Callable[[memoryview, int, list[int]], int]

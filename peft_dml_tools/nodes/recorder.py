@@ -27,8 +27,8 @@ from rclpy.utilities import remove_ros_args
 from rosbags.interfaces import Connection
 
 from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.nodes.fitting_subscription import FittingSubscription, message_class
 from peft_dml_ros.nodes.runtime import emit, pattern, ros_main
-from peft_dml_ros.nodes.subscribing import FittingSubscription, message_class
 from peft_dml_tools.nodes.bag_file import RawBagFile
 
 NOT_RECORDED = r"^/(parameter_events|rosout)$|/overlay/"

@@ -18,9 +18,9 @@ from peft_dml_ros.core.bundle import ADAPTERS, MANIFEST
 from peft_dml_ros.core.errors import BundleError
 from peft_dml_ros.engines.kept import KeptEngines
 from peft_dml_ros.nodes.factory import RclpyFactory
+from peft_dml_ros.nodes.fitting_subscription import LATCHED
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import Pipeline
-from peft_dml_ros.nodes.subscribing import LATCHED
 from peft_dml_tools.bundles.signing import make_keys, sign
 from peft_dml_tools.datasets.encode import lidar_to_msg, tf_static_to_msg
 from tests.support import scenes

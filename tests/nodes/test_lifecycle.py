@@ -24,7 +24,7 @@ from vision_msgs.msg import Detection3DArray
 from peft_dml_ros.conversions import stamp_ns_from_msg
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.nodes.factory import RclpyFactory
-from peft_dml_ros.nodes.subscribing import LATCHED, FittingSubscription, fitting_qos, overridden
+from peft_dml_ros.nodes.fitting_subscription import LATCHED, FittingSubscription, fitting_qos, overridden
 from peft_dml_tools.datasets.encode import lidar_to_msg, tf_static_to_msg
 from tests.support import scenes
 from tests.support.random_bundle import make_random_bundle

@@ -27,12 +27,12 @@ from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.nodes import overlays, publishers
 from peft_dml_ros.nodes.diagnostics import NodeReport
 from peft_dml_ros.nodes.drops import DropCounter
+from peft_dml_ros.nodes.fitting_subscription import LATCHED
 from peft_dml_ros.nodes.interface import LATCHED as LATCHED_WORD
 from peft_dml_ros.nodes.interface import SERVICES, outputs, published, subscribed
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
 from peft_dml_ros.nodes.publishers import Outputs
-from peft_dml_ros.nodes.subscribing import LATCHED
 from peft_dml_tools.datasets.boxes_from_msg import boxes_from_msg, with_velocities
 from tests.support import scenes
 from tests.support.random_bundle import make_random_bundle

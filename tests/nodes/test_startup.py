@@ -11,9 +11,9 @@ from sensor_msgs.msg import PointCloud2
 
 from peft_dml_ros.core.health import State
 from peft_dml_ros.nodes.diagnostics import NodeReport, SensorReport, identity_of, to_diagnostics
+from peft_dml_ros.nodes.fitting_subscription import FittingSubscription
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.startup import findings, table
-from peft_dml_ros.nodes.subscribing import FittingSubscription
 
 pytestmark = pytest.mark.ros
 SENSORS = ("LIDAR_TOP", "RADAR_FRONT")
