@@ -5,10 +5,11 @@ make bench, or: peft-dml bench live && peft-dml bench summary && python docs/mak
 """
 
 import json
-import re
 import textwrap
 from pathlib import Path
 from typing import Any
+
+from peft_dml_tools.report.page_sections import fill_section
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
@@ -307,8 +308,7 @@ def _number(value: float | None, digits: int) -> str:
 
 def fill(page: str, text: str, begin: str = BEGIN, end: str = END) -> str:
     """Return the page with its figures replaced."""
-    pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
-    return re.sub(pattern, lambda _: f"{begin}\n{text}\n{end}", page, flags=re.DOTALL)
+    return fill_section(page, begin, text, end)
 
 
 def main() -> None:

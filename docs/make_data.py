@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fills the tables of docs/data.md from the code that they describe: `python docs/make_data.py`."""
 
-import re
 from pathlib import Path
 
 from peft_dml_ros.conversions import presets, topics
 from peft_dml_ros.core.spec import CameraSpec
 from peft_dml_tools.datasets.checks import RULES
 from peft_dml_tools.datasets.renaming import renamer
+from peft_dml_tools.report.page_sections import fill_section
 from peft_dml_tools.sim.faults import FIELDS, KINDS, MEANING, Fault
 
 PAGE = Path(__file__).with_name("data.md")
@@ -49,8 +49,7 @@ def names() -> str:
 def fill(page: str) -> str:
     """Return the page with its tables replaced."""
     for name, table in (("rules", rules()), ("faults", faults()), ("fields", fields()), ("topics", names())):
-        begin, end = f"<!-- {name}: made by docs/make_data.py -->", f"<!-- end of {name} -->"
-        page = re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{table}\n{end}", page, flags=re.DOTALL)  # noqa: B023
+        page = fill_section(page, f"<!-- {name}: made by docs/make_data.py -->", table, f"<!-- end of {name} -->")
     return page
 
 

@@ -6,9 +6,10 @@ peft_dml_train.export.engine_builds`.
 """
 
 import json
-import re
 from itertools import groupby
 from pathlib import Path
+
+from peft_dml_tools.report.page_sections import fill_section
 
 PAGE = Path(__file__).with_name("engines.md")
 ROOT = PAGE.parents[1]
@@ -67,9 +68,7 @@ def builds() -> str:
 def fill(text: str) -> str:
     """Return the page with its tables as the files say."""
     for name, made in (("operators", operators()), ("builds", builds())):
-        start, end = f"<!-- {name}: made by make_engines.py -->", f"<!-- end of {name} -->"
-        whole = f"{start}\n{made}\n{end}"
-        text = re.sub(f"(?s){re.escape(start)}.*?{re.escape(end)}", lambda _, new=whole: new, text)
+        text = fill_section(text, f"<!-- {name}: made by make_engines.py -->", made, f"<!-- end of {name} -->")
     return text
 
 

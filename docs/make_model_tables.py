@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts the tables of sizes and parameters into docs/model.md: `python docs/make_model_tables.py`."""
 
-import re
 from pathlib import Path
 from typing import Any
 
+from peft_dml_tools.report.page_sections import fill_section
 from peft_dml_train.adapters.lora import adapt, parameter_counts
 from peft_dml_train.config import TrainConfig, load_config
 from peft_dml_train.loop.stages import MOST_TRAINED, new_network
@@ -85,9 +85,7 @@ def tables() -> str:
 
 def fill(page: str, text: str) -> str:
     """Return the page with its tables replaced."""
-    return re.sub(
-        f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}\n\n{text}\n{END}", page, flags=re.DOTALL
-    )
+    return fill_section(page, BEGIN, f"\n{text}", END)
 
 
 if __name__ == "__main__":

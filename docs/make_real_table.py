@@ -5,13 +5,13 @@ python docs/make_real_table.py KEYFRAME_FOLDER [BUNDLE]
 """
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.report.page_sections import fill_section
 from peft_dml_tools.run.keyframe_study import study
 from peft_dml_tools.run.offline import Offline
 
@@ -48,7 +48,7 @@ def section(figures: dict[str, Any]) -> str:
 
 def fill(page: str, text: str) -> str:
     """Return the page with its table replaced."""
-    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}\n{text}\n{END}", page, flags=re.DOTALL)
+    return fill_section(page, BEGIN, text, END)
 
 
 def main() -> None:

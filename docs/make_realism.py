@@ -5,9 +5,10 @@ peft-dml bench data && python docs/make_realism.py
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
+
+from peft_dml_tools.report.page_sections import fill_section
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
@@ -119,8 +120,7 @@ def number(value: float | None) -> str:
 
 def fill(page: str, text: str) -> str:
     """Return the page with its figures replaced."""
-    pattern = f"{re.escape(BEGIN)}.*?{re.escape(END)}"
-    return re.sub(pattern, lambda _: f"{BEGIN}\n{text}\n{END}", page, flags=re.DOTALL)
+    return fill_section(page, BEGIN, text, END)
 
 
 def main() -> None:

@@ -5,13 +5,13 @@ peft-dml chaos --json docs/results/chaos.json && python docs/make_reliability.py
 """
 
 import json
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from peft_dml_tools.chaos.expectations import EVERY, VARIANTS, FaultVariant
 from peft_dml_tools.chaos.results import FUZZ_MESSAGES, P99_RATIO, RECOVERY_S, RESPAWN_S, RSS_MB_PER_MIN, missed
+from peft_dml_tools.report.page_sections import fill_section
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, FIGURES = ROOT / "docs" / "reliability.md", ROOT / "docs" / "results" / "chaos.json"
@@ -116,8 +116,7 @@ def filled(page: str) -> str:
     """Return the page with its figures renewed."""
     found = json.loads(FIGURES.read_text(encoding="utf-8"))
     for name, text in (("targets", targets(found)), ("expectations", expectations(found))):
-        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        page = re.sub(f"{begin}.*?{end}", lambda _, b=begin, t=text, e=end: f"{b}\n\n{t}\n\n{e}", page, flags=re.DOTALL)
+        page = fill_section(page, f"<!-- {name} -->", f"\n{text}\n", f"<!-- end of {name} -->")
     return page
 
 

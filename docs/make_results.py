@@ -6,11 +6,11 @@ peft-dml demo && python docs/make_results.py demo_out
 
 import json
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from peft_dml_tools.report.page_sections import fill_section
 from peft_dml_tools.sim.faults import DEMO_FAULTS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,8 +46,7 @@ def _number(value: float | None) -> str:
 
 def fill(readme: str, text: str) -> str:
     """Return the README with its results replaced."""
-    pattern = f"{re.escape(BEGIN)}.*?{re.escape(END)}"
-    return re.sub(pattern, lambda _: f"{BEGIN}\n{text}\n{END}", readme, flags=re.DOTALL)
+    return fill_section(readme, BEGIN, text, END)
 
 
 def main(folder: Path) -> None:

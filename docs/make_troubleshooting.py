@@ -4,12 +4,12 @@
 The words for reasons of drops stand here; a test compares their keys with the reasons that the code counts.
 """
 
-import re
 from pathlib import Path
 
 from peft_dml_ros.core.health import State
 from peft_dml_tools.commands.doctor import machine, system  # noqa: F401  they register their rules
 from peft_dml_tools.commands.doctor.rules import RULES
+from peft_dml_tools.report.page_sections import fill_section
 
 PAGE = Path(__file__).with_name("troubleshooting.md")
 
@@ -143,8 +143,9 @@ def hints() -> str:
 def fill(page: str) -> str:
     """Return the page with its tables replaced."""
     for name, table in (("doctor", doctor()), ("states", states()), ("drops", drops()), ("hints", hints())):
-        begin, end = f"<!-- {name}: made by docs/make_troubleshooting.py -->", f"<!-- end of {name} -->"
-        page = re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{table}\n{end}", page, flags=re.DOTALL)  # noqa: B023
+        page = fill_section(
+            page, f"<!-- {name}: made by docs/make_troubleshooting.py -->", table, f"<!-- end of {name} -->"
+        )
     return page
 
 
