@@ -69,12 +69,12 @@ def _lying(noise: str) -> Callable[[Measured], float]:
 
 def _turned(m: Measured) -> float:
     errors = [m["turned"][str(degrees)]["median_axis_error"] for degrees in (0, 45, 90)]
-    return max(errors) - min(errors)
+    return float(max(errors) - min(errors))
 
 
 def _withheld(measured: Measured, below: str) -> float:
     found = measured["zero_shot"]
-    return sum(row["withheld"] for row in found) / sum(row[below] for row in found)
+    return float(sum(row["withheld"] for row in found) / sum(row[below] for row in found))
 
 
 NOISES: Final = {

@@ -24,4 +24,5 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the same shape as the input."""
-        return x + self.up(functional.relu(self.down(x)))
+        change: torch.Tensor = self.up(functional.relu(self.down(x)))
+        return x + change

@@ -171,9 +171,10 @@ def _kept_beams(points: Float32Array, draw: np.random.Generator) -> BoolArray:
     elevation_deg = np.rad2deg(np.arctan2(points[:, 2] - draw.uniform(1.6, 2.4), flat))
     beam = np.floor(elevation_deg / BEAM_DEG).astype(np.int64) % 64
     if draw.random() < 0.5:
-        return beam % 2 == int(draw.integers(2))
-    lost: BoolArray = draw.random(64) < draw.uniform(0.1, 0.5)
-    return ~lost[beam]
+        every_second: BoolArray = beam % 2 == int(draw.integers(2))
+        return every_second
+    stays: BoolArray = ~(draw.random(64) < draw.uniform(0.1, 0.5))[beam]
+    return stays
 
 
 def tone(frame: Frame, look: int, draw: np.random.Generator) -> Frame:

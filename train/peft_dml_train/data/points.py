@@ -7,7 +7,7 @@ import numpy as np
 
 from peft_dml_ros.core.pillars import lidar_pillars, radar_pillars
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_ros.core.typing import AnyArray, Float32Array
+from peft_dml_ros.core.typing import AnyArray, BoolArray, Float32Array
 from peft_dml_train.data.frame import Pillars
 
 LIDAR_AGE, RADAR_AGE = 4, 5
@@ -20,9 +20,9 @@ def compact(features: Float32Array, index_map: AnyArray) -> Pillars:
     return Pillars(features[index_map[cells]].copy(), cells)
 
 
-def _distinct(points: Float32Array) -> AnyArray:
+def _distinct(points: Float32Array) -> BoolArray:
     """Return (n, N) bool: rows that do not merely repeat their pillar's first point."""
-    kept = (points != points[:, :1]).any(axis=2)
+    kept: BoolArray = (points != points[:, :1]).any(axis=2)
     kept[:, 0] = True
     return kept
 

@@ -95,4 +95,5 @@ class BevPyramid(nn.Module):
         top = self.laterals[-1](features[-1])
         for lateral, feature in zip(reversed(self.laterals[:-1]), reversed(features[1:-1]), strict=True):
             top = upsample(top) + lateral(feature)
-        return self.out(functional.relu(upsample(self.merge(top)) + self.fine(features[0])))
+        out: torch.Tensor = self.out(functional.relu(upsample(self.merge(top)) + self.fine(features[0])))
+        return out

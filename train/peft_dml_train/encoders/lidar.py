@@ -46,6 +46,8 @@ class LidarEncoder(nn.Module):
     def forward(self, pillars: torch.Tensor, index_map: torch.Tensor) -> torch.Tensor:
         """Return the bird's-eye-view features in `base_link`."""
         if not self.turned:
-            return self.pyramid(self.reduce(self.pillars(pillars, index_map)))
+            features: torch.Tensor = self.pyramid(self.reduce(self.pillars(pillars, index_map)))
+            return features
         index = index_map.view(-1, self.grid, self.grid).transpose(1, 2).flip(2).flatten(1)
-        return self.pyramid(self.pillars(pillars, index)).flip(3).transpose(2, 3)
+        turned: torch.Tensor = self.pyramid(self.pillars(pillars, index))
+        return turned.flip(3).transpose(2, 3)

@@ -24,7 +24,8 @@ class ImuEncoder(nn.Module):
 
     def forward(self, window: torch.Tensor) -> torch.Tensor:
         """Return one feature per sample."""
-        return self.mix(self.time(window.transpose(1, 2)).flatten(1))
+        feature: torch.Tensor = self.mix(self.time(window.transpose(1, 2)).flatten(1))
+        return feature
 
 
 class GnssEncoder(nn.Module):
@@ -41,4 +42,5 @@ class GnssEncoder(nn.Module):
 
     def forward(self, window: torch.Tensor) -> torch.Tensor:
         """Return one feature per sample."""
-        return self.mix(window.flatten(1))
+        feature: torch.Tensor = self.mix(window.flatten(1))
+        return feature

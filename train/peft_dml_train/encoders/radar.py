@@ -25,4 +25,5 @@ class RadarEncoder(nn.Module):
 
     def forward(self, pillars: torch.Tensor, index_map: torch.Tensor) -> torch.Tensor:
         """Return the bird's-eye-view features in `base_link`."""
-        return self.pyramid(self.pillars(pillars, index_map))
+        features: torch.Tensor = self.pyramid(self.pillars(pillars, index_map))
+        return features

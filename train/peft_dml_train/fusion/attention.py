@@ -122,7 +122,8 @@ class Fusion(nn.Module):
         each = [*maps, tokens[:, :, :1], tokens[:, :, 1:]]
         keys = [self.key(x) + self.kind[i].view(1, -1, 1, 1).to(x.dtype) for i, x in enumerate(each)]
         sums = torch.stack([functional.conv2d(query * key, self.to_head.to(query.dtype)) for key in keys], dim=1)
-        return sums.float() * (self.dim // self.heads) ** -0.5
+        scale: float = (self.dim // self.heads) ** -0.5
+        return sums.float() * scale
 
     def _weighted(self, weights: torch.Tensor, values: list[torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
         """Sum values (B, d, H, W), and (B, d, 2, 1) of tokens, by their weights (B, 5, heads or 1, h, w)."""
@@ -154,7 +155,7 @@ class NeighbourAttention(nn.Module):
         nn.init.normal_(self.out.weight, std=0.02)
         self.place = nn.Parameter(torch.zeros(len(NEIGHBOURS), heads))
         self.register_buffer("to_head", _head_sums(width, heads), persistent=False)
-        self.scale = (width // heads) ** -0.5
+        self.scale: float = (width // heads) ** -0.5
 
     def forward(self, asking: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
         """Return what the neighbourhood of each cell of (B, d, h, w) `asked` holds of what `asking` looks for."""

@@ -101,7 +101,8 @@ def run_parallel(function: Callable[..., Any], count: int, *arguments: Any) -> N
         function(*arguments)
     else:
         try:
-            spawn(_enter, (function, count, _free_port(), arguments), nprocs=count)
+            # torch gives it no types.
+            spawn(_enter, (function, count, _free_port(), arguments), nprocs=count)  # type: ignore[no-untyped-call]
         except ProcessRaisedException as error:
             reported = reported_error(error.msg)
             if reported is None:

@@ -151,7 +151,7 @@ class AlignmentLoss:
         bank_labels: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the loss of embeddings (N, d) with labels (N,); 0 where they form no triplet."""
-        if len(vectors) < 3 or len(labels.unique()) < 2:
+        if len(vectors) < 3 or bool((labels == labels[0]).all()):
             return vectors.sum() * 0.0
         if self.temperature is None:
             found: torch.Tensor = self.loss(vectors, labels, self.miner(vectors, labels))

@@ -72,8 +72,8 @@ def focal(
         weight *= counted
     at = logits[centres]
     hit = functional.softplus(-at) * (1 - at.sigmoid()).square()
-    total = hit.sum() + _EmptyCells.apply(logits, weight)
-    return total / (centres.sum() if count is None else count).clamp(min=1)
+    empty: torch.Tensor = _EmptyCells.apply(logits, weight)  # type: ignore[no-untyped-call]  # torch gives it no types
+    return (hit.sum() + empty) / (centres.sum() if count is None else count).clamp(min=1)
 
 
 def box_losses(
