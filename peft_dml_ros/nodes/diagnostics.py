@@ -54,7 +54,7 @@ class NodeReport:
     Attributes:
         sensors: By name.
         drops: Everything that was dropped since the start, by reason.
-        frames: Frames triggered, published.
+        frames: Frames triggered, published, waiting.
         detections: The last frame, `None` before the first.
         latency_ms: From the stamp of that frame to its publication, by the node's clock.
         idle_s: Time since that publication.

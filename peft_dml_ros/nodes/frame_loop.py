@@ -51,6 +51,12 @@ class LatestWorker(Generic[Job]):
             self._changed.notify()
         return superseded
 
+    @property
+    def waiting(self) -> int:
+        """Number of jobs that wait in the slot: 0 or 1."""
+        with self._changed:
+            return int(self._slot is not None)
+
     def withdraw(self) -> Job | None:
         """Take the job that waits out of the slot again."""
         with self._changed:
@@ -91,7 +97,7 @@ class FrameLoop:
         on_notice: Called with what the log should say, as a warning.
 
     Attributes:
-        counts: Frames triggered, published and superseded.
+        counts: Frames triggered and published.
         last: What the last frame was like.
     """
 
@@ -110,6 +116,7 @@ class FrameLoop:
         self._detection: DetectionParams | None = None
         self._superseded = 0
         self.counts = {"triggered": 0, "published": 0}
+        self._counting = threading.Lock()
         self.last = NodeReport({}, {})
         self._last_s = time.monotonic()
         self._worker = LatestWorker(self._work, self._failed)
@@ -121,10 +128,11 @@ class FrameLoop:
 
     def submit(self, job: FrameJob) -> None:
         """Hand a frame over; return at once."""
-        self.counts["triggered"] += 1
-        if self._worker.submit(job) is not None:
-            self._superseded += 1
-            self._drops.count("frame: superseded")
+        with self._counting:
+            self.counts["triggered"] += 1
+            if self._worker.submit(job) is not None:
+                self._superseded += 1
+                self._drops.count("frame: superseded")
 
     def take_over(self, pipeline: Pipeline) -> None:
         """Work with another model from the next frame on."""
@@ -172,7 +180,6 @@ class FrameLoop:
     def _account(self, job: FrameJob, found: Detections, begin_ns: int, found_ns: int) -> None:
         """Count and publish what the frame was like."""
         out_ns = int(self._clock.now().nanoseconds)
-        self.counts["published"] += 1
         self._last_s = time.monotonic()
         for reason, n in found.drops.items():
             self._drops.count(reason, n=n)
@@ -186,9 +193,21 @@ class FrameLoop:
         self._learn(times_ns["arrival"] / 1e6, latency_ms, (found_ns - begin_ns) / 1e6)
         sensors = sensor_reports(job.states, job.unusable, job.received)
         given_up = self.pipeline.controller.effort.given_up
-        self.last = NodeReport(sensors, self._all_drops(), dict(self.counts), found, latency_ms, given_up=given_up)
+        frames, drops = self._accounts()
+        self.last = NodeReport(sensors, drops, frames, found, latency_ms, given_up=given_up)
         self._outputs.publish_status(self.last)
         self._outputs.publish_views(found.boxes, found.stamp_ns, job)
+
+    def _accounts(self) -> tuple[dict[str, int], Mapping[str, int]]:
+        """Count the frame as published; return frames and drops, of one instant as far as they are about frames.
+
+        Frames triggered are those published, dropped as `frame: ...`, and the one that waits.
+        """
+        drops = self._all_drops()
+        with self._counting:
+            self.counts["published"] += 1
+            of_frames = {reason: n for reason, n in self._drops.totals().items() if reason.startswith("frame: ")}
+            return {**self.counts, "waiting": self._worker.waiting}, {**drops, **of_frames}
 
     def _learn(self, arrival_ms: float, latency_ms: float, busy_ms: float) -> None:
         """Let the load controller choose the effort of the next frame."""

@@ -11,8 +11,6 @@ from peft_dml_tools.live.frame_status import FRAME_DROPS, FrameStatus
 
 NOT_MESSAGES: Final = ": points not finite"
 """A reason that counts something else than messages."""
-QUIET_NS: Final = 600_000_000
-"""While a status is written another frame may wait; once nothing is sent, none does in at least one of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +70,10 @@ def messages_unaccounted(accounts: Mapping[str, SensorAccount]) -> dict[str, int
 
 
 def frame_account(frames: Sequence[FrameStatus]) -> dict[str, Any]:
-    """Return where the frames went that were due: published, dropped with a reason, or unaccounted for.
-
-    Args:
-        frames: Of a session that ends with a second without messages.
-    """
+    """Return where the frames went that were due, by the last status: published, dropped, waiting or unaccounted."""
     if not frames:
         return {"triggered": 0, "published": 0, "drops": {}, "unaccounted": 1}
     last = frames[-1]
-    quiet = [abs(frame.waiting) for frame in frames if frame.seen_ns > last.seen_ns - QUIET_NS]
     drops = {reason: n for reason, n in last.drops.items() if reason.startswith(FRAME_DROPS)}
     counts = {"triggered": last.count("frames.triggered"), "published": last.count("frames.published")}
-    return {**counts, "drops": drops, "unaccounted": min(quiet)}
+    return {**counts, "drops": drops, "unaccounted": abs(last.unaccounted)}

@@ -129,10 +129,10 @@ class FrameStatus:
         return {k.removeprefix("drops."): int(v) for k, v in self.values.items() if k.startswith("drops.")}
 
     @property
-    def waiting(self) -> int:
-        """Frames that were due and neither published nor counted as dropped."""
+    def unaccounted(self) -> int:
+        """Frames that were due and neither published, nor counted as dropped, nor waiting."""
         lost = sum(n for reason, n in self.drops.items() if reason.startswith(FRAME_DROPS))
-        return self.count("frames.triggered") - self.count("frames.published") - lost
+        return self.count("frames.triggered") - self.count("frames.published") - lost - self.count("frames.waiting")
 
     def state(self, sensor: str) -> str:
         """Return the state of a sensor; OK where the node does not name it."""

@@ -125,6 +125,22 @@ def test_an_engine_that_fails_is_replaced_between_two_frames_and_said_once(bundl
         pipeline.fall_back(EngineError("lost"))
 
 
+def test_every_report_accounts_for_every_frame_that_was_due(bundle, make_loop):
+    made = make_loop(Pipeline(NodeParams(bundle=str(bundle), threads=1)))
+    due = job(scenes.rig())
+    end = time.monotonic() + 2.0
+    while time.monotonic() < end or len(made.outputs.reports) < 5:
+        made.loop.submit(due)
+        time.sleep(0.0005)
+    assert made.drops.totals()["frame: superseded"] > 20
+    waited = set()
+    for report in made.outputs.reports:
+        lost = report.drops.get("frame: superseded", 0)
+        assert report.frames["triggered"] == report.frames["published"] + lost + report.frames["waiting"]
+        waited.add(report.frames["waiting"])
+    assert 1 in waited
+
+
 def test_a_machine_too_slow_for_two_hertz_is_named_at_configure(bundle):
     pipeline = Pipeline(NodeParams(bundle=str(bundle), threads=1))
     assert pipeline.too_slow() == ""

@@ -134,7 +134,8 @@ def test_accounts_that_do_not_balance_are_found():
     counts = {"frames.triggered": "5", "frames.published": "3"}
     lost = [frame(i / 10, values={**SEES, **counts}) for i in range(120)]
     assert frame_account(lost)["unaccounted"] == 2
-    assert frame_account([*lost[:-1], frame(11.9)])["unaccounted"] == 0
+    waits = {**SEES, **counts, "frames.waiting": "1", "drops.frame: superseded": "1"}
+    assert frame_account([*lost[:-1], frame(11.9, values=waits)])["unaccounted"] == 0
     drops = {"IMU: malformed": 2, "LIDAR_TOP: too many points not finite": 1, "GNSS: points not finite": 3}
     received = {"IMU": (10, 7), "GNSS": (5, 5), "LIDAR_TOP": (3, 2)}
     sensors = {name: SensorStatus("OK", "", *pair, 0) for name, pair in received.items()}
