@@ -17,7 +17,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 # Before any rclpy import: discovery stays on this host, in a domain of this run, whatever the shell is set to.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["ROS_DOMAIN_ID"] = os.environ.get("PEFT_DML_TEST_DOMAIN_ID", str(60 + os.getpid() % 40))
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+DOMAIN_ID = int(os.environ.get("PEFT_DML_TEST_DOMAIN_ID", 60 + os.getpid() % 36))
+os.environ["ROS_DOMAIN_ID"] = str(DOMAIN_ID + WORKER)
 os.environ.setdefault("ROS_LOG_DIR", str(Path(tempfile.gettempdir()) / "peft_dml_ros_log"))
 
 # On a busy machine a single example may take any time.

@@ -22,6 +22,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.alone
 def test_help_lists_all_commands_fast():
     times_s = []
     for _ in range(5):

@@ -308,6 +308,7 @@ def test_empty_cloud_is_an_empty_sweep():
     assert conv.lidar_from_msg(cloud(np.zeros(0, "<f4").view([("x", "<f4")]), fields=[])).points.shape == (0, 5)
 
 
+@pytest.mark.alone
 def test_decoding_a_full_sweep_is_fast():
     message = via_rosbags(encode.lidar_to_msg(LidarSweep(1, lidar_points(34_720)), "lidar_top", MAKE))
     times = []

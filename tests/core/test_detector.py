@@ -132,6 +132,7 @@ def test_an_encoder_that_fails_in_that_thread_fails_the_frame_and_not_the_next(d
     assert len(detector(full_snapshot()).boxes)
 
 
+@pytest.mark.alone
 def test_a_stage_is_timed_where_it_runs(detector, monkeypatch):
     engine, lidar = detector._engines["camera"], detector._engines["lidar"]
     detector(full_snapshot())

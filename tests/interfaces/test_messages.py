@@ -112,6 +112,7 @@ def test_every_definition_has_its_class(repository: Path) -> None:
         assert defined <= set(dir(package.msg))
 
 
+@pytest.mark.alone
 def test_second_build_does_nothing(repository: Path) -> None:
     command = [sys.executable, str(repository / "interfaces" / "build.py")]
     subprocess.run(command, capture_output=True, check=True, timeout=120)

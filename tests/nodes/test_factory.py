@@ -66,6 +66,7 @@ def test_boxes(n):
     assert len(wire(c.velocities_to_msg(boxes, NOW_NS, "base_link", MAKE)).data) == n * VELOCITY_DTYPE.itemsize
 
 
+@pytest.mark.alone
 def test_a_nuscenes_sized_cloud_is_built_in_milliseconds():
     sweep = scenes.lidar(NOW_NS, 34_720)
     encode.lidar_to_msg(sweep, "lidar_top", MAKE)

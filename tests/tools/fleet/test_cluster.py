@@ -13,6 +13,7 @@ from peft_dml_ros.core.errors import DataError
 from peft_dml_tools.fleet.cluster import Failure
 
 pytest.importorskip("ray")
+pytestmark = pytest.mark.alone  # Ray takes all cores
 
 
 def double(number: int) -> int:

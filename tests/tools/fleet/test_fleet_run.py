@@ -14,6 +14,8 @@ from peft_dml_tools.fleet.storage import Store
 from peft_dml_tools.run.files import frame_line
 from peft_dml_tools.run.offline import Offline, chosen_sensors
 
+pytestmark = pytest.mark.alone  # Ray takes all cores
+
 
 def run(cluster, settings, drives):
     return {outcome.drive.name: outcome for outcome in FleetRun(cluster, settings, drives).outcomes()}

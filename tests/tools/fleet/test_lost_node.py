@@ -16,6 +16,7 @@ from tests.support.drive_bag import make_drive_bag
 from tests.support.random_bundle import make_random_bundle
 
 pytest.importorskip("ray")
+pytestmark = pytest.mark.alone  # Ray takes all cores
 
 LOST_NODE = """
 import json, sys, time

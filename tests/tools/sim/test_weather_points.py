@@ -91,6 +91,7 @@ def test_fog_leaves_its_input_and_zero_ranges_alone():
     assert (out[:2] == points[:2]).all()
 
 
+@pytest.mark.alone
 def test_fog_takes_at_most_10_ms_a_sweep():
     points = cloud(np.random.default_rng(0).uniform(1, 80, 34_000))
     fog_model.fog(points, 0.06, np.random.default_rng(0))
