@@ -113,6 +113,11 @@ def test_recipe_makes_a_bundle(data, made):
     loaded = load_bundle(bundle)
     assert loaded.manifest.trained_share < 0.10
     assert len(loaded.temperatures) == 28
+    low, high = loaded.manifest.trained_ranges["lidar_intensity_median"]
+    reader = NuScenesReader(data)
+    sweeps = [reader.load(reader.keyframes(token)["LIDAR_TOP"]) for token in reader.samples("sim_train")]
+    medians = [np.median(sweep.points[:, 3]) for sweep in sweeps]
+    assert (low, high) == pytest.approx((0.3 * min(medians), 2.5 * max(medians)), abs=0.01)
     metrics = loaded.manifest.metrics
     assert metrics.keys() >= {"map", "nds", "mate", "mase", "maoe", "mave", "maae", "subsets", "test"}
     assert metrics["subsets"].keys() == SUBSETS.keys()

@@ -19,6 +19,7 @@ from peft_dml_train.data.points import lidar_points, to_lidar
 
 LIDAR_Y, LIDAR_OFFSETS_Y, INTENSITY = 1, (6, 9), 3
 BEAM_DEG = 1.33
+INTENSITY_GAIN = (0.3, 2.5)
 RADAR_MIRRORED = (1, 4, 7)
 IMU_MIRRORED = (1, 3, 5)
 GNSS_ACROSS = 2
@@ -154,7 +155,7 @@ def another_lidar(frame: Frame, stage: StageConfig, spec: ModelSpec, draw: np.ra
         return frame
     points = lidar_points(frame.pillars["lidar"])
     if intensity:
-        gain, offset = draw.uniform(0.3, 2.5), draw.uniform(-0.05, 0.15)
+        gain, offset = draw.uniform(*INTENSITY_GAIN), draw.uniform(-0.05, 0.15)
         unknown = draw.random() < 0.2
         points[:, INTENSITY] = 0.0 if unknown else np.clip(points[:, INTENSITY] * gain + offset, 0, 1)
     if beams:

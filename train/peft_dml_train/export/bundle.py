@@ -39,6 +39,7 @@ from peft_dml_train.export.graphs import export_graphs
 from peft_dml_train.export.parity import parity
 from peft_dml_train.export.precision import calibrated_ranges, calibration_frames, graph_feeds
 from peft_dml_train.export.subset_parity import subset_parity
+from peft_dml_train.export.trained_ranges import trained_ranges
 from peft_dml_train.loop.checkpoint import load_checkpoint
 from peft_dml_train.loop.domains import BASE_SCENES, read_note
 from peft_dml_train.loop.stages import (
@@ -220,6 +221,7 @@ def _manifest(config: TrainConfig, data: Path, run: Path, adapter: str, name: st
         },
         provenance=_provenance(config, data, run, adapter),
         parameters=counts,
+        trained_ranges=trained_ranges(config, data),
         trained_share=counts["share"],
     )
 
