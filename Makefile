@@ -30,6 +30,9 @@ MESSAGES := radar_msgs tf2_msgs vision_msgs
 comma := ,
 EXTRAS := $(if $(ROS_DISTRO),sim$(comma)demo,ros$(comma)sim$(comma)demo)
 
+# Messages are compiled while packages are installed.
+MAKEFLAGS += --jobs=2
+
 # Set by the ROS wheels in every Python they start; another environment must not inherit it.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
