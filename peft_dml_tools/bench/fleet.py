@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from peft_dml_ros.nodes.parameter_file import NodeParams
+from peft_dml_tools.bench.live import RATES_HZ
 from peft_dml_tools.bench.machine import machine, software
 from peft_dml_tools.datasets.bag_storage import BagStorage
 from peft_dml_tools.datasets.bags import write_bag
@@ -24,25 +25,29 @@ from peft_dml_tools.sim.drive import Drive, DriveSpec
 
 @dataclass(frozen=True, slots=True)
 class FleetPlan:
-    """How much is run.
+    """How much is run; the defaults take eight minutes on two cores.
 
     Attributes:
-        seconds: Length of the drives that speed is measured with.
+        seconds: Length of the drives that speed and cost are measured with, at nuScenes' rates.
         drives: Their number, even.
         repeats: Pairs of runs with one and two workers.
         many: Short drives of the run with a lost node.
+        image_width_px: Width of the long drives' pictures.
     """
 
-    seconds: float = 10.0
+    seconds: float = 5.0
     drives: int = 4
-    repeats: int = 3
+    repeats: int = 2
     many: int = 1000
+    image_width_px: int = 1600
 
 
 NODE_ADDRESS = "127.0.0.2"
 """Loopback as well; Ray replaces 127.0.0.1 in a cluster's address by the host's address in its network."""
 
-QUICK = FleetPlan(seconds=2.0, drives=2, repeats=1, many=12)
+QUICK = FleetPlan(seconds=2.0, drives=2, repeats=1, many=12, image_width_px=352)
+SHORT_S = 0.5
+"""Length of each of the many drives: three frames."""
 
 
 def measure_fleet(plan: FleetPlan, bundle: str, work: Path, repository: Path) -> dict[str, Any]:
@@ -55,9 +60,11 @@ def measure_fleet(plan: FleetPlan, bundle: str, work: Path, repository: Path) ->
         repository: Checkout, for the commit.
     """
     shutil.rmtree(work, ignore_errors=True)
-    drives = _drives(work / "drives", plan.drives, plan.seconds)
+    drives = _drives(work / "drives", plan)
     pairs = [[_run(work / f"r{r}w{w}", bundle, drives, w) for w in (1, 2)] for r in range(plan.repeats)]
+    size_mb = sum(path.stat().st_size for path in drives.iterdir()) / 1e6
     shutil.rmtree(work / "drives")
+    driven_s = plan.drives * plan.seconds
     speedups = [one["wall_s"] / two["wall_s"] for one, two in pairs]
     overheads = [100.0 * (one["wall_s"] - one["work_s"]) / one["work_s"] for one, _ in pairs]
     return {
@@ -68,21 +75,21 @@ def measure_fleet(plan: FleetPlan, bundle: str, work: Path, repository: Path) ->
         "speedups": [round(value, 3) for value in speedups],
         "overhead_pct": round(statistics.median(overheads), 2),
         "frames_per_s_and_core": round(statistics.median(one["frames"] / one["work_s"] for one, _ in pairs), 2),
+        "core_s_per_driven_s": round(statistics.median(one["wall_s"] for one, _ in pairs) / driven_s, 3),
+        "recorded_mb_per_driven_s": round(size_mb / driven_s, 2),
+        "result_mb_per_driven_s": round(statistics.median(one["result_mb"] for one, _ in pairs) / driven_s, 3),
         **_lost_node(plan.many, bundle, work),
     }
 
 
 def _settings(bundle: str, out: Path) -> Settings:
-
     return fleet_settings(str(out), NodeParams(bundle=bundle), 0.0)
 
 
-def _drives(folder: Path, count: int, seconds: float) -> Path:
-
-    folder.mkdir(parents=True)
-    for seed in range(count):
-        write_bag(Drive(seed, seconds, DriveSpec(camera_hz=4.0, image_width_px=352)), folder / f"drive{seed}.mcap")
-    return folder
+def _drives(folder: Path, plan: FleetPlan) -> Path:
+    """Write drives at the rates of nuScenes' sensors; they differ in name and writer, and so in content."""
+    spec = DriveSpec(image_width_px=plan.image_width_px, **{f"{kind}_hz": hz for kind, hz in RATES_HZ.items()})
+    return _copies(folder, plan.drives, Drive(0, plan.seconds, spec))
 
 
 def _run(out: Path, bundle: str, drives: Path, workers: int) -> dict[str, float]:
@@ -93,8 +100,10 @@ def _run(out: Path, bundle: str, drives: Path, workers: int) -> dict[str, float]
         outcomes = list(FleetRun(cluster, _settings(bundle, out), expand([str(drives)])).outcomes())
         wall_s = perf_counter() - start
     done = [outcome.summary for outcome in outcomes if outcome.state == "done"]
+    result_mb = sum(path.stat().st_size for path in (out / "drives").rglob("*") if path.is_file()) / 1e6
     shutil.rmtree(out)
-    return {"wall_s": wall_s, "work_s": sum(s["wall_s"] for s in done), "frames": sum(s["frames"] for s in done)}
+    work = {"work_s": sum(s["wall_s"] + s["merge_s"] for s in done), "frames": sum(s["frames"] for s in done)}
+    return {"wall_s": wall_s, "result_mb": result_mb, **work}
 
 
 def _warm_up(cluster: Cluster, workers: int) -> None:
@@ -152,15 +161,19 @@ def _lost_node(many: int, bundle: str, work: Path) -> dict[str, Any]:
 
 
 def _many_drives(folder: Path, many: int) -> Path:
-    """Write short bags of one simulated second; they differ in the time of their recording, and so in content."""
+    """Write short bags of LiDAR, radars and motion."""
+    return _copies(folder, many, Drive(1, SHORT_S, DriveSpec(camera_hz=0.0, lidar_hz=5.0)))
+
+
+def _copies(folder: Path, count: int, drive: Drive) -> Path:
+    """Write a drive several times; each bag names another writer, so that it counts as another content."""
     folder.mkdir(parents=True)
-    spec = DriveSpec(camera_hz=2.0, image_width_px=176, lidar_hz=5.0)
-    whole = write_bag(Drive(1, 1.0, spec), folder / "drive00000.mcap")
+    whole = write_bag(drive, folder / "drive00000.mcap")
     content = whole.read_bytes()
-    BagStorage(whole).check()
-    for number in range(1, many):
+    for number in range(1, count):
         # A byte behind the closing magic would be damage; the library name in the header record is free text.
         (folder / f"drive{number:05d}.mcap").write_bytes(_renamed(content, number))
+    BagStorage(folder / f"drive{count - 1:05d}.mcap").check()
     return folder
 
 

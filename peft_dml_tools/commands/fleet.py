@@ -159,6 +159,9 @@ def mine(
     data: Annotated[list[Path], typer.Argument(help="nuScenes folders; bags become such by `peft-dml bag import`")],
     out: Annotated[Path, typer.Option(help="nuScenes folder to write, for `peft-dml-train adapt`")] = Path("mined"),
     count: Annotated[int, typer.Option(min=1, help="Keyframes wanted")] = 40,
+    random: Annotated[
+        Optional[int], typer.Option(min=0, help="Draw them at random from this seed instead, to compare with")
+    ] = None,
     address: Address = "local",
     workers: Workers = 0,
     bundle: BundleOption = None,
@@ -167,9 +170,12 @@ def mine(
 ) -> None:
     """Find the keyframes that are worth a label: disagreement of sensors, doubt, flicker, novelty."""
     from peft_dml_tools.fleet.cluster import connected
-    from peft_dml_tools.fleet.mining_job import mine_folders
+    from peft_dml_tools.fleet.mining_job import draw_folders, mine_folders
 
-    settings = _settings(str(out), bundle, config, 0.0)
-    with connected(address, memory_mb, workers) as cluster:
-        chosen, candidates = mine_folders(cluster, settings, data, out, count)
+    if random is None:
+        settings = _settings(str(out), bundle, config, 0.0)
+        with connected(address, memory_mb, workers) as cluster:
+            chosen, candidates = mine_folders(cluster, settings, data, out, count)
+    else:
+        chosen, candidates = draw_folders(data, out, count, random)
     typer.echo(f"{len(chosen)} of {candidates} keyframes in {out}; why each was chosen: {out}/mined.json")

@@ -25,6 +25,9 @@ AHEAD: Final = 2
 """Jobs in flight per core, so that no core waits and the driver's memory does not grow with the number of jobs."""
 WAIT_S: Final = 0.5
 CONNECT_S: Final = 5.0
+STARTS: Final = 3
+TIMED_OUT: Final = "timed out during startup"
+"""Words of the plain `Exception` that Ray raises when its own processes start too slowly."""
 LOOPBACK: Final = "127.0.0.1"
 """A cluster of this machine alone is not to be reached from others."""
 JOB_MEMORY_MB: Final = 1500
@@ -171,27 +174,39 @@ def connected(address: str, memory_mb: int, workers: int = 0, *, dashboard: bool
     owned = not ray.is_initialized()
     try:
         if address == "local":
-            context = ray.init(
-                address="local",
-                num_cpus=workers or None,
-                ignore_reinit_error=True,
-                _node_ip_address=LOOPBACK,
-                include_dashboard=dashboard,
-                **options,
-            )
+            options |= {"num_cpus": workers or None, "_node_ip_address": LOOPBACK, "include_dashboard": dashboard}
         else:
             _reach(address)
-            context = ray.init(address=address, ignore_reinit_error=True, **options)
-    except (OSError, ValueError, RuntimeError) as error:
+        context = _initialised(ray, owned=owned, address=address, **options)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
         raise ConfigError(
-            f"--address {address}: no Ray cluster there ({str(error).splitlines()[0]}); fix: start one "
-            "(ray start --head), check HOST:PORT, or use --address local"
+            f"--address local: Ray does not start here ({reason}); fix: end other programs, or give it less: --workers"
+            if address == "local"
+            else f"--address {address}: no Ray cluster there ({reason}); fix: start one (ray start --head), check "
+            "HOST:PORT, or use --address local"
         ) from error
     try:
         yield Cluster(str(getattr(context, "dashboard_url", "") or ""), memory_mb)
     finally:
         if owned:
             ray.shutdown()
+
+
+def _initialised(ray: Any, tries: int = STARTS, *, owned: bool, **options: Any) -> Any:
+    """Connect; Ray gives its processes 30 s, which a busy machine may exceed, so it is tried again.
+
+    Raises:
+        Exception: that of the last try.
+    """
+    try:
+        return ray.init(ignore_reinit_error=True, **options)
+    except Exception as error:
+        if tries == 1 or TIMED_OUT not in str(error):
+            raise
+    if owned:
+        ray.shutdown()
+    return _initialised(ray, tries - 1, owned=owned, **options)
 
 
 def _reach(address: str) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
@@ -54,7 +55,7 @@ class Merged:
 
 def merge(job: MergeJob) -> Merged:
     """Join a drive's segments and publish its result."""
-    store = Store(job.settings.out)
+    store, start = Store(job.settings.out), perf_counter()
     torn = tuple(
         after.index
         for before, after in zip(job.segments, job.segments[1:], strict=False)
@@ -66,6 +67,7 @@ def merge(job: MergeJob) -> Merged:
         result = folder / "result"
         result.mkdir()
         summary = _write(job, store, result)
+        summary["merge_s"] = round(perf_counter() - start, 3)
         (result / MARKER).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
         store.publish(folder_of(job.drive, job.key), result)
     store.remove(f"work/{job.key}")

@@ -173,17 +173,36 @@ def choose(keyframes: Sequence[Keyframe], count: int) -> list[tuple[Keyframe, di
     columns = {name: np.array([getattr(k, name) for k in keyframes]) for name in CRITERIA[:3]} | {"novelty": novelty}
     ranks = {name: _ranks(values) for name, values in columns.items()}
     mean = np.mean(list(ranks.values()), axis=0)
-    chosen: list[tuple[Keyframe, dict[str, float]]] = []
-    for i in np.argsort(-mean, kind="stable").tolist():
-        one = keyframes[i]
+    order = np.argsort(-mean, kind="stable").tolist()
+    return [
+        (keyframes[i], {n: round(float(ranks[n][i]), 3) for n in CRITERIA}) for i in spaced(keyframes, order, count)
+    ]
+
+
+def spaced(keyframes: Sequence[Keyframe], order: Sequence[int], count: int) -> list[int]:
+    """Return the first `count` of an order, leaving out those too near to an earlier one of the same scene."""
+    chosen: list[int] = []
+    for i in order:
+        one, others = keyframes[i], [keyframes[k] for k in chosen]
         if all(
-            (k.root, k.scene) != (one.root, one.scene) or abs(k.stamp_ns - one.stamp_ns) >= SPACING_NS
-            for k, _ in chosen
+            (k.root, k.scene) != (one.root, one.scene) or abs(k.stamp_ns - one.stamp_ns) >= SPACING_NS for k in others
         ):
-            chosen.append((one, {name: round(float(ranks[name][i]), 3) for name in CRITERIA}))
+            chosen.append(i)
         if len(chosen) == count:
             break
     return chosen
+
+
+def draw(keyframes: Sequence[Keyframe], count: int, seed: int) -> list[tuple[Keyframe, dict[str, float]]]:
+    """Return keyframes drawn at random with the same spacing: what mined ones are compared with."""
+    order = np.random.default_rng(seed).permutation(len(keyframes)).tolist()
+    return [(keyframes[i], {}) for i in spaced(keyframes, order, count)]
+
+
+def unseen_keyframes(root: Path, scene: str) -> list[Keyframe]:
+    """Return the keyframes of a scene without having looked at them."""
+    reader = NuScenesReader(root, allow_missing=True)
+    return [Keyframe(str(root), scene, t, reader.stamp_ns(t), 0.0, 0.0, 0.0, ()) for t in reader.samples(scene)]
 
 
 def _ranks(values: FloatArray) -> FloatArray:

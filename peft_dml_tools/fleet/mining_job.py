@@ -12,10 +12,25 @@ from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.nuscenes_subset import SubsetWriter
 from peft_dml_tools.fleet.cluster import Cluster, Failure
 from peft_dml_tools.fleet.detection import Settings
-from peft_dml_tools.fleet.mining import Keyframe, choose, look_at_scene
+from peft_dml_tools.fleet.mining import Keyframe, choose, draw, look_at_scene, unseen_keyframes
 
 VERSION: Final = "v1.0-mined"
 SPLIT: Final = "mined"
+
+
+def draw_folders(folders: list[Path], out: Path, count: int, seed: int) -> tuple[list[dict[str, Any]], int]:
+    """Draw keyframes at random, for a comparison with mined ones, and write them; see `mine_folders`.
+
+    Raises:
+        ConfigError: `out` holds something already.
+        DataError: the folders hold no scene, or two of them the same.
+    """
+    _refuse(out, folders)
+    scenes = [(f.resolve(), s) for f in folders for s in NuScenesReader(f, allow_missing=True).scenes]
+    candidates = [keyframe for root, scene in scenes for keyframe in unseen_keyframes(root, scene)]
+    if not candidates:
+        raise DataError("the folders hold no keyframe")
+    return _written(folders, out, draw(candidates, count, seed), len(candidates), []), len(candidates)
 
 
 def mine_folders(
@@ -28,11 +43,9 @@ def mine_folders(
 
     Raises:
         ConfigError: `out` holds something already.
-        DataError: no scene could be looked at.
+        DataError: no scene could be looked at, or two folders hold the same.
     """
-    if out.exists() and any(path.name != ".part" for path in out.iterdir()):
-        raise ConfigError(f"{out} is not empty; choose another --out, or remove it")
-    versions = {str(folder): NuScenesReader(folder, allow_missing=True).version for folder in folders}
+    _refuse(out, folders)
     queue = cluster.queue(look_at_scene)
     for folder in folders:
         for scene in NuScenesReader(folder, allow_missing=True).scenes:
@@ -47,17 +60,46 @@ def mine_folders(
         raise DataError(f"no scene could be looked at: {failed[0] if failed else 'the folders hold none'}")
     # In the order of the drives and not in that of the cluster, so that ties are the same in every run.
     candidates.sort(key=lambda k: (k.root, k.scene, k.stamp_ns))
-    chosen = choose(candidates, count)
+    return _written(folders, out, choose(candidates, count), len(candidates), failed), len(candidates)
+
+
+def _refuse(out: Path, folders: list[Path]) -> None:
+    """Refuse a folder that holds something, and sources whose tables cannot be joined.
+
+    Raises:
+        ConfigError: it does.
+        DataError: two folders hold a scene of the same name.
+    """
+    if out.exists() and any(path.name != ".part" for path in out.iterdir()):
+        raise ConfigError(f"{out} is not empty; choose another --out, or remove it")
+    holder: dict[str, Path] = {}
+    for folder in folders:
+        for scene in NuScenesReader(folder, allow_missing=True).scenes:
+            if (other := holder.setdefault(scene, folder)) != folder:
+                raise DataError(
+                    f"{scene} is in {other} and in {folder}, so that they cannot be joined; fix: leave one out; of "
+                    "simulated ones give each another --domain, which numbers its scenes"
+                )
+
+
+def _written(
+    folders: list[Path],
+    out: Path,
+    chosen: list[tuple[Keyframe, dict[str, float]]],
+    candidates: int,
+    failed: list[str],
+) -> list[dict[str, Any]]:
+    """Write the folder and the reasons; return these."""
     writer = SubsetWriter(out, VERSION)
     for folder in folders:
         tokens = [k.token for k, _ in chosen if k.root == str(folder.resolve())]
         if tokens:
-            writer.add(folder, versions[str(folder)], tokens)
+            writer.add(folder, NuScenesReader(folder, allow_missing=True).version, tokens)
     writer.finish(SPLIT)
     reasons = [
         {"source": k.root, "scene": k.scene, "sample": k.token, "stamp_ns": k.stamp_ns, "ranks": ranks}
         for k, ranks in chosen
     ]
-    summary = {"chosen": reasons, "candidates": len(candidates), "failed": failed}
+    summary = {"chosen": reasons, "candidates": candidates, "failed": failed}
     (out / "mined.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    return reasons, len(candidates)
+    return reasons

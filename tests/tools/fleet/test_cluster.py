@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from peft_dml_ros.core.errors import DataError
-from peft_dml_tools.fleet.cluster import Failure
+from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_tools.fleet.cluster import Failure, connected
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.alone  # Ray takes all cores
@@ -64,6 +64,28 @@ def test_a_job_that_kills_every_worker_fails_alone(cluster) -> None:
     assert isinstance(failure, Failure)
     assert "died 4 times" in failure.reason
     assert list(good.drain()) == [(2, 4)]
+
+
+@pytest.mark.parametrize(("failures", "works"), [(1, True), (3, False)])
+def test_a_start_that_times_out_is_tried_again(cluster, monkeypatch, failures, works) -> None:
+    import ray
+
+    init, tries = ray.init, []
+
+    def slow(**options):
+        tries.append(options)
+        if len(tries) <= failures:
+            raise Exception("The current node timed out during startup. This could happen")  # noqa: TRY002  as Ray does
+        return init(**options)
+
+    monkeypatch.setattr(ray, "init", slow)
+    if works:
+        with connected("local", 300, 2) as again:
+            assert again.cores == cluster.cores
+    else:
+        with pytest.raises(ConfigError, match=r"Ray does not start here \(The current node timed out.*fix: end other"):
+            connected("local", 300, 2).__enter__()
+    assert len(tries) == min(failures + 1, 3)
 
 
 def test_no_cluster_at_the_address() -> None:
