@@ -38,7 +38,9 @@ def study(tmp_path, monkeypatch):
 def test_mined_frames_win_where_every_seed_says_so(study):
     report = study(mined_1=3, random_1=2, mined_2=3, random_2=2, mined_3=3, random_3=2)
     assert report["verdict"] == "mined is better"
-    assert report["difference"] == pytest.approx(report["by_seed"][0]["mined"] - report["by_seed"][0]["random"])
+    assert report["difference"] == pytest.approx(
+        report["by_seed"][0]["mined"] - report["by_seed"][0]["random"], abs=2e-4
+    )
     assert report["seeds_95_percent"][0] > 0
     assert report["test_frames"] == 4
 

@@ -81,14 +81,15 @@ def score_arms(base: Path, arms: Sequence[Arm], frames: Sequence[Frame]) -> dict
         made = arm.out.is_dir()
         hits[arm.name, arm.seed] = _hits(load_bundle(base, adapter=str(arm.out)), frames) if made else before
     seeds = sorted({arm.seed for arm in arms})
-    by_seed = []
+    by_seed, changes = list[dict[str, Any]](), list[float]()
     for seed in seeds:
         gain = compare(hits["random", seed], hits["mined", seed], seed)
+        changes.append(gain.after - gain.before)
         adapted = {arm.name: arm.out.is_dir() for arm in arms if arm.seed == seed}
         interval = [round(gain.low, 4), round(gain.high, 4)]
         values = {"random": round(gain.before, 4), "mined": round(gain.after, 4)}
         by_seed.append({"seed": seed, **values, "frames_95_percent": interval, "adapted": adapted})
-    found = student_interval([row["mined"] - row["random"] for row in by_seed])
+    found = student_interval(changes)
     verdict = "mined is better" if found.low > 0 else "random is better" if found.high < 0 else "undecided"
     return {
         "base": round(mean_ap(before), 4),
