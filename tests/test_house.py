@@ -4,6 +4,7 @@
 import ast
 import re
 import subprocess
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -213,6 +214,30 @@ def test_docstrings_of_functions_say_what_these_do() -> None:
         and not any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
     ]
     assert len(hits) <= NOUNS_AT_MOST, hits
+
+
+def test_nothing_is_defined_that_nothing_uses() -> None:
+    texts = {
+        p: p.read_text(encoding="utf-8") for p in committed() if p.suffix in {".py", ".md", ".toml", ".yaml", ".sh"}
+    }
+    counts: Counter[str] = Counter()
+    for path, text in texts.items():
+        if REPOSITORY / "tests" not in path.parents:
+            counts.update(re.findall(r"\w+", text))
+    unused = []
+    for path in sources(*ROOMS):
+        for node in tree(path).body:
+            # What a decorator registers is called by nobody here.
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.decorator_list:
+                names = [node.name]
+            elif isinstance(node, ast.Assign):
+                names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            else:
+                names = (
+                    [node.target.id] if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) else []
+                )
+            unused += [f"{path.relative_to(REPOSITORY)}: {name}" for name in names if counts[name] < 2]
+    assert not [entry for entry in unused if not entry.endswith("__")]
 
 
 def test_every_file_names_its_licence() -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import statistics
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -104,11 +103,6 @@ def cpu_pct(samples: Sequence[ProcessSample], from_ns: int, to_ns: int) -> float
         return None
     first, last = during[0], during[-1]
     return round(100 * (last.cpu_s - first.cpu_s) / ((last.at_ns - first.at_ns) / 1e9), 1)
-
-
-def median_rss_mb(samples: Sequence[ProcessSample]) -> float:
-    """Return the median resident memory; 0 without samples."""
-    return statistics.median(s.rss_mb for s in samples) if samples else 0.0
 
 
 def shared_memory_of(pid: int) -> set[Path]:

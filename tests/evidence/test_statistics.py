@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from peft_dml_evidence.statistics import difference, joined, paired, ratio, share_closed
+from peft_dml_evidence.statistics import difference, joined, paired, ratio
 
 
 def by_seed(**values):
@@ -84,14 +84,6 @@ def test_a_parts_place_follows_from_the_interval(values, word):
     without = {s: {"": 0.4 + v} for s, v in zip((7, 8, 9), values, strict=True)}
     complete = {s: {"": 0.4} for s in (7, 8, 9)}
     assert paired(difference, without, complete).place(0.005) == word
-
-
-def test_shares_of_a_gap():
-    before, peft, full = by_seed(s7=0.2, s8=0.25), by_seed(s7=0.29, s8=0.345), by_seed(s7=0.3, s8=0.35)
-    found = paired(share_closed, before, peft, full)
-    assert found.by_seed[7] == pytest.approx(0.9)
-    assert found.value == pytest.approx(0.925)
-    assert math.isnan(share_closed(0.3, 0.3, 0.3))
 
 
 def test_figures_are_joined_only_where_a_seed_has_all():

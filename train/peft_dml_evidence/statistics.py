@@ -135,11 +135,6 @@ def ratio(a: float, b: float) -> float:
     return a / b if b else math.inf
 
 
-def share_closed(before: float, adapted: float, full: float) -> float:
-    """Return the share of a gap that adapting closes, against full fine-tuning; nan where there is no gap."""
-    return (adapted - before) / (full - before) if full > before else math.nan
-
-
 def joined(samples: Iterable[Sample]) -> dict[int, dict[str, float]]:
     """Return the mean of several figures of a cell, for the seeds that have all of them."""
     every = list(samples)

@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published figures on nuScenes' validation set, for comparison: NDS, on real data."""
 
-PAPER = {"mAP": 62.2, "NDS": 71.7, "mATE": 0.316, "mASE": 0.206}
-"""PEFT-DML, arXiv 2512.00060."""
-
 DROPOUT = (
     # system, full, without LiDAR, without cameras, source
     ("BEVFusion, zeros for what is missing", 71.4, 7.1, 67.5, "as reported by MetaBEV"),
