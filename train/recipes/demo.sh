@@ -1,28 +1,56 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Makes models/demo from nothing but seeds: simulate, pretrain, finetune, export, evaluate.
+# Makes models/demo from nothing but seeds: two simulated domains, encoders pretrained on the source, less than a tenth
+# of all parameters adapted to the target, a second adapter for rain, and the figures next to the previous bundle's.
 #   make setup-test && train/recipes/demo.sh
-# About two hours on two idle cores with 20 GB of memory. A second call carries on where the first was interrupted.
-# DATA: folder of scenes that are there already; SCENES: how many to simulate otherwise.
+# About four hours on two idle cores with 20 GB of memory and 10 GB of disk. Budgets are steps: on the same machine the
+# same command gives the same weights. A second call carries on where the first was interrupted.
+# SOURCE, TARGET: folders of the scenes, simulated here where they are empty; SOURCE_SCENES, TARGET_SCENES, SIMULATE:
+# their numbers and more options of `peft-dml simulate`; SET: overrides of the recipes, e.g. SET="pretrain.steps=100";
+# OPTIONS: more options of the training, e.g. OPTIONS="--device cuda"; RAIN= leaves the second adapter out.
+# PREVIOUS: metrics.json or targets.json to compare with; without it the bundle in BUNDLE is evaluated before it goes.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PATH="$PWD/.venv/bin:$PATH"
 RUN=${RUN:-runs/demo}
-SCENES=${SCENES:-600}
-CONFIG=train/configs/demo.yaml
+SOURCE=${SOURCE:-$RUN/source}
+TARGET=${TARGET:-$RUN/target}
+CONFIG=${CONFIG:-train/configs/demo.yaml}
+BUNDLE=${BUNDLE:-models/demo}
+RAIN=${RAIN-train/configs/rain.yaml}
+WORKERS=${WORKERS:-2}
+PREVIOUS=${PREVIOUS:-}
+read -r -a SIMULATE <<< "${SIMULATE:---seconds 3 --lidar-hz 10 --depth-stride 4}"
+read -r -a OPTIONS <<< "${OPTIONS:-}"
+CHANGES=()
+for one in ${SET:-}; do CHANGES+=(--set "$one"); done
 # Threads that wait for one another must not spin when something else runs on the machine.
 export OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1
 
-if [ -z "${DATA:-}" ]; then
-  DATA=$RUN/data
-  peft-dml simulate --out "$DATA" --scenes "$SCENES" --seconds 3 --seed 7 --lidar-hz 10 --workers 2 --splits 0.935,0.025,0.04
+simulate() {  # domain, folder, scenes, seed, splits
+  ls "$2"/*/splits.json > /dev/null 2>&1 && return
+  peft-dml simulate --domain "$1" --out "$2" --scenes "$3" --seed "$4" --splits "$5" --workers "$WORKERS" "${SIMULATE[@]}"
+}
+
+# What lies behind the encoders is thrown away: a plain average teaches them most, and needs no gate.
+pretrain() {  # folder, more options
+  [ -f "$1/base.pt" ] || peft-dml-train pretrain --config "$CONFIG" --data "$SOURCE" --out "$1" --resume --set network.fusion=average \
+    --set losses.consistency=0 --set losses.gate=0 --set dropout.harmed_portion=0 "${@:2}" "${OPTIONS[@]}" "${CHANGES[@]}"
+}
+
+simulate source "$SOURCE" "${SOURCE_SCENES:-100}" 11 0.96,0.02,0.02
+simulate target "$TARGET" "${TARGET_SCENES:-360}" 12 0.9,0.03,0.07
+# Two rounds: the second begins with the averaged weights of the first.
+pretrain "$RUN/first"
+pretrain "$RUN" --from "$RUN/first/base.pt"
+[ -d "$RUN/adapter" ] || peft-dml-train finetune --config "$CONFIG" --data "$TARGET" --out "$RUN" --resume "${OPTIONS[@]}" "${CHANGES[@]}"
+
+if [ -z "$PREVIOUS" ] && [ -f "$BUNDLE/manifest.json" ] && [ ! -f "$RUN/previous/metrics.json" ]; then
+  peft-dml-train evaluate --config "$CONFIG" --data "$TARGET" --bundle "$BUNDLE" --out "$RUN/previous" \
+    || echo "the bundle in $BUNDLE is no earlier one of this recipe: nothing to compare with" >&2
 fi
-# Two rounds: the second begins with the averaged weights of the first and a lower rate.
-[ -f "$RUN/first/base.pt" ] || peft-dml-train pretrain --config "$CONFIG" --data "$DATA" --out "$RUN/first" --resume
-[ -f "$RUN/base.pt" ] || peft-dml-train pretrain --config "$CONFIG" --data "$DATA" --out "$RUN" --resume \
-  --from "$RUN/first/base.pt" --set pretrain.minutes=40 --set pretrain.rate=0.0015
-# A third of the scenes will do, and weather on six pictures takes a second a frame.
-[ -d "$RUN/adapter" ] || peft-dml-train finetune --config "$CONFIG" --data "$DATA" --out "$RUN" --resume \
-  --set "splits.finetune=[scene-53, scene-54]"
-peft-dml-train export --config "$CONFIG" --data "$DATA" --out "$RUN" --bundle models/demo
-peft-dml-train evaluate --config "$CONFIG" --data "$DATA" --bundle models/demo --out "$RUN/evaluation" --record
+[ -n "$PREVIOUS" ] || [ ! -f "$RUN/previous/metrics.json" ] || PREVIOUS=$RUN/previous/metrics.json
+peft-dml-train export --config "$CONFIG" --data "$TARGET" --out "$RUN" --bundle "$BUNDLE" "${CHANGES[@]}"
+peft-dml-train evaluate --config "$CONFIG" --data "$TARGET" --bundle "$BUNDLE" --out "$RUN/evaluation" --record "${CHANGES[@]}"
+peft-dml-train targets --config "$CONFIG" --data "$TARGET" --bundle "$BUNDLE" --out "$RUN/targets" ${PREVIOUS:+--previous "$PREVIOUS"}
+[ -z "$RAIN" ] || RUN=$RUN TARGET=$TARGET CONFIG=$RAIN BUNDLE=$BUNDLE SET=${SET:-} train/recipes/rain.sh

