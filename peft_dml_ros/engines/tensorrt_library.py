@@ -20,7 +20,7 @@ RTX_WHEEL: Final = "onnxruntime_ep_nv_tensorrt_rtx"
 """Package that carries the libraries of TensorRT for RTX, and its provider for ONNX Runtime."""
 
 OLDEST: Final = {"tensorrt": (10,), RTX: (1, 4)}
-_MODULES: Final = {"tensorrt": "tensorrt", RTX: "tensorrt_rtx_bindings"}
+MODULES: Final = {"tensorrt": "tensorrt", RTX: "tensorrt_rtx_bindings"}
 _INSTALL: Final = {
     "tensorrt": "on a PC: pip install tensorrt-cu12, on a Jetson it comes with JetPack (docs/jetson.md)",
     RTX: "pip install 'peft_dml_ros[tensorrt-rtx]'",
@@ -64,9 +64,9 @@ def load_tensorrt(engine: str = "tensorrt") -> TensorRtLibrary:
     try:
         if engine == RTX:
             preload_rtx("libtensorrt_rtx.so.*", "libtensorrt_onnxparser_rtx.so.*")
-        library = TensorRtLibrary(engine, import_module(_MODULES[engine]))
+        library = TensorRtLibrary(engine, import_module(MODULES[engine]))
     except (ImportError, OSError) as error:
-        msg = f"engine: {engine} needs the Python module '{_MODULES[engine]}' and its libraries ({error});"
+        msg = f"engine: {engine} needs the Python module '{MODULES[engine]}' and its libraries ({error});"
         msg += f" {_INSTALL[engine]}; or use engine: onnxruntime"
         raise EngineError(msg) from error
     if tuple(int(part) for part in library.trt.__version__.split(".")[:2]) < OLDEST[engine]:

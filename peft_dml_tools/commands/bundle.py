@@ -83,7 +83,7 @@ def build(
     from peft_dml_ros.core.errors import ConfigError, nearest
     from peft_dml_ros.engines.cache import BuildProfile
     from peft_dml_ros.engines.tensorrt_build import open_store
-    from peft_dml_ros.engines.tensorrt_library import OLDEST
+    from peft_dml_ros.engines.tensorrt_library import MODULES, OLDEST
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if engine not in OLDEST:
@@ -94,6 +94,24 @@ def build(
         typer.echo(f"{graph}: {len(plan) / 2**20:.1f} MiB")
     served = store.gpu.name if store.gpu else f"compute capability {', '.join(store.capabilities)}"
     typer.echo(f"{store.library.name} engines for {served} are in {store.folder}")
+    typer.echo(licence_of(MODULES[engine], store.library.name))
+
+
+def licence_of(module: str, library: str) -> str:
+    """Return the line that names the licence file of an installed library, or says that it is missing.
+
+    Args:
+        module: Top-level Python module of the library.
+        library: Its name for people.
+    """
+    from importlib.metadata import distribution, packages_distributions
+
+    wheels = sorted(set(packages_distributions().get(module, ())))
+    named = [file for wheel in wheels for file in distribution(wheel).files or () if file.name.startswith("LICENSE")]
+    if found := [path for file in named if (path := Path(str(file.locate()))).is_file()]:
+        return f"before you ship them, read NVIDIA's licence: {found[0]}"
+    fix = f"pip install --force-reinstall {wheels[0]}" if wheels else f"read the one that came with {library}"
+    return f"the licence file of {library} is missing; fix: {fix}, and read it before you ship engines"
 
 
 @bundle.command()

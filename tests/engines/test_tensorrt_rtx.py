@@ -3,6 +3,7 @@
 
 from collections import Counter
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +15,7 @@ from peft_dml_ros.engines import load_engines, tensorrt_library
 from peft_dml_ros.engines.cache import EngineKey, engine_headers, find_engine
 from peft_dml_ros.engines.tensorrt_build import open_store, parse_graph
 from peft_dml_ros.engines.tensorrt_library import load_tensorrt
+from peft_dml_tools.commands.bundle import licence_of
 
 if find_spec("tensorrt_rtx_bindings") is None:
     pytest.skip("the extra tensorrt-rtx is not installed", allow_module_level=True)
@@ -73,6 +75,7 @@ def test_the_command_builds_ahead_and_the_vehicle_finds_it(tmp_path):
         done = CliRunner().invoke(app, arguments)
         assert done.exit_code == 0, done.output
         assert "compute capability 8.6, 8.9, 12.0" in done.output
+        assert Path(done.output.rpartition("read NVIDIA's licence: ")[2].strip()).is_file()
     assert len(list(engine_headers(tmp_path))) == 6
     bundle, library = load_bundle("demo"), load_tensorrt(RTX)
     digest = bundle.graph("fusion").sha256
@@ -86,6 +89,19 @@ def test_the_command_builds_ahead_and_the_vehicle_finds_it(tmp_path):
         find_engine(tmp_path, "demo-fusion", EngineKey(digest, "TensorRT for RTX 9", ("8.9",)), reasons.append) is None
     )
     assert f"library {library.name} instead of TensorRT for RTX 9" in reasons[1]
+
+
+def test_a_licence_file_that_is_missing_is_named_with_the_fix(tmp_path, monkeypatch):
+    made = tmp_path / "fast_kernels-1.0.dist-info"
+    made.mkdir()
+    (made / "METADATA").write_text("Metadata-Version: 2.1\nName: fast-kernels\nVersion: 1.0\n")
+    (made / "RECORD").write_text("fast_kernels/__init__.py,,\nfast_kernels-1.0.dist-info/LICENSE.txt,,\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    lost = licence_of("fast_kernels", "Fast 1.0")
+    assert lost.startswith("the licence file of Fast 1.0 is missing; fix: pip install --force-reinstall fast-kernels")
+    assert "fix: read the one that came with Fast 1.0" in licence_of("no_such_module", "Fast 1.0")
+    (made / "LICENSE.txt").write_text("terms")
+    assert licence_of("fast_kernels", "Fast 1.0").endswith(str(made / "LICENSE.txt"))
 
 
 def test_an_engine_that_was_cut_or_altered_is_built_again(tmp_path, caplog):
