@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clouds of real drivers by their own field tables, and clouds whose header contradicts what was sent."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -184,3 +185,24 @@ def test_a_cloud_without_intensity_says_so():
     sweep = lidar_from_msg(cloud(fields, 12, measured()))
     assert sweep.intensity_field == ""
     assert not sweep.points[:, 3].any()
+
+
+def test_the_table_of_the_docs_says_what_each_driver_sends(repository):
+    """Each row of docs/sensors.md: bytes a point, field of the intensity, field of the ring."""
+    page = (repository / "docs" / "sensors.md").read_text(encoding="utf-8")
+    table = page.partition("| driver | fields | intensity | ring |\n")[2].partition("\n\n")[0].splitlines()[1:]
+    rows = [name for name in LAYOUTS if "padded" not in name and "float64" not in name]
+    named = set()
+    for row in table:
+        driver, about, intensity, ring = (cell.strip() for cell in row.strip("|").split("|"))
+        for name in (n for n in rows if driver.lower() == n.lower() or f"`{n.split()[0]}`" in driver):
+            named.add(name)
+            fields, step, shine, beam = LAYOUTS[name]
+            assert intensity.partition("`")[2].partition("`")[0] == shine, driver
+            assert ring == f"`{beam}`", driver
+            if "the same" not in about:
+                missing = [field for field, _, _ in fields if field not in re.split(r"[\s,]+", about)]
+                assert not missing, driver
+            assert f"; {step} bytes" in about, driver
+    assert len(table) == 6
+    assert named == set(rows)
