@@ -58,7 +58,7 @@ def session(tmp_path_factory, bundle):
             f"{TOOLS}.replay", drive, "--json", "--faults", script, "--wait-for", *WAIT_FOR, log=folder / "replay.log"
         ) as replay,
     ):
-        codes = {"replay": replay.wait(30)}
+        codes = {"replay": replay.wait(120)}
         time.sleep(0.3)
         codes["recorder"] = recorder.stop(signal.SIGINT)
         codes["perception"] = node.stop(signal.SIGTERM)

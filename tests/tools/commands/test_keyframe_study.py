@@ -13,6 +13,7 @@ from peft_dml_tools.run.keyframe_study import VARIANTS, _changer, _turn, figures
 from peft_dml_tools.run.offline import Offline
 
 CAR, CONE = CLASSES.index("car"), CLASSES.index("traffic_cone")
+WHOLE = (("as recorded", "LiDAR"), ("as recorded", "all"))
 
 
 def boxes(rows):
@@ -72,3 +73,28 @@ def test_a_table_with_any_bundle(real_keyframe, bundle):
 
 def replace_name(row):
     return {key: value for key, value in row.items() if key != "variant"}
+
+
+@pytest.fixture(scope="module")
+def shipped(real_keyframe, repository):
+    """Rows of the shipped bundle by variant and sensors."""
+    reader = NuScenesReader(real_keyframe, allow_missing=True)
+    (token,) = reader.samples()
+    rig = reader.rig(token)
+    offline = Offline(NodeParams(bundle=str(repository / "models" / "demo")), rig, tuple(rig.sensors))
+    return {(row["variant"], row["sensors"]): row for row in study(offline, reader, token)}
+
+
+def test_more_sensors_find_no_fewer_cars_and_grey_pictures_take_none_away(shipped):
+    """Diagnosis of real sensors, 3: one frame had 14 of 25 cars by LiDAR alone, 9 with all sensors."""
+    alone, together, grey = (shipped[key] for key in (*WHOLE, ("grey pictures", "all")))
+    assert together["cars_found"] >= alone["cars_found"]
+    assert grey["cars_found"] >= together["cars_found"]
+    assert grey["car_ap_2m"] >= together["car_ap_2m"] - 0.02
+
+
+@pytest.mark.parametrize("change", ["-0.2 m in height", "+0.2 m in height", "every second beam", "half of the points"])
+def test_heights_and_beams_of_other_lidars_cost_at_most_two_cars(shipped, change):
+    """Diagnosis of real sensors, 4."""
+    for as_recorded in WHOLE:
+        assert shipped[change, as_recorded[1]]["cars_found"] >= shipped[as_recorded]["cars_found"] - 2
