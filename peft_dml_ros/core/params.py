@@ -181,6 +181,19 @@ class LoadParams(Frozen):
         return names
 
 
+class RouterParams(Frozen):
+    """Whether the adapter is chosen by what the sensors see; see `adapter_router`."""
+
+    enabled: bool = Field(
+        default=False, description="Choose the adapter by weather and sensors that are there; may change at any time"
+    )
+    window_s: float = Field(3.0, gt=0.0, le=60.0, description="Time over which what is seen is averaged")
+    hold_s: float = Field(5.0, ge=0.0, le=600.0, description="An adapter must lead for so long before it is taken")
+    margin: float = Field(
+        0.2, ge=0.0, le=10.0, description="By so much mean log-likelihood another adapter must fit better"
+    )
+
+
 class TrackingParams(Frozen):
     """What becomes a track, and for how long it stays one."""
 
@@ -221,6 +234,7 @@ class PerceptionParams(Frozen):
     detection: DetectionParams = DetectionParams()
     pace: PaceParams = PaceParams()
     load: LoadParams = LoadParams()
+    router: RouterParams = RouterParams()
     tracking: TrackingParams = TrackingParams()
 
     @model_validator(mode="after")

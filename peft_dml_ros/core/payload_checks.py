@@ -17,7 +17,7 @@ from peft_dml_ros.core.typing import UInt8Array
 def poor_picture(image: CameraImage, limits: HealthParams) -> str | None:
     """Return why a picture says nothing (damaged, dark, the same everywhere); `None` when it is none of these."""
     try:
-        grey = _thumbnail(image)
+        grey = thumbnail(image)
     except DataError:
         return "damaged image"
     if grey is None:
@@ -27,7 +27,7 @@ def poor_picture(image: CameraImage, limits: HealthParams) -> str | None:
     return "blank image" if float(grey.std()) < limits.min_image_contrast else None
 
 
-def _thumbnail(image: CameraImage) -> UInt8Array | None:
+def thumbnail(image: CameraImage) -> UInt8Array | None:
     """Return the picture in grey at an eighth of its size; None for what is no picture.
 
     Raises:

@@ -99,6 +99,7 @@ class FrameLoop:
     Attributes:
         counts: Frames triggered and published.
         last: What the last frame was like.
+        newest: The frame that was handed over last.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class FrameLoop:
         self._next: Pipeline | None = None
         self._detection: DetectionParams | None = None
         self._superseded = 0
+        self.newest: FrameJob | None = None
         self.counts = {"triggered": 0, "published": 0}
         self._counting = threading.Lock()
         self.last = NodeReport({}, {})
@@ -128,6 +130,7 @@ class FrameLoop:
 
     def submit(self, job: FrameJob) -> None:
         """Hand a frame over; return at once."""
+        self.newest = job
         with self._counting:
             self.counts["triggered"] += 1
             if self._worker.submit(job) is not None:

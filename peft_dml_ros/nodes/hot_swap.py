@@ -38,6 +38,11 @@ class HotSwap:
         if hasattr(node, "add_post_set_parameters_callback"):
             node.add_post_set_parameters_callback(self._at_once)
 
+    @property
+    def params(self) -> NodeParams:
+        """Parameters that are in force."""
+        return self._params
+
     def close(self) -> None:
         """Drop what is being loaded."""
         if hasattr(self._node, "remove_post_set_parameters_callback"):
@@ -63,7 +68,9 @@ class HotSwap:
             model, threads = f"bundle {wanted.bundle}, adapter {wanted.adapter}", wanted.threads or "spare"
             self._node.get_logger().info(f"loading {model}, {wanted.engine}, {threads} threads")
         self._loop.tune(wanted.detection)
-        rest = {"detection": wanted.detection} | {name: getattr(wanted, name) for name in MODEL_PARAMETERS}
+        rest = {"detection": wanted.detection, "router": wanted.router} | {
+            name: getattr(wanted, name) for name in MODEL_PARAMETERS
+        }
         if before.model_copy(update=rest) != wanted:
             self._node.get_logger().warning("sensors, frames, paces and limits change with the next configure")
 

@@ -77,6 +77,9 @@ def outputs(sensors: Sequence[str] = ALL_SENSORS) -> list[Topic]:
         *(Topic(f"~/debug/{stage}_ms", "std_msgs/msg/Float32", LISTENED, f"time of stage {stage}") for stage in STAGES),
         Topic("~/label_info", "vision_msgs/msg/LabelInfo", LATCHED, "class names and the score threshold"),
         Topic("~/vision_info", "vision_msgs/msg/VisionInfo", LATCHED, "name and version of the model"),
+        Topic(
+            "~/adapter_choice", "diagnostic_msgs/msg/DiagnosticStatus", LATCHED, "what the router chose, why, and fits"
+        ),
         Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", EACH_SECOND, "state of the node and its sensors"),
     ]
 

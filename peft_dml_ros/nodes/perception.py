@@ -22,6 +22,7 @@ from peft_dml_ros.core.errors import ConfigError, PeftDmlError
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.sensor_checks import SensorChecks
 from peft_dml_ros.engines.kept import KeptEngines
+from peft_dml_ros.nodes.adapter_router import RouterAtWork
 from peft_dml_ros.nodes.adapter_switch import AdapterSwitch
 from peft_dml_ros.nodes.diagnostics import NodeReport
 from peft_dml_ros.nodes.drops import DropCounter
@@ -84,8 +85,8 @@ class PerceptionNode(LifecycleNode):
         self._loop = FrameLoop(self._pipeline, self._outputs, clock, self._drops, self._all_drops, logger.warning)
         self._undo += [self._keep_model, self._loop.close]
         self._swap = HotSwap(self, self._params, self._loop, self._kept)
-        switch = AdapterSwitch(self)
-        self._undo += [self._swap.close, switch.destroy]
+        switch, self._router = AdapterSwitch(self), RouterAtWork(self, self._loop)
+        self._undo += [self._swap.close, switch.destroy, self._router.destroy]
         bundle = self._pipeline.bundle
         checks = SensorChecks(bundle.spec, bundle.manifest.trained_ranges, self._params.base_frame)
         self._intake = Intake(self, self._params, self._drops, self._loop.submit, self._prepare, checks)
@@ -160,6 +161,7 @@ class PerceptionNode(LifecycleNode):
 
     def _every_second(self) -> None:
         self._swap.follow()
+        self._router.consider(self._swap.params)
         self._intake.refresh()
         if not self._reported and time.monotonic() - self._active_since_s >= self._params.startup_timeout_s:
             self._report_wiring()

@@ -50,6 +50,7 @@ def show(name: NameArgument, bundle: BundleOption = "demo", key: KeyOption = "")
     from rich.console import Console
 
     from peft_dml_ros.core.adapter import CARD
+    from peft_dml_ros.core.adapter_domain import read_domain
     from peft_dml_ros.core.signature import SUFFIX
 
     base, found = _one(bundle, name, key)
@@ -60,6 +61,9 @@ def show(name: NameArgument, bundle: BundleOption = "demo", key: KeyOption = "")
         f"base: {base.manifest.name} {card.base[:16]}; rank {card.rank}, alpha {card.alpha}; "
         f"{_size(found.path) / 1e6:.2f} MB on disk, {found.size_bytes / 1e6:.2f} MB in memory"
     )
+    if domain := read_domain(found.path):
+        figures = ", ".join(f"{name} {s.mean:.2f} ± {s.deviation:.2f}" for name, s in domain.figures.items())
+        console.print(f"domain: {figures}" + (f"; without {', '.join(domain.absent)}" if domain.absent else ""))
     for title, values in (("made from", card.provenance), ("reaches", card.metrics)):
         console.print(f"{title}:", values or "nothing recorded")
     signed = (found.path / (CARD + SUFFIX)).is_file()

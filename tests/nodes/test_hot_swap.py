@@ -39,7 +39,7 @@ class Vehicle:
         self.node = node
         self.executor = SingleThreadedExecutor(context=node.context)
         self.executor.add_node(node)
-        self.sent, self.boxes, self.models = [], [], []
+        self.sent, self.boxes, self.models, self.scene = [], [], [], scenes.lidar
         node.create_subscription(Detection3DArray, "/swap/perception/detections", self.boxes.append, 50)
         node.create_subscription(VisionInfo, "/swap/perception/vision_info", self.models.append, LATCHED)
         self.cloud = node.create_publisher(PointCloud2, "/swap/lidar_top/points", 10)
@@ -59,7 +59,7 @@ class Vehicle:
             assert time.monotonic() < end
             now_ns = self.node.get_clock().now().nanoseconds
             self.sent.append(now_ns)
-            self.cloud.publish(lidar_to_msg(scenes.lidar(now_ns), "lidar_top", MAKE))
+            self.cloud.publish(lidar_to_msg(self.scene(now_ns), "lidar_top", MAKE))
             self.spin(PERIOD_S)
 
     def call(self, client, request):

@@ -7,6 +7,7 @@ changes no AP, only what a threshold means when sensors are missing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations, cycle, product
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,12 @@ def expected_error(scores: AnyArray, hits: BoolArray, bins: int = 15) -> float:
 
 
 def calibrate_bundle(
-    bundle: Path, data: Path, splits: tuple[str, ...], weathers: tuple[str, ...] = (), adapter: str = DEFAULT
+    bundle: Path,
+    data: Path,
+    splits: tuple[str, ...],
+    weathers: tuple[str, ...] = (),
+    adapter: str = DEFAULT,
+    watch: Callable[[Snapshot], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Return temperatures by availability mask, as `calibration.json` holds them.
 
@@ -85,6 +91,7 @@ def calibrate_bundle(
         splits: Validation scenes.
         adapter: With which of its adapters.
         weathers: The frames take these in turn, weather or corruptions, as in the fine-tuning; clear air without any.
+        watch: Called with every frame, in its weather.
     """
     reader = NuScenesReader(data)
     runner = BundleRunner(bundle, reader, adapter=adapter)
@@ -95,6 +102,7 @@ def calibrate_bundle(
         truth = reader.truth(token, keep_unseen=True)
         assert isinstance(clear, Snapshot), "the runner has no cache"  # noqa: S101
         snapshot = next(turns).apply(clear, reader.rig(token), None, truth)
+        watch(snapshot)
         for subset in subsets:
             boxes = runner.detect(token, snapshot, (*subset, "imu", "gnss")).boxes
             found[subset].append((boxes.scores, matched(boxes, truth)))

@@ -14,6 +14,7 @@ from typing import Any, Final
 import safetensors.torch
 
 from peft_dml_ros.core.adapter import CARD, CONFIG, RANGES, WEIGHTS, AdapterCard, load_adapter
+from peft_dml_ros.core.adapter_domain import DOMAIN, AdapterDomain
 from peft_dml_ros.core.bundle import ADAPTERS, Bundle, load_bundle
 from peft_dml_ros.core.errors import BundleError
 from peft_dml_ros.core.verified_files import CALIBRATION, sha256
@@ -94,9 +95,12 @@ def complete_adapter(
     *,
     calibration: Mapping[str, Any] | None = None,
     ranges: Mapping[str, Mapping[str, float]] | None = None,
+    domain: AdapterDomain | None = None,
     metrics: Mapping[str, Any] | None = None,
 ) -> None:
-    """Add what was measured with an adapter to its folder."""
+    """Add what was measured with an adapter, and what it is for, to its folder."""
+    if domain is not None:
+        (folder / DOMAIN).write_text(domain.model_dump_json(indent=1) + "\n")
     for name, content in ((CALIBRATION, calibration), (RANGES, ranges)):
         if content is not None:
             (folder / name).write_text(json.dumps(content, indent=1) + "\n")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from peft_dml_ros.core.adapter_domain import domain_of, scene_figures
 from peft_dml_ros.core.bundle import (
     ADAPTERS,
     BASE_WEIGHTS,
@@ -155,9 +156,14 @@ def add_adapter(config: TrainConfig, data: Path, run: Path, bundle: Path, name: 
     write_adapter(adapter_folder(run, name), target, base, name, description=about, provenance=origin)
     adapted = load_bundle(bundle, adapter=name)
     differences = compare_adapter(_network(config, state), adapted, config, data)
+    seen: list[dict[str, float]] = []
+    calibration = calibrate_bundle(
+        bundle, data, config.splits.val, config.finetune.weather, name, lambda frame: seen.append(scene_figures(frame))
+    )
     complete_adapter(
         target,
-        calibration=calibrate_bundle(bundle, data, config.splits.val, config.finetune.weather, adapter=name),
+        calibration=calibration,
+        domain=domain_of(seen),
         ranges=calibrated_ranges(
             adapted, graph_feeds(adapted, calibration_frames(config.spec, data, config.splits.val))
         ),

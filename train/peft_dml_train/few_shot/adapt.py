@@ -15,6 +15,7 @@ import peft
 import torch
 from pydantic import ValidationError
 
+from peft_dml_ros.core.adapter_domain import domain_of, scene_figures
 from peft_dml_ros.core.bundle import Bundle, load_bundle
 from peft_dml_ros.core.classes import MODALITIES, Modality
 from peft_dml_ros.core.errors import ConfigError, DataError
@@ -115,7 +116,9 @@ def adapt(base: Path, data: Path, out: Path, options: AdaptOptions) -> Gain:
     if gain.after <= gain.before:
         msg = f"no adapter is written: {gain}, against '{bundle.adapters}'"
         raise DataError(f"{msg}; label more frames, or frames that differ more")
-    complete_adapter(made, metrics=_metrics(gain, bundle, options))
+    seen = [scene_figures(reader.snapshot(token, config.spec)) for token in parts.trained]
+    domain = domain_of(seen, ("lidar",) if options.unlabelled else ())
+    complete_adapter(made, metrics=_metrics(gain, bundle, options), domain=domain)
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     made.rename(out)
