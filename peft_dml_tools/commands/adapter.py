@@ -78,8 +78,9 @@ def add(
     key: KeyOption = "",
 ) -> None:
     """Verify an adapter and copy it to this vehicle; the node then finds it by its name."""
-    from peft_dml_ros.core.adapter_store import add_adapter, store_folder
+    from peft_dml_ros.core.adapter_store import store_folder
     from peft_dml_ros.core.bundle import load_bundle
+    from peft_dml_tools.bundles.adapter_changes import add_adapter
 
     base = load_bundle(bundle, adapter="none").manifest
     added = add_adapter(folder, str(base.base.get("sha256", "")), base.name, key)
@@ -93,7 +94,7 @@ def remove(
     base: Annotated[str, typer.Option(help="First digits of its base's hash, where several bases have the name")] = "",
 ) -> None:
     """Take an adapter from this vehicle; those that come with a bundle stay."""
-    from peft_dml_ros.core.adapter_store import remove_adapter
+    from peft_dml_tools.bundles.adapter_changes import remove_adapter
 
     remove_adapter(name, base)
     typer.echo(f"removed '{name}'")

@@ -8,13 +8,14 @@ import pytest
 
 from peft_dml_ros.core.adapter_domain import DOMAIN, AdapterDomain, Spread, domain_of, read_domain, scene_figures
 from peft_dml_ros.core.adapter_router import AdapterRouter, domains_of
-from peft_dml_ros.core.adapter_store import FOLDER_VARIABLE, add_adapter
+from peft_dml_ros.core.adapter_store import FOLDER_VARIABLE
 from peft_dml_ros.core.bundle import ADAPTERS, load_bundle
 from peft_dml_ros.core.errors import BundleError, DataError
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.params import PerceptionParams, RouterParams
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.sync import Synchroniser
+from peft_dml_tools.bundles.adapter_changes import add_adapter
 from peft_dml_tools.sim.drive import Drive, DriveSpec
 from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
 from tests.support.random_bundle import make_random_adapter, make_random_base

@@ -7,17 +7,18 @@ import shutil
 
 import pytest
 
-from peft_dml_ros.core import adapter_store
 from peft_dml_ros.core.adapter import CARD
-from peft_dml_ros.core.adapter_store import add_adapter, remove_adapter, stored_adapters
+from peft_dml_ros.core.adapter_store import FOLDER_VARIABLE, stored_adapters
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import BundleError
+from peft_dml_tools.bundles import adapter_changes
+from peft_dml_tools.bundles.adapter_changes import add_adapter, remove_adapter
 from tests.support.random_bundle import make_random_adapter, make_random_base
 
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setenv(adapter_store.FOLDER_VARIABLE, str(tmp_path / "store"))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "store"))
     return tmp_path / "store"
 
 
@@ -69,7 +70,7 @@ def test_a_disk_that_fills_leaves_what_was_there(base, tmp_path, store, monkeypa
 
     for step in ("copytree", "rename", "fsync"):
         with monkeypatch.context() as context:
-            target = {"copytree": adapter_store.shutil, "fsync": adapter_store.os}.get(step, adapter_store.Path)
+            target = {"copytree": adapter_changes.shutil, "fsync": adapter_changes.os}.get(step, adapter_changes.Path)
             context.setattr(target, step, full)
             with pytest.raises(BundleError, match=r"cannot be stored in .*No space left on device.*as it was"):
                 add_adapter(other, digest(base), "random")

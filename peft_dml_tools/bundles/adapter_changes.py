@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Add adapters to the vehicle's store and remove them; `peft_dml_ros.core.adapter_store` says how it is laid out.
+
+An adapter is copied under another name and then renamed, so that a full disk or a lost power supply leaves what was
+there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from peft_dml_ros.core.adapter import CARD, Adapter, load_adapter
+from peft_dml_ros.core.adapter_store import BASE_DIGITS, FOLDER_VARIABLE, store_folder, stored_adapters
+from peft_dml_ros.core.errors import BundleError, nearest
+from peft_dml_ros.core.verified_files import sha256
+
+
+def add_adapter(folder: Path, base: str, where: str, trusted_key: str = "", store: Path | None = None) -> Adapter:
+    """Verify an adapter and copy it into the store; its name then stands for this one.
+
+    Args:
+        folder: The adapter.
+        base: sha256 of the base's weights.
+        where: The base's bundle, for messages.
+        trusted_key: As for `load_adapter`.
+        store: Another folder than the vehicle's.
+
+    Raises:
+        BundleError: the adapter is refused, see `load_adapter`, or it cannot be stored; what was there stays.
+    """
+    store = store or store_folder()
+    load_adapter(folder, base, where, trusted_key)
+    target = store / "objects" / sha256(folder / CARD)
+    try:
+        if not target.is_dir():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".add-") as temporary:
+                work = Path(temporary) / target.name
+                shutil.copytree(folder, work)
+                load_adapter(work, base, where, trusted_key)  # what was copied, not what was looked at before
+                _synchronise(work)
+                work.rename(target)
+        added = load_adapter(target, base, where, trusted_key)
+        _point(store / "names" / base[:BASE_DIGITS] / added.card.name, target.name)
+    except OSError as error:
+        msg = f"adapter {folder} cannot be stored in {store}: {error.strerror}; make room or set {FOLDER_VARIABLE}"
+        raise BundleError(f"{msg}; what was there is as it was") from error
+    return added
+
+
+def remove_adapter(name: str, base: str = "", store: Path | None = None) -> None:
+    """Take a name out of the store, and the files that no other name stands for.
+
+    Raises:
+        BundleError: there is no such name, or adapters of several bases have it.
+    """
+    store = store or store_folder()
+    every = list(stored_adapters(store))
+    found = [s for s in every if s.name == name and s.base.startswith(base[:BASE_DIGITS])]
+    if len(found) != 1:
+        known = nearest(name, {s.name for s in every}) if not found else f"bases {', '.join(s.base for s in found)}"
+        msg = f"{'several adapters' if found else 'no adapter'} '{name}' in {store}: {known}"
+        raise BundleError(f"{msg}; choose one: --base HASH" if found else msg)
+    (store / "names" / found[0].base / name).unlink()
+    if all(other.path != found[0].path for other in stored_adapters(store)):
+        shutil.rmtree(found[0].path, ignore_errors=True)
+
+
+def _point(file: Path, digest: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(digest + "\n")
+    temporary.replace(file)
+
+
+def _synchronise(folder: Path) -> None:
+    """Have everything on the disk before it gets its name."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
