@@ -18,9 +18,9 @@ from peft_dml_ros.core.adapter_domain import scene_figures
 from peft_dml_ros.core.adapter_mix import OFF
 from peft_dml_ros.core.adapter_router import AdapterRouter, Choice, domains_of
 from peft_dml_ros.nodes.adapter_switch import PARAMETER
+from peft_dml_ros.nodes.fitting_subscription import LATCHED
 from peft_dml_ros.nodes.frame_loop import FrameLoop
 from peft_dml_ros.nodes.parameter_file import NodeParams
-from peft_dml_ros.nodes.subscribing import LATCHED
 
 CHOICE: Final = "~/adapter_choice"
 

@@ -11,7 +11,7 @@ from peft_dml_ros.core.bundle import ADAPTERS
 from peft_dml_ros.core.measurements import LidarSweep
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.verified_files import sha256
-from peft_dml_ros.nodes.subscribing import LATCHED
+from peft_dml_ros.nodes.fitting_subscription import LATCHED
 from tests.nodes.test_hot_swap import Vehicle
 from tests.support import scenes
 from tests.support.random_bundle import make_random_adapter, make_random_base
