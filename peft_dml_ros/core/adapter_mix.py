@@ -110,7 +110,7 @@ BASE_ALONE: Final = AdapterMix()
 
 
 def _start(adapter: Adapter, base: Mapping[str, AnyArray], name: str, shape: tuple[int, ...]) -> Float32Array:
-    """The base's values, to which something of this shape is added."""
+    """Return the base's values, to which something of this shape is added."""
     values = base.get(name)
     if values is None or values.shape != shape:
         has = "nothing of that name" if values is None else f"shape {values.shape}"

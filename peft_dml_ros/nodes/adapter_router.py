@@ -66,7 +66,7 @@ class RouterAtWork:
         self._publish(choice)
 
     def _ready(self, params: NodeParams, now: str) -> AdapterRouter:
-        """The router of the bundle in use, which knows what became of its last choice."""
+        """Return the router of the bundle in use, which knows what became of its last choice."""
         bundle, warn = self._loop.pipeline.bundle, self._node.get_logger().warning
         base = str(bundle.manifest.base.get("sha256", ""))
         if self._router is None or base != self._base or params.router != self._router.params:
