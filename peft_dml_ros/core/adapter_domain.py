@@ -8,7 +8,7 @@ in `domain.json`; `adapter_router` tells by them which adapter suits what the se
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -98,23 +98,6 @@ def _picture_figures(snapshot: Snapshot) -> dict[str, float]:
         return {}
     light, contrast = np.mean(looks, axis=0)
     return {"camera_light": float(light), "camera_contrast": float(contrast)}
-
-
-def domain_of(seen: Sequence[Mapping[str, float]], absent: tuple[Modality, ...] = ()) -> AdapterDomain:
-    """Return the domain of some frames by their figures.
-
-    Args:
-        seen: Of `scene_figures`, one for each frame.
-        absent: Sensors without which the adapter is to be used.
-
-    Raises:
-        DataError: there is no frame.
-    """
-    if not seen:
-        raise DataError("no frame to describe a domain by; name scenes that have keyframes")
-    by_name = {name: [s[name] for s in seen if name in s] for name in sorted(set().union(*seen))}
-    figures = {name: Spread(float(np.mean(v)), float(np.std(v))) for name, v in by_name.items()}
-    return AdapterDomain(figures=figures, frames=len(seen), absent=absent)
 
 
 def read_domain(folder: Path) -> AdapterDomain | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from peft_dml_ros.core.adapter_domain import DOMAIN, AdapterDomain, Spread, domain_of, read_domain, scene_figures
+from peft_dml_ros.core.adapter_domain import DOMAIN, AdapterDomain, Spread, read_domain, scene_figures
 from peft_dml_ros.core.adapter_router import AdapterRouter, domains_of
 from peft_dml_ros.core.adapter_store import FOLDER_VARIABLE
 from peft_dml_ros.core.bundle import ADAPTERS, load_bundle
@@ -18,6 +18,7 @@ from peft_dml_ros.core.sync import Synchroniser
 from peft_dml_tools.bundles.adapter_changes import add_adapter
 from peft_dml_tools.sim.drive import Drive, DriveSpec
 from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
+from peft_dml_train.export.adapter import domain_of
 from tests.support.random_bundle import make_random_adapter, make_random_base
 
 ALL = ("lidar", "camera", "radar")

@@ -6,12 +6,13 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from peft_dml_ros.core.adapter import CARD, WEIGHTS, AdapterCard
-from peft_dml_ros.core.adapter_domain import DOMAIN, domain_of, scene_figures
+from peft_dml_ros.core.adapter_domain import DOMAIN, scene_figures
 from peft_dml_ros.core.bundle import ADAPTERS
 from peft_dml_ros.core.measurements import LidarSweep
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.verified_files import sha256
 from peft_dml_ros.nodes.fitting_subscription import LATCHED
+from peft_dml_train.export.adapter import domain_of
 from tests.nodes.test_hot_swap import Vehicle
 from tests.support import scenes
 from tests.support.random_bundle import make_random_adapter, make_random_base

@@ -7,16 +7,18 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import safetensors.torch
 
 from peft_dml_ros.core.adapter import CARD, CONFIG, RANGES, WEIGHTS, AdapterCard, load_adapter
-from peft_dml_ros.core.adapter_domain import DOMAIN, AdapterDomain
+from peft_dml_ros.core.adapter_domain import DOMAIN, AdapterDomain, Spread
 from peft_dml_ros.core.bundle import ADAPTERS, Bundle, load_bundle
-from peft_dml_ros.core.errors import BundleError
+from peft_dml_ros.core.classes import Modality
+from peft_dml_ros.core.errors import BundleError, DataError
 from peft_dml_ros.core.verified_files import CALIBRATION, sha256
 from peft_dml_train.adapters.base_weights import READABLE, is_halved
 
@@ -83,6 +85,23 @@ def write_card(folder: Path, card: AdapterCard) -> None:
     temporary = folder / f".{CARD}.tmp"
     temporary.write_text(json.dumps(complete.model_dump(mode="json"), indent=1) + "\n")
     temporary.replace(folder / CARD)
+
+
+def domain_of(seen: Sequence[Mapping[str, float]], absent: tuple[Modality, ...] = ()) -> AdapterDomain:
+    """Return the domain of some frames by their figures.
+
+    Args:
+        seen: Of `scene_figures`, one for each frame.
+        absent: Sensors without which the adapter is to be used.
+
+    Raises:
+        DataError: there is no frame.
+    """
+    if not seen:
+        raise DataError("no frame to describe a domain by; name scenes that have keyframes")
+    by_name = {name: [s[name] for s in seen if name in s] for name in sorted(set().union(*seen))}
+    figures = {name: Spread(float(np.mean(v)), float(np.std(v))) for name, v in by_name.items()}
+    return AdapterDomain(figures=figures, frames=len(seen), absent=absent)
 
 
 def read_card(folder: Path) -> AdapterCard:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from peft_dml_ros.core.adapter_domain import domain_of, scene_figures
+from peft_dml_ros.core.adapter_domain import scene_figures
 from peft_dml_ros.core.bundle import (
     ADAPTERS,
     BASE_WEIGHTS,
@@ -34,7 +34,14 @@ from peft_dml_train.evaluation.calibration import calibrate_bundle
 from peft_dml_train.evaluation.conditions import CLEAR
 from peft_dml_train.evaluation.report import summary
 from peft_dml_train.evaluation.subsets import Scores
-from peft_dml_train.export.adapter import adapter_in, complete_adapter, read_card, refuse_other_base, write_adapter
+from peft_dml_train.export.adapter import (
+    adapter_in,
+    complete_adapter,
+    domain_of,
+    read_card,
+    refuse_other_base,
+    write_adapter,
+)
 from peft_dml_train.export.card import bundle_calibration, write_card
 from peft_dml_train.export.graphs import export_graphs
 from peft_dml_train.export.parity import parity

@@ -15,7 +15,7 @@ import peft
 import torch
 from pydantic import ValidationError
 
-from peft_dml_ros.core.adapter_domain import domain_of, scene_figures
+from peft_dml_ros.core.adapter_domain import scene_figures
 from peft_dml_ros.core.bundle import Bundle, load_bundle
 from peft_dml_ros.core.classes import MODALITIES, Modality
 from peft_dml_ros.core.errors import ConfigError, DataError
@@ -31,7 +31,7 @@ from peft_dml_train.data.dataset import FrameReader, Wanted
 from peft_dml_train.data.digest import digest
 from peft_dml_train.data.frame import Frame
 from peft_dml_train.evaluation.torch_engine import bundle_in_memory, torch_engines
-from peft_dml_train.export.adapter import complete_adapter, write_adapter
+from peft_dml_train.export.adapter import complete_adapter, domain_of, write_adapter
 from peft_dml_train.few_shot.frames import Finder, Parts, hold_out
 from peft_dml_train.few_shot.gain import Gain, compare, mean_ap
 from peft_dml_train.few_shot.labels import LabelledReader
