@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Makes a bundle of a run: the base with its default adapter and every further one, scored, checked, then put in place.
 #   RUN=runs/demo DATA=runs/demo/data train/recipes/ship.sh
-# RUN: base.pt, adapter/ and adapters/<name>/, of demo.sh and rain.sh. DATA: scenes with validation and test splits.
+# RUN: base.pt, adapter/ and adapters/<name>/, as demo.sh and rain.sh leave it. DATA: scenes with validation and test splits.
 # BUNDLE: replaced as a whole, when everything has passed. SCORES: none; quick, clear air and rain; full, all weather.
 # SETS: overrides that the run was trained with, e.g. "--set network.lidar.out=48".
 set -euo pipefail
