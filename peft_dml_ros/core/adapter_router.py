@@ -77,7 +77,7 @@ class AdapterRouter:
         return Choice(leader, f"{why}; it follows '{before}'", dict(self._fits))
 
     def _smooth(self, fits: Mapping[str, float], time_s: float) -> None:
-        """Exponential mean over the window; adapters that cannot be used now are forgotten."""
+        """Update the exponential mean over the window; adapters that cannot be used now are forgotten."""
         step_s = time_s - self._last_s
         share = 1.0 if math.isnan(step_s) else 1.0 - math.exp(-max(step_s, 0.0) / self.params.window_s)
         known = {name: fit for name, fit in fits.items() if not math.isnan(fit)}
@@ -125,7 +125,7 @@ def domains_of(bundle: Bundle, trusted_key: str = "") -> tuple[dict[str, Adapter
 
 
 def _usable(domains: Mapping[str, AdapterDomain], present: Collection[Modality]) -> list[str]:
-    """Adapters for the sensors that are there: those made for use without what is missing, else those for all."""
+    """Return the adapters made for use without the sensors that are missing, else those for all sensors."""
     fitting = {n: len(d.absent) for n, d in domains.items() if not set(d.absent) & set(present)}
     most = max(fitting.values(), default=0)
     return [name for name, count in fitting.items() if count == most]

@@ -3,7 +3,7 @@
 
 The graphs of a bundle name each weight as the network does and keep its values in `base.safetensors`, as ONNX's
 external data; their first nodes fold the batch norms. So an adapter is merged by giving some weights other values
-before the folding: the runtime then sees plain convolutions, in whichever precision the graph has.
+before the folding: the runtime then sees plain convolutions, in the precision of the graph.
 Format: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
 
@@ -82,7 +82,7 @@ class _Node:
         return node
 
     def attributes(self) -> dict[str, Any]:
-        """Integers and lists of integers by name; other kinds are left out."""
+        """Return integers and lists of integers by name; other kinds are left out."""
         found: dict[str, Any] = {}
         for number, value in fields(self.raw):
             if number == 5 and isinstance(value, memoryview):
@@ -140,7 +140,7 @@ class _Tensor:
         return cls(name, raw, data, tuple(shape), kind, outside)
 
     def array(self) -> AnyArray | None:
-        """The values; none where they are stored in a way that no exporter of this project uses."""
+        """Return the values; none where they are stored in a way that no exporter of this project uses."""
         if self.data is None or self.kind not in _TYPES:
             return None
         return np.frombuffer(self.data, _TYPES[self.kind]).reshape(self.shape)
@@ -227,7 +227,7 @@ def _graph(
 def _value(
     tensor: _Tensor, weights: Mapping[str, AnyArray], changed: Mapping[str, AnyArray], ranges: Mapping[str, float]
 ) -> AnyArray | None:
-    """The values that an initialiser is to have."""
+    """Return the values that an initialiser is to have."""
     if tensor.name in changed:
         value = changed[tensor.name]
     elif tensor.outside:
