@@ -142,8 +142,8 @@ def swap_adapters(vehicle, seconds):
     return {m.method.rpartition("adapter ")[2] for m in vehicle.models}, slowest
 
 
-@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.slow)])
-def test_adapters_are_swapped_every_second_without_losing_a_frame(tmp_path, ros_node, seconds):
+@pytest.mark.slow
+def test_adapters_are_swapped_every_second_without_losing_a_frame(tmp_path, ros_node):
     base = make_random_base(tmp_path / "base")
     for name, bias in (("default", 0.5), ("rain", -1.0), ("broken", 0.0)):
         make_random_adapter(base / ADAPTERS / name, base, name, bias=bias)
@@ -155,7 +155,7 @@ def test_adapters_are_swapped_every_second_without_losing_a_frame(tmp_path, ros_
         assert vehicle.models[-1].method.endswith("adapter default")
         vehicle.sent.clear()
         vehicle.boxes.clear()
-        seen, slowest = swap_adapters(vehicle, seconds)
+        seen, slowest = swap_adapters(vehicle, 20)
         vehicle.spin(1.0)
         returned = {stamp_ns_from_msg(message) for message in vehicle.boxes}
         assert not set(vehicle.sent) - returned, node.text
