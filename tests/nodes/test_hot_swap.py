@@ -52,7 +52,7 @@ class Vehicle:
         while time.monotonic() < end:
             self.executor.spin_once(timeout_sec=0.02)
 
-    def drive_until(self, condition, timeout_s=20.0):
+    def drive_until(self, condition, timeout_s=60.0):
         """Publish sweeps until a condition holds."""
         end = time.monotonic() + timeout_s
         while not condition():

@@ -7,7 +7,7 @@ import pytest
 
 from peft_dml_ros.core.errors import EngineError
 from peft_dml_ros.engines.tensorrt_library import load_tensorrt
-from peft_dml_train.export.engine_builds import RECORD, bundle_sources, config_sources, rows_of
+from peft_dml_train.export.engine_builds import CONFIGS, RECORD, bundle_sources, config_sources, rows_of
 from tests.train.test_nuscenes_recipe import SMALL
 
 try:
@@ -61,7 +61,7 @@ def test_the_record_is_whole():
     stored = json.loads(RECORD.read_text())
     assert stored["capabilities"] == ["8.6", "8.9", "12.0"]
     found = {(row["source"], row["weights"]) for row in stored["builds"]}
-    assert {("config tiny", "base"), ("config tiny", "merged")} <= found
+    assert {(f"config {name}", weights) for name in CONFIGS for weights in ("base", "merged")} <= found
     for source, weights in found:
         rows = [row for row in stored["builds"] if (row["source"], row["weights"]) == (source, weights)]
         assert {(row["precision"], row["graph"]) for row in rows} == {(p, g) for p in TYPES for g in GRAPHS}
