@@ -84,6 +84,15 @@ def suitable_precision(bundle: Bundle, engine: str) -> str:
     return wanted if wanted in bundle.precisions else ""
 
 
+def computed_in(bundle: Bundle, engine: str, precision: str) -> str:
+    """Return in what an engine computes a precision that `choose` gave: OpenVINO may take bfloat16 for float graphs."""
+    if engine == "openvino" and not precision:
+        from peft_dml_ros.engines.openvino import computes_in_bfloat16  # noqa: PLC0415
+
+        return "bf16" if computes_in_bfloat16() else bundle.manifest.precision
+    return precision or bundle.manifest.precision
+
+
 def _refuse_other_tensors(bundle: Bundle, name: str, engine: Engine) -> None:
     """Refuse a file whose hash is right, but which is not the graph that the manifest describes."""
     graph = bundle.manifest.graphs[name]

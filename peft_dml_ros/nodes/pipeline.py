@@ -15,7 +15,7 @@ from peft_dml_ros.core.load import LoadController, spare_cores
 from peft_dml_ros.core.params import DetectionParams, PerceptionParams
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
-from peft_dml_ros.engines import choose
+from peft_dml_ros.engines import choose, computed_in
 from peft_dml_ros.engines.kept import KeptEngines
 
 FALLBACK: Final = "onnxruntime"
@@ -116,8 +116,7 @@ class Pipeline:
     @property
     def words(self) -> str:
         """What runs, in words."""
-        manifest = self.bundle.manifest
-        precision = self._precision or manifest.precision
+        manifest, precision = self.bundle.manifest, computed_in(self.bundle, self.engine, self._precision)
         return f"bundle {manifest.name} {manifest.version}, {precision} on {self.engine}, {self.threads} threads"
 
     @property

@@ -145,9 +145,7 @@ class LiveMeasurement:
             launch_s = time.monotonic() - begun_s
             monitor = ProcessMonitor({"node": node.pid})
             stack.callback(monitor.close)
-            transitions_s = self._activate(session, node)
-            said = ACTIVE.search(node.last_words)
-            runs = said[1] if said else "unknown"
+            transitions_s, runs = self._activate(session, node)
             driven = stack.enter_context(ObservedDrive(session, circuit, name, everything=everything))
             monitor.add("recorder", driven.recorder.pid)
             driven.start(node)
@@ -166,12 +164,16 @@ class LiveMeasurement:
         report["start_to_active_s"] = round(launch_s + report["configure_to_active_s"], 3)
         return report
 
-    def _activate(self, session: Session, node: Child) -> dict[str, Any]:
-        """Take the node through configure and activate; return the seconds of each."""
-        client = Child("lifecycle", f"{TOOLS}.lifecycle", [], session.environment)
+    def _activate(self, session: Session, node: Child) -> tuple[dict[str, Any], str]:
+        """Take the node through configure and activate; return the seconds of each, and what the node says it runs."""
+        client, said = Child("lifecycle", f"{TOOLS}.lifecycle", [], session.environment), list[str]()
+
+        def listen() -> None:
+            said.extend(ACTIVE.findall(node.last_words))
+
         try:
-            follow((node, client), lambda: client.code == 0, 3 * START_S, "the activation of the node")
+            follow((node, client), lambda: client.code == 0 and said, 3 * START_S, "the activation of the node", listen)
         finally:
             client.stop()
         transitions = [event for event in client.events if event["event"] == "transition"]
-        return {name: seconds for event in transitions for name, seconds in event.items() if name != "event"}
+        return {name: s for event in transitions for name, s in event.items() if name != "event"}, said[0]
