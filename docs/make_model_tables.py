@@ -6,7 +6,7 @@ from typing import Any
 
 from peft_dml_tools.report.page_sections import fill_section
 from peft_dml_train.adapters.lora import adapt, parameter_counts
-from peft_dml_train.config import TrainConfig, load_config
+from peft_dml_train.config import CameraConfig, TrainConfig, load_config
 from peft_dml_train.loop.stages import MOST_TRAINED, new_network
 
 PAGE = Path(__file__).with_name("model.md")
@@ -21,6 +21,13 @@ def recipes() -> dict[str, TrainConfig]:
     return {name: load_config(folder / f"{name}.yaml") for name in RECIPES}
 
 
+def backbone(camera: CameraConfig) -> str:
+    """Return its kind, and a ResNet's blocks and widths."""
+    if camera.backbone == "resnet":
+        return f"ResNet, {camera.layer}, {'-'.join(map(str, camera.widths))}"
+    return f"EfficientNet-Lite0, weights of {camera.weights}"
+
+
 def size_rows(found: dict[str, TrainConfig]) -> list[list[str]]:
     """Return one row a quantity, one column a recipe."""
     quantities = {
@@ -29,7 +36,7 @@ def size_rows(found: dict[str, TrainConfig]) -> list[list[str]]:
         "LiDAR": lambda c: f"{c.spec.lidar.sweeps} sweeps, {c.spec.lidar.pillar_grid}² pillars",
         "LiDAR body": lambda c: f"{c.network.lidar.body}, {'-'.join(map(str, c.network.lidar.widths))}",
         "images": lambda c: f"{len(c.spec.camera.cameras)} of {c.spec.camera.width_px} × {c.spec.camera.height_px}",
-        "image backbone": lambda c: f"{c.network.camera.layer}, {'-'.join(map(str, c.network.camera.widths))}",
+        "image backbone": lambda c: backbone(c.network.camera),
         "voxel heights, depth bins": lambda c: f"{len(c.spec.camera.voxel_heights_m)}, {c.spec.camera.depth_bins}",
         "radar": lambda c: f"{c.spec.radar.sweeps} cycles, {c.spec.radar.pillars} pillars",
         "candidates K": lambda c: c.spec.candidates,
@@ -45,7 +52,7 @@ def part_rows(found: dict[str, TrainConfig]) -> list[list[str]]:
 
     networks = [new_network(config) for config in found.values()]
     rows = [[f"{m} encoder", *(f"{count(n.encoders[m]):,}" for n in networks)] for m in networks[0].encoders]
-    for part in ("adapters", "projections", "fusion", "head"):
+    for part in ("adapters", "projections", "classifier", "fusion", "head"):
         name = "bottleneck adapters" if part == "adapters" else part
         rows.append([name, *(f"{count(getattr(n, part)):,}" for n in networks)])
     return rows

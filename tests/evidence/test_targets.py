@@ -11,7 +11,16 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from peft_dml_evidence.target_measures import car_errors, headings
-from peft_dml_evidence.targets import TARGETS, parse_withheld, read_previous, target_table
+from peft_dml_evidence.targets import (
+    BEGIN,
+    END,
+    TARGETS,
+    fill_page,
+    parse_withheld,
+    read_previous,
+    target_rows,
+    target_table,
+)
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_train.cli import app
@@ -40,7 +49,7 @@ def test_axis_and_front_are_measured_apart():
 
 def shown(*figures):
     console = Console(width=130, record=True)
-    console.print(target_table(*figures))
+    console.print(target_table(target_rows(*figures)))
     return console.export_text()
 
 
@@ -53,6 +62,20 @@ def test_a_row_says_whether_its_target_is_met():
     assert " 0.333 " in lines["radar's gate weight ÷ clean: four noises at once"]
     assert lines["NDS kept without LiDAR"].count(" - ") == 3
     assert len(lines) == len(TARGETS)
+
+
+def test_the_table_of_a_page_is_replaced(tmp_path):
+    page, rows = tmp_path / "page.md", target_rows({"scores": {"clear": {"all": {"map": 0.5}}}})
+    page.write_text(f"# Page\n\n{BEGIN}\nold\n{END}\nrest\n")
+    for _ in range(2):
+        fill_page(page, rows, "demo:")
+    text = page.read_text()
+    assert "old" not in text
+    assert text.endswith(f"{END}\nrest\n")
+    assert "| mAP, all sensors | - | 0.500 | ≥ 0.74 | no |" in text
+    assert text.count("mAP, all sensors") == 1
+    with pytest.raises(DataError, match=r"lacks the lines .*fix: put them"):
+        fill_page(tmp_path / "none.md", rows, "")
 
 
 def test_mistakes_are_named(tmp_path):

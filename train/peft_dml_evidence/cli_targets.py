@@ -17,6 +17,9 @@ def targets(
     bundle: Annotated[Path, typer.Option(help="Folder of the bundle")] = Path("models/demo"),
     out: Annotated[Path, typer.Option(help="Folder for targets.json")] = Path("runs/targets"),
     previous: Annotated[Path | None, typer.Option(help="targets.json or metrics.json of another bundle")] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Markdown page whose table is replaced, e.g. docs/training.md")
+    ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Keyframes that are turned about the vehicle")] = 60,
     split: Annotated[list[str] | None, typer.Option(help="Splits or scenes; the recipe's test split if none")] = None,
     config: Annotated[Path | None, typer.Option(help="Recipe of --run")] = None,
@@ -32,7 +35,7 @@ def targets(
     from rich.console import Console
 
     from peft_dml_evidence.target_runs import measure
-    from peft_dml_evidence.targets import parse_withheld, read_previous, target_table
+    from peft_dml_evidence.targets import fill_page, parse_withheld, read_previous, target_rows, target_table
     from peft_dml_ros.core.errors import PeftDmlError
     from peft_dml_train.loop.stages import start_logging
 
@@ -41,11 +44,16 @@ def targets(
         before = read_previous(previous) if previous else None
         withheld = [parse_withheld(text) for text in zero_shot or ()]
         measured = measure(bundle, data, tuple(split or ()), out, frames, config, run, withheld, concatenation)
+        rows = target_rows(measured, before)
+        if page is not None:
+            fill_page(
+                page, rows, f"{measured['bundle']}, {measured['scenes']} scenes, {measured['keyframes']} keyframes:"
+            )
     except PeftDmlError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, FILE_WIDTH)
-    console.print(target_table(measured, before))
+    console.print(target_table(rows))
     typer.echo(out / "targets.json")

@@ -112,15 +112,44 @@ TARGETS: Final = (
 )
 
 
-def target_table(measured: Measured, previous: Measured | None = None) -> Table:
-    """Build the table; a hyphen stands for what was not measured."""
-    table = Table("what", "previous", "this bundle", "wanted", "met")
+HEAD: Final = ("what", "previous", "this bundle", "wanted", "met")
+BEGIN, END = "<!-- targets -->", "<!-- end of targets -->"
+
+
+def target_rows(measured: Measured, previous: Measured | None = None) -> list[tuple[str, ...]]:
+    """Return the rows of the table; a hyphen stands for what was not measured."""
+    rows = []
     for target in TARGETS:
         values = [target.of(figures) for figures in (previous or {}, measured)]
         shown = ["-" if v is None else f"{v:.3f}" for v in values]
         met = "-" if values[1] is None else "yes" if target.met(values[1]) else "no"
-        table.add_row(target.name, *shown, f"{'≤' if target.at_most else '≥'} {target.wanted:g}", met)
+        rows.append((target.name, *shown, f"{'≤' if target.at_most else '≥'} {target.wanted:g}", met))
+    return rows
+
+
+def target_table(rows: list[tuple[str, ...]]) -> Table:
+    """Return rows as a table for a terminal."""
+    table = Table(*HEAD)
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def fill_page(page: Path, rows: list[tuple[str, ...]], about: str) -> None:
+    """Put rows into a Markdown page, between its two marks.
+
+    Raises:
+        DataError: the page lacks them.
+    """
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        msg = f"{page} lacks the lines {BEGIN} and {END}; fix: put them where the table goes"
+        raise DataError(msg)
+    lines = ["| " + " | ".join(row) + " |" for row in (HEAD, *rows)]
+    table = "\n".join([lines[0], "|---" * len(HEAD) + "|", *lines[1:]])
+    page.write_text(f"{before}{begin}\n\n{about}\n\n{table}\n\n{end}{after}", encoding="utf-8")
 
 
 def read_previous(path: Path) -> Measured:

@@ -8,7 +8,7 @@
 # SOURCE, TARGET: folders of the scenes, simulated here where they are empty; SOURCE_SCENES, TARGET_SCENES, SIMULATE:
 # their numbers and more options of `peft-dml simulate`; SET: overrides of the recipes, e.g. SET="pretrain.steps=100";
 # OPTIONS: more options of the training, e.g. OPTIONS="--device cuda"; RAIN= leaves the second adapter out.
-# PREVIOUS: metrics.json or targets.json to compare with; without it the bundle in BUNDLE is evaluated before it goes.
+# PREVIOUS: metrics.json or targets.json to compare with; without it the bundle in BUNDLE is measured before it goes.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PATH="$PWD/.venv/bin:$PATH"
@@ -45,11 +45,11 @@ pretrain "$RUN/first"
 pretrain "$RUN" --from "$RUN/first/base.pt"
 [ -d "$RUN/adapter" ] || peft-dml-train finetune --config "$CONFIG" --data "$TARGET" --out "$RUN" --resume "${OPTIONS[@]}" "${CHANGES[@]}"
 
-if [ -z "$PREVIOUS" ] && [ -f "$BUNDLE/manifest.json" ] && [ ! -f "$RUN/previous/metrics.json" ]; then
-  peft-dml-train evaluate --config "$CONFIG" --data "$TARGET" --bundle "$BUNDLE" --out "$RUN/previous" \
-    || echo "the bundle in $BUNDLE is no earlier one of this recipe: nothing to compare with" >&2
+if [ -z "$PREVIOUS" ] && [ -f "$BUNDLE/manifest.json" ] && [ ! -f "$RUN/previous/targets.json" ]; then
+  peft-dml-train targets --config "$CONFIG" --data "$TARGET" --bundle "$BUNDLE" --out "$RUN/previous" \
+    || echo "the bundle in $BUNDLE cannot be measured on these scenes: nothing to compare with" >&2
 fi
-[ -n "$PREVIOUS" ] || [ ! -f "$RUN/previous/metrics.json" ] || PREVIOUS=$RUN/previous/metrics.json
+[ -n "$PREVIOUS" ] || [ ! -f "$RUN/previous/targets.json" ] || PREVIOUS=$RUN/previous/targets.json
 peft-dml-train export --config "$CONFIG" --data "$TARGET" --out "$RUN" --bundle "$BUNDLE" "${CHANGES[@]}"
 peft-dml-train evaluate --config "$CONFIG" --data "$TARGET" --bundle "$BUNDLE" --out "$RUN/evaluation" --record "${CHANGES[@]}"
 peft-dml-train targets --config "$CONFIG" --data "$TARGET" --bundle "$BUNDLE" --out "$RUN/targets" ${PREVIOUS:+--previous "$PREVIOUS"}
