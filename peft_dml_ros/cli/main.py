@@ -15,6 +15,9 @@ from typer.core import TyperGroup
 
 from peft_dml_ros.core.errors import ConfigError, PeftDmlError
 
+INTERRUPTED: Final = 130
+"""Exit status of a command that SIGINT ended: 128 + 2, as a shell has it."""
+
 ENTRY_POINTS: Final = "peft_dml.commands"
 """Entry point group in which other packages add commands. An entry point names a `COMMANDS` mapping, whose commands
 are modules of its package; a mapping `MODULES` there names the module of a command that is not called like it."""
@@ -89,9 +92,15 @@ class _Commands(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; an expected error, also of the file system, becomes one line and exit status 2."""
+        """Run the command; an expected error, also of the file system, becomes one line and exit status 2.
+
+        So does Ctrl-C, with exit status 130.
+        """
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            typer.echo(f"Interrupted: {interrupt}" if interrupt.args else "Interrupted.", err=True)
+            raise typer.Exit(INTERRUPTED) from None
         except PeftDmlError as error:
             _refuse(str(error))
         except OSError as error:

@@ -91,8 +91,10 @@ def emit(event: str, **values: Any) -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
 
-def ros_main(run: Callable[[threading.Event], None], args: Sequence[str] | None = None, name: str = "node") -> None:
+def ros_main(run: Callable[[threading.Event], None], args: Sequence[str] | None = None, name: str = "node") -> bool:
     """Run a process of this package; what it raises on purpose becomes one fatal line of the log and exit code 2.
+
+    Returns False when a signal ended it.
 
     Args:
         run: Does the work until its event is set.
@@ -102,6 +104,7 @@ def ros_main(run: Callable[[threading.Event], None], args: Sequence[str] | None 
     try:
         with ros_context(args) as stop:
             run(stop)
+            return not stop.is_set()
     except PeftDmlError as problem:
         get_logger(name).fatal(f"error: {problem}")
         sys.exit(2)

@@ -54,6 +54,7 @@ def demo(
       peft-dml demo --source drive.mcap --no-faults
     """
     import os
+    from functools import partial
     from tempfile import TemporaryDirectory
 
     # The simulator's matrices are thin: threads that wait for each other would cost more than they bring.
@@ -64,32 +65,29 @@ def demo(
     from peft_dml_tools.demo.session import DemoRequest, play, prepare
     from peft_dml_tools.live.children import graceful_exit
     from peft_dml_tools.live.environment import alone_in
+    from peft_dml_tools.live.interrupts import explained
 
     console = Console()
     how = (no_faults, faults, out, bundle, domain_id, discovery.value, config, view)
     request = DemoRequest(source, scene, seconds, seed, *how)
     with (
+        explained(partial(_interrupted, request)),
         graceful_exit(),
         alone_in(domain_id),
         TemporaryDirectory(prefix="peft_dml_") as scratch,
         StepProgress(console) as steps,
     ):
-        try:
-            drive = prepare(request, Path(scratch), steps)
-            outcome = play(request, drive, Path(scratch), steps)
-            if outcome.problem:
-                _fail(console, outcome.problem, out)
-            recording, results = _report(request, outcome, steps)
-        except KeyboardInterrupt:
-            steps.stop()
-            _interrupted(console, request)
+        drive = prepare(request, Path(scratch), steps)
+        outcome = play(request, drive, Path(scratch), steps)
+        if outcome.problem:
+            _fail(console, outcome.problem, out)
+        recording, results = _report(request, outcome, steps)
     _show(console, request, recording, results)
 
 
-def _interrupted(console: Any, request: DemoRequest) -> None:
+def _interrupted(request: DemoRequest) -> str:
     kept = f"what was recorded until then is in {request.bag}" if request.bag.exists() else "nothing was recorded yet"
-    console.print(f"Interrupted: {kept}; the same command starts from the beginning.", soft_wrap=True, highlight=False)
-    raise typer.Exit(130)
+    return f"{kept}; the same command starts from the beginning."
 
 
 def _fail(console: Any, problem: str, out: Path) -> None:

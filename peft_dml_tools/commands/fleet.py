@@ -70,8 +70,8 @@ def run(
         except KeyboardInterrupt:
             job.cancel()
             _finish(settings, outcomes, perf_counter() - start, cluster)
-            typer.echo(f"interrupted; {len(outcomes)} of {len(drives)} drives are in {out}. The same command goes on.")
-            raise typer.Exit(130) from None
+            words = f"{len(outcomes)} of {len(drives)} drives are in {out}; the same command goes on."
+            raise KeyboardInterrupt(words) from None
         _finish(settings, outcomes, perf_counter() - start, cluster)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(1)

@@ -51,6 +51,7 @@ def replay(
     arguments += [name for name, on in switches.items() if on]
     arguments += ["--wait-for", *wait_for] if wait_for else []
 
-    from peft_dml_tools.nodes.replay import main
+    from peft_dml_tools.nodes.replay import played
 
-    main(arguments)
+    if not played(arguments):
+        raise KeyboardInterrupt("the recording was not played to its end; --start goes on from a second of it.")

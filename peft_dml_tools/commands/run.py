@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from peft_dml_ros.core.errors import DataError
     from peft_dml_tools.evaluation.metrics import SessionMetrics
     from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
@@ -44,11 +46,14 @@ def run(
       peft-dml run drive.mcap --weather rain=25
       peft-dml run /data/nuscenes --scene scene-0061 --sensors camera,radar
     """
+    from functools import partial
+
     from rich.console import Console
 
     from peft_dml_ros.core.errors import DataError
     from peft_dml_ros.nodes.parameter_file import NodeParams
     from peft_dml_tools.datasets.bag_options import BagOptions
+    from peft_dml_tools.live.interrupts import explained
     from peft_dml_tools.parameter_files import load_params
     from peft_dml_tools.run.accuracy import scores_by_present
     from peft_dml_tools.run.offline import Offline, chosen_sensors
@@ -68,12 +73,13 @@ def run(
     _show_wiring(console, opened, chosen)
     offline, kept = Offline(params, opened.rig, chosen), Kept(REPORT_S)
     try:
-        frames, wall_s, problem = _detect(console, opened, offline, kept, seconds, out)
-        if not frames:
-            _show_hints(console, offline)
-        recording, results = _evaluate(opened, offline, kept, frames)
-        check, scores = opened.check(), scores_by_present(recording.frames)
-        _write(out, opened, recording, results, offline, kept, check, scores, wall_s)
+        with explained(partial(_interrupted, out)) as check_interrupt:
+            frames, wall_s, problem = _detect(console, opened, offline, kept, seconds, out, check_interrupt)
+            if not frames:
+                _show_hints(console, offline)
+            recording, results = _evaluate(opened, offline, kept, frames)
+            check, scores = opened.check(), scores_by_present(recording.frames)
+            _write(out, opened, recording, results, offline, kept, check, scores, wall_s)
     except OSError as error:
         raise DataError(_unwritten(out, error)) from error
     _show_results(console, recording, results, check, scores, wall_s)
@@ -81,6 +87,14 @@ def run(
     console.print(f"\nEverything is in [bold]{out}/[/]: report.html, boxes.jsonl, timing.csv, run.json and pictures.")
     if problem is not None:
         raise problem
+
+
+def _interrupted(out: Path) -> str:
+    """Remove the report, which may be half of one or that of an earlier run, and say what is there."""
+    (out / "report.html").unlink(missing_ok=True)
+    with (out / "boxes.jsonl").open(encoding="utf-8") as lines:
+        count = sum(1 for line in lines if line.endswith("\n"))
+    return f"the boxes of {count} frames are in {out / 'boxes.jsonl'}; the same command starts from the beginning."
 
 
 def _unwritten(out: Path, error: OSError) -> str:
@@ -106,7 +120,7 @@ def _show_wiring(console: Any, source: RunSource, chosen: tuple[str, ...]) -> No
 
 
 def _detect(
-    console: Any, source: RunSource, offline: Offline, kept: Kept, seconds: float, out: Path
+    console: Any, source: RunSource, offline: Offline, kept: Kept, seconds: float, out: Path, check: Callable[[], None]
 ) -> tuple[list[RecordedFrame], float, DataError | None]:
     """Return the frames, the seconds they took, and what ended them early.
 
@@ -130,6 +144,7 @@ def _detect(
                 lines.write(frame_line(frame))
                 frames.append(frame)
                 progress.advance(task)
+                check()
         except DataError as error:
             if not frames:
                 raise

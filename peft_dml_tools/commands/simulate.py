@@ -13,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from peft_dml_ros.core.rig import Rig
     from peft_dml_tools.sim.drive import DriveSpec
 
 VERSION = "v1.0-sim"
@@ -56,10 +57,13 @@ def simulate(
     """Write simulated scenes as a nuScenes folder (tables, samples, sweeps, CAN bus, maps)."""
     # One thread each: the matrices are thin, and threads that wait for each other cost more than they bring.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from functools import partial
+
     from rich.console import Console
     from rich.progress import track
 
     from peft_dml_tools.datasets.nuscenes_writer_tables import finish, scene_file
+    from peft_dml_tools.live.interrupts import explained
     from peft_dml_tools.sim.domain import Domain, scene_numbers
     from peft_dml_tools.sim.drive import DriveSpec
     from peft_dml_tools.sim.vehicle_rig import make_rig
@@ -89,12 +93,25 @@ def simulate(
     _check_settings(out, {"seconds": seconds, "seed": seed, "simulator": SIMULATOR, **_settings(spec)})
     todo = [(i, n) for i, n in zip(numbers, names, strict=True) if not scene_file(out, VERSION, n).is_file()]
     jobs = [(str(out), name, drive_seed(seed, number), seconds, spec) for number, name in todo]
-    for _ in track(
-        _run(jobs, workers, address), f"Simulating {len(jobs)} of {scenes} scenes", len(jobs), console=console
-    ):
-        pass
-    finish(out, VERSION, make_rig(image_width, spec.lidar_height_m, spec.focal_scale, place.vehicle), parts)
+    rig = make_rig(image_width, spec.lidar_height_m, spec.focal_scale, place.vehicle)
+    with explained(partial(_interrupted, out, rig, parts)) as check:
+        for _ in track(
+            _run(jobs, workers, address), f"Simulating {len(jobs)} of {scenes} scenes", len(jobs), console=console
+        ):
+            check()
+        finish(out, VERSION, rig, parts)
     console.print(f"{scenes} scenes in {out} ({VERSION}): {', '.join(f'{k} {len(v)}' for k, v in parts.items())}")
+
+
+def _interrupted(out: Path, rig: Rig, parts: dict[str, list[str]]) -> str:
+    """Unite the scenes that are finished, so that the folder is a data set, and say what is there."""
+    from peft_dml_tools.datasets.nuscenes_writer_tables import finish, scene_file
+
+    done = {part: [n for n in names if scene_file(out, VERSION, n).is_file()] for part, names in parts.items()}
+    count, total = (sum(map(len, split.values())) for split in (done, parts))
+    if count:
+        finish(out, VERSION, rig, done)
+    return f"{count} of {total} scenes are in {out}; the same command goes on."
 
 
 def drive_seed(seed: int, number: int) -> int:

@@ -177,10 +177,15 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Run as a process; `args` as on the command line, including `--ros-args`."""
+def played(args: Sequence[str] | None = None) -> bool:
+    """Play as the command line says, including `--ros-args`; return False when a signal ended it before its end."""
     options = _options(remove_ros_args(sys.argv if args is None else ["replay", *args])[1:])
-    ros_main(partial(replay, options), args)
+    return ros_main(partial(replay, options), args)
+
+
+def main() -> None:
+    """Entry point; a signal is an orderly end, as launch sends one."""
+    played()
 
 
 if __name__ == "__main__":
