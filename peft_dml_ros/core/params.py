@@ -197,12 +197,12 @@ class RouterParams(Frozen):
 class TrackingParams(Frozen):
     """What becomes a track, and for how long it stays one."""
 
-    birth_score: float = Field(0.25, ge=0.0, le=1.0, description="Boxes below this confidence start no track")
+    birth_score: float = Field(0.15, ge=0.0, le=1.0, description="Boxes below this confidence start no track")
     birth_trust: float = Field(
-        0.7, gt=0.0, le=1.0, description="Existence of a new track, as a share of its confidence"
+        0.4, gt=0.0, le=1.0, description="Existence of a new track, as a share of its confidence"
     )
     publish: float = Field(
-        0.3, ge=0.0, le=1.0, description="Tracks below this probability of existence are not published"
+        0.15, ge=0.0, le=1.0, description="Tracks below this probability of existence are not published"
     )
     death: float = Field(0.05, gt=0.0, le=1.0, description="Tracks below this probability of existence end")
     max_coast_s: float = Field(4.0, gt=0.0, le=30.0, description="Tracks that were not detected for so long end")

@@ -17,7 +17,7 @@ from peft_dml_ros.conversions.boxes_cdr import boxes_to_cdr
 from peft_dml_ros.core.detector import Detections
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.motion import EgoMotion
-from peft_dml_ros.core.tracking import TrackedBoxes, Tracker
+from peft_dml_ros.core.tracking import TrackedBoxes, Tracker, compile_kernels
 from peft_dml_ros.core.tracking.visibility import Coverage, camera_sectors
 from peft_dml_ros.core.typing import FloatArray
 from peft_dml_ros.nodes.factory import RclpyFactory
@@ -56,6 +56,7 @@ class ObjectOutputs:
                     ("predicted_objects", "PredictedObjects"),
                 )
             }
+        compile_kernels()
         self._tracker: Tracker | None = None
         self._last_ns = 0
         self._trails: dict[str, FloatArray] = {}

@@ -1,12 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimal assignment of rows to columns; SciPy, which has one, is too large a dependency for this."""
+"""Distances, and the optimal assignment of rows to columns: for this alone SciPy would be too large a dependency."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import numba
 import numpy as np
 
 from peft_dml_ros.core.typing import FloatArray, IntArray
+
+GATE: Final = 11.0
+"""Squared Mahalanobis distance of position that is never matched: 99.6 % of true matches are nearer."""
+
+
+@numba.njit(cache=True, nogil=True)
+def distances(
+    predicted: FloatArray, covariances: FloatArray, measured: FloatArray, variances: FloatArray, gate_m: FloatArray
+) -> FloatArray:
+    """Return how far predicted positions are from measured ones.
+
+    A wider prediction is the less likely one of two that are equally many deviations away: half the logarithm of the
+    determinant is added.
+
+    Args:
+        predicted: (N, 2 or more) predictions; x and y come first.
+        covariances: (N, 2 or more, 2 or more) of them.
+        measured: (M, 2) measurements.
+        variances: (M,) of each coordinate.
+        gate_m: (N,) farthest that a measurement may be.
+
+    Returns:
+        (N, M) squared Mahalanobis distance with that; infinite beyond the gates.
+    """
+    n, m = len(predicted), len(measured)
+    cost = np.full((n, m), np.inf)
+    for i in range(n):
+        b, reach = covariances[i, 0, 1], gate_m[i] ** 2
+        for j in range(m):
+            dx, dy = measured[j, 0] - predicted[i, 0], measured[j, 1] - predicted[i, 1]
+            if dx * dx + dy * dy > reach:
+                continue
+            a, d = covariances[i, 0, 0] + variances[j], covariances[i, 1, 1] + variances[j]
+            spread = a * d - b * b
+            distance = (d * dx * dx - 2 * b * dx * dy + a * dy * dy) / spread
+            if distance <= GATE:
+                cost[i, j] = distance + 0.5 * np.log(1.0 + spread)
+    return cost
 
 
 @numba.njit(cache=True, nogil=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+import numba
 import numpy as np
 
 from peft_dml_ros.core.geometry import SE3
@@ -84,10 +85,11 @@ def predict(
     return after, f @ covariances @ f.transpose(0, 2, 1) + q
 
 
+@numba.njit(cache=True, nogil=True)
 def update(
     states: FloatArray, covariances: FloatArray, measured: FloatArray, variances: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Correct objects by measurements of position and velocity.
+    """Correct objects by measurements of position and velocity, one value after the other, as their errors are apart.
 
     Args:
         states: (N, 5).
@@ -95,11 +97,20 @@ def update(
         measured: (N, 4) x, y, vx, vy.
         variances: (N, 4) of each.
     """
-    innovation = covariances[:, :4, :4] + variances[:, :, None] * np.eye(4)
-    gain = np.linalg.solve(innovation, covariances[:, :4, :]).transpose(0, 2, 1)
-    after = states + (gain @ (measured - states[:, :4])[:, :, None])[:, :, 0]
-    left = covariances - gain @ covariances[:, :4, :]
-    return after, 0.5 * (left + left.transpose(0, 2, 1))
+    after, left = states.copy(), covariances.copy()
+    gain, row = np.empty(5), np.empty(5)
+    for n in range(len(after)):
+        for k in range(4):
+            spread = left[n, k, k] + variances[n, k]
+            off = measured[n, k] - after[n, k]
+            for i in range(5):
+                row[i] = left[n, k, i]
+                gain[i] = left[n, i, k] / spread
+            for i in range(5):
+                after[n, i] += gain[i] * off
+                for j in range(5):
+                    left[n, i, j] -= gain[i] * row[j]
+    return after, left
 
 
 def carried(states: FloatArray, covariances: FloatArray, now_SE3_then: SE3) -> tuple[FloatArray, FloatArray]:

@@ -3,6 +3,8 @@
 
 Tracks coast on the motion model while the sensors that could see them are out: a missing detection lowers a track's
 existence by what the sensors of the frame should have found there (Bayes), so that a LiDAR that dies ends no track.
+What is missed may as well be hidden, for a while (a hidden Markov model of two states): it is not published then, and
+has its identity when it comes into sight.
 """
 
 from __future__ import annotations
@@ -17,19 +19,26 @@ from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.geometry import SE3, wrap_angle
 from peft_dml_ros.core.params import TrackingParams
-from peft_dml_ros.core.tracking.assignment import assign
+from peft_dml_ros.core.tracking.assignment import GATE, assign, distances
 from peft_dml_ros.core.tracking.motion import GROUPS, carried, predict, update
 from peft_dml_ros.core.tracking.visibility import Coverage
 from peft_dml_ros.core.typing import BoolArray, FloatArray, IntArray
 
-GATE: Final = 11.0
-"""Squared Mahalanobis distance of position that is never matched: 99.6 % of true matches are nearer."""
-CLUTTER: Final = 0.3
+CLUTTER: Final = 0.12
 """Score at which a detection says nothing about a track's existence."""
+TEMPER: Final = 0.4
+"""Exponent of a detection's odds: those of successive frames are far from independent."""
 LEARNING: Final = 0.3
 """Share of a new size and height in the track's."""
 SLOWEST_MPS: Final = 2.0
 """From this speed on the direction of motion decides which end is the front."""
+SEEN: Final = 0.8
+"""Share of objects that nothing hides. One that is missed is rather hidden than gone: misses of successive frames are
+not independent either."""
+HIDDEN_S: Final = 1.0
+"""Time after which what was seen or hidden says little about what is."""
+OTHER_CLASS: Final = 1.0
+"""Price of a match with another class of the group, as a squared Mahalanobis distance."""
 LARGEST_STEP_S: Final = 0.25
 DEFAULT_SIGMAS: Final = (0.5, 0.5, 0.3, 0.3)
 VELOCITY_SIGMA_MPS: Final = 1.0
@@ -55,6 +64,7 @@ class Tracks:
         votes: (N, classes) decaying sum of scores by class.
         attributes: (N,).
         existence: (N,) probability that there is such an object.
+        visible: (N,) probability that it is not hidden from the sensors, if there is one.
         scores: (N,) smoothed score of its detections.
         hits: (N,) detections so far.
         coasted_s: (N,) time since the last one.
@@ -70,6 +80,7 @@ class Tracks:
     votes: FloatArray
     attributes: IntArray
     existence: FloatArray
+    visible: FloatArray
     scores: FloatArray
     hits: IntArray
     coasted_s: FloatArray
@@ -141,10 +152,13 @@ class Tracker:
         rows, columns = self._match(boxes)
         found = coverage.found(self._tracks.states[:, :2], self._tracks.labels)
         self._miss(np.setdiff1d(np.arange(len(self._tracks)), rows), found)
-        self._update(rows, boxes[columns], found)
+        self._update(rows, boxes[columns])
         fresh = np.ones(len(boxes), dtype=np.bool_)
         fresh[columns] = False
-        self._tracks = self._alive().joined(self._born(boxes[fresh & (boxes.scores >= self.params.birth_score)]))
+        fresh &= boxes.scores >= self.params.birth_score
+        self._tracks = self._alive()
+        if fresh.any():
+            self._tracks = self._tracks.joined(self._born(boxes[fresh]))
         return self._confirmed()
 
     @property
@@ -167,34 +181,32 @@ class Tracker:
             t.states, t.covariances = predict(t.states, t.covariances, noise, dt_s / steps)
         t.yaw_variances = t.yaw_variances + (0.1 + noise[:, 1] ** 2) * dt_s**2
         t.coasted_s = t.coasted_s + dt_s
+        t.visible = SEEN + (t.visible - SEEN) * np.exp(-dt_s / HIDDEN_S)
 
     def _match(self, boxes: Boxes3D) -> tuple[IntArray, IntArray]:
         """Return which tracks take which boxes."""
         t = self._tracks
         if not len(t) or not len(boxes):
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-        group, wanted = _GROUP_OF[t.labels], _GROUP_OF[boxes.labels]
-        offset = boxes.centers_m[None, :, :2] - t.states[:, None, :2]
-        r = _variances(boxes)[:, 0]
-        a = t.covariances[:, 0, 0, None] + r
-        d = t.covariances[:, 1, 1, None] + r
-        b = t.covariances[:, 0, 1, None]
-        dx, dy = offset[..., 0], offset[..., 1]
-        distance = (d * dx**2 - 2 * b * dx * dy + a * dy**2) / (a * d - b**2)
-        # A wider prediction is the less likely one of two that are equally many deviations away.
-        cost = distance + 0.5 * np.log(1.0 + a * d - b**2) + 1.0 * (t.labels[:, None] != boxes.labels)
-        near = (group[:, None] == wanted) & (np.hypot(dx, dy) <= _GATE_M[group][:, None]) & (distance <= GATE)
-        matched = assign(np.where(near, cost, np.inf), GATE + 10.0)
+        labels = t.labels
+        group = _GROUP_OF[labels]
+        centers_m = np.ascontiguousarray(boxes.centers_m[:, :2])
+        variances = np.ascontiguousarray(_variances(boxes)[:, 0])
+        cost = distances(t.states, t.covariances, centers_m, variances, _GATE_M[group])
+        cost[group[:, None] != _GROUP_OF[boxes.labels]] = np.inf
+        cost += OTHER_CLASS * (labels[:, None] != boxes.labels)
+        matched = assign(cost, GATE + 10.0)
         rows = np.flatnonzero(matched >= 0)
         return rows, matched[rows]
 
     def _miss(self, rows: IntArray, found: FloatArray) -> None:
-        """Lower the existence of tracks that nothing was detected of."""
+        """Lower the existence of tracks that nothing was detected of, and what is believed of their visibility."""
         t = self._tracks
-        e, p = t.existence[rows], found[rows]
-        t.existence[rows] = e * (1 - p) / (1 - e * p)
+        e, v, p = t.existence[rows], t.visible[rows], found[rows]
+        t.existence[rows] = e * (1 - v * p) / (1 - e * v * p)
+        t.visible[rows] = v * (1 - p) / (1 - v * p)
 
-    def _update(self, rows: IntArray, boxes: Boxes3D, found: FloatArray) -> None:
+    def _update(self, rows: IntArray, boxes: Boxes3D) -> None:
         t = self._tracks
         if not len(rows):
             return
@@ -214,8 +226,9 @@ class Tracker:
         t.votes[rows, boxes.labels] += boxes.scores
         t.attributes[rows] = boxes.attributes
         odds = boxes.scores / np.maximum(1e-3, 1 - boxes.scores) / (CLUTTER / (1 - CLUTTER))
-        e, ratio = t.existence[rows], np.maximum(odds, 0.5) * (0.5 + found[rows])
+        e, ratio = t.existence[rows], odds**TEMPER
         t.existence[rows] = np.clip(e * ratio / (1 - e + e * ratio), 0.02, 0.995)
+        t.visible[rows] = 1.0
         t.scores[rows] += 0.4 * (boxes.scores - t.scores[rows])
         t.hits[rows] += 1
         t.coasted_s[rows] = 0.0
@@ -254,6 +267,7 @@ class Tracker:
             votes=votes,
             attributes=boxes.attributes.copy(),
             existence=boxes.scores * self.params.birth_trust,
+            visible=np.ones(n),
             scores=boxes.scores.copy(),
             hits=np.ones(n, dtype=np.int64),
             coasted_s=np.zeros(n),
@@ -266,8 +280,9 @@ class Tracker:
         return t.kept((t.existence >= self.params.death) & (t.coasted_s <= self.params.max_coast_s) & ~lost)
 
     def _confirmed(self) -> TrackedBoxes:
-        t = self._tracks.kept(self._tracks.existence >= self.params.publish)
-        t = t.kept(np.argsort(-t.existence * t.scores, kind="stable")) if len(t) else t
+        there = self._tracks.existence * self._tracks.visible
+        order = np.argsort(-there * self._tracks.scores, kind="stable")
+        t = self._tracks.kept(order[there[order] >= self.params.publish])
         variances = np.stack([t.covariances[:, 0, 0], t.covariances[:, 1, 1]], axis=1)
         boxes = Boxes3D(
             centers_m=np.concatenate([t.states[:, :2], t.heights_m[:, None]], axis=1),
@@ -275,7 +290,7 @@ class Tracker:
             yaws_rad=t.yaws_rad,
             velocities_mps=t.states[:, 2:4],
             labels=t.labels,
-            scores=np.clip(t.existence * t.scores, 0.0, 1.0),
+            scores=np.clip(t.existence * t.visible * t.scores, 0.0, 1.0),
             attributes=t.attributes,
             sigmas=np.sqrt(np.column_stack([variances, np.full(len(t), 0.04), t.yaw_variances])),
             ids=tuple(map(str, t.ids)),
@@ -304,4 +319,7 @@ def _variances(boxes: Boxes3D) -> FloatArray:
 
 def compile_kernels() -> None:
     """Compile once, so that the first frame is as fast as the rest."""
+    one = np.ones((1, 5))
+    distances(one, np.ones((1, 5, 5)), np.ones((1, 2)), np.ones(1), np.ones(1))
+    update(one, np.ones((1, 5, 5)), np.ones((1, 4)), np.ones((1, 4)))
     assign(np.zeros((1, 1)), 1.0)

@@ -82,10 +82,31 @@ def test_a_miss_ends_a_track_only_where_the_sensors_should_have_seen_it():
 
 
 def test_weak_boxes_start_nothing_and_single_ones_are_not_published():
-    assert not len(drive(Tracker(), 10, lambda _: [("car", 5.0, 0.0, 0.0, 0.0, 0.2)])[-1].boxes)
-    flicker = drive(Tracker(), 10, lambda t: [("car", 5.0, 0.0, 0.0, 0.0, 0.4)] if abs(t - 0.5) < 0.01 else [])
+    assert not len(drive(Tracker(), 10, lambda _: [("car", 5.0, 0.0, 0.0, 0.0, 0.1)])[-1].boxes)
+    flicker = drive(Tracker(), 10, lambda t: [("car", 5.0, 0.0, 0.0, 0.0, 0.35)] if abs(t - 0.5) < 0.01 else [])
     assert not any(len(out.boxes) for out in flicker)
-    assert drive(Tracker(), 4, lambda _: [("car", 5.0, 0.0, 0.0, 0.0, 0.4)])[-1].boxes.ids == ("1",)
+    assert drive(Tracker(), 4, lambda _: [("car", 5.0, 0.0, 0.0, 0.0, 0.35)])[-1].boxes.ids == ("1",)
+
+
+def test_what_was_hidden_for_a_while_gets_its_identity_back():
+    def walk(t):
+        return [("pedestrian", 10.0, 2.0 + 1.2 * t, 0.0, 1.2, 0.7)]
+
+    tracker = Tracker()
+    drive(tracker, 10, walk)
+    hidden = drive(tracker, 6, lambda _: [], first=10)
+    assert not len(hidden[-1].boxes), "what the sensors should see, and do not, is not published"
+    assert drive(tracker, 2, walk, first=16)[-1].boxes.ids == ("1",)
+    drive(tracker, 45, lambda _: [], first=18)
+    assert tracker.size == 0, "but not for ever"
+
+
+def test_weak_boxes_that_stay_are_a_track_later_than_strong_ones():
+    def first(score):
+        found = drive(Tracker(), 40, lambda _: [("car", 5.0, 0.0, 0.0, 0.0, score)])
+        return next(k for k, out in enumerate(found) if len(out.boxes))
+
+    assert first(0.9) < first(0.3) <= first(0.2) < 40
 
 
 def test_classes_of_a_group_are_one_track_and_others_are_not():
@@ -152,5 +173,5 @@ def test_a_hundred_objects_cost_about_a_millisecond():
         start = time.thread_time()
         tracker(now, 1 + k * STEP_NS, STILL, Coverage(ALL))
         times.append(time.thread_time() - start)
-    # Of the thread's own time; 0.65 ms on a quiet core.
-    assert min(times[5:]) < 3e-3
+    # Of the thread's own time; 0.7 ms on a core that is shared.
+    assert min(times[5:]) < 2e-3
