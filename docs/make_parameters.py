@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from peft_dml_ros.core.params import describe
-from peft_dml_ros.nodes.parameter_file import NodeParams
+from peft_dml_ros.nodes.parameter_file import MODEL_PARAMETERS, READ_ONLY, NodeParams
 
 HEAD = """# Parameters
 
@@ -12,18 +12,29 @@ Made by `python docs/make_parameters.py` from `core/params.py` and `nodes/parame
 The same definitions give `config/perception.yaml` and what `ros2 param describe` shows.
 
 An unknown name or a value outside its range is refused at start, with the nearest known name; all mistakes at once.
+
+A value that is set while the node runs acts **at once**, on the next frame; or a **model** is loaded in the background
+and taken over between two frames; or it waits for the next **configure**; or it counts at the **start** alone.
 """
 
 
 def table() -> str:
     """Return the whole page."""
-    rows = ["", "| parameter | default | range | meaning |", "|---|---|---|---|"]
+    rows = ["", "| parameter | default | range or choices | acts | meaning |", "|---|---|---|---|---|"]
     for info in describe(NodeParams):
         low, high = ("" if bound is None else f"{bound:g}" for bound in (info.minimum, info.maximum))
-        span = f"{low} to {high}" if low or high else ""
+        span = f"{low} to {high}" if low or high else ", ".join(f"`{choice}`" for choice in info.choices)
         default = "all of the nuScenes names" if info.name == "sensors" else f"`{_shown(info.default)}`"
-        rows.append(f"| `{info.name}` | {default} | {span} | {info.description} |")
+        rows.append(f"| `{info.name}` | {default} | {span} | {_acts(info.name)} | {info.description} |")
     return HEAD + "\n".join(rows) + "\n"
+
+
+def _acts(name: str) -> str:
+    if name in {*READ_ONLY, "autostart"}:
+        return "start"
+    if name in MODEL_PARAMETERS:
+        return "model"
+    return "at once" if name.startswith("detection.") else "configure"
 
 
 def _shown(value: object) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticUndefined
@@ -279,6 +279,7 @@ class ParamInfo(NamedTuple):
     description: str
     minimum: float | None
     maximum: float | None
+    choices: tuple[str, ...] = ()
 
 
 def describe(model: type[BaseModel] = PerceptionParams, prefix: str = "") -> Iterator[ParamInfo]:
@@ -292,7 +293,11 @@ def describe(model: type[BaseModel] = PerceptionParams, prefix: str = "") -> Ite
         }
         default = None if field.default is PydanticUndefined else field.default
         low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
-        yield ParamInfo(prefix + name, default, field.description or "", low, high)
+        yield ParamInfo(prefix + name, default, field.description or "", low, high, _choices(field.annotation))
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:

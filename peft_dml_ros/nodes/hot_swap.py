@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -12,12 +11,9 @@ from rclpy.parameter import Parameter
 from peft_dml_ros.core.params import PerceptionParams
 from peft_dml_ros.engines.kept import KeptEngines
 from peft_dml_ros.nodes.frame_loop import FrameLoop, LatestWorker
-from peft_dml_ros.nodes.parameter_file import NodeParams
+from peft_dml_ros.nodes.parameter_file import MODEL_PARAMETERS, NodeParams
 from peft_dml_ros.nodes.parameters import read_parameters
 from peft_dml_ros.nodes.pipeline import Pipeline
-
-MODEL_PARAMETERS: Final = ("bundle", "adapter", "engine", "precision", "threads")
-"""Parameters whose change loads another model while the node runs."""
 
 
 class HotSwap:

@@ -13,10 +13,8 @@ from rclpy.parameter import Parameter
 from peft_dml_ros.core.bundle import find_bundle
 from peft_dml_ros.core.errors import PeftDmlError
 from peft_dml_ros.core.params import ParamInfo, describe, nested, validated
-from peft_dml_ros.nodes.parameter_file import NodeParams
+from peft_dml_ros.nodes.parameter_file import READ_ONLY, NodeParams
 
-READ_ONLY = frozenset({"trusted_key"})
-"""Who may set parameters of a running node may not choose whom it trusts."""
 OWNED_BY_RCLPY = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 
 
@@ -72,6 +70,7 @@ def _descriptor(info: ParamInfo) -> ParameterDescriptor:
         description=info.description,
         dynamic_typing=isinstance(info.default, tuple),
         read_only=info.name in READ_ONLY,
+        additional_constraints=f"one of {', '.join(info.choices)}" if info.choices else "",
     )
     if info.minimum is None or info.maximum is None:
         return descriptor

@@ -153,7 +153,9 @@ def test_commands_in_the_docs_take_what_they_are_given(repository, page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_launch_arguments_targets_and_scripts_in_the_docs_exist(repository, page):
-    targets = set(re.findall(r"^([a-z-]+):", (repository / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    targets = set(
+        re.findall(r"^([a-z0-9-]+):", (repository / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    )
     arguments = {}
     for path in (repository / "launch").glob("*.launch.py"):
         arguments[path.name] = set(

@@ -38,6 +38,8 @@ def test_every_parameter_is_declared_with_description_and_range():
             assert descriptor.description
             if info.minimum is not None and info.maximum is not None:
                 assert descriptor.floating_point_range or descriptor.integer_range, info.name
+        assert made.describe_parameter("engine").additional_constraints.startswith("one of auto, onnxruntime, ")
+        assert made.describe_parameter("precision").additional_constraints == "one of auto, fp32, fp16, int8"
         assert read_parameters(made) == params
 
 

@@ -20,6 +20,7 @@ def opened(path, *, width=1440, height=900, touch=False, scripts=True):
         context = browser.new_context(
             viewport={"width": width, "height": height}, has_touch=touch, java_script_enabled=scripts
         )
+        context.set_default_timeout(120_000)
         page, errors = context.new_page(), []
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
