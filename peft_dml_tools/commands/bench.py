@@ -199,10 +199,10 @@ def tracking(
 
     from rich.console import Console
 
-    from peft_dml_tools.run.tracking import drive, measure
+    from peft_dml_tools.run.tracking import Run, drive, measure
 
     console = Console(stderr=True)
-    runs = []
+    runs: list[Run] = []
     with console.status("") as status:
         for seed in range(first_seed, first_seed + drives):
             status.update(f"drive {len(runs) + 1} of {drives}")

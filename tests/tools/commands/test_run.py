@@ -9,6 +9,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
+from rosbags.rosbag2 import Reader
 from typer.testing import CliRunner
 
 from peft_dml_ros.cli.main import app
@@ -227,3 +228,13 @@ def test_what_was_refused_is_said_when_nothing_came(tmp_path, bundle):
     text = " ".join(done.output.split())
     assert "received: nothing" in text
     assert "refused: 3 of LIDAR_TOP: PointCloud2 in frame 'lidar_top' has no field 'shine' (intensity_field)" in text
+
+
+def test_the_table_names_topics_and_folders_that_exist(bag, miniature):
+    of_bag, of_folder = open_run_source(bag, None), open_run_source(miniature, None)
+    with Reader(bag) as reader:
+        topics = {connection.topic for connection in reader.connections}
+    assert {of_bag.where(sensor) for sensor in of_bag.rig.sensors.values()} <= topics
+    for sensor in of_folder.rig.sensors.values():
+        where = of_folder.where(sensor)
+        assert (miniature / where).is_dir() or list(miniature.glob(f"v*/{where}.json")), (sensor.name, where)
