@@ -18,20 +18,10 @@ GATE: Final = 11.0
 def distances(
     predicted: FloatArray, covariances: FloatArray, measured: FloatArray, variances: FloatArray, gate_m: FloatArray
 ) -> FloatArray:
-    """Return how far predicted positions are from measured ones.
+    """Return (N, M) squared Mahalanobis distances of (N, 5) states to (M, 2) positions; infinite beyond the gates.
 
     A wider prediction is the less likely one of two that are equally many deviations away: half the logarithm of the
     determinant is added.
-
-    Args:
-        predicted: (N, 2 or more) predictions; x and y come first.
-        covariances: (N, 2 or more, 2 or more) of them.
-        measured: (M, 2) measurements.
-        variances: (M,) of each coordinate.
-        gate_m: (N,) farthest that a measurement may be.
-
-    Returns:
-        (N, M) squared Mahalanobis distance with that; infinite beyond the gates.
     """
     n, m = len(predicted), len(measured)
     cost = np.full((n, m), np.inf)

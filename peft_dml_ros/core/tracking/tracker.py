@@ -66,7 +66,6 @@ class Tracks:
         existence: (N,) probability that there is such an object.
         visible: (N,) probability that it is not hidden from the sensors, if there is one.
         scores: (N,) smoothed score of its detections.
-        hits: (N,) detections so far.
         coasted_s: (N,) time since the last one.
     """
 
@@ -82,7 +81,6 @@ class Tracks:
     existence: FloatArray
     visible: FloatArray
     scores: FloatArray
-    hits: IntArray
     coasted_s: FloatArray
 
     def __len__(self) -> int:
@@ -230,7 +228,6 @@ class Tracker:
         t.existence[rows] = np.clip(e * ratio / (1 - e + e * ratio), 0.02, 0.995)
         t.visible[rows] = 1.0
         t.scores[rows] += 0.4 * (boxes.scores - t.scores[rows])
-        t.hits[rows] += 1
         t.coasted_s[rows] = 0.0
 
     def _turned(self, rows: IntArray, yaws_rad: FloatArray) -> FloatArray:
@@ -269,7 +266,6 @@ class Tracker:
             existence=boxes.scores * self.params.birth_trust,
             visible=np.ones(n),
             scores=boxes.scores.copy(),
-            hits=np.ones(n, dtype=np.int64),
             coasted_s=np.zeros(n),
         )
 

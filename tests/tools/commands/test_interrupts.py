@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from peft_dml_ros.cli.main import app
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from tests.support.drive_bag import make_drive_bag
+from tests.support.foxglove_client import watch
 
 LIMIT_S = 120.0
 
@@ -122,3 +123,20 @@ def test_demo_ends_all_its_nodes_whenever_it_comes(long_bag, bundle, tmp_path, n
         assert time.monotonic() - begin < LIMIT_S
     assert "Interrupted: " in text
     assert text.endswith("the same command starts from the beginning.")
+
+
+@pytest.mark.ros
+@pytest.mark.alone
+def test_the_demo_is_seen_live_while_it_drives(long_bag, bundle, tmp_path):
+    pytest.importorskip("foxglove", reason="no foxglove-sdk: pip install 'peft_dml_ros[view]'")
+    log, wanted = tmp_path / "log", ["/perception/detections", "/lidar_top/points", "/perception/status"]
+    options = ["--bundle", bundle, "--out", tmp_path / "out", "--domain-id", os.environ["ROS_DOMAIN_ID"], "--view"]
+    with started(log, "demo", "--source", long_bag, *options) as process:
+        limit = time.monotonic() + LIMIT_S
+        while "ws://127.0.0.1:8765" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < limit, log.read_text()
+            time.sleep(0.1)
+        _, found = watch("ws://127.0.0.1:8765", wanted, limit_s=LIMIT_S)
+        assert set(found) == set(wanted)
+        assert "Interrupted: " in interrupt(process, log, lambda: True)
