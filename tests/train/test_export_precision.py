@@ -328,14 +328,16 @@ def test_a_further_precision_is_added_to_the_bundle_and_chosen_by_the_engine(exp
     assert bundle.manifest.precision == "fp32"
     assert bundle.precisions == ("fp32", "int8", "fp16")
     assert {graph: bundle.graph(graph).sha256 for graph in before} == before
-    assert set(bundle.manifest.variants["int8"]) == {"lidar", "camera"}
+    assert set(bundle.manifest.variants["int8"]) == {"camera"}
     assert bundle.manifest.provenance["int8"] == {"calibration_frames": 3}
     assert suitable_precision(bundle, "onnxruntime") == "int8"
     assert suitable_precision(bundle, "tensorrt-rtx") == "fp16"
-    feeds = frames[0].feeds["lidar"]
-    latents = {p: load_engines(bundle, "onnxruntime", 1, p)["lidar"](feeds)["latent"] for p in ("fp32", "int8", "auto")}
+    feeds = frames[0].feeds["camera"]
+    latents = {
+        p: load_engines(bundle, "onnxruntime", 1, p)["camera"](feeds)["latent"] for p in ("fp32", "int8", "auto")
+    }
     np.testing.assert_array_equal(latents["auto"], latents["int8"])
     assert np.abs(latents["int8"] - latents["fp32"]).max() > 0
     assert (latents["int8"] * latents["fp32"]).sum(axis=1).mean() > 0.98
     with pytest.raises(BundleError, match="holds fp32, int8, fp16, not fp8"):
-        bundle.graph("lidar", "fp8")
+        bundle.graph("camera", "fp8")
