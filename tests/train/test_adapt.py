@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`peft-dml-train adapt` from frames to adapter: refused when nothing is gained, resumed, with labels or without."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from peft_dml_ros.core.adapter import CARD, WEIGHTS
+from peft_dml_ros.core.adapter_domain import read_domain
+from peft_dml_ros.core.bundle import ADAPTERS, BASE_WEIGHTS, load_bundle, write_manifest
+from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_tools.commands.simulate import write_one
+from peft_dml_tools.datasets.nuscenes_writer_tables import finish
+from peft_dml_tools.sim.drive import DriveSpec
+from peft_dml_tools.sim.vehicle_rig import make_rig
+from peft_dml_train.cli import app
+from peft_dml_train.export.adapter import LARGEST_BYTES, read_card, write_card
+from peft_dml_train.few_shot import adapt as adapting
+from peft_dml_train.few_shot.adapt import AdaptOptions, adapt
+from peft_dml_train.loop.checkpoint import load_checkpoint
+from peft_dml_train.loop.stages import new_network
+from tests.support.exported import bundle_of
+from tests.support.miniature import simulate_into
+
+DEMO = Path(__file__).parents[2] / "models" / "demo"
+OPTIONS = AdaptOptions(start="none", steps=4, minutes=60, seed=3)
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory):
+    """Three scenes of three keyframes each."""
+    root = tmp_path_factory.mktemp("drive") / "mine"
+    made = simulate_into(root, "--scenes", "3")
+    assert made.exit_code == 0, made.output
+    return root
+
+
+@pytest.fixture(scope="module")
+def base(config, tmp_path_factory):
+    """A tiny untrained base that knows its recipe."""
+    plain = config.model_copy(update={"dropout": config.dropout.model_copy(update={"corruption": 0.0})})
+    bundle = bundle_of(new_network(plain), tmp_path_factory.mktemp("base") / "tiny")
+    recipe = {"config": plain.model_dump(mode="json", exclude={"spec"})}
+    write_manifest(bundle.path, bundle.manifest.model_copy(update={"provenance": recipe}))
+    return bundle.path
+
+
+def test_an_adapter_that_is_no_better_is_not_written(base, drive, tmp_path):
+    out = tmp_path / "mine"
+    with pytest.raises(DataError, match=r"no adapter is written: no step was better than 'none' on the \d frames"):
+        adapt(base, drive, out, OPTIONS)
+    assert not out.exists()
+    said = CliRunner().invoke(
+        app, ["adapt", "--base", str(base), "--data", str(drive), "--out", str(out), "--class", "x"]
+    )
+    assert said.exit_code == 1
+    assert "--class x is not of the form NAME=CLASS" in said.output
+
+
+def test_an_interrupted_call_goes_on_where_it_was_and_with_other_frames_not(base, drive, tmp_path, monkeypatch):
+    """Scores are set here, rising, so that the best weights are the last; everything else is real."""
+    out, scores = tmp_path / "mine", iter([0.1, 0.2, KeyboardInterrupt])
+
+    def score(_):
+        value = next(scores)
+        if value is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        return value
+
+    monkeypatch.setattr(adapting, "mean_ap", score)
+    with pytest.raises(KeyboardInterrupt):
+        adapt(base, drive, out, OPTIONS)
+    work = out.with_name(".mine.training")
+    assert load_checkpoint(work / "stage" / "last.pt")["step"] == 2
+    scores = iter([0.1])
+    again = AdaptOptions(start="none", steps=4, minutes=60, seed=3, resume=True)
+    with pytest.raises(ConfigError, match="is of other frames or settings"):
+        adapt(base, drive, out, AdaptOptions(start="none", steps=4, minutes=60, seed=4, resume=True))
+    scores = iter([0.1, 0.3, 0.4])
+    with pytest.raises(DataError, match="no adapter is written: mAP at 2 m"):  # the vehicle's own figures are not set
+        adapt(base, drive, out, again)
+    assert next(scores, None) is None, "steps 3 and 4 alone were left"
+    assert load_checkpoint(work / "stage" / "last.pt")["step"] == 4
+    assert load_checkpoint(work / "best.pt")["step"] == 4
+
+
+def test_a_model_that_is_sure_of_nothing_labels_nothing(base, drive, tmp_path):
+    with pytest.raises(DataError, match="the model is sure of nothing there"):
+        adapt(base, drive, tmp_path / "mine", AdaptOptions(start="none", unlabelled=True, steps=1))
+
+
+def test_a_bundle_without_a_recipe_cannot_be_adapted(config, drive, tmp_path):
+    bundle = bundle_of(new_network(config), tmp_path / "bare")
+    with pytest.raises(ConfigError, match="its manifest holds no recipe"):
+        adapt(bundle.path, drive, tmp_path / "mine", OPTIONS)
+
+
+def damaged_demo(folder):
+    """The shipped bundle with noise in its default adapter's head."""
+    shutil.copytree(DEMO, folder)
+    path = folder / ADAPTERS / "default" / WEIGHTS
+    tensors, draw = load_file(path), torch.Generator().manual_seed(5)
+    for name, value in tensors.items():
+        if ".head." in name and value.ndim > 1:
+            noise = torch.randn(value.shape, generator=draw) * value.float().std() * 0.5
+            tensors[name] = (value.float() + noise).to(value.dtype)
+    save_file(tensors, path, {"format": "pt"})
+    write_card(path.parent, read_card(path.parent))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DEMO / BASE_WEIGHTS).is_file(), reason="models/demo holds no base to train on")
+def test_a_few_frames_repair_a_damaged_adapter(tmp_path):
+    root, out = tmp_path / "drive", tmp_path / "mine"
+    write_one((str(root), "scene-6000", 77, 6.6, DriveSpec(image_width_px=352, lidar_hz=10, camera_hz=2)))
+    finish(root, "v1.0-sim", make_rig(352), {"sim_train": ["scene-6000"]})
+    folder = damaged_demo(tmp_path / "demo")
+    gain = adapt(folder, root, out, AdaptOptions(steps=40, minutes=60))
+    assert gain.after > gain.before
+    bundle = load_bundle(folder, adapter=str(out))
+    card, domain = bundle.adapters.parts[0][0].card, read_domain(out)
+    assert domain.figures["lidar_points"].mean > 3
+    assert card.provenance["seed"] == 7
+    assert card.metrics["held_out"]["map_2m"] == gain.after
+    assert sum(path.stat().st_size for path in out.iterdir()) <= LARGEST_BYTES
+    assert (out / CARD).is_file()
+    assert not out.with_name(".mine.training").exists()
