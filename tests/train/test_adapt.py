@@ -120,7 +120,7 @@ def test_a_few_frames_repair_a_damaged_adapter(tmp_path):
     write_one((str(root), "scene-6000", 77, 6.6, DriveSpec(image_width_px=352, lidar_hz=10, camera_hz=2)))
     finish(root, "v1.0-sim", make_rig(352), {"sim_train": ["scene-6000"]})
     folder = damaged_demo(tmp_path / "demo")
-    gain = adapt(folder, root, out, AdaptOptions(steps=40, minutes=60))
+    gain = adapt(folder, root, out, AdaptOptions(steps=40, minutes=60, undecided=True))
     assert gain.after > gain.before
     bundle = load_bundle(folder, adapter=str(out))
     card, domain = bundle.adapters.parts[0][0].card, read_domain(out)

@@ -32,6 +32,7 @@ def adapt(
     rate: Annotated[float, typer.Option(min=0.01, max=10, help="Times the recipe's learning rate")] = 0.5,
     seed: Annotated[int, typer.Option(help="Of all draws")] = 7,
     resume: Annotated[bool, typer.Option("--resume", help="Carry on where the last call was interrupted")] = False,
+    undecided: Annotated[bool, typer.Option("--undecided", help="Write it even if the gain may be chance")] = False,
 ) -> None:
     """Train an adapter from a few frames; writes it only if frames that it never saw get better."""
     from peft_dml_ros.core.bundle import find_bundle
@@ -47,7 +48,7 @@ def adapt(
         names = dict(text.split("=") for text in classes or ())
         options = AdaptOptions(
             labels=labels, names=names, unlabelled=unlabelled, start=start, held_out=held_out, minutes=minutes,
-            steps=steps, rate=rate, seed=seed, resume=resume,
+            steps=steps, rate=rate, seed=seed, resume=resume, undecided=undecided,
         )  # fmt: skip
         gain = run(find_bundle(base), data, out, options)
     except PeftDmlError as error:

@@ -63,6 +63,7 @@ class AdaptOptions:
         patience: Checks without a better result that end the training.
         seed: Of all draws.
         resume: Carry on where the last call was interrupted.
+        undecided: Write the adapter too where the interval of its gain holds no gain at all.
     """
 
     labels: Path | None = None
@@ -76,6 +77,7 @@ class AdaptOptions:
     patience: int = 3
     seed: int = 7
     resume: bool = False
+    undecided: bool = False
 
 
 def adapt(base: Path, data: Path, out: Path, options: AdaptOptions) -> Gain:
@@ -113,9 +115,11 @@ def adapt(base: Path, data: Path, out: Path, options: AdaptOptions) -> Gain:
     made = _write(work / out.name, work / "peft", bundle, data, options, parts, steps)
     vehicle = load_bundle(base, adapter=str(made))
     gain = compare(before, Finder(vehicle, load_engines(vehicle), sensors).hits(held), options.seed)
-    if gain.after <= gain.before:
-        msg = f"no adapter is written: {gain}, against '{bundle.adapters}'"
-        raise DataError(f"{msg}; label more frames, or frames that differ more")
+    if gain.after <= gain.before or not (options.undecided or gain.verdict == "better"):
+        msg = (
+            f"no adapter is written: {gain}, against '{bundle.adapters}'; label more frames, or frames that differ more"
+        )
+        raise DataError(f"{msg}, or take it undecided: --undecided --resume" if gain.after > gain.before else msg)
     seen = [scene_figures(reader.snapshot(token, config.spec)) for token in parts.trained]
     domain = domain_of(seen, ("lidar",) if options.unlabelled else ())
     complete_adapter(made, metrics=_metrics(gain, bundle, options), domain=domain)
