@@ -54,7 +54,7 @@ setup(
         *tree("launch"),
         *tree("config"),
         *tree("models/demo"),
-        *tree("models/demo_rain"),
+        *tree("models/base"),
     ],
     entry_points={
         "console_scripts": [

@@ -77,7 +77,7 @@ def set_(
     """Set or print a parameter of a running node, and show what the node warns of after.
 
     Examples:
-      peft-dml set bundle models/demo_rain
+      peft-dml set bundle models/base
       peft-dml set weather fog=50 --node replay
       peft-dml set detection.score_threshold
     """

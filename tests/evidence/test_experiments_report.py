@@ -226,7 +226,7 @@ def test_components_earn_their_place_by_the_interval_of_the_change(write):
 
 def test_bundles_show_what_their_manifests_hold():
     found = bundles_of(ROOT / "models")
-    assert set(found) == {"demo", "demo_rain"}
+    assert set(found) == {"base", "demo"}
     row = next(line for line in bundles_table(found) if line.startswith("| `demo` |"))
     assert f"{found['demo']['subsets']['all']['nds']:.3f}" in row
     assert f"| {sum(stage['steps'] for stage in found['demo']['stages'].values())} |" in row

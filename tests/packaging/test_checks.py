@@ -18,9 +18,9 @@ LINTER = "import sys; from importlinter.cli import lint_imports_command; sys.exi
 ROOMS = {
     "peft_dml_ros": ("cli", "conversions", "core", "engines", "nodes"),
     "peft_dml_tools": (
-        *("bench", "chaos", "commands", "datasets", "demo", "drawing", "evaluation", "fleet", "live", "nodes"),
-        *("report", "run"),
-        "sim",
+        *("bench", "bundles", "chaos", "commands", "datasets", "demo", "drawing", "evaluation", "fleet", "live"),
+        *("nodes", "report", "run", "sim"),
+        *("map_origins", "measurement_source", "parameter_files"),
     ),
     "peft_dml_train": (),
     "peft_dml_evidence": (),

@@ -20,10 +20,11 @@ TINY = {
     "SET": "pretrain.steps=2 finetune.steps=2 pretrain.batch=2 finetune.batch=2 dropout.harmed_portion=0",
     "CONDITIONS": "--sensors lidar --weather rain=40",
     "MINUTES": "60",
-    "SMOKE": "pretrain.steps=1 pretrain.batch=1 bfloat16=false spec.grid.size=32 spec.lidar.pillar_grid=128"
-    " spec.latent_dim=32 spec.camera.width_px=192 spec.camera.height_px=64 spec.camera.depth_bins=12"
-    " network.head_width=32 network.camera.widths=[32,64,128,256] network.camera.depths=[1,1,1,1]"
-    " dropout.harmed_portion=0",
+    "SMOKE": "threads=1 pretrain.steps=1 pretrain.batch=1 bfloat16=false dropout.harmed_portion=0 spec.latent_dim=32"
+    " spec.grid.size=32 spec.lidar.pillar_grid=128 spec.lidar.pillars=500 spec.candidates=20 network.camera.context=16"
+    " spec.camera.width_px=128 spec.camera.height_px=64 spec.camera.depth_bins=12 network.head_width=32"
+    " network.lidar.pillar=16 network.lidar.widths=[16,24,32] network.lidar.neck=8 network.lidar.out=24"
+    " network.camera.widths=[32,48,64,80] network.camera.depths=[1,1,1,1]",
 }
 
 

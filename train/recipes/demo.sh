@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Makes models/demo from nothing but seeds: two simulated domains, encoders pretrained on the source, less than a tenth
+# Makes models/base from nothing but seeds: two simulated domains, encoders pretrained on the source, less than a tenth
 # of all parameters adapted to the target, a second adapter for rain, and the figures next to the previous bundle's.
 #   make setup-test && train/recipes/demo.sh
 # About four hours on two idle cores with 20 GB of memory and 10 GB of disk. Budgets are steps: on the same machine the
@@ -16,14 +16,14 @@ RUN=${RUN:-runs/demo}
 SOURCE=${SOURCE:-$RUN/source}
 TARGET=${TARGET:-$RUN/target}
 CONFIG=${CONFIG:-train/configs/demo.yaml}
-BUNDLE=${BUNDLE:-models/demo}
+BUNDLE=${BUNDLE:-models/base}
 RAIN=${RAIN-train/configs/rain.yaml}
 WORKERS=${WORKERS:-2}
 PREVIOUS=${PREVIOUS:-}
 read -r -a SIMULATE <<< "${SIMULATE:---seconds 3 --lidar-hz 10 --depth-stride 4}"
 read -r -a OPTIONS <<< "${OPTIONS:-}"
 CHANGES=()
-for one in ${SET:-}; do CHANGES+=(--set "$one"); done
+for one in "name=$(basename "$BUNDLE")" ${SET:-}; do CHANGES+=(--set "$one"); done
 # Threads that wait for one another must not spin when something else runs on the machine.
 export OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1
 

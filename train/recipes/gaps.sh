@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # What a few frames gain on four domains that a base was not adapted to, with labels and without:
-#   BASE=models/demo OUT=runs/gaps train/recipes/gaps.sh
+#   BASE=models/base OUT=runs/gaps train/recipes/gaps.sh
 # SCENES: of each domain, six keyframes each, to adapt on, and as many to test on. GAPS: some of them alone. ARGS: more
 # options of adapt. Writes OUT/gaps.md. What is there already is used again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PATH="$PWD/.venv/bin:$PATH"
-BASE=${BASE:-models/demo}
+BASE=${BASE:-models/base}
 OUT=${OUT:-runs/gaps}
 SCENES=${SCENES:-6}
 GAPS=${GAPS:-rain snow beams city}

@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PATH="$PWD/.venv/bin:$PATH"
-BASE=${BASE:-models/demo}
+BASE=${BASE:-models/base}
 RUN=${RUN:-runs/mining}
 COUNT=${COUNT:-40} STEPS=${STEPS:-200} SEEDS=${SEEDS:-3}
 export OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The second adapter of models/demo, for heavy rain: after train/recipes/demo.sh, with its RUN, TARGET, BUNDLE and SET.
+# The second adapter of models/base, for heavy rain: after train/recipes/demo.sh, with its RUN, TARGET, BUNDLE and SET.
 # CONDITIONS: what both adapters are evaluated in.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -8,7 +8,7 @@ PATH="$PWD/.venv/bin:$PATH"
 RUN=${RUN:-runs/demo}
 TARGET=${TARGET:-$RUN/target}
 CONFIG=${CONFIG:-train/configs/rain.yaml}
-BUNDLE=${BUNDLE:-models/demo}
+BUNDLE=${BUNDLE:-models/base}
 read -r -a CONDITIONS <<< "${CONDITIONS:---weather clear --weather rain=40 --weather rain=80}"
 CHANGES=()
 for one in ${SET:-}; do CHANGES+=(--set "$one"); done

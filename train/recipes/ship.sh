@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 PATH="$PWD/.venv/bin:$PATH"
 RUN=${RUN:-runs/demo}
 DATA=${DATA:-$RUN/data}
-BUNDLE=${BUNDLE:-models/demo}
+BUNDLE=${BUNDLE:-models/base}
 SCORES=${SCORES:-full}
 read -r -a SETS <<< "${SETS:-}"
 case $SCORES in
@@ -29,7 +29,7 @@ done
 for adapter in "${ADAPTERS[@]}"; do
   config=train/configs/$adapter.yaml
   [ -f "$config" ] || config=train/configs/demo.yaml
-  recipe=(--config "$config" --data "$DATA" "${SETS[@]}" --bundle "$MADE" --adapter "$adapter")
+  recipe=(--config "$config" --data "$DATA" --set "name=$(basename "$BUNDLE")" "${SETS[@]}" --bundle "$MADE" --adapter "$adapter")
   peft-dml-train export "${recipe[@]}" --out "$RUN"
   for weather in "${WEATHER[@]}"; do
     peft-dml-train evaluate "${recipe[@]}" --out "$RUN/evaluation/$adapter" --weather "$weather" --cache "$RUN/frames" --record

@@ -102,7 +102,8 @@ def test_an_interrupt_is_told_once_not_by_every_worker(work, tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert said == ""
+    assert said.count("\n") <= 1, said
+    assert "Traceback" not in said
 
 
 def test_keyframes_come_every_half_second():

@@ -73,7 +73,7 @@ class AdaptOptions:
     held_out: float = 0.25
     minutes: float = 8.0
     steps: int = 300
-    rate: float = 0.5
+    rate: float = 0.05
     patience: int = 3
     seed: int = 7
     resume: bool = False
