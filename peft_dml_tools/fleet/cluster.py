@@ -24,6 +24,7 @@ RETRIES: Final = 3
 AHEAD: Final = 2
 """Jobs in flight per core, so that no core waits and the driver's memory does not grow with the number of jobs."""
 WAIT_S: Final = 0.5
+CANCEL_S: Final = 5.0
 CONNECT_S: Final = 5.0
 STARTS: Final = 3
 TIMED_OUT: Final = "timed out during startup"
@@ -112,8 +113,12 @@ class Queue(Generic[Job, Result]):
     def cancel(self) -> None:
         """Drop waiting jobs and stop running ones."""
         self._waiting.clear()
+        ray = _ray()
         for reference in self._running:
-            _ray().cancel(reference, force=True)
+            # Ray 2.60 aborts the whole program now and then when a job ends while it is cancelled by force.
+            ray.cancel(reference, force=False)
+        if self._running:
+            ray.wait(list(self._running), num_returns=len(self._running), timeout=CANCEL_S)
         self._running.clear()
 
 

@@ -22,7 +22,7 @@ from peft_dml_ros.nodes.fitting_subscription import FittingSubscription, message
 from peft_dml_ros.nodes.runtime import ros_context
 
 FIND_S: Final = 8.0
-GRAPH_S: Final = 2.0
+GRAPH_S: Final = 4.0
 """Longest wait until something named is discovered, and the wait for all that is there."""
 ANSWER_S: Final = 3.0
 ATTEMPTS: Final = 4
@@ -115,6 +115,9 @@ class Client:
 
         for topic, each_frame in ((f"{found.node}/status", True), ("/diagnostics", False)):
             self._node.create_subscription(DiagnosticArray, topic, lambda m, e=each_frame: take(m, each_frame=e), 10)
+        # On a busy machine the first message takes its time: participants announce themselves every 3 s.
+        self.spin(FIND_S, lambda: bool(found.statuses))
+        frames[0] = 0
         self.spin(seconds)
         found.frame_hz = frames[0] / seconds
         return found

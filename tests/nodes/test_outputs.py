@@ -277,7 +277,7 @@ def test_the_interface_and_its_access_policy_are_what_a_live_node_does(tmp_path,
     for topic in [topic for topic in outputs() if topic.name not in optional]:
         assert live[full(topic.name)] == [topic.type]
         assert topic.meaning
-        assert topic.when != LATCHED_WORD or topic.name.endswith("_info")
+        assert topic.when != LATCHED_WORD or topic.name.endswith(("_info", "_choice"))
     assert set(heard) <= {full(name) for name in subscribed()}
     text = (repository / "config" / "sros2" / "perception.policy.xml").read_text(encoding="utf-8")
     made = runpy.run_path(str(repository / "docs" / "make_config.py"))["policy"]()
