@@ -43,6 +43,15 @@ class Tracer:
 @pytest.fixture
 def traced(repository, tmp_path):
     """Files of one message in the steady state, from the callback to the boxes."""
+    files = files_of_a_message(repository, tmp_path)
+    # Activation froze what was there, so that the node would stay in the graph for the tests that follow.
+    gc.unfreeze()
+    gc.collect()
+    return files
+
+
+def files_of_a_message(repository, tmp_path):
+    """Run a node, and trace one message through it."""
     tracer, before = Tracer(repository / "peft_dml_ros"), sys.gettrace()
     threading.settrace(tracer)
     bundle = make_random_bundle(tmp_path / "bundle")
@@ -91,10 +100,6 @@ def traced(repository, tmp_path):
     for made in (node, vehicle):
         made.destroy_node()
     rclpy.try_shutdown()
-    # Activation froze what was there, so that the node would stay in the graph for the tests that follow.
-    del node, vehicle, executor, take, publish, cloud
-    gc.unfreeze()
-    gc.collect()
     return tracer.files
 
 
