@@ -49,8 +49,9 @@ def test_the_layers_of_the_nuscenes_recipe_build():
     check(next(config_sources(("nuscenes",), SMALL)))
 
 
-def test_shipped_bundles_build_as_bases_and_with_their_adapters():
-    sources = list(bundle_sources(("demo",)))
+@pytest.mark.parametrize("name", ["base", "demo"])
+def test_shipped_bundles_build_as_bases_and_with_their_adapters(name):
+    sources = list(bundle_sources((name,)))
     assert sources[0].weights == "base"
     layers = [check(source, stored_in_half=True) for source in sources]
     assert all(found == layers[0] for found in layers)
