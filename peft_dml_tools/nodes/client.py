@@ -113,12 +113,16 @@ class Client:
                     values = {pair.key: pair.value for pair in status.values}
                     found.statuses[part] = (int.from_bytes(status.level, "big"), status.message, values)
 
-        for topic, each_frame in ((f"{found.node}/status", True), ("/diagnostics", False)):
+        heard = [
             self._node.create_subscription(DiagnosticArray, topic, lambda m, e=each_frame: take(m, each_frame=e), 10)
+            for topic, each_frame in ((f"{found.node}/status", True), ("/diagnostics", False))
+        ]
         # On a busy machine the first message takes its time: participants announce themselves every 3 s.
         self.spin(FIND_S, lambda: bool(found.statuses))
         frames[0] = 0
         self.spin(seconds)
+        for subscription in heard:  # `status --watch` asks again and again
+            self._node.destroy_subscription(subscription)
         found.frame_hz = frames[0] / seconds
         return found
 
