@@ -16,6 +16,7 @@ STAGES: Final = ("arrival", "wait", "inputs", "pictures", "moved", *MODALITIES, 
 """From the stamp to the boxes' publication; `total` is all of it. Stages of several threads overlap."""
 
 ALWAYS, LISTENED, LATCHED, EACH_SECOND = "each frame", "each frame that is listened to", "latched", "once a second"
+DRAWN: Final = "frames listened to, as many as a quarter of a core draws"
 
 
 AUTOWARE: Final = "autoware_perception_msgs/msg"
@@ -60,7 +61,7 @@ def outputs(sensors: Sequence[str] = ALL_SENSORS) -> list[Topic]:
         Topic("~/velocities", topics.POINT_CLOUD, LISTENED, "velocity and attribute, in the order of the boxes"),
         Topic("~/markers", "visualization_msgs/msg/MarkerArray", LISTENED, "boxes and velocity arrows, for viewers"),
         *(
-            Topic(overlay_topic(c), topics.COMPRESSED_IMAGE, LISTENED, f"image of {c} with boxes")
+            Topic(overlay_topic(c), topics.COMPRESSED_IMAGE, DRAWN, f"image of {c} with boxes")
             for c in cameras_of(sensors)
         ),
         Topic(

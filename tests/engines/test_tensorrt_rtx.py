@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """TensorRT for RTX itself: engines are parsed and built here, without a GPU, for cards that are named."""
 
+import json
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +25,7 @@ RTX = "tensorrt-rtx"
 CARDS = ("8.6", "8.9", "12.0")
 SHIPPED = sorted({path.parent.name for folder in bundle_folders() for path in folder.glob("*/manifest.json")})
 NEAR_NOTHING = 64 << 10
+RECORD = json.loads((Path(__file__).parents[2] / "bench" / "engine_builds.json").read_text())
 
 
 def has_gpu():
@@ -36,12 +38,16 @@ def has_gpu():
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_graph_of_every_shipped_bundle_is_built_for_rtx_cards(name, tmp_path):
     bundle = load_bundle(name)
+    weights = "merged" if bundle.adapters.parts else "base"
+    record = {(row["source"], row["weights"], row["precision"], row["graph"]): row for row in RECORD["builds"]}
     for precision in bundle.precisions:
         store = open_store(bundle, RTX, precision, CARDS, tmp_path)
         for graph in bundle.manifest.graphs:
-            plan = store.plan(graph)
-            assert len(plan) > NEAR_NOTHING
-            assert len(plan) < 2 * len(bundle.graph(graph, precision).content) + (8 << 20), (graph, precision)
+            size = len(store.plan(graph))
+            assert size > NEAR_NOTHING
+            if RECORD["library"] == store.library.name:
+                recorded = record[f"bundle {name}", weights, precision, graph]["plan_bytes"]
+                assert size == pytest.approx(recorded, rel=0.1), (graph, precision)
 
 
 def test_the_network_is_strongly_typed_and_says_what_the_manifest_says():

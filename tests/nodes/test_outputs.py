@@ -207,6 +207,28 @@ def test_drawing_never_makes_boxes_wait_and_the_newest_frame_wins(stage, monkeyp
     assert drawn == [stamps[0], stamps[2]]
 
 
+def test_drawing_takes_no_more_than_its_share_of_a_core(stage, monkeypatch):
+    stage.listen(CompressedImage, "overlay/cam_front/compressed", 10)
+    begun_s, real = [], overlays.overlay
+
+    def slow(image, *rest):
+        begun_s.append(time.monotonic())
+        time.sleep(0.1)
+        return real(image, *rest)
+
+    monkeypatch.setattr(overlays, "overlay", slow)
+
+    def again():
+        stage.outputs.publish_views(some_boxes(), STAMP_NS, job())
+        return len(begun_s) == 3
+
+    stage.spin_until(again)
+    assert min(np.diff(begun_s)) >= 0.1 / overlays.SHARE
+    start_s = time.monotonic()
+    stage.outputs.end_pictures()
+    assert time.monotonic() - start_s < 0.2, "the rest is not waited for"
+
+
 def test_a_broken_image_is_counted(stage):
     stage.listen(CompressedImage, "overlay/cam_front/compressed", 1)
     broken = replace(scenes.image(STAMP_NS), jpeg=b"\xff\xd8\xff none")
