@@ -101,6 +101,8 @@ class ObservedDrive:
         self.bag, self._notes = session.scratch / f"{name}.mcap", session.scratch / f"{name}.jsonl"
         topics = () if everything else (f"{self._prefix}{STATUS}", f"{self._prefix}{BOXES}")
         self.recorder = session.recorder(self.bag, *topics)
+        # Nothing is sent before the node listens, and the recorder, where that takes the sensors as well.
+        self._listeners = 2 if everything else 1
         self.replay: Child | None = None
 
     def __enter__(self) -> ObservedDrive:  # noqa: PYI034  typing.Self needs Python 3.11
@@ -124,7 +126,8 @@ class ObservedDrive:
         follow((*nodes, self.recorder), lambda: self.statuses > 0, START_S, "a first status of the node")
         sensors = self._circuit.sensors or tuple(BagSource(self._circuit.drive).rig.sensors)
         arguments = ["--seamless", "--seconds", str(self._circuit.seconds), "--notes", str(self._notes)]
-        arguments += ["--wait-for", *(bag_topic(topic_of(name)) for name in sensors if name in ALL_SENSORS)]
+        heard = (bag_topic(topic_of(name)) for name in sensors if name in ALL_SENSORS)
+        arguments += ["--wait-for", *(f"{topic}={self._listeners}" for topic in heard)]
         if self._circuit.sensors:
             kept = "|".join(bag_topic(topic_of(name)).rpartition("/")[0] for name in sensors)
             arguments += ["--exclude", f"^(?!({kept}|/tf_static))"]
