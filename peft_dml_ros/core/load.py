@@ -35,10 +35,14 @@ def usable_cores() -> int:
 
 
 def spare_cores() -> int:
-    """Return how many of the usable cores other work leaves free, by the load of the last minute; at least one."""
+    """Return how many of the usable cores other work leaves free, by the load of the last minute.
+
+    At least half of them, and two where there are two: a process that has one thread to run gets no more than one core,
+    and the load of the last minute may be gone.
+    """
     cores = usable_cores()
     busy = os.getloadavg()[0] * cores / (os.cpu_count() or cores)
-    return max(1, min(cores, round(cores - busy)), cores // 2)
+    return max(min(cores, 2), min(cores, round(cores - busy)), cores // 2)
 
 
 @dataclass(frozen=True, slots=True)

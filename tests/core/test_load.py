@@ -152,5 +152,6 @@ def test_spare_cores_leave_out_what_others_use(monkeypatch):
     for load, spare in ((0.0, 8), (2.2, 6), (7.5, 4), (30.0, 4)):
         monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0, 0))
         assert spare_cores() == spare
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
-    assert spare_cores() == 1
+    for usable in ({0}, {0, 1}):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, usable=usable: usable)
+        assert spare_cores() == len(usable)
