@@ -187,6 +187,28 @@ def filled(
         raise BundleError(msg) from error
 
 
+def rescaled(content: bytes, zero_point: str, factor: float) -> bytes:
+    """Return a quantised graph in which the scales that stand with one zero point are multiplied by a factor.
+
+    Raises:
+        ValueError: it is no ONNX graph.
+    """
+    parts = [*fields(memoryview(content))]
+    graph = [*fields(next(value for n, value in parts if n == _GRAPH and isinstance(value, memoryview)))]
+    nodes = (_Node.parse(value) for n, value in graph if n == _NODE and isinstance(value, memoryview))
+    names = {node.inputs[1] for node in nodes if node.inputs[2:] == [zero_point]}
+
+    def changed(number: int, value: int | memoryview) -> int | bytes | memoryview:
+        if number != _INITIALIZER or not isinstance(value, memoryview):
+            return value
+        tensor = _Tensor.parse(value)
+        array = tensor.array() if tensor.name in names else None
+        return value if array is None else _encoded(tensor.name, array * np.float32(factor))
+
+    whole = b"".join(encode(number, changed(number, value)) for number, value in graph)
+    return b"".join(encode(number, whole if number == _GRAPH else value) for number, value in parts)
+
+
 def _filled(
     model: memoryview, weights: Mapping[str, AnyArray], changed: Mapping[str, AnyArray], ranges: Mapping[str, float]
 ) -> bytes:

@@ -17,6 +17,7 @@ import onnxruntime as ort
 from peft_dml_ros.core.bundle import GraphContent
 from peft_dml_ros.core.engine import Constant, EngineArray, check_feeds
 from peft_dml_ros.core.errors import EngineError
+from peft_dml_ros.core.onnx_graph import rescaled
 from peft_dml_ros.core.spec import TensorTable
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.engines.cache import cache_folder
@@ -47,6 +48,9 @@ RELU_ZERO_POINT: Final = b"relu_zero_point"
 
 _SIGNED: Final = b"\x10\x03\x42\x0f" + RELU_ZERO_POINT
 _UNSIGNED: Final = b"\x10\x02\x42\x0f" + RELU_ZERO_POINT
+_FINER: Final = 127 / 255 * (1 - 1e-6)
+"""Steps of an unsigned tensor against those of a signed one of the same range; the last code must not lie beyond the
+bound of a ReLU6, or ONNX Runtime keeps that as an operator of its own."""
 
 
 class OnnxRuntimeEngine:
@@ -128,12 +132,14 @@ def _table(tensors: Sequence[Any]) -> TensorTable:
 def for_cpu(model: bytes) -> bytes:
     """Return a quantised graph with its never negative tensors unsigned, as the CPU's kernels want them.
 
-    TensorRT takes signed 8 bit with zero point 0 only. Read as unsigned with the same scale and zero point, values from
-    0 to 127 stay what they are, and everything below 0 is cut off by the type: ONNX Runtime then needs no separate
-    ReLU and joins it with the convolution before it. All such tensors share one zero point, so its type is all that
-    has to change: the data type of that one initialiser, which precedes its name.
+    TensorRT takes signed 8 bit with zero point 0 only, so that such tensors use half of the codes. Read as unsigned,
+    with steps half as wide, they use all of them; what is below 0 is cut off by the type, so that ONNX Runtime needs no
+    separate ReLU and joins it with the convolution before it. All such tensors share one zero point: the data type of
+    that initialiser, which precedes its name, is all that has to change besides the scales.
     """
-    return model.replace(_SIGNED, _UNSIGNED)
+    if _SIGNED not in model:
+        return model
+    return rescaled(model.replace(_SIGNED, _UNSIGNED), RELU_ZERO_POINT.decode(), _FINER)
 
 
 @cache

@@ -229,8 +229,17 @@ def test_int8_changes_little(exported, int8, config):
 def test_the_cpu_reads_what_is_never_negative_as_unsigned_and_joins_the_relu(int8, tmp_path):
     content = load_bundle(int8).graph("radar").content
     patched = for_cpu(content)
-    assert len(patched) == len(content)
-    assert sum(a != b for a, b in zip(patched, content, strict=True)) == 1
+    values, finer = (
+        {w.name: numpy_helper.to_array(w) for w in onnx.load_from_string(model).graph.initializer}
+        for model in (content, patched)
+    )
+    nodes = onnx.load_from_string(patched).graph.node
+    rectified = {n.input[1] for n in nodes if n.input[2:] == ["relu_zero_point"]}
+    assert finer.pop("relu_zero_point").dtype == np.uint8
+    assert values.pop("relu_zero_point").dtype == np.int8
+    for name, value in values.items():
+        np.testing.assert_allclose(finer[name], value * (127 / 255 if name in rectified else 1), rtol=1e-5)
+    assert 10 < len(rectified) < len(values)
     assert for_cpu(load_bundle(int8).graph("imu").content) == load_bundle(int8).graph("imu").content
     kinds = {}
     for name, model in (("signed", content), ("unsigned", patched)):
@@ -244,6 +253,51 @@ def test_the_cpu_reads_what_is_never_negative_as_unsigned_and_joins_the_relu(int
     ]
     assert kinds["unsigned"].count("QLinearConv") == len(quantised) > 10
     assert kinds["unsigned"].count("Relu") < kinds["signed"].count("Relu") + kinds["signed"].count("FusedConv")
+
+
+def test_unsigned_codes_of_the_cpu_are_nearer_to_the_float_graph(exported, int8, config):
+    feeds = random_inputs(config.spec, 78).feeds["radar"]
+    (wanted,) = load_engines(load_bundle(exported[2]), threads=1)["radar"](feeds).values()
+    content, errors = load_bundle(int8).graph("radar").content, []
+    for model in (content, for_cpu(content)):
+        session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+        errors.append(1 - float((session.run(None, dict(feeds))[0] * wanted).sum(axis=1).mean()))
+    assert errors[1] < 0.9 * errors[0]
+
+
+def test_a_relu6_is_joined_with_its_convolution(tmp_path):
+    rng = np.random.default_rng(1)
+    weights = {
+        f"w{i}": rng.normal(0, 0.3, shape).astype(np.float32)
+        for i, shape in enumerate([(8, 3, 3, 3), (8, 1, 3, 3), (4, 8, 1, 1), (2, 4, 1, 1)])
+    }
+    bounds = {"low": np.float32(0.0), "high": np.float32(6.0)}
+    nodes, x = [], "x"
+    for i, groups in enumerate((1, 8, 1, 1)):
+        edge = 1 if i < 2 else 0
+        nodes.append(helper.make_node("Conv", [x, f"w{i}"], [f"c{i}"], f"conv{i}", group=groups, pads=[edge] * 4))
+        x = f"c{i}"
+        if i < 2:
+            nodes.append(helper.make_node("Clip", [x, "low", "high"], [f"r{i}"], f"clip{i}"))
+            x = f"r{i}"
+    inputs = [helper.make_tensor_value_info("x", F, [1, 3, 16, 16])]
+    outputs = [helper.make_tensor_value_info(x, F, [1, 2, 16, 16])]
+    held = [numpy_helper.from_array(v, n) for n, v in {**weights, **bounds}.items()]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, held)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    frames = [{"x": rng.normal(0, 3, (1, 3, 16, 16)).astype(np.float32)} for _ in range(4)]
+    quantised, count = quantise_graph(model, activation_ranges(model, frames))
+    assert count == 3
+    assert [n.input[0] for n in quantised.graph.node if n.op_type == "QuantizeLinear" and "c0" in n.input] == []
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "fast.onnx")
+    session = ort.InferenceSession(for_cpu(quantised.SerializeToString()), options, providers=["CPUExecutionProvider"])
+    kinds = [n.op_type for n in onnx.load(tmp_path / "fast.onnx").graph.node]
+    assert kinds.count("QLinearConv") == 3
+    assert "Clip" not in kinds
+    wanted = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, frames[0])[0]
+    found = session.run(None, frames[0])[0]
+    assert np.abs(found - wanted).mean() < 0.03 * np.abs(wanted).mean()
 
 
 def test_excluded_convolutions_stay_as_they_are(exported):

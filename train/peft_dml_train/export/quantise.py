@@ -36,6 +36,7 @@ class _Graph:
         for node in graph.node:
             if node.input and all(name in self.weights for name in node.input):
                 self.weights.update(node.output)
+        self.bounds = {w.name: float(numpy_helper.to_array(w)) for w in graph.initializer if not w.dims}
         self.producer = {name: node for node in graph.node for name in node.output}
         self.consumers: dict[str, list[onnx.NodeProto]] = {}
         for node in graph.node:
@@ -43,10 +44,14 @@ class _Graph:
                 self.consumers.setdefault(name, []).append(node)
 
     def result(self, node: onnx.NodeProto) -> str:
-        """Output of a node, or of the ReLU that alone reads it."""
+        """Output of a node, or of the ReLU or ReLU6 that alone reads it."""
         consumers = self.consumers.get(node.output[0], [])
-        alone = len(consumers) == 1 and consumers[0].op_type == "Relu"
+        alone = len(consumers) == 1 and self.rectifies(consumers[0])
         return str(consumers[0].output[0] if alone else node.output[0])
+
+    def rectifies(self, node: onnx.NodeProto) -> bool:
+        """Return True of a ReLU, and of a clip at 0 as in a ReLU6."""
+        return node.op_type == "Relu" or (node.op_type == "Clip" and self.bounds.get(node.input[1]) == 0.0)
 
     def activations(self, node: onnx.NodeProto) -> list[str]:
         """Return inputs of a node that are no weights."""
@@ -59,9 +64,9 @@ class _Graph:
         return tensor
 
     def never_negative(self, tensor: str) -> bool:
-        """Return True behind a ReLU."""
+        """Return True behind a ReLU or ReLU6."""
         node = self.producer.get(self.source(tensor))
-        return node is not None and node.op_type == "Relu"
+        return node is not None and self.rectifies(node)
 
 
 def convolutions(model: onnx.ModelProto, exclude: Iterable[str] = ()) -> list[str]:
