@@ -6,15 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct
-from typing import Final
 
 import numpy as np
 
-from peft_dml_ros.conversions.cdr import LITTLE_ENDIAN
+from peft_dml_ros.conversions.cdr import LITTLE_ENDIAN, NS_PER_S, aligned
 from peft_dml_ros.core.boxes import Boxes3D
-
-_ALIGNMENT: Final = 8
-"""Of a float64, counted from the end of the encapsulation."""
 
 
 def boxes_to_cdr(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequence[str]) -> bytes:
@@ -26,7 +22,7 @@ def boxes_to_cdr(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequence
         frame_id: Frame of the boxes.
         classes: Names that `boxes.labels` index.
     """
-    seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
+    seconds, nanoseconds = divmod(stamp_ns, NS_PER_S)
     frame = frame_id.encode() + b"\0"
     names = [name.encode() + b"\0" for name in classes]
     begin = _begin(len(frame))
@@ -46,7 +42,7 @@ def boxes_to_cdr(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequence
     )
     for pose, (x, y, z, yaw), size, score, label, identity in rows:
         name, ident = names[label], identity.encode() + b"\0"
-        layout = _detection(at % _ALIGNMENT, len(frame), len(name), len(ident))
+        layout = _detection(at % 8, len(frame), len(name), len(ident))
         head = (seconds, nanoseconds, len(frame), frame, 1, len(name), name, score)
         parts.append(layout.pack(*head, *pose, x, y, z, yaw, *pose, *size, len(ident), ident))
         at += layout.size
@@ -56,7 +52,7 @@ def boxes_to_cdr(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequence
 @lru_cache
 def _begin(frame: int) -> Struct:
     """Return the layout of the header and the number of detections."""
-    return Struct(f"<iII{frame}s{-frame % 4}xI")
+    return aligned(0, "iII", f"{frame}s", "I")
 
 
 @lru_cache(maxsize=1024)
@@ -65,10 +61,5 @@ def _detection(at: int, frame: int, name: int, ident: int) -> Struct:
 
     Of the 6 x 6 covariance only the variances of x, y, z and yaw are not zero: places 0, 7, 14 and 35.
     """
-    lead = -at % 4
-    header = f"{lead}xiII{frame}s"
-    at += lead + 12 + frame
-    results = f"{-at % 4}xII{name}s"
-    at += -at % 4 + 8 + name
-    numbers = f"{-at % _ALIGNMENT}xd7d" + "d48x" * 2 + "d160xd" + "7d3d"
-    return Struct(f"<{header}{results}{numbers}I{ident}s")
+    covariance = "d48x" * 2 + "d160xd"
+    return aligned(at, "iII", f"{frame}s", "II", f"{name}s", f"d7d{covariance}7d3d", "I", f"{ident}s")

@@ -11,6 +11,23 @@ LITTLE_ENDIAN: Final = b"\x00\x01\x00\x00"
 """Encapsulation of plain CDR, little-endian."""
 HEADER_END: Final = 12
 """4 bytes of encapsulation, then `header.stamp`: int32 seconds, uint32 nanoseconds."""
+_WIDTHS: Final = {"d": 8, "f": 4, "i": 4, "I": 4}
+"""Alignment of a type; those that are not named need none."""
+
+
+def aligned(at: int, *fields: str) -> struct.Struct:
+    """Return a little-endian layout in which padding goes before each field, as CDR wants it.
+
+    Args:
+        at: Where the first field begins, counted from the end of the encapsulation.
+        fields: Formats of `struct`, each of types of one alignment; the last letter tells which.
+    """
+    layout, end = "<", at
+    for field in fields:
+        padding, size = -end % _WIDTHS.get(field[-1], 1), struct.calcsize(f"<{field}")
+        layout += f"{padding}x{field}"
+        end += padding + size
+    return struct.Struct(layout)
 
 
 def leading_stamp_ns(cdr: bytes | memoryview) -> int:

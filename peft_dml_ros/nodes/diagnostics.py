@@ -1,25 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""State of the node and its sensors as diagnostic messages: with every frame and once a second."""
+"""State of the node and its sensors as diagnostic messages: with every frame and once a second.
+
+Written as bytes: a status has five hundred strings, and each frame has one.
+"""
 
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf, isfinite
 from typing import NamedTuple
 
-from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
+from peft_dml_ros.conversions.cdr import LITTLE_ENDIAN, NS_PER_S
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.detector import Detections
 from peft_dml_ros.core.health import SensorState, State
 
-_LEVELS = {State.OK.value: DiagnosticStatus.OK} | {
-    state.value: DiagnosticStatus.STALE for state in (State.STALE, State.MISSING)
-}
+_OK, _WARN, _ERROR, _STALE = 0, 1, 2, 3
+_LEVELS = {State.OK.value: _OK} | {state.value: _STALE for state in (State.STALE, State.MISSING)}
+
+
+class _Status(NamedTuple):
+    """A diagnostic_msgs/DiagnosticStatus."""
+
+    name: str
+    level: int
+    text: str
+    values: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,31 +128,44 @@ def sensor_reports(
     return reports
 
 
-def to_diagnostics(report: NodeReport, stamp: Time, identity: Identity) -> DiagnosticArray:
-    """Make one status for the frame, one for the load, one per sensor.
+def to_diagnostics(report: NodeReport, stamp_ns: int, identity: Identity) -> bytes:
+    """Return a serialised DiagnosticArray with one status for the frame, one for the load, one per sensor.
 
     Args:
         report: State of the node.
-        stamp: Stamp of the message.
+        stamp_ns: Stamp of the message.
         identity: Who speaks: names begin with the node, `hardware_id` is the vehicle.
     """
     sensors = (_sensor_status(name, s) for name, s in report.sensors.items())
     statuses = [_frame_status(report, identity.model), _load_status(report), *sensors]
+    out = bytearray(struct.pack("<iII", *divmod(stamp_ns, NS_PER_S), 1) + b"\0")
+    _put(out, len(statuses))
     for status in statuses:
-        status.name, status.hardware_id = f"{identity.node}: {status.name}", identity.vehicle
-    message = DiagnosticArray(status=statuses)
-    message.header.stamp = stamp
-    return message
+        out.append(status.level)
+        for text in (f"{identity.node}: {status.name}", status.text, identity.vehicle):
+            _put(out, text)
+        _put(out, len(status.values))
+        for key, value in status.values.items():
+            _put(out, key)
+            _put(out, _text(value))
+    return LITTLE_ENDIAN + bytes(out)
 
 
-def _load_status(report: NodeReport) -> DiagnosticStatus:
+def _put(out: bytearray, value: int | str) -> None:
+    """Append a number, or a string after its length, at a multiple of four."""
+    content = b"" if isinstance(value, int) else value.encode() + b"\0"
+    number = value if isinstance(value, int) else len(content)
+    out += bytes(-len(out) % 4) + number.to_bytes(4, "little") + content
+
+
+def _load_status(report: NodeReport) -> _Status:
     values = {f"given_up.{i}": words for i, words in enumerate(report.given_up)}
     if report.given_up:
-        return _status("load", DiagnosticStatus.WARN, f"LOADED: {', '.join(report.given_up)}", values)
-    return _status("load", DiagnosticStatus.OK, "nothing is given up", values)
+        return _Status("load", _WARN, f"LOADED: {', '.join(report.given_up)}", values)
+    return _Status("load", _OK, "nothing is given up", values)
 
 
-def _frame_status(report: NodeReport, model: str) -> DiagnosticStatus:
+def _frame_status(report: NodeReport, model: str) -> _Status:
     values: dict[str, object] = {"model": model} | {f"frames.{kind}": n for kind, n in report.frames.items()}
     found = report.detections
     if found is not None:
@@ -153,24 +177,24 @@ def _frame_status(report: NodeReport, model: str) -> DiagnosticStatus:
         values |= {f"stage_ms.{stage}": ms for stage, ms in found.stages_ms.items()}
     values |= {f"drops.{reason}": n for reason, n in report.drops.items()}
     level, text = _judge(report)
-    return _status("frame", level, text, values)
+    return _Status("frame", level, text, values)
 
 
-def _judge(report: NodeReport) -> tuple[bytes, str]:
+def _judge(report: NodeReport) -> tuple[int, str]:
     found = report.detections
     if found is None:
-        return DiagnosticStatus.WARN, "no frame yet"
+        return _WARN, "no frame yet"
     if found.blind:
-        return DiagnosticStatus.ERROR, f"BLIND: none of {', '.join(DETECTING)} delivers"
+        return _ERROR, f"BLIND: none of {', '.join(DETECTING)} delivers"
     if report.idle_s > 1.0:
-        return DiagnosticStatus.STALE, f"no frame for {report.idle_s:.1f} s"
+        return _STALE, f"no frame for {report.idle_s:.1f} s"
     absent = [m for i, m in enumerate(MODALITIES) if not found.mask[i]]
     if absent:
-        return DiagnosticStatus.WARN, f"without {', '.join(absent)}"
-    return DiagnosticStatus.OK, "all modalities"
+        return _WARN, f"without {', '.join(absent)}"
+    return _OK, "all modalities"
 
 
-def _sensor_status(name: str, sensor: SensorReport) -> DiagnosticStatus:
+def _sensor_status(name: str, sensor: SensorReport) -> _Status:
     values: dict[str, object] = {
         "state": sensor.state,
         "reason": sensor.reason,
@@ -181,14 +205,9 @@ def _sensor_status(name: str, sensor: SensorReport) -> DiagnosticStatus:
         "admitted": sensor.admitted,
         "gated": sensor.gated,
     }
-    level = _LEVELS.get(sensor.state, DiagnosticStatus.WARN)
+    level = _LEVELS.get(sensor.state, _WARN)
     text = f"{sensor.state}: {sensor.detail}" if sensor.detail else sensor.state
-    return _status(f"sensor {name}", level, text, values)
-
-
-def _status(name: str, level: bytes, text: str, values: Mapping[str, object]) -> DiagnosticStatus:
-    pairs = [KeyValue(key=key, value=_text(value)) for key, value in values.items()]
-    return DiagnosticStatus(level=level, name=name, message=text, values=pairs)
+    return _Status(f"sensor {name}", level, text, values)
 
 
 def _text(value: object) -> str:

@@ -12,8 +12,10 @@ from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import modality_of_channel
 
 NODE: Final = "perception"
-STAGES: Final = ("arrival", "wait", "inputs", "pictures", "moved", *MODALITIES, "fusion", "decode", "publish", "total")
-"""From the stamp to the boxes' publication; `total` is all of it. Stages of several threads overlap."""
+_ENCODED: Final = ("inputs", "pictures", "moved", *MODALITIES)
+STAGES: Final = ("arrival", "wait", *_ENCODED, "fusion", "decode", "publish", "total", "objects")
+"""From the stamp to the boxes' publication; `total` is all of it. Stages of several threads overlap. Tracks, and what
+Autoware takes, are made after that: `objects`."""
 
 ALWAYS, LISTENED, LATCHED, EACH_SECOND = "each frame", "each frame that is listened to", "latched", "once a second"
 DRAWN: Final = "frames listened to, as many as a quarter of a core draws"

@@ -11,7 +11,7 @@ import numpy as np
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
-from peft_dml_ros.conversions import trails_to_msg
+from peft_dml_ros.conversions import trails_to_cdr
 from peft_dml_ros.conversions.autoware import PACKAGE, detected_to_msg, predicted_to_msg, tracked_to_msg
 from peft_dml_ros.conversions.boxes_cdr import boxes_to_cdr
 from peft_dml_ros.core.detector import Detections
@@ -89,7 +89,7 @@ class ObjectOutputs:
         if self._tracks.get_subscription_count():
             self._tracks.publish(boxes_to_cdr(tracks.boxes, found.stamp_ns, self._frame, classes))
         if self._markers.get_subscription_count():
-            self._markers.publish(trails_to_msg(tracks.boxes, self._trails, found.stamp_ns, self._frame, self._make))
+            self._markers.publish(trails_to_cdr(tracks.boxes, self._trails, found.stamp_ns, self._frame))
         for topic, convert in (("tracked_objects", tracked_to_msg), ("predicted_objects", predicted_to_msg)):
             if self._heard(topic):
                 message = convert(tracks, found.stamp_ns, self._frame, self._make, classes, self._process)

@@ -8,13 +8,12 @@ from functools import partial
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode
-from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, PointCloud2
 from std_msgs.msg import Float32, Header
 from vision_msgs.msg import Detection3DArray, LabelInfo, VisionClass, VisionInfo
 from visualization_msgs.msg import MarkerArray
 
-from peft_dml_ros.conversions import markers_to_msg, velocities_to_msg
+from peft_dml_ros.conversions import markers_to_cdr, velocities_to_msg
 from peft_dml_ros.conversions.boxes_cdr import boxes_to_cdr
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import Bundle
@@ -111,7 +110,7 @@ class Outputs:
         """Publish what viewers draw of a frame: markers now, pictures with boxes as soon as they are made."""
         classes = self._classes
         if self._markers.get_subscription_count():
-            self._markers.publish(markers_to_msg(boxes, stamp_ns, self._frame, self._make, classes))
+            self._markers.publish(markers_to_cdr(boxes, stamp_ns, self._frame, classes))
         self._overlays.submit(job.snapshot, job.rig, boxes, classes)
 
     def publish_status(self, report: NodeReport) -> None:
@@ -120,8 +119,7 @@ class Outputs:
         if found is None:
             return
         if self._status.get_subscription_count():
-            stamp = Time(nanoseconds=found.stamp_ns).to_msg()
-            self._status.publish(to_diagnostics(report, stamp, self._identity()))
+            self._status.publish(to_diagnostics(report, found.stamp_ns, self._identity()))
         times_ms = {**found.stages_ms, "total": report.latency_ms}
         for stage, publisher in self._debug.items():
             if stage in times_ms and publisher.get_subscription_count():
@@ -129,8 +127,8 @@ class Outputs:
 
     def publish_diagnostics(self, report: NodeReport) -> None:
         """Publish the state of the node to /diagnostics."""
-        now = self._node.get_clock().now().to_msg()
-        self._diagnostics.publish(to_diagnostics(report, now, self._identity()))
+        now_ns = int(self._node.get_clock().now().nanoseconds)
+        self._diagnostics.publish(to_diagnostics(report, now_ns, self._identity()))
 
     def _identity(self) -> Identity:
         return identity_of(self._node, self._bundle.manifest.name)

@@ -18,6 +18,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 
 from peft_dml_ros import conversions
 from peft_dml_ros.conversions import presets, topics
+from peft_dml_ros.conversions.markers import MARKERS
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError
@@ -306,4 +307,5 @@ def _write_truth(bag: BagFile, entry: tuple[int, Boxes3D], *, display: bool) -> 
     message = conversions.velocities_to_msg(boxes, stamp_ns, topics.BASE_FRAME, make)
     bag.write(topics.TRUTH_VELOCITIES, stamp_ns, message)
     if display:
-        bag.write(topics.TRUTH_MARKERS, stamp_ns, conversions.markers_to_msg(boxes, stamp_ns, topics.BASE_FRAME, make))
+        cdr = conversions.markers_to_cdr(boxes, stamp_ns, topics.BASE_FRAME)
+        bag.write(topics.TRUTH_MARKERS, stamp_ns, typestore().deserialize_cdr(cdr, MARKERS))

@@ -8,7 +8,8 @@ import yaml
 
 pytest.importorskip("rclpy")
 
-from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.serialization import deserialize_message
 
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.nodes.diagnostics import Identity, NodeReport, SensorReport, to_diagnostics
@@ -20,7 +21,8 @@ def test_every_status_belongs_to_one_analyzer(repository, node):
     groups = yaml.safe_load(text)["analyzers"]["ros__parameters"]["perception"]["analyzers"]
     patterns = [re.compile(pattern) for group in groups.values() for pattern in group["regex"]]
     report = NodeReport({name: SensorReport("OK") for name in ALL_SENSORS}, {})
-    statuses = to_diagnostics(report, Time(), Identity(node, "v1", "demo")).status
+    cdr = to_diagnostics(report, 0, Identity(node, "v1", "demo"))
+    statuses = deserialize_message(cdr, DiagnosticArray).status
     assert len(statuses) > len(ALL_SENSORS)
     for status in statuses:
         assert sum(bool(p.search(status.name)) for p in patterns) == 1, status.name

@@ -107,7 +107,7 @@ def stage(ros_node, bundle):
 @pytest.fixture
 def made(monkeypatch):
     """How often each kind of message was made."""
-    counts = dict.fromkeys(("boxes_to_cdr", "velocities_to_msg", "markers_to_msg", "to_diagnostics", "overlay"), 0)
+    counts = dict.fromkeys(("boxes_to_cdr", "velocities_to_msg", "markers_to_cdr", "to_diagnostics", "overlay"), 0)
 
     def counting(name, function):
         def call(*arguments):

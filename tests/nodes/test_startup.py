@@ -5,8 +5,9 @@ import time
 
 import pytest
 import rclpy
-from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import PointCloud2
 
 from peft_dml_ros.core.health import State
@@ -90,7 +91,10 @@ def test_the_table_gives_age_and_number(vehicle):
 def test_diagnostics_carry_the_qualified_name_the_vehicle_and_what_was_given_up(vehicle):
     node, _, _ = vehicle
     report = NodeReport(missing("LIDAR_TOP"), {}, given_up=("cameras at 2.5 Hz, up to 0.4 s old",))
-    message = to_diagnostics(report, node.get_clock().now().to_msg(), identity_of(node, "demo"))
+    cdr = to_diagnostics(report, 12_000_000_345, identity_of(node, "demo"))
+    message = deserialize_message(cdr, DiagnosticArray)
+    assert len(serialize_message(message)) == len(cdr)
+    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (12, 345)
     frame, load, lidar = message.status
     assert [s.name for s in message.status] == [
         "car1/perception: frame",
