@@ -69,8 +69,8 @@ def markers_to_cdr(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequen
         # NaN, an unknown velocity, is not larger than anything.
         if speeds_mps[i] > MOVING_MPS:
             ends = np.stack([boxes.centers_m[i], boxes.centers_m[i] + [*boxes.velocities_mps[i], 0.0]])
-            look = {"scale": _ARROW_SIZE_M, "colour": (*rgb, 1.0)}
-            markers.append(_Marker(VELOCITY_NAMESPACE, i, _ARROW, points=ends, **look))
+            solid = (*rgb, 1.0)
+            markers.append(_Marker(VELOCITY_NAMESPACE, i, _ARROW, scale=_ARROW_SIZE_M, colour=solid, points=ends))
     return _packed(markers, stamp_ns, frame_id)
 
 
