@@ -46,7 +46,7 @@ from peft_dml_ros.core.sensor_checks import SAMPLES, SensorChecks
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.nodes.fitting_subscription import FittingSubscription, message_class
 from peft_dml_ros.nodes.runtime import emit, ros_main, spin
-from peft_dml_ros.nodes.transforms import RigBuilder
+from peft_dml_ros.core.transforms import RigBuilder
 
 DISCOVERY_S = 1.0
 

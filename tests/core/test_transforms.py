@@ -6,7 +6,7 @@ import pytest
 
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.rig import CameraModel
-from peft_dml_ros.nodes.transforms import MAX_FRAMES, RigBuilder, StaticTree
+from peft_dml_ros.core.transforms import MAX_FRAMES, RigBuilder, StaticTree
 
 
 def test_lookup_chains_over_hops_in_both_directions():
