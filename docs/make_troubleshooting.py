@@ -96,6 +96,8 @@ DROPS = {
 
 
 HINTS = {
+    "SEN001": ("messages of a sensor are refused; the reason follows", "as the reason says"),
+    "SEN002": ("a sensor fell silent before the others", "see why it stopped: driver, cable, power"),
     "SEN101": ("a LiDAR's clouds have no intensity, or it is 0 everywhere", "`inputs.intensity_field`"),
     "SEN102": ("its median lies outside what the network was trained on", "`inputs.intensity_scale`"),
     "SEN103": ("the intensity counts something else, photons for example; it is not used", "`inputs.intensity_field`"),
@@ -106,6 +108,7 @@ HINTS = {
     "SEN202": ("the focal lengths belong to no usual camera", "calibrate it again: pixels, not millimetres"),
     "SEN203": ("the optical axis of a camera points up or down", "publish the optical frame: z forward, x right"),
     "SEN204": ("images are undistorted here", "`inputs.rectified`, where they are rectified already"),
+    "SEN205": ("images are of another shape than their calibration, and not used", "CameraInfo of their resolution"),
     "SEN301": ("acceleration is in g", "let the driver publish m/s²"),
     "SEN302": ("acceleration has no gravity in it", "publish it with gravity (REP-145)"),
     "SEN303": ("gravity does not lie along z", "the IMU's transform"),

@@ -7,11 +7,7 @@ import numpy as np
 
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
-from peft_dml_ros.core.measurements import (
-    GnssFix,
-    ImuSample,
-    OdometrySample,
-)
+from peft_dml_ros.core.measurements import GnssFix, ImuSample, OdometrySample
 from peft_dml_ros.core.typing import FloatArray
 
 NS_PER_S: Final = 1_000_000_000

@@ -37,11 +37,15 @@ def decoder_of(sensor: str, inputs: InputParams = InputParams()) -> Decoder:  # 
         ConfigError: the name has no known prefix.
     """
     modality = modality_of_channel(sensor)
-    if modality == "lidar":
-        field = words_by_sensor(inputs.intensity_field, "FIELD").get(sensor, "")
-        scale = numbers_by_sensor(inputs.intensity_scale, "FACTOR").get(sensor, 0.0)
-        return partial(lidar_from_msg, intensity=Intensity(field, scale)) if field or scale else lidar_from_msg
+    if modality == "lidar" and (chosen := intensity_of(sensor, inputs)) != Intensity():
+        return partial(lidar_from_msg, intensity=chosen)
     return _DECODERS[modality]
+
+
+def intensity_of(sensor: str, inputs: InputParams) -> Intensity:
+    """Return the field and the scale of a LiDAR's intensity that the parameters name."""
+    field = words_by_sensor(inputs.intensity_field, "FIELD").get(sensor, "")
+    return Intensity(field, numbers_by_sensor(inputs.intensity_scale, "FACTOR").get(sensor, 0.0))
 
 
 def is_rectified(camera: str, topic: str, inputs: InputParams = InputParams()) -> bool:  # noqa: B008

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from peft_dml_ros.conversions.decode import stamp_ns_from_msg
+from peft_dml_ros.core.camera_view import eight_bits
 from peft_dml_ros.core.errors import DataError, nearest
 from peft_dml_ros.core.jpeg import JPEG, PNG, picture_header
 from peft_dml_ros.core.lenses import Lens
@@ -76,11 +77,14 @@ def image_from_msg(msg: Any) -> CameraImage:
         return CameraImage(stamp_ns, pixels=_rgb(msg))
     data = memoryview(msg.data).tobytes()
     if not data.startswith((JPEG, PNG)):
-        text = f"CompressedImage in frame '{msg.header.frame_id}' ({len(data)} bytes) is neither JPEG nor PNG"
+        text = (
+            f"CompressedImage in frame '{msg.header.frame_id}' of format '{msg.format}' is neither JPEG nor PNG: its "
+            f"{len(data)} bytes begin with {data[:8].hex(' ') or 'nothing'}; fix: publish one of them, or raw images"
+        )
         raise DataError(text)
     mosaic = BAYER.search(str(msg.format))
     # image_transport converts mosaics to colour first; drivers that compress themselves do not.
-    grey = mosaic is not None and data.startswith(JPEG) and picture_header(data).components == 1
+    grey = mosaic is not None and picture_header(data).components == 1
     return CameraImage(stamp_ns, jpeg=data, mosaic=mosaic[1] if mosaic and grey else "")
 
 
@@ -89,8 +93,8 @@ def _rgb(msg: Any) -> UInt8Array:
     encoding = ENCODINGS.get(msg.encoding)
     if encoding is None:
         known = nearest(msg.encoding, ENCODINGS)
-        text = f"Image in frame '{msg.header.frame_id}' has encoding '{msg.encoding}', which is no picture; {known}"
-        raise DataError(text)
+        where = f"Image in frame '{msg.header.frame_id}'"
+        raise DataError(f"{where} has encoding '{msg.encoding}', which is no picture; {known}; or let it convert")
     height, width, step, size = int(msg.height), int(msg.width), int(msg.step), len(msg.data)
     depth = 2 if encoding.deep else 1
     needed, rows = width * encoding.channels * depth, int(height * encoding.planes)
@@ -106,25 +110,18 @@ def _rgb(msg: Any) -> UInt8Array:
         raise DataError(text)
     values = np.frombuffer(msg.data, dtype=np.uint8).reshape(rows, step)[:, :needed]
     if encoding.deep:
-        values = _eight_bits(np.ascontiguousarray(values).view(">u2" if msg.is_bigendian else "<u2"))
+        values = eight_bits(np.ascontiguousarray(values).view(">u2" if msg.is_bigendian else "<u2"))
     pixels = values.reshape(rows, width, encoding.channels)
     if encoding.code is None:
         return pixels
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), encoding.code), dtype=np.uint8)
 
 
-def _eight_bits(values: AnyArray) -> UInt8Array:
-    """Return the upper eight of the bits that are used: cameras of 10, 12 and 14 bits fill 16 from below."""
-    most = int(values.max(initial=0))
-    used = next(bits for bits in (8, 10, 12, 14, 16) if most < 1 << bits)
-    return np.asarray(values >> (used - 8), dtype=np.uint8)
-
-
 def camera_model_from_msg(msg: Any, *, rectified: bool = False) -> CameraModel:
     """Convert a CameraInfo to the model of the rectified image, with binning and region of interest applied.
 
-    The rectified projection is the left part of P, or K where P is empty. A camera with distortion gets its lens, so
-    that its raw images can be undistorted.
+    The rectified projection is the left part of P, or K where P is empty, or the images are raw and have no distortion.
+    A camera with distortion gets its lens, so that its raw images can be undistorted.
 
     Args:
         msg: sensor_msgs/CameraInfo.
@@ -136,7 +133,8 @@ def camera_model_from_msg(msg: Any, *, rectified: bool = False) -> CameraModel:
     raw = np.array(msg.k, dtype=np.float64).reshape(3, 3)
     projection = np.array(msg.p, dtype=np.float64).reshape(3, 4)[:, :3]
     distorted = any(value != 0 for value in msg.d)
-    matrix, name = (projection, "P") if distorted and (rectified or projection[0, 0] > 0) else (raw, "K")
+    projected = (distorted and rectified) or ((distorted or rectified) and projection[0, 0] > 0)
+    matrix, name = (projection, "P") if projected else (raw, "K")
     if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
         text = f"camera '{msg.header.frame_id}' is not calibrated: {name} is {matrix.tolist()}"
         raise DataError(text)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -34,7 +35,11 @@ class Intensity(NamedTuple):
     scale: float = 0.0
 
 
-def lidar_from_msg(msg: Any, intensity: Intensity = Intensity()) -> LidarSweep:  # noqa: B008  it is immutable
+ANY: Final = Intensity()
+"""What the known names and ranges say."""
+
+
+def lidar_from_msg(msg: Any, intensity: Intensity = ANY) -> LidarSweep:
     """Convert a PointCloud2 to a sweep. Needs x, y, z; intensity and ring are 0 when absent.
 
     Points that are not finite are dropped; `points_dropped` counts them.
@@ -46,20 +51,23 @@ def lidar_from_msg(msg: Any, intensity: Intensity = Intensity()) -> LidarSweep: 
     view = cloud_view(msg, ("x", "y", "z", *wanted, *RING_FIELDS))
     names = view.dtype.names or ()
     need(msg, names, ("x", "y", "z"))
-    if intensity.field and intensity.field not in names and len(msg.data):
-        there = nearest(intensity.field, [field.name for field in msg.fields])
-        text = (
-            f"PointCloud2 in frame '{msg.header.frame_id}' has no field '{intensity.field}' (intensity_field); {there}"
-        )
-        raise DataError(text)
     stamp = msg.header.stamp
-    stamp_ns = int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
-    return sweep_of_columns(view.reshape(-1), stamp_ns, intensity)
+    stamp_ns, where = int(stamp.sec) * NS_PER_S + int(stamp.nanosec), f"PointCloud2 in frame '{msg.header.frame_id}'"
+    return sweep_of_columns(view.reshape(-1), stamp_ns, intensity, where, [field.name for field in msg.fields])
 
 
-def sweep_of_columns(view: AnyArray, stamp_ns: int, intensity: Intensity = Intensity()) -> LidarSweep:  # noqa: B008
-    """Return the sweep of a structured array (N,) with x, y, z and any other fields."""
+def sweep_of_columns(
+    view: AnyArray, stamp_ns: int, intensity: Intensity = ANY, where: str = "cloud", fields: Sequence[str] = ()
+) -> LidarSweep:
+    """Return the sweep of a structured array (N,) with x, y, z and any other fields.
+
+    Raises:
+        DataError: it lacks the intensity field that was asked for; names `where`, and the nearest of all `fields`.
+    """
     names = view.dtype.names or ()
+    if intensity.field and intensity.field not in names and len(view):
+        there = nearest(intensity.field, fields or names)
+        raise DataError(f"{where} has no field '{intensity.field}' (intensity_field); {there}")
     source = intensity.field or next((name for name in INTENSITY_FIELDS if name in names), "")
     ring = next((name for name in RING_FIELDS if name in names), "")
     points = np.zeros((len(view), 5), dtype=np.float32)

@@ -43,9 +43,7 @@ def cloud_view(msg: Any, wanted: Sequence[str]) -> AnyArray:
     row_step = _row_bytes(msg, height, width * point_step)
     layout = _layout(msg, wanted, max(point_step, 1))
     if not height * width or layout is None:
-        names = (
-            [] if layout is None else [(n, layout.fields[n][0]) for n in layout.names or ()] if layout.fields else []
-        )
+        names = [] if layout is None else [(name, layout[name]) for name in layout.names or ()]
         return np.zeros((0, 0), dtype=names)
     return np.ndarray((height, width), layout, msg.data, strides=(row_step, point_step))
 
@@ -84,10 +82,8 @@ def need(msg: Any, names: tuple[str, ...], needed: tuple[str, ...], hint: str = 
     missing = [name for name in needed if name not in names]
     if missing and len(msg.data):
         there = ", ".join(field.name for field in msg.fields)
-        text = (
-            f"PointCloud2 in frame '{msg.header.frame_id}' lacks the fields {', '.join(missing)}; it has: {there}{hint}"
-        )
-        raise DataError(text)
+        frame = msg.header.frame_id
+        raise DataError(f"PointCloud2 in frame '{frame}' lacks the fields {', '.join(missing)}; it has: {there}{hint}")
 
 
 def _layout(msg: Any, wanted: Sequence[str], point_step: int) -> np.dtype[np.void] | None:
@@ -99,9 +95,7 @@ def _layout(msg: Any, wanted: Sequence[str], point_step: int) -> np.dtype[np.voi
         if field.name not in wanted or field.name in names:
             continue
         if field.datatype not in _FORMATS or field.count not in {0, 1}:
-            _fail(
-                msg, f"field '{field.name}' has datatype {field.datatype} and count {field.count}; 1-8 and 1 are known"
-            )
+            _fail(msg, f"field '{field.name}': datatype {field.datatype}, count {field.count}; 1-8 and 1 are known")
         form = order + _FORMATS[field.datatype]
         offset = int(field.offset)
         if offset < 0 or offset + np.dtype(form).itemsize > point_step:

@@ -29,6 +29,8 @@ FIX: Final = "sensor_msgs/msg/NavSatFix"
 ODOMETRY: Final = "nav_msgs/msg/Odometry"
 TRANSFORMS: Final = "tf2_msgs/msg/TFMessage"
 DETECTIONS: Final = "vision_msgs/msg/Detection3DArray"
+SENSOR_TYPES: Final = (POINT_CLOUD, RADAR_SCAN, ARS548, COMPRESSED_IMAGE, IMAGE, CAMERA_INFO, IMU, FIX, ODOMETRY)
+"""Types that measurements, and the calibration of cameras, come in."""
 
 _SINGLE: Final = {"IMU": "imu/data", "GNSS": "gnss/fix", "ODOM": "odometry"}
 _ENDINGS: Final = {"lidar": "points", "radar": "points", "camera": "image/compressed"}

@@ -5,14 +5,16 @@ import cv2
 import numpy as np
 
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.core.jpeg import decode_sound, picture_header
+from peft_dml_ros.core.jpeg import PNG, decode_sound, picture_header
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.rig import CameraModel, Rig
 from peft_dml_ros.core.spec import CameraSpec, GridSpec, ModelSpec
-from peft_dml_ros.core.typing import FloatArray, Int32Array, UInt8Array
+from peft_dml_ros.core.typing import AnyArray, FloatArray, Int32Array, UInt8Array
 
 MAX_PIXELS = 64_000_000
 """Images beyond this are refused before they are decoded."""
+SHAPE_TOLERANCE = 0.02
+"""Images and calibration may differ in scale, but not in shape: rounding at an eighth of the size is within this."""
 
 
 def network_intrinsics(camera: CameraModel, spec: CameraSpec) -> FloatArray:
@@ -109,24 +111,55 @@ def decode(data: bytes, width_px: int, mosaic: str = "") -> UInt8Array:
     factor = 1 if mosaic else max((f for f in reduced if width // f >= width_px), default=1)
     sound = decode_sound(data, (-(-width // factor), -(-height // factor)), "GRAY" if mosaic else "RGB")
     if sound is None:
-        sound = _decode_any(data, cv2.IMREAD_GRAYSCALE if mosaic else reduced.get(factor, cv2.IMREAD_COLOR))
+        sound = decode_any(data, cv2.IMREAD_GRAYSCALE if mosaic else reduced.get(factor, cv2.IMREAD_COLOR))
     if mosaic:
         code = getattr(cv2, f"COLOR_Bayer{mosaic.upper()}2RGB")
         return np.asarray(cv2.cvtColor(np.ascontiguousarray(sound[..., 0]), code), dtype=np.uint8)
     return sound
 
 
-def _decode_any(data: bytes, flags: int) -> UInt8Array:
-    """Return the pixels (H, W, 3 or 1) of what simplejpeg does not take."""
+def decode_any(data: bytes, flags: int) -> UInt8Array:
+    """Return the pixels (H, W, 3 or 1) of what simplejpeg does not take; of 16 bits, the upper eight used.
+
+    Raises:
+        DataError: OpenCV cannot decode it.
+    """
+    if data.startswith(PNG) and data[24:25] == b"\x10":
+        flags |= cv2.IMREAD_ANYDEPTH
     try:
         pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise DataError(f"cannot decode {len(data)} bytes as an image: {error}") from error
     if pixels is None:
         raise DataError(f"cannot decode {len(data)} bytes as an image; is it a JPEG or PNG?")
+    if pixels.dtype == np.uint16:
+        pixels = eight_bits(pixels)
     if pixels.ndim == 2:
         return np.asarray(pixels[..., None], dtype=np.uint8)
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def eight_bits(values: AnyArray) -> UInt8Array:
+    """Return the upper eight of the bits that are used: cameras of 10, 12 and 14 bits fill 16 from below."""
+    most = int(values.max(initial=0))
+    used = next(bits for bits in (8, 10, 12, 14, 16) if most < 1 << bits)
+    return np.asarray(values >> (used - 8), dtype=np.uint8)
+
+
+def shape_mismatch(image: CameraImage, camera: CameraModel | None) -> str:
+    """Return in words that an image is not of its calibration's shape; empty when it is, at any scale.
+
+    Raises:
+        DataError: it has no pixels, or is neither JPEG nor PNG.
+    """
+    if camera is None:
+        return ""
+    width, height = image_size(image)
+    if not width * height:
+        raise DataError(f"an image of {width} x {height} pixels")
+    if abs(width * camera.height_px / (height * camera.width_px) - 1) <= SHAPE_TOLERANCE:
+        return ""
+    return f"its images are {width} x {height}, its calibration is for {camera.width_px} x {camera.height_px}"
 
 
 def image_size(image: CameraImage) -> tuple[int, int]:

@@ -16,6 +16,8 @@ except ImportError:
 
 JPEG: Final = b"\xff\xd8\xff"
 PNG: Final = b"\x89PNG\r\n\x1a\n"
+_PNG_COMPONENTS: Final = {b"\0": 1, b"\2": 3, b"\3": 3, b"\4": 2, b"\6": 4}
+"""By the colour type of a PNG."""
 
 _HARMLESS: Final = re.compile("colou?r|JFIF revision|SOS parameters|ICC marker|JPEG process|precision")
 """Words of makers, and kinds of picture that this decoder does not know."""
@@ -40,7 +42,8 @@ def picture_header(data: bytes) -> PictureHeader:
         DataError: neither format, or cut before the size, or a JPEG without its end marker.
     """
     if data.startswith(PNG) and len(data) >= 24:
-        return PictureHeader(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"), 0)
+        width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
+        return PictureHeader(width, height, _PNG_COMPONENTS.get(data[25:26], 0))
     if data[:2] != JPEG[:2]:
         raise DataError(f"{len(data)} bytes are neither JPEG nor PNG (first bytes {data[:4].hex()})")
     # Cameras that send through a buffer of fixed size pad it with zeros.

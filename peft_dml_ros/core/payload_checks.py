@@ -6,7 +6,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from peft_dml_ros.core.camera_view import MAX_PIXELS
+from peft_dml_ros.core.camera_view import MAX_PIXELS, decode_any
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.jpeg import decode_sound, picture_header
 from peft_dml_ros.core.measurements import CameraImage
@@ -46,11 +46,4 @@ def thumbnail(image: CameraImage) -> UInt8Array | None:
     sound = decode_sound(data, (-(-width // 8), -(-height // 8)), "GRAY")
     if sound is not None:
         return sound[:, :, 0]
-    try:
-        flags = cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_IGNORE_ORIENTATION
-        grey = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
-    except cv2.error:
-        grey = None
-    if grey is None:
-        raise DataError("it cannot be decoded")
-    return np.asarray(grey, dtype=np.uint8)
+    return decode_any(data, cv2.IMREAD_REDUCED_GRAYSCALE_8)[:, :, 0]

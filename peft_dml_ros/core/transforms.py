@@ -47,6 +47,11 @@ class StaticTree:
                 return from_target[ancestor].inverse() @ ancestor_SE3_source
         return None
 
+    @property
+    def roots(self) -> list[str]:
+        """Frames at which the trees start."""
+        return sorted({parent for parent, _ in self._parents.values()} - self._parents.keys())
+
     def _ancestors(self, frame: str) -> dict[str, SE3]:
         """Return `ancestor_SE3_frame` of the frame itself and all above it; a loop in the tree ends the walk."""
         found = {frame: SE3.identity()}

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
@@ -13,18 +13,6 @@ from peft_dml_ros.conversions import topics
 from peft_dml_ros.conversions.cdr import leading_frame_id
 from peft_dml_ros.conversions.presets import BagTopics, recognise
 from peft_dml_ros.nodes.fitting_subscription import installed, message_class
-
-KINDS: Final = (
-    topics.POINT_CLOUD,
-    topics.RADAR_SCAN,
-    topics.ARS548,
-    topics.COMPRESSED_IMAGE,
-    topics.IMAGE,
-    topics.CAMERA_INFO,
-    topics.IMU,
-    topics.FIX,
-    topics.ODOMETRY,
-)
 
 
 class Autodetect:
@@ -61,7 +49,7 @@ class Autodetect:
             topic: kinds[0]
             for topic, kinds in self._node.get_topic_names_and_types()
             if len(kinds) == 1
-            and kinds[0] in KINDS
+            and kinds[0] in topics.SENSOR_TYPES
             and installed(kinds[0])
             and topic.startswith(f"{prefix}/")
             and not topic.startswith(f"{self._node.get_fully_qualified_name()}/")

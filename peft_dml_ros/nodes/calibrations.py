@@ -17,9 +17,9 @@ from peft_dml_ros.conversions.topics import TF_STATIC, frame_of
 from peft_dml_ros.core.calibration import load_calibration
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.rig import CameraModel, Rig
+from peft_dml_ros.core.transforms import MAX_FRAMES, RigBuilder
 from peft_dml_ros.nodes.decoder import unpacked
 from peft_dml_ros.nodes.drops import DropCounter
-from peft_dml_ros.core.transforms import MAX_FRAMES, RigBuilder
 
 INFO: Final = " calibration"
 CONFIRMED_AFTER: Final = 1

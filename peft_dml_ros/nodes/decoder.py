@@ -13,7 +13,7 @@ from rclpy.clock import Clock
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage
 
-from peft_dml_ros.core.camera_view import image_size
+from peft_dml_ros.core.camera_view import shape_mismatch
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import CameraImage, ImuSample, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.snapshot import Snapshot
@@ -23,9 +23,6 @@ from peft_dml_ros.nodes.pipeline import FrameJob
 
 if TYPE_CHECKING:
     from peft_dml_ros.nodes.calibrations import CalibrationStore
-
-SHAPE_TOLERANCE: Final = 0.02
-"""Images and calibration may differ in scale, but not in shape: rounding at an eighth of the size is within this."""
 
 MIB: Final = 2**20
 LARGEST_BYTES: Final = {
@@ -149,7 +146,7 @@ class Decoder:
             accel, gyro = turn @ measurement.accel_mps2, turn @ measurement.gyro_radps
             measurement = replace(measurement, accel_mps2=accel, gyro_radps=gyro)
         elif isinstance(measurement, CameraImage):
-            if wrong := self._other_shape(name, measurement):
+            if wrong := shape_mismatch(measurement, self._store.rig[name].camera):
                 self._refuse(name, wrong)
                 return
             self._on_image(name, measurement)
@@ -159,16 +156,3 @@ class Decoder:
     def _refuse(self, name: str, reason: str) -> None:
         self.unfit[name] = reason
         self._drops.count(f"{name}: uncalibrated", reason)
-
-    def _other_shape(self, name: str, image: CameraImage) -> str:
-        """Return in words that an image is not of its calibration's shape; empty when it is, at any scale."""
-        camera = self._store.rig[name].camera
-        if camera is None:
-            return ""
-        width, height = image_size(image)
-        if not width * height:
-            raise DataError(f"an image of {width} x {height} pixels")
-        stretch = width * camera.height_px / (height * camera.width_px)
-        if abs(stretch - 1) <= SHAPE_TOLERANCE:
-            return ""
-        return f"its images are {width} x {height}, its calibration is for {camera.width_px} x {camera.height_px}"

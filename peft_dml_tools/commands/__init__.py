@@ -11,7 +11,7 @@ COMMANDS: Final[dict[str, str]] = {
     "topics": "List topics with their rates.",
     "set": "Set or print a parameter of a running node.",
     "demo": "Drive, break sensors, watch the boxes: a whole ROS 2 session with a report, in one command.",
-    "run": "Detect in a bag or nuScenes folder at full CPU speed; draws boxes and measures time and accuracy.",
+    "run": "Detect in a bag or a folder of recordings at full CPU speed; draws boxes and measures time and accuracy.",
     "simulate": "Write simulated scenes as a nuScenes folder.",
     "dataset": "Check a nuScenes folder: tables, references, times, geometry and files.",
     "bag": "Write a nuScenes scene as a ROS 2 bag, or a bag as a nuScenes folder.",

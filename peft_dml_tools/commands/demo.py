@@ -26,7 +26,7 @@ class Discovery(str, Enum):
 
 def demo(
     source: Annotated[
-        Optional[Path], typer.Option(help="Play this bag or nuScenes folder instead of a synthetic drive.")
+        Optional[Path], typer.Option(help="Play this bag or folder (see `run`) instead of a synthetic drive.")
     ] = None,
     config: Annotated[
         Optional[Path], typer.Option(help="Parameter file of the node: topics, base frame, calibration of --source.")

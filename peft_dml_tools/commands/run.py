@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`peft-dml run`: detect in a bag or nuScenes folder at full CPU speed, draw, and measure time and accuracy."""
+"""`peft-dml run`: detect in a bag or folder of recordings at full CPU speed, draw, and measure."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from peft_dml_tools.run.reading_check import ReadingCheck
     from peft_dml_tools.run.sources import Kept, RunSource
 
+MOST_OTHERS: Final = 6
+"""Topics of a bag that are shown though no sensor is read from them."""
 REPORT_S: Final = 30.0
 """Only the first seconds of a long source are drawn: their measurements have to be kept in memory."""
 
 
 def run(
-    source: Annotated[Path, typer.Argument(help="A bag (.mcap file or rosbag2 folder) or a nuScenes folder.")],
+    source: Annotated[
+        Path, typer.Argument(help="A bag, or a folder: nuScenes, T4, KITTI, Argoverse 2, or .pcd, .ply, .bin sweeps.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for boxes, timing, pictures and the report.")] = Path("run_out"),
     bundle: Annotated[
         Optional[str], typer.Option(help="Model bundle: a folder or the name of an installed one; demo otherwise.")
@@ -40,7 +44,7 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Of the weather's randomness.")] = 0,
     config: Annotated[Optional[Path], typer.Option(help="Parameter file, as for the node.")] = None,
 ) -> None:
-    """Detect in a bag or nuScenes folder at full CPU speed; draws boxes and measures time and accuracy.
+    """Detect in a bag or a folder of recordings at full CPU speed; draws boxes and measures time and accuracy.
 
     Examples:
       peft-dml run drive.mcap --weather rain=25
@@ -76,14 +80,14 @@ def run(
         with explained(partial(_interrupted, out)) as check_interrupt:
             frames, wall_s, problem = _detect(console, opened, offline, kept, seconds, out, check_interrupt)
             if not frames:
-                _show_hints(console, offline)
+                _show_hints(console, None, offline)
             recording, results = _evaluate(opened, offline, kept, frames)
             check, scores = opened.check(), scores_by_present(recording.frames)
             _write(out, opened, recording, results, offline, kept, check, scores, wall_s)
     except OSError as error:
         raise DataError(_unwritten(out, error)) from error
     _show_results(console, recording, results, check, scores, wall_s)
-    _show_hints(console, offline)
+    _show_hints(console, opened, offline)
     console.print(f"\nEverything is in [bold]{out}/[/]: report.html, boxes.jsonl, timing.csv, run.json and pictures.")
     if problem is not None:
         raise problem
@@ -107,6 +111,8 @@ def _unwritten(out: Path, error: OSError) -> str:
 def _show_wiring(console: Any, source: RunSource, chosen: tuple[str, ...]) -> None:
     from rich.table import Table
 
+    from peft_dml_ros.conversions.topics import CAMERA_INFO, SENSOR_TYPES
+
     table = Table(title=source.words, title_justify="left")
     for head in ("sensor", "modality", "read from", "calibrated", "used"):
         table.add_column(head)
@@ -116,6 +122,11 @@ def _show_wiring(console: Any, source: RunSource, chosen: tuple[str, ...]) -> No
         table.add_row(sensor.name, sensor.modality or "odometry", source.where(sensor), calibrated, used)
     for name, reason in source.left_out.items():
         table.add_row(name, "", "", "no", f"no: {reason}; give it in a calibration file")
+    others = [topic for topic, kind in source.unread().items() if kind in SENSOR_TYPES and kind != CAMERA_INFO]
+    for topic in others[:MOST_OTHERS]:
+        table.add_row("?", "", topic, "", "no: which sensor is it? inputs.topics: [SENSOR=TOPIC]")
+    if others[MOST_OTHERS:]:
+        table.add_row("?", "", f"and {len(others) - MOST_OTHERS} more topics", "", "no")
     console.print(table)
 
 
@@ -163,6 +174,8 @@ def _evaluate(
     if not frames:
         detecting = ", ".join(f"{name} ({count})" for name, count in sorted(offline.received.items())) or "nothing"
         refused = "".join(f"; refused: {reason}" for reason in source.refusals())
+        unread = ", ".join(f"{topic} ({kind})" for topic, kind in list(source.unread().items())[:6])
+        refused += f"; not read: {unread}" if unread else ""
         words = f"{source.words}: no frame came of it; received: {detecting}; needed: LiDAR, camera or radar{refused}"
         raise DataError(words)
     whole = Recording(source.words, source.rig, (), kept.measurements)
@@ -239,10 +252,12 @@ def _show_results(
         )
 
 
-def _show_hints(console: Any, offline: Offline) -> None:
-    """Print what looks wrong with the sensors, and those that fell silent."""
+def _show_hints(console: Any, source: RunSource | None, offline: Offline) -> None:
+    """Print what looks wrong with the sensors, what was refused of them, and those that fell silent."""
     lines = [str(hint) for hint in offline.checks.hints.values()]
-    lines += [f"{name}: {words}" for name, words in offline.silent().items()]
+    lines += [f"refused: {reason} [SEN001]" for reason in (source.refusals() if source else ())]
+    lines += [f"{name}: {why} [SEN205]; fix: CameraInfo of this resolution" for name, why in offline.unfit.items()]
+    lines += [f"{name}: {words} [SEN002]; fix: see why it stopped" for name, words in offline.silent().items()]
     if lines:
         console.print("\nSensors:", style="bold")
     for line in lines:

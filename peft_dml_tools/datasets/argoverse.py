@@ -13,22 +13,17 @@ from typing import Any, Final
 
 import numpy as np
 
+from peft_dml_ros.conversions.decoders import intensity_of
+from peft_dml_ros.conversions.lidar import Intensity, sweep_of_columns
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
-from peft_dml_ros.core.lenses import Lens
 from peft_dml_ros.core.measurements import LidarSweep, OdometrySample
 from peft_dml_ros.core.rig import CameraModel, Sensor
 from peft_dml_ros.core.typing import AnyArray
-from peft_dml_tools.datasets.file_source import (
-    Entry,
-    FileSource,
-    camera_slots,
-    image_entry,
-    in_rig_order,
-    pose_entries,
-)
+from peft_dml_tools.datasets.bag_options import BagOptions
+from peft_dml_tools.datasets.file_source import Entry, FileSource, camera_slots, image_entry, in_rig_order, pose_entries
 
 BASE_SE3_EGO: Final = SE3(np.eye(3), np.array([0.0, 0.0, 0.33]))
 """From Argoverse's vehicle frame: the wheels' radius."""
@@ -52,8 +47,8 @@ def is_argoverse(path: Path) -> bool:
     return (path / _CALIBRATION).is_file()
 
 
-def open_argoverse(path: Path) -> FileSource:
-    """Open a sensor log.
+def open_argoverse(path: Path, options: BagOptions) -> FileSource:
+    """Open a sensor log; of the options, only those on intensity count: it has its own calibration.
 
     Raises:
         DataError: a table is missing or damaged.
@@ -62,9 +57,9 @@ def open_argoverse(path: Path) -> FileSource:
     slots = camera_slots(cameras.values())
     lidar = Sensor("LIDAR_TOP", "lidar", BASE_SE3_EGO)
     placed = [Sensor(slots[n], "camera", s.base_SE3_sensor, s.camera) for n, s in cameras.items() if n in slots]
-    entries = [
-        Entry(int(file.stem), "LIDAR_TOP", partial(_sweep, file)) for file in (path / "sensors/lidar").glob("*.feather")
-    ]
+    read = partial(_sweep, intensity=intensity_of("LIDAR_TOP", options.inputs))
+    files = (path / "sensors/lidar").glob("*.feather")
+    entries = [Entry(int(file.stem), "LIDAR_TOP", partial(read, file)) for file in files]
     for name, slot in slots.items():
         images = (path / "sensors/cameras" / name).glob("*.jpg")
         entries += [image_entry(file, int(file.stem), slot) for file in images]
@@ -84,28 +79,30 @@ _POSE: Final = ("qw", "qx", "qy", "qz", "tx_m", "ty_m", "tz_m")
 
 
 def _cameras(path: Path) -> list[Sensor]:
-    """Return the cameras by Argoverse's names."""
+    """Return the cameras by Argoverse's names.
+
+    Its images are undistorted already: k1, k2 and k3 of its table describe the lens before that (av2-api, issue 219).
+    """
     mounted = _table(path / _CALIBRATION, ("sensor_name", *_POSE))
     ego_SE3_sensor = {str(row["sensor_name"]): _se3(row) for row in _rows(mounted)}
-    wanted = ("sensor_name", "fx_px", "fy_px", "cx_px", "cy_px", "k1", "k2", "k3", "height_px", "width_px")
+    wanted = ("sensor_name", "fx_px", "fy_px", "cx_px", "cy_px", "height_px", "width_px")
     cameras = []
     for row in _rows(_table(path / "calibration/intrinsics.feather", wanted)):
         name = str(row["sensor_name"])
         k = np.array([[row["fx_px"], 0, row["cx_px"]], [0, row["fy_px"], row["cy_px"]], [0, 0, 1]], dtype=np.float64)
-        bent = (float(row["k1"]), float(row["k2"]), 0.0, 0.0, float(row["k3"]))
-        lens = Lens.make("plumb_bob", k, bent, f"{path.name}, camera {name}") if any(bent) else None
-        camera = CameraModel(k, int(row["width_px"]), int(row["height_px"]), lens)
+        camera = CameraModel(k, int(row["width_px"]), int(row["height_px"]))
         if name in ego_SE3_sensor and (path / "sensors/cameras" / name).is_dir():
             cameras.append(Sensor(name, "camera", BASE_SE3_EGO @ ego_SE3_sensor[name], camera))
     return cameras
 
 
-def _sweep(file: Path) -> LidarSweep:
+def _sweep(file: Path, intensity: Intensity) -> LidarSweep:
     """Read a sweep; its points lie in the vehicle's frame."""
     columns = _table(file, ("x", "y", "z", "intensity", "laser_number"))
-    points = np.stack([columns[n].astype(np.float32) for n in ("x", "y", "z", "intensity", "laser_number")], axis=1)
-    finite = np.isfinite(points).all(axis=1)
-    return LidarSweep(int(file.stem), points if finite.all() else points[finite])
+    names = ("x", "y", "z", "intensity", "ring")
+    kinds = [(name, values.dtype) for name, values in zip(names, columns.values(), strict=True)]
+    points = np.rec.fromarrays(list(columns.values()), dtype=kinds)
+    return sweep_of_columns(points, int(file.stem), intensity, str(file))
 
 
 def _truth(path: Path) -> dict[int, Boxes3D]:

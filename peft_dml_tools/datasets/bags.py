@@ -29,6 +29,7 @@ from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import ImuSample, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.params import words_by_sensor
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
+from peft_dml_ros.core.transforms import StaticTree
 from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.bag_storage import BagStorage, Stamped
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
@@ -144,7 +145,8 @@ class BagSource:
         Raises:
             DataError: a LiDAR, radar or camera frame is not connected to base_link; all are named.
         """
-        parents, cameras, frames = self._calibration()
+        cameras, frames = self._calibration()
+        tree = self._tree()
         given, base = self._options.calibration.sensors, self._options.base_frame
         sensors, lost = {}, []
         self.left_out.clear()
@@ -152,11 +154,13 @@ class BagSource:
             modality = modality_of_channel(name)
             if modality is not None and name not in frames:
                 continue  # a topic on which nobody said anything
-            mounting = given[name].base_SE3_sensor if name in given else _chain(parents, frames.get(name, ""), base)
+            frame = frames.get(name) or topics.frame_of(name)
+            mounting = given[name].base_SE3_sensor if name in given else tree.lookup(base, frame)
             # Fixes are used as relative motion, and odometry is the base frame's own.
-            mounting = SE3.identity() if mounting is None and modality in {None, "gnss"} else mounting
+            if modality is None or (mounting is None and modality == "gnss"):
+                mounting = SE3.identity()
             if mounting is None:
-                self.left_out[name] = f"no static transform from '{base}' to '{frames.get(name, '')}'"
+                self.left_out[name] = f"no static transform from '{base}' to '{frame}'"
                 lost += [name] if modality != "imu" else []
                 continue
             camera = given[name].camera if name in given and given[name].camera else cameras.get(name)
@@ -166,13 +170,13 @@ class BagSource:
             raise DataError(
                 f"bag {self._storage.path}: {'; '.join(f'{name}: {self.left_out[name]}' for name in lost)}; fix: give "
                 f"their mounting in a {where} (parameter `calibration`, with --config), name the vehicle's frame "
-                f"(`base_frame`; the transforms here start at {', '.join(_roots(parents)) or 'none'}), or record "
+                f"(`base_frame`; the transforms here start at {', '.join(tree.roots) or 'none'}), or record "
                 f"{topics.TF_STATIC}"
             )
         return Rig(sensors)
 
-    def _calibration(self) -> tuple[dict[str, tuple[str, SE3]], dict[str, CameraModel], dict[str, str]]:
-        """Return parents by child frame, projections by camera, frames by sensor: the first of each."""
+    def _calibration(self) -> tuple[dict[str, CameraModel], dict[str, str]]:
+        """Return projections by camera, frames by sensor: the first of each."""
         infos = self._infos
         cameras: dict[str, CameraModel] = {}
         frames: dict[str, str] = {}
@@ -190,10 +194,10 @@ class BagSource:
             waiting.discard(message.topic)
             if not waiting:
                 break
-        return self._tree(), cameras, frames
+        return cameras, frames
 
-    def _tree(self) -> dict[str, tuple[str, SE3]]:
-        """Return (parent, parent_SE3_child) by child frame: all of /tf_static, without that the beginning of /tf."""
+    def _tree(self) -> StaticTree:
+        """Return the transforms of /tf_static, without that of the beginning of /tf: the first of each frame."""
         kinds = self._storage.connections
         topic = next((t for t in (topics.TF_STATIC, topics.TF) if kinds.get(t) == topics.TRANSFORMS), None)
         parents: dict[str, tuple[str, SE3]] = {}
@@ -202,11 +206,19 @@ class BagSource:
                 break
             for parent, child, pose in transforms_from_msg(self._decode(message)):
                 parents.setdefault(child, (parent, pose))
-        return parents
+        tree = StaticTree()
+        tree.update((parent, child, pose) for child, (parent, pose) in parents.items())
+        return tree
 
     def where(self, sensor: str) -> str:
         """Return the topic that a sensor is read from."""
         return next((topic for topic, name in self._sensors.items() if name == sensor), "")
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """Types of the topics that are read for no sensor, by topic; without other forms of the images that are."""
+        read, here = {*self._sensors, *self._infos, topics.TF, topics.TF_STATIC}, self._storage.connections.items()
+        return {t: kind for t, kind in here if not any(r == t or r.startswith(f"{t}/") for r in read)}
 
     @property
     def raw_cameras(self) -> frozenset[str]:
@@ -289,23 +301,6 @@ class BagSource:
         except (SerdeError, struct.error, ValueError, IndexError, KeyError, AssertionError, TypeError) as error:
             msg = f"bag {self._storage.path}: a message on {message.topic} is no {message.msgtype}: {error}"
             raise DataError(msg) from error
-
-
-def _roots(parents: dict[str, tuple[str, SE3]]) -> list[str]:
-    """Return the frames at which trees of transforms start."""
-    return sorted({parent for parent, _ in parents.values()} - parents.keys())
-
-
-def _chain(parents: dict[str, tuple[str, SE3]], frame: str, base: str) -> SE3 | None:
-    """Return `base_SE3_frame` along static transforms, or None when they do not lead to the base frame."""
-    base_SE3_frame, seen = SE3.identity(), set()
-    while frame != base:
-        if frame not in parents or frame in seen:
-            return None
-        seen.add(frame)
-        frame, parent_SE3_child = parents[frame]
-        base_SE3_frame = parent_SE3_child if not len(seen) - 1 else parent_SE3_child @ base_SE3_frame
-    return base_SE3_frame
 
 
 def _to_base(sample: ImuSample, base_SE3_imu: SE3) -> ImuSample:

@@ -8,21 +8,25 @@ LiDAR's own frame. Frames of the object benchmark are single moments, ten second
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from peft_dml_ros.conversions.decoders import intensity_of
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.jpeg import picture_header
-from peft_dml_ros.core.measurements import GnssFix, OdometrySample
+from peft_dml_ros.core.measurements import GnssFix, LidarSweep, OdometrySample
 from peft_dml_ros.core.motion import EARTH_RADIUS_M
 from peft_dml_ros.core.rig import CameraModel, Sensor
 from peft_dml_ros.core.typing import FloatArray
+from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.file_source import Entry, FileSource, image_entry, in_rig_order, pose_entries
 from peft_dml_tools.datasets.nuscenes_images import read_image
 from peft_dml_tools.datasets.point_files import read_sweep
@@ -46,16 +50,17 @@ def is_kitti(path: Path) -> bool:
     return (path / "velodyne_points").is_dir() or ((path / "velodyne").is_dir() and (path / "calib").is_dir())
 
 
-def open_kitti(path: Path) -> FileSource:
-    """Open a folder of KITTI.
+def open_kitti(path: Path, options: BagOptions) -> FileSource:
+    """Open a folder of KITTI; of the options, only those on intensity count: it has its own calibration.
 
     Raises:
         DataError: calibration or sweeps are missing or damaged.
     """
-    return _raw_drive(path) if (path / "velodyne_points").is_dir() else _object_benchmark(path)
+    read = partial(read_sweep, columns=4, intensity=intensity_of("LIDAR_TOP", options.inputs))
+    return _raw_drive(path, read) if (path / "velodyne_points").is_dir() else _object_benchmark(path, read)
 
 
-def _object_benchmark(path: Path) -> FileSource:
+def _object_benchmark(path: Path, read: Callable[[Path, int], LidarSweep]) -> FileSource:
     files = sorted((path / "velodyne").glob("*.bin"))
     if not files:
         raise DataError(f"{path / 'velodyne'} holds no .bin file")
@@ -64,7 +69,7 @@ def _object_benchmark(path: Path) -> FileSource:
         stamp_ns = (number + 1) * _MOMENTS_NS
         values = _calibration(path / "calib" / f"{file.stem}.txt")
         lidar_SE3_camera = _lidar_SE3_camera(values, path / "calib")
-        entries.append(Entry(stamp_ns, "LIDAR_TOP", lambda file=file, at=stamp_ns: read_sweep(file, at, 4)))  # type: ignore[misc]
+        entries.append(Entry(stamp_ns, "LIDAR_TOP", partial(read, file, stamp_ns)))
         image = next((p for p in (path / "image_2" / f"{file.stem}{e}" for e in (".png", ".jpg")) if p.is_file()), None)
         if image is not None:
             entries.append(image_entry(image, stamp_ns, "CAM_FRONT"))
@@ -77,7 +82,7 @@ def _object_benchmark(path: Path) -> FileSource:
     return FileSource(path.name, in_rig_order([lidar, *sensors.values()]), entries, truth, places)
 
 
-def _raw_drive(path: Path) -> FileSource:
+def _raw_drive(path: Path, read: Callable[[Path, int], LidarSweep]) -> FileSource:
     places = {
         "LIDAR_TOP": "velodyne_points/data",
         "CAM_FRONT": "image_02/data",
@@ -85,7 +90,7 @@ def _raw_drive(path: Path) -> FileSource:
         "ODOM": "oxts/data",
     }
     entries = [
-        Entry(stamp_ns, "LIDAR_TOP", lambda file=file, at=stamp_ns: read_sweep(file, at, 4))  # type: ignore[misc]
+        Entry(stamp_ns, "LIDAR_TOP", partial(read, file, stamp_ns))
         for file, stamp_ns in _timed(path / "velodyne_points", "*.bin")
     ]
     sensors = [Sensor("LIDAR_TOP", "lidar", BASE_SE3_LIDAR)]

@@ -8,19 +8,14 @@ from typing import Final
 
 import numpy as np
 
+from peft_dml_ros.conversions.decoders import intensity_of
 from peft_dml_ros.conversions.topics import rig_order
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import ConfigError, DataError, nearest
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.lenses import Lens
-from peft_dml_ros.core.measurements import (
-    CameraImage,
-    GnssFix,
-    ImuSample,
-    LidarSweep,
-    OdometrySample,
-    RadarSweep,
-)
+from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep, OdometrySample, RadarSweep
+from peft_dml_ros.core.params import InputParams
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
@@ -46,6 +41,7 @@ class NuScenesReader:
         tables: Its tables.
         allow_missing: Carry on without files that are not there.
         filter_radar: Drop the radar points that the devkit drops by default.
+        inputs: What the node's parameters say of the intensity of LiDARs.
     """
 
     def __init__(
@@ -55,6 +51,7 @@ class NuScenesReader:
         *,
         allow_missing: bool = False,
         filter_radar: bool = True,
+        inputs: InputParams = InputParams(),  # noqa: B008  it is immutable
     ) -> None:
         """Open a folder; tables are read when first used.
 
@@ -64,7 +61,7 @@ class NuScenesReader:
         self.root = Path(root)
         self.version = find_version(self.root, version)
         self.tables = open_tables(self.root / self.version, allow_missing=allow_missing)
-        self.allow_missing, self.filter_radar = allow_missing, filter_radar
+        self.allow_missing, self.filter_radar, self.inputs = allow_missing, filter_radar, inputs
         self._rigs: dict[tuple[str, ...], Rig] = {}
         self._imu = lru_cache(maxsize=64)(self._read_imu)
         self._gnss = lru_cache(maxsize=64)(self._read_gnss)
@@ -241,11 +238,13 @@ class NuScenesReader:
             DataError: the file is missing or damaged.
         """
         path, modality = self.root / data["filename"], modality_of_channel(self.tables.channel(data))
-        if data.get("fileformat") in CONTAINERS:
-            read = read_row_group if modality == "lidar" else self._video.read
-            return read(path, int(data["frame_index"]), stamp_ns(data))
         if modality == "lidar":
-            return read_lidar(path, stamp_ns(data), self._columns(data))
+            chosen = intensity_of(self.tables.channel(data), self.inputs)
+            if data.get("fileformat") in CONTAINERS:
+                return read_row_group(path, int(data["frame_index"]), stamp_ns(data), chosen)
+            return read_lidar(path, stamp_ns(data), self._columns(data), chosen)
+        if data.get("fileformat") in CONTAINERS:
+            return self._video.read(path, int(data["frame_index"]), stamp_ns(data))
         if modality == "radar":
             return read_radar(path, stamp_ns(data), keep_all=not self.filter_radar)
         return CameraImage(stamp_ns(data), jpeg=read_image(path))

@@ -7,28 +7,22 @@ from typing import TypeVar
 
 import numpy as np
 
+from peft_dml_ros.conversions.lidar import ANY, Intensity
 from peft_dml_ros.core.doppler import points_from_returns
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.core.measurements import (
-    RADAR_DTYPE,
-    GnssFix,
-    ImuSample,
-    LidarSweep,
-    RadarSweep,
-    trusted_radar_points,
-)
+from peft_dml_ros.core.measurements import RADAR_DTYPE, GnssFix, ImuSample, LidarSweep, RadarSweep, trusted_radar_points
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_tools.datasets.nuscenes_tables import NS_PER_US, Record, read_json
 from peft_dml_tools.datasets.point_files import read_pcd, read_sweep
 
 
-def read_lidar(path: Path, stamp_ns: int, columns: int = 5) -> LidarSweep:
+def read_lidar(path: Path, stamp_ns: int, columns: int = 5, intensity: Intensity = ANY) -> LidarSweep:
     """Read a sweep as nuScenes stores it (float32 x, y, z, intensity, ring per point, sensor frame), or a PCD file.
 
     Raises:
         DataError: the file is missing, or its size is no multiple of 4 bytes a column.
     """
-    return read_sweep(path, stamp_ns, columns)
+    return read_sweep(path, stamp_ns, columns, intensity)
 
 
 def read_radar(path: Path, stamp_ns: int, *, keep_all: bool = False) -> RadarSweep:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """nuScenes annotations as boxes in `base_link`: the one place where (w, l, h) and the global frame are turned."""
 
+import re
 from typing import Final
 
 import numpy as np
@@ -33,7 +34,8 @@ _MAX_GAP_S: Final = 1.5
 
 
 _WORDS: Final = {
-    **dict.fromkeys(("person", "adult", "child"), "pedestrian"),
+    **dict.fromkeys(("person", "adult", "child", "construction_worker", "police_officer"), "pedestrian"),
+    **dict.fromkeys(("police_car",), "car"),
     **dict.fromkeys(("motorbike",), "motorcycle"),
     **dict.fromkeys(("cone", "trafficcone"), "traffic_cone"),
 }
@@ -44,9 +46,10 @@ def class_of_category(name: str) -> str | None:
     """Return the detection class of a category of nuScenes or of a set in its format; None for what has none."""
     if name in CLASS_OF_CATEGORY:
         return CLASS_OF_CATEGORY[name]
-    if name.startswith(("human.", "static_object.", "movable_object.")) or name == "animal":
+    if name.startswith("human."):
         return None  # nuScenes' own, which are not evaluated
-    words = name.lower().replace("-", "_").split(".")
+    plain = re.sub(r"\s*\(.*?\)", "", name.lower())  # "vehicle.bus (bendy & rigid)" of T4
+    words = plain.replace("-", "_").replace(" ", "_").split(".")
     return next((_WORDS.get(word, word) for word in reversed(words) if _WORDS.get(word, word) in CLASSES), None)
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import numba
 import numpy as np
 
-from peft_dml_ros.conversions.lidar import sweep_of_columns
+from peft_dml_ros.conversions.lidar import ANY, Intensity, sweep_of_columns
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import LidarSweep
 from peft_dml_ros.core.typing import AnyArray, UInt8Array
@@ -34,28 +34,39 @@ _PLY_TYPES: Final = {
 }
 _MOST_HEADER: Final = 8192
 _MOST_POINTS: Final = 50_000_000
+_MOST_NEGATIVE: Final = 0.01
+"""Share of negative intensities in a .bin file, from which its points have another number of values."""
 _BIN_COLUMNS: Final = ("x", "y", "z", "intensity", "ring")
 
 
-def read_sweep(path: Path, stamp_ns: int, columns: int = 0) -> LidarSweep:
+def read_sweep(path: Path, stamp_ns: int, columns: int = 0, intensity: Intensity = ANY) -> LidarSweep:
     """Read the sweep in a file of one of `SUFFIXES`; the intensity is chosen and scaled as that of a message.
+
+    Names of fields count in lower case and without CloudCompare's `scalar_`.
 
     Args:
         path: The file.
         stamp_ns: Time of the sweep.
         columns: Values a point of a .bin file; 0 takes 5 for .pcd.bin (nuScenes) and 4 for .bin (KITTI).
+        intensity: What to take for the intensity, and its scale.
 
     Raises:
         DataError: the file cannot be read, is damaged, or has no x, y and z.
     """
-    if path.name.endswith(".bin"):
-        points = _read_bin(path, columns or (5 if path.name.endswith(".pcd.bin") else 4))
+    kind = path.name.lower()
+    if kind.endswith(".bin"):
+        points = _read_bin(path, columns or (5 if kind.endswith(".pcd.bin") else 4))
     else:
-        points = read_ply(path) if path.suffix == ".ply" else read_pcd(path)
+        points = read_ply(path) if kind.endswith(".ply") else read_pcd(path)
     names = points.dtype.names or ()
+    plain = [name.lower().removeprefix("scalar_") for name in names]
+    if len({*plain}) == len(plain):
+        points = points.view()
+        points.dtype.names = names = tuple(plain)
     if missing := [name for name in ("x", "y", "z") if name not in names]:
         raise DataError(f"{path} lacks the fields {', '.join(missing)}; it has: {', '.join(names)}")
-    return sweep_of_columns(points, stamp_ns)
+    chosen = intensity._replace(field=intensity.field.lower().removeprefix("scalar_"))
+    return sweep_of_columns(points, stamp_ns, chosen, str(path))
 
 
 def _read_bin(path: Path, columns: int) -> AnyArray:
@@ -67,7 +78,13 @@ def _read_bin(path: Path, columns: int) -> AnyArray:
             f"within the point that starts at byte {whole}, or has another number of values a point"
         )
     names = [*_BIN_COLUMNS, *(f"extra{i}" for i in range(5, columns))][:columns]
-    return np.frombuffer(payload, dtype=[(name, "<f4") for name in names])
+    points = np.frombuffer(payload, dtype=[(name, "<f4") for name in names])
+    if columns >= 4 and (negative := float((points["intensity"] < 0).mean() if len(points) else 0)) > _MOST_NEGATIVE:
+        raise DataError(
+            f"{path}: read as {columns} float32 a point, {negative:.0%} of the intensities are negative: it holds "
+            "another number of values a point; fix: 4 a point in NAME.bin, 5 in NAME.pcd.bin, others in a .pcd or .ply"
+        )
+    return points
 
 
 def read_pcd(path: Path) -> AnyArray:
@@ -89,13 +106,17 @@ def read_pcd(path: Path) -> AnyArray:
     except (KeyError, IndexError, ValueError):
         raise DataError(f"{path}: the header has no number of POINTS") from None
     body = payload[end:]
+    if not 0 <= count <= _MOST_POINTS:
+        raise DataError(f"{path} promises {count} points, expected 0 to {_MOST_POINTS}")
+    if not count:
+        return np.zeros(0, dtype=layout)
     if kind == "ascii":
         return _ascii_rows(path, body, layout, count)
     if kind == "binary_compressed":
         body = _decompressed(path, body, layout, count)
     elif kind != "binary":
         raise DataError(f"{path}: DATA is '{kind}'; known: ascii, binary, binary_compressed")
-    if not 0 <= count <= _MOST_POINTS or len(body) < count * layout.itemsize:
+    if len(body) < count * layout.itemsize:
         raise DataError(
             f"{path} promises {count} points of {layout.itemsize} bytes from byte {end} on, but ends at byte "
             f"{len(payload)}; copy it again"
@@ -124,25 +145,33 @@ def _ascii_rows(path: Path, body: bytes, layout: np.dtype[np.void], count: int) 
         rows = np.array([line.split() for line in body.decode("ascii").splitlines() if line.strip()], dtype=np.float64)
     except ValueError as error:
         raise DataError(f"{path}: its points are no table of numbers ({error})") from error
-    names = layout.names or ()
-    if len(rows) < count or (len(rows) and rows.shape[1] != len(names)):
-        raise DataError(f"{path} promises {count} points of {len(names)} values, but holds {rows.shape}; copy it again")
-    points = np.zeros(count, dtype=layout)
+    shapes = {name: layout[name].shape for name in layout.names or ()}
+    width = sum(int(np.prod(shape)) for shape in shapes.values())
+    if len(rows) < count or (len(rows) and rows.shape[1] != width):
+        raise DataError(f"{path} promises {count} points of {width} values, but holds {rows.shape}; copy it again")
+    points, begin = np.zeros(count, dtype=layout), 0
     with np.errstate(invalid="ignore"):
-        for i, name in enumerate(names):
-            points[name] = rows[:count, i]
+        for name, shape in shapes.items():
+            end = begin + int(np.prod(shape))
+            points[name] = rows[:count, begin:end].reshape(count, *shape)
+            begin = end
     return points
 
 
 def _decompressed(path: Path, body: bytes, layout: np.dtype[np.void], count: int) -> bytes:
-    """Return the points of a compressed body, which holds them field by field."""
+    """Return the points of a compressed body, which holds them field by field.
+
+    Where compression does not pay, some writers (pypcd4) put the columns as they are.
+    """
     packed, size = (int.from_bytes(body[i : i + 4], "little") for i in (0, 4))
     if len(body) < 8 + packed or size != count * layout.itemsize or size > _MOST_POINTS * 64:
         msg = f"{path}: its compressed points are cut off or of another number than the header says; copy it again"
         raise DataError(msg)
-    columns = np.zeros(size, dtype=np.uint8)
-    if _unlzf(np.frombuffer(body, dtype=np.uint8)[8 : 8 + packed], columns) != size:
-        raise DataError(f"{path}: its compressed points are damaged; copy it again")
+    content, columns = np.frombuffer(body, dtype=np.uint8)[8 : 8 + packed], np.zeros(size, dtype=np.uint8)
+    if _unlzf(content, columns) != size:
+        if packed != size:
+            raise DataError(f"{path}: its compressed points are damaged; copy it again")
+        columns = content
     points, begin = np.zeros(count, dtype=layout), 0
     for name in layout.names or ():
         kind = layout[name]
@@ -207,6 +236,8 @@ def read_ply(path: Path) -> AnyArray:
         raise DataError(f"{path}: format '{kind}' or a property of its vertices is not known ({error})") from error
     if name != "vertex" or not 0 <= count <= _MOST_POINTS:
         raise DataError(f"{path}: its first element is {number} x '{name}', expected vertices")
+    if not count:
+        return np.zeros(0, dtype=layout)
     if kind == "ascii":
         text = b"\n".join(payload[begin:].splitlines()[:count])
         return _ascii_rows(path, text, layout, count)

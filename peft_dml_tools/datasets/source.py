@@ -155,19 +155,17 @@ def open_source(
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(f"{path} does not exist; expected a nuScenes folder or a ROS 2 bag")
-    if path.is_dir() and (path / "scene.json").is_file():
-        return NuScenesSource(NuScenesReader(path.parent, path.name, allow_missing=allow_missing), scene)
-    if path.is_dir() and any(path.glob("*/scene.json")):
-        return NuScenesSource(NuScenesReader(path, allow_missing=allow_missing), scene)
+        raise DataError(f"{path} does not exist; expected a bag, or a folder of a data set or of sweeps")
+    options = options or BagOptions()
+    version = path.name if path.is_dir() and (path / "scene.json").is_file() else None
+    if version or (path.is_dir() and any(path.glob("*/scene.json"))):
+        root = path.parent if version else path
+        return NuScenesSource(NuScenesReader(root, version, allow_missing=allow_missing, inputs=options.inputs), scene)
     if is_bag(path):
         return BagSource(path, options=options)
-    if is_argoverse(path):
-        return open_argoverse(path)
-    if is_kitti(path):
-        return open_kitti(path)
-    if path.is_dir() and lidar_folders(path):
-        return open_sweep_folder(path, options.calibration if options else Rig())
+    for fits, opened in ((is_argoverse, open_argoverse), (is_kitti, open_kitti), (lidar_folders, open_sweep_folder)):
+        if fits(path):
+            return opened(path, options)
     there = (
         ", ".join(sorted(p.name for p in path.iterdir())[:12]) if path.is_dir() else f"a {path.suffix or 'plain'} file"
     )
@@ -175,7 +173,15 @@ def open_source(
         f"{path} is no source: looked for v1.0-*/scene.json or scene.json (nuScenes, T4, TruckScenes), an .mcap, .db3 "
         f"or .bag file, metadata.yaml (rosbag2), calibration/*.feather (Argoverse 2), velodyne/ and calib/ or "
         f"velodyne_points/ (KITTI), and sweeps ({', '.join(SUFFIXES)}); found {there or 'an empty folder'}"
+        + _below(path)
     )
+
+
+def _below(path: Path) -> str:
+    """Return the hint at a source one or two folders below, where sets keep their parts; empty without one."""
+    below = sorted(p for pattern in ("*", "*/*") for p in path.glob(pattern) if p.is_dir())
+    found = next((p for p in below if is_argoverse(p) or is_kitti(p) or (p / "scene.json").is_file()), None)
+    return f"; fix: name a part of it, {found} for example" if found else ""
 
 
 def is_bag(path: Path) -> bool:

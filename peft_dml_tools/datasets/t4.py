@@ -6,17 +6,21 @@ Needs pyarrow and av (extra `datasets`). The layout is described in tier4/t4-dev
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from peft_dml_ros.conversions.lidar import sweep_of_columns
+from peft_dml_ros.conversions.lidar import Intensity, sweep_of_columns
+from peft_dml_ros.conversions.topics import BASE_FRAME
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep
 from peft_dml_tools.datasets.nuscenes_tables import Record, Tables
 
 CONTAINERS: Final = frozenset({"parquet", "av1_mp4"})
+_FULL_RANGE: Final = 2
+"""FFmpeg's AVCOL_RANGE_JPEG: T4 stores full-range BT.601."""
 
 
 class T4Tables(Tables):
@@ -47,8 +51,7 @@ class T4Tables(Tables):
             {
                 "token": row["token"],
                 "sensor_token": row["token"],
-                "translation": row["translation"],
-                "rotation": row["rotation"],
+                **_mounting(row),
                 "camera_intrinsic": camera["intrinsic"] if (camera := row.get("camera") or {}) else [],
                 "camera_distortion": [] if camera.get("is_rectified", True) else camera.get("distortion", []),
                 "distortion_model": camera.get("distortion_model", ""),
@@ -79,12 +82,19 @@ class T4Tables(Tables):
         return rows
 
 
+def _mounting(row: Record) -> Record:
+    """Return where a sensor's data lie in `base_link`: points may be stored in that frame, whatever the mounting."""
+    if (row.get("lidar") or {}).get("frame_id") == BASE_FRAME:
+        return {"translation": [0.0, 0.0, 0.0], "rotation": [1.0, 0.0, 0.0, 0.0]}
+    return {"translation": row["translation"], "rotation": row["rotation"]}
+
+
 def _linked(row: Record) -> Record:
     """Return a record whose missing links are empty, as in nuScenes."""
     return row | {name: row[name] or "" for name in ("prev", "next") if name in row}
 
 
-def read_row_group(path: Path, index: int, stamp_ns: int) -> LidarSweep:
+def read_row_group(path: Path, index: int, stamp_ns: int, intensity: Intensity) -> LidarSweep:
     """Read a sweep of a parquet file, which has a row group a sweep.
 
     Raises:
@@ -103,7 +113,7 @@ def read_row_group(path: Path, index: int, stamp_ns: int) -> LidarSweep:
         raise DataError(f"cannot read sweep {index} of {path}: {str(error).splitlines()[0]}") from error
     if missing := {"x", "y", "z"} - columns.keys():
         raise DataError(f"{path} lacks the columns {', '.join(sorted(missing))}; it has: {', '.join(columns)}")
-    return sweep_of_columns(points, stamp_ns)
+    return sweep_of_columns(points, stamp_ns, intensity, str(path))
 
 
 class VideoFrames:
@@ -122,16 +132,22 @@ class VideoFrames:
 
         try:
             container, frames, following = self._open.get(path) or self._opened(av, path)
+            stream = container.streams.video[0]
+            # T4 asks for a tick a frame; ffmpeg's own choice is thousands of them.
+            ticks = 1 / (stream.average_rate * stream.time_base) if stream.average_rate else Fraction(1)
+            wanted = (stream.start_time or 0) + round(index * ticks)
             if following != index:
-                container.seek(index, stream=container.streams.video[0])
+                container.seek(wanted, stream=stream)
                 frames = container.decode(video=0)
             # A seek may land on a keyframe before.
-            frame = next(frame for frame in frames if frame.pts is None or frame.pts >= index)
+            frame = next(f for f in frames if f.pts is None or f.pts > wanted - ticks / 2)
         except (OSError, av.error.FFmpegError, StopIteration, IndexError) as error:
             self._open.pop(path, None)
             raise DataError(f"cannot read frame {index} of {path}: {error or 'there are fewer'}") from error
         self._open[path] = (container, frames, index + 1)
-        return CameraImage(stamp_ns, pixels=frame.to_ndarray(format="rgb24"))
+        # PyAV takes full range for limited, whatever the frame says, where it is not named here.
+        ranged = {"src_color_range": "JPEG"} if frame.color_range == _FULL_RANGE else {}
+        return CameraImage(stamp_ns, pixels=frame.reformat(format="rgb24", **ranged).to_ndarray())
 
     @staticmethod
     def _opened(av: Any, path: Path) -> tuple[Any, Any, int]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -75,10 +75,12 @@ VARIANTS: Final = (
 )
 
 
-def study(offline: Offline, reader: NuScenesReader, token: str) -> Iterator[dict[str, Any]]:
+def study(
+    offline: Offline, reader: NuScenesReader, token: str, variants: Iterable[KeyframeVariant] = VARIANTS
+) -> Iterator[dict[str, Any]]:
     """Yield a row of figures per variant and set of sensors ("LiDAR" or "all") of a keyframe."""
     rig, truth = reader.rig(token), reader.truth(token)
-    for variant in VARIANTS:
+    for variant in variants:
         for sensors in ("LiDAR", "all"):
             if (variant.turn_rad and sensors == "all") or (variant.grey and sensors == "LiDAR"):
                 continue

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from peft_dml_ros.core.bundle import Bundle, load_bundle
+from peft_dml_ros.core.camera_view import shape_mismatch
 from peft_dml_ros.core.detector import Detections, Detector
 from peft_dml_ros.core.engine import Engine
-from peft_dml_ros.core.errors import ConfigError, nearest
+from peft_dml_ros.core.errors import ConfigError, DataError, nearest
 from peft_dml_ros.core.health import SensorState
 from peft_dml_ros.core.load import ladder
+from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.params import PerceptionParams
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.sensor_checks import SensorChecks
@@ -72,6 +74,11 @@ class Offline:
         rig: Sensors with their mounting.
         sensors: Names to use; all others are ignored.
         loaded: Result of `load` for these parameters, where several sources share it.
+
+    Attributes:
+        checks: What looks wrong with the sensors.
+        received: Measurements by sensor.
+        unfit: Why the images of a camera were refused.
     """
 
     def __init__(
@@ -87,6 +94,7 @@ class Offline:
         self._last_ns: dict[str, list[int]] = {}
         self.checks = SensorChecks(self.bundle.spec, self.bundle.manifest.trained_ranges, params.base_frame)
         self.received: Counter[str] = Counter()
+        self.unfit: dict[str, str] = {}
 
     @property
     def drops(self) -> Counter[str]:
@@ -103,6 +111,8 @@ class Offline:
             if name not in self._sensors:
                 continue
             self._note(name, measurement)
+            if not self._fits(name, measurement):
+                continue
             snapshot = self._sync.add(name, measurement, now_ns) or self._sync.tick(now_ns)
             if snapshot is not None:
                 yield self._detect(snapshot, self._sync.states(snapshot.stamp_ns))
@@ -111,6 +121,19 @@ class Offline:
         self.received[name] += 1
         self._last_ns[name] = [*self._last_ns.get(name, [])[-PERIODS:], measurement.stamp_ns]
         self.checks.look(name, measurement, self._rig[name])
+
+    def _fits(self, name: str, measurement: Measurement) -> bool:
+        """Return False for an image of another shape than its calibration, which the node refuses too; count it."""
+        if not isinstance(measurement, CameraImage):
+            return True
+        try:
+            wrong = shape_mismatch(measurement, self._rig[name].camera)
+        except DataError:
+            return True  # the detector counts it as corrupt
+        if wrong:
+            self.unfit[name] = wrong
+            self._frame_drops[f"{name}: uncalibrated"] += 1
+        return not wrong
 
     def silent(self) -> dict[str, str]:
         """Return the sensors that sent nothing for long before the last measurement of all, in words."""
@@ -130,6 +153,7 @@ class Offline:
         for token in tokens:
             snapshot = change(reader.snapshot(token, self.bundle.spec))
             unwanted = {*snapshot.lidar, *snapshot.radars, *snapshot.cameras} - self._sensors
+            unwanted |= {name for name, image in snapshot.cameras.items() if not self._fits(name, image)}
             kept = _without_sensors(snapshot, unwanted, self._sensors)
             newest: dict[str, Measurement] = {n: sweeps[0] for n, sweeps in kept.lidar.items()}
             newest |= {n: sweeps[0] for n, sweeps in kept.radars.items()} | dict(kept.cameras)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class RunSource(Protocol):
-    """What `run` reads.
+    """What `run` reads; a data set, in which a file that cannot be read is an error, unless a method says otherwise.
 
     Attributes:
         words: One line on what it is.
@@ -48,9 +48,15 @@ class RunSource(Protocol):
     @property
     def drops(self) -> Counter[str]:
         """What could not be read so far, by reason, in the words of the node."""
+        return Counter()
 
     def refusals(self) -> list[str]:
         """Return why messages could not be read, with their numbers, the most frequent first."""
+        return []
+
+    def unread(self) -> dict[str, str]:
+        """Return the types of what is read for no sensor, by topic."""
+        return {}
 
     def where(self, sensor: Sensor) -> str:
         """Return the topic or folder that a sensor is read from."""
@@ -113,6 +119,10 @@ class StreamSource:
         by_count = sorted(dropped, key=lambda item: -item[1])
         return [f"{count} of {name}: {why}" for (name, why), count in by_count if why != NOT_FINITE][:3]
 
+    def unread(self) -> dict[str, str]:
+        """Return the types of the topics of a bag that are read for no sensor, by topic."""
+        return self._source.unread if isinstance(self._source, BagSource) else {}
+
     def where(self, sensor: Sensor) -> str:
         """Return the topic of a bag, or the folder of a data set."""
         if self._reader is not None:
@@ -138,7 +148,7 @@ class StreamSource:
         return None if self._reader is None or self._faulty else check_reading(self._reader, self._tokens)
 
 
-class KeyframeSource:
+class KeyframeSource(RunSource):
     """Keyframes of a nuScenes folder, each as the data set groups it; sensors may be some ms younger than the LiDAR."""
 
     def __init__(self, reader: NuScenesReader, tokens: list[str], weather: Weather, seed: int = 0) -> None:
@@ -147,15 +157,6 @@ class KeyframeSource:
         self.truth = {reader.stamp_ns(token): reader.truth(token) for token in tokens}
         self.words = f"{reader.root.name}: {len(tokens)} keyframe{'s' if len(tokens) > 1 else ''} of nuScenes"
         self.words += _fault_words(weather_fault(str(weather)))
-
-    @property
-    def drops(self) -> Counter[str]:
-        """Nothing: a file that cannot be read is an error."""
-        return Counter()
-
-    def refusals(self) -> list[str]:
-        """Return nothing: a file that cannot be read is an error."""
-        return []
 
     def where(self, sensor: Sensor) -> str:
         """Return the folder of a sensor."""

@@ -13,6 +13,8 @@ from peft_dml_ros.conversions import camera_model_from_msg, image_from_msg
 from peft_dml_ros.conversions.images import ENCODINGS
 from peft_dml_ros.core.camera_view import decode, decoded
 from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.params import HealthParams
+from peft_dml_ros.core.payload_checks import poor_picture
 
 HEADER = SimpleNamespace(stamp=SimpleNamespace(sec=1, nanosec=0), frame_id="cam")
 HEIGHT, WIDTH = 48, 64
@@ -86,6 +88,7 @@ def nv12():
 )
 @pytest.mark.parametrize("pad", [0, 10])
 def test_an_encoding_gives_the_picture(encoding, values, off, pad):
+    """Reported: fhwedel-hoe/pylon_instant_camera 7."""
     pixels = image_from_msg(image(encoding, values, pad=pad)).pixels
     assert pixels.shape == RGB.shape
     # Mosaics have no colours of their own at the border.
@@ -118,6 +121,7 @@ def compressed(pixels, kind="jpeg"):
 
 
 def test_a_jpeg_of_a_mosaic_is_decoded_by_its_format():
+    """Reported: image_transport_plugins 68."""
     picture = image_from_msg(compressed(mosaic("rggb"), "bayer_rggb8; jpeg compressed "))
     assert picture.mosaic == "rggb"
     pixels = decoded(picture, WIDTH)
@@ -130,7 +134,34 @@ def test_a_jpeg_of_a_mosaic_is_decoded_by_its_format():
     assert np.abs(decoded(colour, WIDTH).astype(int) - RGB).mean() < 8
 
 
+def packed_png(pixels, kind):
+    return SimpleNamespace(header=HEADER, format=kind, data=cv2.imencode(".png", pixels)[1])
+
+
+def test_a_png_of_a_mosaic_and_one_of_16_bits():
+    mosaiced = image_from_msg(packed_png(mosaic("gbrg"), "bayer_gbrg8; png compressed "))
+    assert mosaiced.mosaic == "gbrg"
+    assert np.abs(decoded(mosaiced, WIDTH)[2:-2, 2:-2].astype(int) - RGB[2:-2, 2:-2]).mean() < 8
+    # A camera of 12 bits: divided by 256, as OpenCV does it, the picture would be almost black.
+    deep = mosaic("rggb").astype(np.uint16) << 4
+    grey = image_from_msg(packed_png(deep, "mono16; png compressed "))
+    for width in (WIDTH, WIDTH // 4):
+        pixels = decoded(grey, width)
+        assert pixels.shape == (HEIGHT * width // WIDTH, width, 3)
+        assert abs(pixels.mean() - mosaic("rggb").mean()) < 3
+    assert poor_picture(grey, HealthParams()) is None
+    coloured = decoded(image_from_msg(packed_png(deep, "bayer_rggb16; png compressed ")), WIDTH)
+    assert np.abs(coloured[2:-2, 2:-2].astype(int) - RGB[2:-2, 2:-2]).mean() < 8
+
+
+def test_what_is_neither_jpeg_nor_png_is_named_with_its_format():
+    message = SimpleNamespace(header=HEADER, format="h264", data=np.frombuffer(b"\0\0\0\1gB\0\x1f", np.uint8))
+    with pytest.raises(DataError, match=r"'cam' of format 'h264' is neither.*begin with 00 00 00 01 67.*fix: publish"):
+        image_from_msg(message)
+
+
 def test_the_orientation_in_a_file_is_ignored(monkeypatch):
+    """Found on real sensors: a JPEG of 640 x 480 with EXIF orientation 6 had two shapes by two decoders."""
     data = bytes(compressed(RGB[..., ::-1]).data)
     tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
     exif = b"\xff\xe1" + (len(tiff) + 8).to_bytes(2, "big") + b"Exif\0\0" + tiff
@@ -157,12 +188,16 @@ def info(model="plumb_bob", d=(), k=(600.0, 600.0, 320.0, 240.0), p=None, **othe
 
 
 def test_camera_info_of_a_lens():
+    """Reported: ros2_calib 6, isaac_ros_apriltag 22 (`equidistant` with P = K, taken for a pinhole)."""
     assert camera_model_from_msg(info()).lens is None
     fisheye = camera_model_from_msg(info("equidistant", (0.1, 0.01, 0.0, 0.0)))
     assert fisheye.lens.model == "equidistant"
     assert camera_model_from_msg(info("equidistant", (0.1, 0.01, 0.0, 0.0)), rectified=True).lens is None
     narrow = camera_model_from_msg(info("rational_polynomial", np.arange(8) * 1e-3, p=(500, 500, 310, 230)))
     assert (narrow.intrinsics[0, 0], narrow.lens.intrinsics[0, 0]) == (500, 600)
+    # Rectified images have P, also where the driver leaves the distortion out.
+    assert camera_model_from_msg(info(p=(500, 500, 310, 230)), rectified=True).intrinsics[0].tolist() == [500, 0, 310]
+    assert camera_model_from_msg(info(p=(500, 500, 310, 230))).intrinsics[0].tolist() == [600, 0, 320]
     with pytest.raises(DataError, match=r"lens model .omni. is unknown.*rectified images"):
         camera_model_from_msg(info("omni", (1.0,)))
     with pytest.raises(DataError, match=r"equidistant.*expected 4"):

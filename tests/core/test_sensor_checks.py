@@ -8,11 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from peft_dml_ros.conversions import camera_model_from_msg
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep
 from peft_dml_ros.core.rig import CameraModel, Sensor
 from peft_dml_ros.core.sensor_checks import SensorChecks
 from peft_dml_ros.core.spec import ModelSpec
+from tests.conversions.test_images import info
 
 RNG = np.random.default_rng(0)
 TOP = Sensor("LIDAR_TOP", "lidar", SE3(np.eye(3), np.array([1.0, 0.0, 1.8])))
@@ -91,6 +93,7 @@ def sample(accel, gyro=(0.0, 0.0, 0.02)):
     ],
 )
 def test_units_and_axes_of_an_imu(accel, gyro, wanted):
+    """Reported: livox_ros_driver2 157, HesaiLidar_ROS_2.0 31 (g and degrees a second)."""
     assert hints(sample(accel, gyro), IMU, times=100).keys() == wanted
 
 
@@ -107,6 +110,15 @@ def test_calibrations():
     assert "(80, 60) px in images of 640 x 480: 0.25 and 0.25" in doubled["SEN201"].problem
     assert "SEN202" in hints(image, camera(k=(4.0, 4.0, 320.0, 240.0)))
     assert "up" in hints(image, camera(pose=SE3.identity()))["SEN203"].problem
+
+
+def test_binning_that_counts_twice():
+    """Reported: avt_vimba_camera 82: K was scaled for binning 4 already, and the message says binning_x = 4."""
+    right = camera_model_from_msg(info(binning_x=2, binning_y=2))
+    assert hints(CameraImage(1, jpeg=b""), replace(camera(), camera=right)) == {}
+    twice = camera_model_from_msg(info(k=(150.0, 150.0, 80.0, 60.0), binning_x=4, binning_y=4, width=640, height=480))
+    found = hints(CameraImage(1, jpeg=b""), replace(camera(), camera=twice))
+    assert "principal point (20, 15) px in images of 160 x 120: 0.25 and 0.25" in found["SEN201"].problem
 
 
 def test_a_receiver_that_claims_a_fix():
@@ -134,10 +146,10 @@ def test_the_real_keyframe_gives_no_hint_and_its_changes_do(real_keyframe):
 
 
 def test_every_hint_of_the_code_is_in_the_table(repository):
-    sources = [
-        (repository / "peft_dml_ros/core" / name).read_text() for name in ("cloud_checks.py", "sensor_checks.py")
-    ]
-    assert (
-        set(re.findall(r'Hint\("(SEN\d+)"', "".join(sources)))
-        == runpy.run_path(str(repository / "docs/make_troubleshooting.py"))["HINTS"].keys()
-    )
+    sources = [p for room in ("peft_dml_ros", "peft_dml_tools") for p in (repository / room).rglob("*.py")]
+    given = {name for path in sources for name in re.findall(r"SEN\d{3}", path.read_text(encoding="utf-8"))}
+    assert given == runpy.run_path(str(repository / "docs/make_troubleshooting.py"))["HINTS"].keys()
+    pages = [repository / "docs" / name for name in ("troubleshooting.md", "sensors.md")]
+    explained, mentioned = (set(re.findall(r"SEN\d{3}", page.read_text(encoding="utf-8"))) for page in pages)
+    assert given == explained
+    assert mentioned == given, "the page on sensors says when each of them comes"

@@ -6,10 +6,13 @@ import struct
 import numpy as np
 import pytest
 from rosbags.rosbag1 import Writer as Ros1Writer
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from peft_dml_ros.conversions import topics
 from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import ImuSample, LidarSweep
+from peft_dml_ros.core.rig import Rig, Sensor
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
@@ -96,9 +99,29 @@ def test_a_ros_1_bag_explained_by_the_parameter_file(ros1_bag, tmp_path):
         BagSource(ros1_bag, options=options(tmp_path, inputs={"topics": ("LIDAR_TOP=/velodine/points",)}))
 
 
-def test_a_tree_on_another_base_frame(tmp_path):
-    from rosbags.rosbag2 import StoragePlugin, Writer
+def test_a_base_frame_on_another_branch(tmp_path):
+    """The node finds the way over a common ancestor (base_footprint below base_link, as REP-120 has it): so do bags."""
+    kind, topic = topics.POINT_CLOUD, "/lidar_top/points"
+    link_SE3_footprint, link_SE3_lidar = SE3.from_yaw(0.0, (0.0, 0.0, -0.3)), SE3.from_yaw(0.5, (1.0, 0.0, 1.5))
+    tree = Rig(
+        {"IMU": Sensor("IMU", "imu", link_SE3_footprint), "LIDAR_TOP": Sensor("LIDAR_TOP", "lidar", link_SE3_lidar)}
+    )
+    static = tf_static_to_msg(tree, MAKE)
+    for transform in static.transforms:
+        transform.child_frame_id = transform.child_frame_id.replace("imu", "base_footprint")
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        cloud = writer.add_connection(topic, kind, typestore=typestore())
+        tf = writer.add_connection("/tf_static", topics.TRANSFORMS, typestore=typestore())
+        writer.write(tf, 1, typestore().serialize_cdr(static, topics.TRANSFORMS))
+        # A frame that is left empty is the sensor's own, live and offline.
+        writer.write(cloud, 2, typestore().serialize_cdr(lidar_to_msg(sweep(10**18)[1], "", MAKE), kind))
+    source = BagSource(tmp_path / "bag", options=BagOptions(base_frame="base_footprint"))
+    place = source.rig["LIDAR_TOP"].base_SE3_sensor
+    np.testing.assert_allclose(place.translation, [1.0, 0.0, 1.8])
+    assert place.yaw_rad == pytest.approx(0.5)
 
+
+def test_a_tree_on_another_base_frame(tmp_path):
     store, source = typestore(), MadeSource([sweep(10**9)])
     static = tf_static_to_msg(source.rig, MAKE)
     for transform in static.transforms:

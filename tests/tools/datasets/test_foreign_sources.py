@@ -20,9 +20,10 @@ from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.checks import check_dataset
 from peft_dml_tools.datasets.file_source import camera_slots
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.nuscenes_truth import class_of_category
 from peft_dml_tools.datasets.point_files import read_pcd, read_sweep
 from peft_dml_tools.datasets.source import NuScenesSource, open_source
-from peft_dml_tools.datasets.sweep_folder import stamp_of_name
+from peft_dml_tools.datasets.t4 import VideoFrames
 
 CLOUD = np.array([[1.5, -2.0, 0.25, 7.0, 3.0], [9.0, 8.0, -1.0, 200.0, 11.0], [4.0, 0.5, 2.0, 33.0, 0.0]], np.float32)
 FIELDS = ("x", "y", "z", "intensity", "ring")
@@ -117,8 +118,6 @@ def test_a_folder_for_each_lidar_and_names_that_are_no_times(tmp_path):
     rows = [(n, m.stamp_ns) for n, m in open_source(tmp_path).measurements()]
     # Not from 0 on: sensor health takes a stamp of 0 for a clock that was never set.
     assert rows == [(n, k * 10**8) for k in (1, 2) for n in ("LIDAR_LEFT", "LIDAR_RIGHT")]
-    times = {"1600000000.pcd": 16 * 10**17, "x_1600000000123.bin": 1_600_000_000_123_000_000, "000012.bin": 0}
-    assert {name: stamp_of_name(tmp_path / name) for name in times} == times
 
 
 # ---------------------------------------------------------------- nuScenes format of others
@@ -165,6 +164,8 @@ def same(one, other, sensors=None):
 
 
 def test_t4_with_files_by_filename(mini, tmp_path):
+    """Diagnosis of real sensors, 6: no folders samples/NAME, no `date_captured`."""
+
     def change(out, tables):
         for row in tables["log"]:
             row["data_captured"] = row.pop("date_captured")
@@ -228,6 +229,29 @@ def one_file_a_sensor(out, tables):
             row.update(filename=path, frame_index=index, fileformat=kind)
 
 
+@pytest.mark.parametrize("ticks", ["10", "12800"])
+def test_a_frame_is_found_by_its_number_whatever_the_ticks_of_the_file(tmp_path, ticks):
+    """T4 asks for a tick a frame, in full-range BT.601; ffmpeg takes thousands of them by itself."""
+    av = pytest.importorskip("av")
+    path = tmp_path / "CAM_FRONT.mp4"
+    with av.open(str(path), "w", options={"video_track_timescale": ticks}) as video:
+        stream = video.add_stream("libsvtav1", rate=10, options={"preset": "8", "crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
+        stream.codec_context.gop_size, stream.codec_context.color_range = 1, 2
+        for number in range(8):
+            grey = av.VideoFrame(320, 180, "yuv420p")
+            for plane, level in zip(grey.planes, (30 * number, 128, 128), strict=True):
+                plane.update(bytes([level]) * plane.buffer_size)
+            grey.pts, grey.color_range = number, 2
+            video.mux(stream.encode(grey))
+        video.mux(stream.encode())
+    frames = VideoFrames()
+    for number in (0, 1, 5, 2, 7, 3):
+        assert np.abs(frames.read(path, number, 1).pixels.astype(int) - 30 * number).mean() < 3, number
+    with pytest.raises(DataError, match="cannot read frame 8 of"):
+        frames.read(path, 8, 1)
+
+
 def as_version_1(out, tables):
     one_file_a_sensor(out, tables)
     calibrations = tables.pop("calibrated_sensor")
@@ -241,6 +265,8 @@ def as_version_1(out, tables):
     for sensor in tables["sensor"]:
         mounted = own[sensor["token"]]
         sensor.update(translation=mounted["translation"], rotation=mounted["rotation"], camera=None)
+        if sensor["modality"] == "lidar":  # T4's default: merged points in base_link, the mounting for information
+            sensor["lidar"] = {"frame_id": "base_link"}
         if sensor["modality"] == "camera":
             k = mounted["camera_intrinsic"]
             sensor["camera"] = {"width": 320, "height": 180, "intrinsic": k, "is_rectified": False,
@@ -262,6 +288,7 @@ def test_t4_version_1_with_parquet_and_video(mini, tmp_path):
     for jpeg, decoded in pictures:
         assert decoded.shape == jpeg.shape
         assert np.abs(cv2.blur(jpeg.astype(np.uint8), (16, 16)).astype(int) - cv2.blur(decoded, (16, 16))).mean() < 6
+    assert not t4.rig["LIDAR_TOP"].base_SE3_sensor.translation.any()
     lens = t4.rig["CAM_FRONT"].camera.lens
     assert (lens.model, lens.coefficients.tolist()) == ("plumb_bob", [-0.1, 0.01, 0.0, 0.0])
     row = next(row for row in t4.reader.stream("scene-0001") if row["fileformat"] == "parquet")
@@ -307,6 +334,27 @@ def four_dimensions():
     columns = rows.T.tobytes()
     packed = b"".join(bytes([len(columns[i : i + 32]) - 1]) + columns[i : i + 32] for i in range(0, len(columns), 32))
     return header.encode() + struct.pack("<II", len(packed), len(columns)) + packed
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("vehicle.bus (bendy & rigid)", "bus"),
+        ("vehicle.emergency (ambulance & police)", None),
+        ("movable_object.traffic_cone", "traffic_cone"),
+        ("movable_object.pushable_pullable", None),
+        ("static_object.bicycle rack", None),
+        ("static_object.bicycle_rack", None),
+        ("human.pedestrian.stroller", None),
+        ("pedestrian.construction_worker", "pedestrian"),
+        ("construction_worker", "pedestrian"),
+        ("police_car", "car"),
+        ("vehicle.ego_trailer", None),
+        ("animal", None),
+    ],
+)
+def test_categories_of_others(name, wanted):
+    assert class_of_category(name) == wanted
 
 
 def test_cameras_get_the_slot_that_they_look_at():

@@ -9,6 +9,8 @@ from peft_dml_ros.core.box_wireframes import pixels_from_boxes
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import CameraImage, GnssFix, LidarSweep, OdometrySample
+from peft_dml_ros.core.params import InputParams
+from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.source import open_source
 
 RNG = np.random.default_rng(0)
@@ -78,6 +80,8 @@ def test_kitti_object_benchmark(kitti):
     sweep = next(m for _, m in source.measurements() if isinstance(m, LidarSweep))
     assert sweep.points[0, 3] == pytest.approx(0.3 * 255), "reflectance of 0 to 1"
     assert source.where("CAM_FRONT") == "image_2"
+    scaled = open_source(kitti, options=BagOptions(inputs=InputParams(intensity_scale=["LIDAR_TOP=40.0"])))
+    assert next(m for n, m in scaled.measurements() if n == "LIDAR_TOP").points[0, 3] == pytest.approx(12)
     (kitti / "calib/000007.txt").write_text("P2: 1 2 3\n")
     with pytest.raises(DataError, match="Tr_velo_to_cam"):
         open_source(kitti)
@@ -139,7 +143,7 @@ def test_argoverse_log(tmp_path):
     write("calibration/egovehicle_SE3_sensor.feather", sensor_name=["ring_front_center"], **pose(ego_SE3_camera))
     write(
         "calibration/intrinsics.feather", sensor_name=["ring_front_center"], fx_px=[K[0, 0]], fy_px=[K[1, 1]],
-        cx_px=[K[0, 2]], cy_px=[K[1, 2]], k1=[0.0], k2=[0.0], k3=[0.0], height_px=[375], width_px=[1242],
+        cx_px=[K[0, 2]], cy_px=[K[1, 2]], k1=[-0.24], k2=[-0.21], k3=[0.32], height_px=[375], width_px=[1242],
     )  # fmt: skip
     car = SE3.from_yaw(YAW, tuple(ego_SE3_base.transform(CAR[None])[0]))
     write(
@@ -154,6 +158,10 @@ def test_argoverse_log(tmp_path):
     jpeg_at(tmp_path / f"sensors/cameras/ring_front_center/{stamp_ns}.jpg", (u / w, v / w))
     source = open_source(tmp_path)
     check(source, stamp_ns)
+    assert source.rig["CAM_FRONT"].camera.lens is None, "the images are undistorted, k1 to k3 are of the raw ones"
+    scaled = open_source(tmp_path, options=BagOptions(inputs=InputParams(intensity_scale=["LIDAR_TOP=0.5"])))
+    sweep = next(m for _, m in scaled.measurements() if isinstance(m, LidarSweep))
+    assert sweep.points[0, 3:].tolist() == [20, 9]
     assert len(source.truth[stamp_ns]) == 1, "signs are no class"
     odometry = next(m for _, m in source.measurements() if isinstance(m, OdometrySample))
     np.testing.assert_allclose(odometry.odom_SE3_base.translation, [5, 6, 7.0], atol=1e-9)
