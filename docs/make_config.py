@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes config/perception.yaml and config/sros2/perception.policy.xml from the code: `python docs/make_config.py`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from textwrap import wrap

@@ -9,8 +9,6 @@ Does nothing when the packages import already. A package is built again when its
 wheels changed. Needs gcc, g++ and the Python headers.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import dataclasses

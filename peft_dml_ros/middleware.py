@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks the choice of ROS middleware before rclpy is imported: rcl ends the process at a wrong one, without a hint."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Entry point `peft-dml`: names the commands, imports one when it runs, and turns expected errors into one line."""
 
-from __future__ import annotations
-
 import errno
 from contextlib import suppress
 from functools import cache

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`peft-dml node`: start a node of this package where `ros2 run` is not installed."""
 
-from __future__ import annotations
-
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Final, Optional

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boxes and tracks as Autoware's objects: DetectedObjects, TrackedObjects and PredictedObjects."""
 
-from __future__ import annotations
-
 from typing import Any, Final, NamedTuple
 
 import numpy as np

@@ -4,8 +4,6 @@
 The names of this package are in `conversions.topics`; a bag is looked at with these here when it holds none of those.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Convert radar detections to sweeps: clouds with an ARS408's or 4D radar's fields, RadarScan, ARS548 lists."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Final
 

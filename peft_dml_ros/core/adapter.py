@@ -6,8 +6,6 @@ low-rank matrices and the small modules in the format of Hugging Face's `peft`, 
 of activations for int8. Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022: W' = W + α/r · B·A.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator, Mapping

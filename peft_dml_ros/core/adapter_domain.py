@@ -5,8 +5,6 @@ The figures are of the measurements themselves, so they are the same with every 
 in `domain.json`; `adapter_router` tells by them which adapter suits what the sensors see.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which adapters a bundle runs with, and the weights that come of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final

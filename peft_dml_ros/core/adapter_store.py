@@ -7,8 +7,6 @@
 `peft_dml_tools.bundles.adapter_changes` adds and removes them.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boxes as wires in an image: the one projection that live overlays and drawn pictures share."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 

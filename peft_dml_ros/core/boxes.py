@@ -4,8 +4,6 @@
 A box is its geometric centre, (length, width, height), yaw about +z from +x, all in `base_link` at one stamp.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -67,7 +65,7 @@ class Boxes3D:
             raise DataError(f"boxes do not agree on their number: {'; '.join(wrong)}")
 
     @classmethod
-    def empty(cls) -> Boxes3D:
+    def empty(cls) -> "Boxes3D":
         """Return no boxes."""
         return cls.make(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0), np.zeros(0, dtype=np.int64))
 
@@ -83,7 +81,7 @@ class Boxes3D:
         scores: FloatArray | None = None,
         attributes: IntArray | None = None,
         ids: tuple[str, ...] = (),
-    ) -> Boxes3D:
+    ) -> "Boxes3D":
         """Return boxes with defaults: standing still, score 1, no attribute, no variance."""
         n = len(centers_m)
         return cls(
@@ -102,7 +100,7 @@ class Boxes3D:
         """Number of boxes."""
         return len(self.centers_m)
 
-    def __getitem__(self, index: Index) -> Boxes3D:
+    def __getitem__(self, index: Index) -> "Boxes3D":
         """Return the boxes that an index array, boolean mask or slice selects."""
         picked = np.arange(len(self))[index]
         return Boxes3D(
@@ -117,7 +115,7 @@ class Boxes3D:
             tuple(self.ids[i] for i in picked) if self.ids else (),
         )
 
-    def transform(self, a_SE3_b: SE3) -> Boxes3D:
+    def transform(self, a_SE3_b: SE3) -> "Boxes3D":
         """Return the boxes, given in frame b, in frame a; velocities turn, they are not compensated."""
         velocity = np.concatenate([self.velocities_mps, np.zeros((len(self), 1))], axis=1)
         return Boxes3D(

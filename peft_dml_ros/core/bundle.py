@@ -4,8 +4,6 @@
 Nothing in a bundle is ever unpickled, and no path may leave its folder.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -187,7 +185,7 @@ class Bundle:
             msg = f"{file} cannot be read ({error}); restore the bundle, or take one with a base: models/demo"
             raise BundleError(msg) from error
 
-    def with_adapters(self, mix: AdapterMix) -> Bundle:
+    def with_adapters(self, mix: AdapterMix) -> "Bundle":
         """Return the bundle with these adapters instead of its own."""
         own = read_calibration(self.path)
         return replace(self, adapters=mix, temperatures=mix.temperatures(own))

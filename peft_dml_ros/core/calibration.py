@@ -12,8 +12,6 @@
 camera is its optical frame, and its projection belongs to the rectified image.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +46,7 @@ class _Mounting(Frozen):
     camera: _CameraEntry | None = None
 
     @model_validator(mode="after")
-    def _one_rotation(self) -> _Mounting:
+    def _one_rotation(self) -> "_Mounting":
         if (self.rpy is None) == (self.quaternion_xyzw is None):
             raise ValueError("give either 'rpy' (rad) or 'quaternion_xyzw'")
         return self

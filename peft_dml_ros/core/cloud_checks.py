@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Check whether a LiDAR cloud fits the network: its intensity, its place in the grid, the ground under the vehicle."""
 
-from __future__ import annotations
-
 from typing import Final, NamedTuple
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The way of a frame, from a snapshot of the sensors to boxes. The node, the bag runner and the tests all call this."""
 
-from __future__ import annotations
-
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping

@@ -6,8 +6,6 @@ found as in Kellner et al., Instantaneous ego-motion estimation using Doppler ra
 returns agree on, then least squares over them. No odometry and no mounting is needed.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

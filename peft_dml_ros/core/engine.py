@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one interface of all inference engines."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, get_args

@@ -9,8 +9,6 @@
 A single bad measurement is left out and counted, and changes no state: the sensor ages until the next good one.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections import Counter, deque
 from dataclasses import dataclass

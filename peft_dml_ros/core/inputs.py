@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Snapshot to network inputs: the only such path, for training and for the vehicle alike."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -75,7 +73,7 @@ class NetworkInputs:
     versions: dict[Modality, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, made: Mapping[Modality, EncoderInputs], drops: Counter[str]) -> NetworkInputs:
+    def of(cls, made: Mapping[Modality, EncoderInputs], drops: Counter[str]) -> "NetworkInputs":
         """Put the inputs of single encoders together."""
         rows = [(m in made, made[m].age_s, made[m].completeness) if m in made else (0.0, 0.0, 0.0) for m in MODALITIES]
         mask, age_s, completeness = np.array(rows, dtype=np.float32).T.copy()

@@ -4,8 +4,6 @@
 An encoder need not run at every frame: its last map is sampled where the vehicle's new grid lies on the old one.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numba
@@ -32,7 +30,7 @@ class Latent:
     stamp_ns: int
     inputs: EncoderInputs
 
-    def at(self, stamp_ns: int, now_SE3_then: SE3, grid: GridSpec) -> Latent:
+    def at(self, stamp_ns: int, now_SE3_then: SE3, grid: GridSpec) -> "Latent":
         """Return the map as it lies in the grid of a later frame, and its age there; it must be in host memory."""
         later_s = (stamp_ns - self.stamp_ns) * 1e-9
         older = replace(self.inputs, age_s=self.inputs.age_s + later_s)

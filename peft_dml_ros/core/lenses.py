@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lens distortion, and look-up tables that undistort an image to the pinhole that the network and the boxes need."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -42,7 +40,7 @@ class Lens:
     )
 
     @classmethod
-    def make(cls, model: str, intrinsics: FloatArray, coefficients: Sequence[float], where: str) -> Lens:
+    def make(cls, model: str, intrinsics: FloatArray, coefficients: Sequence[float], where: str) -> "Lens":
         """Build a lens.
 
         Raises:

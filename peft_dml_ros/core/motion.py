@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ego motion for sweep compensation, and the relative motion windows that the IMU and GNSS encoders see."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

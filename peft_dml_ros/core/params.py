@@ -4,8 +4,6 @@
 `config/perception.yaml`, the ROS declarations and the table in the docs are made from these classes.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
@@ -238,7 +236,7 @@ class PerceptionParams(Frozen):
     tracking: TrackingParams = TrackingParams()
 
     @model_validator(mode="after")
-    def _entries_of_sensors(self) -> PerceptionParams:
+    def _entries_of_sensors(self) -> "PerceptionParams":
         """Refuse entries of sensors that nobody listens to."""
         inputs = self.inputs
         named: dict[str, Iterable[str]] = {

@@ -4,8 +4,6 @@
 The kernels are compiled by numba, once at configure; a plain numpy version is their oracle in the tests.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Final, TypeVar
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read and write the wire format of protobuf messages; what is malformed raises ValueError or IndexError."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Final
 

@@ -4,8 +4,6 @@
 The node, `peft-dml run` and the doctor ask the same checks; each hint is given once, and has an id in troubleshooting.
 """
 
-from __future__ import annotations
-
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Final

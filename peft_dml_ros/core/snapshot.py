@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the detector sees at one instant: the measurements that passed the gate, and how old each modality is."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -50,7 +48,7 @@ class Snapshot:
         """Return True when at least one measurement of that modality is in the snapshot."""
         return bool(getattr(self, _FIELD[modality]))
 
-    def without(self, *modalities: Modality) -> Snapshot:
+    def without(self, *modalities: Modality) -> "Snapshot":
         """Return the instant with whole modalities taken away."""
         empty: dict[str, Any] = {_FIELD[m]: () if m in {"imu", "gnss"} else {} for m in modalities}
         return replace(self, **empty)

@@ -6,8 +6,6 @@ radar: the rule follows the stamps alone, so that a bag at full speed and a live
 nothing at all arrives does a clock (`tick`) make an empty frame, because silence must mean failure.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rig as the vehicle describes it at run time: mounting from /tf_static, projection from CameraInfo."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Final
 

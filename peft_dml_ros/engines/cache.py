@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keep built engines on disk, each with everything it was built from, so that none is used where it does not fit."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """CUDA for the TensorRT engine, through NVIDIA's cuda-python: memory, a stream, events and graphs, under one owner."""
 
-from __future__ import annotations
-
 import ctypes
 import weakref
 from collections.abc import Callable, Iterable
@@ -146,7 +144,7 @@ class DeviceSession:
         self._cuda.call("cudaEventRecord", self.has_read, self.stream)
         source.owner.add_reader(self)
 
-    def add_reader(self, session: DeviceSession) -> None:
+    def add_reader(self, session: "DeviceSession") -> None:
         """Keep the results of this run until another session has read them."""
         self._readers.append(session)
 

@@ -4,8 +4,6 @@
 The hash of a graph says nothing of files that it points to, and a runtime looks for them in the working directory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TypeAlias

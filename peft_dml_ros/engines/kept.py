@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Engines of the models used last, so that going back to an adapter costs no load."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import Final, TypeAlias

@@ -5,8 +5,6 @@ The fusion graph stays with ONNX Runtime, which is faster at it: OpenVINO's TopK
 than ONNX asks, and ten times as long when asked for the same order.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`engine: auto`: the CPU engine that is fastest on this machine, found by a trial of a second and remembered."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -4,8 +4,6 @@
 The latents stay on the device: `start` of an encoder returns handles, and the fusion graph waits for them there.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 

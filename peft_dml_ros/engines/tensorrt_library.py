@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Find TensorRT's Python module: the classic one, or TensorRT for RTX, whose libraries lie in a wheel of their own."""
 
-from __future__ import annotations
-
 import ctypes
 import logging
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ What it chose and why is published on `~/adapter_choice`. While the adapter is s
 adapter that could not be loaded is chosen no more.
 """
 
-from __future__ import annotations
-
 import time
 from typing import Final
 

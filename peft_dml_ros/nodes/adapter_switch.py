@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The service `~/use_adapter`: the base alone, or the adapter that the parameter named before."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from rclpy.node import Node

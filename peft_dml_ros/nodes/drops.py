@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts what is dropped, by reason, and says so in the log without flooding it."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from threading import Lock

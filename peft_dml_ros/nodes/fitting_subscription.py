@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Subscriptions that fit whatever the publishers offer, also publishers that come later."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from importlib import import_module

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parameters that act while the node runs: another model is loaded in the background, a refused one rolled back."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from rclpy.node import Node

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From messages to frame jobs: subscriptions feed the calibration store and the decoder, and that the synchroniser."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from typing import Final

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures with boxes in them, made in a thread of their own and only of cameras that somebody looks at."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

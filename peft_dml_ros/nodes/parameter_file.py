@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node's parameters; needs no ROS. `docs/make_config.py` writes the commented file of their defaults."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from pydantic import Field

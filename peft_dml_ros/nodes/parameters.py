@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """ROS parameters of the perception node, declared from the typed parameters of `core.params`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -6,8 +6,6 @@
 One thread takes messages in, one worker thread detects; a lifecycle manager may drive it when `autostart` is false.
 """
 
-from __future__ import annotations
-
 import gc
 import threading
 import time

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The detector as the node drives it: a bundle and engines that stay, a rig that may change between frames."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run a process around rclpy: one context, an executor, signals that end it in order, JSON lines on stdout."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

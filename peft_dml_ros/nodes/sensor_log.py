@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lines in the log whenever sensors go or come back, and what the frames stand on from then on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Final
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is connected and what is missing, once after the start, with the argument that fixes it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Subscriptions of the node: one per sensor, camera calibration and /tf_static; raw images only where needed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from typing import Final

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares two builds or two bundles: the demo's drive is played with each in turn, watched from outside."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Takes one core, as another program on the machine would: a process that computes, for a bounded time."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Iterator

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands in processes of their own, each on one core, measured by the kernel."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark of data: simulate, read, corrupt and export by number of scenes and by length, and realism."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

@@ -4,8 +4,6 @@
 All ratios are measured in turn in one run, in processor time, with one thread.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import resource

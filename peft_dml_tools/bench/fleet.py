@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark of fleet jobs: speed-up on two cores, cost of the engine, and many drives with a node that dies."""
 
-from __future__ import annotations
-
 import shutil
 import statistics
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time of a frame as its input grows: subsets of sensors, points, sweeps, cameras, boxes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product

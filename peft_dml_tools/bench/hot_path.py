@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of a frame that are this software's own: messages to arrays, pillars, pictures, boxes."""
 
-from __future__ import annotations
-
 import array
 import struct
 from types import SimpleNamespace

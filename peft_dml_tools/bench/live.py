@@ -4,8 +4,6 @@
 Latency and engine times are wall times of the same frames of one run, so their ratio hardly depends on the machine.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the live benchmark: a drive is simulated, played past the perception node, and the processes are watched."""
 
-from __future__ import annotations
-
 import os
 import re
 import time

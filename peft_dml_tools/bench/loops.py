@@ -7,8 +7,6 @@ python -m peft_dml_tools.bench.loops corrupt FOLDER FRAMES_A_SCENE
 Each prints one line of JSON.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import sys

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """On what a benchmark ran: processor, memory, versions, commit."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 from datetime import datetime, timezone

@@ -6,8 +6,6 @@ LiDAR; ten sweeps of the front radar after the devkit's default filters. nuScene
 are a small sample: the figures of single sweeps lie apart by as much as the table of `bench/data.json` says.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of nearness: real against simulated, row by row."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypedDict
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a nuScenes folder, real or simulated, measures: its objects, LiDAR sweeps and front radar."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final

@@ -4,8 +4,6 @@
 What was not measured is null, with a reason; a figure that misses its target comes with where the time went.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

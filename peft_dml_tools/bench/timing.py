@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long a call takes: processor time for ratios, which a busy machine hardly moves, and wall time."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final

@@ -5,8 +5,6 @@ An adapter is copied under another name and then renamed, so that a full disk or
 there.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What becomes of a base and its adapters: a bundle merged for good, and how far two of them are apart."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import tempfile

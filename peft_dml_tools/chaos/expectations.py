@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each fault must do to a sensor: the state it takes, and how soon. One table; everything else follows from it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final

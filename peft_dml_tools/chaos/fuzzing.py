@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Malformed messages: many to the intake's callbacks in a process of its own, some over DDS to a node that runs."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from typing import Any, Final

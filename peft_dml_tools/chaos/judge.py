@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judges how the node took the faults, from what was sent and what its statuses say."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise

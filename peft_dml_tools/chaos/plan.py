@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which faults are tried when: the phases of a drive that is repeated."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes that are killed, and vehicles that share a domain."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The file of results: what stands in it, and what misses its target."""
 
-from __future__ import annotations
-
 import json
 import platform
 from collections.abc import Mapping

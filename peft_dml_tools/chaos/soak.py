@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Long drives with random faults: does memory grow, do frames become slower?"""
 
-from __future__ import annotations
-
 import os
 import statistics
 from collections.abc import Sequence

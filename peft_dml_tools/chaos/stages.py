@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stage of the cells: every fault with every sensor, driven once and judged; and what all stages share."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """When each sensor of a short drive that is repeated without a seam measures."""
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`peft-dml bench`: measurements of this software, each a JSON file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, Optional
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`peft-dml bundle`: inspect, verify or sign a model bundle, or build its TensorRT engines before the first drive."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Annotated, Any

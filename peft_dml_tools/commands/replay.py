@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`peft-dml replay`: play a bag or nuScenes folder into ROS, with scripted sensor faults."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Optional
 

@@ -5,8 +5,6 @@ Arrays and compressed images are kept bit for bit; stamps lose what is below a m
 Categories, visibility and point counts are derived from the ten classes and the points.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from dataclasses import dataclass, field

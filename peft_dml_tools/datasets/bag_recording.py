@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A source as the nuScenes writer wants it: keyframes at 2 Hz, poses from the odometry, truth by stamp."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Satellite fixes made from the poses of a nuScenes scene, which has none of its own; marked as what they are."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Final
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A source made of files: a list of stamps, sensors and loaders. Readers of folders only have to make that list."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Copy what is whole of an MCAP file, and read its profile: for files that were cut off or that no ROS 2 tool wrote."""
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 from typing import BinaryIO, Final

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Channels of sets in nuScenes format: where their files lie, and which of the network's cameras they stand for."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from peft_dml_ros.core.geometry import SE3

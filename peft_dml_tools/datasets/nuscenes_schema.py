@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fields of the 13 nuScenes tables, and which of them refer to which table."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores by nuscenes-devkit's own detection evaluation, on any set of keyframes."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes chosen keyframes of nuScenes folders, with their sweeps and annotations, as a nuScenes folder of their own."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterable, Mapping

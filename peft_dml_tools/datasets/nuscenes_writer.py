@@ -5,8 +5,6 @@ Next to the official files, `can_bus/<scene>_gnss.json` holds satellite fixes (`
 `altitude_m`, `sigma_m`, `has_fix`), which nuScenes itself does not have.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Annotations of a scene: boxes in the map frame, their point counts, visibility, and the links between keyframes."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

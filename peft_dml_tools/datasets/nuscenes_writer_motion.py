@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """CAN bus messages of a scene: inertial samples, fixes, poses, speed and yaw rate."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

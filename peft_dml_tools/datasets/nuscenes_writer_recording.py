@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the nuScenes writer needs to know of a recording, and a scene while it is written."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path

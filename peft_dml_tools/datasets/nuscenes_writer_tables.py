@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fixed tables of a nuScenes folder, tokens, and the union of finished scenes into the 13 tables."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a data set is from, and what two of them share: a source and a target should share nothing."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Simulates the demo's drive straight into a bag, so that memory does not grow with its length."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo in one picture: a frame with all sensors next to one without LiDAR."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

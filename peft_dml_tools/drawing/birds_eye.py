@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Still pictures from above: points, detected boxes filled, true boxes as white outlines; driving direction up."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import cv2

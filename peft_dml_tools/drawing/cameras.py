@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Still pictures of the cameras with detected boxes as coloured wires and true boxes as thin white ones."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import cv2

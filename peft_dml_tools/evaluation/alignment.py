@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Brings boxes and points that belong to one instant to another: the vehicle moves, and so do the things around it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

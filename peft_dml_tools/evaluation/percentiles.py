@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Percentiles, computed in one way by every command that shows some."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Final
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A session as scoring, drawing and the report take it, made by any of the drivers."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field
 

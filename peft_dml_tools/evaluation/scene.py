@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was around the vehicle at the time of a frame: points in `base_link`, and the way from there into each image."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Student's interval of a mean, for comparisons of a few pairs or seeds."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from statistics import mean, stdev

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables and sentences for the terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Final
 

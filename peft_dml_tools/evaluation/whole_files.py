@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that are written whole or not at all, also on a disk that fills up meanwhile."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from peft_dml_ros.core.errors import DataError

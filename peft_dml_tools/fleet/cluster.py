@@ -5,8 +5,6 @@ Everything that knows Ray is in this file. Ray re-runs a task whose worker proce
 becomes a `Failure`, so that one job never ends the others.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -67,7 +65,7 @@ class Cluster:
         """Number of nodes that are alive now."""
         return sum(bool(node["Alive"]) for node in _ray().nodes())
 
-    def queue(self, work: Callable[[Job], Result]) -> Queue[Job, Result]:
+    def queue(self, work: Callable[[Job], Result]) -> "Queue[Job, Result]":
         """Return a queue of jobs for one importable function."""
         options = {"max_retries": RETRIES, "num_cpus": 1, "memory": self.memory_mb * 1_000_000}
         return Queue(self, _ray().remote(work).options(**options))

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drives of a fleet job: what the sources on the command line expand to, and the key that names each result."""
 
-from __future__ import annotations
-
 import fnmatch
 import hashlib
 import json

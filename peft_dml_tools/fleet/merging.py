@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Joins the segments of a drive: checks every seam, then writes boxes, figures and thumbnails as one result."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterator

@@ -6,8 +6,6 @@ from one keyframe to the next, and where the measurements are unlike those of mo
 into a rank among all keyframes; the mean rank decides, so that no unit outweighs another.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

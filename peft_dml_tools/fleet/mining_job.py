@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cluster side of `fleet mine`: look at every scene, choose, write the folder and the reasons."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any, Final

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The merged report of a fleet run: one self-contained HTML page, and the lines that the terminal shows."""
 
-from __future__ import annotations
-
 import base64
 from html import escape
 from typing import Any, Final

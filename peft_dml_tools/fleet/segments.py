@@ -9,8 +9,6 @@ does not, the later segment is run again one frame earlier, then with twice the 
 drive.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

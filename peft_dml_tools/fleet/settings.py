@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all drives of a fleet job share, made from the node's parameters."""
 
-from __future__ import annotations
-
 import hashlib
 
 from peft_dml_ros.core.bundle import MANIFEST, find_bundle, load_bundle

@@ -5,8 +5,6 @@ A result is a folder that is visible with its marker file only when it is comple
 stores by writing the marker last.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

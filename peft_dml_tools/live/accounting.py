@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Accounts for every message and every frame of a session: sent, lost on the way, used, dropped with a reason."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plays a recording into a Foxglove server in real time, again and again; needs no ROS."""
 
-from __future__ import annotations
-
 import threading
 import time
 from pathlib import Path

@@ -4,8 +4,6 @@
 The Foxglove app reads CDR with ROS 2 definitions itself, so that nothing is decoded here but the node's status.
 """
 
-from __future__ import annotations
-
 import importlib
 import threading
 from collections import Counter

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the perception node says of each frame, read from its status messages."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -47,7 +45,7 @@ class FrameStatus:
     given_up: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, message: Any, stamp_ns: int, seen_ns: int) -> FrameStatus:
+    def of(cls, message: Any, stamp_ns: int, seen_ns: int) -> "FrameStatus":
         """Read a decoded DiagnosticArray."""
         statuses = {str(s.name).rpartition(": ")[2]: s for s in message.status}
         sensors = {

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processor time and memory of processes, sampled by psutil from a thread of its own."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads a recorded session back: what the sensors sent, what the node published, and its status of each frame."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,7 +87,7 @@ class _Outputs:
     seen_ns: dict[int, int]
 
     @classmethod
-    def read(cls, bag: Path) -> _Outputs:
+    def read(cls, bag: Path) -> "_Outputs":
         """Decode what the node published."""
         boxes: dict[int, Boxes3D] = {}
         velocities: dict[int, Any] = {}

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Short simulated drives that measurements repeat without a seam."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

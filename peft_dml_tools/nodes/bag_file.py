@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bag of serialised messages, as they come off the wire."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from rclpy.duration import Duration

@@ -7,8 +7,6 @@
 Stdout carries JSON lines: `progress` and `done`.
 """
 
-from __future__ import annotations
-
 import argparse
 import resource
 import sys

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Malformed messages of every input: damaged in their bytes, or well formed and absurd in what they say."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final

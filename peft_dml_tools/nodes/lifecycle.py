@@ -6,8 +6,6 @@
 Stdout carries a JSON line `transition` for each.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import threading

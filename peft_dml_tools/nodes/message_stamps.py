@@ -5,8 +5,6 @@ ROS 2 serialises by XCDR version 1: after 4 bytes of encapsulation each value is
 sequences begin with their length in 32 bits (OMG DDS-XTypes 1.3, 7.4.1).
 """
 
-from __future__ import annotations
-
 import re
 import struct
 from collections.abc import Callable

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publishes a recording on an absolute schedule, so that no message inherits the lateness of the one before."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import Counter

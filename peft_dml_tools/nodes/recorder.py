@@ -8,8 +8,6 @@ Stdout carries one JSON line per period: `{"event": "progress", "counts": {topic
 SIGINT or SIGTERM closes the file and ends with exit code 0.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sources of a replay: serialised messages in time order, from a bag or encoded on the fly from a nuScenes folder."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -11,8 +11,6 @@ With --json stdout carries JSON lines: `waiting`, `start` (with the shift of the
 SIGINT or SIGTERM ends it with exit code 0.
 """
 
-from __future__ import annotations
-
 import argparse
 import gc
 import itertools

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scripted faults and weather on serialised messages, as a replay applies them on the way to the wire."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import struct

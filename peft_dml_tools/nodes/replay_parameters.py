@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weather and faults of a replay as ROS parameters, so that they can be switched while it plays."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a replay reports: log lines for people, JSON lines for the process that watches it, notes on what was sent."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections import Counter
@@ -99,7 +97,7 @@ class SentNotes:
         self._sent: Counter[str] = Counter()
 
     @classmethod
-    def opened(cls, path: Path, topics: Iterable[str], stack: ExitStack) -> SentNotes:
+    def opened(cls, path: Path, topics: Iterable[str], stack: ExitStack) -> "SentNotes":
         """Open the file for as long as `stack` lasts."""
         return cls(stack.enter_context(path.open("w", encoding="utf-8")), topics)
 

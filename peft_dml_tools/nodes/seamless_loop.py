@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A short drive repeated without a seam, for measurements that last longer than the drive."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 

@@ -6,8 +6,6 @@
 Unplug either sensor, or play a bag in a loop: the node goes on with what is there.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Sequence
 

@@ -10,8 +10,6 @@ original, it gives what is there without a silent topic, starts over when stamps
 without holding its lock, and survives an exception in a callback.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from logging import getLogger
 from threading import Lock

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the page: fills the template with the session's data, figures and words; nothing is fetched when it opens."""
 
-from __future__ import annotations
-
 import json
 from html import escape
 from importlib.resources import files

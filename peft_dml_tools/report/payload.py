@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A recording as what the page draws: small integers and floats in base64, times in seconds since the first frame."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Sequence
 from typing import Any, Final

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Camera images of the page: small JPEGs with the projection that puts a frame's boxes on them."""
 
-from __future__ import annotations
-
 import base64
 from typing import Any, Final
 

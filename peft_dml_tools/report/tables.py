@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTML tables of the page."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from html import escape
 from typing import Any

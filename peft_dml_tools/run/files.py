@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of `peft-dml run`: boxes, timing, a summary and pictures."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Sequence

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tracking on simulated drives whose LiDAR dies: nuscenes-devkit's tracking scores, and recall against detections."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Things that are annotated: what they are, how big, how they look to a radar, and where they are over time."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

@@ -7,8 +7,6 @@ left-hand city of winding streets, in drizzle, rain and haze. `mixed` has the st
 nuScenes car and clear air.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -91,7 +89,7 @@ class Domain(Frozen):
         return Weather.parse(self.weather[int(np.random.default_rng([seed, 21]).integers(len(self.weather)))])
 
     @classmethod
-    def load(cls, text: str, **changes: str | tuple[str, ...] | None) -> Domain:
+    def load(cls, text: str, **changes: str | tuple[str, ...] | None) -> "Domain":
         """Return a preset by its name, or the domain of a YAML file, with some values replaced.
 
         Raises:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A synthetic drive: every sensor's measurements in stamp order, and the truth."""
 
-from __future__ import annotations
-
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence

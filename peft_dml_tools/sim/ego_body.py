@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The part of the vehicle that its own LiDAR sees: roof and bonnet of a small car, and what nuScenes put on them."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from peft_dml_tools.sim.mesh import Material, Mesh, Surface, box, merge, prism

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What weather, corruptions and damaged bytes make of one measurement, whatever it travels in."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property

@@ -5,8 +5,6 @@ What is left to chance depends on seed, kind of fault, sensor and stamp alone, s
 offline run, fail alike.
 """
 
-from __future__ import annotations
-
 import heapq
 import zlib
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scripted sensor faults: which sensor does what, and when. `fault_stream` acts them out, live and offline alike."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
@@ -93,7 +91,7 @@ class Fault(Frozen):
         return name
 
     @model_validator(mode="after")
-    def _check(self) -> Fault:
+    def _check(self) -> "Fault":
         if not self.to_s > self.from_s:  # so that nan is refused, too
             raise ValueError(f"fault of {self.sensor}: to_s {self.to_s} must be greater than from_s {self.from_s}")
         if unused := sorted(self.model_fields_set - {*_COMMON, *FIELDS[self.fault]}):

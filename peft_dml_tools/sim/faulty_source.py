@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A source of measurements in bad weather or with faulty sensors; what a replay does to messages, done offline."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any

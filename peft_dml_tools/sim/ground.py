@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ground as a mesh: road, kerbs, pavements and verges in strips along the road, and the streets that cross it."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Final
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The street while it is being filled, and the traffic on it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from typing import Final
 

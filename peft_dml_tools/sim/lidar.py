@@ -9,8 +9,6 @@ keyframe the firings without return trail behind the sensor by 0.45 m x (1 - sha
 times 50 ms. So it is here, unless raw points are asked for, as a driver gives them.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final

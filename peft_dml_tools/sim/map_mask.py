@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The drivable area as a raster, as nuScenes maps have it."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

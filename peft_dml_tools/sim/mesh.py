@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Triangle meshes with a material per face, and the few primitives that every simulated thing is made of."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -62,7 +60,7 @@ class Mesh:
     uv: Float32Array
 
     @classmethod
-    def make(cls, vertices: npt.ArrayLike, faces: AnyArray, material: Material, uv: AnyArray | None = None) -> Mesh:
+    def make(cls, vertices: npt.ArrayLike, faces: AnyArray, material: Material, uv: AnyArray | None = None) -> "Mesh":
         """Return a mesh of one material."""
         points = np.asarray(vertices, dtype=np.float32).reshape(-1, 3)
         n = len(faces)
@@ -75,14 +73,14 @@ class Mesh:
             np.zeros((len(points), 2), np.float32) if uv is None else np.asarray(uv, dtype=np.float32),
         )
 
-    def moved(self, translation_m: npt.ArrayLike, yaw_rad: float = 0.0) -> Mesh:
+    def moved(self, translation_m: npt.ArrayLike, yaw_rad: float = 0.0) -> "Mesh":
         """Return the mesh turned about +z, then shifted."""
         cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
         rotation = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
         vertices = (self.vertices @ rotation.T + np.asarray(translation_m)).astype(np.float32)
         return Mesh(vertices, self.faces, self.albedo, self.reflectance, self.surface, self.uv)
 
-    def fitted(self, size_m: npt.ArrayLike, margin_m: float = 0.03) -> Mesh:
+    def fitted(self, size_m: npt.ArrayLike, margin_m: float = 0.03) -> "Mesh":
         """Return the mesh scaled to fill a box on the origin, less a margin at every side but the bottom.
 
         Annotated boxes hold their object with a little air, so that noisy returns from its surface still lie inside.

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shapes of the vehicles among the ten classes; each builder returns a mesh in proportions, later fitted to its box."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from peft_dml_tools.sim.mesh import Material, Mesh, Surface, box, column, merge, prism, wheel

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inertial unit, satellite receiver and odometry, all read off the ego's one path."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

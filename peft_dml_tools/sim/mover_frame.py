@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The frame of something that moves on the ground, at one time or at the time of each ray."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +33,7 @@ class MoverFrame:
         """Return directions (K, 3) of the mover's frame in the world."""
         return _turned(vectors, self.cos, self.sin)
 
-    def some(self, index: IntArray) -> MoverFrame:
+    def some(self, index: IntArray) -> "MoverFrame":
         """Return the frame of some rays."""
         if len(self.cos) == 1:
             return self

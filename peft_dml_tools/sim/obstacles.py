@@ -4,8 +4,6 @@
 Many have the size of people, cones, barriers or vehicles, and are none: a detector has to learn the difference here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Final
 

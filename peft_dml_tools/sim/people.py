@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shapes of pedestrians and cycles, with and without a rider."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from peft_dml_tools.sim.mesh import Material, Mesh, box, column, ellipsoid, merge, prism, wheel

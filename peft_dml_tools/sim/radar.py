@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Radars of the ARS408's kind: clusters with range, bearing, Doppler and cross-section; no height."""
 
-from __future__ import annotations
-
 from typing import Final
 from weakref import WeakKeyDictionary
 

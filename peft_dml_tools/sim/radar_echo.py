@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What comes back to a radar: cross-sections by class and aspect, hidden vehicles, mirror images, clutter."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,14 +53,14 @@ class Echoes:
     owner: IntArray
     kind: IntArray
 
-    def take(self, index: IntArray | BoolArray) -> Echoes:
+    def take(self, index: IntArray | BoolArray) -> "Echoes":
         """Return some of them, in the order given."""
         return Echoes(
             self.position_m[index], self.velocity_mps[index], self.rcs_dbsm[index], self.owner[index], self.kind[index]
         )
 
     @classmethod
-    def join(cls, parts: list[Echoes]) -> Echoes:
+    def join(cls, parts: "list[Echoes]") -> "Echoes":
         """Return all echoes of several."""
         return cls(
             np.concatenate([p.position_m for p in parts]),
@@ -97,7 +95,7 @@ class Reflectors:
     micro_mps: FloatArray
 
     @classmethod
-    def of(cls, actors: tuple[Actor, ...], seed: int) -> Reflectors:
+    def of(cls, actors: tuple[Actor, ...], seed: int) -> "Reflectors":
         """Draw how some actors reflect, the same in all of a drive.
 
         Small things either return waves for as long as they are in view or hardly ever: wood, plastic and cloth are

@@ -4,8 +4,6 @@
 Rays are taken into a mover's own frame, so that no tree is ever built twice.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,7 +113,7 @@ class Caster:
             self._trees[mover] = tree_of(mesh.vertices, mesh.faces)
         return self._trees[mover]
 
-    def at(self, time_s: float, span_s: float = 0.0) -> Instant:
+    def at(self, time_s: float, span_s: float = 0.0) -> "Instant":
         """Return the world at one instant; with a span, also how things moved during the time that ends then."""
         poses, _ = self.world.states(time_s)
         rates = np.zeros((len(self.movers), 4))

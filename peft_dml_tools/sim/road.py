@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The road: a curved centre line, and positions along (station) and across (offset, positive left) it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 
@@ -94,7 +92,7 @@ class Road:
     @classmethod
     def make(
         cls, length_m: float, rng: np.random.Generator, domain: Domain, *, fast: bool = False, corner: bool = False
-    ) -> Road:
+    ) -> "Road":
         """Draw a road with stations from -140 m to `length_m` + 140 m; the ego starts near station 0.
 
         Args:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stands or walks along the road: parked vehicles, lots, building sites, people."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What kind of drive a seed makes, and the ego's way through it: along its lane, or around a corner."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,7 +35,7 @@ class DrivePlan:
     lead_halt_s: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, duration_s: float) -> DrivePlan:
+    def draw(cls, rng: np.random.Generator, duration_s: float) -> "DrivePlan":
         """Return a plan: crawling 1 in 10, street 4 to 16 m/s, corners 1 in 4, fast roads up to 30 m/s 1 in 6."""
         kind = str(rng.choice(["crawl", "street", "turn", "fast"], p=[0.1, 0.49, 0.24, 0.17]))
         low, high = {"crawl": (0.0, 3.0), "street": (4.0, 15.0), "turn": (5.0, 10.0), "fast": (17.0, 30.0)}[kind]
@@ -74,7 +72,7 @@ class Corner:
     arc_m: tuple[float, float]
 
     @classmethod
-    def draw(cls, road: Road, rng: np.random.Generator, *, inwards: bool) -> Corner:
+    def draw(cls, road: Road, rng: np.random.Generator, *, inwards: bool) -> "Corner":
         """Return a corner at the first crossing: around the near side, or over the opposite lane."""
         side, radius = int(rng.choice([-1, 1])), float(rng.uniform(9.0, 13.0))
         lane = road.lanes - 1 if side == -road.hand else 0

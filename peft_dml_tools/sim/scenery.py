@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is not annotated and where it stands: ground, buildings, vegetation, walls, fences, poles, furniture."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 

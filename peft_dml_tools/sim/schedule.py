@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """When each sensor measures: own rates and phases, so that no two sensors share a stamp, as on a real car."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final, Literal
 

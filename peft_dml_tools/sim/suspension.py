@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the ego's body lies: on the slope under its axles, leaning as it brakes and turns, and swaying a little."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The height of the ground: hills and bumps as a sum of plane waves, so that height and slope are exact anywhere."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,7 +33,7 @@ class Terrain:
     phases_rad: FloatArray
 
     @classmethod
-    def make(cls, rng: np.random.Generator, relief: float = 1.0) -> Terrain:
+    def make(cls, rng: np.random.Generator, relief: float = 1.0) -> "Terrain":
         """Draw hills and bumps; a quarter of all places is nearly flat.
 
         Args:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Traffic in lanes by the intelligent driver model (Treiber, Hennecke, Helbing 2000): nobody drives into anybody."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

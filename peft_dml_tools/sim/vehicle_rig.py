@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulated vehicles and their sensors: a car equipped like nuScenes', and a van with other mountings."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One street, everything on it, and where it all is at any time; made from one seed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -76,7 +74,7 @@ class World:
     terrain: Terrain
 
     @classmethod
-    def make(cls, seed: int, duration_s: float, domain: Domain = MIXED) -> World:
+    def make(cls, seed: int, duration_s: float, domain: Domain = MIXED) -> "World":
         """Build the street of a seed in a domain."""
         rng = np.random.default_rng([seed, 0])
         plan = DrivePlan.draw(rng, duration_s)

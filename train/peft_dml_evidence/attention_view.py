@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the attention of a bundle's network looks at."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

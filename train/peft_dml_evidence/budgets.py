@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long each recipe trains in the evidence: overrides that come before those of a cell."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 TARGET_WEATHER = "finetune.weather=[clear, clear, clear, clear, rain=10, rain=40, fog=80, snow=3]"

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """All cells of the evidence, by command."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from peft_dml_evidence.cells import (

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One cell of the evidence: what is trained, on which scenes, and what is evaluated."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import Any, Literal

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`peft-dml-train targets`: the table of targets for one bundle."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

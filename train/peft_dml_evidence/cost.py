@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each subset of sensors costs: parameters, multiply-adds, latency and CPU seconds. Weights do not matter here."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from pathlib import Path

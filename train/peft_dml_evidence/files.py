@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cell's JSON file: read leniently, written whole or not at all."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

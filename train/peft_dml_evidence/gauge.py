@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a piece of work costs: wall time, CPU seconds, and the process's peak of memory while it ran."""
 
-from __future__ import annotations
-
 import resource
 import time
 from collections.abc import Iterator

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a frame looks to the detector: weather, published corruptions, lost, frozen and late sensors."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol

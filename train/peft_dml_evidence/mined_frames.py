@@ -8,8 +8,6 @@ random from the same drives. Where `adapt` refuses because frames held out get n
 for a user. Both are scored on test frames of the gap that neither has seen.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Sequence

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A recipe as its results and weights are known by."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from peft_dml_train.config import LossConfig, TrainConfig

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cell's result as JSON, and what tells whether it is still the result of that cell."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cells of what may help where a target is missed."""
 
-from __future__ import annotations
-
 from peft_dml_evidence.cells import MAIN_SUBSETS, NO_METRIC, TARGET_LOOKS, Cell, TrainingPlan
 from peft_dml_evidence.looks import WITH_RADAR
 from peft_dml_evidence.zero_shot import ZERO_SHOT_TOGETHER, without_pairs

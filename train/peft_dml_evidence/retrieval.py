@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One latent space for all sensors? An object's embedding from one modality looks for itself among those of another."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from itertools import permutations
 from typing import Any

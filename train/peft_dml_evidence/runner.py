@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs cells: what is finished is skipped, what was cut short goes on, several at once where there are cores."""
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import os

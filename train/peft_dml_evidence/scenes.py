@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which scenes a cell means, and what identifies a data folder."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from dataclasses import dataclass, field

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of a network as it is in memory, by the vehicle's own detector and the devkit's own evaluation."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any

@@ -6,8 +6,6 @@ within a seed and a scene are looked at. Efron, "Bootstrap Methods", Annals of S
 figures by scene, Student's interval over the seeds.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures of one detector for the table of targets: scores by sensors, lying radars, headings, the shared space."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from itertools import permutations
 from pathlib import Path

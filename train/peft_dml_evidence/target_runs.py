@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """All figures of the table of targets: of the bundle, and of runs that were adapted otherwise for comparison."""
 
-from __future__ import annotations
-
 import json
 import logging
 from pathlib import Path

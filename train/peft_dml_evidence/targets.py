@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of targets: what a bundle has to reach on the scenes of its target domain, and what it reaches."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass

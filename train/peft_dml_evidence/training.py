@@ -4,8 +4,6 @@
 Both stages are those of `loop.stages`; this module decides only what may change and keeps the results.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import logging

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cells of what was never trained together."""
 
-from __future__ import annotations
-
 from peft_dml_evidence.cells import NO_METRIC, Cell, TrainingPlan
 from peft_dml_ros.core.classes import DETECTING
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """All settings of a training run: read from YAML, checked, and written next to each checkpoint."""
 
-from __future__ import annotations
-
 import difflib
 from pathlib import Path
 from typing import Any, Literal

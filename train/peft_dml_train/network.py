@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole network: five encoders, one shared latent space, fusion, head."""
 
-from __future__ import annotations
-
 from typing import NamedTuple, cast
 
 import torch

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Distances, and the optimal assignment of rows to columns: for this alone SciPy would be too large a dependency."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numba

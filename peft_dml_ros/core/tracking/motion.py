@@ -5,8 +5,6 @@ A state is (x, y, vx, vy, turn rate) in `base_link`: m, m/s, rad/s over the grou
 rate of zero, which makes their model that of constant velocity.
 """
 
-from __future__ import annotations
-
 from typing import Final, NamedTuple
 
 import numba

@@ -7,8 +7,6 @@ What is missed may as well be hidden, for a while (a hidden Markov model of two 
 has its identity when it comes into sight.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from itertools import count
 from typing import Final
@@ -93,11 +91,11 @@ class Tracks:
         labels: IntArray = self.votes.argmax(axis=1)
         return labels
 
-    def kept(self, keep: BoolArray | IntArray) -> Tracks:
+    def kept(self, keep: BoolArray | IntArray) -> "Tracks":
         """Return the rows that a mask or an order selects."""
         return Tracks(*(getattr(self, field.name)[keep] for field in fields(self)))
 
-    def joined(self, others: Tracks) -> Tracks:
+    def joined(self, others: "Tracks") -> "Tracks":
         """Return these and others."""
         pairs = ((getattr(self, field.name), getattr(others, field.name)) for field in fields(self))
         return Tracks(*(np.concatenate(pair) for pair in pairs))

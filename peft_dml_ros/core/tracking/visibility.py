@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How likely the sensors that are there find an object: what a missing detection means for its track."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Final
 

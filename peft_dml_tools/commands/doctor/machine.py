@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules of the machine: Python and its packages, engines, bundle, parameters, ROS installation, transport."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

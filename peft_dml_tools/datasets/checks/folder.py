@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A nuScenes folder as the rules see it: every table as far as it can be read, and what cannot."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Light to pixels: exposure by the brightness of the scene, blur of what moves meanwhile, noise, tone curve."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

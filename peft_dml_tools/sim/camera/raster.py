@@ -5,8 +5,6 @@ The buffer holds what is linear on the screen and grows towards the viewer: 1 / 
 towards the light of a parallel one. Pixel (row, column) is covered where its centre, at + 0.5, lies inside.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 import numba

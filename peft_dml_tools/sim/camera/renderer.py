@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One picture from start to end: place, draw, shade, expose, develop."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,7 +50,7 @@ class _Buffers:
     light: Float32Array
 
     @classmethod
-    def of(cls, height: int, width: int) -> _Buffers:
+    def of(cls, height: int, width: int) -> "_Buffers":
         return cls(
             np.empty((height, width), np.float32),
             np.empty((height, width), np.int32),

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The world as the renderer keeps it: all vertices at one instant, and what each face looks like."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numba

@@ -5,8 +5,6 @@ The kernels hand each other numbers rather than arrays: numba counts references 
 would take most of the time.
 """
 
-from __future__ import annotations
-
 from typing import Final, NamedTuple, TypeAlias
 
 import numba

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shadows: what the sun sees, drawn once for what stands still and again for what moves."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Textures from position alone: asphalt, grass, paving, road markings, windows, clouds."""
 
-from __future__ import annotations
-
 from typing import Final, NamedTuple
 
 import numba
@@ -41,7 +39,7 @@ class Paint(NamedTuple):
     crossings_m: tuple[tuple[float, float], ...]
 
     @classmethod
-    def of(cls, road: Road) -> Paint:
+    def of(cls, road: Road) -> "Paint":
         """Return the markings of a road."""
         # Padded: the kernels are compiled for each number of them.
         edge = road.carriageway_m

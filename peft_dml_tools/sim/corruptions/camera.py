@@ -5,8 +5,6 @@ Each takes and returns (H, W, 3) uint8 RGB and never writes into its argument. L
 columns and scale with the width.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One name and one severity corrupt a whole frame, all sweeps of it."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@
 All take and return points (N, 5) float32: x, y, z in m (sensor frame), intensity 0-255, ring; severities are 1 to 3.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

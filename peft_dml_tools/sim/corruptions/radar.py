@@ -4,8 +4,6 @@
 All take and return points (N,) structured `RADAR_DTYPE`, sensor frame; severities are 1 to 3.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fog, rain and snow on pictures: Koschmieder's law with depth, streaks of drops, flakes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

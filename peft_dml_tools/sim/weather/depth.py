@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far each part of a picture is: LiDAR where there is any, else flat ground and a far sky."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Final
 

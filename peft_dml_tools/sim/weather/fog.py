@@ -8,8 +8,6 @@ For a hard target at range R0 with intensity i, extinction α and backscatter β
 The larger one is measured; the soft one at the range where I(R) has its maximum.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Final
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pixels of a camera image, compressed or not, changed and put back in the same form."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final

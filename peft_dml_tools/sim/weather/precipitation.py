@@ -4,8 +4,6 @@
 Powers are relative: a target of reflectance ρ at range R in clear air returns ρ / R².
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

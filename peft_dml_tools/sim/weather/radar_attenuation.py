@@ -4,8 +4,6 @@
 Fog does next to nothing at this wavelength and these ranges.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fog, rain or snow on any measurement: one scalar sets the weather for all sensors alike."""
 
-from __future__ import annotations
-
 import zlib
 from dataclasses import replace
 from typing import Final, TypeVar, cast
@@ -33,14 +31,14 @@ class Weather(Frozen):
     snow_mmph: float | None = Field(None, gt=0, le=50, description="Snow rate as melted water in mm/h")
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Weather:
+    def _one_kind(self) -> "Weather":
         given = [name for name in KINDS.values() if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"one scalar sets the weather, got {' and '.join(given)}; choose one")
         return self
 
     @classmethod
-    def parse(cls, text: str) -> Weather:
+    def parse(cls, text: str) -> "Weather":
         """Return the weather that a text names: `fog=50` (visibility in m), `rain=25`, `snow=5` (mm/h) or `clear`.
 
         Raises:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shipped bundles, compared with the experiments: the same recipe, longer trained; figures of their manifests."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each section of the results page says in one line, made of the figures; nothing while a figure is missing."""
 
-from __future__ import annotations
-
 from statistics import mean
 
 from peft_dml_evidence import catalog

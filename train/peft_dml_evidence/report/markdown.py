@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables in Markdown."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/results.md and docs/results/summary.json from the cells' JSON files in train/results."""
 
-from __future__ import annotations
-
 import json
 from itertools import pairwise
 from pathlib import Path

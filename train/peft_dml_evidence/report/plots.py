@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One plot a claim, drawn only where its cells were run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was tried against missed targets, failures kept."""
 
-from __future__ import annotations
-
 from statistics import mean
 
 from peft_dml_evidence.cells import FIRST_SEED, TARGET_LOOKS
@@ -35,7 +33,7 @@ class _Cell:
     def kept(self, subset: str) -> float | None:
         return _ratio(self.nds(subset=subset), self.nds())
 
-    def times(self, other: _Cell) -> float | None:
+    def times(self, other: "_Cell") -> float | None:
         """Return NDS without LiDAR over another one's."""
         return _ratio(self.nds(subset="no lidar"), other.nds(subset="no lidar"))
 

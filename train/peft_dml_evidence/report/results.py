@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """All results of a folder, and the figures that tables, plots and the summary take from them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -38,13 +36,13 @@ class Figure:
     sample: Sample = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def of(cls, sample: Sample) -> Figure | None:
+    def of(cls, sample: Sample) -> "Figure | None":
         """Return the figure of a sample; none of an empty one."""
         found = [scenes[WHOLE] for scenes in sample.values()]
         return cls(mean(found), stdev(found) if len(found) > 1 else 0.0, len(found), sample) if found else None
 
     @classmethod
-    def single(cls, value: float) -> Figure:
+    def single(cls, value: float) -> "Figure":
         """Return a figure of one seed that nobody names."""
         return cls(value, 0.0, 1, {0: {WHOLE: value}})
 

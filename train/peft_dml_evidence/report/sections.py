@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables of the results page, one function a claim."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from peft_dml_evidence import catalog

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """summary.json: the key figures, and the targets that they are held against."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Why a target is missed, as far as the cells tell; one paragraph each, made of their figures."""
 
-from __future__ import annotations
-
 from peft_dml_evidence.report.markdown import number
 from peft_dml_evidence.report.results import Results
 from peft_dml_evidence.report.summary import NO_RADAR, targets, zero_shot_ap

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The base's weights as bundles store them: every parameter and statistic by name, the large ones in 16 bit."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypeAlias

@@ -5,8 +5,6 @@ Houlsby et al., "Parameter-Efficient Transfer Learning for NLP", ICML 2019. It s
 it into a pretrained network changes nothing.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn import functional

@@ -5,8 +5,6 @@ Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022. Adap
 merge into the weights, so that an adapted network costs the vehicle nothing.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable

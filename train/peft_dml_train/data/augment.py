@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Augmentation: the mirrored world, other LiDARs, lost sweeps and cameras."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import cv2

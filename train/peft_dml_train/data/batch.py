@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames to a batch of tensors, and availability masks drawn per sample."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -52,7 +50,7 @@ class Batch:
     tokens: list[str]
     pictures: list[int]
 
-    def to(self, device: torch.device | str) -> Batch:
+    def to(self, device: torch.device | str) -> "Batch":
         """Return the batch with its tensors on another device."""
         feeds = {m: {name: value.to(device) for name, value in feed.items()} for m, feed in self.feeds.items()}
         names = ("mask", "dropped", "age_s", "completeness", "quality", "depth_bins")

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prepared frames on disk: what takes long to make, weather above all, is made once for all runs and processes."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames of a nuScenes folder, read through the vehicle's own input path: kept in memory, or on disk with a cache."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -138,9 +136,9 @@ class CachedFrames(Sequence[Frame]):
     def __getitem__(self, index: int) -> Frame: ...
 
     @overload
-    def __getitem__(self, index: slice) -> CachedFrames: ...
+    def __getitem__(self, index: slice) -> "CachedFrames": ...
 
-    def __getitem__(self, index: int | slice) -> Frame | CachedFrames:
+    def __getitem__(self, index: int | slice) -> "Frame | CachedFrames":
         if isinstance(index, slice):
             return CachedFrames(self._reader, self._wanted[index])
         return self._reader.prepared(self._wanted[index])

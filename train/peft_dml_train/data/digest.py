@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Short names for what a result or a file was made from."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from typing import Any

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One keyframe as training holds it in memory: the vehicle's own inputs without their padding, and the truth."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -32,7 +30,7 @@ class Pillars:
     points: Float32Array
     cells: Int32Array
 
-    def take(self, index: AnyArray) -> Pillars:
+    def take(self, index: AnyArray) -> "Pillars":
         """Return the pillars that an index array or mask selects."""
         return Pillars(self.points[index], self.cells[index])
 

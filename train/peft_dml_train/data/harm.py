@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weather and published corruptions on whole frames, with a label of how much each modality still deserves trust."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from peft_dml_ros.core.boxes import Boxes3D

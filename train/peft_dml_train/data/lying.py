@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Corruptions of single modalities that the gate has to notice: each lowers the victim's quality to nothing."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import cv2

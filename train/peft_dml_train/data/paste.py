@@ -5,8 +5,6 @@ A pasted object keeps its distance from the vehicle and the side it shows to it;
 radar get its points. A picture of it from another bearing does not exist, so such a sample has no camera at all.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Points out of pillars and back: what moves or adds points builds the pillars again, by the vehicle's own code."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from peft_dml_ros.core.pillars import lidar_pillars, radar_pillars

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prepares the frames of a recipe ahead of its training, on one machine or on a Ray cluster, into a shared cache."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random inputs of the right shapes, for export, measurements and tests."""
 
-from __future__ import annotations
-
 import torch
 
 from peft_dml_ros.core.spec import ModelSpec, graph_inputs

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The world turned, tilted, raised and scaled about the vehicle: points, speeds, motion, camera tables and boxes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -5,8 +5,6 @@ A pair is withheld in one of two ways. Strictly: frames that hold the class lose
 keep it, but nothing that knows classes or boxes teaches the modality about those objects.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import NamedTuple
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Convolution blocks that the bird's-eye-view encoders share."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn import functional

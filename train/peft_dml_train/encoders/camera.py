@@ -5,8 +5,6 @@ The look-up tables come from calibration and are inputs, so a new calibration ne
 distribution: Philion and Fidler, "Lift, Splat, Shoot", ECCV 2020; voxel-to-pixel tables: Huang et al., "Fast-BEV".
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -4,8 +4,6 @@
 Tan and Le, "EfficientNet", ICML 2019; the Lite variants drop squeeze-excitation and use ReLU6, which quantises well.
 """
 
-from __future__ import annotations
-
 from typing import Final, NamedTuple
 
 import torch

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """LiDAR encoder: pillars on a fine grid, and a pyramid that ends on the common grid."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encoders of short motion windows: IMU samples and satellite fixes to one token each."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Learned pillar features, laid out on a bird's-eye-view grid by an index map."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn import functional

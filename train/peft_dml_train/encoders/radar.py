@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Radar encoder: pillars on the common grid and a small pyramid."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -5,8 +5,6 @@ Yan et al., "SECOND", Sensors 2018; Yin et al., "CenterPoint", CVPR 2021: plain 
 pillar grid, each level brought to the common grid, all levels side by side.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

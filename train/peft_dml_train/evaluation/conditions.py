@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is done to a frame before it is evaluated: weather, or a corruption of a published benchmark."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does the gate react? Its weight of a sensor against the visibility in fog, the sensor's age and its noise."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace

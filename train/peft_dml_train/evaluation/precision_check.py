@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What another precision of a bundle costs in accuracy: official metrics of both, for all 31 subsets of sensors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import product

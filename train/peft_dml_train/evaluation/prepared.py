@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Detection from inputs that were assembled before: the subsets of a frame share them, and a cache keeps them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Final
@@ -38,7 +36,7 @@ class PreparedSnapshot:
     stamp_ns: int
     inputs: NetworkInputs
 
-    def without(self, *modalities: Modality) -> PreparedSnapshot:
+    def without(self, *modalities: Modality) -> "PreparedSnapshot":
         """Return the instant with whole modalities taken away; what is left keeps its version."""
         kept = np.array([m not in modalities for m in MODALITIES], dtype=np.float32)
         inputs = self.inputs

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """An evaluation as a table and as plots."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Subsets of sensors by name."""
 
-from __future__ import annotations
-
 from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
 from peft_dml_ros.core.errors import ConfigError, nearest
 

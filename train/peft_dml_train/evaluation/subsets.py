@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Detections of a bundle for any subset of sensors: the vehicle's own `Detector` on each keyframe."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re

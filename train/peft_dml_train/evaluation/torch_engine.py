@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A network in memory behind the vehicle's engine interface, before it is exported."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained adapter to the folder that vehicles take: peft's files, card, temperatures, activation ranges."""
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil

@@ -7,8 +7,6 @@ and decodes: score = sigmoid(heatmap), yaw = -atan2(rot[0], rot[1]) - pi/2, dim 
 graph holds everything behind the pillars: backbone, adapter, projection, the fusion with the LiDAR alone, the head.
 """
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from typing import Final, cast

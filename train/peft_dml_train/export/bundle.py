@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trained weights to a deployable bundle, and measured figures into it."""
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model card, written from the manifest's own figures."""
 
-from __future__ import annotations
-
 import json
 from operator import itemgetter
 from pathlib import Path

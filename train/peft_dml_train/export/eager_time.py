@@ -6,8 +6,6 @@ python -m peft_dml_train.export.eager_time BUNDLE REPEATS
 One thread each, in turn, processor time. Prints one line of JSON.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -5,8 +5,6 @@
 rows of these alone. No GPU is needed: what TensorRT does not take fails here, and not on a vehicle.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import sys

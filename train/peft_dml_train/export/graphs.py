@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One ONNX graph per encoder and one for fusion and head, with the static shapes of `core.spec`."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from copy import deepcopy

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sixteen bit inside the graph, with explicit casts: what a strongly typed TensorRT network needs."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import onnx

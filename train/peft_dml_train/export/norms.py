@@ -5,8 +5,6 @@ So a graph's weights are the network's own, by name, and an adapter can replace 
 `core.onnx_graph`, computes the folding once when it loads the graph.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from typing import Final, TypeAlias

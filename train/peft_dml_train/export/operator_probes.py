@@ -5,8 +5,6 @@
 export check and of docs/engines.md. No GPU is needed; the extra `tensorrt-rtx` is.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterator

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What TensorRT takes, by operator, case and type: read from `operator_table.json`, which its own builder has made."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from functools import cache

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which operators a graph may hold, so that TensorRT runs it without plug-ins, and rewrites that bring it there."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

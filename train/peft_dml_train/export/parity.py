@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Do the exported graphs compute what the network computes?"""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

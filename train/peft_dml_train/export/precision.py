@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bundle in another precision: the same graphs with 16-bit floats, or with 8-bit convolutions, inside them."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 import tempfile

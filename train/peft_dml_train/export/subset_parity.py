@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Do the exported graphs give what the network gives, whatever sensors are there?"""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from itertools import product
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ranges of inputs that a network met in training, so that the vehicle can say when a sensor lies outside."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -4,8 +4,6 @@
 TensorRT 10 builds such networks when asked to, TensorRT 11 builds no other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Final
 

@@ -4,8 +4,6 @@
 Other tools read such a graph as it is; the vehicle fills in what an adapter changes, see `core.onnx_graph`.
 """
 
-from __future__ import annotations
-
 import json
 import struct
 from pathlib import Path

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The frames of a user: which are trained on, which are held out, and what a model finds in them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 

@@ -4,8 +4,6 @@
 They teach the sensors that are weak alone; Lee, "Pseudo-Label", ICML workshop 2013.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final

@@ -7,8 +7,6 @@ and values are the same functions of every modality's latent: they can be, becau
 Weights are computed at half the resolution of the values that they weigh, which takes a quarter of the time.
 """
 
-from __future__ import annotations
-
 from typing import Final, NamedTuple
 
 import torch

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gate: how far each modality is to be trusted, by its embedding, age, completeness and disagreement."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn import functional

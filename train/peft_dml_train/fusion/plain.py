@@ -5,8 +5,6 @@ Liu et al., "BEVFusion", ICRA 2023: maps are concatenated, and a missing one is 
 the mean over the maps that are there.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The end of the exported graph: peaks of the heat map and what the head says there."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Centre head: a heat map per class, and boxes at chosen cells (Yin et al., "CenterPoint", CVPR 2021)."""
 
-from __future__ import annotations
-
 from typing import Final, NamedTuple
 
 import torch

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Class prototypes on the sphere of the shared latent space: one classifier for every sensor."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn import functional

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exponential moving average of weights: what is evaluated and exported."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: written whole or not at all, and read without executing anything from them."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Source and target domain: they must not share a scene, or the adaptation would only repeat the pretraining."""
 
-from __future__ import annotations
-
 import json
 import logging
 from pathlib import Path

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a training tells while it runs: lines of JSON, TensorBoard, and one line of progress."""
 
-from __future__ import annotations
-
 import json
 import logging
 from pathlib import Path

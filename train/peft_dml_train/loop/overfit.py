@@ -4,8 +4,6 @@
 python -m peft_dml_train.loop.overfit --data FOLDER [--frames 8] [--split sim_train] [--set pretrain.steps=320]
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging

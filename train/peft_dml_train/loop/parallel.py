@@ -5,8 +5,6 @@ On cores that other programs share, operators that split over threads wait for t
 step; processes wait once.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Callable

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Features of pictures below the first trained layer: computed once per picture, then looked up."""
 
-from __future__ import annotations
-
 import torch
 
 from peft_dml_train.data.batch import Batch

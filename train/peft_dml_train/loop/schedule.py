@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One-cycle learning rate (Smith and Topin, "Super-Convergence", 2018)."""
 
-from __future__ import annotations
-
 import math
 
 FLOOR = 0.002

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The two stages: encoders pretrained on a source domain; less than a tenth of everything adapted to a target."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re

@@ -5,8 +5,6 @@ git worktree add ../before COMMIT
 python -m peft_dml_train.loop.step_time --data FOLDER --code ../before --code .
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One stage of training: batches in, averaged weights out, resumable at any time."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

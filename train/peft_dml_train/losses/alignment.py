@@ -10,8 +10,6 @@ Batch-hard triplets (Hermans et al., 2017) are the other choice; where they weig
 all vectors alike, at a loss of the margin: on the small recipe, weight 1, the cosine of any two objects was .93.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Smaller losses: consistency under dropout, gate supervision, depth."""
 
-from __future__ import annotations
-
 import torch
 from torch.nn import functional
 

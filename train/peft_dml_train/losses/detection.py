@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Detection losses: focal on the heat map, L1 and predicted variance on boxes, cross-entropy on front and attribute."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

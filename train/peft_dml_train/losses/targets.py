@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boxes to training targets: a Gaussian per object on its class's heat map, and regression values around its centre."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import TypeAlias
@@ -46,7 +44,7 @@ class Targets:
     label: torch.Tensor
     central: torch.Tensor
 
-    def only(self, taught: torch.Tensor | None) -> Targets:
+    def only(self, taught: torch.Tensor | None) -> "Targets":
         """Return the targets without boxes and attributes of what a sample does not teach.
 
         Args:
@@ -57,7 +55,7 @@ class Targets:
         kept = taught[self.sample, self.label]
         return replace(self, weight=self.weight * kept, attribute=self.attribute.where(kept, -1))
 
-    def to(self, device: torch.device | str) -> Targets:
+    def to(self, device: torch.device | str) -> "Targets":
         """Return the targets on another device."""
         return Targets(*(getattr(self, f.name).to(device) for f in fields(self)))
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """All losses of one training step; what has weight 0 is not computed."""
 
-from __future__ import annotations
-
 import torch
 from torch import distributed
 

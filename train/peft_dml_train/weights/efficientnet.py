@@ -4,8 +4,6 @@
 The package states no licence for the weights: it is installed where training runs, and the model card names it.
 """
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from pathlib import Path
 

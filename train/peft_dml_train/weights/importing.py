@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Public weights to a base network that the training starts from."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter

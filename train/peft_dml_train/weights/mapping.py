@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules from a file's tensors to an encoder's, and the account of what became of each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any

@@ -7,8 +7,6 @@ folds into the first layer and its batch norm. Empty rows of a public pillar hol
 the level that they give goes to `PillarMap.floor`. The encoder turns the map itself.
 """
 
-from __future__ import annotations
-
 import re
 
 import torch

@@ -6,8 +6,6 @@ The difference folds into the first convolution and its batch norm, exactly but 
 where the padding is grey instead of ImageNet's mean colour.
 """
 
-from __future__ import annotations
-
 import torch
 
 from peft_dml_ros.core.errors import DataError
