@@ -1,13 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that are written whole or not at all, also on a disk that fills up meanwhile."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from peft_dml_ros.core.errors import DataError
 
+ROOM = "fix: free space there, or name another folder"
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file under another name first, and give it its own once it is whole.
+
+def write_whole(path: Path, content: str | bytes, hint: str = ROOM) -> None:
+    """Write a file under another name first, and give it its own once it is whole; its folder is made.
+
+    Args:
+        path: The file.
+        content: Text is written as UTF-8.
+        hint: What to do where it cannot be written.
 
     Raises:
         DataError: it cannot be written; nothing of it stays, and an older file of that name does.
@@ -15,11 +24,14 @@ def write_whole(path: Path, content: str | bytes) -> None:
     data = content.encode() if isinstance(content, str) else content
     part = path.with_name(f"{path.name}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(data)
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise DataError(
-            f"cannot write {path} ({len(data)} bytes): {error.strerror or error}; fix: free space there, or name "
-            "another folder"
-        ) from error
+        raise DataError(f"cannot write {path} ({len(data)} bytes): {error.strerror or error}; {hint}") from error
+
+
+def write_json(path: Path, content: Any, hint: str = ROOM) -> None:
+    """Write a JSON file for people, see `write_whole`."""
+    write_whole(path, json.dumps(content, indent=1) + "\n", hint)

@@ -22,14 +22,13 @@ from peft_dml_ros.core.adapter_store import find_adapter
 from peft_dml_ros.core.classes import CLASSES, MODALITIES
 from peft_dml_ros.core.errors import BundleError, nearest
 from peft_dml_ros.core.onnx_graph import filled, outside_weights
-from peft_dml_ros.core.signature import SUFFIX, public_key, verify
+from peft_dml_ros.core.signature import public_key, verify
 from peft_dml_ros.core.spec import REGRESSION_WITHOUT_AXIS, Frozen, ModelSpec, graph_inputs, graph_outputs
 from peft_dml_ros.core.typing import AnyArray
-from peft_dml_ros.core.verified_files import CALIBRATION, altered_files, read_calibration, read_limited, sha256
+from peft_dml_ros.core.verified_files import CALIBRATION, altered_files, read_calibration, read_limited
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
-SIGNATURE = MANIFEST + SUFFIX
 BASE_WEIGHTS = "base.safetensors"
 """The base network's weights by name: the graphs take theirs from it, and adapters are trained on it."""
 ADAPTERS = "adapters"
@@ -283,25 +282,6 @@ def load_adapters(bundle: Bundle, text: str, trusted_key: str = "") -> AdapterMi
     return AdapterMix(
         tuple((load_adapter(path, base, bundle.manifest.name, trusted_key), weight) for path, weight in found)
     )
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write a manifest with the sha256 of every other file in the folder, atomically.
-
-    Args:
-        folder: The bundle.
-        manifest: Its `files` are computed here, whatever they hold.
-    """
-    names = [p.relative_to(folder) for p in sorted(folder.rglob("*")) if _is_content(p)]
-    files = {str(name): sha256(folder / name) for name in names if name.parts[0] != ADAPTERS}
-    complete = manifest.model_copy(update={"files": files})
-    temporary = folder / f".{MANIFEST}.tmp"
-    temporary.write_text(json.dumps(complete.model_dump(mode="json"), indent=1) + "\n")
-    temporary.replace(folder / MANIFEST)
-
-
-def _is_content(path: Path) -> bool:
-    return path.is_file() and path.name not in {MANIFEST, SIGNATURE} and not path.name.startswith(".")
 
 
 def _used(path: Path, manifest: Manifest) -> list[str]:

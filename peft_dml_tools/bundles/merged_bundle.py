@@ -10,10 +10,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from peft_dml_ros.core.bundle import BASE_WEIGHTS, MANIFEST, Bundle, load_bundle, write_manifest
+from peft_dml_ros.core.bundle import BASE_WEIGHTS, MANIFEST, Bundle, load_bundle
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.onnx_graph import outside_weights
 from peft_dml_ros.core.verified_files import CALIBRATION
+from peft_dml_tools.bundles.manifest import write_manifest
 
 SMALL: Final = 1e-6
 """Squared norm below which weights count as nothing."""

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import psutil
 
+from peft_dml_tools.whole_files import write_json
+
 FUZZ_MESSAGES: Final = 100_000
 RECOVERY_S: Final = 1.0
 RESPAWN_S: Final = 8.0
@@ -38,9 +40,7 @@ def write(path: Path, results: Mapping[str, Any]) -> None:
     """Write the file; what an earlier run found in stages that this one left out stays."""
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     machine = {"cores": len(psutil.Process().cpu_affinity()), "python": platform.python_version()}
-    tree = _with_sums({**before, **results, "machine": machine})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
+    write_json(path, _with_sums({**before, **results, "machine": machine}))
 
 
 def missed(results: Mapping[str, Any]) -> list[str]:

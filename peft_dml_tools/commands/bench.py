@@ -29,19 +29,17 @@ def data(
 
     Takes about ten minutes on one core. A run that was cut short goes on where it was.
     """
-    import json
-
     from rich.console import Console
 
     from peft_dml_tools.bench.data import QUICK, BenchmarkPlan, DataBenchmark
+    from peft_dml_tools.whole_files import write_json
 
     console = Console(stderr=True)
     repository = Path(__file__).resolve().parents[2]
     with console.status("starting") as status:
         benchmark = DataBenchmark(QUICK if quick else BenchmarkPlan(), work, repository, real, status.update)
         figures = benchmark.run()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    write_json(out, figures)
     if not keep:
         benchmark.clear()
     realism = figures["realism"]
@@ -71,15 +69,14 @@ def fleet(
 
     Takes eight minutes and 4 GB of disk on two cores. docs/make_fleet.py puts the figures into the page.
     """
-    import json
     from dataclasses import replace
 
     from peft_dml_tools.bench.fleet import QUICK, FleetPlan, measure_fleet
+    from peft_dml_tools.whole_files import write_json
 
     plan = QUICK if quick else replace(FleetPlan(), many=drives)
     figures = measure_fleet(plan, bundle, work, Path(__file__).resolve().parents[2])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    write_json(out, figures)
     typer.echo(
         f"{out}: {figures['speedup_2_cores']:.2f} x on two cores, engine {figures['overhead_pct']:.1f} % of the work, "
         f"{figures['drives']} drives with {figures['nodes_killed']} node killed: {figures['lost']} lost"
@@ -193,11 +190,10 @@ def tracking(
 
     Takes about ten minutes on one core.
     """
-    import json
-
     from rich.console import Console
 
     from peft_dml_tools.run.tracking import Run, drive, measure
+    from peft_dml_tools.whole_files import write_json
 
     console = Console(stderr=True)
     runs: list[Run] = []
@@ -207,8 +203,7 @@ def tracking(
             runs.append(drive(seed, bundle))
         status.update("scoring")
         figures = measure(runs) | {"bundle": bundle, "first_seed": first_seed}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    write_json(out, figures)
     recall, ratio = figures["recall_after_lidar_dies"], figures["recall_after_lidar_dies_ratio"]
     Console().print(
         f"{out}: AMOTA {figures['amota']:.3f}, {figures['id_switches']:.0f} id switches; recall in the 3 s after the "
@@ -230,20 +225,18 @@ def summary(
     ),
 ) -> None:
     """Gather the figures that have a target; verdicts.json says which are met, and where the time goes in a miss."""
-    import json
-
     from rich.console import Console
     from rich.table import Table
 
     from peft_dml_tools.bench.summary import AGAINST, ENGINES, LIVE, TARGETS, judge, read_report, summarise
+    from peft_dml_tools.whole_files import write_json
 
     files = {ENGINES: engines_file, LIVE: live_file, AGAINST: against_file}
     reports = {source: read_report(path) for source, path in files.items()}
     gathered = summarise(reports)
     judged = judge(gathered, reports)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for path, content in ((out, gathered), (out.with_name("verdicts.json"), judged)):
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(out, gathered)
+    write_json(out.with_name("verdicts.json"), judged)
     table = Table("figure", "value", "target", "")
     for name, target in TARGETS.items():
         verdict = {True: "met", False: "[red]missed[/]", None: judged["missing"].get(name, "")}
@@ -256,16 +249,14 @@ def summary(
 
 def _tell(report: dict[str, Any], out: Path, older: dict[str, Any] | None) -> None:
     """Write the file; show its summary, and an older file next to it."""
-    import json
-
     from rich.console import Console
     from rich.table import Table
 
     from peft_dml_tools.bench.against import flat
     from peft_dml_tools.bench.engines import compare
+    from peft_dml_tools.whole_files import write_json
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_json(out, report)
     table = Table("figure", "value")
     for name, value in (flat(report["loads"]) if "loads" in report else report["summary"]).items():
         table.add_row(name, str(value))

@@ -99,21 +99,21 @@ def _fail(console: Any, problem: str, out: Path) -> None:
 
 
 def _report(request: DemoRequest, outcome: SessionOutcome, steps: StepProgress) -> tuple[Recording, SessionMetrics]:
-    import json
     import os
 
     from peft_dml_tools.demo.picture import write_picture
     from peft_dml_tools.evaluation.metrics import evaluate
     from peft_dml_tools.live.readback import read_session
     from peft_dml_tools.report.build import write_report
+    from peft_dml_tools.whole_files import write_json
 
     steps.begin("report", 4, "reading the recording")
     recording = read_session(request.bag, outcome.played)
     steps.step(1, "matching boxes with truth")
     results = evaluate(recording)
     results.metrics["cores"] = {**outcome.cores, "machine": os.cpu_count()}
-    for name, tree in (("metrics.json", results.metrics), ("scores.json", results.scores)):
-        (request.out / name).write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
+    write_json(request.out / "metrics.json", results.metrics)
+    write_json(request.out / "scores.json", results.scores)
     steps.step(2, "drawing")
     write_picture(recording, request.out / "picture.png")
     write_report(recording, results, request.out / "report.html", details=request.details)

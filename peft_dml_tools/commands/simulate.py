@@ -172,7 +172,7 @@ def _check_settings(out: Path, settings: Settings) -> None:
     import json
 
     from peft_dml_ros.core.errors import ConfigError
-    from peft_dml_tools.datasets.nuscenes_writer_files import write_json
+    from peft_dml_tools.datasets.nuscenes_writer_files import write_table
 
     note = out / VERSION / "simulate.json"
     if note.is_file():
@@ -182,7 +182,7 @@ def _check_settings(out: Path, settings: Settings) -> None:
         if changed:
             msg = f"{out} was started with other settings ({', '.join(changed)}); use them, or another --out"
             raise ConfigError(msg)
-    write_json(note, settings)
+    write_table(note, settings)
 
 
 Job: TypeAlias = "tuple[str, str, int, float, DriveSpec]"

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from peft_dml_ros.core.errors import DataError
 from peft_dml_tools.datasets.nuscenes_tables import read_json
-from peft_dml_tools.datasets.nuscenes_writer_files import write_json
+from peft_dml_tools.datasets.nuscenes_writer_files import write_table
 
 Row = dict[str, Any]
 SHARED: Final = ("category", "attribute", "visibility", "sensor")
@@ -87,10 +87,9 @@ class SubsetWriter:
             split: Name of the split that holds all scenes.
         """
         folder = self._out / self._version
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "splits.json", {split: sorted(self._scenes)})
+        write_table(folder / "splits.json", {split: sorted(self._scenes)})
         for name in sorted(self._tables, key=lambda table: table == "scene"):
-            write_json(folder / f"{name}.json", list(self._tables[name].values()))
+            write_table(folder / f"{name}.json", list(self._tables[name].values()))
         return self._out
 
     def _copy_files(self, root: Path, kept: Mapping[str, list[Row]]) -> None:

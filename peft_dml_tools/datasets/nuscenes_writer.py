@@ -15,7 +15,7 @@ from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement,
 from peft_dml_ros.core.rig import Sensor
 from peft_dml_tools.datasets.nuscenes_tables import NS_PER_US
 from peft_dml_tools.datasets.nuscenes_writer_annotations import SeenBoxes, annotate, count_lidar, count_radar
-from peft_dml_tools.datasets.nuscenes_writer_files import depth_file, file_of, write_file, write_json
+from peft_dml_tools.datasets.nuscenes_writer_files import depth_file, file_of, write_file, write_table
 from peft_dml_tools.datasets.nuscenes_writer_motion import note_motion, vehicle_monitor
 from peft_dml_tools.datasets.nuscenes_writer_recording import (
     SIMULATED,
@@ -59,7 +59,7 @@ def write_scene(
     work = SceneWork(root, scene, recording, {k: list(v) for k, v in stamps.items()}, tables, origin)
     keys = _key_stamps(work)
     for channel in channels(recording.rig):
-        for folder in ("samples", "sweeps"):
+        for folder in ("samples", "sweeps"):  # also those that stay empty
             (root / folder / channel).mkdir(parents=True, exist_ok=True)
     for name, measurement in recording.measurements():
         if isinstance(measurement, (LidarSweep, RadarSweep, CameraImage)):
@@ -67,13 +67,12 @@ def write_scene(
         else:
             note_motion(work, measurement)
     map_file = f"maps/{token('map', scene)}.png"
-    (root / "maps").mkdir(exist_ok=True)
     write_file(root / map_file, cv2.imencode(".png", recording.map_mask)[1].tobytes())
     for message, rows in work.can.items():
-        write_json(root / "can_bus" / f"{scene}_{message}.json", rows)
-    write_json(root / "can_bus" / f"{scene}_vehicle_monitor.json", vehicle_monitor(work))
+        write_table(root / "can_bus" / f"{scene}_{message}.json", rows)
+    write_table(root / "can_bus" / f"{scene}_vehicle_monitor.json", vehicle_monitor(work))
     _scene_tables(work, map_file)
-    write_json(scene_file(root, version, scene), work.tables)
+    write_table(scene_file(root, version, scene), work.tables)
 
 
 def _key_stamps(work: SceneWork) -> dict[str, dict[int, int]]:
@@ -103,9 +102,7 @@ def _write_file(work: SceneWork, channel: str, measurement: Measurement, keys: M
     write_file(work.root / filename, payload)
     depth = work.recording.depth_png(channel, stamp) if isinstance(work.recording, DepthRecording) else None
     if key is not None and depth is not None:
-        path = work.root / depth_file(filename)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, depth)
+        write_file(work.root / depth_file(filename), depth)
     stamps = work.stamps[channel]
     at = stamps.index(stamp)
     own = token(work.name, channel, stamp)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ import numpy as np
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import RADAR_DTYPE, CameraImage, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.typing import AnyArray
+from peft_dml_tools.whole_files import write_whole
 
 PCD_PAGE: Final = 4096
 _KINDS: Final = {"f": "F", "i": "I", "u": "U"}
@@ -69,30 +69,12 @@ def depth_file(filename: str) -> str:
     return f"depth/{path.parent.name}/{path.stem}.png"
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file so that it is either whole or absent.
-
-    Raises:
-        DataError: it cannot be written, the disk is full for example.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, json.dumps(content, separators=(",", ":")).encode("utf-8"))
+def write_table(path: Path, content: Any) -> None:
+    """Write JSON in one line, as nuScenes has it, see `write_file`."""
+    write_file(path, json.dumps(content, separators=(",", ":")))
 
 
-def write_file(path: Path, payload: bytes) -> None:
-    """Write a file so that it is either whole or as it was before.
-
-    Raises:
-        DataError: it cannot be written, the disk is full for example; the file is named.
-    """
-    partial = path.with_suffix(".part")
-    try:
-        partial.write_bytes(payload)
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise DataError(
-            f"cannot write {path} ({len(payload)} bytes): {error.strerror}; what was written before is whole. "
-            "fix: make room there, then run the same command again; it completes the data set"
-        ) from error
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file of a data set, see `write_whole`."""
+    hint = "what was written before is whole. fix: make room there, then run the same command again"
+    write_whole(path, content, f"{hint}; it completes the data set")

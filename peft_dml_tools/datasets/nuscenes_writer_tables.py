@@ -10,7 +10,7 @@ from typing import Any, Final
 from peft_dml_ros.core.classes import ATTRIBUTES
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.rig import Rig
-from peft_dml_tools.datasets.nuscenes_writer_files import write_json
+from peft_dml_tools.datasets.nuscenes_writer_files import write_table
 
 Tables = dict[str, list[dict[str, Any]]]
 
@@ -116,7 +116,7 @@ def finish(root: Path, version: str, rig: Rig, splits: Mapping[str, Sequence[str
         for table in SCENE_TABLES:
             tables[table] += part[table]
     tables |= fixed_tables(rig)
-    write_json(root / version / "splits.json", {split: list(scenes) for split, scenes in splits.items()})
+    write_table(root / version / "splits.json", {split: list(scenes) for split, scenes in splits.items()})
     # The scenes come last: a scene that is listed there is in all tables.
     for table in sorted(tables, key=lambda table: table == "scene"):
-        write_json(root / version / f"{table}.json", tables[table])
+        write_table(root / version / f"{table}.json", tables[table])

@@ -9,9 +9,10 @@ import pytest
 
 pytest.importorskip("minisign")
 
-from peft_dml_ros.core.bundle import MANIFEST, SIGNATURE, load_bundle, write_manifest
+from peft_dml_ros.core.bundle import MANIFEST, load_bundle
 from peft_dml_ros.core.errors import BundleError, ConfigError
 from peft_dml_ros.core.signature import public_key, verify
+from peft_dml_tools.bundles.manifest import SIGNATURE, write_manifest
 from peft_dml_tools.bundles.signing import make_keys, sign
 from tests.support.random_bundle import make_random_bundle
 

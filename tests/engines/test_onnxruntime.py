@@ -10,10 +10,11 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from peft_dml_ros.core.bundle import load_bundle, write_manifest
+from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import BundleError, EngineError
 from peft_dml_ros.engines import load_engines, onnxruntime, tensorrt_library
 from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine
+from peft_dml_tools.bundles.manifest import write_manifest
 from tests.support.random_bundle import make_random_bundle
 
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from peft_dml_ros.core.bundle import load_bundle, write_manifest
+from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.detector import Detector
 from peft_dml_ros.core.engine import DeviceArray
 from peft_dml_ros.core.errors import BundleError, EngineError
@@ -21,6 +21,7 @@ from peft_dml_ros.engines import load_engines
 from peft_dml_ros.engines.cache import BuildProfile, engine_headers
 from peft_dml_ros.engines.tensorrt import load_tensorrt_engines
 from peft_dml_ros.engines.tensorrt_build import open_store
+from peft_dml_tools.bundles.manifest import write_manifest
 from tests.core.test_inputs import full_snapshot
 from tests.engines.stand_in import HASTY, LAZY, StandInCuda, stand_in_tensorrt
 from tests.support import scenes

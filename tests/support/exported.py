@@ -3,7 +3,8 @@
 
 from pathlib import Path
 
-from peft_dml_ros.core.bundle import Bundle, Manifest, load_bundle, write_manifest
+from peft_dml_ros.core.bundle import Bundle, Manifest, load_bundle
+from peft_dml_tools.bundles.manifest import write_manifest
 from peft_dml_train.adapters.base_weights import rounded
 from peft_dml_train.adapters.lora import weights_digest
 from peft_dml_train.export.bundle import graph_infos

@@ -13,9 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
 from peft_dml_ros.core.adapter import CARD, CONFIG, PREFIX, WEIGHTS, AdapterCard
-from peft_dml_ros.core.bundle import BASE_WEIGHTS, GraphInfo, Manifest, TensorInfo, load_bundle, write_manifest
+from peft_dml_ros.core.bundle import BASE_WEIGHTS, GraphInfo, Manifest, TensorInfo, load_bundle
 from peft_dml_ros.core.spec import REGRESSION, ModelSpec, TensorTable, graph_inputs, graph_outputs
 from peft_dml_ros.core.verified_files import sha256
+from peft_dml_tools.bundles.manifest import write_manifest
 
 BASE_SHAPE = (24, 32)
 _MODALITIES = ("lidar", "camera", "radar", "imu", "gnss")

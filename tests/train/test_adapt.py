@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from peft_dml_ros.core.adapter import CARD, WEIGHTS
 from peft_dml_ros.core.adapter_domain import read_domain
-from peft_dml_ros.core.bundle import ADAPTERS, BASE_WEIGHTS, load_bundle, write_manifest
+from peft_dml_ros.core.bundle import ADAPTERS, BASE_WEIGHTS, load_bundle
 from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_tools.bundles.manifest import write_manifest
 from peft_dml_tools.commands.simulate import write_one
 from peft_dml_tools.datasets.nuscenes_writer_tables import finish
 from peft_dml_tools.sim.drive import DriveSpec

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from peft_dml_ros.core.bundle import MANIFEST, load_bundle, write_manifest
+from peft_dml_ros.core.bundle import MANIFEST, load_bundle
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import BundleError
+from peft_dml_tools.bundles.manifest import write_manifest
 from peft_dml_train.evaluation import precision_check
 from peft_dml_train.evaluation.precision_check import all_subsets, check_precision, losses
 from tests.support.random_bundle import make_random_bundle

@@ -12,11 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from peft_dml_evidence.cells import subsets_of
 from peft_dml_evidence.scenes import SceneFolder, keyframes
-from peft_dml_ros.core.bundle import Manifest, load_bundle, write_manifest
+from peft_dml_ros.core.bundle import Manifest, load_bundle
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.detector import Detector
 from peft_dml_ros.core.spec import graph_inputs
 from peft_dml_ros.engines import load_engines
+from peft_dml_tools.bundles.manifest import write_manifest
 from peft_dml_train.evaluation.subsets import DEFAULT_ENGINE
 from peft_dml_train.export.bundle import graph_infos
 from peft_dml_train.export.graphs import example_inputs, export_graphs, graph_module

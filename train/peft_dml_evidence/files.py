@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cell's JSON file: read leniently, written whole or not at all."""
+"""Read a cell's JSON file leniently."""
 
 import json
 from pathlib import Path
@@ -13,11 +13,3 @@ def read(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def write(path: Path, record: dict[str, Any]) -> None:
-    """Write a temporary file, then rename it: a crash leaves the last result as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)

@@ -21,6 +21,7 @@ from peft_dml_ros.core.bundle import Bundle, load_bundle
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.engines import load_engines
 from peft_dml_tools.evaluation.student_interval import student_interval
+from peft_dml_tools.whole_files import write_json
 from peft_dml_train.data.dataset import FrameReader, Wanted
 from peft_dml_train.data.frame import Frame
 from peft_dml_train.few_shot.adapt import AdaptOptions, adapt
@@ -122,8 +123,7 @@ def main(
     report = score_arms(base, arms, frames)
     mined = json.loads((work / "mined" / "mined.json").read_text())
     report |= {"frames": len(mined["chosen"]), "candidates": mined["candidates"], "steps": steps}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(report, indent=1) + "\n")
+    write_json(out, report)
     typer.echo(json.dumps({k: v for k, v in report.items() if k != "by_seed"}))
 
 

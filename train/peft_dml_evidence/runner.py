@@ -21,6 +21,7 @@ from peft_dml_evidence.scenes import SceneFolder, keyframes
 from peft_dml_evidence.scoring import score_cell
 from peft_dml_evidence.training import Bench, OutOfTimeError, network_of, untrained
 from peft_dml_ros.core.errors import PeftDmlError
+from peft_dml_tools.whole_files import write_json
 from peft_dml_train.data.cache import DEFAULT_GB, FrameCache
 from peft_dml_train.data.dataset import FrameReader, Wanted
 from peft_dml_train.loop.stages import set_threads, start_logging
@@ -113,7 +114,7 @@ def run_cell(setting: Setting, bench: Bench, cell: Cell, seed: int) -> dict[str,
         bench.check_time()
         figures = _measure(bench, cell, network, seed)
     found = {**record.header(bench, cell, setting.config, seed), **cost.as_json(), "training": training, **figures}
-    files.write(result_path(setting, cell, seed), found)
+    write_json(result_path(setting, cell, seed), found)
     return found
 
 

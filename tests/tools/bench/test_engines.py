@@ -11,13 +11,14 @@ from typer.testing import CliRunner
 
 from peft_dml_ros.cli.main import app
 from peft_dml_ros.conversions import lidar_from_msg
-from peft_dml_ros.core.bundle import load_bundle, write_manifest
+from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_tools.bench import engines
 from peft_dml_tools.bench.engines import compare
 from peft_dml_tools.bench.growth import SUBSETS
 from peft_dml_tools.bench.hot_path import cloud_message, listed, points
 from peft_dml_tools.bench.timing import interleaved, slope
+from peft_dml_tools.bundles.manifest import write_manifest
 from tests.support.random_bundle import make_random_bundle
 
 

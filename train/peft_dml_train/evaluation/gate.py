@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does the gate react? Its weight of a sensor against the visibility in fog, the sensor's age and its noise."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.sim.corruptions import corrupt
 from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
+from peft_dml_tools.whole_files import write_json
 from peft_dml_train.data.dataset import scenes_of
 from peft_dml_train.evaluation.subsets import BundleRunner
 
@@ -113,8 +113,7 @@ def measure_gate(bundle: Path, data: Path, splits: tuple[str, ...], most_frames:
 
 def plot_gate(measured: dict[str, Any], picture: Path) -> None:
     """Draw one panel per sweep, and write the figures as JSON next to the picture."""
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    picture.with_suffix(".json").write_text(json.dumps(measured, indent=1) + "\n")
+    write_json(picture.with_suffix(".json"), measured)
     figure = Figure(figsize=(13, 6), layout="constrained")
     panels = figure.subplots(2, 6).ravel()
     colours = dict(zip(MODALITIES, ("tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:gray"), strict=True))

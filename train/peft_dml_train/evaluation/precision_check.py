@@ -8,9 +8,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
-from peft_dml_ros.core.bundle import load_bundle, write_manifest
+from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.classes import CLASSES, MODALITIES, Modality
 from peft_dml_ros.core.errors import BundleError
+from peft_dml_tools.bundles.manifest import write_manifest
 from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.evaluation.conditions import CLEAR
 from peft_dml_train.evaluation.subsets import evaluate_bundle

@@ -18,6 +18,7 @@ from peft_dml_ros.core.bundle import ADAPTERS, Bundle, load_bundle
 from peft_dml_ros.core.classes import Modality
 from peft_dml_ros.core.errors import BundleError, DataError
 from peft_dml_ros.core.verified_files import CALIBRATION, sha256
+from peft_dml_tools.whole_files import write_json
 from peft_dml_train.adapters.base_weights import READABLE, is_halved
 
 log = logging.getLogger(__name__)
@@ -80,9 +81,7 @@ def write_card(folder: Path, card: AdapterCard) -> None:
     (folder / MODEL_CARD).write_text("\n".join(_card_lines(folder, card)) + "\n", encoding="utf-8")
     names = [p.name for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith((".", CARD))]
     complete = card.model_copy(update={"files": {name: sha256(folder / name) for name in names}})
-    temporary = folder / f".{CARD}.tmp"
-    temporary.write_text(json.dumps(complete.model_dump(mode="json"), indent=1) + "\n")
-    temporary.replace(folder / CARD)
+    write_json(folder / CARD, complete.model_dump(mode="json"))
 
 
 def domain_of(seen: Sequence[Mapping[str, float]], absent: tuple[Modality, ...] = ()) -> AdapterDomain:

@@ -19,12 +19,12 @@ from peft_dml_ros.core.bundle import (
     Manifest,
     TensorInfo,
     load_bundle,
-    write_manifest,
 )
 from peft_dml_ros.core.errors import BundleError
 from peft_dml_ros.core.spec import ModelSpec, graph_inputs, graph_outputs
 from peft_dml_ros.core.verified_files import CALIBRATION
 from peft_dml_ros.engines import load_engines
+from peft_dml_tools.bundles.manifest import write_manifest
 from peft_dml_train.adapters.base_weights import State, rounded
 from peft_dml_train.adapters.lora import load_adapter, merge, weights_digest
 from peft_dml_train.config import TrainConfig

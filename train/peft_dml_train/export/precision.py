@@ -11,13 +11,14 @@ from typing import Any, Final, Literal
 import numpy as np
 import onnx
 
-from peft_dml_ros.core.bundle import BASE_WEIGHTS, Bundle, Manifest, load_bundle, write_manifest
+from peft_dml_ros.core.bundle import BASE_WEIGHTS, Bundle, Manifest, load_bundle
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.engine import PRECISIONS
 from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.inputs import InputAssembler, NetworkInputs
 from peft_dml_ros.core.spec import ModelSpec, graph_outputs
 from peft_dml_ros.engines import load_engines
+from peft_dml_tools.bundles.manifest import write_manifest
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.dataset import scenes_of
 from peft_dml_train.export.card import bundle_calibration, write_card
