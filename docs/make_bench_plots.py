@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from peft_dml_tools.report.page_sections import fill_section
+from peft_dml_tools.markdown_pages import fill_page, markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
@@ -55,12 +55,12 @@ def section(reports: dict[str, Report]) -> str:
 def targets(summary: Report, verdicts: Report) -> list[str]:
     """Return each figure with its target; what is missing with the reason, a miss with where it goes."""
     words = {True: "met", False: "**missed**"}
-    lines = ["| figure | measured | target | |", "|---|---|---|---|"]
+    rows = []
     for name, target in verdicts["targets"].items():
         value = "–" if summary[name] is None else f"{summary[name]:g}"
         verdict = words.get(verdicts["met"].get(name), verdicts["missing"].get(name, ""))
-        lines.append(f"| `{name}` | {value} | {target} | {verdict} |")
-    parts = ["\n".join(lines)]
+        rows.append((f"`{name}`", value, target, verdict))
+    parts = [markdown_table(("figure", "measured", "target", ""), rows)]
     if verdicts["misses"]:
         parts.append(
             "Of each miss `bench/verdicts.json` holds a profile: what its figure is made of, stage by stage. The "
@@ -71,18 +71,18 @@ def targets(summary: Report, verdicts: Report) -> list[str]:
 
 def live(report: Report) -> list[str]:
     """Return the node over DDS: conditions, subsets of the sensors, where time goes, every message."""
-    lines = ["| sensors | Hz | stamp to publication, ms | engines, ms | ratio p50 | ratio p99 | CPU |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    rows = []
     for name, stretch in report["stretches"].items():
         latency, ratio = stretch["latency_ms"], stretch["overhead_ratio"]
         spread = " / ".join(_number(latency.get(p), 0) for p in ("p50", "p95", "p99"))
         engine, pair = _number(stretch["engines_ms"].get("p50"), 1), (_number(ratio.get(p), 2) for p in ("p50", "p99"))
         load = "–" if stretch["cpu_pct"] is None else f"{stretch['cpu_pct']:.0f} %"
-        lines.append(f"| {name} | {stretch['hz']:.2f} | {spread} | {engine} | {' | '.join(pair)} | {load} |")
+        rows.append((name, f"{stretch['hz']:.2f}", spread, engine, *pair, load))
+    head = ("sensors", "Hz", "stamp to publication, ms", "engines, ms", "ratio p50", "ratio p99", "CPU")
     return [
         "## The node over DDS",
         conditions(report),
-        "\n".join(lines),
+        markdown_table(head, rows),
         "Stamp to publication is p50 / p95 / p99; CPU is that of the node, 100 % is one core.",
         *weak_cases(report.get("conditions", {})),
         "### Beyond the engines",
@@ -111,17 +111,17 @@ def weak_cases(conditions: Report) -> list[str]:
     """Return the pace and latency with and without a recorder, alone and with one core taken."""
     if not conditions:
         return []
-    header = "| condition | Hz | stamp to publication, ms | node / recorder / replay, % of a core | given up |"
-    lines = [header, "|---|---|---|---|---|"]
+    rows = []
     for name, case in conditions.items():
         spread = " / ".join(_number(case["latency_ms"].get(p), 0) for p in ("p50", "p95", "p99"))
         load = " / ".join(_number(case["cpu_pct_by_process"].get(p), 0) for p in ("node", "recorder", "replay"))
-        lines.append(f"| {name} | {case['hz']:.2f} | {spread} | {load} | {_given_up(case) or 'nothing'} |")
+        rows.append((name, f"{case['hz']:.2f}", spread, load, _given_up(case) or "nothing"))
+    head = ("condition", "Hz", "stamp to publication, ms", "node / recorder / replay, % of a core", "given up")
     words = (
         "The recorder keeps every topic; one core taken: another process computes without end. Given up is what the "
         "node itself said, as LOADED in `/diagnostics`, with the share of the frames."
     )
-    return ["### With a recorder, and with other work on the machine", "\n".join(lines), words]
+    return ["### With a recorder, and with other work on the machine", markdown_table(head, rows), words]
 
 
 def _given_up(case: Report) -> str:
@@ -139,21 +139,17 @@ def against(report: Report) -> list[str]:
         f"faults, {machine['cores']} cores of {machine['processor']}, the sides in turn; medians, and the change "
         "within pairs with Student's interval."
     )
-    lines = [f"| load | figure | {names['other']} | {names['this']} | change, 95 % interval |", "|---|---|---|---|---|"]
+    rows = []
     for load, both in report["loads"].items():
         for key, found in both["figures"].items():
             sign, value = ("× ", found["ratio"]) if "ratio" in found else ("", found["difference"])
             change = "–" if value is None else f"{sign}{value:.2f}" if sign else f"{value:+.3f}"
             ends = "" if found["low"] is None else f" ({found['low']:.2f} to {found['high']:.2f})"
-            pair = " | ".join(
-                _number(found[side], 3 if "map" in key or "cpu" in key else 1) for side in ("other", "this")
-            )
-            lines.append(f"| {load} | `{key}` | {pair} | {change}{ends} |")
-    return [
-        "## The demo, against the build before",
-        words,
-        "\n".join(lines),
-    ]
+            digits = 3 if "map" in key or "cpu" in key else 1
+            pair = (_number(found[side], digits) for side in ("other", "this"))
+            rows.append((load, f"`{key}`", *pair, f"{change}{ends}"))
+    head = ("load", "figure", names["other"], names["this"], "change, 95 % interval")
+    return ["## The demo, against the build before", words, markdown_table(head, rows)]
 
 
 def readme_words(report: Report) -> str:
@@ -184,9 +180,8 @@ def beyond(stretch: Report) -> list[str]:
     parts = stretch["beyond_engines_ms"]
     if not parts:
         return ["No frame was measured."]
-    lines = ["| where | mean, ms |", "|---|---|"]
-    lines += [f"| {words} | {parts[name]:.2f} |" for name, words in PARTS.items()]
-    return ["\n".join([*lines, f"| sum | {parts['sum']:.2f} |"])]
+    rows = ((words, f"{parts[name]:.2f}") for name, words in {**PARTS, "sum": "sum"}.items())
+    return [markdown_table(("where", "mean, ms"), rows)]
 
 
 def slowest(profile: Report) -> list[str]:
@@ -225,13 +220,12 @@ def books(report: Report) -> str:
 
 def engines(report: Report) -> list[str]:
     """Return engines alone, and how the time of a frame grows."""
-    lines = ["| engine | p50, ms | p95, ms | p99, ms |", "|---|---|---|---|"]
-    for name, times in report["engines"].items():
-        lines.append(f"| {name} | {times['p50']:.2f} | {times['p95']:.2f} | {times['p99']:.2f} |")
+    percentiles = ("p50", "p95", "p99")
+    rows = ((name, *(f"{times[p]:.2f}" for p in percentiles)) for name, times in report["engines"].items())
     return [
         "## Engines alone",
         f"Bundle {report['bundle']}, one thread, processor time.",
-        "\n".join(lines),
+        markdown_table(("engine", *(f"{p}, ms" for p in percentiles)), rows),
         f"![Growth with points, sweeps, cameras and boxes](images/{GROWTH})",
     ]
 
@@ -306,18 +300,12 @@ def _number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def fill(page: str, text: str, begin: str = BEGIN, end: str = END) -> str:
-    """Return the page with its figures replaced."""
-    return fill_section(page, begin, text, end)
-
-
 def main() -> None:
     """Update docs/speed.md with its pictures, and the README."""
-    reports, page, readme = load(ROOT / "bench"), ROOT / "docs" / "speed.md", ROOT / "README.md"
-    page.write_text(fill(page.read_text(encoding="utf-8"), section(reports)), encoding="utf-8")
+    reports = load(ROOT / "bench")
+    fill_page(ROOT / "docs" / "speed.md", BEGIN, section(reports), END)
     if "live" in reports and reports["live"]["stretches"]["all"]["latency_ms"]:  # a run without frames says nothing
-        words = fill(readme.read_text(encoding="utf-8"), readme_words(reports["live"]), README_BEGIN, README_END)
-        readme.write_text(words, encoding="utf-8")
+        fill_page(ROOT / "README.md", README_BEGIN, readme_words(reports["live"]), README_END)
     draw(reports, ROOT / "docs" / "images")
 
 

@@ -9,7 +9,7 @@ import json
 from itertools import groupby
 from pathlib import Path
 
-from peft_dml_tools.report.page_sections import fill_section
+from peft_dml_tools.markdown_pages import fill_section, markdown_table
 
 PAGE = Path(__file__).with_name("engines.md")
 ROOT = PAGE.parents[1]
@@ -25,17 +25,12 @@ def operators() -> str:
     by_row: dict[tuple[str, ...], list[str]] = {}
     for name, row in stored["operators"].items():
         by_row.setdefault(tuple(SIGNS[row[t]] if t in row else "" for t in TYPES), []).append(name)
-    rows = [f"| {', '.join(names)} | {' | '.join(row)} |" for row, names in sorted(by_row.items(), reverse=True)]
+    rows = ((", ".join(names), *row) for row, names in sorted(by_row.items(), reverse=True))
     graphs = sum(len(row) for row in stored["operators"].values())
-    return "\n".join(
-        [
-            f"{graphs} graphs of one operator each, parsed and built by {stored['library']} without a GPU. Empty:",
-            'ONNX has no such type. "Parses only": the parser says nothing, and the build then fails.',
-            "",
-            f"| operator | {' | '.join(TYPES)} |",
-            f"|{'---|' * (len(TYPES) + 1)}",
-            *rows,
-        ]
+    return (
+        f"{graphs} graphs of one operator each, parsed and built by {stored['library']} without a GPU. Empty:\n"
+        'ONNX has no such type. "Parses only": the parser says nothing, and the build then fails.\n\n'
+        + markdown_table(("operator", *TYPES), rows)
     )
 
 
@@ -51,17 +46,12 @@ def builds() -> str:
         layers, plan = (sum(g[k] for g in graphs) for k in ("layers", "plan_bytes"))
         onnx, seconds = (sum(g[k] for g in graphs) for k in ("onnx_bytes", "seconds"))
         types = sorted({t for g in graphs for t in g["types"]})
-        cells = (*names, layers, f"{onnx / 2**20:.1f}", f"{plan / 2**20:.1f}", f"{seconds:.1f}", ", ".join(types))
-        rows.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(
-        [
-            f"{stored['library']}, one engine for compute capabilities {', '.join(stored['capabilities'])}, built on",
-            "a CPU; sums over the six graphs.",
-            "",
-            "| of | weights | precision | layers | ONNX, MiB | engines, MiB | s | types of its tensors |",
-            "|---|---|---|---|---|---|---|---|",
-            *rows,
-        ]
+        sizes = (f"{onnx / 2**20:.1f}", f"{plan / 2**20:.1f}", f"{seconds:.1f}")
+        rows.append((*names, layers, *sizes, ", ".join(types)))
+    head = ("of", "weights", "precision", "layers", "ONNX, MiB", "engines, MiB", "s", "types of its tensors")
+    return (
+        f"{stored['library']}, one engine for compute capabilities {', '.join(stored['capabilities'])}, built on\n"
+        "a CPU; sums over the six graphs.\n\n" + markdown_table(head, rows)
     )
 
 

@@ -4,7 +4,7 @@
 from pathlib import Path
 from typing import Any
 
-from peft_dml_tools.report.page_sections import fill_section
+from peft_dml_tools.markdown_pages import fill_section, markdown_table
 from peft_dml_train.adapters.lora import adapt, parameter_counts
 from peft_dml_train.config import CameraConfig, TrainConfig, load_config
 from peft_dml_train.loop.stages import MOST_TRAINED, new_network
@@ -76,18 +76,9 @@ def share_rows(found: dict[str, TrainConfig]) -> list[list[str]]:
 def tables() -> str:
     """Return all three."""
     found = recipes()
-    head = ["| | " + " | ".join(found) + " |", "|---|" + "---|" * len(found)]
-    parts = []
-    for title, rows in (
-        ("Sizes:", size_rows(found)),
-        ("Parameters by part:", part_rows(found)),
-        (
-            "Trained in the fine-tuning, with / without projections, fusion and head (the recipe's own rank in bold):",
-            share_rows(found),
-        ),
-    ):
-        parts += [title, "", *head, *("| " + " | ".join(row) + " |" for row in rows), ""]
-    return "\n".join(parts)
+    share = "Trained in the fine-tuning, with / without projections, fusion and head (the recipe's own rank in bold):"
+    parts = {"Sizes:": size_rows(found), "Parameters by part:": part_rows(found), share: share_rows(found)}
+    return "\n".join(f"{title}\n\n{markdown_table(('', *found), rows)}\n" for title, rows in parts.items())
 
 
 def fill(page: str, text: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from peft_dml_ros.core.params import describe
 from peft_dml_ros.nodes.parameter_file import MODEL_PARAMETERS, READ_ONLY, NodeParams
+from peft_dml_tools.markdown_pages import markdown_table
 
 HEAD = """# Parameters
 
@@ -18,15 +19,16 @@ and taken over between two frames; or it waits for the next **configure**; or it
 """
 
 
-def table() -> str:
+def page() -> str:
     """Return the whole page."""
-    rows = ["", "| parameter | default | range or choices | acts | meaning |", "|---|---|---|---|---|"]
+    rows = []
     for info in describe(NodeParams):
         low, high = ("" if bound is None else f"{bound:g}" for bound in (info.minimum, info.maximum))
         span = f"{low} to {high}" if low or high else ", ".join(f"`{choice}`" for choice in info.choices)
         default = "all of the nuScenes names" if info.name == "sensors" else f"`{_shown(info.default)}`"
-        rows.append(f"| `{info.name}` | {default} | {span} | {_acts(info.name)} | {info.description} |")
-    return HEAD + "\n".join(rows) + "\n"
+        rows.append((f"`{info.name}`", default, span, _acts(info.name), info.description))
+    table = markdown_table(("parameter", "default", "range or choices", "acts", "meaning"), rows)
+    return f"{HEAD}\n{table}\n"
 
 
 def _acts(name: str) -> str:
@@ -42,4 +44,4 @@ def _shown(value: object) -> str:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("parameters.md").write_text(table(), encoding="utf-8")
+    Path(__file__).with_name("parameters.md").write_text(page(), encoding="utf-8")

@@ -4,16 +4,16 @@
 python docs/make_real_table.py KEYFRAME_FOLDER [BUNDLE]
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
-from peft_dml_tools.report.page_sections import fill_section
+from peft_dml_tools.markdown_pages import fill_page, markdown_table
 from peft_dml_tools.run.keyframe_study import study
 from peft_dml_tools.run.offline import Offline
+from peft_dml_tools.whole_files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- real keyframe: made by docs/make_real_table.py -->", "<!-- end of real keyframe -->"
@@ -36,27 +36,20 @@ def section(figures: dict[str, Any]) -> str:
         "The axis error is the median of found cars, modulo half a turn; false boxes are those of all classes over .3."
     )
     names = ("", "sensors", "cars found", "false cars", "axis error, rad", "car AP 2 m", "mean AP", "false boxes")
-    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    rows = []
     for row in figures["rows"]:
         found = f"{row['cars_found']} of {row['cars']}"
         numbers = (row["axis_error_rad"], row["car_ap_2m"], row["map"])
         texts = ["–" if value is None else f"{value:.3f}" for value in numbers]
-        cells = (row["variant"], row["sensors"], found, str(row["cars_false"]), *texts, str(row["false_boxes"]))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n\n".join((head, "\n".join(lines)))
-
-
-def fill(page: str, text: str) -> str:
-    """Return the page with its table replaced."""
-    return fill_section(page, BEGIN, text, END)
+        rows.append((row["variant"], row["sensors"], found, row["cars_false"], *texts, row["false_boxes"]))
+    return f"{head}\n\n{markdown_table(names, rows)}"
 
 
 def main() -> None:
     """Measure, keep the figures in bench/real_keyframe.json, update the page."""
     figures = measured(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "demo")
-    (ROOT / "bench" / "real_keyframe.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    page = ROOT / "docs" / "realism.md"
-    page.write_text(fill(page.read_text(encoding="utf-8"), section(figures)), encoding="utf-8")
+    write_json(ROOT / "bench" / "real_keyframe.json", figures)
+    fill_page(ROOT / "docs" / "realism.md", BEGIN, section(figures), END)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from peft_dml_tools.report.page_sections import fill_section
+from peft_dml_tools.markdown_pages import fill_page, markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
@@ -26,28 +26,26 @@ def section(figures: dict[str, Any]) -> str:
         f"{near}; the others are bold. Simulated: {many}.",
         "### Objects",
         "Each cell is real / simulated; † marks real figures of fewer than ten objects.",
-        "\n".join(objects(rows)),
+        objects(rows),
         "### Scenes and sweeps",
-        "\n".join(sweeps(rows)),
+        sweeps(rows),
         "### Outside",
         f"{'; '.join(outside)}." if outside else "None.",
         "### Seconds and memory",
         conditions(figures),
-        "\n".join(speed(figures)),
+        speed(figures),
     )
     return "\n\n".join(parts)
 
 
-def objects(rows: list[dict[str, Any]]) -> list[str]:
+def objects(rows: list[dict[str, Any]]) -> str:
     """Return a line a class, `real / simulated` in each cell."""
     mine = [row for row in rows if row["group"] not in SWEEPS]
     names = list(dict.fromkeys(row["name"] for row in mine))
     cells = {(row["group"], row["name"]): cell(row) for row in mine}
     heads = [name + (f", {row['unit']}" if row["unit"] else "") for name, row in zip(names, mine, strict=False)]
-    lines = [f"| | {' | '.join(heads)} |", f"|---|{'---|' * len(names)}"]
     groups = dict.fromkeys(row["group"] for row in mine)
-    lines += [f"| {group} | {' | '.join(cells.get((group, name), '–') for name in names)} |" for group in groups]
-    return lines
+    return markdown_table(("", *heads), ((g, *(cells.get((g, name), "–") for name in names)) for g in groups))
 
 
 def cell(row: dict[str, Any]) -> str:
@@ -57,18 +55,18 @@ def cell(row: dict[str, Any]) -> str:
     return text if row["within_1_5"] else f"**{text}**"
 
 
-def sweeps(rows: list[dict[str, Any]]) -> list[str]:
+def sweeps(rows: list[dict[str, Any]]) -> str:
     """Return a line a figure, with how far the real ones lie apart among themselves."""
-    lines = ["| | real | least to most | real keyframe | simulated | ratio |", "|---|---|---|---|---|---|"]
+    lines = []
     for row in (row for row in rows if row["group"] in SWEEPS):
         spread = "–" if row["real_least"] is None else f"{number(row['real_least'])} to {number(row['real_most'])}"
         simulated, ratio = number(row["simulated"]), number(row["ratio"])
         if not row["within_1_5"]:
             simulated, ratio = f"**{simulated}**", f"**{ratio}**"
         unit = f", {row['unit']}" if row["unit"] else ""
-        cells = f"{row['group']}: {row['name']}{unit}", number(row["real"]), spread, number(row["keyframe"])
-        lines.append(f"| {' | '.join(cells)} | {simulated} | {ratio} |")
-    return lines
+        real = (number(row["real"]), spread, number(row["keyframe"]))
+        lines.append((f"{row['group']}: {row['name']}{unit}", *real, simulated, ratio))
+    return markdown_table(("", "real", "least to most", "real keyframe", "simulated", "ratio"), lines)
 
 
 def conditions(figures: dict[str, Any]) -> str:
@@ -83,23 +81,19 @@ def conditions(figures: dict[str, Any]) -> str:
     )
 
 
-def speed(figures: dict[str, Any]) -> list[str]:
+def speed(figures: dict[str, Any]) -> str:
     """Return what the tools use, by length and by number of scenes."""
-    lines = [
-        "| | simulate | peak | read a keyframe | corrupt a frame | export | peak |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [_speed_row(f"1 scene of {row['seconds']:g} s", row) for row in figures["by_length"]]
-    lines += [
+    rows = [_speed_row(f"1 scene of {row['seconds']:g} s", row) for row in figures["by_length"]]
+    rows += [
         _speed_row(f"{row['scenes']} scene{'s'[: row['scenes'] - 1]} of {row['seconds_a_scene']:g} s", row)
         for row in figures["by_scenes"]
     ]
-    return lines
+    return markdown_table(("", "simulate", "peak", "read a keyframe", "corrupt a frame", "export", "peak"), rows)
 
 
-def _speed_row(title: str, row: dict[str, Any]) -> str:
+def _speed_row(title: str, row: dict[str, Any]) -> tuple[str, ...]:
     simulate, export = row["simulate"], row["export"]
-    cells = (
+    return (
         title,
         f"{simulate['cpu_s']:.1f} s",
         f"{simulate['peak_mb']:.0f} MB",
@@ -108,7 +102,6 @@ def _speed_row(title: str, row: dict[str, Any]) -> str:
         f"{export['cpu_s']:.1f} s",
         f"{export['peak_mb']:.0f} MB",
     )
-    return f"| {' | '.join(cells)} |"
 
 
 def number(value: float | None) -> str:
@@ -118,16 +111,10 @@ def number(value: float | None) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{float(f'{value:.3g}'):g}"
 
 
-def fill(page: str, text: str) -> str:
-    """Return the page with its figures replaced."""
-    return fill_section(page, BEGIN, text, END)
-
-
 def main() -> None:
     """Update docs/realism.md."""
     figures = json.loads((ROOT / "bench" / "data.json").read_text(encoding="utf-8"))
-    path = ROOT / "docs" / "realism.md"
-    path.write_text(fill(path.read_text(encoding="utf-8"), section(figures)), encoding="utf-8")
+    fill_page(ROOT / "docs" / "realism.md", BEGIN, section(figures), END)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 
 from peft_dml_tools.chaos.expectations import EVERY, VARIANTS, FaultVariant
 from peft_dml_tools.chaos.results import FUZZ_MESSAGES, P99_RATIO, RECOVERY_S, RESPAWN_S, RSS_MB_PER_MIN, missed
-from peft_dml_tools.report.page_sections import fill_section
+from peft_dml_tools.markdown_pages import fill_section, markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, FIGURES = ROOT / "docs" / "reliability.md", ROOT / "docs" / "results" / "chaos.json"
@@ -51,11 +51,9 @@ def targets(found: dict[str, Any]) -> str:
             ("Growth of memory, MB a minute", f"{RSS_MB_PER_MIN:g}", soak["rss_mb_per_min"]),
             ("99th percentile of the last minute over the first's", f"{P99_RATIO:g}", soak["p99_ratio"]),
         ]
-    lines = ["| What | Target | Measured |", "|---|---|---|"]
-    lines += [f"| {what} | {target} | {value} |" for what, target, value in rows]
-    misses = [line.strip() for line in missed(found)]
-    lines_missed = "\n".join(f"- {line}" for line in misses) if misses else "None."
-    return "\n".join([*lines, "", conditions(found), "", "**Missed:**", "", lines_missed])
+    misses = "\n".join(f"- {line.strip()}" for line in missed(found)) or "None."
+    table = markdown_table(("What", "Target", "Measured"), rows)
+    return "\n\n".join((table, conditions(found), "**Missed:**", misses))
 
 
 def conditions(found: dict[str, Any]) -> str:
@@ -75,11 +73,11 @@ def conditions(found: dict[str, Any]) -> str:
 def expectations(found: dict[str, Any]) -> str:
     """Return a line a fault: what must become of whom, how soon, and the cells that hold."""
     cells = Counter((c["fault"], bool(c["problem"])) for c in found["faults"]["cells_detail"])
-    lines = ["| Fault | Acted out as | Must become | Keeps its state | Cells that hold |", "|---|---|---|---|---|"]
+    rows = []
     for name, variant in VARIANTS.items():
         good, bad = cells[name, False], cells[name, True]
-        lines.append(f"| {name} | {acted(variant)} | {becomes(variant)} | {keeps(variant)} | {good} of {good + bad} |")
-    return "\n".join(lines)
+        rows.append((name, acted(variant), becomes(variant), keeps(variant), f"{good} of {good + bad}"))
+    return markdown_table(("Fault", "Acted out as", "Must become", "Keeps its state", "Cells that hold"), rows)
 
 
 def acted(variant: FaultVariant) -> str:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from peft_dml_tools.report.page_sections import fill_section
+from peft_dml_tools.markdown_pages import fill_page, markdown_table
 from peft_dml_tools.sim.faults import DEMO_FAULTS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,38 +24,27 @@ def section(metrics: dict[str, Any], scores: dict[str, Any], cores: int) -> str:
     faults = ", ".join(f"{f.sensor} {words[f.fault]} for {f.to_s - f.from_s:g} s" for f in DEMO_FAULTS)
     published, due = metrics["frames_published"], metrics["frames_expected"]
     out_n = metrics["frames_published_lidar_out"]
-    lines = [
-        f"12 s of simulated driving on {cores} cores; {faults}:",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| frames published | {published} ({due} due), {out_n} of them without LiDAR |",
-        f"| stamp to publication | median {latency['p50']:.0f} ms, 95 % within {latency['p95']:.0f} ms |",
-        f"| mAP (nuscenes-devkit), all sensors | {_number(full['map'])} |",
-        f"| mAP (nuscenes-devkit), LiDAR silent | {_number(out['map'])} |",
-    ]
+    rows = {
+        "frames published": f"{published} ({due} due), {out_n} of them without LiDAR",
+        "stamp to publication": f"median {latency['p50']:.0f} ms, 95 % within {latency['p95']:.0f} ms",
+        "mAP (nuscenes-devkit), all sensors": _number(full["map"]),
+        "mAP (nuscenes-devkit), LiDAR silent": _number(out["map"]),
+    }
     for name in ("car", "pedestrian"):
         pair = (_number(score["ap"].get(name, {}).get("2 m")) for score in (full, out))
-        lines.append(f"| AP at 2 m, {name}: all sensors / LiDAR silent | {' / '.join(pair)} |")
-    return "\n".join(lines)
+        rows[f"AP at 2 m, {name}: all sensors / LiDAR silent"] = " / ".join(pair)
+    table = markdown_table(("", ""), rows.items())
+    return f"12 s of simulated driving on {cores} cores; {faults}:\n\n{table}"
 
 
 def _number(value: float | None) -> str:
     return "none there" if value is None else f"{value:.2f}"
 
 
-def fill(readme: str, text: str) -> str:
-    """Return the README with its results replaced."""
-    return fill_section(readme, BEGIN, text, END)
-
-
 def main(folder: Path) -> None:
     """Update README.md and docs/images/demo.png from a folder that the demo wrote."""
     metrics, scores = (json.loads((folder / name).read_text()) for name in ("metrics.json", "scores.json"))
-    path = ROOT / "README.md"
-    path.write_text(
-        fill(path.read_text(encoding="utf-8"), section(metrics, scores, os.cpu_count() or 1)), encoding="utf-8"
-    )
+    fill_page(ROOT / "README.md", BEGIN, section(metrics, scores, os.cpu_count() or 1), END)
     from PIL import Image  # noqa: PLC0415  comes with matplotlib
 
     picture = Image.open(folder / "picture.png").convert("RGB")

@@ -9,7 +9,7 @@ from pathlib import Path
 from peft_dml_ros.core.health import State
 from peft_dml_tools.commands.doctor import machine, system  # noqa: F401  they register their rules
 from peft_dml_tools.commands.doctor.rules import RULES
-from peft_dml_tools.report.page_sections import fill_section
+from peft_dml_tools.markdown_pages import fill_section, markdown_table
 
 PAGE = Path(__file__).with_name("troubleshooting.md")
 
@@ -119,36 +119,17 @@ HINTS = {
 """Meaning and fix of each hint on sensors, by id."""
 
 
-def doctor() -> str:
-    """Return every rule of the doctor."""
-    rows = ["| id | severity | what must hold |", "|---|---|---|"]
-    return "\n".join([*rows, *(f"| {r.id} | {r.severity.value} | {r.title} |" for _, r in sorted(RULES.items()))])
-
-
-def states() -> str:
-    """Return every state of a sensor."""
-    rows = ["| state | meaning | fix |", "|---|---|---|"]
-    return "\n".join([*rows, *(f"| {s.value} | {STATES[s][0]} | {STATES[s][1]} |" for s in State)])
-
-
-def drops() -> str:
-    """Return every reason for a drop."""
-    rows = ["| reason | meaning | fix |", "|---|---|---|"]
-    return "\n".join([*rows, *(f"| `{reason}` | {meaning} | {fix} |" for reason, (meaning, fix) in DROPS.items())])
-
-
-def hints() -> str:
-    """Return every hint on sensors."""
-    rows = ["| id | meaning | fix |", "|---|---|---|"]
-    return "\n".join([*rows, *(f"| {name} | {meaning} | {fix} |" for name, (meaning, fix) in sorted(HINTS.items()))])
-
-
 def fill(page: str) -> str:
-    """Return the page with its tables replaced."""
-    for name, table in (("doctor", doctor()), ("states", states()), ("drops", drops()), ("hints", hints())):
-        page = fill_section(
-            page, f"<!-- {name}: made by docs/make_troubleshooting.py -->", table, f"<!-- end of {name} -->"
-        )
+    """Return the page with its tables replaced: rules of the doctor, states, reasons for drops, hints on sensors."""
+    tables = {
+        "doctor": (("id", "severity", "what must hold"), [(i, r.severity.value, r.title) for i, r in sorted(RULES.items())]),
+        "states": (("state", "meaning", "fix"), [(s.value, *STATES[s]) for s in State]),
+        "drops": (("reason", "meaning", "fix"), [(f"`{reason}`", *words) for reason, words in DROPS.items()]),
+        "hints": (("id", "meaning", "fix"), [(name, *words) for name, words in sorted(HINTS.items())]),
+    }
+    for name, (head, rows) in tables.items():
+        begin, end = f"<!-- {name}: made by docs/make_troubleshooting.py -->", f"<!-- end of {name} -->"
+        page = fill_section(page, begin, markdown_table(head, rows), end)
     return page
 
 

@@ -8,6 +8,8 @@ random from the same drives. Where `adapt` refuses because frames held out get n
 for a user. Both are scored on test frames of the gap that neither has seen.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 from collections.abc import Sequence
@@ -21,7 +23,6 @@ from peft_dml_ros.core.bundle import Bundle, load_bundle
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.engines import load_engines
 from peft_dml_tools.evaluation.student_interval import student_interval
-from peft_dml_tools.whole_files import write_json
 from peft_dml_train.data.dataset import FrameReader, Wanted
 from peft_dml_train.data.frame import Frame
 from peft_dml_train.few_shot.adapt import AdaptOptions, adapt
@@ -123,7 +124,8 @@ def main(
     report = score_arms(base, arms, frames)
     mined = json.loads((work / "mined" / "mined.json").read_text())
     report |= {"frames": len(mined["chosen"]), "candidates": mined["candidates"], "steps": steps}
-    write_json(out, report)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=1) + "\n")
     typer.echo(json.dumps({k: v for k, v in report.items() if k != "by_seed"}))
 
 

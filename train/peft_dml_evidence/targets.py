@@ -13,6 +13,7 @@ from peft_dml_evidence.scoring import figures
 from peft_dml_evidence.target_measures import SEVERITY
 from peft_dml_ros.core.classes import CLASSES, DETECTING, Modality
 from peft_dml_ros.core.errors import ConfigError, DataError, nearest
+from peft_dml_tools import markdown_pages
 
 Measured: TypeAlias = dict[str, Any]
 
@@ -139,15 +140,9 @@ def fill_page(page: Path, rows: list[tuple[str, ...]], about: str) -> None:
     Raises:
         DataError: the page lacks them.
     """
-    text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        msg = f"{page} lacks the lines {BEGIN} and {END}; fix: put them where the table goes"
-        raise DataError(msg)
-    lines = ["| " + " | ".join(row) + " |" for row in (HEAD, *rows)]
-    table = "\n".join([lines[0], "|---" * len(HEAD) + "|", *lines[1:]])
-    page.write_text(f"{before}{begin}\n\n{about}\n\n{table}\n\n{end}{after}", encoding="utf-8")
+    if not page.is_file() or END not in page.read_text(encoding="utf-8").partition(BEGIN)[2]:
+        raise DataError(f"{page} lacks the lines {BEGIN} and {END}; fix: put them where the table goes")
+    markdown_pages.fill_page(page, BEGIN, f"\n{about}\n\n{markdown_pages.markdown_table(HEAD, rows)}\n", END)
 
 
 def read_previous(path: Path) -> Measured:

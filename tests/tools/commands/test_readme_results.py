@@ -2,6 +2,7 @@
 import runpy
 
 from peft_dml_tools.evaluation.metrics import evaluate
+from peft_dml_tools.markdown_pages import fill_section
 
 
 def test_results_of_a_demo_fit_into_the_readme(repository, recording):
@@ -9,7 +10,8 @@ def test_results_of_a_demo_fit_into_the_readme(repository, recording):
     script = runpy.run_path(str(repository / "docs" / "make_results.py"))
     text = script["section"](results.metrics, results.scores, 2)
     assert "20 (20 due), 5 of them without LiDAR" in text
-    readme = script["fill"]((repository / "README.md").read_text(encoding="utf-8"), text)
+    marks = script["BEGIN"], text, script["END"]
+    readme = fill_section((repository / "README.md").read_text(encoding="utf-8"), *marks)
     assert readme.count(text) == 1
-    assert script["fill"](readme, text) == readme
+    assert fill_section(readme, *marks) == readme
     assert len(readme.splitlines()) <= 120

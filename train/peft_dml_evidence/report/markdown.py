@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from peft_dml_evidence.report.results import Figure, compare
 from peft_dml_evidence.statistics import ratio
+from peft_dml_tools.markdown_pages import markdown_table
 
 MISSING = "not run"
 
@@ -27,5 +28,4 @@ def percent(above: Figure | None, below: Figure | None) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return lines, with an empty one behind."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
+    return [*markdown_table(head, rows).splitlines(), ""]

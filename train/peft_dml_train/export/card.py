@@ -10,6 +10,7 @@ from peft_dml_ros.core.adapter_mix import DEFAULT
 from peft_dml_ros.core.bundle import ADAPTERS, Manifest
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.verified_files import CALIBRATION
+from peft_dml_tools.markdown_pages import markdown_table
 
 CARD = "MODEL_CARD.md"
 MANY = 20
@@ -56,12 +57,11 @@ def _motion_line(test: dict[str, Any]) -> list[str]:
 
 def _condition_table(conditions: dict[str, Any]) -> list[str]:
     names = list(dict.fromkeys(name for by_subset in conditions.values() for name in by_subset))
-    lines = ["mAP / NDS in weather and under corruptions:", "", "| condition | " + " | ".join(names) + " |"]
-    lines.append("|---|" + "---|" * len(names))
+    rows = []
     for condition, by_subset in conditions.items():
         cells = [f"{by_subset[n]['map']:.3f} / {by_subset[n]['nds']:.3f}" if n in by_subset else "" for n in names]
-        lines.append(f"| {condition} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
+        rows.append((condition, *cells))
+    return ["mAP / NDS in weather and under corruptions:", "", markdown_table(("condition", *names), rows), ""]
 
 
 def _range_table(test: dict[str, Any]) -> list[str]:
@@ -69,49 +69,47 @@ def _range_table(test: dict[str, Any]) -> list[str]:
     if not measured:
         return []
     ranges = list(next(iter(measured.values())))
-    lines = ["mAP by distance, over the classes that occur there:", "", "| sensors | " + " | ".join(ranges) + " |"]
-    lines.append("|---|" + "---|" * len(ranges))
+    rows = []
     for name, parts in measured.items():
         cells = ["" if parts[r]["mean_ap"] is None else f"{parts[r]['mean_ap']:.3f}" for r in ranges]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
+        rows.append((name, *cells))
+    return ["mAP by distance, over the classes that occur there:", "", markdown_table(("sensors", *ranges), rows), ""]
 
 
-def _subset_table(test: dict[str, Any]) -> list[str]:
-    lines = [
-        "| sensors | mAP | NDS | car AP at 0.5 m | 1 m | 2 m | 4 m | mATE | mASE | mAOE | mAVE | mAAE |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name, m in test.items():
-        car = " | ".join(f"{m['ap']['car'][d]:.3f}" for d in ("0.5", "1.0", "2.0", "4.0"))
-        errors = " | ".join(
-            f"{m['tp_errors'][e]:.2f}" for e in ("trans_err", "scale_err", "orient_err", "vel_err", "attr_err")
+def _subset_table(test: dict[str, Any]) -> str:
+    distances, errors = ("0.5", "1.0", "2.0", "4.0"), ("trans_err", "scale_err", "orient_err", "vel_err", "attr_err")
+    rows = [
+        (
+            *(name, f"{m['mean_ap']:.3f}", f"{m['nd_score']:.3f}"),
+            *(f"{m['ap']['car'][d]:.3f}" for d in distances),
+            *(f"{m['tp_errors'][e]:.2f}" for e in errors),
         )
-        lines.append(f"| {name} | {m['mean_ap']:.3f} | {m['nd_score']:.3f} | {car} | {errors} |")
-    return lines
+        for name, m in test.items()
+    ]
+    head = ("sensors", "mAP", "NDS", "car AP at 0.5 m", "1 m", "2 m", "4 m", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
+    return markdown_table(head, rows)
 
 
-def _class_table(test: dict[str, Any]) -> list[str]:
+def _class_table(test: dict[str, Any]) -> str:
     names = [n for n in ("all", "no lidar", "no camera", "camera only", "radar only") if n in test]
-    lines = ["| class | test objects | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
     objects = next(iter(test.values()))["objects"]
+    rows = []
     for c in CLASSES:
-        values = " | ".join(f"{test[n]['ap'][c]['2.0']:.3f}" for n in names)
         few = "" if objects[c] >= MANY else " (few)"
-        lines.append(f"| {c} | {objects[c]}{few} | {values} |")
-    return lines
+        rows.append((c, f"{objects[c]}{few}", *(f"{test[n]['ap'][c]['2.0']:.3f}" for n in names)))
+    return markdown_table(("class", "test objects", *names), rows)
 
 
 def _calibration(calibration: dict[str, Any]) -> list[str]:
     measured = calibration.get("measured", {})
     if not measured:
         return ["Not calibrated: every temperature is 1."]
-    lines = ["| sensors | temperature | boxes | ECE before | ECE after |", "|---|---|---|---|---|"]
+    rows = []
     for name, m in measured.items():
         key = "".join("1" if part in name.split("+") else "0" for part in ("lidar", "camera", "radar")) + "11"
-        values = (m["boxes"], m["ece_before"], m["ece_after"])
-        lines.append(f"| {name} | {calibration['temperature'][key]:.2f} | " + " | ".join(str(v) for v in values) + " |")
-    return lines
+        temperature = f"{calibration['temperature'][key]:.2f}"
+        rows.append((name, temperature, m["boxes"], m["ece_before"], m["ece_after"]))
+    return [markdown_table(("sensors", "temperature", "boxes", "ECE before", "ECE after"), rows)]
 
 
 def _pairs(values: dict[str, Any] | None) -> str:
@@ -148,7 +146,7 @@ def _reach(metrics: dict[str, Any], kind: str) -> list[str]:
     if not test:
         return ["Not evaluated yet: `peft-dml-train evaluate` writes the figures here.", "", *precisions]
     lines = ["nuscenes-devkit's own detection evaluation on test scenes that no training has seen.", ""]
-    lines += [*_subset_table(test), "", *_motion_line(test), "AP at 2 m by class:", "", *_class_table(test), ""]
+    lines += [_subset_table(test), "", *_motion_line(test), "AP at 2 m by class:", "", _class_table(test), ""]
     lines += _range_table(test)
     if conditions := metrics.get("conditions"):
         lines += _condition_table(conditions)
