@@ -13,7 +13,7 @@ import typer
 from peft_dml_evidence.cli_targets import targets
 
 if TYPE_CHECKING:
-    from peft_dml_evidence.runner import Setting
+    from peft_dml_evidence.training import Setting
 
 
 class Recipe(str, Enum):
@@ -81,7 +81,7 @@ def _command(name: str) -> Callable[..., None]:
         show: ListOption = False,
     ) -> None:
         from peft_dml_evidence.budgets import BUDGETS, recipe_file
-        from peft_dml_evidence.runner import Setting
+        from peft_dml_evidence.training import Setting
 
         setting = Setting(
             config.value,
@@ -108,6 +108,7 @@ def _run(name: str, setting: Setting, chosen: list[str], jobs: int, seeds: int, 
     """Run or list the cells of a command; errors of this library are shown as one line."""
     from peft_dml_evidence.catalog import COMMANDS, by_importance, choose
     from peft_dml_evidence.runner import finished, run_pairs
+    from peft_dml_evidence.training import Bench
     from peft_dml_ros.core.errors import PeftDmlError
     from peft_dml_train.loop.stages import start_logging
 
@@ -120,9 +121,9 @@ def _run(name: str, setting: Setting, chosen: list[str], jobs: int, seeds: int, 
         else:
             pairs = [(c, s) for c in choose(COMMANDS[name](), chosen) for s in c.seeds[: seeds or None]]
         if show:
-            bench = setting.bench(float("inf"))
+            bench = Bench.open(setting, float("inf"))
             for c, s in pairs:
-                state = "done" if finished(setting, bench, c, s) else "-"
+                state = "done" if finished(bench, c, s) else "-"
                 typer.echo(f"{c.command:10} {c.name:40} s{s}:{state:6} {c.about}")
             return
         for outcome in run_pairs(setting, pairs, jobs):

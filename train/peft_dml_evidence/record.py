@@ -43,11 +43,11 @@ def identity(bench: Bench, cell: Cell, seed: int) -> str:
     folders = [bench.folder.identity["hash"]]
     if cell.test.layout or cell.plan.target.layout:
         folders.append(bench.layout.identity["hash"] if bench.layout else "none")
-    start = weights_digest(load_checkpoint(bench.start)) if bench.start else ""
-    return digest([SCHEMA, as_tree(cell), config, first, folders, bench.frames, bench.scenes, start])
+    start = weights_digest(load_checkpoint(bench.setting.start)) if bench.setting.start else ""
+    return digest([SCHEMA, as_tree(cell), config, first, folders, bench.setting.frames, bench.setting.scenes, start])
 
 
-def header(bench: Bench, cell: Cell, config: str, seed: int) -> dict[str, Any]:
+def header(bench: Bench, cell: Cell, seed: int) -> dict[str, Any]:
     """Return what a result says of itself besides its figures."""
     recipe = bench.config(cell.plan, seed, second=True)
     folder = bench.data(cell.test)
@@ -56,7 +56,7 @@ def header(bench: Bench, cell: Cell, config: str, seed: int) -> dict[str, Any]:
         "command": cell.command,
         "cell": cell.name,
         "about": cell.about,
-        "config": config,
+        "config": bench.setting.config,
         "seed": seed,
         "identity": identity(bench, cell, seed),
         "commit": commit(),
@@ -65,10 +65,10 @@ def header(bench: Bench, cell: Cell, config: str, seed: int) -> dict[str, Any]:
         "data": folder.identity,
         "data_seed": folder.identity["seed"],
         "config_hash": digest(recipe_tree(recipe)),
-        "overrides": [*bench.overrides, *cell.plan.base, *cell.plan.adapt],
+        "overrides": [*bench.setting.overrides, *cell.plan.base, *cell.plan.adapt],
         "mode": cell.plan.mode,
-        "frames_at_most": bench.frames,
-        "training_scenes_at_most": bench.scenes,
+        "frames_at_most": bench.setting.frames,
+        "training_scenes_at_most": bench.setting.scenes,
         "steps": {
             "base": recipe.pretrain.steps if cell.plan.mode not in {"scratch", "untrained"} else 0,
             "adapted": recipe.finetune.steps if cell.plan.mode not in {"base", "untrained"} else 0,

@@ -15,74 +15,18 @@ from peft_dml_evidence import files, record
 from peft_dml_evidence.cells import Cell
 from peft_dml_evidence.cost import measure_cost
 from peft_dml_evidence.gauge import gauge
-from peft_dml_evidence.looks import LOOK_SOURCES
 from peft_dml_evidence.retrieval import measure_retrieval
 from peft_dml_evidence.scenes import SceneFolder, keyframes
 from peft_dml_evidence.scoring import score_cell
-from peft_dml_evidence.training import Bench, OutOfTimeError, network_of, untrained
+from peft_dml_evidence.training import Bench, OutOfTimeError, Setting, network_of, untrained
 from peft_dml_ros.core.errors import PeftDmlError
 from peft_dml_tools.whole_files import write_json
-from peft_dml_train.data.cache import DEFAULT_GB, FrameCache
 from peft_dml_train.data.dataset import FrameReader, Wanted
 from peft_dml_train.loop.stages import set_threads, start_logging
 from peft_dml_train.network import PeftDmlNetwork
 
 log = logging.getLogger(__name__)
 State = Literal["done", "skipped", "out of time", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """Settings of a run; goes to other processes as it is.
-
-    Attributes:
-        config: Name of the recipe.
-        recipe: Its file.
-        data: nuScenes folder.
-        layout: Folder of the other sensor layout, if there is one.
-        runs: Folder for trained weights.
-        out: Folder for results.
-        overrides: Of every cell.
-        device: cpu or cuda.
-        frames: Keyframes to score at most; 0 for all.
-        minutes: After so many no new stage begins.
-        start: Weights of encoders that bases begin with.
-        scenes: Training scenes at most; 0 for all.
-        cache: Folder of prepared frames; none makes them again for each stage.
-        cache_gb: Its size at most.
-    """
-
-    config: str
-    recipe: Path
-    data: Path
-    layout: Path | None
-    runs: Path
-    out: Path
-    overrides: tuple[str, ...] = ()
-    device: str = "cpu"
-    frames: int = 0
-    minutes: float = float("inf")
-    start: Path | None = None
-    scenes: int = 0
-    cache: Path | None = None
-    cache_gb: float = DEFAULT_GB
-
-    def bench(self, until: float) -> Bench:
-        """Open the data."""
-        layout = SceneFolder(self.layout) if self.layout and self.layout.is_dir() else None
-        return Bench(
-            SceneFolder(self.data),
-            layout,
-            self.runs,
-            self.recipe,
-            self.overrides,
-            self.device,
-            self.frames,
-            until,
-            self.start,
-            self.scenes,
-            FrameCache(self.cache, self.cache_gb, LOOK_SOURCES) if self.cache else None,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +43,13 @@ def result_path(setting: Setting, cell: Cell, seed: int) -> Path:
     return setting.out / cell.command / cell.file_name(setting.config, seed)
 
 
-def finished(setting: Setting, bench: Bench, cell: Cell, seed: int) -> bool:
+def finished(bench: Bench, cell: Cell, seed: int) -> bool:
     """Return True when the result is there, and is of this very cell, recipe and data."""
-    found = files.read(result_path(setting, cell, seed))
+    found = files.read(result_path(bench.setting, cell, seed))
     return found is not None and found.get("identity") == record.identity(bench, cell, seed)
 
 
-def run_cell(setting: Setting, bench: Bench, cell: Cell, seed: int) -> dict[str, Any]:
+def run_cell(bench: Bench, cell: Cell, seed: int) -> dict[str, Any]:
     """Train what is not trained yet, measure, write the JSON."""
     recipe = bench.config(cell.plan, seed, second=True)
     set_threads(recipe)
@@ -113,8 +57,8 @@ def run_cell(setting: Setting, bench: Bench, cell: Cell, seed: int) -> dict[str,
         network, training = network_of(bench, cell.plan, seed)
         bench.check_time()
         figures = _measure(bench, cell, network, seed)
-    found = {**record.header(bench, cell, setting.config, seed), **cost.as_json(), "training": training, **figures}
-    write_json(result_path(setting, cell, seed), found)
+    found = {**record.header(bench, cell, seed), **cost.as_json(), "training": training, **figures}
+    write_json(result_path(bench.setting, cell, seed), found)
     return found
 
 
@@ -123,10 +67,10 @@ def _measure(bench: Bench, cell: Cell, network: PeftDmlNetwork, seed: int) -> di
     scenes = folder.scenes(cell.test, recipe.splits)
     with gauge() as cost:
         if cell.measure == "cost":
-            figures = {"cost": measure_cost(network, folder, scenes, cell.subsets, bench.frames)}
+            figures = {"cost": measure_cost(network, folder, scenes, cell.subsets, bench.setting.frames)}
         elif cell.measure == "retrieval":
             reader = FrameReader(folder.root, recipe.spec, bench.cache, folder.reader)
-            tokens = sorted(keyframes(folder, scenes, bench.frames))
+            tokens = sorted(keyframes(folder, scenes, bench.setting.frames))
             frames = (reader.prepared(Wanted(token)) for token in tokens)
             figures = {"retrieval": measure_retrieval(network, frames, recipe.spec)}
         else:
@@ -142,13 +86,13 @@ def _one(setting: Setting, cell: Cell, seed: int, until: float) -> CellOutcome:
     start_logging()
     name = f"{cell.command}/{cell.file_name(setting.config, seed)}"
     if (setting, until) not in _HERE:
-        _HERE[setting, until] = setting.bench(until)
+        _HERE[setting, until] = Bench.open(setting, until)
     bench = _HERE[setting, until]
     try:
         bench.check_time()
-        if finished(setting, bench, cell, seed):
+        if finished(bench, cell, seed):
             return CellOutcome(name, "skipped")
-        found = run_cell(setting, bench, cell, seed)
+        found = run_cell(bench, cell, seed)
     except OutOfTimeError:
         return CellOutcome(name, "out of time")
     except PeftDmlError as error:
@@ -159,8 +103,8 @@ def _one(setting: Setting, cell: Cell, seed: int, until: float) -> CellOutcome:
 def run_pairs(setting: Setting, pairs: list[tuple[Cell, int]], jobs: int = 1) -> Iterator[CellOutcome]:
     """Run cells and seeds that have no result yet, in order as far as no core has to wait for another's weights."""
     until = time.monotonic() + 60 * setting.minutes
-    bench = setting.bench(until)
-    todo = [(cell, seed) for cell, seed in pairs if not finished(setting, bench, cell, seed)]
+    bench = Bench.open(setting, until)
+    todo = [(cell, seed) for cell, seed in pairs if not finished(bench, cell, seed)]
     log.info("%d cells to run of %d", len(todo), len(pairs))
     if jobs <= 1:
         for cell, seed in todo:

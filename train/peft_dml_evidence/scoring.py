@@ -47,8 +47,8 @@ def score_cell(
         `scenes` likewise (NDS by scene; empty where there are too many),
         `keyframes` that were scored, `objects` by class in them.
     """
-    runner = NetworkRunner(network, folder.reader, bench.device, bench.cache)
-    wanted = keyframes(folder, scenes, bench.frames)
+    runner = NetworkRunner(network, folder.reader, bench.setting.device, bench.cache)
+    wanted = keyframes(folder, scenes, bench.setting.frames)
     looks = tuple(parse_look(text) for text in cell.looks)
     with tempfile.TemporaryDirectory() as out:
         found = evaluate_runner(

@@ -23,6 +23,7 @@ from torch import nn
 
 from peft_dml_evidence.cells import FIRST_SEED, Pick, TrainingPlan
 from peft_dml_evidence.gauge import gauge
+from peft_dml_evidence.looks import LOOK_SOURCES
 from peft_dml_evidence.recipe import recipe_tree
 from peft_dml_evidence.scenes import SceneFolder
 from peft_dml_ros.core.errors import ConfigError, DataError
@@ -36,7 +37,7 @@ from peft_dml_train.adapters.lora import (
     weights_digest,
 )
 from peft_dml_train.config import StageConfig, TrainConfig, load_config
-from peft_dml_train.data.cache import FrameCache
+from peft_dml_train.data.cache import DEFAULT_GB, FrameCache
 from peft_dml_train.data.digest import digest
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
 from peft_dml_train.loop.stages import load_weights, new_network, set_threads, stage_stream, train_stage
@@ -52,39 +53,71 @@ class OutOfTimeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Setting:
+    """Settings of a run; goes to other processes as it is.
+
+    Attributes:
+        config: Name of the recipe.
+        recipe: Its file.
+        data: nuScenes folder.
+        layout: Folder of the other sensor layout, if there is one.
+        runs: Folder for trained weights.
+        out: Folder for results.
+        overrides: Of every cell.
+        device: cpu or cuda.
+        frames: Keyframes to score at most; 0 for all.
+        minutes: After so many no new stage begins.
+        start: Weights of encoders that bases begin with.
+        scenes: Training scenes at most; 0 for all.
+        cache: Folder of prepared frames; none makes them again for each stage.
+        cache_gb: Its size at most.
+    """
+
+    config: str
+    recipe: Path
+    data: Path
+    layout: Path | None
+    runs: Path
+    out: Path
+    overrides: tuple[str, ...] = ()
+    device: str = "cpu"
+    frames: int = 0
+    minutes: float = float("inf")
+    start: Path | None = None
+    scenes: int = 0
+    cache: Path | None = None
+    cache_gb: float = DEFAULT_GB
+
+
+@dataclass(frozen=True, slots=True)
 class Bench:
     """Where a cell is run.
 
     Attributes:
-        folder: The data.
+        setting: Settings of the run.
+        folder: The data, opened.
         layout: Data of the other sensor layout, where there is one.
-        runs: Folder for trained weights, shared by all cells.
-        recipe: YAML file.
-        overrides: Of every cell.
-        device: cpu or cuda.
-        frames: Keyframes to score at most; 0 for all.
         until: `time.monotonic()` at which no new stage begins.
-        start: Weights of encoders that bases begin with, e.g. imported ones; random ones without it.
-        scenes: Training scenes of each stage at most, taken evenly; 0 for all.
         cache: Keeps prepared frames for all cells and processes.
     """
 
+    setting: Setting
     folder: SceneFolder
     layout: SceneFolder | None
-    runs: Path
-    recipe: Path
-    overrides: tuple[str, ...] = ()
-    device: str = "cpu"
-    frames: int = 0
     until: float = float("inf")
-    start: Path | None = None
-    scenes: int = 0
     cache: FrameCache | None = None
+
+    @classmethod
+    def open(cls, setting: Setting, until: float) -> "Bench":
+        """Open the data of a setting."""
+        layout = SceneFolder(setting.layout) if setting.layout and setting.layout.is_dir() else None
+        cache = FrameCache(setting.cache, setting.cache_gb, LOOK_SOURCES) if setting.cache else None
+        return cls(setting, SceneFolder(setting.data), layout, until, cache)
 
     def config(self, plan: TrainingPlan, seed: int, *, second: bool) -> TrainConfig:
         """Return the recipe of one of the two stages; steps alone set the rate, so that two runs agree."""
         fixed = ("pretrain.minutes=1000000", "finetune.minutes=1000000", "processes=1", f"seed={seed}")
-        config = load_config(self.recipe, (*self.overrides, *plan.base, *(plan.adapt if second else ()), *fixed))
+        config = load_config(self.setting.recipe, (*self.setting.overrides, *plan.base, *(plan.adapt if second else ()), *fixed))
         if second and plan.longer > 1:
             stage = config.finetune.model_copy(update={"steps": config.finetune.steps * plan.longer})
             config = config.model_copy(update={"finetune": stage})
@@ -115,7 +148,7 @@ class Bench:
 
 def training_scenes(bench: Bench, pick: Pick, config: TrainConfig) -> tuple[str, ...]:
     """Return scenes of a stage: the picked ones, no more than the bench allows."""
-    most = min(pick.most or bench.scenes, bench.scenes or pick.most)
+    most = min(pick.most or bench.setting.scenes, bench.setting.scenes or pick.most)
     return bench.data(pick).scenes(replace(pick, most=most), config.splits)
 
 
@@ -137,15 +170,15 @@ def _identity(bench: Bench, config: TrainConfig, pick: Pick, *more: Any) -> str:
 def base_folder(bench: Bench, plan: TrainingPlan, seed: int) -> Path:
     """Return where the base of a plan lies, trained or not."""
     config = bench.config(plan, seed, second=False).model_copy(update={"finetune": StageConfig()})
-    start = [weights_digest(load_checkpoint(bench.start))] if bench.start else []
-    return bench.runs / f"base-{_identity(bench, config, plan.source, *start)}"
+    start = [weights_digest(load_checkpoint(bench.setting.start))] if bench.setting.start else []
+    return bench.setting.runs / f"base-{_identity(bench, config, plan.source, *start)}"
 
 
 def adapted_folder(bench: Bench, plan: TrainingPlan, seed: int) -> Path:
     """Return where the second stage of a plan lies, trained or not."""
     base = "none" if plan.mode == "scratch" else base_folder(bench, plan, seed).name
     config = bench.config(plan, seed, second=True)
-    return bench.runs / f"adapted-{_identity(bench, config, plan.target, plan.mode, base)}"
+    return bench.setting.runs / f"adapted-{_identity(bench, config, plan.target, plan.mode, base)}"
 
 
 def untrained(bench: Bench, plan: TrainingPlan, seed: int) -> set[Path]:
@@ -164,9 +197,9 @@ def base_of(bench: Bench, plan: TrainingPlan, seed: int) -> tuple[Path, dict[str
     with _alone(folder):
         note = folder / "base.json"
         if not note.is_file():
-            network, frozen = new_network(config), config.pretrain.frozen if bench.start else ()
-            if bench.start:
-                load_encoders(network, bench.start)
+            network, frozen = new_network(config), config.pretrain.frozen if bench.setting.start else ()
+            if bench.setting.start:
+                load_encoders(network, bench.setting.start)
             freeze(network, (BOTTLENECKS, *frozen))
             mode = partial(train_mode, frozen=frozen)
             figures = _train(bench, config, config.pretrain, network, folder, plan.source, mode)
@@ -204,7 +237,8 @@ def _train(
     scenes, root = training_scenes(bench, pick, config), bench.data(pick).root
     stream = stage_stream(config, stage, scenes, root, config.seed, bench.cache, FIRST_SEED)
     with gauge() as cost:
-        trainer = train_stage(config, stage, network, stream, folder / "training", set_mode, bench.device, resume=True)
+        device = bench.setting.device
+        trainer = train_stage(config, stage, network, stream, folder / "training", set_mode, device, resume=True)
     network.to("cpu")
     return {
         **cost.as_json(),
