@@ -17,5 +17,5 @@ from peft_dml_ros.conversions.images import image_from_msg as image_from_msg
 from peft_dml_ros.conversions.lidar import lidar_from_msg as lidar_from_msg
 from peft_dml_ros.conversions.markers import markers_to_cdr as markers_to_cdr
 from peft_dml_ros.conversions.markers import trails_to_cdr as trails_to_cdr
-from peft_dml_ros.conversions.radar import points_dropped as points_dropped
+from peft_dml_ros.conversions.pointcloud import points_dropped as points_dropped
 from peft_dml_ros.conversions.radar import radar_from_msg as radar_from_msg

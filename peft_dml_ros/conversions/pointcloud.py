@@ -7,6 +7,7 @@ from typing import Any, Final, NoReturn
 import numpy as np
 
 from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.measurements import LidarSweep, RadarSweep
 from peft_dml_ros.core.typing import AnyArray
 
 _FORMATS: Final = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
@@ -111,3 +112,11 @@ def _layout(msg: Any, wanted: Sequence[str], point_step: int) -> np.dtype[np.voi
 def _fail(msg: Any, reason: str) -> NoReturn:
     text = f"malformed PointCloud2 in frame '{msg.header.frame_id}': {reason}"
     raise DataError(text)
+
+
+def points_dropped(msg: Any, sweep: LidarSweep | RadarSweep) -> int:
+    """Return how many points or returns of the message were not finite, or flagged, and are not in the sweep."""
+    for name in ("returns", "detections"):
+        if hasattr(msg, name):
+            return len(getattr(msg, name)) - len(sweep.points)
+    return int(msg.height) * int(msg.width) - len(sweep.points)

@@ -10,7 +10,7 @@ from peft_dml_ros.conversions.decode import stamp_ns_from_msg
 from peft_dml_ros.conversions.pointcloud import cloud_view, column, need
 from peft_dml_ros.core.doppler import MOST_RETURNS, points_from_returns
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.core.measurements import RADAR_DTYPE, LidarSweep, RadarSweep
+from peft_dml_ros.core.measurements import RADAR_DTYPE, RadarSweep
 from peft_dml_ros.core.typing import AnyArray, FloatArray
 
 DOPPLER_FIELDS: Final = (
@@ -61,14 +61,6 @@ def radar_from_msg(msg: Any) -> RadarSweep:
     # What is not finite is not smaller either.
     finite = np.logical_and.reduce([np.abs(points[name]) < _MOST for name in _FINITE])
     return RadarSweep(stamp_ns_from_msg(msg), points if finite.all() else points[finite])
-
-
-def points_dropped(msg: Any, sweep: LidarSweep | RadarSweep) -> int:
-    """Return how many points or returns of the message were not finite, or flagged, and are not in the sweep."""
-    for name in ("returns", "detections"):
-        if hasattr(msg, name):
-            return len(getattr(msg, name)) - len(sweep.points)
-    return int(msg.height) * int(msg.width) - len(sweep.points)
 
 
 def _limited(msg: Any, returns: Any) -> Any:

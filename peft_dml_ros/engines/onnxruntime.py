@@ -84,12 +84,7 @@ class OnnxRuntimeEngine:
             ) from error
         if missing := [p for p in providers if p not in self._session.get_providers()]:
             log.warning("%s is installed but does not start here; %s runs on the CPU", missing[0], path.name)
-        self.inputs: TensorTable = {
-            i.name: (tuple(i.shape), _DTYPES.get(i.type, i.type)) for i in self._session.get_inputs()
-        }
-        self.outputs: TensorTable = {
-            o.name: (tuple(o.shape), _DTYPES.get(o.type, o.type)) for o in self._session.get_outputs()
-        }
+        self.inputs, self.outputs = _table(self._session.get_inputs()), _table(self._session.get_outputs())
         self._path = path
         self.elapsed_ms = 0.0
 

@@ -13,6 +13,7 @@ from rclpy.clock import Clock
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage
 
+from peft_dml_ros.conversions import points_dropped
 from peft_dml_ros.core.camera_view import shape_mismatch
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import CameraImage, ImuSample, LidarSweep, Measurement, RadarSweep
@@ -136,9 +137,7 @@ class Decoder:
         measurement = self._converters[name](message)
         invalid_share = 0.0
         if isinstance(measurement, LidarSweep | RadarSweep):
-            lists = [getattr(message, name) for name in ("returns", "detections") if hasattr(message, name)]
-            sent = len(lists[0]) if lists else message.height * message.width
-            if lost := sent - len(measurement.points):
+            if lost := points_dropped(message, measurement):
                 self._drops.count(f"{name}: points not finite", n=lost)
                 invalid_share = lost / (lost + len(measurement.points))
         elif isinstance(measurement, ImuSample):

@@ -15,6 +15,7 @@ from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.engines import choose, computed_in
 from peft_dml_ros.engines.kept import KeptEngines
+from peft_dml_ros.nodes.parameter_file import MODEL_PARAMETERS
 
 FALLBACK: Final = "onnxruntime"
 SLOWEST_HZ: Final = 2.0
@@ -120,11 +121,4 @@ class Pipeline:
     @property
     def settings(self) -> dict[str, str | int]:
         """The parameters that this was loaded with."""
-        loaded = self._params
-        return {
-            "bundle": loaded.bundle,
-            "adapter": loaded.adapter,
-            "engine": loaded.engine,
-            "precision": loaded.precision,
-            "threads": loaded.threads,
-        }
+        return {name: getattr(self._params, name) for name in MODEL_PARAMETERS}

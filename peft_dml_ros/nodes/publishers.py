@@ -62,13 +62,9 @@ class Outputs:
     def destroy(self) -> None:
         """End all publishers."""
         self.end_pictures()
-        for publisher in (self._detections, self._velocities, self._markers, self._status, self._labels, self._vision):
-            self._node.destroy_publisher(publisher)
         for publisher in (
-            *self._debug.values(),
-            *self._pictures.values(),
-            *self._objects.publishers,
-            self._diagnostics,
+            *(self._detections, self._velocities, self._markers, self._status, self._labels, self._vision),
+            *(*self._debug.values(), *self._pictures.values(), *self._objects.publishers, self._diagnostics),
         ):
             self._node.destroy_publisher(publisher)
 

@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a process around rclpy: one context, an executor, signals that end it in order, JSON lines on stdout."""
+"""Run a process around rclpy: one context, an executor, signals that end it in order."""
 
-import argparse
-import json
-import os
-import re
 import signal
 import sys
 import threading
@@ -65,28 +61,6 @@ def spin(node: Node, stop: threading.Event, executor: Executor | None = None) ->
         except Exception as error:  # noqa: BLE001, PERF203  no message may end a node
             node.get_logger().error(f"{type(error).__name__}: {error}", throttle_duration_sec=5.0)
     executor.shutdown()
-
-
-def pattern(text: str) -> re.Pattern[str]:
-    """Return a regular expression given on a command line.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
-    try:
-        return re.compile(text)
-    except re.error as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is no regular expression: {error}") from None
-
-
-def emit(event: str, **values: Any) -> None:
-    """Write one JSON line to stdout for the process that watches this one; a reader that has gone is no error."""
-    try:
-        sys.stdout.write(json.dumps({"event": event, **values}) + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # What else is written, also by the interpreter at its end, goes nowhere instead of raising again.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
 
 def ros_main(run: Callable[[threading.Event], None], args: Sequence[str] | None = None, name: str = "node") -> bool:

@@ -41,10 +41,11 @@ from peft_dml_ros.nodes.fitting_subscription import LATCHED, installed, message_
 from peft_dml_ros.nodes.intake import Intake
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
-from peft_dml_ros.nodes.runtime import emit, ros_main
+from peft_dml_ros.nodes.runtime import ros_main
 from peft_dml_ros.nodes.subscriptions import raw_of
 from peft_dml_tools.datasets import encode
 from peft_dml_tools.nodes.chaos_malformed import Malformed
+from peft_dml_tools.nodes.command_line import emit
 from peft_dml_tools.nodes.player import wall_clock_ns
 from peft_dml_tools.nodes.recordings import open_recording, sensors_by_topic
 from peft_dml_tools.nodes.replay_parameters import spinning

@@ -20,7 +20,8 @@ from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.nodes.runtime import emit, ros_main
+from peft_dml_ros.nodes.runtime import ros_main
+from peft_dml_tools.nodes.command_line import emit
 from peft_dml_tools.nodes.replay_parameters import spinning
 
 TRANSITIONS: Final = {"configure": Transition.TRANSITION_CONFIGURE, "activate": Transition.TRANSITION_ACTIVATE}

@@ -26,8 +26,9 @@ from rosbags.interfaces import Connection
 
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.nodes.fitting_subscription import FittingSubscription, message_class
-from peft_dml_ros.nodes.runtime import emit, pattern, ros_main
+from peft_dml_ros.nodes.runtime import ros_main
 from peft_dml_tools.nodes.bag_file import RawBagFile
+from peft_dml_tools.nodes.command_line import emit, pattern
 
 NOT_RECORDED = r"^/(parameter_events|rosout)$|/overlay/"
 QUEUE = 200

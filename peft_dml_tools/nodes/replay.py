@@ -26,7 +26,8 @@ from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
 from peft_dml_ros.core.errors import ConfigError, DataError
-from peft_dml_ros.nodes.runtime import POLL_S, pattern, ros_main
+from peft_dml_ros.nodes.runtime import POLL_S, ros_main
+from peft_dml_tools.nodes.command_line import pattern
 from peft_dml_tools.nodes.player import Player, wall_clock_ns
 from peft_dml_tools.nodes.recordings import Playable, Recorded, open_recording
 from peft_dml_tools.nodes.replay_faults import MessageFaults

@@ -13,7 +13,7 @@ from rclpy.node import Node
 
 from peft_dml_ros.conversions.cdr import HEADER_END, leading_stamp_ns
 from peft_dml_ros.core.rig import modality_of_channel
-from peft_dml_ros.nodes.runtime import emit
+from peft_dml_tools.nodes.command_line import emit
 from peft_dml_tools.nodes.player import PlaybackProgress
 from peft_dml_tools.nodes.recordings import sensors_by_topic
 

@@ -46,7 +46,8 @@ from peft_dml_ros.core.sensor_checks import SAMPLES, SensorChecks
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.transforms import RigBuilder
 from peft_dml_ros.nodes.fitting_subscription import FittingSubscription, message_class
-from peft_dml_ros.nodes.runtime import emit, ros_main, spin
+from peft_dml_ros.nodes.runtime import ros_main, spin
+from peft_dml_tools.nodes.command_line import emit
 
 DISCOVERY_S = 1.0
 

@@ -21,9 +21,10 @@ from rclpy.utilities import remove_ros_args
 
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.nodes.fitting_subscription import FittingSubscription, message_class
-from peft_dml_ros.nodes.runtime import emit, ros_main
+from peft_dml_ros.nodes.runtime import ros_main
 from peft_dml_tools.live.bag_view import STATUS_END
 from peft_dml_tools.live.foxglove_server import GATE, PORT, SENSORS, FoxgloveServer
+from peft_dml_tools.nodes.command_line import emit
 
 TAKE_S = 0.05
 DISCOVER_S = 1.0
