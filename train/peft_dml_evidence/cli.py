@@ -105,33 +105,28 @@ def _command(name: str) -> Callable[..., None]:
 
 
 def _run(name: str, setting: Setting, chosen: list[str], jobs: int, seeds: int, show: bool) -> None:
-    """Run or list the cells of a command; errors of this library are shown as one line."""
+    """Run or list the cells of a command."""
     from peft_dml_evidence.catalog import COMMANDS, by_importance, choose
     from peft_dml_evidence.runner import finished, run_pairs
     from peft_dml_evidence.training import Bench
-    from peft_dml_ros.core.errors import PeftDmlError
     from peft_dml_train.loop.stages import start_logging
 
     start_logging()
     failed = False
-    try:
-        if name == "evidence":
-            wanted = choose([c for c, _ in by_importance()], chosen)
-            pairs = [(c, s) for c, s in by_importance() if c in wanted and s in c.seeds[: seeds or None]]
-        else:
-            pairs = [(c, s) for c in choose(COMMANDS[name](), chosen) for s in c.seeds[: seeds or None]]
-        if show:
-            bench = Bench.open(setting, float("inf"))
-            for c, s in pairs:
-                state = "done" if finished(bench, c, s) else "-"
-                typer.echo(f"{c.command:10} {c.name:40} s{s}:{state:6} {c.about}")
-            return
-        for outcome in run_pairs(setting, pairs, jobs):
-            failed |= outcome.state == "failed"
-            typer.echo(f"{outcome.name}: {outcome.state} {outcome.note}".rstrip())
-    except PeftDmlError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    if name == "evidence":
+        wanted = choose([c for c, _ in by_importance()], chosen)
+        pairs = [(c, s) for c, s in by_importance() if c in wanted and s in c.seeds[: seeds or None]]
+    else:
+        pairs = [(c, s) for c in choose(COMMANDS[name](), chosen) for s in c.seeds[: seeds or None]]
+    if show:
+        bench = Bench.open(setting, float("inf"))
+        for c, s in pairs:
+            state = "done" if finished(bench, c, s) else "-"
+            typer.echo(f"{c.command:10} {c.name:40} s{s}:{state:6} {c.about}")
+        return
+    for outcome in run_pairs(setting, pairs, jobs):
+        failed |= outcome.state == "failed"
+        typer.echo(f"{outcome.name}: {outcome.state} {outcome.note}".rstrip())
     if failed:
         raise typer.Exit(1)
 

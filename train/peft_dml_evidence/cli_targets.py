@@ -6,10 +6,6 @@ from typing import Annotated
 
 import typer
 
-FILE_WIDTH = 130
-"""Columns of the table in a file or a pipe."""
-
-
 def targets(
     data: Annotated[Path, typer.Option(help="nuScenes folder of the target domain")],
     bundle: Annotated[Path, typer.Option(help="Folder of the bundle")] = Path("models/demo"),
@@ -30,28 +26,18 @@ def targets(
     ] = None,
 ) -> None:
     """Measure a bundle on the scenes of its target domain, and print each figure next to its target."""
-    from rich.console import Console
-
     from peft_dml_evidence.target_runs import measure
     from peft_dml_evidence.targets import fill_page, parse_withheld, read_previous, target_rows, target_table
-    from peft_dml_ros.core.errors import PeftDmlError
+    from peft_dml_train.evaluation.report import wide_console
     from peft_dml_train.loop.stages import start_logging
 
     start_logging()
-    try:
-        before = read_previous(previous) if previous else None
-        withheld = [parse_withheld(text) for text in zero_shot or ()]
-        measured = measure(bundle, data, tuple(split or ()), out, frames, config, run, withheld, concatenation)
-        rows = target_rows(measured, before)
-        if page is not None:
-            fill_page(
-                page, rows, f"{measured['bundle']}, {measured['scenes']} scenes, {measured['keyframes']} keyframes:"
-            )
-    except PeftDmlError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, FILE_WIDTH)
-    console.print(target_table(rows))
+    before = read_previous(previous) if previous else None
+    withheld = [parse_withheld(text) for text in zero_shot or ()]
+    measured = measure(bundle, data, tuple(split or ()), out, frames, config, run, withheld, concatenation)
+    rows = target_rows(measured, before)
+    if page is not None:
+        about = f"{measured['bundle']}, {measured['scenes']} scenes, {measured['keyframes']} keyframes:"
+        fill_page(page, rows, about)
+    wide_console().print(target_table(rows))
     typer.echo(out / "targets.json")

@@ -3,23 +3,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from peft_dml_train.config import TrainConfig
     from peft_dml_train.data.cache import FrameCache
 
-FILE_WIDTH = 130
-"""Columns of tables that go to a file or a pipe."""
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train, evaluate and export the PEFT-DML detector.")
+class _TrainingCommands(TyperGroup):
+    """Commands whose expected errors become one line and exit status 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        from peft_dml_ros.core.errors import PeftDmlError
+
+        try:
+            return super().invoke(ctx)
+        except PeftDmlError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=_TrainingCommands,
+    no_args_is_help=True,
+    add_completion=False,
+    help="Train, evaluate and export the PEFT-DML detector.",
+)
 
 
 class Device(str, Enum):
@@ -54,19 +70,13 @@ SplitOption = Annotated[
 ]
 
 
-@contextmanager
-def _recipe(config: Path | None, overrides: list[str] | None = None) -> Iterator[TrainConfig]:
-    """Yield the recipe; errors of this library are shown as one line."""
-    from peft_dml_ros.core.errors import PeftDmlError
+def _recipe(config: Path | None, overrides: list[str] | None = None) -> TrainConfig:
+    """Return the recipe; progress is logged from now on."""
     from peft_dml_train.config import load_config
     from peft_dml_train.loop.stages import start_logging
 
     start_logging()
-    try:
-        yield load_config(config, tuple(overrides or ()))
-    except PeftDmlError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    return load_config(config, tuple(overrides or ()))
 
 
 def _cache(folder: Path | None, size_gb: float) -> FrameCache | None:
@@ -76,10 +86,9 @@ def _cache(folder: Path | None, size_gb: float) -> FrameCache | None:
 
 
 def _train(stage: str, config: Path | None, overrides: list[str] | None, **options: Any) -> None:
-    with _recipe(config, overrides) as recipe:
-        from peft_dml_train.loop import stages
+    from peft_dml_train.loop import stages
 
-        typer.echo(getattr(stages, stage)(recipe, **options))
+    typer.echo(getattr(stages, stage)(_recipe(config, overrides), **options))
 
 
 @app.command()
@@ -127,13 +136,12 @@ def import_weights(
     partial: Annotated[bool, typer.Option("--partial", help="Take what fits, instead of refusing the file")] = False,
 ) -> None:
     """Fill the LiDAR encoder and the image backbone from public weights; lists what became of every tensor."""
-    with _recipe(config, overrides) as recipe:
-        from peft_dml_train.weights.importing import account_lines
-        from peft_dml_train.weights.importing import import_weights as run
+    from peft_dml_train.weights.importing import account_lines
+    from peft_dml_train.weights.importing import import_weights as run
 
-        accounts = run(recipe, out, lidar=pillar, camera=resnet, partial=partial)
-        typer.echo("\n".join(account_lines(accounts)))
-        typer.echo(out / "base.pt")
+    accounts = run(_recipe(config, overrides), out, lidar=pillar, camera=resnet, partial=partial)
+    typer.echo("\n".join(account_lines(accounts)))
+    typer.echo(out / "base.pt")
 
 
 @app.command()
@@ -154,19 +162,19 @@ def export(
     With --format autoware-centerpoint, BUNDLE gets the LiDAR branch with the adapter merged as the two graphs and the
     parameter file of Autoware's lidar_centerpoint instead.
     """
-    with _recipe(config, overrides) as recipe:
-        if form is Format.autoware_centerpoint:
-            from peft_dml_train.export.autoware import export_run
+    recipe = _recipe(config, overrides)
+    if form is Format.autoware_centerpoint:
+        from peft_dml_train.export.autoware import export_run
 
-            typer.echo(export_run(recipe, out, bundle, adapter))
-            return
-        from peft_dml_train.export.bundle import export_bundle
-        from peft_dml_train.export.precision import convert_bundle
+        typer.echo(export_run(recipe, out, bundle, adapter))
+        return
+    from peft_dml_train.export.bundle import export_bundle
+    from peft_dml_train.export.precision import convert_bundle
 
-        export_bundle(recipe, data, out, bundle, adapter)
-        if precision != "fp32":
-            convert_bundle(bundle, precision, bundle, data, recipe.splits.val)
-        typer.echo(bundle)
+    export_bundle(recipe, data, out, bundle, adapter)
+    if precision != "fp32":
+        convert_bundle(bundle, precision, bundle, data, recipe.splits.val)
+    typer.echo(bundle)
 
 
 @app.command()
@@ -181,10 +189,10 @@ def convert(
     config: ConfigOption = None,
 ) -> None:
     """Convert a bundle to another precision, without the run that it came from."""
-    with _recipe(config) as recipe:
-        from peft_dml_train.export.precision import convert_bundle
+    from peft_dml_train.export.precision import convert_bundle
 
-        typer.echo(convert_bundle(bundle, precision, bundle if add else out, data, recipe.splits.val, add=add))
+    recipe = _recipe(config)
+    typer.echo(convert_bundle(bundle, precision, bundle if add else out, data, recipe.splits.val, add=add))
 
 
 @app.command("check-precision")
@@ -200,12 +208,12 @@ def check_precision(
     cache_gb: CacheGbOption = 20.0,
 ) -> None:
     """Compare a precision of a bundle with its own, on all 31 subsets of sensors; fail where it loses too much."""
-    with _recipe(config) as recipe:
-        from peft_dml_train.evaluation.precision_check import check_precision as check
+    from peft_dml_train.evaluation.precision_check import check_precision as check
 
-        scenes, kept = tuple(split or recipe.splits.test), _cache(cache, cache_gb)
-        for line in check(bundle, precision, data, scenes, out, kept, record=record):
-            typer.echo(line)
+    recipe = _recipe(config)
+    scenes, kept = tuple(split or recipe.splits.test), _cache(cache, cache_gb)
+    for line in check(bundle, precision, data, scenes, out, kept, record=record):
+        typer.echo(line)
 
 
 @app.command()
@@ -233,33 +241,27 @@ def evaluate(
     cache_gb: CacheGbOption = 20.0,
 ) -> None:
     """Score a bundle with nuscenes-devkit's own detection evaluation, for any subset of sensors in any weather."""
-    with _recipe(config, overrides) as recipe:
-        from rich.console import Console
+    from peft_dml_ros.core.bundle import load_bundle
+    from peft_dml_train.evaluation.conditions import parse_conditions
+    from peft_dml_train.evaluation.report import class_table, save_plots, score_table, wide_console
+    from peft_dml_train.evaluation.sensors import SUBSETS, parse_sensors
+    from peft_dml_train.evaluation.subsets import evaluate_bundle, refuse_other_classes
+    from peft_dml_train.export.bundle import record_metrics
 
-        from peft_dml_ros.core.bundle import load_bundle
-        from peft_dml_train.evaluation.conditions import parse_conditions
-        from peft_dml_train.evaluation.report import class_table, save_plots, score_table
-        from peft_dml_train.evaluation.sensors import SUBSETS, parse_sensors
-        from peft_dml_train.evaluation.subsets import evaluate_bundle, refuse_other_classes
-        from peft_dml_train.export.bundle import record_metrics
-
-        refuse_other_classes(
-            load_bundle(bundle, adapter=adapter), recipe.spec.classes, f"recipe {config or recipe.name}"
-        )
-        subsets = {sensors: parse_sensors(sensors)} if sensors else SUBSETS
-        conditions = parse_conditions(weather or (), corruption or (), severity or ())
-        scenes, kept = tuple(split or recipe.splits.test), _cache(cache, cache_gb)
-        scores = evaluate_bundle(bundle, data, scenes, subsets, out, conditions, engine, kept, adapter)
-        save_plots(scores, out / "plots")
-        if record:
-            record_metrics(bundle, scores, adapter)
-        console = Console()
-        if not console.is_terminal:
-            console.width = max(console.width, FILE_WIDTH)
-        console.print(score_table(scores))
-        condition, by_subset = next(iter(scores.items()))
-        name, metrics = next(iter(by_subset.items()))
-        console.print(class_table(metrics, f"{name}, {condition}"))
+    recipe = _recipe(config, overrides)
+    refuse_other_classes(load_bundle(bundle, adapter=adapter), recipe.spec.classes, f"recipe {config or recipe.name}")
+    subsets = {sensors: parse_sensors(sensors)} if sensors else SUBSETS
+    conditions = parse_conditions(weather or (), corruption or (), severity or ())
+    scenes, kept = tuple(split or recipe.splits.test), _cache(cache, cache_gb)
+    scores = evaluate_bundle(bundle, data, scenes, subsets, out, conditions, engine, kept, adapter)
+    save_plots(scores, out / "plots")
+    if record:
+        record_metrics(bundle, scores, adapter)
+    console = wide_console()
+    console.print(score_table(scores))
+    condition, by_subset = next(iter(scores.items()))
+    name, metrics = next(iter(by_subset.items()))
+    console.print(class_table(metrics, f"{name}, {condition}"))
 
 
 @app.command(name="gate-plot")
@@ -272,11 +274,11 @@ def gate_plot(
     config: ConfigOption = None,
 ) -> None:
     """Draw the gate's weight of each sensor against fog, its age and its noise."""
-    with _recipe(config) as recipe:
-        from peft_dml_train.evaluation.gate import measure_gate, plot_gate
+    from peft_dml_train.evaluation.gate import measure_gate, plot_gate
 
-        plot_gate(measure_gate(bundle, data, tuple(split or recipe.splits.test), frames), out)
-        typer.echo(out)
+    recipe = _recipe(config)
+    plot_gate(measure_gate(bundle, data, tuple(split or recipe.splits.test), frames), out)
+    typer.echo(out)
 
 
 from peft_dml_train.cli_adapt import register as _register_adapt  # noqa: E402  its group is above

@@ -36,24 +36,20 @@ def adapt(
 ) -> None:
     """Train an adapter from a few frames; writes it only if frames that it never saw get better."""
     from peft_dml_ros.core.bundle import find_bundle
-    from peft_dml_ros.core.errors import ConfigError, PeftDmlError
+    from peft_dml_ros.core.errors import ConfigError
     from peft_dml_train.few_shot.adapt import AdaptOptions
     from peft_dml_train.few_shot.adapt import adapt as run
     from peft_dml_train.loop.stages import start_logging
 
     start_logging()
-    try:
-        if wrong := [text for text in classes or () if text.count("=") != 1]:
-            raise ConfigError(f"--class {wrong[0]} is not of the form NAME=CLASS")
-        names = dict(text.split("=") for text in classes or ())
-        options = AdaptOptions(
-            labels=labels, names=names, unlabelled=unlabelled, start=start, held_out=held_out, minutes=minutes,
-            steps=steps, rate=rate, seed=seed, resume=resume, undecided=undecided,
-        )  # fmt: skip
-        gain = run(find_bundle(base), data, out, options)
-    except PeftDmlError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    if wrong := [text for text in classes or () if text.count("=") != 1]:
+        raise ConfigError(f"--class {wrong[0]} is not of the form NAME=CLASS")
+    names = dict(text.split("=") for text in classes or ())
+    options = AdaptOptions(
+        labels=labels, names=names, unlabelled=unlabelled, start=start, held_out=held_out, minutes=minutes,
+        steps=steps, rate=rate, seed=seed, resume=resume, undecided=undecided,
+    )  # fmt: skip
+    gain = run(find_bundle(base), data, out, options)
     typer.echo(f"{out}: {gain}")
     typer.echo(f"hint: peft-dml adapter add {out} --bundle {base}, then ros2 param set /perception adapter {out.name}")
 
@@ -78,22 +74,17 @@ def prepare(
     """
     from rich.progress import Progress
 
-    from peft_dml_ros.core.errors import PeftDmlError
     from peft_dml_train.config import load_config
     from peft_dml_train.data.cache import FrameCache
     from peft_dml_train.data.preparing import prepare as run
 
     made = kept = 0
-    try:
-        recipe = load_config(config, tuple(overrides or ()))
-        with Progress(transient=True) as progress:
-            task = progress.add_task("frames", total=None)
-            for found in run(recipe, data, FrameCache(cache, cache_gb), address, workers):
-                made, kept = made + found.made, kept + found.kept
-                progress.update(task, completed=made + kept)
-    except PeftDmlError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    recipe = load_config(config, tuple(overrides or ()))
+    with Progress(transient=True) as progress:
+        task = progress.add_task("frames", total=None)
+        for found in run(recipe, data, FrameCache(cache, cache_gb), address, workers):
+            made, kept = made + found.made, kept + found.kept
+            progress.update(task, completed=made + kept)
     typer.echo(f"{made + kept} frames in {cache}: {made} made now, {kept} were there")
 
 

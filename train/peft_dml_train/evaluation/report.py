@@ -7,12 +7,25 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from rich.console import Console
 from rich.table import Table
 
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_train.evaluation.subsets import Scores
 
 ERRORS = {"mATE": "trans_err", "mASE": "scale_err", "mAOE": "orient_err", "mAVE": "vel_err", "mAAE": "attr_err"}
+
+
+FILE_WIDTH = 130
+"""Columns of tables that go to a file or a pipe."""
+
+
+def wide_console() -> Console:
+    """Return a console that breaks no table in a file or a pipe."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, FILE_WIDTH)
+    return console
 
 
 def summary(metrics: dict[str, Any]) -> dict[str, float]:
