@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`peft-dml bag`: a nuScenes scene as a ROS 2 bag, and a bag as a nuScenes scene."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -37,7 +38,7 @@ def export_(
 
     reader = NuScenesReader(dataroot, version, allow_missing=allow_missing, filter_radar=False)
     source = NuScenesSource(reader, scene)
-    with _Progress(f"Writing {source.name}") as advance:
+    with _progress(f"Writing {source.name}") as advance:
         watched = WatchedScene(source, advance)
         path = write_bag(
             WithDerivedGnss(watched, reader.location(source.name)) if derive_gnss else watched,
@@ -108,20 +109,12 @@ def import_(
     )
 
 
-class _Progress:
-    """A progress bar on stderr; entering it gives the function to call with the share that is done."""
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[float], None]]:
+    """Show a progress bar on stderr; yields the function to call with the share that is done."""
+    from rich.console import Console
+    from rich.progress import Progress
 
-    def __init__(self, title: str) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._bar = Progress(console=Console(stderr=True), transient=True)
-        self._title = title
-
-    def __enter__(self) -> Callable[[float], None]:
-        self._bar.start()
-        task = self._bar.add_task(self._title, total=1.0)
-        return lambda share: self._bar.update(task, completed=share)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=1.0)
+        yield lambda share: bar.update(task, completed=share)
