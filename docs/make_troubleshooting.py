@@ -121,8 +121,9 @@ HINTS = {
 
 def fill(page: str) -> str:
     """Return the page with its tables replaced: rules of the doctor, states, reasons for drops, hints on sensors."""
+    rules = [(name, rule.severity.value, rule.title) for name, rule in sorted(RULES.items())]
     tables = {
-        "doctor": (("id", "severity", "what must hold"), [(i, r.severity.value, r.title) for i, r in sorted(RULES.items())]),
+        "doctor": (("id", "severity", "what must hold"), rules),
         "states": (("state", "meaning", "fix"), [(s.value, *STATES[s]) for s in State]),
         "drops": (("reason", "meaning", "fix"), [(f"`{reason}`", *words) for reason, words in DROPS.items()]),
         "hints": (("id", "meaning", "fix"), [(name, *words) for name, words in sorted(HINTS.items())]),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table of cells, each written as it prints."""
-    lines = ["".join(f"| {cell} ".replace("|  ", "| ") for cell in cells) + "|" for cells in (head, *rows)]
+    lines = [f"| {' | '.join(map(str, cells))} |" for cells in (head, *rows)]
     return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
 

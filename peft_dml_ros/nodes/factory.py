@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages of rclpy for the encoders of `datasets.encode`."""
 
+from __future__ import annotations
+
 from array import array
 from typing import Any
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
 
 import rclpy
 from rclpy.executors import Executor, SingleThreadedExecutor

@@ -105,7 +105,7 @@ class ObservedDrive:
         self._listeners = 2 if everything else 1
         self.replay: Child | None = None
 
-    def __enter__(self) -> "ObservedDrive":  # noqa: PYI034  typing.Self needs Python 3.11
+    def __enter__(self) -> ObservedDrive:  # noqa: PYI034  typing.Self needs Python 3.11
         """Let the recorder look for the node."""
         return self
 

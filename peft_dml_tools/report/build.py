@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from peft_dml_tools.evaluation.metrics import SessionMetrics
 from peft_dml_tools.evaluation.recording import Recording
-from peft_dml_tools.whole_files import write_whole
 from peft_dml_tools.report.payload import payload
 from peft_dml_tools.report.tables import accuracy_table, drops_table, sensors_table, stages_table
+from peft_dml_tools.whole_files import write_whole
 
 SCRIPTS: Final = ("data.js", "scene.js", "timeline.js", "views.js", "viewport.js", "page.js")
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+
 def targets(
     data: Annotated[Path, typer.Option(help="nuScenes folder of the target domain")],
     bundle: Annotated[Path, typer.Option(help="Folder of the bundle")] = Path("models/demo"),

@@ -16,7 +16,7 @@ from peft_dml_evidence.cells import Cell
 from peft_dml_evidence.cost import measure_cost
 from peft_dml_evidence.gauge import gauge
 from peft_dml_evidence.retrieval import measure_retrieval
-from peft_dml_evidence.scenes import SceneFolder, keyframes
+from peft_dml_evidence.scenes import keyframes
 from peft_dml_evidence.scoring import score_cell
 from peft_dml_evidence.training import Bench, OutOfTimeError, Setting, network_of, untrained
 from peft_dml_ros.core.errors import PeftDmlError

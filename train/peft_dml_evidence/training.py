@@ -117,7 +117,9 @@ class Bench:
     def config(self, plan: TrainingPlan, seed: int, *, second: bool) -> TrainConfig:
         """Return the recipe of one of the two stages; steps alone set the rate, so that two runs agree."""
         fixed = ("pretrain.minutes=1000000", "finetune.minutes=1000000", "processes=1", f"seed={seed}")
-        config = load_config(self.setting.recipe, (*self.setting.overrides, *plan.base, *(plan.adapt if second else ()), *fixed))
+        config = load_config(
+            self.setting.recipe, (*self.setting.overrides, *plan.base, *(plan.adapt if second else ()), *fixed)
+        )
         if second and plan.longer > 1:
             stage = config.finetune.model_copy(update={"steps": config.finetune.steps * plan.longer})
             config = config.model_copy(update={"finetune": stage})
