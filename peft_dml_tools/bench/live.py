@@ -156,6 +156,7 @@ def live_report(run: LiveRun) -> Report:
     report["summary"] = {
         "overhead_ratio_p50": whole["overhead_ratio"].get("p50"),
         "overhead_ratio_p99": whole["overhead_ratio"].get("p99"),
+        "latency_p99_ms": whole["latency_ms"].get("p99"),
         "hz_held": whole["hz"],
         "drops_unaccounted": frames["unaccounted"] + messages["unaccounted"] + messages["lost_in_transport"],
         "rss_mb": memory.get("max_mb"),
