@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`peft-dml dataset check`: is a nuScenes folder, official or written here, as it must be?"""
+"""`peft-dml dataset`: is a nuScenes folder, official or written here, as it must be? Its clouds for labelling tools."""
 
 from __future__ import annotations
 
@@ -56,6 +56,39 @@ def check(
         _print(report, examples, rules=rules, known=len(RULES))
     if not report.passed(strict=strict):
         raise typer.Exit(1)
+
+
+@dataset.command()
+def clouds(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Data set")],
+    out: Annotated[Path, typer.Option(help="Folder for the .pcd files")],
+    every: Annotated[int, typer.Option(min=1, help="Take every n-th keyframe")] = 1,
+) -> None:
+    """Write the LiDAR sweeps of keyframes as .pcd files for CVAT, SUSTechPOINTS and others.
+
+    They keep their names, by which `peft-dml-train adapt --labels` finds their keyframes again.
+    """
+    from peft_dml_ros.core.errors import DataError, PeftDmlError
+    from peft_dml_ros.core.measurements import LidarSweep
+    from peft_dml_tools.datasets.nuscenes import NuScenesReader
+    from peft_dml_tools.datasets.nuscenes_writer_files import lidar_pcd_bytes, write_file
+
+    try:
+        reader = NuScenesReader(folder)
+        tokens = reader.samples()[::every]
+        out.mkdir(parents=True, exist_ok=True)
+        for token in tokens:
+            channel, record = reader.reference(token)
+            sweep = reader.load(record)
+            if not isinstance(sweep, LidarSweep):
+                raise DataError(
+                    f"keyframe {token} has no LiDAR, its reference is {channel}; there is nothing to label in"
+                )
+            write_file(out / f"{Path(record['filename']).name.split('.')[0]}.pcd", lidar_pcd_bytes(sweep))
+    except PeftDmlError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{len(tokens)} clouds in {out}, in the LiDAR's frame")
 
 
 def _print(report: CheckReport, examples: int, *, rules: bool, known: int) -> None:

@@ -24,26 +24,34 @@ def radar_pcd_bytes(points: AnyArray) -> bytes:
     Args:
         points: (N,) `RADAR_DTYPE`.
     """
-    types = [RADAR_DTYPE[name] for name in RADAR_DTYPE.names or ()]
-    header = "\n".join(
-        [
-            "# .PCD v0.7 - Point Cloud Data file format",
-            "VERSION 0.7",
-            f"FIELDS {' '.join(RADAR_DTYPE.names or ())}",
-            f"SIZE {' '.join(str(t.itemsize) for t in types)}",
-            f"TYPE {' '.join(_KINDS[t.kind] for t in types)}",
-            f"COUNT {' '.join('1' for _ in types)}",
-            f"WIDTH {len(points)}",
-            "HEIGHT 1",
-            "VIEWPOINT 0 0 0 1 0 0 0",
-            f"POINTS {len(points)}",
-            "DATA binary",
-            "",
-        ]
-    )
     # Official files are 4096 + 43 N bytes long, and the devkit's reader insists on bytes after the last point.
-    body = header.encode("ascii") + np.ascontiguousarray(points, RADAR_DTYPE).tobytes()
-    return body.ljust(PCD_PAGE + RADAR_DTYPE.itemsize * len(points), b"\0")
+    return _pcd_bytes(np.ascontiguousarray(points, RADAR_DTYPE)).ljust(PCD_PAGE + 43 * len(points), b"\0")
+
+
+def lidar_pcd_bytes(sweep: LidarSweep) -> bytes:
+    """Return a LiDAR sweep as a binary .pcd file of x, y, z in m (sensor frame) and intensity, for other programs."""
+    columns = np.ascontiguousarray(sweep.points[:, :4], "<f4")
+    return _pcd_bytes(columns.view([(name, "<f4") for name in ("x", "y", "z", "intensity")])[:, 0])
+
+
+def _pcd_bytes(points: AnyArray) -> bytes:
+    names = points.dtype.names or ()
+    types = [points.dtype[name] for name in names]
+    header = [
+        "# .PCD v0.7 - Point Cloud Data file format",
+        "VERSION 0.7",
+        f"FIELDS {' '.join(names)}",
+        f"SIZE {' '.join(str(t.itemsize) for t in types)}",
+        f"TYPE {' '.join(_KINDS[t.kind] for t in types)}",
+        f"COUNT {' '.join('1' for _ in types)}",
+        f"WIDTH {len(points)}",
+        "HEIGHT 1",
+        "VIEWPOINT 0 0 0 1 0 0 0",
+        f"POINTS {len(points)}",
+        "DATA binary",
+        "",
+    ]
+    return "\n".join(header).encode("ascii") + points.tobytes()
 
 
 def file_of(measurement: Measurement) -> tuple[bytes, str, str]:

@@ -13,8 +13,8 @@ TRUTH = np.array([4] + [0] * 9)
 
 def found(hits):
     """Four frames, each with four boxes, so many of which find a car."""
-    flags = np.array([True] * hits + [False] * (4 - hits))
-    return [FrameHits(np.linspace(0.9, 0.6, 4), np.zeros(4, int), flags, TRUTH)] * 4
+    flags = np.repeat([[True]] * hits + [[False]] * (4 - hits), 4, axis=1)
+    return [FrameHits(np.linspace(0.9, 0.6, 4), np.zeros(4, int), flags, np.full((4, 5), 0.5), TRUTH)] * 4
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def study(tmp_path, monkeypatch):
             if hits is not None:
                 arms[-1].out.mkdir()
         monkeypatch.setattr(mined_frames, "load_bundle", lambda base, adapter="": adapter.rpartition("/")[2])
-        monkeypatch.setattr(mined_frames, "_hits", lambda bundle, _: found(hits_by_arm.get(bundle, 1)))
+        monkeypatch.setattr(mined_frames, "hits_of", lambda bundle, _: found(hits_by_arm.get(bundle, 1)))
         return score_arms(tmp_path, arms, [None] * 4)
 
     return run

@@ -2,24 +2,28 @@
 """Labels of other tools are converted and checked, frames are held out, and a gain comes with its interval."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
+from numpy.lib.recfunctions import structured_to_unstructured
+from typer.testing import CliRunner
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import DataError
+from peft_dml_tools.commands.dataset import dataset
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.point_files import read_pcd
 from peft_dml_train.few_shot.frames import hold_out
-from peft_dml_train.few_shot.gain import compare, frame_hits, mean_ap
 from peft_dml_train.few_shot.labels import LabelledReader
 from peft_dml_train.few_shot.pseudo_labels import PseudoLabelledReader
 
 
-def boxes(*centers, labels=None, scores=None):
+def boxes(*centers, scores=None):
     n = len(centers)
     return Boxes3D.make(
         np.array([(*c, 1.0) for c in centers]).reshape(n, 3), np.full((n, 3), 2.0), np.zeros(n),
-        np.zeros(n, int) if labels is None else np.array(labels), scores=scores,
+        np.zeros(n, int), scores=scores,
     )  # fmt: skip
 
 
@@ -71,22 +75,74 @@ def test_boxes_in_a_sensors_frame_are_moved_to_the_vehicle(write):
     assert truth.yaws_rad[0] == pytest.approx(mounting.yaw_rad)
 
 
-def test_cuboids_of_cvat_are_read(write, miniature, tmp_path):
-    token = write.reader.samples()[0]
-    stem = write.reader.keyframes(token)["LIDAR_TOP"]["filename"].rpartition("/")[2].split(".")[0]
+@pytest.fixture
+def cloud(miniature, tmp_path):
+    """Name of the first keyframe's cloud, as `dataset clouds` writes it, and the LiDAR's mounting."""
+    said = CliRunner().invoke(dataset, ["clouds", str(miniature), "--out", str(tmp_path / "clouds")])
+    assert said.exit_code == 0, said.output
+    reader = NuScenesReader(miniature)
+    token, files = reader.samples()[0], sorted((tmp_path / "clouds").iterdir())
+    assert len(files) == len(reader.samples())
+    record = reader.keyframes(token)["LIDAR_TOP"]
+    stem = record["filename"].rpartition("/")[2].split(".")[0]
+    written = read_pcd(tmp_path / "clouds" / f"{stem}.pcd")
+    np.testing.assert_array_equal(structured_to_unstructured(written), reader.load(record).points[:, :4])
+    return stem, token, reader.rig(token).sensors["LIDAR_TOP"].base_SE3_sensor
+
+
+def cvat_export(name):
+    """What CVAT's "Datumaro 3D" holds: a frame with a cuboid of the second label, and one that nobody labelled."""
     cuboid = {
-        "type": "cuboid_3d", "label_id": 1, "position": [5.0, 1.0, -0.8], "rotation": [0, 0, 0.2], "scale": [4, 2, 1.5],
+        "id": 0, "type": "cuboid_3d", "attributes": {"occluded": False}, "group": 0, "label_id": 1,
+        "position": [5.0, 1.0, -0.8], "rotation": [0, 0, 0.2], "scale": [4, 2, 1.5],
     }  # fmt: skip
-    export = {
+    return {
+        "info": {},
         "categories": {"label": {"labels": [{"name": "bus"}, {"name": "car"}]}},
-        "items": [{"id": stem, "annotations": [cuboid, {"type": "label", "label_id": 0}]}],
+        "items": [
+            {"id": name, "annotations": [cuboid, {"type": "label", "label_id": 0}], "point_cloud": {"path": ""}},
+            {"id": "another", "annotations": []},
+        ],
     }
-    path = tmp_path / "default.json"
-    path.write_text(json.dumps(export))
-    truth = LabelledReader(miniature, path).truth(token)
-    mounting = write.reader.rig(token).sensors["LIDAR_TOP"].base_SE3_sensor
+
+
+def seen_by_lidar(found, token, mounting):
+    truth = found.truth(token)
     np.testing.assert_allclose(truth.centers_m[0], mounting.transform(np.array([[5.0, 1.0, -0.8]]))[0])
+    assert truth.yaws_rad[0] == pytest.approx(0.2 + mounting.yaw_rad)
     assert (truth.labels.tolist(), truth.sizes_m[0].tolist()) == ([0], [4, 2, 1.5])
+    return True
+
+
+@pytest.mark.parametrize("name", ["{}", "{}.pcd", "default/clouds/{}"])
+@pytest.mark.parametrize("form", ["file", "folder", "zip"])
+def test_cuboids_of_cvat_are_read(cloud, miniature, tmp_path, name, form, caplog):
+    stem, token, mounting = cloud
+    text, folder = json.dumps(cvat_export(name.format(stem))), tmp_path / "export"
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "annotations" / "default.json").write_text(text)
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
+        archive.writestr("annotations/default.json", text)
+    path = {"file": folder / "annotations" / "default.json", "folder": folder, "zip": tmp_path / "export.zip"}[form]
+    found = LabelledReader(miniature, path)
+    assert found.samples() == [token]
+    assert seen_by_lidar(found, token, mounting)
+    assert "1 frames without a cuboid count as not labelled" in caplog.text
+    (tmp_path / "export.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"export.zip cannot be read: File is not a zip file; export it again"):
+        LabelledReader(miniature, tmp_path / "export.zip")
+
+
+def test_boxes_of_sustechpoints_are_read(cloud, miniature, tmp_path):
+    stem, token, mounting = cloud
+    psr = {
+        "position": {"x": 5.0, "y": 1.0, "z": -0.8}, "scale": {"x": 4, "y": 2, "z": 1.5},
+        "rotation": {"x": 0, "y": 0, "z": 0.2},
+    }  # fmt: skip
+    (tmp_path / "label").mkdir()
+    (tmp_path / "label" / f"{stem}.json").write_text(json.dumps([{"obj_id": "1", "obj_type": "Car", "psr": psr}]))
+    found = LabelledReader(miniature, tmp_path / "label", {"Car": "car"})
+    assert seen_by_lidar(found, token, mounting)
 
 
 @pytest.mark.parametrize(
@@ -132,29 +188,6 @@ def test_whole_scenes_are_held_out_where_there_are_enough():
     assert not set(parts.held_out) & set(parts.trained)
     with pytest.raises(DataError, match="7 labelled frames; label at least 8"):
         hold_out(Scenes(7), 0.25)
-
-
-# ---------------------------------------------------------------- gain
-def test_ap_is_one_for_the_truth_and_falls_with_every_false_box():
-    truth = boxes((0, 0), (20, 0))
-    right = frame_hits(boxes((0.5, 0), (20, 1)), truth)
-    assert mean_ap([right]) == pytest.approx(1.0)
-    doubtful = boxes((40, 0), (0.5, 0), (20, 1), scores=np.array([0.9, 0.8, 0.7]))
-    assert 0.4 < mean_ap([frame_hits(doubtful, truth)]) < 0.7
-    assert mean_ap([frame_hits(boxes((0.5, 0), labels=[1]), truth)]) == 0.0
-    assert mean_ap([frame_hits(Boxes3D.empty(), truth)]) == 0.0
-
-
-def test_a_gain_is_sure_only_where_frames_agree():
-    truth = boxes((0, 0), (20, 0))
-    none, both, one = (frame_hits(b, truth) for b in (Boxes3D.empty(), boxes((0, 0), (20, 0)), boxes((0, 0))))
-    better = compare([one] * 10, [both] * 10)
-    assert (better.verdict, better.after) == ("better", pytest.approx(1.0))
-    assert compare([both] * 10, [one] * 10).verdict == "worse"
-    mixed = compare([both, none] * 5, [none, both] * 5)
-    assert mixed.verdict == "undecided"
-    assert mixed.low < 0 < mixed.high
-    assert "undecided on 10 frames" in str(mixed)
 
 
 # ---------------------------------------------------------------- the model's own labels

@@ -19,6 +19,7 @@ TINY = {
     "SIMULATE": "--splits 0.34,0.33,0.33 --seconds 1.5 --lidar-hz 4 --image-width 96 --camera-hz 2",
     "SET": "pretrain.steps=2 finetune.steps=2 pretrain.batch=2 finetune.batch=2 dropout.harmed_portion=0",
     "CONDITIONS": "--sensors lidar --weather rain=40",
+    "WEATHER": "--weather rain=40",
     "MINUTES": "60",
     "SMOKE": "threads=1 pretrain.steps=1 pretrain.batch=1 bfloat16=false dropout.harmed_portion=0 spec.latent_dim=32"
     " spec.grid.size=32 spec.lidar.pillar_grid=128 spec.lidar.pillars=500 spec.candidates=20 network.camera.context=16"
@@ -43,6 +44,8 @@ def test_two_domains_make_a_bundle_with_two_adapters(repository, tmp_path):
     assert (domain["vehicle"], domain["streets"]) == ("van", "grid")
     assert loaded.manifest.provenance["data"]["domain"]["name"] == "target"
     assert loaded.manifest.provenance["stages"].keys() == {"pretrain, first round", "pretrain", "finetune"}
-    assert "nds" in load_bundle(bundle, adapter="rain").adapters.parts[0][0].card.metrics["test"]["rain=40"]["lidar"]
+    rain = load_bundle(bundle, adapter="rain").adapters.parts[0][0].card.metrics
+    assert "nds" in rain["test"]["rain=40"]["lidar"]
+    assert rain["gain over 'default'"]["rain=40"]["verdict"] in {"better", "worse", "undecided"}
     assert json.loads((run / "targets" / "targets.json").read_text())["retrieval"]["objects"]
     assert (run / "nuscenes" / "base.pt").is_file()

@@ -4,8 +4,8 @@
     train/recipes/mining.sh
 
 Each seed adapts twice by `peft-dml-train adapt`: with the frames that `fleet mine` chose, and with as many drawn at
-random from the same drives. Where `adapt` refuses because frames held out get no better, the adapter before stays, as
-for a user. Both are scored on test frames of the gap that neither has seen.
+random from the same drives. An adapter is taken even if its gain on the frames held out may be chance; where no step
+was better, the adapter before stays. Both are scored on test frames of the gap that neither has seen.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from typing import Annotated, Any
 
 import typer
 
-from peft_dml_ros.core.bundle import Bundle, load_bundle
+from peft_dml_evidence.adapter_gain import hits_of
+from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.engines import load_engines
 from peft_dml_tools.evaluation.student_interval import student_interval
 from peft_dml_train.data.dataset import FrameReader, Wanted
 from peft_dml_train.data.frame import Frame
 from peft_dml_train.few_shot.adapt import AdaptOptions, adapt
-from peft_dml_train.few_shot.frames import Finder
-from peft_dml_train.few_shot.gain import FrameHits, compare, mean_ap
+from peft_dml_train.few_shot.gain import FrameHits, accuracy, compare
 from peft_dml_train.loop.stages import start_logging
 
 log = logging.getLogger(__name__)
@@ -54,7 +53,7 @@ def train_arm(base: Path, arm: Arm, steps: int) -> bool:
     """Adapt; return False where no adapter came of it. One that is there is kept."""
     if arm.out.is_dir():
         return True
-    options = AdaptOptions(steps=steps, minutes=60.0, seed=arm.seed, patience=steps)
+    options = AdaptOptions(steps=steps, minutes=60.0, seed=arm.seed, patience=steps, undecided=True, resume=True)
     try:
         log.info("%s, seed %d: %s", arm.name, arm.seed, adapt(base, arm.data, arm.out, options))
     except DataError as error:
@@ -63,36 +62,32 @@ def train_arm(base: Path, arm: Arm, steps: int) -> bool:
     return True
 
 
-def _hits(bundle: Bundle, frames: Sequence[Frame]) -> list[FrameHits]:
-    return Finder(bundle, load_engines(bundle)).hits(frames)
-
-
 def score_arms(base: Path, arms: Sequence[Arm], frames: Sequence[Frame]) -> dict[str, Any]:
-    """Return mAP at 2 m of the base and of each arm on test frames, and the difference mined - random with intervals.
+    """Return NDS of the base and of each arm on test frames, and the difference mined - random with intervals.
 
     Args:
         base: Bundle.
         arms: Both arms of each seed; one without an adapter counts as the base.
         frames: Test frames.
     """
-    before = _hits(load_bundle(base), frames)
+    before = hits_of(load_bundle(base), frames)
     hits: dict[tuple[str, int], list[FrameHits]] = {}
     for arm in arms:
         made = arm.out.is_dir()
-        hits[arm.name, arm.seed] = _hits(load_bundle(base, adapter=str(arm.out)), frames) if made else before
+        hits[arm.name, arm.seed] = hits_of(load_bundle(base, adapter=str(arm.out)), frames) if made else before
     seeds = sorted({arm.seed for arm in arms})
     by_seed, changes = list[dict[str, Any]](), list[float]()
     for seed in seeds:
         gain = compare(hits["random", seed], hits["mined", seed], seed)
-        changes.append(gain.after - gain.before)
+        changes.append(gain.change)
         adapted = {arm.name: arm.out.is_dir() for arm in arms if arm.seed == seed}
         interval = [round(gain.low, 4), round(gain.high, 4)]
-        values = {"random": round(gain.before, 4), "mined": round(gain.after, 4)}
+        values = {"random": round(gain.before.nds, 4), "mined": round(gain.after.nds, 4)}
         by_seed.append({"seed": seed, **values, "frames_95_percent": interval, "adapted": adapted})
     found = student_interval(changes)
     verdict = "mined is better" if found.low > 0 else "random is better" if found.high < 0 else "undecided"
     return {
-        "base": round(mean_ap(before), 4),
+        "base": round(accuracy(before).nds, 4),
         "test_frames": len(frames),
         "by_seed": by_seed,
         "difference": round(found.mean, 4),
@@ -107,7 +102,7 @@ def main(
     test: Annotated[Path, typer.Option(help="nuScenes folder of the gap")],
     split: Annotated[str, typer.Option(help="Its test split")] = "sim_test",
     seeds: Annotated[int, typer.Option(min=2, help="Pairs of trainings")] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each")] = 200,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each")] = 100,
     out: Annotated[Path, typer.Option(help="Results")] = Path("train/results/mining.json"),
 ) -> None:
     """Train both arms of each seed, and score them."""

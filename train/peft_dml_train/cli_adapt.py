@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 LabelsOption = Annotated[
-    Path | None, typer.Option(help="Folder of JSON files, or CVAT's Datumaro 3D export; DATA's annotations without it")
+    Path | None,
+    typer.Option(help="JSON files, CVAT's Datumaro 3D export or SUSTechPOINTS' labels; DATA's annotations without it"),
 ]
 ClassOption = Annotated[
     list[str] | None, typer.Option("--class", help="Class of a label's name, e.g. pickup=truck; repeatable")

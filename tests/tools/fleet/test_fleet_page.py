@@ -12,9 +12,10 @@ def script(repository):
     return runpy.run_path(str(repository / "docs" / "make_fleet.py"))
 
 
-def test_page_is_up_to_date(repository, script):
-    page = (repository / "docs" / "fleet.md").read_text(encoding="utf-8")
-    assert script["fill"](page, script["load"]()) == page, "run docs/make_fleet.py"
+def test_pages_are_up_to_date(repository, script):
+    for name in script["PAGES"]:
+        page = (repository / "docs" / f"{name}.md").read_text(encoding="utf-8")
+        assert script["fill"](page, script["load"]()) == page, "run docs/make_fleet.py"
 
 
 def test_a_night_follows_from_what_was_measured(script):
@@ -45,6 +46,19 @@ def test_mined_against_random_is_shown_with_its_verdict(script):
     change = "+0.040 (-0.010 to +0.090); random: no gain, the adapter before stays"
     assert f"| 1 | 0.300 | 0.340 | {change} |" in text
     assert "Over the seeds +0.040 (95 %: -0.020 to +0.100): **undecided**." in text
+
+
+def test_each_gap_shows_its_gain_or_that_no_adapter_was_written(script):
+    before = {"nds_before": 0.3, "map_before": 0.25, "test_frames": 48}
+    made = {"nds": 0.34, "map": 0.26, "gain_95_percent": [0.01, 0.07], "verdict": "better", "frames": 24}
+    rows = [
+        {"domain": "rain", "labels": "labelled", "sensors": ["lidar", "camera"], **before, "adapted": True, **made},
+        {"domain": "city", "labels": "unlabelled", "sensors": ["camera"], **before, "adapted": False},
+    ]
+    text = script["gaps"]({"base": "base", "scenes": 6, "steps": 80, "rows": rows})
+    assert "| all sensors | 0.300 → 0.340 | 0.250 → 0.260 | +0.040 (+0.010 to +0.070), better |" in text
+    assert "right-hand traffic | none, its own boxes | no LiDAR | 0.300 | 0.250 | not better, not written |" in text
+    assert "on 48 keyframes of other scenes" in text
 
 
 def test_benchmark_met_what_was_asked_for(repository):

@@ -29,8 +29,8 @@ FEWEST = 100
 GRID = np.exp(np.linspace(np.log(0.25), np.log(6.0), 160))
 
 
-def assigned(boxes: Boxes3D, truth: Boxes3D) -> AnyArray:
-    """Assign to each box, best first, the nearest truth box of its class within 2 m that none before it took.
+def assigned(boxes: Boxes3D, truth: Boxes3D, within_m: float = MATCH_M) -> AnyArray:
+    """Assign to each box, best first, the nearest truth box of its class within a distance that none before it took.
 
     Returns:
         (N,) int64 row of the truth, -1 for none.
@@ -40,7 +40,7 @@ def assigned(boxes: Boxes3D, truth: Boxes3D) -> AnyArray:
     for i in range(len(boxes)):
         distance = np.hypot(*(truth.centers_m[:, :2] - boxes.centers_m[i, :2]).T)
         distance[taken | (truth.labels != boxes.labels[i])] = np.inf
-        if len(distance) and distance.min() < MATCH_M:
+        if len(distance) and distance.min() < within_m:
             found[i] = distance.argmin()
             taken[found[i]] = True
     return found

@@ -33,7 +33,7 @@ from peft_dml_train.data.frame import Frame
 from peft_dml_train.evaluation.torch_engine import bundle_in_memory, torch_engines
 from peft_dml_train.export.adapter import complete_adapter, domain_of, write_adapter
 from peft_dml_train.few_shot.frames import Finder, Parts, hold_out
-from peft_dml_train.few_shot.gain import Gain, compare, mean_ap
+from peft_dml_train.few_shot.gain import Gain, accuracy, compare
 from peft_dml_train.few_shot.labels import LabelledReader
 from peft_dml_train.few_shot.pseudo_labels import PseudoLabelledReader
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
@@ -110,16 +110,16 @@ def adapt(base: Path, data: Path, out: Path, options: AdaptOptions) -> Gain:
     log.info("%d frames to train on, %d held out", len(trained), len(held))
     sensors = WITHOUT_LIDAR if options.unlabelled else MODALITIES
     before = Finder(bundle, load_engines(bundle), sensors).hits(held)
-    adapted, steps = _train(bundle, config, options, trained, held, work, sensors, mean_ap(before))
+    adapted, steps = _train(bundle, config, options, trained, held, work, sensors, accuracy(before).nds)
     save_adapter(adapted, work / "peft")
     made = _write(work / out.name, work / "peft", bundle, data, options, parts, steps)
     vehicle = load_bundle(base, adapter=str(made))
     gain = compare(before, Finder(vehicle, load_engines(vehicle), sensors).hits(held), options.seed)
-    if gain.after <= gain.before or not (options.undecided or gain.verdict == "better"):
+    if gain.change <= 0 or not (options.undecided or gain.verdict == "better"):
         msg = (
             f"no adapter is written: {gain}, against '{bundle.adapters}'; label more frames, or frames that differ more"
         )
-        raise DataError(f"{msg}, or take it undecided: --undecided --resume" if gain.after > gain.before else msg)
+        raise DataError(f"{msg}, or take it undecided: --undecided --resume" if gain.change > 0 else msg)
     seen = [scene_figures(reader.snapshot(token, config.spec)) for token in parts.trained]
     domain = domain_of(seen, ("lidar",) if options.unlabelled else ())
     complete_adapter(made, metrics=_metrics(gain, bundle, options), domain=domain)
@@ -190,13 +190,13 @@ def _train(
     best = _Best(work / BEST, digest([config.model_dump(mode="json"), [f.token for f in trained]]), start)
 
     def watch(now: PeftDmlNetwork, step: int) -> bool:
-        return best.look(now, step, mean_ap(finder.hits(held))) >= options.patience
+        return best.look(now, step, accuracy(finder.hits(held)).nds) >= options.patience
 
     stream = BatchStream(trained, config, stage, seed=options.seed)
     train_stage(config, stage, inner, stream, work / "stage", train_mode, resume=options.resume, watch=watch)
     if best.step == 0:
         msg = f"no adapter is written: no step was better than '{bundle.adapters}' on the {len(held)} frames held out"
-        raise DataError(f"{msg} (mAP at 2 m {start:.3f}); label more frames, or frames that differ more")
+        raise DataError(f"{msg} (NDS {start:.3f}); label more frames, or frames that differ more")
     inner.load_state_dict(load_checkpoint(best.path)["network"])
     return adapted.eval(), best.step
 
@@ -219,7 +219,7 @@ class _Best:
             self.score, self.step, self._since = score, step, 0
             state = {"network": network.state_dict(), "score": score, "step": step, "identity": self.identity}
             save_checkpoint(self.path, state)
-        words = "step %d: mAP at 2 m on frames held out %.3f, best %.3f at step %d"
+        words = "step %d: NDS on frames held out %.3f, best %.3f at step %d"
         log.info(words, step, score, self.score, self.step)
         return self._since
 
@@ -247,7 +247,8 @@ def _metrics(gain: Gain, bundle: Bundle, options: AdaptOptions) -> dict[str, Any
     sensors = "camera, radar, IMU, GNSS; against the model's own labels" if options.unlabelled else "all"
     return {
         "held_out": {
-            "map_2m": gain.after, "map_2m_before": gain.before, "before": str(bundle.adapters), "sensors": sensors,
-            "gain_95_percent": [gain.low, gain.high], "verdict": gain.verdict, "frames": gain.frames,
+            "nds": gain.after.nds, "nds_before": gain.before.nds, "gain_95_percent": [gain.low, gain.high],
+            "map": gain.after.mean_ap, "map_before": gain.before.mean_ap, "before": str(bundle.adapters),
+            "sensors": sensors, "verdict": gain.verdict, "frames": gain.frames,
         }
     }  # fmt: skip

@@ -1,21 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes that people made with their own tools, for the frames of a nuScenes folder.
-
-Two formats are read. One JSON file a frame, in `base_link`, metres and radians:
-
-    {"frame": "<sample token, stamp in ns, or a file's name>", "frame_id": "base_link",
-     "boxes": [{"class": "car", "center": [x, y, z], "size": [length, width, height], "yaw": 0.1}]}
-
-`frame_id` may be a sensor, e.g. LIDAR_TOP; a box may have "velocity": [vx, vy]. Or CVAT's export "Datumaro 3D" of
-cuboids: one JSON file with `categories` and `items`, in the frame of the LiDAR.
-"""
+"""Boxes that people made with their own tools, for the frames of a nuScenes folder; formats: `label_files`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
@@ -24,38 +14,11 @@ from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError, nearest
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_train.few_shot.label_files import BASE, LabelledFrame, read_labels
 
 LARGEST_M: Final = 40.0
 FARTHEST_M: Final = 200.0
 MOST_PROBLEMS: Final = 8
-LIDAR: Final = "LIDAR_TOP"
-BASE: Final = "base_link"
-
-
-class LabelledBox(NamedTuple):
-    """One box as a file has it, in the frame that the file names."""
-
-    name: str
-    center: tuple[float, ...]
-    size: tuple[float, ...]
-    yaw: float
-    velocity: tuple[float, ...]
-
-
-class LabelledFrame(NamedTuple):
-    """The boxes of one frame.
-
-    Attributes:
-        source: File and place, for messages.
-        frame: Token, stamp or file name.
-        frame_id: Coordinate frame.
-        boxes: Its boxes.
-    """
-
-    source: str
-    frame: str
-    frame_id: str
-    boxes: list[LabelledBox]
 
 
 class LabelledReader(NuScenesReader):
@@ -99,49 +62,8 @@ def _by_token(reader: NuScenesReader, labels: Path, names: Mapping[str, str]) ->
         more = f"; and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
         raise DataError(f"labels refused: {'; '.join(problems[:MOST_PROBLEMS])}{more}")
     if not found:
-        raise DataError(f"{labels} holds no labelled frame; see peft_dml_train.few_shot.labels for the formats")
+        raise DataError(f"{labels} holds no labelled frame; see docs/cookbook.md for the formats")
     return found
-
-
-def read_labels(path: Path) -> Iterator[LabelledFrame]:
-    """Yield the frames of a folder of JSON files, or of one file.
-
-    Raises:
-        DataError: a file cannot be read or is of neither format.
-    """
-    for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            yield from _datumaro(file, content) if "items" in content else [_plain(file, content)]
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:  # noqa: PERF203
-            msg = f"{file} holds no labels: {type(error).__name__}: {error}; expected 'boxes' or Datumaro's 'items'"
-            raise DataError(msg) from error
-
-
-def _plain(file: Path, content: Mapping[str, Any]) -> LabelledFrame:
-    boxes = [
-        LabelledBox(
-            str(box["class"]), tuple(map(float, box["center"])), tuple(map(float, box["size"])), float(box["yaw"]),
-            tuple(map(float, box.get("velocity", (np.nan, np.nan)))),
-        )
-        for box in content["boxes"]
-    ]  # fmt: skip
-    return LabelledFrame(file.name, str(content.get("frame", file.stem)), str(content.get("frame_id", BASE)), boxes)
-
-
-def _datumaro(file: Path, content: Mapping[str, Any]) -> Iterator[LabelledFrame]:
-    """Yield cuboids of CVAT: position is the centre, scale the size along the box's axes, rotation in rad by axis."""
-    names = [label["name"] for label in content["categories"]["label"]["labels"]]
-    for number, item in enumerate(content["items"]):
-        boxes = [
-            LabelledBox(
-                names[box["label_id"]], tuple(map(float, box["position"])), tuple(map(float, box["scale"])),
-                float(box["rotation"][2]), (np.nan, np.nan),
-            )
-            for box in item["annotations"]
-            if box["type"] == "cuboid_3d"
-        ]  # fmt: skip
-        yield LabelledFrame(f"{file.name}, item {number}", str(item["id"]), LIDAR, boxes)
 
 
 def _tokens(reader: NuScenesReader) -> dict[str, str]:
@@ -150,7 +72,8 @@ def _tokens(reader: NuScenesReader) -> dict[str, str]:
     for token in NuScenesReader.samples(reader):  # all, labelled or not
         stamp_ns = reader.stamp_ns(token)
         files = [Path(record["filename"]) for record in reader.keyframes(token).values()]
-        stems = [name for file in files for name in (file.name, file.stem, file.name.split(".")[0])]
+        cuts = [(file, file.name.split(".")[0]) for file in files]
+        stems = [name for file, cut in cuts for name in (file.name, file.stem, cut, f"{cut}.pcd")]
         found |= dict.fromkeys([token, str(stamp_ns), str(stamp_ns // 1000), *stems], token)
     return found
 

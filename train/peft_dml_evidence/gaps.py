@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a few frames gain on domains that a base was not adapted to, with labels and without.
+
+    train/recipes/gaps.sh
+
+Each adapter is compared with the one it went on from, on frames of other scenes of its domain. Where `adapt` wrote
+none, because frames held out got no better, the adapter before stays, as for a user.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from peft_dml_evidence.adapter_gain import hits_of
+from peft_dml_ros.core.bundle import load_bundle
+from peft_dml_ros.core.classes import MODALITIES, Modality
+from peft_dml_train.data.dataset import FrameReader, Wanted
+from peft_dml_train.few_shot.adapt import WITHOUT_LIDAR
+from peft_dml_train.few_shot.gain import accuracy, compare
+
+SENSORS: Final[dict[str, tuple[Modality, ...]]] = {"labelled": MODALITIES, "unlabelled": WITHOUT_LIDAR}
+"""Kind of labels, which names the adapter, and the sensors that it is measured with."""
+
+Row = dict[str, Any]
+
+
+def measure_gap(base: Path, domain: Path) -> Iterator[Row]:
+    """Yield a row for each kind of labels.
+
+    Args:
+        base: Bundle.
+        domain: Folder with test/, the frames to measure with, and the adapters that were written.
+    """
+    spec = load_bundle(base).spec
+    reader = FrameReader(domain / "test", spec)
+    frames = [reader.prepared(Wanted(token)) for token in reader.tokens(("sim_test",))]
+
+    for labels, sensors in SENSORS.items():
+        before = hits_of(load_bundle(base), frames, sensors)
+        row: Row = {"domain": domain.name, "labels": labels, "sensors": list(sensors), "test_frames": len(frames)}
+        row |= {"map_before": accuracy(before).mean_ap, "nds_before": accuracy(before).nds, "adapted": False}
+        if (made := domain / labels).is_dir():
+            bundle = load_bundle(base, adapter=str(made))
+            gain = compare(before, hits_of(bundle, frames, sensors))
+            card = bundle.adapters.parts[0][0].card
+            row |= {"adapted": True, "map": gain.after.mean_ap, "nds": gain.after.nds, "verdict": gain.verdict}
+            row |= {"gain_95_percent": [round(gain.low, 4), round(gain.high, 4)]}
+            row |= {"frames": card.provenance["frames_trained"]}
+        yield {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
+
+
+def main(
+    base: Annotated[Path, typer.Option(help="Bundle with a base")],
+    work: Annotated[Path, typer.Option(help="Folder of gaps.sh: one folder a domain")],
+    scenes: Annotated[int, typer.Option(help="Of each domain, to adapt on")],
+    steps: Annotated[int, typer.Option(help="Of an adapter at most")],
+    out: Annotated[Path, typer.Option(help="Results")] = Path("train/results/gaps.json"),
+) -> None:
+    """Measure every domain of a folder."""
+    domains = sorted(path.parent for path in work.glob("*/test"))
+    rows = [row for domain in domains for row in measure_gap(base, domain)]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({"base": base.name, "scenes": scenes, "steps": steps, "rows": rows}, indent=1) + "\n")
+    typer.echo(out.read_text())
+
+
+if __name__ == "__main__":
+    typer.run(main)
