@@ -143,8 +143,8 @@ def accuracy(frames: Sequence[FrameHits]) -> Accuracy:
         wrong.append(_mean_errors(scores[of], hits[of, AT_ERRORS], errors[of], count))
         wrong[-1][list(UNDEFINED.get(CLASSES[c], ()))] = np.nan
     # An error that no class of these frames defines counts as 1.
-    table = np.ma.masked_invalid(wrong)
-    right = np.clip(1 - table.mean(axis=0).filled(1.0), 0, None)
+    table = np.where(np.isnan(wrong).all(axis=0), 1.0, wrong)
+    right = np.clip(1 - np.nanmean(table, axis=0), 0, None)
     mean_ap, weight = float(np.mean(ap)), RULES.mean_ap_weight
     return Accuracy(mean_ap, float((weight * mean_ap + right.sum()) / (weight + len(right))))
 

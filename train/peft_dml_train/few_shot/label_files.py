@@ -120,11 +120,10 @@ def _datumaro(file: Path, content: Mapping[str, Any]) -> Iterator[LabelledFrame]
 
 def _sustech(file: Path, content: Sequence[Mapping[str, Any]]) -> LabelledFrame:
     """Return boxes of SUSTechPOINTS: position, rotation in rad by axis and scale, each with x, y and z."""
-    parts = [(box["obj_type"], box["psr"]) for box in content]
-    boxes = [
-        _box(name, *([psr[key][axis] for axis in "xyz"] for key in ("position", "scale")), psr["rotation"]["z"])
-        for name, psr in parts
-    ]
+    boxes = []
+    for box in content:
+        center, size, turn = ([float(box["psr"][k][axis]) for axis in "xyz"] for k in ("position", "scale", "rotation"))
+        boxes.append(_box(box["obj_type"], center, size, turn[2]))
     return LabelledFrame(file.name, file.stem, LIDAR, boxes)
 
 
