@@ -5,9 +5,10 @@ peft-dml bench fleet && train/recipes/mining.sh && train/recipes/gaps.sh && pyth
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
+
+from peft_dml_tools.markdown_pages import fill_section, markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {
@@ -68,17 +69,24 @@ def fleet(report: Report) -> str:
         "nuScenes' rates with pictures of 1600 pixels, medians; the start of the cluster is left out."
     )
     needs = f"What {VEHICLES:,} vehicles × {HOURS:g} h a night need by these figures, each line with its formula:"
-    return "\n\n".join((where, _table("what", "measured", measured), needs, _table("formula", "gives", night)))
+    return "\n\n".join(
+        (
+            where,
+            markdown_table(("what", "measured"), measured.items()),
+            needs,
+            markdown_table(("formula", "gives"), night.items()),
+        )
+    )
 
 
 def mining(report: Report) -> str:
     """Return mined against random frames."""
-    lines = ["| seed | random | mined | mined − random, 95 % over frames |", "|---|---|---|---|"]
+    rows = []
     for row in report["by_seed"]:
         low, high = row["frames_95_percent"]
         kept = "".join(f"; {n}: no gain, the adapter before stays" for n, made in row["adapted"].items() if not made)
         change = f"{row['mined'] - row['random']:+.3f} ({low:+.3f} to {high:+.3f}){kept}"
-        lines.append(f"| {row['seed']} | {row['random']:.3f} | {row['mined']:.3f} | {change} |")
+        rows.append((row["seed"], f"{row['random']:.3f}", f"{row['mined']:.3f}", change))
     low, high = report["seeds_95_percent"]
     what = (
         f"Mined against random, {report['frames']} of {report['candidates']} keyframes each, {report['steps']} steps "
@@ -86,13 +94,13 @@ def mining(report: Report) -> str:
         f"city and vehicle, in fog), {report['base']:.3f} before:"
     )
     verdict = f"Over the seeds {report['difference']:+.3f} (95 %: {low:+.3f} to {high:+.3f}): **{report['verdict']}**."
-    return "\n\n".join((what, "\n".join(lines), verdict))
+    table = markdown_table(("seed", "random", "mined", "mined − random, 95 % over frames"), rows)
+    return f"{what}\n\n{table}\n\n{verdict}"
 
 
 def gaps(report: Report) -> str:
     """Return what a few frames gain on each domain."""
-    head = ("domain", "labels", "measured with", "NDS", "mAP", "gain in NDS, 95 % over frames")
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    rows = []
     for row in report["rows"]:
         sensors = "all sensors" if "lidar" in row["sensors"] else "no LiDAR"
         if row["adapted"]:
@@ -102,17 +110,14 @@ def gaps(report: Report) -> str:
         else:
             nds, mean_ap, gain = f"{row['nds_before']:.3f}", f"{row['map_before']:.3f}", "not better, not written"
         name = f"{row['domain']}, {GAPS[row['domain']]}"
-        lines.append(f"| {name} | {LABELS[row['labels']]} | {sensors} | {nds} | {mean_ap} | {gain} |")
+        rows.append((name, LABELS[row["labels"]], sensors, nds, mean_ap, gain))
     what = (
         f"Measured: {report['scenes']} scenes of six keyframes each, a third of them held out, {report['steps']} steps "
         f"at most from `{report['base']}`'s default adapter, one run each; NDS and mAP over the classes that occur, on "
         f"{report['rows'][0]['test_frames']} keyframes of other scenes of the domain:"
     )
-    return "\n\n".join((what, "\n".join(lines)))
-
-
-def _table(left: str, right: str, rows: dict[str, str]) -> str:
-    return "\n".join([f"| {left} | {right} |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+    head = ("domain", "labels", "measured with", "NDS", "mAP", "gain in NDS, 95 % over frames")
+    return "\n\n".join((what, markdown_table(head, rows)))
 
 
 def fill(page: str, reports: dict[str, Report | None]) -> str:
@@ -120,8 +125,7 @@ def fill(page: str, reports: dict[str, Report | None]) -> str:
     for name, write in (("fleet", fleet), ("mining", mining), ("gaps", gaps)):
         begin, end = MARKS[name]
         report = reports.get(name)
-        text = f"{begin}\n{write(report) if report else NOTHING[name]}\n{end}"
-        page = re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _, text=text: text, page, flags=re.DOTALL)
+        page = fill_section(page, begin, write(report) if report else NOTHING[name], end)
     return page
 
 

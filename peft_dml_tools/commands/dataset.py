@@ -68,26 +68,20 @@ def clouds(
 
     They keep their names, by which `peft-dml-train adapt --labels` finds their keyframes again.
     """
-    from peft_dml_ros.core.errors import DataError, PeftDmlError
+    from peft_dml_ros.core.errors import DataError
     from peft_dml_ros.core.measurements import LidarSweep
     from peft_dml_tools.datasets.nuscenes import NuScenesReader
     from peft_dml_tools.datasets.nuscenes_writer_files import lidar_pcd_bytes, write_file
 
-    try:
-        reader = NuScenesReader(folder)
-        tokens = reader.samples()[::every]
-        out.mkdir(parents=True, exist_ok=True)
-        for token in tokens:
-            channel, record = reader.reference(token)
-            sweep = reader.load(record)
-            if not isinstance(sweep, LidarSweep):
-                raise DataError(
-                    f"keyframe {token} has no LiDAR, its reference is {channel}; there is nothing to label in"
-                )
-            write_file(out / f"{Path(record['filename']).name.split('.')[0]}.pcd", lidar_pcd_bytes(sweep))
-    except PeftDmlError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    reader = NuScenesReader(folder)
+    tokens = reader.samples()[::every]
+    out.mkdir(parents=True, exist_ok=True)
+    for token in tokens:
+        channel, record = reader.reference(token)
+        sweep = reader.load(record)
+        if not isinstance(sweep, LidarSweep):
+            raise DataError(f"keyframe {token} has no LiDAR, its reference is {channel}; there is nothing to label in")
+        write_file(out / f"{Path(record['filename']).name.split('.')[0]}.pcd", lidar_pcd_bytes(sweep))
     typer.echo(f"{len(tokens)} clouds in {out}, in the LiDAR's frame")
 
 
