@@ -20,6 +20,7 @@ PAGES = ("fleet", "cookbook")
 MARKS = {name: (f"<!-- {name} -->", f"<!-- end of {name} -->") for name in FILES}
 VEHICLES, HOURS, WINDOW_H = 1000, 2.0, 8.0
 """A fleet, what each of its vehicles records, and how long the machines have until the morning."""
+LEAST_SPEEDUP, MOST_OVERHEAD_PCT = 1.8, 5
 PRICE = 0.04
 """Of a core hour, in any currency: an example, about what clouds ask for."""
 GAPS = {
@@ -38,6 +39,10 @@ NOTHING = {
 Report = dict[str, Any]
 
 
+def _wanted(target: str, *, met: bool) -> str:
+    return f"wanted {target}: {'met' if met else '**missed**'}"
+
+
 def fleet(report: Report) -> str:
     """Return throughput, the run with a lost node, and what a night of a fleet needs."""
     machine, driven_h, core_s = report["machine"], VEHICLES * HOURS, report["core_s_per_driven_s"]
@@ -47,9 +52,12 @@ def fleet(report: Report) -> str:
         f"{report['lost']} lost, {report['counted_twice']} counted twice, {report['drives_per_s']:.1f} drives a second"
     )
     killed = f"{report['nodes']} nodes, {report['nodes_killed']} of them killed in the middle"
+    speedup, overhead = report["speedup_2_cores"], report["overhead_pct"]
+    faster = _wanted(f"≥ {LEAST_SPEEDUP}", met=speedup >= LEAST_SPEEDUP)
+    cheap = _wanted(f"≤ {MOST_OVERHEAD_PCT} %", met=overhead <= MOST_OVERHEAD_PCT)
     measured = {
-        "two workers against one": f"{report['speedup_2_cores']:.2f} × the throughput",
-        "cost of the engine": f"{report['overhead_pct']:.1f} % of the work",
+        "two workers against one": f"{speedup:.2f} × the throughput; {faster}",
+        "cost of the engine": f"{overhead:.1f} % of the work; {cheap}",
         "a core": f"{report['frames_per_s_and_core']:.1f} frames a second; {core_s:.2f} core s a driven s (10 frames)",
         "a GPU": "not measured: no GPU was at hand",
         "recorded": f"{recorded_gb:.0f} GB a driven hour",
@@ -66,7 +74,8 @@ def fleet(report: Report) -> str:
     }
     where = (
         f"Measured on {machine['cores']} cores of {machine['processor']}, drives of {report['drive_s']:g} s at "
-        "nuScenes' rates with pictures of 1600 pixels, medians; the start of the cluster is left out."
+        "nuScenes' rates with pictures of 1600 pixels, medians; the start of the cluster is left out. The load average "
+        f"when it began was {machine['load_at_start']:.1f}."
     )
     needs = f"What {VEHICLES:,} vehicles × {HOURS:g} h a night need by these figures, each line with its formula:"
     return "\n\n".join(

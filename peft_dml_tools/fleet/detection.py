@@ -167,10 +167,16 @@ def detect_segment(job: SegmentJob) -> SegmentResult:
 
 @lru_cache(maxsize=1)
 def loaded_once(params: str) -> Loaded:
-    """Return bundle and engines of parameters in JSON; a worker process loads them once for all its drives."""
+    """Return bundle and engines of parameters in JSON; a worker process loads them once for all its drives.
+
+    OpenCV takes all cores by itself, which are those of the other workers.
+    """
+    import cv2
+
     from peft_dml_ros.nodes.parameter_file import NodeParams
     from peft_dml_tools.run.offline import load
 
+    cv2.setNumThreads(1)
     return load(NodeParams.model_validate_json(params))
 
 
