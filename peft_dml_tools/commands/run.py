@@ -117,8 +117,9 @@ def _show_wiring(console: Any, source: RunSource, chosen: tuple[str, ...]) -> No
     for head in ("sensor", "modality", "read from", "calibrated", "used"):
         table.add_column(head)
     for sensor in source.rig.sensors.values():
-        calibrated = "no" if sensor.modality == "camera" and sensor.camera is None else "yes"
-        used = "no" if sensor.name not in chosen else "yes" if calibrated == "yes" else "no: no CameraInfo"
+        lacking = sensor.modality == "camera" and sensor.camera is None
+        calibrated = "no" if lacking else "assumed" if sensor.name in source.assumed else "yes"
+        used = "no" if sensor.name not in chosen else "no: no CameraInfo" if lacking else "yes"
         table.add_row(sensor.name, sensor.modality or "odometry", source.where(sensor), calibrated, used)
     for name, reason in source.left_out.items():
         table.add_row(name, "", "", "no", f"no: {reason}; give it in a calibration file")
@@ -238,7 +239,7 @@ def _show_results(
     from peft_dml_tools.run.accuracy import accuracy_table
 
     count = len(recording.frames)
-    console.print(f"\n{count} frames in {wall_s:.1f} s: [bold]{count / wall_s:.1f} frames/s[/]")
+    console.print(f"\n{count} frame{'s' * (count > 1)} in {wall_s:.1f} s: [bold]{count / wall_s:.1f} frames/s[/]")
     console.print(timing_table(results.metrics, "computing, whole frame"))
     if slow := slow_offline(results.metrics):
         console.print(f"[yellow]{slow}[/]", soft_wrap=True, highlight=False)
@@ -248,7 +249,7 @@ def _show_results(
     if check is not None:
         console.print(
             f"Reading check: in {check.equal} of {check.total} annotated boxes the LiDAR points, counted here, "
-            f"equal num_lidar_pts ({check.off_by} points off in the others)."
+            f"equal num_lidar_pts{f' ({check.off_by} points off in the others)' * (check.equal < check.total)}."
         )
 
 

@@ -136,11 +136,12 @@ def _table(path: Path, wanted: tuple[str, ...]) -> dict[str, AnyArray]:
     Raises:
         DataError: the file is missing, damaged, or lacks a column.
     """
-    from pyarrow import feather  # noqa: PLC0415  an extra
+    from pyarrow import ipc  # noqa: PLC0415  an extra
     from pyarrow.lib import ArrowException  # noqa: PLC0415
 
     try:
-        table = feather.read_table(path, columns=list(wanted))
+        with ipc.open_file(path) as file:  # Feather of version 2 is the file format of Arrow
+            table = file.read_all()
         return {name: table[name].to_numpy() for name in wanted}
     except (OSError, KeyError, ValueError, ArrowException) as error:
         raise DataError(f"cannot read {', '.join(wanted)} from {path}: {str(error).splitlines()[0]}") from error

@@ -118,7 +118,7 @@ class BagStorage:
     @property
     def complaint(self) -> str:
         """What is wrong with the bag so far, and the fix; empty when nothing is."""
-        return "" if self.damage is None else self._complaint(self.damage)
+        return "" if self.damage is None else self._complaint(self.damage, "; what stands before was read")
 
     def _logged_before(self, topics: set[str], stamp_ns: int) -> int:
         """Return a time of recording before which no message has this stamp: the two clocks need not be one."""
@@ -218,9 +218,9 @@ class BagStorage:
             self.damage += f" (whole records end at byte {whole} of {file.stat().st_size})"
         return copy
 
-    def _complaint(self, reason: str) -> str:
+    def _complaint(self, reason: str, read: str = "") -> str:
         return (
-            f"bag {self.path} is damaged or cut off: {reason}; what stands before was read. fix: "
+            f"bag {self.path} is damaged or cut off: {reason}{read}; fix: "
             "`mcap recover FILE` (.mcap), `ros2 bag reindex FOLDER` or `rosbag reindex FILE` (.bag); or record again"
         )
 

@@ -38,6 +38,7 @@ class FileSource:
         truth: Boxes in `base_link` by stamp.
         places: Folder or file of each sensor.
         left_out: Why sensors are not in the rig.
+        assumed: Sensors in the rig whose mounting nobody gave.
     """
 
     name: str
@@ -46,6 +47,7 @@ class FileSource:
     truth: dict[int, Boxes3D] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    assumed: frozenset[str] = frozenset()
 
     def where(self, sensor: str) -> str:
         """Return the folder or file of a sensor."""

@@ -69,8 +69,8 @@ def open_sweep_folder(path: Path, options: BagOptions) -> FileSource:
     names = "" if timed else "; names are no times: 10 Hz"
     places = {n: f"{f.name}{f.is_dir() * f'/*{files[n][0].suffix}'}{names}" for n, f in folders.items()}
     rig = Rig({n: Sensor(n, "lidar", pose) for n, pose in mounted.items()})
-    source = FileSource(path.name, rig, entries, places=places)
-    for name in (name for name in folders if name not in given):
+    source = FileSource(path.name, rig, entries, places=places, assumed=frozenset(folders.keys() - given.keys()))
+    for name in source.assumed:
         source.places[name] += f"; taken for {topics.BASE_FRAME}: no calibration file (--config, `calibration`)"
     return source
 

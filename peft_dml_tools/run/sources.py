@@ -16,6 +16,7 @@ from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.bag_recording import compressed
 from peft_dml_tools.datasets.bags import NOT_FINITE, BagSource
+from peft_dml_tools.datasets.file_source import FileSource
 from peft_dml_tools.datasets.source import Located, NuScenesSource, open_source
 from peft_dml_tools.evaluation.recording import RecordedFrame
 from peft_dml_tools.run.offline import Offline
@@ -36,12 +37,14 @@ class RunSource(Protocol):
     Attributes:
         words: One line on what it is.
         left_out: Why sensors of the source are not in the rig.
+        assumed: Sensors in the rig whose mounting nobody gave.
         rig: Sensors with their mounting.
         truth: True boxes by stamp.
     """
 
     words: str
     left_out: dict[str, str]
+    assumed: frozenset[str] = frozenset()
     rig: Rig
     truth: dict[int, Boxes3D]
 
@@ -102,6 +105,7 @@ class StreamSource:
         self._faulty = FaultySource(source, faults) if faults else None
         self.rig, self.truth = source.rig, source.truth
         self.left_out = source.left_out if isinstance(source, Located) else {}
+        self.assumed = source.assumed if isinstance(source, FileSource) else frozenset[str]()
         self.words = f"{source.name}, every measurement in stamp order" + _fault_words(faults)
 
     @property

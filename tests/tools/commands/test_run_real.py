@@ -38,6 +38,7 @@ def test_four_lidars(real_data, bundle, tmp_path):
     assert summary["frames_published"] == 4
     assert ("LIDAR_TOP", "SEN101") in hints
     assert "no calibration file" in text
+    assert "assumed" in text
 
 
 @pytest.mark.parametrize("model", ["velodyne_vlp16", "hesai_40p", "hesai_xt32", "hesai_qt64"])
