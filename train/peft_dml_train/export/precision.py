@@ -29,16 +29,20 @@ from peft_dml_train.export.weights import refer_to_base
 
 log = logging.getLogger(__name__)
 
+_TO_LATENT: Final = ("laterals", "pyramid/merge", "pyramid/out", "/down", "/up")
+"""What leads to an encoder's latents, which are divided by their norm: where that is small, rounding decides. In 8 bit
+these alone turned the camera latents of models/base to a cosine of .05, all others together leave .97."""
+
 FLOAT_PARTS: Final[dict[str, tuple[str, ...]]] = {
-    "lidar": (),
-    "camera": ("lift",),
-    "radar": (),
+    "lidar": _TO_LATENT,
+    "camera": ("lift", *_TO_LATENT),
+    "radar": _TO_LATENT,
     "imu": ("",),
     "gnss": ("",),
     "fusion": ("/fusion/lidar", "/fusion/camera", "/fusion/radar", "/fusion/query"),
 }
-"""By graph, parts of the names of convolutions that stay in float, as the last ones do: those of the depth distribution
-and of the attention. The motion windows are too small to gain anything."""
+"""By graph, parts of the names of convolutions that stay in float, as the last ones do: of the depth distribution,
+of the attention, and before a norm. The motion windows are too small to gain anything."""
 
 
 ADDED_FLOAT_PARTS: Final = FLOAT_PARTS | {"lidar": ("",), "radar": ("",), "fusion": ("",)}

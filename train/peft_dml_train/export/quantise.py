@@ -72,7 +72,8 @@ class _Graph:
 def convolutions(model: onnx.ModelProto, exclude: Iterable[str] = ()) -> list[str]:
     """Return names of convolutions that `quantise_graph` takes: all but the last, whose results leave the graph.
 
-    Those whose weights the graph computes in a way that the vehicle does not fold stay in float as well.
+    Those whose weights the graph computes in a way that the vehicle does not fold stay in float as well, and depthwise
+    ones, whose output TensorRT for RTX then stores thrice (`findings/tensorrt_rtx_int8_depthwise_plan_size.sh`).
 
     Args:
         model: Float graph.
@@ -89,10 +90,14 @@ def convolutions(model: onnx.ModelProto, exclude: Iterable[str] = ()) -> list[st
         leads_on = bool(needed & set(node.output))
         if leads_on or node.op_type == "Conv":
             needed |= set(node.input)
-        wanted = leads_on and node.op_type == "Conv" and node.input[1] in known
+        wanted = leads_on and node.op_type == "Conv" and node.input[1] in known and not _by_channel(node)
         if wanted and not any(part in node.name for part in exclude):
             taken.append(node.name)
     return taken[::-1]
+
+
+def _by_channel(node: onnx.NodeProto) -> bool:
+    return any(attribute.name == "group" and attribute.i > 1 for attribute in node.attribute)
 
 
 def quantised_tensors(model: onnx.ModelProto, names: Iterable[str]) -> list[str]:
