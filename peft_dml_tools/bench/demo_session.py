@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ import psutil
 
 from peft_dml_ros.core.errors import DataError
 from peft_dml_tools.bench.live import Report
+from peft_dml_tools.live.children import ENDS_WITH_PARENT
 from peft_dml_tools.live.process_monitor import ProcessSample, cpu_pct, sample
 
 LIMIT_S: Final = 240.0
@@ -54,7 +54,7 @@ class DemoSession:
         """The demo's command line."""
         options = {"source": self.drive, "seconds": self.seconds, "out": self.out, "bundle": self.bundle}
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        return [sys.executable, "-m", "peft_dml_ros.cli.main", "demo", *words, "--domain-id", str(self.domain_id)]
+        return [*ENDS_WITH_PARENT, "peft_dml_ros.cli.main", "demo", *words, "--domain-id", str(self.domain_id)]
 
 
 def demo_figures(session: DemoSession) -> Report:
@@ -69,7 +69,7 @@ def demo_figures(session: DemoSession) -> Report:
     with (
         log.open("w", encoding="utf-8") as file,
         subprocess.Popen(  # noqa: S603 - the benchmark's own command
-            session.command, cwd=session.code, env=variables, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+            session.command, cwd=session.code, env=variables, stdin=subprocess.PIPE, stdout=file, stderr=file
         ) as process,
     ):
         try:

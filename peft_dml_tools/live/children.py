@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Child processes: their JSON lines are followed, their last lines kept, and each is ended by its own id, in time."""
+"""Child processes: JSON lines are followed, last lines kept; each ends in time, and with its parent at the latest."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, Final
 
 LAST_LINES: Final = 15
 GRACE_S: Final = 3.0
 """How long a process may take to end after SIGINT; a third of it again after SIGTERM."""
+
+ENDS_WITH_PARENT: Final = (sys.executable, str(Path(__file__).with_name("ends_with_parent.py")))
+"""Command before a module's name; standard input is a pipe that is open as long as the module may run."""
 
 
 @contextmanager
@@ -35,7 +39,7 @@ def graceful_exit() -> Iterator[None]:
 
 
 class Child:
-    """One process of this package, started with the same Python.
+    """One process of this package, started with the same Python; it ends when this process does.
 
     Args:
         name: What to call it in messages.
@@ -60,8 +64,8 @@ class Child:
         """All JSON lines but those of progress."""
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._process = subprocess.Popen(  # noqa: S603  our own module
-            [sys.executable, "-m", module, *arguments],
-            stdin=subprocess.DEVNULL,
+            [*ENDS_WITH_PARENT, module, *arguments],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **environment},

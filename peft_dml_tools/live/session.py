@@ -44,20 +44,17 @@ class Session:
         bundle: Model bundle of the perception node: a folder or a name.
         domain_id: ROS domain.
         discovery: How far ROS 2 looks for other nodes.
-        code: A checkout whose code the processes run; this one's where it is None.
     """
 
     scratch: Path
     bundle: str
     domain_id: int
     discovery: str = "LOCALHOST"
-    code: Path | None = None
 
     @property
     def environment(self) -> dict[str, str]:
         """Variables of every process."""
-        own = {} if self.code is None else {"PYTHONPATH": f"{self.code}:{self.code / 'train'}"}
-        return ros_environment(self.domain_id, self.discovery, self.scratch) | own
+        return ros_environment(self.domain_id, self.discovery, self.scratch)
 
     def perception(self, namespace: str = "", **parameters: object) -> Child:
         """Start the perception node."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -27,7 +28,7 @@ def in_processes(
 ) -> Iterator[Result]:
     """Return the results of `work` in the order of the jobs, so that memory does not grow with their number.
 
-    Ends the processes when the caller stops asking, or is interrupted, whatever they are at.
+    Ends the processes when the caller stops asking, or is interrupted or killed, whatever they are at.
 
     Args:
         work: A function that can be imported.
@@ -40,7 +41,7 @@ def in_processes(
     # Workers read this at their start; threads of theirs would only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), start, start_with)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (start, start_with))
     waiting: deque[Future[Result]] = deque()
     try:
         for job in jobs:
@@ -57,6 +58,19 @@ def in_processes(
     finally:
         with _no_interrupts():
             pool.shutdown(cancel_futures=True)
+
+
+def _begin(start: Callable[..., None] | None, start_with: tuple[Any, ...]) -> None:
+    """Prepare a process; it ends with its parent, which would otherwise leave it waiting for jobs for ever."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if start is not None:
+        start(*start_with)
+
+
+def _end_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager
