@@ -73,7 +73,7 @@ def demo(
     with (
         explained(partial(_interrupted, request)),
         graceful_exit(),
-        alone_in(domain_id),
+        alone_in(domain_id, out),
         TemporaryDirectory(prefix="peft_dml_") as scratch,
         StepProgress(console) as steps,
     ):

@@ -7,7 +7,8 @@ import os
 import socket
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -39,19 +40,26 @@ def require_ros() -> None:
 
 
 @contextmanager
-def alone_in(domain_id: int) -> Iterator[None]:
-    """Hold a ROS domain against other sessions on this host: they would hear, and record, each other's sensors.
+def alone_in(domain_id: int, out: Path | None = None) -> Iterator[None]:
+    """Hold a ROS domain, and a folder of results, against other sessions on this host.
+
+    They would hear, and record, each other's sensors, and remove each other's recording.
 
     Raises:
-        ConfigError: another session is in that domain.
+        ConfigError: another session is in that domain, or writes to that folder.
     """
-    with socket.socket(socket.AF_UNIX) as claim:
-        try:
-            # A name without a file: the kernel releases it with the process, however that ends.
-            claim.bind(f"\0peft_dml_domain_{domain_id}")
-        except OSError:
-            msg = f"another demo runs in ROS domain {domain_id}; wait until it ends, or choose another one: --domain-id"
-            raise ConfigError(msg) from None
+    claims = {f"domain_{domain_id}": f"another demo runs in ROS domain {domain_id}; fix: wait, or --domain-id NUMBER"}
+    if out is not None:
+        digest = blake2b(str(out.resolve()).encode(), digest_size=16).hexdigest()
+        claims[f"out_{digest}"] = f"another demo writes to {out}; fix: wait, or --out FOLDER"
+    with ExitStack() as stack:
+        for name, problem in claims.items():
+            claim = stack.enter_context(socket.socket(socket.AF_UNIX))
+            try:
+                # A name without a file: the kernel releases it with the process, however that ends.
+                claim.bind(f"\0peft_dml_{name}")
+            except OSError:
+                raise ConfigError(problem) from None
         yield
 
 

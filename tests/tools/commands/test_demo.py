@@ -2,6 +2,7 @@
 import gc
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -38,6 +39,9 @@ def test_demo_over_dds(bag, bundle, tmp_path):
     assert metrics["frames_published_lidar_out"] >= 1
     assert metrics["latency_ms"]["p50"] > 0
     assert metrics["cores"]["node"] > metrics["cores"]["recorder"] > 0
+    # Empty frames that were sent while the node waited for its sensors are no frames of the drive.
+    (shown,) = re.findall(r"(\d+) frames published$", done.output, re.MULTILINE)
+    assert abs(int(shown) - metrics["frames_published"]) <= 4
     late = metrics["frames_published"] < 0.95 * metrics["frames_expected"]
     assert ("This machine was too slow" in done.output) == late
     assert metrics["sensors"]["LIDAR_TOP"]["gated"] >= 1
@@ -146,6 +150,17 @@ def test_two_sessions_do_not_share_a_domain(bundle, tmp_path):
     assert "--domain-id" in done.output
     with alone_in(231):
         pass
+
+
+def test_a_session_does_not_remove_the_recording_of_one_that_runs(bundle, tmp_path):
+    recording = tmp_path / "detections.mcap"
+    recording.write_bytes(b"of another session")
+    with alone_in(231, tmp_path):
+        arguments = ["demo", "--domain-id", "230", "--out", str(tmp_path / "." / ""), "--bundle", str(bundle)]
+        done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    assert f"another demo writes to {tmp_path}" in " ".join(done.output.split())
+    assert recording.read_bytes() == b"of another session"
 
 
 @pytest.mark.ros
