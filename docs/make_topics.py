@@ -64,7 +64,7 @@ the model kept warm.
 ## In a viewer
 
 `config/perception.rviz` and `config/foxglove.json` (Foxglove: *Layouts*, *Import from file*) show clouds, boxes,
-velocities, the front camera with boxes, and in Foxglove the diagnostics, stage times, gate weights and sensor
+velocities, tracks, cameras with boxes, and in Foxglove the diagnostics, stage times, gate weights and sensor
 states; `peft-dml view` serves a recording or this ROS domain to Foxglove, and the last two with it. RViz shows
 `Detection3DArray` itself with the package `vision_msgs_rviz_plugins`, whose *YAML config* takes
 `config/vision_colours.yaml`. All of these are installed to `share/peft_dml_ros/config`.

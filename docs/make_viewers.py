@@ -7,13 +7,16 @@ from typing import Any
 
 import yaml
 
-from peft_dml_ros.conversions.topics import BASE_FRAME, bag_topic, topic_of
+from peft_dml_ros.conversions.topics import BASE_FRAME, bag_topic, camera_info_topic_of, topic_of
 from peft_dml_ros.core.classes import CLASS_COLOURS, MODALITIES
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.nodes.interface import NODE, STAGES, overlay_topic
 
 FRONT = "CAM_FRONT"
+CAMERA_ROWS = (("CAM_FRONT_LEFT", FRONT, "CAM_FRONT_RIGHT"), ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"))
+CUBES = "track"
+"""Namespace of the tracks' own cubes: those of the boxes are shown, and of tracks the ids and trails."""
 HEAD = "# SPDX-License-Identifier: Apache-2.0\n# Made by `python docs/make_viewers.py`.\n"
 RADARS = [name for name in ALL_SENSORS if modality_of_channel(name) == "radar"]
 LIDARS = [name for name in ALL_SENSORS if modality_of_channel(name) == "lidar"]
@@ -50,7 +53,7 @@ def display(kind: str, name: str, topic: str, *, reliable: bool = False, **setti
 
 
 def rviz() -> str:
-    """Return clouds of LiDAR and radars, boxes with their velocities, the front camera with boxes."""
+    """Return clouds of LiDAR and radars, boxes with their velocities, tracks, the front camera with boxes."""
     points = {"Style": "Points", "Position Transformer": "XYZ"}
     displays = [
         {"Class": "rviz_default_plugins/Grid", "Name": "Grid", "Enabled": True, "Cell Size": 10, "Plane Cell Count": 10}
@@ -67,6 +70,8 @@ def rviz() -> str:
             for name in RADARS
         ),
         display("MarkerArray", "Boxes and velocities", below_node("~/markers"), reliable=True),
+        display("MarkerArray", "Ids and trails of tracks", below_node("~/track_markers"), reliable=True)
+        | {"Namespaces": {CUBES: False}},
         display("Image", "Front camera with boxes", below_node(overlay_topic(FRONT))),
     ]
     manager = {
@@ -88,12 +93,30 @@ def rviz() -> str:
     return HEAD + yaml.safe_dump(tree, sort_keys=False, width=120)
 
 
+def camera(name: str, objects: dict[str, Any]) -> dict[str, Any]:
+    """Return a panel that draws the objects into a camera's pictures, by its calibration: also of a recording."""
+    topics = {"imageTopic": bag_topic(topic_of(name)), "calibrationTopic": bag_topic(camera_info_topic_of(name))}
+    return {"imageMode": topics, "topics": objects}
+
+
+def in_a_row(panels: list[str]) -> Any:
+    """Return panels next to each other, all of one width."""
+    if len(panels) == 1:
+        return panels[0]
+    return {"first": panels[0], "second": in_a_row(panels[1:])} | {
+        "direction": "row",
+        "splitPercentage": round(100 / len(panels)),
+    }
+
+
 def foxglove() -> str:
     """Return the same as a Foxglove layout, with diagnostics, gate weights and the time of each stage."""
     clouds = {bag_topic(topic_of(n)): {"visible": True, "pointSize": 2, "colorMode": "colormap"} for n in LIDARS}
     clouds = {t: c | {"colorField": "intensity", "colorMap": "turbo"} for t, c in clouds.items()}
     flat = {"visible": True, "pointSize": 6, "colorMode": "flat", "flatColor": "#ff3c3c"}
     clouds |= {bag_topic(topic_of(name)): flat for name in RADARS}
+    boxes = {f"/{NODE}/markers": {"visible": True}}
+    objects = boxes | {f"/{NODE}/track_markers": {"visible": True, "namespaces": {CUBES: {"visible": False}}}}
     lines = [
         {
             "value": f"/{NODE}/debug/{stage}_ms.data",
@@ -110,10 +133,10 @@ def foxglove() -> str:
             "followMode": "follow-pose",
             "followTf": BASE_FRAME,
             "scene": {"backgroundColor": "#141418"},
-            "topics": {**clouds, f"/{NODE}/markers": {"visible": True}},
+            "topics": {**clouds, **objects},
             "layers": {"grid": {"layerId": "foxglove.Grid", "visible": True, "size": 100, "divisions": 10}},
         },
-        "Image!front": {"imageMode": {"imageTopic": f"/{below_node(overlay_topic(FRONT))}"}},
+        **{f"Image!{name.lower()}": camera(name, boxes) for row in CAMERA_ROWS for name in row},
         "DiagnosticSummary!all": {"topicToRender": "/diagnostics", "minLevel": 0, "sortByLevel": True}
         | {"pinnedIds": [], "hardwareIdFilter": ""},
         "Plot!time": {"paths": lines, "minYValue": 0, "xAxisVal": "timestamp", "showLegend": True, "isSynced": True},
@@ -129,7 +152,9 @@ def foxglove() -> str:
     left = {"first": "3D!above", "second": plots, "direction": "column", "splitPercentage": 72}
     states = {"first": "DiagnosticSummary!all", "second": "RawMessages!sensors", "direction": "column"}
     states |= {"splitPercentage": 60}
-    right = {"first": "Image!front", "second": states, "direction": "column", "splitPercentage": 42}
+    top, bottom = (in_a_row([f"Image!{name.lower()}" for name in row]) for row in CAMERA_ROWS)
+    cameras = {"first": top, "second": bottom, "direction": "column", "splitPercentage": 50}
+    right = {"first": cameras, "second": states, "direction": "column", "splitPercentage": 50}
     layout = {"first": left, "second": right, "direction": "row", "splitPercentage": 62}
     whole = {"configById": panels, "globalVariables": {}, "userNodes": {}, "playbackConfig": {"speed": 1}}
     return json.dumps({**whole, "layout": layout}, indent=1) + "\n"

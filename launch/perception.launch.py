@@ -50,7 +50,7 @@ OWN = (
         "Start the node again 2 s after a crash, at most 5 times in a row; not when it refuses to start",
     ),
     ("bag", "", "Bag or nuScenes folder to play into the node once it listens; none when empty"),
-    ("rviz", "false", "Show clouds, boxes, velocities and the front camera in RViz"),
+    ("rviz", "false", "Show clouds, boxes, velocities, tracks and the front camera in RViz"),
     (
         "dds_profile",
         PathJoinSubstitution([SHARE, "config", "fastdds_large_messages.xml"]),

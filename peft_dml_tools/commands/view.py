@@ -30,6 +30,7 @@ def view(
       peft-dml view live
     """
     import threading
+    from functools import partial
 
     from rich.console import Console
 
@@ -38,10 +39,9 @@ def view(
         from peft_dml_tools.live.environment import require_ros
 
         require_ros()
-        announce(console, f"ws://{host}:{port}")
         from peft_dml_tools.nodes.viewer import main
 
-        main(["--port", str(port), "--host", host])
+        main(["--port", str(port), "--host", host], partial(announce, console))
         return
     from peft_dml_tools.live.bag_view import play_bag
     from peft_dml_tools.live.children import graceful_exit

@@ -12,7 +12,7 @@ import argparse
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from rclpy.node import Node
@@ -80,15 +80,15 @@ class Viewer(Node):
             self.get_logger().warning(f"not showing {topic}: {error}")
 
 
-def view(options: argparse.Namespace, stop: threading.Event) -> None:
-    """Serve until `stop` is set.
+def view(options: argparse.Namespace, ready: Callable[[str], object], stop: threading.Event) -> None:
+    """Serve until `stop` is set; call `ready` with the address once there is a server.
 
     Raises:
         ConfigError: foxglove-sdk is not installed, or the port is taken.
     """
     server = FoxgloveServer(options.port, options.host)
     viewer = Viewer(server)
-    emit("ready", address=server.address)
+    ready(server.address)
     look_s = 0.0
     while not stop.wait(TAKE_S):
         if time.monotonic() >= look_s:
@@ -99,13 +99,15 @@ def view(options: argparse.Namespace, stop: threading.Event) -> None:
     server.close()
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Run as a process; `args` as on the command line, including `--ros-args`."""
+def main(
+    args: Sequence[str] | None = None, ready: Callable[[str], object] = lambda address: emit("ready", address=address)
+) -> None:
+    """Run as a process; `args` as on the command line, including `--ros-args`; `ready` as for `view`."""
     parser = argparse.ArgumentParser(prog="viewer", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--port", type=int, default=PORT, help="TCP port; 0 takes a free one")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     options = parser.parse_args(remove_ros_args(sys.argv if args is None else ["viewer", *args])[1:])
-    ros_main(partial(view, options), args)
+    ros_main(partial(view, options, ready), args)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ import runpy
 import pytest
 import yaml
 
-from peft_dml_ros.conversions.topics import bag_topic
+from peft_dml_ros.conversions.topics import bag_topic, topic_of
 from peft_dml_ros.core.classes import CLASS_COLOURS, MODALITIES
+from peft_dml_ros.core.spec import CameraSpec
 from peft_dml_ros.nodes.interface import inputs, outputs
 from peft_dml_tools.live.foxglove_server import GATE, SENSORS
 
@@ -42,7 +43,7 @@ def test_rviz_shows_lidar_radars_boxes_and_a_picture(repository, topics):
     assert not [name for name in shown if name.startswith("/")]
     assert {bag_topic(name) for name in shown} <= topics
     kinds = [d["Class"].rpartition("/")[2] for d in displays]
-    assert (kinds.count("PointCloud2"), kinds.count("MarkerArray"), kinds.count("Image")) == (6, 1, 1)
+    assert (kinds.count("PointCloud2"), kinds.count("MarkerArray"), kinds.count("Image")) == (6, 2, 1)
 
 
 def test_foxglove_shows_the_same_and_the_diagnostics(repository, topics):
@@ -56,7 +57,15 @@ def test_foxglove_shows_the_same_and_the_diagnostics(repository, topics):
     assert {name.partition("!")[0] for name in panels} == {"3D", "Image", "DiagnosticSummary", "Plot", "RawMessages"}
     plotted = [path["value"].removesuffix(".data") for path in panels["Plot!time"]["paths"]]
     assert plotted[0] == "/perception/debug/total_ms"
-    shown = {*panels["3D!above"]["topics"], *plotted, panels["Image!front"]["imageMode"]["imageTopic"]}
+    cameras = [panel for name, panel in panels.items() if name.startswith("Image!")]
+    assert {camera["imageMode"]["imageTopic"] for camera in cameras} == {
+        bag_topic(topic_of(name)) for name in CameraSpec().cameras
+    }
+    # What a recording holds: pictures with boxes drawn into them are not recorded.
+    assert all("/perception/markers" in camera["topics"] for camera in cameras)
+    assert {"/perception/markers", "/perception/track_markers"} <= set(panels["3D!above"]["topics"])
+    shown = {*panels["3D!above"]["topics"], *plotted}
+    shown |= {topic for camera in cameras for topic in (*camera["topics"], *camera["imageMode"].values())}
     assert shown <= topics
     assert panels["DiagnosticSummary!all"]["topicToRender"] in topics
     # These are made by `peft-dml view` of the node's status.

@@ -2,9 +2,12 @@
 """What a Foxglove client gets of a recording and of a running vehicle."""
 
 import json
+import re
+import signal
 import sys
 import threading
 import time
+from urllib.parse import quote
 
 import pytest
 from std_msgs.msg import Float32
@@ -131,3 +134,15 @@ def test_a_live_topic_is_taken_only_while_somebody_looks(ros_node, tmp_path):
             assert time.monotonic() < limit, "still subscribed after the viewer has gone"
             time.sleep(0.1)
         assert viewer.stop() == 0
+
+
+@pytest.mark.ros
+def test_a_running_vehicle_is_offered_by_a_link_once_the_server_runs(tmp_path):
+    pytest.importorskip("foxglove", reason="no foxglove-sdk: pip install 'peft_dml_ros[view]'")
+    with ros_process("peft_dml_ros.cli.main", "view", "live", "--port", "0", log=tmp_path / "log") as viewer:
+        viewer.wait_for("layout to import there", 60.0)
+        (address,) = re.findall(r"or (ws://127\.0\.0\.1:[1-9]\d+) in", viewer.text)
+        assert quote(address, safe="") in viewer.text
+        watch(address, [])
+        assert viewer.stop(signal.SIGINT) == 0
+        assert "{" not in viewer.text
