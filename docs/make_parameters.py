@@ -36,7 +36,7 @@ def _acts(name: str) -> str:
         return "start"
     if name in MODEL_PARAMETERS:
         return "model"
-    return "at once" if name.startswith("detection.") else "configure"
+    return "at once" if name.startswith(("detection.", "router.")) else "configure"
 
 
 def _shown(value: object) -> str:
