@@ -4,6 +4,7 @@
 Topics are relative, so that nodes can be remapped and put in a namespace; `bag_topic` gives the absolute name.
 """
 
+import re
 from typing import Final
 
 from peft_dml_ros.core.errors import ConfigError, nearest
@@ -81,10 +82,7 @@ def frame_of(sensor: str) -> str:
 
 def sensor_of_frame(frame_id: str) -> str:
     """Return the sensor name of a frame, the inverse of `frame_of`; optical frames and links count as the sensor."""
-    name = frame_id.removeprefix("/")
-    for ending in ("_frame", "_link", "_optical"):
-        name = name.removesuffix(ending)
-    return name.upper()
+    return re.sub(r"(_frame|_link|_optical)+$", "", frame_id.removeprefix("/")).upper()
 
 
 def sensor_of(topic: str) -> str:

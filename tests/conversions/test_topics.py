@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from peft_dml_ros.conversions import topics
+from peft_dml_ros.conversions import presets, topics
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.spec import CameraSpec
 
@@ -38,3 +38,17 @@ def test_table_is_what_the_nodes_agreed_on():
 def test_foreign_topics_are_refused(topic):
     with pytest.raises(ConfigError, match="belongs to no sensor"):
         topics.sensor_of(topic)
+
+
+@pytest.mark.parametrize("ending", ["", "_frame", "_link", "_optical", "_optical_frame", "_link_optical"])
+def test_frames_with_the_endings_of_rep_103_are_the_sensors(ending):
+    assert topics.sensor_of_frame(f"cam_front_left{ending}") == "CAM_FRONT_LEFT"
+    assert topics.sensor_of_frame(f"/lidar_top{ending}") == "LIDAR_TOP"
+    connections = {"/driver/a": topics.IMAGE, "/driver/b": topics.COMPRESSED_IMAGE, "/driver/c": topics.POINT_CLOUD}
+    frames = {
+        "/driver/a": f"cam_back{ending}",
+        "/driver/b": f"cam_front_left{ending}",
+        "/driver/c": f"lidar_top{ending}",
+    }
+    found = presets.recognise(connections, frames.__getitem__)
+    assert found.sensors == {"/driver/a": "CAM_BACK", "/driver/b": "CAM_FRONT_LEFT", "/driver/c": "LIDAR_TOP"}

@@ -8,6 +8,8 @@ from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.rig import CameraModel
 from peft_dml_ros.core.transforms import MAX_FRAMES, RigBuilder, StaticTree
 
+OPTICAL = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+
 
 def test_lookup_chains_over_hops_in_both_directions():
     base_SE3_mast = SE3.from_yaw(0.3, (1.0, 0.0, 1.5))
@@ -76,3 +78,15 @@ def test_a_frame_that_leads_nowhere_does_not_replace_one_that_is_mounted():
     assert builder.unconnected("RADAR_FRONT", "radar_fr\x00nt")
     assert not any(builder.unconnected("RADAR_FRONT", frame) for frame in ("", "radar_front", "/radar_front", "other"))
     assert not builder.unconnected("ODOM", "map")
+
+
+def test_a_camera_measures_in_its_optical_frame(builder):
+    """A driver after REP-103 mounts `cam_front` and hangs `cam_front_optical` on it, which its images name."""
+    base_SE3_camera, camera_SE3_optical = SE3.from_yaw(0.1, (1.5, 0.0, 1.6)), SE3(OPTICAL, np.zeros(3))
+    builder.set_camera("CAM_FRONT", CameraModel(np.diag([500.0, 500.0, 1.0]), 1600, 900))
+    builder.tree.update([("base_link", "cam_front", base_SE3_camera)])
+    builder.tree.update([("cam_front", "cam_front_optical", camera_SE3_optical)])
+    assert not builder.unconnected("CAM_FRONT", "cam_front_optical")
+    assert builder.name_frame("CAM_FRONT", "cam_front_optical")
+    ahead = builder.rig()["CAM_FRONT"].base_SE3_sensor.transform(np.array([[0.0, 0.0, 10.0]]))
+    np.testing.assert_allclose(ahead, base_SE3_camera.transform(np.array([[10.0, 0.0, 0.0]])), atol=1e-12)
