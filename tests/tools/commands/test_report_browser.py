@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report in a real browser: controls in view at every width, one axis of time, keys, zoom, words on boxes."""
 
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from peft_dml_tools.evaluation.metrics import evaluate
@@ -131,4 +133,53 @@ def test_without_faults_and_truth_it_begins_where_all_sensors_work(recording, tm
     with opened(path) as (page, errors):
         assert page.evaluate("D.state.rows[STATE.frame].every((code, i) => code === 0 || ABSENT[i])")
         assert "Accuracy" not in page.locator(".tables").inner_text()
+        assert errors == []
+
+
+def colours_of(words):
+    """Return the (R, G, B) of a CSS text, in order."""
+    return [tuple(map(int, found)) for found in re.findall(r"rgba?\((\d+), (\d+), (\d+)", words)]
+
+
+def test_colours_of_points_and_boxes_are_those_of_the_legend(report):
+    """A pixel of the scene, where one thing alone is drawn, is what the browser paints next to its name."""
+    with opened(report) as (page, errors):
+        legend = page.evaluate("""() => Object.fromEntries([...by("legend").querySelectorAll("span")].map((entry) => {
+            const style = getComputedStyle(entry.querySelector("i"));
+            return [entry.textContent, style.backgroundImage + style.backgroundColor];
+        }))""")
+        drawn = page.evaluate("""() => {
+            const pixel = (x, y) => [...PEN.getImageData(Math.round(px(y)), Math.round(py(x)), 1, 1).data.slice(0, 3)];
+            const { values, offsets } = D.lidar, points = [], boxes = {}, frame = STATE.frame;
+            const heights = values.filter((_, i) => i % 3 === 2), sorted = [...heights].sort((a, b) => a - b);
+            for (const height of [sorted[0], sorted.find((z) => z > 60), sorted[sorted.length - 1]]) {
+                const i = heights.indexOf(height);
+                D.lidar.offsets = [i, i + 1];
+                drawGround();
+                drawLidar(0);
+                points.push([height / 100, pixel(values[3 * i] / 100, values[3 * i + 1] / 100)]);
+            }
+            D.lidar.offsets = offsets;
+            drawGround();
+            drawRadar(frame);
+            const radar = rowsOf(D.radar, frame).map(([x, y]) => pixel(x / 100, y / 100));
+            for (const box of shownBoxes(frame, options())) {
+                drawGround();
+                drawBox({ ...box, vx: 0, vy: 0 });
+                const side = Math.max(box.width, 0.8) / 2, x = box.x - Math.sin(box.yaw) * side;
+                boxes[D.classes[box.label].replaceAll("_", " ")] = pixel(x, box.y + Math.cos(box.yaw) * side);
+            }
+            return { points, radar, boxes };
+        }""")
+        ground, low, high = np.array(colours_of(legend["LiDAR point: ground, then by height"])[:3])
+        (_, street), (middle_m, middle), (top_m, top) = drawn["points"]
+        assert street == ground.tolist()
+        for height_m, colour in ((middle_m, middle), (top_m, top)):
+            assert height_m > 0.5
+            np.testing.assert_allclose(colour, low + (high - low) * (height_m + 0.3) / 3, atol=35)
+        assert np.abs(top - high).sum() < np.abs(middle - high).sum()
+        assert drawn["radar"]
+        assert {tuple(colour) for colour in drawn["radar"]} == {colours_of(legend["radar point, line: its speed"])[0]}
+        assert len(drawn["boxes"]) >= 2
+        assert drawn["boxes"] == {name: list(colours_of(legend[name])[0]) for name in drawn["boxes"]}
         assert errors == []

@@ -64,6 +64,8 @@ def test_a_source_is_encoded_as_the_bag_of_it_would_be(bag):
     from_bag, from_source = open_recording(bag), SourceRecording(MadeUpDrive(1000))
     mountings = [deserialize_message(next(r.latched()).cdr, TFMessage) for r in (from_bag, from_source)]
     assert mountings[0] == mountings[1]
+    own, recorded = ({t: c.qos.reliability for t, c in r.channels.items()} for r in (from_source, from_bag))
+    assert recorded.items() <= own.items()
     encoded = [(m.time_ns, m.topic) for m in from_source.messages()]
     assert encoded == [(m.time_ns, m.topic) for m in from_bag.messages()]
     first = next(m for m in from_source.messages() if m.topic == LIDAR)

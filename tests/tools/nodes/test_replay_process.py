@@ -9,6 +9,7 @@ import time
 from itertools import pairwise
 
 import pytest
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
 from peft_dml_ros.conversions.cdr import leading_stamp_ns
 from peft_dml_tools.live.observed_drive import read_notes
@@ -84,3 +85,23 @@ def test_an_inherited_ignored_interrupt_ends_it_all_the_same(bag, tmp_path):
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.ros
+def test_sensors_are_published_as_drivers_do(bag, ros_node, tmp_path):
+    """Best effort, so that a subscriber which asks for reliable delivery is noticed here and not on the vehicle."""
+    wanted = ("/lidar_top/points", "/cam_front/image/compressed", "/cam_front/camera_info", "/tf_static")
+
+    def offered():
+        return {topic: [i.qos_profile for i in ros_node.get_publishers_info_by_topic(topic)] for topic in wanted}
+
+    with ros_process(REPLAY, bag, "--wait-for", "/lidar_top/points=9", log=tmp_path / "log") as process:
+        limit = time.monotonic() + 60
+        while not all(offered().values()):
+            assert time.monotonic() < limit, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        *sensors, transforms = (profile for (profile,) in offered().values())
+        process.stop()
+    assert {p.reliability for p in sensors} == {ReliabilityPolicy.BEST_EFFORT}
+    assert transforms.reliability == ReliabilityPolicy.RELIABLE
+    assert transforms.durability == DurabilityPolicy.TRANSIENT_LOCAL
