@@ -79,10 +79,11 @@ def demo(
     ):
         drive = prepare(request, Path(scratch), steps)
         outcome = play(request, drive, Path(scratch), steps)
-        if outcome.problem:
-            _fail(console, outcome.problem, out)
-        recording, results = _report(request, outcome, steps)
-    _show(console, request, recording, results)
+        reported = None if outcome.problem else _report(request, outcome, steps)
+    if reported is None:
+        _fail(console, outcome.problem, out)
+    else:
+        _show(console, request, *reported)
 
 
 def _interrupted(request: DemoRequest) -> str:
