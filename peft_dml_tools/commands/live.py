@@ -103,7 +103,7 @@ def set_(
 
 def _table(found: Status) -> object:
     from rich.console import Group
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     level, message, values = found.statuses.get("frame", (2, "says nothing", {}))
@@ -111,13 +111,16 @@ def _table(found: Status) -> object:
     first = Text.assemble((f"{word} ", f"bold {colour}"), f"{found.node}: {found.frame_hz:.1f} frames/s, {message}")
     weights = {key.partition(".")[2]: text for key, text in values.items() if key.startswith("gate.")}
     gate = Text("gate weights: " + ", ".join(f"{name} {text}" for name, text in weights.items())) if weights else None
-    table = Table("sensor", "state", "age s", "Hz", "received", "used", "left out of frames", "reason", box=None)
-    for part, (level, _, facts) in found.statuses.items():
+    # A name that is cut short could be one of several.
+    names = [Column(name, no_wrap=True) for name in ("sensor", "age s", "Hz", "received", "used", "left out")]
+    table = Table(*names, "state", box=None)
+    for part, (level, said, facts) in found.statuses.items():
         if part.startswith("sensor "):
-            get = facts.get
-            state = Text(get("state", ""), style=LEVELS[min(level, len(LEVELS) - 1)][1])
-            cells = [get(key, "") for key in ("age_s", "rate_hz", "received", "admitted", "gated", "reason")]
-            table.add_row(part.removeprefix("sensor "), state, *cells)
+            cells = [
+                facts.get(key, "").replace("inf", "-") for key in ("age_s", "rate_hz", "received", "admitted", "gated")
+            ]
+            state = Text(said, style=LEVELS[min(level, len(LEVELS) - 1)][1])
+            table.add_row(part.removeprefix("sensor "), *cells, state)
     drops = [f"{key.removeprefix('drops.')} {text}" for key, text in values.items() if key.startswith("drops.")]
     last = Text("dropped since the start: " + (", ".join(drops) or "nothing"))
     return Group(*(part for part in (first, gate, table, last) if part is not None))

@@ -86,7 +86,9 @@ class FoxgloveServer:
         tree: dict[str, Any] = dict(zip(MODALITIES, status.vector("gate"), strict=True))
         tree |= {"boxes": status.boxes, "latency_ms": status.latency_ms, "sees": list(status.present)}
         self._channels[GATE].log(tree, log_time=time_ns)
-        states = {name: ": ".join(filter(None, sensor[:2])) for name, sensor in status.sensors.items()}
+        states = {
+            name: ": ".join(filter(None, (sensor.state, sensor.detail))) for name, sensor in status.sensors.items()
+        }
         self._channels[SENSORS].log(states, log_time=time_ns)
         self.sent.update((GATE, SENSORS))
 

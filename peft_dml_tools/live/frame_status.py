@@ -15,13 +15,14 @@ ERROR: Final = 2
 
 
 class SensorStatus(NamedTuple):
-    """What the node says of one sensor: counts are since its start, `gated` are frames without the sensor."""
+    """What the node says of one sensor: counts are since its start, `detail` is the reason with age and number."""
 
     state: str
     reason: str
     received: int
     admitted: int
     gated: int
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,5 +140,6 @@ class FrameStatus:
 
 
 def _sensor(values: Mapping[str, str]) -> SensorStatus:
-    counts = (int(values.get(name, "0")) for name in ("received", "admitted", "gated"))
-    return SensorStatus(values.get("state", ""), values.get("reason", ""), *counts)
+    received, admitted, gated = (int(values.get(name, "0")) for name in ("received", "admitted", "gated"))
+    state, reason, detail = (values.get(name, "") for name in ("state", "reason", "detail"))
+    return SensorStatus(state, reason, received, admitted, gated, detail)

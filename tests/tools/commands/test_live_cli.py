@@ -51,7 +51,9 @@ def test_status_shows_frames_sensors_and_weights(vehicle):
     assert found["statuses"]["sensor LIDAR_TOP"][2]["state"] == "OK"
     text = peft_dml("status", "--node", "/v1/perception")
     assert "gate weights: lidar" in text
-    assert "LIDAR_TOP" in text
+    # Whole names and reasons with numbers, also on a narrow terminal.
+    assert {"LIDAR_TOP", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "RADAR_FRONT_RIGHT"} <= set(text.split())
+    assert "MISSING: nothing ever came" in " ".join(text.split())
 
 
 def test_topics_are_listed_with_rates(vehicle):

@@ -42,7 +42,7 @@ def status():
     header = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](5, 0), "base_link")
     values = {"gate.lidar": "0.6", "gate.camera": "0.4", "boxes": "7", "latency_ms": "80.5", "mask.lidar": "1"}
     frame = one(0, "perception: frame", "", "", [pair(k, v) for k, v in values.items()])
-    values = {"state": "FROZEN", "reason": "the same 9 times"}
+    values = {"state": "FROZEN", "reason": "frozen", "detail": "the same 9 times"}
     radar = one(1, "perception: sensor RADAR_FRONT", "", "", [pair(k, v) for k, v in values.items()])
     message = types[STATUS_TYPE](header, [frame, radar])
     return bytes(typestore().serialize_cdr(message, STATUS_TYPE))
