@@ -96,3 +96,10 @@ def test_a_crash_is(prefix: Path, tmp_path: Path) -> None:
     script.write_text('#!/bin/sh\necho "started perception"\nexit 139\n')
     said, _ = launched(prefix, "perception", until="it is not started again", log=tmp_path / "log")
     assert said.count("started perception") == 6, said
+
+
+def test_the_stand_in_for_centerpoint_runs_under_its_name(prefix: Path, tmp_path: Path) -> None:
+    given = ("input/pointcloud:=/cloud", "output/objects:=/objects")
+    said, code = launched(prefix, "lidar_centerpoint", *given, until="perception active", log=tmp_path / "log")
+    assert code == 0, said
+    assert "[lidar_centerpoint]: perception active" in said
