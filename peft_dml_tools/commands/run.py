@@ -112,6 +112,7 @@ def _show_wiring(console: Any, source: RunSource, chosen: tuple[str, ...]) -> No
     from rich.table import Table
 
     from peft_dml_ros.conversions.topics import CAMERA_INFO, SENSOR_TYPES
+    from peft_dml_ros.core.rig import modality_of_channel
 
     table = Table(title=source.words, title_justify="left")
     for head in ("sensor", "modality", "read from", "calibrated", "used"):
@@ -122,7 +123,7 @@ def _show_wiring(console: Any, source: RunSource, chosen: tuple[str, ...]) -> No
         used = "no" if sensor.name not in chosen else "no: no CameraInfo" if lacking else "yes"
         table.add_row(sensor.name, sensor.modality or "odometry", source.where(sensor), calibrated, used)
     for name, reason in source.left_out.items():
-        table.add_row(name, "", "", "no", f"no: {reason}; give it in a calibration file")
+        table.add_row(name, modality_of_channel(name) or "odometry", "", "no", f"no: {reason}")
     others = [topic for topic, kind in source.unread().items() if kind in SENSOR_TYPES and kind != CAMERA_INFO]
     for topic in others[:MOST_OTHERS]:
         table.add_row("?", "", topic, "", "no: which sensor is it? inputs.topics: [SENSOR=TOPIC]")

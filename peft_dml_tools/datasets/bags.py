@@ -161,7 +161,10 @@ class BagSource:
                 mounting = SE3.identity()
             if mounting is None:
                 self.left_out[name] = f"no static transform from '{base}' to '{frame}'"
-                lost += [name] if modality != "imu" else []
+                if modality == "imu":
+                    self.left_out[name] += "; give it in a calibration file"
+                else:
+                    lost.append(name)
                 continue
             camera = given[name].camera if name in given and given[name].camera else cameras.get(name)
             sensors[name] = Sensor(name, modality, mounting, camera)

@@ -73,7 +73,8 @@ def write_pictures(recording: Recording, folder: Path) -> list[Path]:
     paths = []
     for number, frame in enumerate(frames[i] for i in picked):
         above = draw_from_above(recording, alignment, frame)
-        label(above, f"{len(frame.boxes)} boxes; white: truth; up: driving direction")
+        truth = "" if frame.truth is None else " white: truth;"
+        label(above, f"{len(frame.boxes)} boxes;{truth} up: driving direction")
         paths.append(_write(folder / f"above_{number:03d}.png", above))
         cameras = draw_cameras(recording, alignment, frame)
         if cameras is not None:

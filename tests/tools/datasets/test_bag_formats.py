@@ -94,7 +94,8 @@ def test_a_ros_1_bag_explained_by_the_parameter_file(ros1_bag, tmp_path):
     np.testing.assert_array_equal(rows[1][1].points[:, 3], (np.arange(20).reshape(4, 5)[:, 3] + 1) * 2)
     assert source.rig["LIDAR_TOP"].base_SE3_sensor.translation.tolist() == [1.0, 0.0, 1.8]
     assert source.where("LIDAR_TOP") == "/velodyne/points"
-    assert source.left_out == {"IMU": "no static transform from 'vehicle' to 'imu_link'"}
+    reason = "no static transform from 'vehicle' to 'imu_link'; give it in a calibration file"
+    assert source.left_out == {"IMU": reason}
     with pytest.raises(ConfigError, match=r"no topic '/velodine/points'.*did you mean '/velodyne/points'"):
         BagSource(ros1_bag, options=options(tmp_path, inputs={"topics": ("LIDAR_TOP=/velodine/points",)}))
 

@@ -308,10 +308,28 @@ def test_a_truck_with_other_names_two_lidars_and_4d_radars(mini, tmp_path):
         for row in tables["sample_data"]:
             if row["calibrated_sensor_token"] == calibrated:
                 (out / row["filename"]).write_bytes(four_dimensions())
-        return moved(out, tables)
+        # It has neither logs nor maps, and its clouds are PCD files with a time for each point.
+        for name in ("log", "map", "visibility"):
+            del tables[name]
+        for scene in tables["scene"]:
+            scene["log_token"] = ""
+        made = moved(out, tables)
+        for row in made["sample_data"]:
+            if "/LIDAR_LEFT/" in row["filename"]:
+                points, name = np.fromfile(out / row["filename"], "<f4").reshape(-1, 5), row["filename"][:-4]
+                (out / row["filename"]).unlink()
+                (out / name).write_bytes(with_times(points))
+                row.update(filename=name, fileformat="pcd")
+        return made
 
     truck = open_source(rewritten(mini, tmp_path / "truck", change), scene="scene-0001")
     assert {"LIDAR_LEFT", "RADAR_LEFT_FRONT", "CAM_FRONT"} <= truck.rig.sensors.keys()
+    sweeps = [m.points for n, m in truck.measurements() if n == "LIDAR_LEFT"]
+    original = NuScenesSource(NuScenesReader(mini), "scene-0001")
+    wanted = [m.points for n, m in original.measurements() if n == "LIDAR_TOP"]
+    for found, points in zip(sweeps, wanted, strict=True):
+        np.testing.assert_array_equal(found[:, :4], points[:, :4])
+    assert {stamp: len(boxes) for stamp, boxes in truck.truth.items()} == {s: len(b) for s, b in original.truth.items()}
     radar = next(m for n, m in truck.measurements() if n == "RADAR_LEFT_FRONT")
     assert len(radar.points) == 20
     # The radar drives at 10 m/s: what stands still has no speed over ground, and one return moves on its own.
@@ -319,6 +337,15 @@ def test_a_truck_with_other_names_two_lidars_and_4d_radars(mini, tmp_path):
     assert np.sort(speeds)[-2] < 0.05
     assert speeds[3] == pytest.approx(6.0, abs=0.1)
     assert truck.reader.reference(truck.tokens[0])[0] == "LIDAR_LEFT"
+
+
+def with_times(points):
+    rows = np.zeros(len(points), [*((n, "<f4") for n in FIELDS[:4]), ("timestamp", "<u8")])
+    for i, name in enumerate(FIELDS[:4]):
+        rows[name] = points[:, i]
+    rows["timestamp"] = 1_600_000_000_000_000 + np.arange(len(points))
+    head = f"VERSION 0.7\nFIELDS {' '.join(FIELDS[:4])} timestamp\nSIZE 4 4 4 4 8\nTYPE F F F F U\nCOUNT 1 1 1 1 1\n"
+    return f"{head}WIDTH {len(rows)}\nHEIGHT 1\nPOINTS {len(rows)}\nDATA binary\n".encode() + rows.tobytes()
 
 
 def four_dimensions():
