@@ -117,16 +117,22 @@ def gaps(report: Report) -> str:
             nds, mean_ap = (f"{row[f'{key}_before']:.3f} → {row[key]:.3f}" for key in ("nds", "map"))
             gain = f"{row['nds'] - row['nds_before']:+.3f} ({low:+.3f} to {high:+.3f}), {row['verdict']}"
         else:
-            nds, mean_ap, gain = f"{row['nds_before']:.3f}", f"{row['map_before']:.3f}", "not better, not written"
+            nds, mean_ap, gain = (
+                f"{row['nds_before']:.3f}",
+                f"{row['map_before']:.3f}",
+                "not better beyond chance, not written",
+            )
         name = f"{row['domain']}, {GAPS[row['domain']]}"
         rows.append((name, LABELS[row["labels"]], sensors, nds, mean_ap, gain))
     what = (
-        f"Measured: {report['scenes']} scenes of six keyframes each, a third of them held out, {report['steps']} steps "
+        f"Measured: {report['scenes']} scenes of six keyframes each, some of them held out, {report['steps']} steps "
         f"at most from `{report['base']}`'s default adapter, one run each; NDS and mAP over the classes that occur, on "
         f"{report['rows'][0]['test_frames']} keyframes of other scenes of the domain:"
     )
     head = ("domain", "labels", "measured with", "NDS", "mAP", "gain in NDS, 95 % over frames")
-    return "\n\n".join((what, markdown_table(head, rows)))
+    absent = [name for name in GAPS if name not in {row["domain"] for row in report["rows"]}]
+    rest = f"\n\nNot measured yet: {', '.join(absent)}." if absent else ""
+    return f"{what}\n\n{markdown_table(head, rows)}{rest}"
 
 
 def fill(page: str, reports: dict[str, Report | None]) -> str:
