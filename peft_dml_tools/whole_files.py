@@ -32,6 +32,6 @@ def write_whole(path: Path, content: str | bytes, hint: str = ROOM) -> None:
         raise DataError(f"cannot write {path} ({len(data)} bytes): {error.strerror or error}; {hint}") from error
 
 
-def write_json(path: Path, content: Any, hint: str = ROOM) -> None:
+def write_json(path: Path, content: Any) -> None:
     """Write a JSON file for people, see `write_whole`."""
-    write_whole(path, json.dumps(content, indent=1) + "\n", hint)
+    write_whole(path, json.dumps(content, indent=1) + "\n")

@@ -34,8 +34,7 @@ def imu_from_msg(msg: Any) -> ImuSample:
     """
     for name in ("linear_acceleration", "angular_velocity"):
         if getattr(msg, f"{name}_covariance")[0] == -1:
-            text = f"Imu in frame '{msg.header.frame_id}' declares its {name} absent (covariance[0] is -1)"
-            raise DataError(text)
+            raise DataError(f"Imu in frame '{msg.header.frame_id}' declares its {name} absent (covariance[0] is -1)")
     accel, gyro = _vector(msg, msg.linear_acceleration), _vector(msg, msg.angular_velocity)
     if np.abs(accel).max() > _MOST_ACCEL_MPS2 or np.abs(gyro).max() > _MOST_GYRO_RADPS:
         text = f"Imu in frame '{msg.header.frame_id}' measures {accel.tolist()} m/s2 and {gyro.tolist()} rad/s"
@@ -52,8 +51,7 @@ def gnss_from_msg(msg: Any) -> GnssFix:
     has_fix = int(msg.status.status) >= 0
     latitude, longitude, altitude = (float(v) for v in (msg.latitude, msg.longitude, msg.altitude))
     if has_fix and not (abs(latitude) <= 90 and abs(longitude) <= 180):
-        text = f"NavSatFix claims a fix at latitude {latitude}, longitude {longitude}"
-        raise DataError(text)
+        raise DataError(f"NavSatFix claims a fix at latitude {latitude}, longitude {longitude}")
     if not np.isfinite([latitude, longitude]).all():
         latitude = longitude = 0.0
     variance = (float(msg.position_covariance[0]) + float(msg.position_covariance[4])) / 2
@@ -76,8 +74,7 @@ def odometry_from_msg(msg: Any) -> OdometrySample:
     """
     pose = se3_from_msg(msg, msg.pose.pose.position, msg.pose.pose.orientation)
     if np.abs(pose.translation).max() > _MOST_DISTANCE_M:
-        text = f"Odometry in frame '{msg.header.frame_id}' is at {pose.translation.tolist()} m"
-        raise DataError(text)
+        raise DataError(f"Odometry in frame '{msg.header.frame_id}' is at {pose.translation.tolist()} m")
     return OdometrySample(stamp_ns_from_msg(msg), pose)
 
 

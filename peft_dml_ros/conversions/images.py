@@ -136,8 +136,7 @@ def camera_model_from_msg(msg: Any, *, rectified: bool = False) -> CameraModel:
     projected = (distorted and rectified) or ((distorted or rectified) and projection[0, 0] > 0)
     matrix, name = (projection, "P") if projected else (raw, "K")
     if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-        text = f"camera '{msg.header.frame_id}' is not calibrated: {name} is {matrix.tolist()}"
-        raise DataError(text)
+        raise DataError(f"camera '{msg.header.frame_id}' is not calibrated: {name} is {matrix.tolist()}")
     width, height = int(msg.roi.width) or int(msg.width), int(msg.roi.height) or int(msg.height)
     lens = None
     if distorted and not rectified:

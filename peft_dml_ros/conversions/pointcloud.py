@@ -110,8 +110,7 @@ def _layout(msg: Any, wanted: Sequence[str], point_step: int) -> np.dtype[np.voi
 
 
 def _fail(msg: Any, reason: str) -> NoReturn:
-    text = f"malformed PointCloud2 in frame '{msg.header.frame_id}': {reason}"
-    raise DataError(text)
+    raise DataError(f"malformed PointCloud2 in frame '{msg.header.frame_id}': {reason}")
 
 
 def points_dropped(msg: Any, sweep: LidarSweep | RadarSweep) -> int:

@@ -122,12 +122,10 @@ def load_adapter(folder: Path, base: str, where: str, trusted_key: str = "") -> 
         )
         raise BundleError(msg)
     if problems := altered_files(folder, card.files, (CONFIG, WEIGHTS)):
-        msg = f"adapter {folder} refused: {'; '.join(problems)}; add it again from its source"
-        raise BundleError(msg)
+        raise BundleError(f"adapter {folder} refused: {'; '.join(problems)}; add it again from its source")
     tensors = _read_tensors(folder / WEIGHTS)
     if problems := [*_unfit_config(folder, card), *_unfit_tensors(tensors, card)]:
-        msg = f"adapter {folder} refused: {'; '.join(problems)}; train it again"
-        raise BundleError(msg)
+        raise BundleError(f"adapter {folder} refused: {'; '.join(problems)}; train it again")
     return Adapter(folder, card, tensors, read_calibration(folder), _read_ranges(folder))
 
 
@@ -136,8 +134,7 @@ def _read_tensors(path: Path) -> dict[str, AnyArray]:
         with safe_open(path, framework="numpy") as file:
             return {name.removeprefix(PREFIX): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, TypeError) as error:
-        msg = f"{path} cannot be read: {error}; add the adapter again from its source"
-        raise BundleError(msg) from error
+        raise BundleError(f"{path} cannot be read: {error}; add the adapter again from its source") from error
 
 
 def _unfit_config(folder: Path, card: AdapterCard) -> Iterator[str]:
@@ -177,9 +174,7 @@ def _read_ranges(folder: Path) -> dict[str, dict[str, float]]:
     try:
         found = {g: {t: float(v) for t, v in by.items()} for g, by in json.loads(path.read_text()).items()}
     except (ValueError, AttributeError, TypeError) as error:
-        msg = f"{path}: expected {{graph: {{tensor: number}}}}: {error}"
-        raise BundleError(msg) from error
+        raise BundleError(f"{path}: expected {{graph: {{tensor: number}}}}: {error}") from error
     if any(not math.isfinite(v) or v < 0 for by in found.values() for v in by.values()):
-        msg = f"{path}: a range is not finite"
-        raise BundleError(msg)
+        raise BundleError(f"{path}: a range is not finite")
     return found

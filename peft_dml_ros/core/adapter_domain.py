@@ -113,6 +113,5 @@ def read_domain(folder: Path) -> AdapterDomain | None:
         msg = f"{path} is no description of a domain: {error}; add the adapter again from its source"
         raise BundleError(msg) from error
     if not all(map(math.isfinite, (n for spread in found.figures.values() for n in spread))):
-        msg = f"{path}: a figure is not finite; add the adapter again from its source"
-        raise BundleError(msg)
+        raise BundleError(f"{path}: a figure is not finite; add the adapter again from its source")
     return found

@@ -5,7 +5,7 @@ A box is its geometric centre, (length, width, height), yaw about +z from +x, al
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numba
@@ -118,16 +118,11 @@ class Boxes3D:
     def transform(self, a_SE3_b: SE3) -> "Boxes3D":
         """Return the boxes, given in frame b, in frame a; velocities turn, they are not compensated."""
         velocity = np.concatenate([self.velocities_mps, np.zeros((len(self), 1))], axis=1)
-        return Boxes3D(
-            a_SE3_b.transform(self.centers_m),
-            self.sizes_m,
-            wrap_angle(self.yaws_rad + a_SE3_b.yaw_rad),
-            a_SE3_b.rotate(velocity)[:, :2],
-            self.labels,
-            self.scores,
-            self.attributes,
-            self.sigmas,
-            self.ids,
+        return replace(
+            self,
+            centers_m=a_SE3_b.transform(self.centers_m),
+            yaws_rad=wrap_angle(self.yaws_rad + a_SE3_b.yaw_rad),
+            velocities_mps=a_SE3_b.rotate(velocity)[:, :2],
         )
 
     def corners_m(self) -> FloatArray:

@@ -255,15 +255,13 @@ def _value(
     elif tensor.outside:
         value = weights[tensor.name]
         if _NUMBERS.get(value.dtype) != tensor.kind:
-            msg = f"'{tensor.name}' is of {value.dtype} in the base"
-            raise ValueError(msg)
+            raise ValueError(f"'{tensor.name}' is of {value.dtype} in the base")
     elif (activation := tensor.name.removesuffix(SCALE)) in ranges and activation != tensor.name and not tensor.shape:
         return np.array(max(ranges[activation], 1e-6) / 127, np.float32)
     else:
         return tensor.array()
     if value.shape != tensor.shape:
-        msg = f"'{tensor.name}' has shape {value.shape}, not {tensor.shape}"
-        raise ValueError(msg)
+        raise ValueError(f"'{tensor.name}' has shape {value.shape}, not {tensor.shape}")
     return value
 
 

@@ -26,8 +26,7 @@ def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         elif wire in {FIXED32, FIXED64}:
             length = 4 if wire == FIXED32 else 8
         else:
-            text = f"unknown wire type {wire}"
-            raise ValueError(text)
+            raise ValueError(f"unknown wire type {wire}")
         if at + length > len(data):
             raise ValueError("cut short")
         yield key >> 3, data[at : at + length]

@@ -61,8 +61,7 @@ def require_inside(path: Path, content: bytes) -> None:
 def _outside(data: memoryview, kind: str, depth: int) -> Iterator[str]:
     """Yield names of the tensors below a message whose values are elsewhere."""
     if depth > _DEEPEST:
-        text = f"nested deeper than {_DEEPEST}"
-        raise ValueError(text)
+        raise ValueError(f"nested deeper than {_DEEPEST}")
     if kind == _TENSOR:
         found = dict(fields(data))
         if found.get(_DATA_LOCATION) or _EXTERNAL_DATA in found:

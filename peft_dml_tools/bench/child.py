@@ -73,15 +73,13 @@ def measured(command: list[str], core: int, timeout_s: float) -> Usage:
             try:
                 output, _ = process.communicate(timeout=timeout_s)
             except subprocess.TimeoutExpired:
-                msg = f"'{' '.join(command)}' took more than {timeout_s:g} s"
-                raise BenchmarkError(msg) from None
+                raise BenchmarkError(f"'{' '.join(command)}' took more than {timeout_s:g} s") from None
             finally:
                 # The gauge and what it started are one group; after an interrupt nobody else would end them.
                 if process.returncode is None:
                     os.killpg(process.pid, signal.SIGKILL)
         if process.returncode or not note.is_file():
-            msg = f"'{' '.join(command)}' ended with {process.returncode}: {output[-2000:].strip()}"
-            raise BenchmarkError(msg)
+            raise BenchmarkError(f"'{' '.join(command)}' ended with {process.returncode}: {output[-2000:].strip()}")
         used = json.loads(note.read_text(encoding="utf-8"))
     return Usage(used["wall_s"], used["cpu_s"], used["peak_mb"], output)
 

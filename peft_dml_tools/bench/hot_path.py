@@ -24,20 +24,15 @@ CANDIDATES: Final = 500
 _POINT: Final = struct.Struct("<fffff")
 
 
-def hot_path(repeats: int, image: CameraImage | None = None) -> dict[str, dict[str, float]]:
-    """Return milliseconds of each part.
-
-    Args:
-        repeats: Times that each is measured.
-        image: JPEG of 1600 × 900 pixels; a made one if none.
-    """
+def hot_path(repeats: int) -> dict[str, dict[str, float]]:
+    """Return milliseconds of each part, from so many repetitions; pictures are of 1600 × 900 pixels."""
     spec, rng = ModelSpec(), np.random.default_rng(0)
     msg = cloud_message(points(SWEEP_POINTS, rng))
     found = interleaved({"cloud_decode": lambda: lidar_from_msg(msg)}, repeats)
     found["cloud_decode_list"] = timed(lambda: listed(msg), max(repeats // 10, 3))
     accumulated = points(PILLAR_POINTS, rng)
     found["pillars_270k"] = timed(lambda: lidar_pillars(accumulated, spec.grid, spec.lidar), repeats)
-    pictures = [image or made_image(rng)] * 6
+    pictures = [made_image(rng)] * 6
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     found["jpeg6"] = timed(lambda: [load_image(picture, spec.camera) for picture in pictures], repeats)

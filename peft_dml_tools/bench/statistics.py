@@ -83,8 +83,7 @@ def measure_folder(reader: NuScenesReader) -> FolderStatistics:
     """
     tokens = reader.samples()
     if not tokens:
-        msg = f"{reader.root} has no keyframe; nothing can be measured in it"
-        raise DataError(msg)
+        raise DataError(f"{reader.root} has no keyframe; nothing can be measured in it")
     loaded: dict[str, list[object]] = {LIDAR: [], RADAR: []}
     for token in tokens:
         records = reader.keyframes(token)

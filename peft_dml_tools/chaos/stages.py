@@ -45,9 +45,9 @@ class ChaosRun:
                     found[re.sub(r" \(\d+ so far\)", "", said)[:200]] = None
         return list(found)
 
-    def drive_past(self, node: Child, circuit: Circuit, name: str, what: str, namespace: str = "") -> Observation:
+    def drive_past(self, node: Child, circuit: Circuit, name: str, what: str) -> Observation:
         """Drive a circuit past a node that runs, and return what was observed; the node may end meanwhile."""
-        with ObservedDrive(self.session, circuit, name, namespace=namespace) as driven:
+        with ObservedDrive(self.session, circuit, name) as driven:
             driven.start(node)
             driven.finish(node, tick=lambda: self.tell(f"{what}: {driven.position_s:.0f} of {circuit.seconds:.0f} s"))
         return driven.observation()

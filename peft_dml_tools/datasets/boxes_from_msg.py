@@ -26,8 +26,7 @@ def boxes_from_msg(msg: Any, classes: Sequence[str] = CLASSES) -> Boxes3D:
     scores, sigmas, labels = np.zeros(n), np.zeros((n, 4)), np.zeros(n, dtype=np.int64)
     for i, detection in enumerate(msg.detections):
         if not len(detection.results):
-            text = f"detection {i} of the Detection3DArray in frame '{msg.header.frame_id}' has no result"
-            raise DataError(text)
+            raise DataError(f"detection {i} of the Detection3DArray in frame '{msg.header.frame_id}' has no result")
         best = detection.results[0]
         labels[i] = _label(str(best.hypothesis.class_id), classes)
         scores[i] = best.hypothesis.score
@@ -70,5 +69,4 @@ def _label(name: str, classes: Sequence[str]) -> int:
     try:
         return list(classes).index(name)
     except ValueError:
-        text = f"unknown class '{name}' in a Detection3DArray; {nearest(name, classes)}"
-        raise DataError(text) from None
+        raise DataError(f"unknown class '{name}' in a Detection3DArray; {nearest(name, classes)}") from None

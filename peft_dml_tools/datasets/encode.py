@@ -160,14 +160,7 @@ def gnss_to_msg(fix: GnssFix, frame_id: str, make: MessageFactory) -> Any:
     )
 
 
-def odometry_to_msg(
-    sample: OdometrySample,
-    make: MessageFactory,
-    frame_id: str = ODOM_FRAME,
-    child_frame_id: str = BASE_FRAME,
-    *,
-    before: OdometrySample | None = None,
-) -> Any:
+def odometry_to_msg(sample: OdometrySample, make: MessageFactory, *, before: OdometrySample | None = None) -> Any:
     """Return a nav_msgs/Odometry; the twist is the mean since the pose `before`, and zero without such."""
     position = triple(POINT, sample.odom_SE3_base.translation, make)
     pose = make("geometry_msgs/msg/Pose", position=position, orientation=_quaternion(sample.odom_SE3_base, make))
@@ -176,8 +169,8 @@ def odometry_to_msg(
     unknown = make.floats(np.zeros(36))
     return make(
         "nav_msgs/msg/Odometry",
-        header=header(sample.stamp_ns, frame_id, make),
-        child_frame_id=child_frame_id,
+        header=header(sample.stamp_ns, ODOM_FRAME, make),
+        child_frame_id=BASE_FRAME,
         pose=make("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=unknown),
         twist=make("geometry_msgs/msg/TwistWithCovariance", twist=twist, covariance=unknown),
     )

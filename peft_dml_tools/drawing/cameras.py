@@ -17,6 +17,7 @@ from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
 from peft_dml_tools.evaluation.scene import FRESH_NS, decode_rgb, pixels_from_base
 
+COLUMNS: Final = 3
 ROWS: Final = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
 """Places of the nuScenes cameras in two rows of three."""
 
@@ -26,19 +27,17 @@ def in_rows(rig: Rig) -> list[Sensor]:
     return sorted(rig.of("camera"), key=lambda s: ROWS.index(s.name) if s.name in ROWS else len(ROWS))
 
 
-def draw_cameras(
-    recording: Recording, alignment: Alignment, frame: RecordedFrame, width_px: int = 800, columns: int = 3
-) -> UInt8Array | None:
+def draw_cameras(recording: Recording, alignment: Alignment, frame: RecordedFrame) -> UInt8Array | None:
     """Return RGB mosaic of all cameras at one frame; None for a rig without cameras."""
     cameras = in_rows(recording.rig)
-    tiles = [draw_camera(recording, alignment, frame, sensor, width_px) for sensor in cameras]
+    tiles = [draw_camera(recording, alignment, frame, sensor) for sensor in cameras]
     if not tiles:
         return None
     height = max(tile.shape[0] for tile in tiles)
     tiles = [cv2.copyMakeBorder(t, 0, height - t.shape[0], 0, 0, cv2.BORDER_CONSTANT).astype(np.uint8) for t in tiles]
-    blank = np.full((height, width_px, 3), BACKGROUND, np.uint8)
-    tiles += [blank] * (-len(tiles) % columns)
-    rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
+    blank = np.full((height, tiles[0].shape[1], 3), BACKGROUND, np.uint8)
+    tiles += [blank] * (-len(tiles) % COLUMNS)
+    rows = [np.concatenate(tiles[i : i + COLUMNS], axis=1) for i in range(0, len(tiles), COLUMNS)]
     return np.concatenate(rows)
 
 

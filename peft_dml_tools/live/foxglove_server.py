@@ -27,7 +27,6 @@ class FoxgloveServer:
     Args:
         port: TCP port; 0 takes a free one.
         host: Address to listen on.
-        name: Shown in the app.
 
     Attributes:
         sent: Messages handed on, by topic.
@@ -37,7 +36,7 @@ class FoxgloveServer:
         ConfigError: foxglove-sdk is not installed, or the port is taken.
     """
 
-    def __init__(self, port: int = PORT, host: str = "127.0.0.1", name: str = "PEFT-DML") -> None:
+    def __init__(self, port: int = PORT, host: str = "127.0.0.1") -> None:
         try:
             self._sdk: Any = importlib.import_module("foxglove")
         except ModuleNotFoundError:
@@ -53,7 +52,7 @@ class FoxgloveServer:
             self._open(topic, message_encoding="json")
         try:
             self._server = self._sdk.start_server(
-                name=name, host=host, port=port, server_listener=self, context=self._context
+                name="PEFT-DML", host=host, port=port, server_listener=self, context=self._context
             )
         except RuntimeError as error:
             raise ConfigError(f"no server on {host}:{port}: {error}; fix: choose another port with --port") from error

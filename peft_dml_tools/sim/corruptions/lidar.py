@@ -95,17 +95,16 @@ def field_of_view(points: Float32Array, base_SE3_lidar: SE3, half_angle_deg: flo
     return kept
 
 
-def object_failure(points: Float32Array, base_SE3_lidar: SE3, failing: Boxes3D, margin_m: float = 0.05) -> Float32Array:
-    """Return a sweep without the points of objects that fail, in boxes grown by a margin.
+def object_failure(points: Float32Array, base_SE3_lidar: SE3, failing: Boxes3D) -> Float32Array:
+    """Return a sweep without the points of objects that fail, in boxes grown by 5 cm.
 
     Args:
         points: The sweep.
         base_SE3_lidar: Maps it to the frame of the boxes.
         failing: Objects (nuScenes-R loses half of all, for the whole frame).
-        margin_m: Growth of the boxes.
     """
     if not len(failing):
         return points
-    inside = failing.contain(base_SE3_lidar.transform(points[:, :3].astype(np.float64)), margin_m).any(axis=0)
+    inside = failing.contain(base_SE3_lidar.transform(points[:, :3].astype(np.float64)), 0.05).any(axis=0)
     left: Float32Array = points[~inside]
     return left

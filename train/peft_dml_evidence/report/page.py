@@ -212,22 +212,19 @@ def render_summary(found: list[Results]) -> str:
     return json.dumps(summary_of(fullest(found)), indent=1) + "\n"
 
 
-def write_report(
-    results: Path, page: Path, *, summary: Path | None = None, bundles: Path | None = None, plots: bool = True
-) -> list[Path]:
-    """Write page, summary and plots.
+def write_report(results: Path, page: Path, *, bundles: Path | None = None, plots: bool = True) -> list[Path]:
+    """Write the page, the key figures in `results/summary.json` next to it, and the plots.
 
     Args:
         results: Folder with the cells' results.
         page: Markdown file; plots go to `images/` next to it.
-        summary: JSON file of the key figures; `results/summary.json` next to the page without it.
         bundles: Folder of shipped bundles.
         plots: Draw them too.
 
     Returns:
         What was written.
     """
-    key_figures = summary or page.parent / "results" / SUMMARY
+    key_figures = page.parent / "results" / SUMMARY
     found = load(results)
     for folder in (page.parent, key_figures.parent):
         folder.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 ADAPTABLE = nn.Conv1d | nn.Conv2d | nn.Linear
 
 
-def target_names(network: nn.Module, plain: tuple[str, ...] = (), prefix: str = "encoders.") -> list[str]:
+def target_names(network: nn.Module, plain: tuple[str, ...] = ()) -> list[str]:
     """Return names of the encoders' convolutions and linear layers that get low-rank adapters.
 
     Depth-wise convolutions are left out: no exact adapter exists for them, and the point-wise ones around them have
@@ -42,12 +42,11 @@ def target_names(network: nn.Module, plain: tuple[str, ...] = (), prefix: str = 
     Args:
         network: The network.
         plain: Beginnings of names that get none.
-        prefix: Of the names.
 
     Raises:
         ConfigError: a convolution cannot carry an exact low-rank adapter.
     """
-    found = [(n, m) for n, m in network.named_modules() if n.startswith(prefix) and isinstance(m, ADAPTABLE)]
+    found = [(n, m) for n, m in network.named_modules() if n.startswith("encoders.") and isinstance(m, ADAPTABLE)]
     names = [n for n, m in found if not n.startswith(plain or ("\0",)) and not _depthwise(m)]
     refuse_inexact((n, network.get_submodule(n)) for n in names)
     return names

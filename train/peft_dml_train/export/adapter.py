@@ -36,7 +36,6 @@ def write_adapter(
     *,
     description: str = "",
     provenance: Mapping[str, Any] | None = None,
-    metrics: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write an adapter's folder from peft's files, atomically.
 
@@ -47,7 +46,6 @@ def write_adapter(
         name: Of the adapter.
         description: A line for people.
         provenance: Data, frames, seeds, command.
-        metrics: What it reaches.
 
     Raises:
         BundleError: it does not fit the base, or is larger than `LARGEST_BYTES`.
@@ -67,7 +65,7 @@ def write_adapter(
             log.warning("adapter %s weighs %.2f MB, more than %.1f", name, size / 1e6, LARGEST_BYTES / 1e6)
         card = AdapterCard(
             name=name, description=description, base=base, base_name=bundle.manifest.name, rank=config["r"],
-            alpha=config["lora_alpha"], files={}, provenance=dict(provenance or {}), metrics=dict(metrics or {}),
+            alpha=config["lora_alpha"], files={}, provenance=dict(provenance or {}),
         )  # fmt: skip
         write_card(work, card)
         load_adapter(work, base, bundle.manifest.name)

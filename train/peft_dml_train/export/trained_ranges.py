@@ -15,7 +15,7 @@ from peft_dml_train.data.dataset import scenes_of
 SWEEPS = 64
 
 
-def trained_ranges(config: TrainConfig, data: Path, seed: int = 0) -> dict[str, tuple[float, float]]:
+def trained_ranges(config: TrainConfig, data: Path) -> dict[str, tuple[float, float]]:
     """Return the least and greatest of inputs in the training scenes, by the names of `sensor_checks.TRAINED`.
 
     Augmentation widens them by its gains. Keyframes are drawn, up to `SWEEPS` of them.
@@ -23,14 +23,13 @@ def trained_ranges(config: TrainConfig, data: Path, seed: int = 0) -> dict[str, 
     Args:
         config: Recipe; its training split and its augmentation.
         data: nuScenes folder.
-        seed: Of the draw.
 
     Raises:
         DataError: the folder lacks the scenes, or a file is damaged.
     """
     reader, splits = NuScenesReader(data), tuple(dict.fromkeys((*config.splits.train, *config.splits.finetune)))
     tokens = [token for scene in scenes_of(reader, splits) for token in reader.samples(scene)]
-    drawn = np.random.default_rng(seed).permutation(len(tokens))[:SWEEPS]
+    drawn = np.random.default_rng(0).permutation(len(tokens))[:SWEEPS]
     records = [r for i in drawn for n, r in reader.keyframes(tokens[i]).items() if n.startswith("LIDAR")]
     sweeps = [sweep for r in records if isinstance(sweep := reader.load(r), LidarSweep) and len(sweep.points)]
     if not sweeps:
