@@ -9,11 +9,6 @@ import typer
 bench = typer.Typer(name="bench", help="Measure this software.", no_args_is_help=True, add_completion=False)
 
 
-@bench.callback()
-def _group() -> None:
-    """Keep the group a group while it has one command."""
-
-
 @bench.command("data")
 def data(
     out: Annotated[Path, typer.Option(help="File to write")] = Path("bench/data.json"),
