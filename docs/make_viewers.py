@@ -7,11 +7,12 @@ from typing import Any
 
 import yaml
 
-from peft_dml_ros.conversions.topics import BASE_FRAME, bag_topic, camera_info_topic_of, topic_of
+from peft_dml_ros.conversions.topics import BASE_FRAME, camera_info_topic_of, topic_of
 from peft_dml_ros.core.classes import CLASS_COLOURS, MODALITIES
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.nodes.interface import NODE, STAGES, overlay_topic
+from peft_dml_tools.datasets.bag_topics import bag_topic
 
 FRONT = "CAM_FRONT"
 CAMERA_ROWS = (("CAM_FRONT_LEFT", FRONT, "CAM_FRONT_RIGHT"), ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"))

@@ -33,7 +33,7 @@ from peft_dml_ros.core.measurements import (
     RadarSweep,
 )
 from peft_dml_ros.core.rig import Rig
-from peft_dml_tools.datasets import encode
+from peft_dml_tools.datasets import bag_topics, encode
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
 from peft_dml_tools.datasets.renaming import renamer
 
@@ -53,7 +53,7 @@ def qos(topic: str, *, latched: bool = False) -> Qos:
     return Qos(
         QosHistory.KEEP_LAST,
         1 if latched else SENSOR_DEPTH,
-        QosReliability.BEST_EFFORT if topics.is_sensor_topic(topic) else QosReliability.RELIABLE,
+        QosReliability.BEST_EFFORT if bag_topics.is_sensor_topic(topic) else QosReliability.RELIABLE,
         QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
         _FOREVER,
         _FOREVER,
@@ -149,7 +149,7 @@ class BagFile:
         Raises:
             DataError: the file cannot be written, the disk is full for example.
         """
-        name, msgtype, types = topics.bag_topic(topic), message.__msgtype__, typestore()
+        name, msgtype, types = bag_topics.bag_topic(topic), message.__msgtype__, typestore()
         try:
             if name not in self._channels:
                 self._channels[name] = self._writer.add_connection(
@@ -247,7 +247,7 @@ def _write_measurements(
         if isinstance(measurement, OdometrySample):
             before = measurement
             if display:
-                bag.write(topics.TF, stamp_ns, encode.tf_to_msg(measurement, make))
+                bag.write(bag_topics.TF, stamp_ns, encode.tf_to_msg(measurement, make))
     return started
 
 
@@ -303,9 +303,9 @@ def _to_sensor(sample: ImuSample, base_SE3_imu: SE3) -> ImuSample:
 def _write_truth(bag: BagFile, entry: tuple[int, Boxes3D], *, display: bool) -> None:
     (stamp_ns, boxes), make = entry, RosbagsFactory()
     message = encode.boxes_to_msg(boxes, stamp_ns, topics.BASE_FRAME, CLASSES, make)
-    bag.write(topics.TRUTH, stamp_ns, message)
+    bag.write(bag_topics.TRUTH, stamp_ns, message)
     message = conversions.velocities_to_msg(boxes, stamp_ns, topics.BASE_FRAME, make)
-    bag.write(topics.TRUTH_VELOCITIES, stamp_ns, message)
+    bag.write(bag_topics.TRUTH_VELOCITIES, stamp_ns, message)
     if display:
         cdr = conversions.markers_to_cdr(boxes, stamp_ns, topics.BASE_FRAME)
-        bag.write(topics.TRUTH_MARKERS, stamp_ns, typestore().deserialize_cdr(cdr, MARKERS))
+        bag.write(bag_topics.TRUTH_MARKERS, stamp_ns, typestore().deserialize_cdr(cdr, MARKERS))

@@ -30,6 +30,7 @@ from peft_dml_ros.core.measurements import ImuSample, LidarSweep, Measurement, R
 from peft_dml_ros.core.params import words_by_sensor
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
 from peft_dml_ros.core.transforms import StaticTree
+from peft_dml_tools.datasets import bag_topics
 from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.bag_storage import BagStorage, Stamped
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
@@ -86,7 +87,7 @@ class BagSource:
             return presets.recognise(self._storage.connections, self._first_frame, preset) or known, wrong
         for topic, msgtype in self._storage.connections.items():
             try:
-                sensor = topics.sensor_of(topic)
+                sensor = bag_topics.sensor_of(topic)
             except ConfigError:
                 continue
             if topic.endswith("/camera_info"):
@@ -150,7 +151,7 @@ class BagSource:
         given, base = self._options.calibration.sensors, self._options.base_frame
         sensors, lost = {}, []
         self.left_out.clear()
-        for name in sorted(self._sensors.values(), key=topics.rig_order):
+        for name in sorted(self._sensors.values(), key=bag_topics.rig_order):
             modality = modality_of_channel(name)
             if modality is not None and name not in frames:
                 continue  # a topic on which nobody said anything
@@ -202,10 +203,10 @@ class BagSource:
     def _tree(self) -> StaticTree:
         """Return the transforms of /tf_static, without that of the beginning of /tf: the first of each frame."""
         kinds = self._storage.connections
-        topic = next((t for t in (topics.TF_STATIC, topics.TF) if kinds.get(t) == topics.TRANSFORMS), None)
+        topic = next((t for t in (topics.TF_STATIC, bag_topics.TF) if kinds.get(t) == topics.TRANSFORMS), None)
         parents: dict[str, tuple[str, SE3]] = {}
         for number, (_, message) in enumerate(self._storage.recorded({topic} if topic else set())):
-            if topic == topics.TF and number >= _TREE_MESSAGES:
+            if topic == bag_topics.TF and number >= _TREE_MESSAGES:
                 break
             for parent, child, pose in transforms_from_msg(self._decode(message)):
                 parents.setdefault(child, (parent, pose))
@@ -220,7 +221,7 @@ class BagSource:
     @property
     def unread(self) -> dict[str, str]:
         """Types of the topics that are read for no sensor, by topic; without other forms of the images that are."""
-        read, here = {*self._sensors, *self._infos, topics.TF, topics.TF_STATIC}, self._storage.connections.items()
+        read, here = {*self._sensors, *self._infos, bag_topics.TF, topics.TF_STATIC}, self._storage.connections.items()
         return {t: kind for t, kind in here if not any(r == t or r.startswith(f"{t}/") for r in read)}
 
     @property
@@ -284,7 +285,9 @@ class BagSource:
         Raises:
             DataError: the boxes are malformed or not in base_link.
         """
-        boxes_topic, velocities_topic = (topics.bag_topic(t) for t in (topics.TRUTH, topics.TRUTH_VELOCITIES))
+        boxes_topic, velocities_topic = (
+            bag_topics.bag_topic(t) for t in (bag_topics.TRUTH, bag_topics.TRUTH_VELOCITIES)
+        )
         boxes: dict[int, Boxes3D] = {}
         velocities: dict[int, Any] = {}
         for _, message in self._storage.recorded({boxes_topic, velocities_topic}):

@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from peft_dml_ros.conversions.topics import rig_order
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.measurements import CameraImage, Measurement, OdometrySample
 from peft_dml_ros.core.rig import Rig, Sensor, modality_of_channel
 from peft_dml_ros.core.spec import CameraSpec
+from peft_dml_tools.datasets.bag_topics import rig_order
 from peft_dml_tools.datasets.nuscenes_images import read_image
 
 SLOT_YAWS_RAD: Final = dict(zip(CameraSpec().cameras, np.deg2rad([0, -55, -110, 180, 110, 55]), strict=True))

@@ -9,7 +9,6 @@ from typing import Final
 import numpy as np
 
 from peft_dml_ros.conversions.decoders import intensity_of
-from peft_dml_ros.conversions.topics import rig_order
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import ConfigError, DataError, nearest
 from peft_dml_ros.core.geometry import SE3
@@ -20,6 +19,7 @@ from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import Float32Array
+from peft_dml_tools.datasets.bag_topics import rig_order
 from peft_dml_tools.datasets.nuscenes_channels import keyframe_folders, open_tables, renamed_cameras
 from peft_dml_tools.datasets.nuscenes_files import read_gnss, read_imu, read_lidar, read_radar
 from peft_dml_tools.datasets.nuscenes_images import read_depth, read_image

@@ -4,6 +4,7 @@
 from collections.abc import Callable
 
 from peft_dml_ros.conversions import presets, topics
+from peft_dml_tools.datasets import bag_topics
 
 
 def renamer(preset: str) -> Callable[[str], str]:
@@ -15,10 +16,10 @@ def renamer(preset: str) -> Callable[[str], str]:
         ConfigError: no such preset.
     """
     if preset == presets.DEFAULT:
-        return topics.bag_topic
+        return bag_topics.bag_topic
     presets.check_preset(preset)
     table = presets.PRESETS[preset]
     names = {topics.topic_of(sensor): candidates[0] for sensor, candidates in table.sensors.items()}
     names |= {topics.camera_info_topic_of(camera): topic for camera, topic in table.infos.items()}
     names |= {topics.raw_image_topic_of(camera): topic for camera, topic in table.raw_images.items()}
-    return lambda topic: names.get(topic, topics.bag_topic(topic))
+    return lambda topic: names.get(topic, bag_topics.bag_topic(topic))

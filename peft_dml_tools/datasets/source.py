@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from peft_dml_ros.conversions.topics import rig_order
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import Measurement
@@ -18,6 +17,7 @@ from peft_dml_tools.datasets.argoverse import is_argoverse, open_argoverse
 from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.bag_recording import compressed
 from peft_dml_tools.datasets.bag_storage import BAG_SUFFIXES
+from peft_dml_tools.datasets.bag_topics import rig_order
 from peft_dml_tools.datasets.bags import BagSource
 from peft_dml_tools.datasets.file_source import FileSource
 from peft_dml_tools.datasets.kitti import is_kitti, open_kitti

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from peft_dml_ros.conversions.topics import bag_topic, raw_image_topic_of, topic_of
+from peft_dml_ros.conversions.topics import raw_image_topic_of, topic_of
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import ConfigError
@@ -18,6 +18,7 @@ from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_tools.datasets.bag_options import BagOptions
+from peft_dml_tools.datasets.bag_topics import bag_topic
 from peft_dml_tools.datasets.bags import BagSource, write_bag
 from peft_dml_tools.datasets.source import Beginning, open_source
 from peft_dml_tools.evaluation.recording import FaultWindow

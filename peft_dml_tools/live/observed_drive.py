@@ -11,10 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from peft_dml_ros.conversions.topics import bag_topic, topic_of
+from peft_dml_ros.conversions.topics import topic_of
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_tools.datasets.bag_storage import BagStorage
+from peft_dml_tools.datasets.bag_topics import bag_topic
 from peft_dml_tools.datasets.bag_types import typestore
 from peft_dml_tools.datasets.bags import BagSource
 from peft_dml_tools.live.accounting import SensorAccount, message_account

@@ -19,7 +19,7 @@ from peft_dml_ros.core.measurements import OdometrySample
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.fitting_subscription import message_class
-from peft_dml_tools.datasets import encode
+from peft_dml_tools.datasets import bag_topics, encode
 from peft_dml_tools.datasets.bag_storage import BagStorage
 from peft_dml_tools.datasets.bag_writer import messages_of
 from peft_dml_tools.datasets.bags import BagSource
@@ -163,14 +163,14 @@ class SourceRecording:
             raise DataError(f"source '{source.name}' holds no measurement")
         self.start_ns: int = first[1].stamp_ns
         self.end_ns: int = max([last_stamp_ns(source), *source.truth]) + 1
-        types = {topics.bag_topic(topics.topic_of(name)): topics.type_of(name) for name in source.rig.sensors}
+        types = {bag_topics.bag_topic(topics.topic_of(name)): topics.type_of(name) for name in source.rig.sensors}
         for camera in source.raw_cameras if isinstance(source, BagSource) else ():
-            del types[topics.bag_topic(topics.topic_of(camera))]
-            types[topics.bag_topic(topics.raw_image_topic_of(camera))] = topics.IMAGE
+            del types[bag_topics.bag_topic(topics.topic_of(camera))]
+            types[bag_topics.bag_topic(topics.raw_image_topic_of(camera))] = topics.IMAGE
         cameras = source.rig.of("camera")
-        types |= {topics.bag_topic(topics.camera_info_topic_of(c.name)): topics.CAMERA_INFO for c in cameras}
+        types |= {bag_topics.bag_topic(topics.camera_info_topic_of(c.name)): topics.CAMERA_INFO for c in cameras}
         types[topics.TF_STATIC] = topics.TRANSFORMS
-        types[topics.bag_topic(topics.TRUTH)] = topics.DETECTIONS
+        types[bag_topics.bag_topic(bag_topics.TRUTH)] = topics.DETECTIONS
         self.channels = {topic: Channel(topic, kind, publishing_qos(topic, [])) for topic, kind in types.items()}
 
     @property
@@ -213,10 +213,10 @@ class SourceRecording:
     def _truth(self) -> Iterator[Recorded]:
         for stamp_ns, boxes in sorted(self._source.truth.items()):
             message = encode.boxes_to_msg(boxes, stamp_ns, topics.BASE_FRAME, CLASSES, self._make)
-            yield self._recorded(topics.TRUTH, stamp_ns, message)
+            yield self._recorded(bag_topics.TRUTH, stamp_ns, message)
 
     def _recorded(self, topic: str, time_ns: int, message: Any) -> Recorded:
-        return Recorded(time_ns, topics.bag_topic(topic), serialize_message(message))
+        return Recorded(time_ns, bag_topics.bag_topic(topic), serialize_message(message))
 
 
 def open_recording(path: Path, scene: str | None = None, *, as_recorded: bool = False) -> Playable:
@@ -255,7 +255,7 @@ def publishing_qos(topic: str, recorded: list[Qos]) -> QoSProfile:
     if recorded:
         best_effort = any(qos.reliability == QosReliability.BEST_EFFORT for qos in recorded)
     else:
-        best_effort = topics.is_sensor_topic(topic)
+        best_effort = bag_topics.is_sensor_topic(topic)
     kept = topic.endswith("/tf_static") or any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in recorded)
     return QoSProfile(
         depth=max([FAST_DEPTH if topic in FAST else DEPTH, *(min(qos.depth, 1000) for qos in recorded)]),
@@ -266,4 +266,4 @@ def publishing_qos(topic: str, recorded: list[Qos]) -> QoSProfile:
 
 def sensors_by_topic(names: Iterable[str]) -> dict[str, str]:
     """Return the sensor of every topic that belongs to one; a camera's calibration counts as the camera's."""
-    return {topic: topics.sensor_of(topic) for topic in names if topics.is_sensor_topic(topic)}
+    return {topic: bag_topics.sensor_of(topic) for topic in names if bag_topics.is_sensor_topic(topic)}

@@ -4,6 +4,7 @@ import pytest
 from peft_dml_ros.conversions import presets, topics
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.spec import CameraSpec
+from peft_dml_tools.datasets import bag_topics
 
 SENSORS = [
     "LIDAR_TOP", "RADAR_FRONT", "RADAR_BACK_LEFT", *CameraSpec().cameras, "IMU", "GNSS", "ODOM",
@@ -12,8 +13,8 @@ SENSORS = [
 
 @pytest.mark.parametrize("sensor", SENSORS)
 def test_topic_leads_back_to_its_sensor(sensor):
-    assert topics.sensor_of(topics.topic_of(sensor)) == sensor
-    assert topics.sensor_of(topics.bag_topic(topics.topic_of(sensor))) == sensor
+    assert bag_topics.sensor_of(topics.topic_of(sensor)) == sensor
+    assert bag_topics.sensor_of(bag_topics.bag_topic(topics.topic_of(sensor))) == sensor
     if sensor != "ODOM":
         assert topics.sensor_of_frame(topics.frame_of(sensor)) == sensor
 
@@ -22,7 +23,7 @@ def test_table_is_what_the_nodes_agreed_on():
     assert topics.topic_of("LIDAR_TOP") == "lidar_top/points"
     assert topics.topic_of("CAM_FRONT") == "cam_front/image/compressed"
     assert topics.camera_info_topic_of("CAM_FRONT") == "cam_front/camera_info"
-    assert topics.sensor_of("/cam_front/camera_info") == topics.sensor_of("cam_front/image") == "CAM_FRONT"
+    assert bag_topics.sensor_of("/cam_front/camera_info") == bag_topics.sensor_of("cam_front/image") == "CAM_FRONT"
     assert (topics.topic_of("IMU"), topics.topic_of("GNSS"), topics.topic_of("ODOM")) == (
         "imu/data",
         "gnss/fix",
@@ -37,7 +38,7 @@ def test_table_is_what_the_nodes_agreed_on():
 )
 def test_foreign_topics_are_refused(topic):
     with pytest.raises(ConfigError, match="belongs to no sensor"):
-        topics.sensor_of(topic)
+        bag_topics.sensor_of(topic)
 
 
 @pytest.mark.parametrize("ending", ["", "_frame", "_link", "_optical", "_optical_frame", "_link_optical"])
