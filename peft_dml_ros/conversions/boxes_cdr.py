@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boxes straight to the bytes of a vision_msgs/Detection3DArray: much faster than building and packing messages."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct

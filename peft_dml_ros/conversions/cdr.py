@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read and shift the leading header of serialised (CDR) messages without unpacking them."""
 
-from __future__ import annotations
-
 import struct
 from typing import Final
 

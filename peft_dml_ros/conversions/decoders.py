@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The decoder of each sensor, with what the parameters say of its messages: one table for the node and for bags."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from functools import partial

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Convert compressed and raw images of any usual encoding to RGB, and CameraInfo to a camera model."""
 
-from __future__ import annotations
-
 import re
 from typing import Any, Final, NamedTuple
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Convert LiDAR clouds of any driver to sweeps; choose the field that holds the intensity, and its scale."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """JPEG with a decoder that tells of damage. Others go on after it, and give the rest of the picture in grey."""
 
-from __future__ import annotations
-
 import re
 from typing import Any, Final, NamedTuple
 

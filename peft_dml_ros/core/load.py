@@ -7,8 +7,6 @@ waits twice as long before the next try when that was too early. Latency is what
 stamp to the node that was seen: a driver that stamps early makes no machine slow.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, replace
 from statistics import median

@@ -7,8 +7,6 @@ before the folding: the runtime then sees plain convolutions, in the precision o
 Format: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -72,7 +70,7 @@ class _Node:
     outputs: list[str]
 
     @classmethod
-    def parse(cls, raw: memoryview) -> _Node:
+    def parse(cls, raw: memoryview) -> "_Node":
         node = cls(raw, "", [], [])
         for number, value in fields(raw):
             if number in {1, 2} and isinstance(value, memoryview):
@@ -123,7 +121,7 @@ class _Tensor:
     outside: bool
 
     @classmethod
-    def parse(cls, raw: memoryview) -> _Tensor:
+    def parse(cls, raw: memoryview) -> "_Tensor":
         shape: list[int] = []
         name, data, kind, outside = "", None, 0, False
         for number, value in fields(raw):

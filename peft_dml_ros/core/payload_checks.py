@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dark, blank and damaged pictures."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """ONNX Runtime: on the CPU the default engine and the reference for every other; on a GPU by its own providers."""
 
-from __future__ import annotations
-
 import logging
 import platform
 from collections.abc import Mapping, Sequence

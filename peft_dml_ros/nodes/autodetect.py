@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which topics of a running system are which sensors: by the presets' names, else by type, words and frame."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@
 Written as bytes: a status has five hundred strings, and each frame has one.
 """
 
-from __future__ import annotations
-
 import socket
 import struct
 from collections.abc import Mapping

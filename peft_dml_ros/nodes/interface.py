@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the perception node takes in and gives out, by name; needs no ROS. Docs and access policies are made from it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 

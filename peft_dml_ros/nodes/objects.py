@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publishers of tracks, and of Autoware's objects where they are asked for; nothing is computed for nobody."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Callable
 from typing import Any, Final

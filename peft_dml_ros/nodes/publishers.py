@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything the perception node publishes."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray

@@ -5,8 +5,6 @@
 LiDAR's own frame. Frames of the object benchmark are single moments, ten seconds apart here.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from datetime import datetime, timezone

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sensor files in nuScenes' own layout: LiDAR .pcd.bin, radar .pcd, JPEG and CAN bus messages."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any, Final

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Point clouds in files of any usual kind: PCD (ascii, binary, compressed), PLY, and bare float32 (.bin)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Final
 

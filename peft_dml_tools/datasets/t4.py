@@ -4,8 +4,6 @@
 Needs pyarrow and av (extra `datasets`). The layout is described in tier4/t4-devkit, docs/schema/v1.
 """
 
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A drive in circles past a perception node: the vehicle is replayed, and what the node says of it is recorded."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -106,7 +104,7 @@ class ObservedDrive:
         self._listeners = 2 if everything else 1
         self.replay: Child | None = None
 
-    def __enter__(self) -> ObservedDrive:  # noqa: PYI034  typing.Self needs Python 3.11
+    def __enter__(self) -> "ObservedDrive":  # noqa: PYI034  typing.Self needs Python 3.11
         """Let the recorder look for the node."""
         return self
 

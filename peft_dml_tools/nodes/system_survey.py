@@ -6,8 +6,6 @@
 A process of its own: whatever is wrong with the ROS installation ends this one, and not the one that asks.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import threading

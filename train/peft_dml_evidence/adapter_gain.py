@@ -4,8 +4,6 @@
 python -m peft_dml_evidence.adapter_gain --bundle models/base --adapter rain --data runs/demo/target --weather rain=40
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any

@@ -7,8 +7,6 @@ Each adapter is compared with the one it went on from, on frames of other scenes
 none, because frames held out got no better, the adapter before stays, as for a user.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

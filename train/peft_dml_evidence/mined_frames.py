@@ -8,8 +8,6 @@ random from the same drives. An adapter is taken even if its gain on the frames 
 was better, the adapter before stays. Both are scored on test frames of the gap that neither has seen.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Sequence

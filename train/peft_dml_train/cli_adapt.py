@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`peft-dml-train adapt`, ten minutes from a few labelled frames to an adapter, and `prepare`, on many machines."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -5,8 +5,6 @@ Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. A temperature
 changes no AP, only what a threshold means when sensors are missing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import combinations, cycle, product
 from pathlib import Path

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`peft-dml-train adapt`: an adapter from a few frames, trained until frames held out get no better."""
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil

@@ -5,8 +5,6 @@ The score is nuscenes-devkit's (Caesar et al., CVPR 2020) over the classes that 
 a frame, so that hundreds of resamples take a second; `tests/train/test_gain.py` compares with the devkit itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 

@@ -10,8 +10,6 @@ labels of SUSTechPOINTS, a JSON list of boxes named as the cloud. A folder is se
 as it is.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import zipfile
