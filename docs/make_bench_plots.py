@@ -16,6 +16,8 @@ BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 README_BEGIN, README_END = "<!-- live -->", "<!-- end of live -->"
 FILES = ("summary", "verdicts", "live", "against", "engines")
 WEAK = "recorder, one core taken"
+MENTIONED = 0.05
+"""Share of the frames from which on the README tells what the node gave up."""
 NOTHING = "Nothing is measured yet: `make bench` fills this section."
 BUDGET, GROWTH = "speed_budget.png", "speed_growth.png"
 ENGINES = ("lidar", "camera", "radar", "imu", "gnss", "fusion")
@@ -166,7 +168,8 @@ def readme_words(report: Report) -> str:
         f"{messages['lost_in_transport'] + messages['unaccounted']} of {messages['sent']} messages lost."
     )
     if weak := every.get(WEAK):
-        gave = _given_up(weak)
+        shares = {words: share for words, share in weak.get("given_up", {}).items() if share >= MENTIONED}
+        gave = _given_up({"given_up": shares})
         text += (
             f" With one core taken by another program: {weak['hz']:.1f} Hz, 95 % within "
             f"{weak['latency_ms'].get('p95', 0):.0f} ms; the node "
