@@ -287,7 +287,7 @@ def test_a_relu6_is_joined_with_its_convolution(tmp_path):
     assert "Clip" not in kinds
     wanted = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, frames[0])[0]
     found = session.run(None, frames[0])[0]
-    assert np.abs(found - wanted).mean() < 0.03 * np.abs(wanted).mean()
+    assert np.abs(found - wanted).mean() < 0.05 * np.abs(wanted).mean()
 
 
 def test_excluded_convolutions_stay_as_they_are(exported):
