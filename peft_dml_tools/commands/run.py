@@ -124,12 +124,11 @@ def _show_wiring(console: Any, source: RunSource, chosen: tuple[str, ...]) -> No
         table.add_row(sensor.name, sensor.modality or "odometry", source.where(sensor), calibrated, used)
     for name, reason in source.left_out.items():
         table.add_row(name, modality_of_channel(name) or "odometry", "", "no", f"no: {reason}")
-    others = [topic for topic, kind in source.unread().items() if kind in SENSOR_TYPES and kind != CAMERA_INFO]
-    for topic in others[:MOST_OTHERS]:
-        table.add_row("?", "", topic, "", "no: which sensor is it? inputs.topics: [SENSOR=TOPIC]")
-    if others[MOST_OTHERS:]:
-        table.add_row("?", "", f"and {len(others) - MOST_OTHERS} more topics", "", "no")
     console.print(table)
+    if others := [t for t, kind in source.unread().items() if kind in SENSOR_TYPES and kind != CAMERA_INFO]:
+        more = f" and {len(others) - MOST_OTHERS} more" if others[MOST_OTHERS:] else ""
+        words = f"Not read: {', '.join(others[:MOST_OTHERS])}{more}: which sensors? inputs.topics: [SENSOR=TOPIC]"
+        console.print(words, soft_wrap=True, markup=False, highlight=False)
 
 
 def _detect(

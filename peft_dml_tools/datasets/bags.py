@@ -219,7 +219,9 @@ class BagSource:
     @property
     def unread(self) -> dict[str, str]:
         """Types of the topics that are read for no sensor, by topic; without other forms of the images that are."""
-        read, here = {*self._sensors, *self._infos, bag_topics.TF, topics.TF_STATIC}, self._storage.connections.items()
+        names = (bag_topics.TRUTH, bag_topics.TRUTH_MARKERS, bag_topics.TRUTH_VELOCITIES)
+        read = {*self._sensors, *self._infos, bag_topics.TF, topics.TF_STATIC, *map(bag_topics.bag_topic, names)}
+        here = self._storage.connections.items()
         return {t: kind for t, kind in here if not any(r == t or r.startswith(f"{t}/") for r in read)}
 
     @property

@@ -269,9 +269,7 @@ def test_topics_that_no_sensor_is_read_from_are_shown(tmp_path):
     assert source.unread() == {"/b/image/compressed": COMPRESSED_IMAGE}
     console = Console(file=StringIO(), width=200)
     _show_wiring(console, source, ("CAM_FRONT",))
-    assert re.search(
-        r"/b/image/compressed.*which sensor is it\? inputs\.topics: \[SENSOR=TOPIC\]", console.file.getvalue()
-    )
+    assert "Not read: /b/image/compressed: which sensors? inputs.topics: [SENSOR=TOPIC]" in console.file.getvalue()
 
 
 def test_what_was_refused_is_said_when_nothing_came(tmp_path, bundle):
