@@ -43,15 +43,17 @@ def view(
 
         main(["--port", str(port), "--host", host], partial(announce, console))
         return
+    from peft_dml_tools.datasets.bag_storage import BagStorage
     from peft_dml_tools.live.bag_view import play_bag
     from peft_dml_tools.live.children import graceful_exit
     from peft_dml_tools.live.foxglove_server import FoxgloveServer
 
+    recording = BagStorage(Path(source))
     server = FoxgloveServer(port, host)
     announce(console, server.address)
     try:
         with graceful_exit():
-            play_bag(Path(source), server, threading.Event(), rate=rate, once=once)
+            play_bag(recording, server, threading.Event(), rate=rate, once=once)
     except KeyboardInterrupt:
         console.print("Ended.")
     finally:

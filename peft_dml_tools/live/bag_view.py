@@ -3,7 +3,6 @@
 
 import threading
 import time
-from pathlib import Path
 from typing import Final
 
 from rosbags.interfaces import QosDurability
@@ -16,23 +15,22 @@ STATUS_END: Final = "/perception/status"
 
 
 def play_bag(
-    bag: Path, server: FoxgloveServer, stop: threading.Event, *, rate: float = 1.0, once: bool = False
+    storage: BagStorage, server: FoxgloveServer, stop: threading.Event, *, rate: float = 1.0, once: bool = False
 ) -> None:
     """Play until `stop` is set, or once.
 
     Args:
-        bag: An .mcap or .db3 file, or a rosbag2 folder.
+        storage: The recording.
         server: Where to.
         stop: Ends it.
         rate: Recorded seconds per second.
         once: End with the recording instead of beginning again.
 
     Raises:
-        DataError: the bag cannot be read, or holds no message.
+        DataError: the bag holds no message, or is damaged.
     """
-    storage = BagStorage(bag)
     if not storage.count:
-        raise DataError(f"bag {bag} holds no message")
+        raise DataError(f"bag {storage.path} holds no message")
     shown = {topic for topic, kind in storage.connections.items() if server.declare(topic, kind)}
     latched = {
         topic

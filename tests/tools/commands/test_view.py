@@ -51,7 +51,7 @@ def status():
 def test_a_recording_arrives_as_it_was_recorded(server, tmp_path):
     bag = make_drive_bag(tmp_path / "drive.mcap", 1000, lidar_points=500)
     stop = threading.Event()
-    thread = threading.Thread(target=play_bag, args=(bag, server, stop), kwargs={"rate": 2.0})
+    thread = threading.Thread(target=play_bag, args=(BagStorage(bag), server, stop), kwargs={"rate": 2.0})
     thread.start()
     try:
         channels, found = watch(server.address, ["/lidar_top/points", "/tf_static", "/imu/data"])
@@ -103,6 +103,7 @@ def test_a_bag_that_is_none_is_one_clear_line(tmp_path):
     done = CliRunner().invoke(app, ["view", str(tmp_path / "none.mcap"), "--port", "0"])
     assert done.exit_code == 2
     assert "none.mcap" in done.output
+    assert "Open" not in done.output, "a link to nothing"
 
 
 @pytest.mark.ros
