@@ -18,7 +18,7 @@ pytestmark = pytest.mark.ros
 
 def peft_dml(*arguments, code=0):
     command = [sys.executable, "-m", "peft_dml_ros.cli.main", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout if code == 0 else done.stdout + done.stderr
 
@@ -36,8 +36,8 @@ def vehicle(tmp_path_factory):
         ros_process(*perception, log=folder / "node.log") as node,
         ros_process(*replay, log=folder / "replay.log") as bag,
     ):
-        node.wait_for("perception active")
-        bag.wait_for('"progress"')
+        node.wait_for("perception active", 120.0)
+        bag.wait_for('"progress"', 120.0)
         yield folder
 
 
