@@ -259,13 +259,13 @@ def test_a_relu6_is_joined_with_its_convolution(tmp_path):
     rng = np.random.default_rng(1)
     weights = {
         f"w{i}": rng.normal(0, 0.3, shape).astype(np.float32)
-        for i, shape in enumerate([(8, 3, 3, 3), (8, 1, 3, 3), (4, 8, 1, 1), (2, 4, 1, 1)])
+        for i, shape in enumerate([(8, 3, 3, 3), (8, 8, 3, 3), (4, 8, 1, 1), (2, 4, 1, 1)])
     }
     bounds = {"low": np.float32(0.0), "high": np.float32(6.0)}
     nodes, x = [], "x"
-    for i, groups in enumerate((1, 8, 1, 1)):
+    for i in range(4):
         edge = 1 if i < 2 else 0
-        nodes.append(helper.make_node("Conv", [x, f"w{i}"], [f"c{i}"], f"conv{i}", group=groups, pads=[edge] * 4))
+        nodes.append(helper.make_node("Conv", [x, f"w{i}"], [f"c{i}"], f"conv{i}", pads=[edge] * 4))
         x = f"c{i}"
         if i < 2:
             nodes.append(helper.make_node("Clip", [x, "low", "high"], [f"r{i}"], f"clip{i}"))
