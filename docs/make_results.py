@@ -5,11 +5,12 @@ peft-dml demo && python docs/make_results.py demo_out
 """
 
 import json
-import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from peft_dml_tools.bench.machine import machine
 from peft_dml_tools.markdown_pages import fill_page, markdown_table
 from peft_dml_tools.sim.faults import DEMO_FAULTS
 
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
 
-def section(metrics: dict[str, Any], scores: dict[str, Any], cores: int) -> str:
+def section(metrics: dict[str, Any], scores: dict[str, Any], computer: Mapping[str, Any]) -> str:
     """Return Markdown of the README's results."""
     latency, full, out = metrics["latency_ms"], scores["full"], scores["lidar_out"]
     words = {"silence": "silent", "freeze": "frozen", "delay": "late"}
@@ -34,7 +35,8 @@ def section(metrics: dict[str, Any], scores: dict[str, Any], cores: int) -> str:
         pair = (_number(score["ap"].get(name, {}).get("2 m")) for score in (full, out))
         rows[f"AP at 2 m, {name}: all sensors / LiDAR silent"] = " / ".join(pair)
     table = markdown_table(("", ""), rows.items())
-    return f"12 s of simulated driving on {cores} cores; {faults}:\n\n{table}"
+    where = f"{computer['cores']} cores of {computer['processor']}, all topics recorded"
+    return f"12 s of simulated driving on {where}; {faults}:\n\n{table}"
 
 
 def _number(value: float | None) -> str:
@@ -44,7 +46,7 @@ def _number(value: float | None) -> str:
 def main(folder: Path) -> None:
     """Update README.md and docs/images/demo.png from a folder that the demo wrote."""
     metrics, scores = (json.loads((folder / name).read_text()) for name in ("metrics.json", "scores.json"))
-    fill_page(ROOT / "README.md", BEGIN, section(metrics, scores, os.cpu_count() or 1), END)
+    fill_page(ROOT / "README.md", BEGIN, section(metrics, scores, machine()), END)
     from PIL import Image  # noqa: PLC0415  comes with matplotlib
 
     picture = Image.open(folder / "picture.png").convert("RGB")
