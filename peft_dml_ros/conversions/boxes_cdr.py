@@ -26,11 +26,8 @@ def boxes_to_cdr(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequence
     begin = _begin(len(frame))
     parts = [LITTLE_ENDIAN, begin.pack(seconds, nanoseconds, len(frame), frame, len(boxes))]
     at = begin.size
-    half = boxes.yaws_rad / 2
-    turns = np.stack([np.zeros_like(half), np.zeros_like(half), np.sin(half), np.cos(half)], axis=1)
-    poses = np.concatenate([boxes.centers_m, turns], axis=1).tolist()
     rows = zip(
-        poses,
+        upright_poses(boxes),
         (boxes.sigmas**2).tolist(),
         boxes.sizes_m.tolist(),
         boxes.scores.tolist(),
@@ -45,6 +42,14 @@ def boxes_to_cdr(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequence
         parts.append(layout.pack(*head, *pose, x, y, z, yaw, *pose, *size, len(ident), ident))
         at += layout.size
     return b"".join(parts)
+
+
+def upright_poses(boxes: Boxes3D) -> list[list[float]]:
+    """Return x, y, z and the quaternion x, y, z, w of each box."""
+    half, none = boxes.yaws_rad / 2, np.zeros(len(boxes))
+    turns = np.stack([none, none, np.sin(half), np.cos(half)], axis=1)
+    poses: list[list[float]] = np.concatenate([boxes.centers_m, turns], axis=1).tolist()
+    return poses
 
 
 @lru_cache

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from peft_dml_ros.conversions.decode import gnss_from_msg, imu_from_msg, odometry_from_msg
 from peft_dml_ros.conversions.images import image_from_msg
-from peft_dml_ros.conversions.lidar import Intensity, lidar_from_msg
+from peft_dml_ros.conversions.lidar import ANY, Intensity, lidar_from_msg
 from peft_dml_ros.conversions.radar import radar_from_msg
 from peft_dml_ros.core.classes import Modality
 from peft_dml_ros.core.measurements import Measurement
@@ -35,7 +35,7 @@ def decoder_of(sensor: str, inputs: InputParams = InputParams()) -> Decoder:  # 
         ConfigError: the name has no known prefix.
     """
     modality = modality_of_channel(sensor)
-    if modality == "lidar" and (chosen := intensity_of(sensor, inputs)) != Intensity():
+    if modality == "lidar" and (chosen := intensity_of(sensor, inputs)) != ANY:
         return partial(lidar_from_msg, intensity=chosen)
     return _DECODERS[modality]
 

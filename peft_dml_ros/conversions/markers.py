@@ -12,12 +12,12 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from peft_dml_ros.conversions.boxes_cdr import upright_poses
 from peft_dml_ros.conversions.cdr import LITTLE_ENDIAN, NS_PER_S, aligned
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES
 from peft_dml_ros.core.typing import FloatArray
 
-MARKERS: Final = "visualization_msgs/msg/MarkerArray"
 MOVING_MPS: Final = 0.5
 """Slower boxes get no arrow."""
 VELOCITY_NAMESPACE: Final = "velocity"
@@ -60,7 +60,7 @@ def markers_to_cdr(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequen
         classes: Names that `boxes.labels` index.
     """
     markers = [_Marker("", 0, action=_DELETE_ALL)]
-    poses, scales = _poses(boxes), np.maximum(boxes.sizes_m, _EDGE_M).tolist()
+    poses, scales = upright_poses(boxes), np.maximum(boxes.sizes_m, _EDGE_M).tolist()
     speeds_mps = np.hypot(boxes.velocities_mps[:, 0], boxes.velocities_mps[:, 1])
     for i in range(len(boxes)):
         name, opacity = classes[int(boxes.labels[i])], _OPACITY[0] + _OPACITY[1] * float(boxes.scores[i])
@@ -84,7 +84,7 @@ def trails_to_cdr(tracks: Boxes3D, trails: Mapping[str, FloatArray], stamp_ns: i
         frame_id: Their frame.
     """
     markers = [_Marker("", 0, action=_DELETE_ALL)]
-    poses, scales = _poses(tracks), np.maximum(tracks.sizes_m, _EDGE_M).tolist()
+    poses, scales = upright_poses(tracks), np.maximum(tracks.sizes_m, _EDGE_M).tolist()
     for i, name in enumerate(tracks.ids):
         # Neighbouring ids get colours far apart on the circle.
         number, rgb = int(name), colorsys.hsv_to_rgb((int(name) * 0.618) % 1.0, 0.7, 1.0)
@@ -97,13 +97,6 @@ def trails_to_cdr(tracks: Boxes3D, trails: Mapping[str, FloatArray], stamp_ns: i
             line = np.asarray(trail)
             markers.append(_Marker("trail", number, _LINE, scale=(0.12, 0.0, 0.0), colour=solid, points=line))
     return _packed(markers, stamp_ns, frame_id)
-
-
-def _poses(boxes: Boxes3D) -> list[list[float]]:
-    half, none = boxes.yaws_rad / 2, np.zeros(len(boxes))
-    turns = np.stack([none, none, np.sin(half), np.cos(half)], axis=1)
-    poses: list[list[float]] = np.concatenate([boxes.centers_m, turns], axis=1).tolist()
-    return poses
 
 
 def _packed(markers: Sequence[_Marker], stamp_ns: int, frame_id: str) -> bytes:

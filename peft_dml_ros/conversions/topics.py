@@ -24,6 +24,7 @@ FIX: Final = "sensor_msgs/msg/NavSatFix"
 ODOMETRY: Final = "nav_msgs/msg/Odometry"
 TRANSFORMS: Final = "tf2_msgs/msg/TFMessage"
 DETECTIONS: Final = "vision_msgs/msg/Detection3DArray"
+MARKERS: Final = "visualization_msgs/msg/MarkerArray"
 SENSOR_TYPES: Final = (POINT_CLOUD, RADAR_SCAN, ARS548, COMPRESSED_IMAGE, IMAGE, CAMERA_INFO, IMU, FIX, ODOMETRY)
 """Types that measurements, and the calibration of cameras, come in."""
 

@@ -59,7 +59,7 @@ def outputs(sensors: Sequence[str] = ALL_SENSORS) -> list[Topic]:
     return [
         Topic("~/detections", topics.DETECTIONS, LISTENED, "boxes with class, score and covariance; also when empty"),
         Topic("~/velocities", topics.POINT_CLOUD, LISTENED, "velocity and attribute, in the order of the boxes"),
-        Topic("~/markers", "visualization_msgs/msg/MarkerArray", LISTENED, "boxes and velocity arrows, for viewers"),
+        Topic("~/markers", topics.MARKERS, LISTENED, "boxes and velocity arrows, for viewers"),
         *(
             Topic(overlay_topic(c), topics.COMPRESSED_IMAGE, DRAWN, f"image of {c} with boxes")
             for c in cameras_of(sensors)
@@ -67,9 +67,7 @@ def outputs(sensors: Sequence[str] = ALL_SENSORS) -> list[Topic]:
         Topic(
             "~/tracks", topics.DETECTIONS, LISTENED, "tracked boxes: `id` stays the same, also through sensor dropout"
         ),
-        Topic(
-            "~/track_markers", "visualization_msgs/msg/MarkerArray", LISTENED, "tracks with ids and trails, for viewers"
-        ),
+        Topic("~/track_markers", topics.MARKERS, LISTENED, "tracks with ids and trails, for viewers"),
         *(
             Topic(f"~/{name}", f"{AUTOWARE}/{kind}", f"{LISTENED}, with autoware:=true", text)
             for name, kind, text in OBJECTS

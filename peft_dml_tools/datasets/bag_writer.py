@@ -18,7 +18,6 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 
 from peft_dml_ros import conversions
 from peft_dml_ros.conversions import presets, topics
-from peft_dml_ros.conversions.markers import MARKERS
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError
@@ -149,13 +148,20 @@ class BagFile:
         Raises:
             DataError: the file cannot be written, the disk is full for example.
         """
-        name, msgtype, types = bag_topics.bag_topic(topic), message.__msgtype__, typestore()
+        msgtype = message.__msgtype__
+        self.write_bytes(topic, time_ns, typestore().serialize_cdr(message, msgtype), msgtype, latched=latched)
+
+    def write_bytes(
+        self, topic: str, time_ns: int, cdr: bytes | memoryview, msgtype: str, *, latched: bool = False
+    ) -> None:
+        """Append the bytes of a message of the type named, as `write` does."""
+        name = bag_topics.bag_topic(topic)
         try:
             if name not in self._channels:
                 self._channels[name] = self._writer.add_connection(
-                    name, msgtype, typestore=types, offered_qos_profiles=[qos(name, latched=latched)]
+                    name, msgtype, typestore=typestore(), offered_qos_profiles=[qos(name, latched=latched)]
                 )
-            self._writer.write(self._channels[name], time_ns, types.serialize_cdr(message, msgtype))
+            self._writer.write(self._channels[name], time_ns, cdr)
         except (OSError, SqliteError) as error:
             raise self._failure(error, f"write {name} of {time_ns} ns to") from error
 
@@ -308,4 +314,4 @@ def _write_truth(bag: BagFile, entry: tuple[int, Boxes3D], *, display: bool) -> 
     bag.write(bag_topics.TRUTH_VELOCITIES, stamp_ns, message)
     if display:
         cdr = conversions.markers_to_cdr(boxes, stamp_ns, topics.BASE_FRAME)
-        bag.write(bag_topics.TRUTH_MARKERS, stamp_ns, typestore().deserialize_cdr(cdr, MARKERS))
+        bag.write_bytes(bag_topics.TRUTH_MARKERS, stamp_ns, cdr, topics.MARKERS)

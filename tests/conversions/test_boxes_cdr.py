@@ -9,26 +9,18 @@ from rclpy.serialization import deserialize_message, serialize_message
 from vision_msgs.msg import Detection3DArray
 
 from peft_dml_ros.conversions.boxes_cdr import boxes_to_cdr
-from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_tools.datasets.boxes_from_msg import boxes_from_msg
 from peft_dml_tools.datasets.encode import boxes_to_msg
+from tests.support.random_boxes import random_boxes
 
 STAMP_NS = 1_735_700_000_123_456_789
 
 
 def made(count, *, ids=False):
-    rng = np.random.default_rng(count)
-    boxes = Boxes3D.make(
-        rng.normal(0, 20, (count, 3)),
-        rng.uniform(0.3, 9, (count, 3)),
-        rng.uniform(-np.pi, np.pi, count),
-        rng.integers(0, len(CLASSES), count),
-        scores=rng.uniform(0, 1, count),
-        ids=tuple("é" * (i % 9) for i in range(count)) if ids else (),
-    )
-    return replace(boxes, sigmas=rng.uniform(0.1, 2, (count, 4)))
+    boxes = random_boxes(count, tuple("é" * (i % 9) for i in range(count)) if ids else ())
+    return replace(boxes, sigmas=np.random.default_rng(count).uniform(0.1, 2, (count, 4)))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 40])

@@ -1,31 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Markers written straight as bytes are the message that rclpy packs, whatever the lengths of its strings."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 from visualization_msgs.msg import MarkerArray
 
 from peft_dml_ros.conversions.markers import markers_to_cdr, trails_to_cdr
-from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASSES
+from tests.support.random_boxes import random_boxes
 
 STAMP_NS = 1_735_700_000_123_456_789
 
 
 def made(count):
-    rng = np.random.default_rng(count)
-    boxes = Boxes3D.make(
-        rng.normal(0, 20, (count, 3)),
-        rng.uniform(0.3, 9, (count, 3)),
-        rng.uniform(-np.pi, np.pi, count),
-        rng.integers(0, len(CLASSES), count),
-        scores=rng.uniform(0, 1, count),
-        velocities_mps=rng.normal(0, 2, (count, 2)),
-    )
-    return replace(boxes, ids=tuple(str(10**i) for i in range(count)))
+    return random_boxes(count, tuple(str(10**i) for i in range(count)))
 
 
 def read(cdr):

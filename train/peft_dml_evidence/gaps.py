@@ -7,17 +7,16 @@ Each adapter is compared with the one it went on from, on frames of other scenes
 none, because frames held out got no better, the adapter before stays, as for a user.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from peft_dml_evidence.adapter_gain import hits_of
+from peft_dml_evidence.adapter_gain import frames_of, hits_of
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.classes import MODALITIES, Modality
-from peft_dml_train.data.dataset import FrameReader, Wanted
+from peft_dml_tools.whole_files import write_json
 from peft_dml_train.few_shot.adapt import WITHOUT_LIDAR
 from peft_dml_train.few_shot.gain import accuracy, compare
 
@@ -34,18 +33,17 @@ def measure_gap(base: Path, domain: Path) -> Iterator[Row]:
         base: Bundle.
         domain: Folder with test/, the frames to measure with, and the adapters that were written.
     """
-    spec = load_bundle(base).spec
-    reader = FrameReader(domain / "test", spec)
-    frames = [reader.prepared(Wanted(token)) for token in reader.tokens(("sim_test",))]
-
+    bundle = load_bundle(base)
+    frames = frames_of(domain / "test", bundle, "sim_test")
     for labels, sensors in SENSORS.items():
-        before = hits_of(load_bundle(base), frames, sensors)
+        before = hits_of(bundle, frames, sensors)
         row: Row = {"domain": domain.name, "labels": labels, "sensors": list(sensors), "test_frames": len(frames)}
-        row |= {"map_before": accuracy(before).mean_ap, "nds_before": accuracy(before).nds, "adapted": False}
+        mean_ap, nds = accuracy(before)
+        row |= {"map_before": mean_ap, "nds_before": nds, "adapted": False}
         if (made := domain / labels).is_dir():
-            bundle = load_bundle(base, adapter=str(made))
-            gain = compare(before, hits_of(bundle, frames, sensors))
-            card = bundle.adapters.parts[0][0].card
+            adapted = load_bundle(base, adapter=str(made))
+            gain = compare(before, hits_of(adapted, frames, sensors))
+            card = adapted.adapters.parts[0][0].card
             row |= {"adapted": True, "map": gain.after.mean_ap, "nds": gain.after.nds, "verdict": gain.verdict}
             row |= {"gain_95_percent": [round(gain.low, 4), round(gain.high, 4)]}
             row |= {"frames": card.provenance["frames_trained"]}
@@ -62,8 +60,7 @@ def main(
     """Measure every domain of a folder."""
     domains = sorted(path.parent for path in work.glob("*/test"))
     rows = [row for domain in domains for row in measure_gap(base, domain)]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"base": base.name, "scenes": scenes, "steps": steps, "rows": rows}, indent=1) + "\n")
+    write_json(out, {"base": base.name, "scenes": scenes, "steps": steps, "rows": rows})
     typer.echo(out.read_text())
 
 

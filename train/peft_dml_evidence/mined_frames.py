@@ -17,11 +17,11 @@ from typing import Annotated, Any
 
 import typer
 
-from peft_dml_evidence.adapter_gain import hits_of
+from peft_dml_evidence.adapter_gain import frames_of, hits_of
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import DataError
 from peft_dml_tools.evaluation.student_interval import student_interval
-from peft_dml_train.data.dataset import FrameReader, Wanted
+from peft_dml_tools.whole_files import write_json
 from peft_dml_train.data.frame import Frame
 from peft_dml_train.few_shot.adapt import AdaptOptions, adapt
 from peft_dml_train.few_shot.gain import FrameHits, accuracy, compare
@@ -112,13 +112,10 @@ def main(
     ]
     for arm in arms:
         train_arm(base, arm, steps)
-    reader = FrameReader(test, load_bundle(base).spec)
-    frames = [reader.prepared(Wanted(token)) for token in reader.tokens((split,))]
-    report = score_arms(base, arms, frames)
+    report = score_arms(base, arms, frames_of(test, load_bundle(base), split))
     mined = json.loads((work / "mined" / "mined.json").read_text())
     report |= {"frames": len(mined["chosen"]), "candidates": mined["candidates"], "steps": steps}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(report, indent=1) + "\n")
+    write_json(out, report)
     typer.echo(json.dumps({k: v for k, v in report.items() if k != "by_seed"}))
 
 
