@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_dml_tools.markdown_pages import fill_page, markdown_table
+from peft_dml_train.evaluation.palette_png import save_palette_png
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
@@ -262,7 +263,7 @@ def budget(report: Report, path: Path) -> None:
     axis.invert_yaxis()
     axis.set_xlabel("ms since the stamp; engines: median, blue; all else: mean, orange; dotted: the period")
     axis.legend(ncols=7, fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.25), frameon=False)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    save_palette_png(figure, path, 110)
     plt.close(figure)
 
 
@@ -295,7 +296,7 @@ def growth(report: Report, path: Path) -> None:
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("ms")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    save_palette_png(figure, path, 110)
     plt.close(figure)
 
 

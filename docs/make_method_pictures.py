@@ -23,6 +23,7 @@ from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.dataset import FrameReader, scenes_of
 from peft_dml_train.data.frame import Frame
 from peft_dml_train.evaluation.calibration import assigned
+from peft_dml_train.evaluation.palette_png import save_palette_png
 from peft_dml_train.evaluation.sensors import ALL
 from peft_dml_train.evaluation.subsets import BundleRunner
 from peft_dml_train.fusion.attention import COARSE, NEIGHBOURS
@@ -135,7 +136,7 @@ def main(
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        figure.savefig(out / f"method_{name}.png", dpi=90)
+        save_palette_png(figure, out / f"method_{name}.png", 90)
         typer.echo(out / f"method_{name}.png")
 
 

@@ -250,7 +250,7 @@ def save(made: Figure, name: str) -> None:
 
 def save_jpeg(pixels: np.ndarray, name: str) -> None:
     """Save as JPEG in the best quality that fits."""
-    for quality in range(90, 30, -5):
+    for quality in range(80, 30, -5):
         data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         if len(data) <= MOST_BYTES:
             break

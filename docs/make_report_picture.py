@@ -14,7 +14,7 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 WINDOWS = ((2560, 1300), (1440, 900), (390, 844))
-HEIGHT_PX, GAP_PX, QUALITY = 620, 14, 82
+HEIGHT_PX, GAP_PX, QUALITY = 620, 14, 75
 
 
 def pictures(report: Path) -> list[Any]:

@@ -19,6 +19,7 @@ from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_tools.datasets.point_files import read_sweep
 from peft_dml_tools.datasets.sweep_folder import sweep_files
 from peft_dml_tools.sim.drive import Drive, DriveSpec
+from peft_dml_train.evaluation.palette_png import save_palette_png
 
 PAGE_PICTURE = Path(__file__).with_name("images") / "sensors_place.png"
 
@@ -54,7 +55,7 @@ def page() -> None:
     side(axes[0], sweep, mounting, "right")
     side(axes[1], sweep, SE3(mounting.rotation, np.zeros(3)), "no mounting")
     side(axes[2], sweep, swapped, "rolled by 90°")
-    figure.savefig(PAGE_PICTURE, dpi=80)
+    save_palette_png(figure, PAGE_PICTURE, 80)
 
 
 def folder(path: Path) -> None:

@@ -73,7 +73,7 @@ def main(seed: int) -> None:
     ahead = above[side // 10 : round(side * 0.62)]
     gap = np.full((6, side, 3), BACKGROUND, np.uint8)
     whole = np.concatenate([top, gap, ahead])
-    cv2.imwrite(str(OUT), whole[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+    cv2.imwrite(str(OUT), whole[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
     print(f"{OUT}: {whole.shape[1]} x {whole.shape[0]}, {len(frame.boxes)} boxes")
 
 

@@ -25,7 +25,7 @@ OUT = Path(__file__).resolve().parent / "images" / "weather.jpg"
 TILE_PX = 300
 RANGE_M = 36.0
 COLUMNS = 6
-MOST_BYTES = 500_000
+MOST_BYTES = 360_000
 SEVERITY = 3
 WEATHERS = ("clear", "fog=200", "fog=50", "rain=25", "rain=50", "snow=5")
 

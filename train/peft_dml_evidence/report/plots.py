@@ -14,6 +14,7 @@ from peft_dml_evidence.report.results import Figure, Results
 from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_ros.core.classes import CLASSES, DETECTING, MODALITIES
 from peft_dml_tools.sim.corruptions import MULTICORRUPT
+from peft_dml_train.evaluation.palette_png import save_palette_png
 
 MARKERS = {"lidar": "o", "camera": "s", "radar": "^"}
 MOST_LABELLED = 30
@@ -206,5 +207,5 @@ def save(results: Results, folder: Path) -> list[Path]:
             draw(axes, results)
             canvas.suptitle(title)
             paths.append(folder / file_name(results, name))
-            canvas.savefig(paths[-1], dpi=90, metadata={"Software": None})
+            save_palette_png(canvas, paths[-1], 90)
     return paths

@@ -17,6 +17,7 @@ from peft_dml_tools.sim.corruptions import corrupt
 from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
 from peft_dml_tools.whole_files import write_json
 from peft_dml_train.data.dataset import scenes_of
+from peft_dml_train.evaluation.palette_png import save_palette_png
 from peft_dml_train.evaluation.subsets import BundleRunner
 
 FOG_M = (1000.0, 400.0, 200.0, 100.0, 50.0, 25.0)
@@ -138,4 +139,4 @@ def plot_gate(measured: dict[str, Any], picture: Path) -> None:
     for axes in panels[len(measured) :]:
         axes.axis("off")
     panels[-1].legend(*panels[0].get_legend_handles_labels(), loc="center", title="gate weight of")
-    figure.savefig(picture, dpi=100)
+    save_palette_png(figure, picture, 100)
