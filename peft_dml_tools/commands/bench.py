@@ -136,7 +136,6 @@ def live(
     import os
     from contextlib import nullcontext
     from dataclasses import replace
-    from tempfile import TemporaryDirectory
 
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from rich.console import Console
@@ -148,6 +147,7 @@ def live(
     from peft_dml_tools.bench.summary import read_report
     from peft_dml_tools.live.children import graceful_exit
     from peft_dml_tools.live.environment import alone_in, require_ros
+    from peft_dml_tools.live.scratch import scratch_folder
 
     require_ros()
     if compare and not compare.is_file():
@@ -161,14 +161,14 @@ def live(
     with (
         graceful_exit(),
         nullcontext() if both else alone_in(domain_id),
-        TemporaryDirectory(prefix="peft_dml_bench_") as scratch,
+        scratch_folder() as scratch,
         console.status("starting") as status,
     ):
         if both:
             comparison = replace(SHORT if quick else ComparisonPlan(), pairs=pairs)
-            report = compare_builds(both, comparison, domain_id, Path(scratch), status.update, drive)
+            report = compare_builds(both, comparison, domain_id, scratch, status.update, drive)
         else:
-            report = run_live(plan, options, Path(scratch), status.update)
+            report = run_live(plan, options, scratch, status.update)
     _tell(report, out, older)
 
 
@@ -230,16 +230,20 @@ def summary(
     reports = {source: read_report(path) for source, path in files.items()}
     gathered = summarise(reports)
     judged = judge(gathered, reports)
+    verdicts = out.with_name("verdicts.json")
     write_json(out, gathered)
-    write_json(out.with_name("verdicts.json"), judged)
+    write_json(verdicts, judged)
     table = Table("figure", "value", "target", "")
     for name, target in TARGETS.items():
         verdict = {True: "met", False: "[red]missed[/]", None: judged["missing"].get(name, "")}
         value = "–" if gathered[name] is None else f"{gathered[name]:g}"
         table.add_row(name, value, target.words, verdict[judged["met"].get(name)])
-    Console().print(table)
-    for name, profile in judged["misses"].items():
-        Console().print(f"{name} misses its target; where it goes:", profile)
+    console = Console(soft_wrap=True)
+    console.print(table)
+    for name in judged["misses"]:
+        console.print(f"missed: {name} is {gathered[name]:g}, wanted {TARGETS[name].words}")
+    if judged["misses"]:
+        console.print(f"Where the time of each goes is in {verdicts}, under 'misses'.")
 
 
 def _tell(report: dict[str, Any], out: Path, older: dict[str, Any] | None) -> None:

@@ -58,7 +58,6 @@ def chaos(
       peft-dml chaos --only cells --json chaos.json
     """
     import os
-    from tempfile import TemporaryDirectory
 
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from rich.console import Console
@@ -68,6 +67,7 @@ def chaos(
     from peft_dml_tools.chaos.stages import ChaosRun
     from peft_dml_tools.live.children import graceful_exit
     from peft_dml_tools.live.environment import alone_in, require_ros
+    from peft_dml_tools.live.scratch import scratch_folder
     from peft_dml_tools.live.session import Session
     from peft_dml_tools.live.short_drive import simulate_short_drive
 
@@ -78,13 +78,13 @@ def chaos(
     with (
         graceful_exit(),
         alone_in(domain_id),
-        TemporaryDirectory(prefix="peft_dml_chaos_") as scratch,
+        scratch_folder() as scratch,
         console.status("") as status,
     ):
         status.update("simulating a drive")
         length_s = SHORT_DRIVE_S if short else DRIVE_S
-        path = drive or simulate_short_drive(Path(scratch) / "drive.mcap", length_s, DRIVE_SEED, image_width_px=352)
-        run = ChaosRun(Session(Path(scratch), bundle, domain_id), path, status.update)
+        path = drive or simulate_short_drive(scratch / "drive.mcap", length_s, DRIVE_SEED, image_width_px=352)
+        run = ChaosRun(Session(scratch, bundle, domain_id), path, status.update)
         results: dict[str, Any] = {}
         for stage in stages:
             found = _stage(stage, run, short=short, minutes=minutes, seed=seed)

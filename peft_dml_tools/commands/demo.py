@@ -43,6 +43,7 @@ def demo(
         Discovery, typer.Option(help="SUBNET lets other machines see it; SYSTEM_DEFAULT keeps the environment's.")
     ] = Discovery.LOCALHOST,
     view: Annotated[bool, typer.Option("--view", help="Show the drive live in Foxglove, and print the link")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port of --view; 0 takes a free one")] = 8765,
 ) -> None:
     """Drive, break sensors, watch the boxes: a whole ROS 2 session with a report, in one command.
 
@@ -55,7 +56,6 @@ def demo(
     """
     import os
     from functools import partial
-    from tempfile import TemporaryDirectory
 
     # The simulator's matrices are thin: threads that wait for each other would cost more than they bring.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -66,19 +66,20 @@ def demo(
     from peft_dml_tools.live.children import graceful_exit
     from peft_dml_tools.live.environment import alone_in
     from peft_dml_tools.live.interrupts import explained
+    from peft_dml_tools.live.scratch import scratch_folder
 
     console = Console()
-    how = (no_faults, faults, out, bundle, domain_id, discovery.value, config, view)
+    how = (no_faults, faults, out, bundle, domain_id, discovery.value, config, view, port)
     request = DemoRequest(source, scene, seconds, seed, *how)
     with (
         explained(partial(_interrupted, request)),
         graceful_exit(),
         alone_in(domain_id, out),
-        TemporaryDirectory(prefix="peft_dml_") as scratch,
+        scratch_folder() as scratch,
         StepProgress(console) as steps,
     ):
-        drive = prepare(request, Path(scratch), steps)
-        outcome = play(request, drive, Path(scratch), steps)
+        drive = prepare(request, scratch, steps)
+        outcome = play(request, drive, scratch, steps)
         reported = None if outcome.problem else _report(request, outcome, steps)
     if reported is None:
         _fail(console, outcome.problem, out)

@@ -62,6 +62,7 @@ class DemoRequest:
     discovery: str
     config: Path | None = None
     view: bool = False
+    port: int = 0
 
     @property
     def bag(self) -> Path:
@@ -195,7 +196,7 @@ def play(request: DemoRequest, drive: PreparedDrive, scratch: Path, steps: StepP
     with ExitStack() as stack:
         steps.begin("start", None, "perception node, recorder, replay")
         if request.view:
-            viewer = session.viewer()
+            viewer = session.viewer(request.port)
             stack.callback(viewer.stop)
             follow((viewer,), lambda: "ready" in viewer.latest, START_S, "the start of the viewer")
             announce(steps.console, str(viewer.value("ready", "address")))

@@ -77,9 +77,9 @@ class Session:
         ros = ["--ros-args", *_in(namespace)] if namespace else []
         return Child("replay", f"{TOOLS}.replay", [str(source), *words, *arguments, *ros], self.environment)
 
-    def viewer(self) -> Child:
-        """Start a viewer for Foxglove on its usual port."""
-        return Child("viewer", f"{TOOLS}.viewer", [], self.environment)
+    def viewer(self, port: int) -> Child:
+        """Start a viewer for Foxglove on a TCP port; 0 takes a free one."""
+        return Child("viewer", f"{TOOLS}.viewer", ["--port", str(port)], self.environment)
 
     @contextmanager
     def node(self, namespace: str = "", **parameters: object) -> Iterator[Child]:

@@ -2,6 +2,7 @@
 """Ctrl-C as a terminal sends it, to every process of a command: a word, exit status 130, and nothing left over."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -126,17 +127,17 @@ def test_demo_ends_all_its_nodes_whenever_it_comes(long_bag, bundle, tmp_path, n
 
 
 @pytest.mark.ros
-@pytest.mark.alone
 def test_the_demo_is_seen_live_while_it_drives(long_bag, bundle, tmp_path):
     pytest.importorskip("foxglove", reason="no foxglove-sdk: pip install 'peft_dml_ros[view]'")
     log, wanted = tmp_path / "log", ["/perception/detections", "/lidar_top/points", "/perception/status"]
-    options = ["--bundle", bundle, "--out", tmp_path / "out", "--domain-id", os.environ["ROS_DOMAIN_ID"], "--view"]
+    options = ["--bundle", bundle, "--out", tmp_path / "out", "--domain-id", os.environ["ROS_DOMAIN_ID"]]
+    options += ["--view", "--port", "0"]
     with started(log, "demo", "--source", long_bag, *options) as process:
         limit = time.monotonic() + LIMIT_S
-        while "ws://127.0.0.1:8765" not in log.read_text():
+        while not (address := re.search(r"or (ws://127\.0\.0\.1:[1-9]\d+) in", log.read_text())):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < limit, log.read_text()
             time.sleep(0.1)
-        _, found = watch("ws://127.0.0.1:8765", wanted, limit_s=LIMIT_S)
+        _, found = watch(address[1], wanted, limit_s=LIMIT_S)
         assert set(found) == set(wanted)
         assert "Interrupted: " in interrupt(process, log, lambda: True)
