@@ -133,7 +133,7 @@ class LivePlan:
         )
 
 
-QUICK: Final = LivePlan(minutes=0.1, subset_s=2.5, round_s=1.2, image_width_px=352)
+QUICK: Final = LivePlan(minutes=0.05, subset_s=2.0, round_s=1.2, image_width_px=352)
 
 
 def live_report(run: LiveRun) -> Report:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What becomes of a base and its adapters: a bundle merged for good, and how far two of them are apart."""
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.onnx_graph import outside_weights
 from peft_dml_ros.core.verified_files import CALIBRATION
 from peft_dml_tools.bundles.manifest import write_manifest
+from peft_dml_tools.whole_files import write_json
 
 SMALL: Final = 1e-6
 """Squared norm below which weights count as nothing."""
@@ -59,7 +59,7 @@ def write_merged(bundle: Bundle, out: Path) -> Path:
             for graph in manifest.graphs:
                 file = bundle.graph_file(graph, precision)
                 (work / file.relative_to(bundle.path)).write_bytes(bundle.graph(graph, precision).content)
-        (work / CALIBRATION).write_text(json.dumps({"temperature": dict(bundle.temperatures)}, indent=1) + "\n")
+        write_json(work / CALIBRATION, {"temperature": dict(bundle.temperatures)})
         about = {**manifest.adapter, "merged": True, "name": str(bundle.adapters)}
         write_manifest(work, manifest.model_copy(update={"name": out.name, "adapter": about}))
         load_bundle(work)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from peft_dml_tools.commands.simulate import simulate
+from peft_dml_tools.whole_files import write_json
 
 if TYPE_CHECKING:
     from peft_dml_tools.fleet.cluster import Cluster
@@ -139,8 +140,6 @@ def evaluate(
     memory_mb: MemoryMb = 1500,
 ) -> None:
     """Score the keyframes of many scenes by nuscenes-devkit, as one set."""
-    import json
-
     from peft_dml_tools.datasets.nuscenes import NuScenesReader
     from peft_dml_tools.fleet.cluster import connected
     from peft_dml_tools.fleet.evaluation import evaluate_scenes
@@ -150,7 +149,7 @@ def evaluate(
     settings = _settings(str(out), bundle, config, 0.0)
     with connected(address, memory_mb, workers) as cluster:
         scores = evaluate_scenes(cluster, settings, data, scenes, sensors, out)
-    (out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "scores.json", scores)
     typer.echo(f"{len(scenes)} scenes: mAP {scores['mean_ap']:.3f}, NDS {scores['nd_score']:.3f}; {out}/scores.json")
 
 

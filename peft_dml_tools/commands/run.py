@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 
 import typer
 
+from peft_dml_tools.whole_files import write_json
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -197,7 +199,6 @@ def _write(
     scores: dict[str, Score],
     wall_s: float,
 ) -> None:
-    import json
 
     from peft_dml_ros import __version__
     from peft_dml_tools.report.build import write_report
@@ -220,7 +221,7 @@ def _write(
         if check is None
         else {"equal": check.equal, "boxes": check.total, "off_by": check.off_by},
     }
-    (out / "run.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "run.json", summary)
     write_timing(out / "timing.csv", recording.frames)
     drawn = replace(recording, frames=tuple(f for f in recording.frames if kept.covers(f.stamp_ns)))
     write_pictures(drawn, out)

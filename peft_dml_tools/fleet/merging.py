@@ -18,6 +18,7 @@ from peft_dml_tools.fleet.detection import Settings, boxes_of, folder_of, segmen
 from peft_dml_tools.fleet.drives import FleetDrive
 from peft_dml_tools.fleet.segments import Segment
 from peft_dml_tools.fleet.storage import MARKER, Store
+from peft_dml_tools.whole_files import write_json
 
 BATCH_ROWS: Final = 20_000
 """Boxes of a Parquet row group: the memory of the merge does not grow with the drive."""
@@ -66,7 +67,7 @@ def merge(job: MergeJob) -> Merged:
         result.mkdir()
         summary = _write(job, store, result)
         summary["merge_s"] = round(perf_counter() - start, 3)
-        (result / MARKER).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        write_json(result / MARKER, summary)
         store.publish(folder_of(job.drive, job.key), result)
     store.remove(f"work/{job.key}")
     return Merged((), summary)

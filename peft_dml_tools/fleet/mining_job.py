@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cluster side of `fleet mine`: look at every scene, choose, write the folder and the reasons."""
 
-import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from peft_dml_tools.datasets.nuscenes_subset import SubsetWriter
 from peft_dml_tools.fleet.cluster import Cluster, Failure
 from peft_dml_tools.fleet.detection import Settings
 from peft_dml_tools.fleet.mining import Keyframe, choose, draw, look_at_scene, unseen_keyframes
+from peft_dml_tools.whole_files import write_json
 
 VERSION: Final = "v1.0-mined"
 SPLIT: Final = "mined"
@@ -99,5 +99,5 @@ def _written(
         for k, ranks in chosen
     ]
     summary = {"chosen": reasons, "candidates": candidates, "failed": failed}
-    (out / "mined.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "mined.json", summary)
     return reasons

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """All figures of the table of targets: of the bundle, and of runs that were adapted otherwise for comparison."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from peft_dml_ros.core.classes import Modality
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.nuscenes_scores import open_devkit
+from peft_dml_tools.whole_files import write_json
 from peft_dml_train.adapters.lora import load_adapter, merge
 from peft_dml_train.config import TrainConfig, load_config
 from peft_dml_train.data.dataset import scenes_of
@@ -57,7 +57,7 @@ def measure(
         joined = load_config(config, ("network.fusion=concatenate",))
         network = _adapted(joined, concatenation, DEFAULT_ADAPTER, reader)
         found["concatenation"] = measure_alone(network, nusc, scenes, out / DEFAULT_ADAPTER, {"all": ALL})["all"]
-    (out / "targets.json").write_text(json.dumps(found, indent=1) + "\n")
+    write_json(out / "targets.json", found)
     return found
 
 

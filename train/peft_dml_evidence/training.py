@@ -27,6 +27,7 @@ from peft_dml_evidence.looks import LOOK_SOURCES
 from peft_dml_evidence.recipe import recipe_tree
 from peft_dml_evidence.scenes import SceneFolder
 from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_tools.whole_files import write_json
 from peft_dml_train.adapters.lora import (
     TRAINED_WHOLE,
     adapt,
@@ -206,7 +207,7 @@ def base_of(bench: Bench, plan: TrainingPlan, seed: int) -> tuple[Path, dict[str
             mode = partial(train_mode, frozen=frozen)
             figures = _train(bench, config, config.pretrain, network, folder, plan.source, mode)
             save_checkpoint(folder / "base.pt", network.state_dict())
-            note.write_text(json.dumps(figures, indent=1) + "\n")
+            write_json(note, figures)
         return folder, json.loads(note.read_text())
 
 
@@ -302,7 +303,7 @@ def _adapt(bench: Bench, config: TrainConfig, plan: TrainingPlan, network: PeftD
     figures |= {"parameters": counts, "file_bytes": _file_bytes(network)}
     whole = merge(holder) if holder is not None else network
     save_checkpoint(folder / "network.pt", whole.state_dict())
-    (folder / "adapted.json").write_text(json.dumps(figures, indent=1) + "\n")
+    write_json(folder / "adapted.json", figures)
 
 
 def _file_bytes(network: nn.Module) -> int:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Detections of a bundle for any subset of sensors: the vehicle's own `Detector` on each keyframe."""
 
-import json
 import logging
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -24,6 +23,7 @@ from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.engines import load_engines
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.nuscenes_scores import RANGES_M, open_devkit, result_rows, score
+from peft_dml_tools.whole_files import write_json
 from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.data.dataset import scenes_of
 from peft_dml_train.evaluation.conditions import CLEAR, Condition
@@ -178,7 +178,7 @@ def evaluate_bundle(
     refuse_other_classes(runner.bundle, CLASSES, "nuscenes-devkit")
     nusc = open_devkit(data, reader.version)
     scores = evaluate_runner(runner, nusc, scenes_of(reader, splits), subsets, out, conditions)
-    (out / "metrics.json").write_text(json.dumps(scores, indent=1) + "\n")
+    write_json(out / "metrics.json", scores)
     return scores
 
 

@@ -117,7 +117,7 @@ def complete_adapter(
         (folder / DOMAIN).write_text(domain.model_dump_json(indent=1) + "\n")
     for name, content in ((CALIBRATION, calibration), (RANGES, ranges)):
         if content is not None:
-            (folder / name).write_text(json.dumps(content, indent=1) + "\n")
+            write_json(folder / name, content)
     card = read_card(folder)
     write_card(folder, card.model_copy(update={"metrics": {**card.metrics, **(metrics or {})}}))
 

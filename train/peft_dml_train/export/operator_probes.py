@@ -5,7 +5,6 @@
 export check and of docs/engines.md. No GPU is needed; the extra `tensorrt-rtx` is.
 """
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from peft_dml_ros.core.errors import EngineError
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.engines.tensorrt_build import parse_graph
 from peft_dml_ros.engines.tensorrt_library import TensorRtLibrary, load_tensorrt
+from peft_dml_tools.whole_files import write_json
 from peft_dml_train.export.operator_rules import BUILDS, LARGEST_TOPK, TABLE
 
 CAPABILITY: Final = "SM89"
@@ -263,7 +263,7 @@ def main() -> None:
     logging.disable(logging.ERROR)
     library = load_tensorrt("tensorrt-rtx")
     content = {"library": library.name, "operators": operator_table(library)}
-    TABLE.write_text(json.dumps(content, indent=1) + "\n")
+    write_json(TABLE, content)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.provenance import domain_of, scene_identities, shared_facts
+from peft_dml_tools.whole_files import write_json
 from peft_dml_train.data.dataset import scenes_of
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ def write_scenes(path: Path, data: Path, splits: tuple[str, ...], origin: str) -
     """Note the scenes of a base and their domain, and where its weights come from."""
     scenes = sorted(_identities(data, splits).values())
     note = {"origin": origin, "data": data.name, "domain": domain_of(data), "scenes": scenes}
-    path.write_text(json.dumps(note, indent=1) + "\n")
+    write_json(path, note)
 
 
 def read_note(path: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The two stages: encoders pretrained on a source domain; less than a tenth of everything adapted to a target."""
 
-import json
 import logging
 import re
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from peft_dml_ros.core.errors import ConfigError
+from peft_dml_tools.whole_files import write_json
 from peft_dml_train.adapters.base_weights import rounded
 from peft_dml_train.adapters.lora import (
     adapt,
@@ -295,7 +295,7 @@ def finetune(
     if counts["share"] >= MOST_TRAINED:
         raise ConfigError(f"the fine-tuning would train {counts['share']:.1%} of all parameters; lower adapters.rank")
     run_parallel(_finetune, config.processes, config, data, out, resume, device, adapter, start, cache)
-    (out / "parameters.json").write_text(json.dumps(counts, indent=1) + "\n")
+    write_json(out / "parameters.json", counts)
     return adapter_folder(out, adapter)
 
 
