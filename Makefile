@@ -47,8 +47,8 @@ demo: setup  ## install the runtime, then show boxes that survive sensor faults;
 	$(BIN)/peft-dml demo $(ARGS)
 
 test: setup-test lint  ## install everything, then run lint, types, import contracts and all tests
-	$(BIN)/python -m pytest -m "not (ros or alone)" --numprocesses=logical --maxprocesses=4 --dist=loadfile; parallel=$$?; \
-		$(BIN)/python -m pytest -m "ros or alone" && exit $$parallel
+	$(BIN)/python -m pytest -m "not alone" --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder; \
+		parallel=$$?; $(BIN)/python -m pytest -m alone $$(grep -rl --include="*.py" mark.alone tests) && exit $$parallel
 
 bench: setup-test  ## measure data, engines and the live node (half an hour); writes bench/*.json, docs/speed.md, the README
 	@echo "data about 10 minutes, engines 5, live 17; anything else that runs on this machine spoils the figures"

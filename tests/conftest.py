@@ -8,6 +8,7 @@ before pytest does, so nothing is collected twice and no test has to care. The p
 
 import os
 import tempfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,31 @@ from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# Before any rclpy import: discovery stays on this host, in a domain of this run, whatever the shell is set to.
+# Before any rclpy import: discovery stays on this host, whatever the shell is set to, and every worker of every run has
+# a domain of its own: twelve runs of four. Above 101 a domain's ports are those of outgoing connections.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-DOMAIN_ID = int(os.environ.get("PEFT_DML_TEST_DOMAIN_ID", 60 + os.getpid() % 36))
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+DOMAIN_ID = int(os.environ.get("PEFT_DML_TEST_DOMAIN_ID", 52 + 4 * (zlib.crc32(RUN.encode()) % 12)))
 os.environ["ROS_DOMAIN_ID"] = str(DOMAIN_ID + WORKER)
 os.environ.setdefault("ROS_LOG_DIR", str(Path(tempfile.gettempdir()) / "peft_dml_ros_log"))
+
+# Workers fill the cores already; threads that wait for each other would spin.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # On a busy machine a single example may take any time.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order files by their slow tests, most first: a worker that begins with a long one leaves the others the rest."""
+    slow: dict[Path, int] = {}
+    for item in items:
+        slow[item.path] = slow.get(item.path, 0) + (item.get_closest_marker("slow") is not None)
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from tests.support import scenes
 from tests.support.random_bundle import make_random_adapter, make_random_base
 from tests.support.ros_processes import ros_process
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.alone]
 
 
 def near_scene(stamp_ns):

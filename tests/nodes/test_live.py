@@ -28,7 +28,7 @@ from tests.support.drive_bag import make_drive_bag
 from tests.support.random_bundle import make_random_bundle
 from tests.support.ros_processes import ros_process
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow]
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.alone]
 
 NODES, TOOLS = "peft_dml_ros.nodes", "peft_dml_tools.nodes"
 SILENT_S = (1.5, 2.7)
@@ -188,7 +188,7 @@ class Vehicle:
     def now_ns(self):
         return self.node.get_clock().now().nanoseconds
 
-    def spin_until(self, condition, timeout_s=8.0):
+    def spin_until(self, condition, timeout_s=30.0):
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, f"{self.status}"

@@ -207,6 +207,7 @@ def test_drawing_never_makes_boxes_wait_and_the_newest_frame_wins(stage, monkeyp
     assert drawn == [stamps[0], stamps[2]]
 
 
+@pytest.mark.alone
 def test_drawing_takes_no_more_than_its_share_of_a_core(stage, monkeypatch):
     stage.listen(CompressedImage, "overlay/cam_front/compressed", 10)
     begun_s, real = [], overlays.overlay

@@ -22,7 +22,7 @@ from peft_dml_tools.datasets.encode import lidar_to_msg, tf_static_to_msg
 from tests.support import scenes
 from tests.support.random_bundle import make_random_bundle
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.alone]  # a frame that is late would be on the walk too
 AT_MOST = 15
 MAKE = RclpyFactory()
 

@@ -22,7 +22,7 @@ from tests.support import scenes
 from tests.support.random_bundle import make_random_bundle
 from tests.support.ros_processes import ros_process
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
 MAKE = RclpyFactory()
 CALIBRATION = """
 sensors:
@@ -58,7 +58,7 @@ class Vehicle:
         self.outlets.append((images, lambda ns: conversions.image_to_msg(scenes.image(ns), "cam_front", MAKE)))
         self.outlets.append((infos, lambda ns: encode.camera_info_to_msg(model, ns, "cam_front", MAKE)))
 
-    def drive(self, condition, seconds=20.0):
+    def drive(self, condition, seconds=60.0):
         clock = self.node.get_clock()
         begin_ns = clock.now().nanoseconds
         while not condition():
@@ -78,7 +78,7 @@ def bundle(tmp_path_factory):
 @contextmanager
 def perception(tmp_path, bundle, namespace, *parameters):
     given = [text for parameter in parameters for text in ("-p", parameter)]
-    arguments = ("--ros-args", "-p", f"bundle:={bundle}", "-r", f"__ns:={namespace}", "-p", "startup_timeout_s:=5.0")
+    arguments = ("--ros-args", "-p", f"bundle:={bundle}", "-r", f"__ns:={namespace}", "-p", "startup_timeout_s:=3.0")
     with ros_process("peft_dml_ros.nodes.perception", *arguments, *given, log=tmp_path / "log") as node:
         yield node
         assert node.stop() == 0

@@ -40,17 +40,17 @@ class RosProcess:
     def alive(self):
         return self.process.poll() is None
 
-    def wait_for(self, text, timeout_s=20.0):
+    def wait_for(self, text, timeout_s=60.0):
         deadline = time.monotonic() + timeout_s
         while text not in self.text:
             assert time.monotonic() < deadline, f"'{text}' did not come within {timeout_s} s:\n{self.text}"
             assert self.alive or text in self.text, f"ended with {self.process.returncode}:\n{self.text}"
             time.sleep(0.02)
 
-    def wait(self, timeout_s=30.0):
+    def wait(self, timeout_s=60.0):
         return self.process.wait(timeout_s)
 
-    def stop(self, number=signal.SIGTERM, timeout_s=10.0):
+    def stop(self, number=signal.SIGTERM, timeout_s=60.0):
         self.process.send_signal(number)
         return self.process.wait(timeout_s)
 

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from peft_dml_ros.core.bundle import load_bundle
+from tests.support.warm_commands import warm_commands
 
 TINY = {
     "DEVICE": "cpu",
@@ -33,9 +34,10 @@ TINY = {
 @pytest.mark.timeout(1800)
 def test_two_domains_make_a_bundle_with_two_adapters(repository, tmp_path):
     run, bundle = tmp_path / "run", tmp_path / "models" / "demo"
-    environment = {**os.environ, **TINY, "RUN": str(run), "BUNDLE": str(bundle)}
     command = [str(repository / "train" / "recipes" / "gpu.sh")]
-    made = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    with warm_commands(tmp_path) as variables:
+        environment = {**os.environ, **TINY, **variables, "RUN": str(run), "BUNDLE": str(bundle)}
+        made = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-4000:]
     assert "mAP, all sensors" in made.stdout
     assert "s in all" in made.stdout

@@ -29,7 +29,7 @@ MAKE = RclpyFactory()
 def ask(*arguments, environment=None):
     command = [sys.executable, "-m", "peft_dml_ros.cli.main", "doctor", "--json", *arguments]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env=os.environ | (environment or {}), check=False
+        command, capture_output=True, text=True, timeout=150, env=os.environ | (environment or {}), check=False
     )
     assert "Traceback" not in done.stderr, done.stderr
     report = json.loads(done.stdout)

@@ -34,13 +34,19 @@ def kill(process, log, until):
     wait_until(lambda: not in_session(process.pid), lambda: in_session(process.pid), 30.0)
 
 
+def runs(command, module):
+    """Whether a process of a command runs a module."""
+    lines = (Path(f"/proc/{pid}/cmdline") for pid in in_session(command.pid))
+    return any(module in line.read_text() for line in lines if line.exists())
+
+
 @pytest.mark.ros
 def test_the_nodes_of_a_demo_end_and_the_recording_is_closed(bag, bundle, tmp_path):
     out, log = tmp_path / "out", tmp_path / "log"
     recording = out / "detections.mcap"
     options = ["--bundle", bundle, "--out", out, "--domain-id", os.environ["ROS_DOMAIN_ID"]]
     with started(log, "demo", "--source", bag, *options) as process:
-        kill(process, log, lambda: len(in_session(process.pid)) > 3)
+        kill(process, log, lambda: runs(process, "nodes.replay"))  # which starts once something is recorded
     assert BagStorage(recording).damage is None
     assert BagStorage(recording).connections
 

@@ -2,13 +2,13 @@
 """`peft-dml status`, `topics` and `set` against a real node that is fed over DDS."""
 
 import json
-import subprocess
-import sys
 
 import pytest
+from typer.testing import CliRunner
 
 pytest.importorskip("rclpy")
 
+from peft_dml_ros.cli.main import app
 from tests.support.drive_bag import make_drive_bag
 from tests.support.random_bundle import make_random_bundle
 from tests.support.ros_processes import ros_process
@@ -17,10 +17,9 @@ pytestmark = pytest.mark.ros
 
 
 def peft_dml(*arguments, code=0):
-    command = [sys.executable, "-m", "peft_dml_ros.cli.main", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout if code == 0 else done.stdout + done.stderr
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert done.exit_code == code, done.output
+    return done.stdout if code == 0 else done.output
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from tests.support.random_bundle import make_random_bundle
 pytest.importorskip("ray")
 pytestmark = pytest.mark.alone  # Ray takes all cores
 
+DRIVES = 24
 LOST_NODE = """
 import json, sys, time
 from ray.cluster_utils import Cluster
@@ -60,7 +61,7 @@ def bundle(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def many(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("many")
-    for number in range(48):
+    for number in range(DRIVES):
         make_drive_bag(folder / f"drive{number:02d}.mcap", 1000 + 20 * number, 200)
     return folder
 
@@ -74,8 +75,8 @@ def test_a_lost_node_loses_no_drive_and_counts_none_twice(many, bundle, tmp_path
     found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"killed"')))
     assert found["killed"]
     assert found["nodes"] == 1
-    assert sorted(found["states"]) == [[f"drive{n:02d}", "done"] for n in range(48)]
-    assert len(list((tmp_path / "out" / "drives").iterdir())) == 48
+    assert sorted(found["states"]) == [[f"drive{n:02d}", "done"] for n in range(DRIVES)]
+    assert len(list((tmp_path / "out" / "drives").iterdir())) == DRIVES
 
 
 @pytest.mark.slow
@@ -95,9 +96,9 @@ def test_an_interrupt_leaves_what_is_done_and_the_same_command_goes_on(many, bun
     assert first.returncode == 130, words
     assert "the same command goes on." in " ".join(words.split())
     before = json.loads((out / "fleet.json").read_text())
-    assert 1 <= before["done"] < 48
+    assert 1 <= before["done"] < DRIVES
     second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
     assert second.returncode == 0, second.stdout + second.stderr
     after = json.loads((out / "fleet.json").read_text())
-    assert (after["done"] + after["kept"], after["failed"]) == (48, 0)
+    assert (after["done"] + after["kept"], after["failed"]) == (DRIVES, 0)
     assert after["kept"] >= before["done"]
