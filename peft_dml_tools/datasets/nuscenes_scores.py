@@ -4,6 +4,7 @@
 import contextlib
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -32,15 +33,18 @@ RANGES_M = ((0.0, 20.0), (20.0, 30.0), (30.0, 50.0))
 """Distances from the vehicle; the devkit itself ends at 30 to 50 m, by class."""
 
 
-_TRUTH: WeakKeyDictionary[NuScenes, dict[tuple[str, ...], EvalBoxes]] = WeakKeyDictionary()
+_TRUTH: WeakKeyDictionary[NuScenes, dict[tuple[float, tuple[str, ...]], EvalBoxes]] = WeakKeyDictionary()
 
 
 class SampleEval(DetectionEval):
     """The devkit's evaluation of given keyframes: what it does for a custom split, without a file in the data set."""
 
-    def __init__(self, nusc: NuScenes, result_path: Path, tokens: list[str], folder: Path) -> None:
+    def __init__(
+        self, nusc: NuScenes, result_path: Path, tokens: list[str], folder: Path, farthest_m: float = math.inf
+    ) -> None:
         self.nusc, self.result_path, self.eval_set, self.output_dir = nusc, str(result_path), "given", str(folder)
-        self.verbose, self.cfg = False, config_factory(CONFIG)
+        self.verbose, self.cfg, self._farthest_m = False, config_factory(CONFIG), farthest_m
+        self.cfg.class_range = {name: min(own, farthest_m) for name, own in self.cfg.class_range.items()}
         self.plot_dir = str(folder / "plots")
         self.pred_boxes, self.meta = load_prediction_of_sample_tokens(
             self.result_path, self.cfg.max_boxes_per_sample, DetectionBox, sample_tokens=tokens, verbose=False
@@ -51,7 +55,7 @@ class SampleEval(DetectionEval):
     def _truth(self, tokens: list[str]) -> EvalBoxes:
         """Return the truth of these keyframes; kept for the next set of results, which mostly has the same ones."""
         known = _TRUTH.setdefault(self.nusc, {})
-        wanted = tuple(sorted(tokens))
+        wanted = (self._farthest_m, tuple(sorted(tokens)))
         if wanted not in known:
             known.clear()
             known[wanted] = self._filtered(load_gt_of_sample_tokens(self.nusc, tokens, DetectionBox, verbose=False))
@@ -121,6 +125,7 @@ def score(
     folder: Path,
     modalities: dict[str, bool],
     ranges_m: tuple[tuple[float, float], ...] = RANGES_M,
+    farthest_m: float = math.inf,
 ) -> dict[str, Any]:
     """Return the official metrics.
 
@@ -130,6 +135,7 @@ def score(
         folder: Where the results file is written.
         modalities: `use_lidar`, `use_camera` ... of the results' meta data.
         ranges_m: Distances for `ranges`.
+        farthest_m: Boxes farther away do not count, where the class's own range is longer.
 
     Returns:
         mean_ap, nd_score, tp_errors, ap (class -> distance -> AP), class_errors (class -> error, None where the devkit
@@ -140,7 +146,7 @@ def score(
     path.write_text(json.dumps({"meta": modalities, "results": results}))
     # The devkit shows progress bars even with verbose=False.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        evaluation = SampleEval(nusc, path, list(results), folder)
+        evaluation = SampleEval(nusc, path, list(results), folder, farthest_m)
         metrics, _ = evaluation.evaluate()
         ranges = {f"{near:g}-{far:g} m": evaluation.within(near, far) for near, far in ranges_m}
     summary = metrics.serialize()

@@ -11,18 +11,20 @@ from typer.testing import CliRunner
 
 from peft_dml_evidence import runner
 from peft_dml_evidence.budgets import BUDGETS, recipe_file
-from peft_dml_evidence.catalog import COMMANDS, FEW_SCENES, by_importance, choose
+from peft_dml_evidence.catalog import COMMANDS, by_importance, choose
 from peft_dml_evidence.cells import EVERY_SUBSET, KEY_SEEDS, Cell, Pick, TrainingPlan, subsets_of
+from peft_dml_evidence.gap_cells import FEW_SCENES, FORGETTING, GAPS, TRIED
 from peft_dml_evidence.looks import parse_look
+from peft_dml_evidence.modes import prepare, trained_parts
 from peft_dml_evidence.recipe import LATER, recipe_tree
 from peft_dml_evidence.retrieval import recall
-from peft_dml_evidence.training import prepare
 from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_tools.sim.corruptions import MULTICORRUPT
 from peft_dml_tools.sim.vehicle_rig import make_rig
+from peft_dml_train.adapters.lora import parameter_counts
 from peft_dml_train.cli import app
 from peft_dml_train.config import LossConfig, NetworkConfig, load_config
 from peft_dml_train.loop.stages import new_network
@@ -96,9 +98,14 @@ def test_training_cells_are_those_of_the_issue():
             assert without[0] == withheld
             assert "losses.alignment=0" in without
     domains = cells_of("domains")
-    assert len(domains) == 4 * (1 + len(FEW_SCENES))
-    assert domains["city_after_8"].plan.target == Pick("finetune", "other_city", 8)
-    assert domains["layout_before"].test.layout
+    assert len(domains) == len(GAPS) * (2 + len(TRIED) * len(FEW_SCENES) + len(FORGETTING))
+    assert {2, 8, 32, 0} == set(FEW_SCENES)
+    assert {"peft", "full", "head", "partial", "scratch"} == set(TRIED)
+    assert domains["city_peft_8"].plan.target == Pick("finetune", "other_city", 8)
+    assert domains["rig_none"].test == Pick("test", domain="rig")
+    assert domains["rig_full_all_source"].test == Pick("test")
+    assert domains["fast_partial_32"].plan.source == Pick("train", "slow")
+    assert {cell.seeds for cell in domains.values()} == {KEY_SEEDS}
     baselines = cells_of("baselines")
     assert {"zero_filled", "averaging", "only_lidar", "only_camera", "only_radar_camera"} <= set(baselines)
     assert "dropout.lidar=0" in baselines["zero_filled"].plan.base
@@ -173,6 +180,11 @@ def test_absent_modalities_never_matter_in_any_fusion(kind):
         ("no_adapters", ("lora_", "projections."), ("adapters.",)),
         ("no_lora", ("adapters.", "fusion."), ("encoders.",)),
         ("head", ("projections.", "fusion.", "head."), ("encoders.", "adapters.")),
+        (
+            "partial",
+            ("projections.", "encoders.camera", "encoders.lidar", "head."),
+            ("adapters.", "encoders.lidar.pillars"),
+        ),
         ("full", ("encoders.", "head."), ("adapters.",)),
         ("scratch", ("encoders.", "head."), ("adapters.",)),
     ],
@@ -181,7 +193,7 @@ def test_each_mode_trains_its_part_and_merges_to_the_same_layout(config, mode, t
     network = new_network(config)
     keys = set(network.state_dict())
     holder, set_mode = prepare(network, config, TrainingPlan(mode))
-    moving = [n for n, p in network.named_parameters() if p.requires_grad]
+    moving = trained_parts(network)
     for part in trained:
         assert any(part in name for name in moving), part
     for part in still:
@@ -297,8 +309,8 @@ def test_time_that_is_up_begins_nothing(invoke):
 
 
 def test_what_cannot_run_is_told_and_the_rest_goes_on(invoke):
-    output = invoke("domains", "layout_before", fails=True)
-    assert "--layout-data" in output
+    output = invoke("domains", "rig_none", fails=True)
+    assert "give --domains a folder that holds 'rig'" in output
 
 
 def test_networks_are_shared_between_cells(invoke):
@@ -328,7 +340,7 @@ def test_the_queue_runs_on_two_cores_and_reads_frames_once(invoke):
         ("ablate", ["no_lora", "no_cross_attention"]),
         ("ranks", ["scratch", "rank4"]),  # the others have run in the queue's test
         ("zero-shot", ["camera_barrier", "camera_barrier_without_metric_loss", "retrieval"]),
-        ("domains", ["weather_after_2"]),
+        ("domains", ["showers_partial_2", "showers_none_source"]),
         ("baselines", ["zero_filled", "averaging", "only_radar_camera"]),
         ("robustness", ["weather", "beams", "one_lost"]),
         ("remedies", ["longer", "heavy_weather", "metric_weight"]),
@@ -354,3 +366,14 @@ def test_an_option_that_came_later_leaves_finished_results_valid():
     changed = recipe_tree(config.model_copy(update={"losses": other}))
     assert changed["losses"]["metric"] == "triplet"
     assert "temperature" not in changed["losses"]
+
+
+@pytest.mark.parametrize("recipe", ["near", "tiny"])
+def test_partial_tuning_trains_as_many_parameters_as_peft(recipe):
+    config = load_config(recipe_file(recipe), BUDGETS[recipe])
+    counts = {}
+    for mode in ("peft", "partial"):
+        network = new_network(config)
+        prepare(network, config, TrainingPlan(mode))
+        counts[mode] = parameter_counts(network)["trained"]
+    assert 0.98 * counts["peft"] <= counts["partial"] <= counts["peft"]

@@ -27,6 +27,7 @@ BUDGETS: dict[str, tuple[str, ...]] = {
         TARGET_WEATHER,
     ),
     "demo": ("pretrain.checkpoint_every=200", "finetune.checkpoint_every=200"),
+    "near": (),
     "nuscenes": (),
 }
 """By the recipe's name. `tiny` itself trains for four steps on a grid that no pedestrian fits: here it gets what it

@@ -13,9 +13,9 @@ from peft_dml_evidence.cells import (
     TARGET_LOOKS,
     Cell,
     Mode,
-    Pick,
     TrainingPlan,
 )
+from peft_dml_evidence.gap_cells import domains
 from peft_dml_evidence.looks import WITH_RADAR
 from peft_dml_evidence.remedies import remedies
 from peft_dml_evidence.zero_shot import zero_shot
@@ -32,9 +32,6 @@ WEATHER = ("fog=200", "fog=100", "fog=50", "rain=10", "rain=25", "rain=50", "sno
 """Three severities each: visibility in m, rates in mm/h."""
 
 RANKS = (4, 8, 16)
-FEW_SCENES = (2, 8, 0)
-"""Scenes to adapt with; 0 for all."""
-
 NO_DROPOUT = tuple(f"dropout.{m}=0" for m in ("lidar", "camera", "radar", "imu", "gnss"))
 NO_DEGRADATION = (*NO_DROPOUT, *(f"dropout.{k}=0" for k in ("single_camera", "sweep", "stale", "corruption", "late_s")))
 DETECTION_ALONE = (*NO_METRIC, "losses.consistency=0", "losses.gate=0", "losses.single=0")
@@ -108,48 +105,6 @@ def ranks() -> list[Cell]:
         cell("base", "Not fine-tuned", TrainingPlan("base")),
         *ranked,
     ]
-
-
-def domains() -> list[Cell]:
-    """Return cells before and after adapting to another layout, town, speed or weather, with few scenes and all."""
-    rain = ("finetune.weather=[rain=40]",)
-    kinds: tuple[tuple[str, str, TrainingPlan, Pick, tuple[str, ...]], ...] = (
-        (
-            "layout",
-            "another sensor layout",
-            TrainingPlan(target=Pick("train", layout=True)),
-            Pick("test", layout=True),
-            (),
-        ),
-        (
-            "city",
-            "another town",
-            TrainingPlan(source=Pick("train", "city"), target=Pick("finetune", "other_city")),
-            Pick("test", "other_city"),
-            (),
-        ),
-        (
-            "fast",
-            "fast motion",
-            TrainingPlan(source=Pick("train", "slow"), target=Pick("finetune", "fast")),
-            Pick("test", "fast"),
-            (),
-        ),
-        ("weather", "rain of 40 mm/h", PROPOSED, Pick("test"), rain),
-    )
-    cells = []
-    for name, about, plan, test, adapt in kinds:
-        looks = ("rain=40",) if name == "weather" else ("clear",)
-        before = TrainingPlan("base", source=plan.source)
-        cells.append(Cell("domains", f"{name}_before", f"{about}: before", before, MAIN_SUBSETS, looks, test))
-        # Clear-air domains adapt in clear air: one thing changes at a time.
-        adapt_or_clear = adapt or ("finetune.weather=[]",)
-        for few in FEW_SCENES:
-            target = Pick(plan.target.split, plan.target.kind, few, plan.target.layout)
-            after = TrainingPlan("peft", adapt=adapt_or_clear, source=plan.source, target=target)
-            text = f"{about}: after {few or 'all'} scenes"
-            cells.append(Cell("domains", f"{name}_after_{few or 'all'}", text, after, MAIN_SUBSETS, looks, test))
-    return cells
 
 
 def baselines() -> list[Cell]:
@@ -226,7 +181,7 @@ FIRST: tuple[tuple[str, tuple[str, ...], int], ...] = (
     ("ablate", (), 1),
     ("ranks", (), 1),
     ("baselines", ("averaging", "only_lidar", "only_camera", "only_radar_camera"), 1),
-    ("domains", (), 1),
+    ("domains", (), 3),
     ("robustness", ("late", "one_lost", "beams", "field_of_view", "multicorrupt"), 1),
     ("baselines", (), 3),
 )

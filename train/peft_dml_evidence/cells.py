@@ -8,9 +8,10 @@ from typing import Any, Literal
 from peft_dml_ros.core.classes import MODALITIES, Modality
 from peft_dml_train.evaluation.sensors import SUBSETS, parse_sensors
 
-Mode = Literal["peft", "no_lora", "no_adapters", "full", "head", "scratch", "base", "untrained"]
+Mode = Literal["peft", "no_lora", "no_adapters", "full", "head", "partial", "scratch", "base", "untrained"]
 """What the second stage trains: low-rank and bottleneck adapters with the small modules, without one of the two,
-everything, the small modules alone, everything from random weights, nothing; `untrained` skips both stages."""
+everything, the small modules alone, these and as many of the encoders' last weights as PEFT trains, everything from
+random weights, nothing; `untrained` skips both stages."""
 
 Kind = Literal["any", "city", "other_city", "slow", "fast"]
 Measure = Literal["scores", "retrieval", "cost"]
@@ -38,13 +39,13 @@ class Pick:
         kind: `city` are the scenes of the town that most training scenes come from, `other_city` the rest; `fast` are
             those driven at `scenes.FAST_MPS` and more on average, `slow` the rest.
         most: Scenes at most, taken evenly; 0 for all.
-        layout: From the folder of the other sensor layout.
+        domain: From the folder of this name among the domains; the data themselves without it.
     """
 
     split: Literal["train", "finetune", "val", "test"]
     kind: Kind = "any"
     most: int = 0
-    layout: bool = False
+    domain: str = ""
 
 
 @dataclass(frozen=True, slots=True)

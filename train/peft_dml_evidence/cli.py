@@ -21,6 +21,7 @@ class Recipe(str, Enum):
 
     tiny = "tiny"
     demo = "demo"
+    near = "near"
     nuscenes = "nuscenes"
 
 
@@ -39,8 +40,11 @@ ABOUT = {
 
 DataOption = Annotated[Path, typer.Option("--data", help="nuScenes folder, real or simulated")]
 RecipeOption = Annotated[Recipe, typer.Option("--config", help="Recipe")]
-LayoutOption = Annotated[
-    Path | None, typer.Option(help="Scenes of another sensor layout; DATA_layout if that is there")
+DomainsOption = Annotated[
+    Path | None, typer.Option(help="Folder of other domains, a nuScenes folder each; DATA_domains if none")
+]
+BaseOption = Annotated[
+    Path | None, typer.Option(help="Bundle whose network is every cell's base, e.g. models/base; none trains them")
 ]
 RunsOption = Annotated[Path, typer.Option(help="Folder for trained weights, shared by all commands")]
 ResultsOption = Annotated[Path, typer.Option(help="Folder for results")]
@@ -64,7 +68,7 @@ def _command(name: str) -> Callable[..., None]:
     def command(
         data: DataOption,
         config: RecipeOption = Recipe.tiny,
-        layout_data: LayoutOption = None,
+        domains: DomainsOption = None,
         runs: RunsOption = Path("runs/evidence"),
         out: ResultsOption = Path("train/results"),
         jobs: JobsOption = 1,
@@ -77,6 +81,7 @@ def _command(name: str) -> Callable[..., None]:
         cell: CellOption = None,
         overrides: SetOption = None,
         start: StartOption = None,
+        base: BaseOption = None,
         device: DeviceOption = "cpu",
         show: ListOption = False,
     ) -> None:
@@ -87,7 +92,7 @@ def _command(name: str) -> Callable[..., None]:
             config.value,
             recipe_file(config.value),
             data,
-            layout_data or data.with_name(f"{data.name}_layout"),
+            domains or data.with_name(f"{data.name}_domains"),
             runs,
             out,
             (*BUDGETS[config.value], *(overrides or ())),
@@ -98,6 +103,7 @@ def _command(name: str) -> Callable[..., None]:
             scenes,
             (cache or runs / "frames") if cache_gb else None,
             cache_gb,
+            base,
         )
         _run(name, setting, cell or [], jobs, seeds, show)
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from peft_dml_evidence.cells import Cell, as_tree
+from peft_dml_evidence.given_base import base_identity
 from peft_dml_evidence.recipe import recipe_tree
 from peft_dml_evidence.training import Bench
 from peft_dml_train.adapters.lora import weights_digest
@@ -40,10 +41,10 @@ def commit() -> str:
 def identity(bench: Bench, cell: Cell, seed: int) -> str:
     """Return what changes with the result of the command: a hash of cell, recipe, seed, data and frames."""
     config, first = (recipe_tree(bench.config(cell.plan, seed, second=second)) for second in (True, False))
-    folders = [bench.folder.identity["hash"]]
-    if cell.test.layout or cell.plan.target.layout:
-        folders.append(bench.layout.identity["hash"] if bench.layout else "none")
+    picks = (cell.test, cell.plan.source, cell.plan.target)
+    folders = [bench.folder.identity["hash"], *(bench.data(pick).identity["hash"] for pick in picks if pick.domain)]
     start = weights_digest(load_checkpoint(bench.setting.start)) if bench.setting.start else ""
+    start = base_identity(bench.setting.base) if bench.setting.base else start
     return digest([SCHEMA, as_tree(cell), config, first, folders, bench.setting.frames, bench.setting.scenes, start])
 
 
@@ -69,8 +70,12 @@ def header(bench: Bench, cell: Cell, seed: int) -> dict[str, Any]:
         "mode": cell.plan.mode,
         "frames_at_most": bench.setting.frames,
         "training_scenes_at_most": bench.setting.scenes,
+        "range_m": recipe.spec.grid.half_range_m,
+        "base": bench.setting.base.name if bench.setting.base else "",
         "steps": {
-            "base": recipe.pretrain.steps if cell.plan.mode not in {"scratch", "untrained"} else 0,
+            "base": recipe.pretrain.steps
+            if not bench.setting.base and cell.plan.mode not in {"scratch", "untrained"}
+            else 0,
             "adapted": recipe.finetune.steps if cell.plan.mode not in {"base", "untrained"} else 0,
         },
     }

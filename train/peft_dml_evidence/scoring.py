@@ -60,6 +60,7 @@ def score_cell(
             looks,  # type: ignore[arg-type]
             wanted,
             ranges_m=(),
+            farthest_m=network.spec.grid.half_range_m,
             by_scene=len(looks) * len(cell.subsets) <= MOST_BY_SCENE,
         )
     first = next(iter(next(iter(found.values())).values()))

@@ -117,7 +117,11 @@ def _bootstrap(
         at = np.ix_(draw.integers(rows, size=rows), draw.integers(columns, size=columns))
         found.append(statistic(*(float(array[at].mean()) for array in arrays)))
     tail = 100 * (1 - LEVEL) / 2
-    low, high = np.nanpercentile(found, [tail, 100 - tail])
+    if not np.isfinite(found).all():
+        # Over nothing a ratio is infinite: such draws count, but nothing lies between them and others.
+        low, high = np.percentile(found, [tail, 100 - tail], method="inverted_cdf")
+        return float(low), float(high)
+    low, high = np.percentile(found, [tail, 100 - tail])
     # A score of all scenes is not the mean of the scenes' scores: the interval keeps its width and moves to the value.
     shift = value - statistic(*(float(array.mean()) for array in arrays))
     return float(low + shift), float(high + shift)

@@ -11,32 +11,25 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import peft
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from peft_dml_evidence.cells import FIRST_SEED, Pick, TrainingPlan
 from peft_dml_evidence.gauge import gauge
+from peft_dml_evidence.given_base import base_identity, bundle_state, refuse_other_base
 from peft_dml_evidence.looks import LOOK_SOURCES
+from peft_dml_evidence.modes import BOTTLENECKS, prepare
 from peft_dml_evidence.recipe import recipe_tree
 from peft_dml_evidence.scenes import SceneFolder
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_tools.whole_files import write_json
-from peft_dml_train.adapters.lora import (
-    TRAINED_WHOLE,
-    adapt,
-    freeze,
-    merge,
-    parameter_counts,
-    train_mode,
-    weights_digest,
-)
+from peft_dml_train.adapters.lora import freeze, merge, parameter_counts, train_mode, weights_digest
 from peft_dml_train.config import StageConfig, TrainConfig, load_config
 from peft_dml_train.data.cache import DEFAULT_GB, FrameCache
 from peft_dml_train.data.digest import digest
@@ -45,8 +38,6 @@ from peft_dml_train.loop.stages import load_weights, new_network, set_threads, s
 from peft_dml_train.network import PeftDmlNetwork
 
 log = logging.getLogger(__name__)
-SMALL_PARTS = tuple(f"{part}." for part in ("projections", "fusion", "head"))
-BOTTLENECKS = "adapters."
 
 
 class OutOfTimeError(Exception):
@@ -61,7 +52,7 @@ class Setting:
         config: Name of the recipe.
         recipe: Its file.
         data: nuScenes folder.
-        layout: Folder of the other sensor layout, if there is one.
+        domains: Folder of other domains, a nuScenes folder each.
         runs: Folder for trained weights.
         out: Folder for results.
         overrides: Of every cell.
@@ -69,6 +60,7 @@ class Setting:
         frames: Keyframes to score at most; 0 for all.
         minutes: After so many no new stage begins.
         start: Weights of encoders that bases begin with.
+        base: Bundle whose network is the base of all cells; none trains them.
         scenes: Training scenes at most; 0 for all.
         cache: Folder of prepared frames; none makes them again for each stage.
         cache_gb: Its size at most.
@@ -77,7 +69,7 @@ class Setting:
     config: str
     recipe: Path
     data: Path
-    layout: Path | None
+    domains: Path | None
     runs: Path
     out: Path
     overrides: tuple[str, ...] = ()
@@ -88,6 +80,7 @@ class Setting:
     scenes: int = 0
     cache: Path | None = None
     cache_gb: float = DEFAULT_GB
+    base: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +90,22 @@ class Bench:
     Attributes:
         setting: Settings of the run.
         folder: The data, opened.
-        layout: Data of the other sensor layout, where there is one.
+        domains: Those of other domains that are open.
         until: `time.monotonic()` at which no new stage begins.
         cache: Keeps prepared frames for all cells and processes.
     """
 
     setting: Setting
     folder: SceneFolder
-    layout: SceneFolder | None
     until: float = float("inf")
     cache: FrameCache | None = None
+    domains: dict[str, SceneFolder] = field(default_factory=dict)
 
     @classmethod
     def open(cls, setting: Setting, until: float) -> "Bench":
         """Open the data of a setting."""
-        layout = SceneFolder(setting.layout) if setting.layout and setting.layout.is_dir() else None
         cache = FrameCache(setting.cache, setting.cache_gb, LOOK_SOURCES) if setting.cache else None
-        return cls(setting, SceneFolder(setting.data), layout, until, cache)
+        return cls(setting, SceneFolder(setting.data), until, cache)
 
     def config(self, plan: TrainingPlan, seed: int, *, second: bool) -> TrainConfig:
         """Return the recipe of one of the two stages; steps alone set the rate, so that two runs agree."""
@@ -130,14 +122,17 @@ class Bench:
         """Return the folder that a pick means.
 
         Raises:
-            DataError: it needs the other sensor layout.
+            DataError: it needs a domain that is not there.
         """
-        if not pick.layout:
+        if not pick.domain:
             return self.folder
-        if self.layout is None:
-            msg = "this cell needs scenes of another sensor layout: give --layout-data, see train/recipes/evidence.sh"
-            raise DataError(msg)
-        return self.layout
+        if pick.domain not in self.domains:
+            path = self.setting.domains / pick.domain if self.setting.domains else None
+            if path is None or not path.is_dir():
+                msg = f"this cell needs scenes of domain '{pick.domain}': give --domains a folder that holds"
+                raise DataError(f"{msg} '{pick.domain}', see train/recipes/evidence.sh")
+            self.domains[pick.domain] = SceneFolder(path)
+        return self.domains[pick.domain]
 
     def check_time(self) -> None:
         """Refuse to begin another stage.
@@ -173,6 +168,9 @@ def _identity(bench: Bench, config: TrainConfig, pick: Pick, *more: Any) -> str:
 def base_folder(bench: Bench, plan: TrainingPlan, seed: int) -> Path:
     """Return where the base of a plan lies, trained or not."""
     config = bench.config(plan, seed, second=False).model_copy(update={"finetune": StageConfig()})
+    if bench.setting.base:
+        refuse_other_base(plan)
+        return bench.setting.runs / f"base-{digest([base_identity(bench.setting.base), config.spec.model_dump()])}"
     start = [weights_digest(load_checkpoint(bench.setting.start))] if bench.setting.start else []
     return bench.setting.runs / f"base-{_identity(bench, config, plan.source, *start)}"
 
@@ -199,6 +197,9 @@ def base_of(bench: Bench, plan: TrainingPlan, seed: int) -> tuple[Path, dict[str
     config, folder = bench.config(plan, seed, second=False), base_folder(bench, plan, seed)
     with _alone(folder):
         note = folder / "base.json"
+        if bench.setting.base and not note.is_file():
+            save_checkpoint(folder / "base.pt", bundle_state(bench.setting.base, config))
+            note.write_text(json.dumps({"bundle": bench.setting.base.name}) + "\n")
         if not note.is_file():
             network, frozen = new_network(config), config.pretrain.frozen if bench.setting.start else ()
             if bench.setting.start:
@@ -250,27 +251,6 @@ def _train(
         "frames": len(stream.frames),
         "batch": stage.batch,
     }
-
-
-def prepare(
-    network: PeftDmlNetwork, config: TrainConfig, plan: TrainingPlan
-) -> tuple[peft.PeftModel | None, partial[None]]:
-    """Let the second stage of a plan change what its mode says.
-
-    Returns:
-        The adapted network to merge afterwards, none where nothing was added; and what sets the training mode.
-    """
-    if plan.mode in {"peft", "no_adapters"}:
-        whole = tuple(n for n in TRAINED_WHOLE if plan.mode == "peft" or not n.startswith(BOTTLENECKS))
-        return adapt(network, config.adapters, whole), partial(train_mode)
-    if plan.mode in {"full", "scratch"}:
-        freeze(network, (BOTTLENECKS,))
-        return None, partial(train_mode, frozen=())
-    kept = SMALL_PARTS if plan.mode == "head" else (*SMALL_PARTS, BOTTLENECKS)
-    network.requires_grad_(requires_grad=False)
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name.startswith(kept))
-    return None, partial(train_mode)
 
 
 def network_of(bench: Bench, plan: TrainingPlan, seed: int) -> tuple[PeftDmlNetwork, dict[str, Any]]:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # All experiments behind docs/results.md, the most important first. Finished cells are skipped: call it again at any time.
 #   DATA=runs/demo/data PROFILE=quick train/recipes/evidence.sh
-# DATA: simulated or real scenes with splits; LAYOUT: scenes of another sensor layout, simulated here if DATA is.
-# CONFIG: tiny, demo or nuscenes; PROFILE: quick or full; JOBS: cells at once; MINUTES: in all, after them no new stage
+# DATA: simulated or real scenes with splits; DOMAINS: folder of the gaps' scenes, simulated here if DATA is.
+# CONFIG: tiny, near, demo or nuscenes; BASE: bundle that every cell begins with, for the gaps; PROFILE: quick or full; JOBS: cells at once; MINUTES: in all, after them no new stage
 # begins; RUNS, OUT: folders of weights and of results; REMEDIES: cells of `peft-dml-train remedies` to run behind the
 # rest, e.g. "longer rate wide"; ARGS: more options of the commands.
 #
@@ -20,7 +20,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 PATH="$PWD/.venv/bin:$PATH"
 DATA=${DATA:-runs/demo/data}
-LAYOUT=${LAYOUT:-${DATA}_layout}
+DOMAINS=${DOMAINS:-${DATA}_domains}
+BASE=${BASE:-}
 CONFIG=${CONFIG:-tiny}
 PROFILE=${PROFILE:-full}
 JOBS=${JOBS:-2}
@@ -30,9 +31,9 @@ REMEDIES=${REMEDIES:-}
 read -r -a MORE <<< "${ARGS:-}"
 case $PROFILE in
   quick)
-    MINUTES=${MINUTES:-130} LAYOUT_SCENES=40
+    MINUTES=${MINUTES:-130} GAP_SCENES=20
     MORE=(--frames 72 --scenes 200 --set bfloat16=true --set pretrain.steps=900 --set finetune.steps=300 "${MORE[@]}") ;;
-  full) MINUTES=${MINUTES:-0} LAYOUT_SCENES=60 ;;
+  full) MINUTES=${MINUTES:-0} GAP_SCENES=80 ;;
   *) echo "PROFILE=$PROFILE: choose quick or full" >&2; exit 2 ;;
 esac
 export OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
@@ -45,14 +46,26 @@ run() {
     [ "$left" -gt 0 ] || return 0
   fi
   # A cell that fails says why; the others go on.
-  peft-dml-train "$@" --data "$DATA" --layout-data "$LAYOUT" --config "$CONFIG" --runs "$RUNS" --out "$OUT" \
-    --jobs "$JOBS" --minutes "$left" "${MORE[@]}" || true
+  peft-dml-train "$@" --data "$DATA" --domains "$DOMAINS" --config "$CONFIG" --runs "$RUNS" --out "$OUT" \
+    --jobs "$JOBS" --minutes "$left" ${BASE:+--base "$BASE"} "${MORE[@]}" || true
 }
 
-if ls "$DATA"/*/simulate.json > /dev/null 2>&1 && ! ls "$LAYOUT"/*/splits.json > /dev/null 2>&1; then
-  peft-dml simulate --out "$LAYOUT" --scenes "$LAYOUT_SCENES" --seconds 3 --seed 107 --lidar-hz 10 --lidar-height 2.4 \
-    --lidar-beams 16 --focal 0.8 --workers "$JOBS" --splits 0.7,0.1,0.2
-fi
+declare -A GAP=(
+  [rig]="--weather clear --vehicle van --lidar pandar40p --focal 0.8"
+  [beams]="--weather clear --lidar-beams 8 --lidar-height 2.4"
+  [streets]="--weather clear --streets grid --traffic right"
+  [fog]="--weather fog=40"
+  [rain]="--weather rain=60"
+)
+seed=61
+for gap in ${GAPS:-rain beams rig streets fog}; do
+  read -r -a options <<< "${GAP[$gap]}"
+  if ls "$DATA"/*/simulate.json > /dev/null 2>&1 && ! ls "$DOMAINS/$gap"/*/splits.json > /dev/null 2>&1; then
+    peft-dml simulate --domain target --out "$DOMAINS/$gap" --scenes "$GAP_SCENES" --seconds 3 --seed "$seed" --lidar-hz 10 \
+      --workers "$JOBS" --splits 0.5,0,0.5 "${options[@]}"
+  fi
+  seed=$((seed + 1))
+done
 run evidence
 for cell in $REMEDIES; do
   CELLS+=(--cell "$cell")

@@ -153,18 +153,6 @@ def retrieval(results: Results) -> str:
     return f"An object's nearest neighbour in another sensor is of its class: {recalls}, {chance:.2f} by chance."
 
 
-def domains(results: Results) -> str:
-    """Return what adapting gains."""
-    phrases = []
-    for words, name in (("layout", "layout"), ("town", "city"), ("speed", "fast"), ("rain", "weather")):
-        look = "rain=40" if name == "weather" else "clear"
-        before, after = (results.score("domains", f"{name}_{when}", look) for when in ("before", "after_all"))
-        if before is None or after is None:
-            return ""
-        phrases.append(f"{words} {before.value:.3f} → {after.value:.3f}")
-    return f"NDS before and after adapting: {', '.join(phrases)}."
-
-
 def cost(results: Results) -> str:
     """Return the cheapest and dearest of the subsets that see."""
     entries = results.of("cost", "subsets")

@@ -181,22 +181,6 @@ def retrieval(results: Results) -> list[str]:
     return table(("itself, its class", *RETRIEVALS, "by chance"), rows)
 
 
-def domains(results: Results) -> list[str]:
-    """Return NDS before, and after so many scenes."""
-    rows = []
-    for name, about in (
-        ("layout", "another sensor layout"),
-        ("city", "another town"),
-        ("fast", "fast motion"),
-        ("weather", "rain of 40 mm/h"),
-    ):
-        look = "rain=40" if name == "weather" else "clear"
-        cells = [f"{name}_before", *(f"{name}_after_{few or 'all'}" for few in catalog.FEW_SCENES)]
-        rows.append([about, *(number(results.score("domains", cell, look)) for cell in cells)])
-    few = [f"{n} scenes" if n else "all scenes" for n in catalog.FEW_SCENES]
-    return table(("NDS in", "before", *few), rows)
-
-
 def baselines(results: Results) -> list[str]:
     """Return NDS by subset of PEFT-DML and the fusion of other systems, and the specialists."""
     rows = [["PEFT-DML", *(number(results.proposed(s)) for s in STANDARD)]]

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """summary.json: the key figures, and the targets that they are held against."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from peft_dml_evidence.gap_cells import GAPS
+from peft_dml_evidence.report import gaps
 from peft_dml_evidence.report.results import Figure, Results, compare
 from peft_dml_evidence.statistics import Interval, joined, ratio
 from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
@@ -33,6 +37,9 @@ KEYS = (
     "zero_shot_ap",
     "zero_shot_ap_without_metric_loss",
 )
+
+
+GAP_KEYS = ("gap_closed", "gap_closed_interval", "forgotten")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +114,37 @@ def trained_share(results: Results) -> float | None:
 def summary_of(results: Results | None) -> dict[str, Any]:
     """Return what summary.json holds; null for what was not run."""
     if results is None:
-        return dict.fromkeys(KEYS) | {"seeds": [], "config": None, "spread": {}}
+        return dict.fromkeys(KEYS) | {"seeds": [], "config": None, "spread": {}, **dict.fromkeys(GAP_KEYS)}
     figures = key_figures(results)
     seeds = [int(r["seed"]) for r in results.of("robustness", "subsets")]
     values = {key: None if f is None else round(f.value, 5) for key, f in figures.items()}
     values["trained_share"] = trained_share(results)
     spread = {key: round(f.spread, 5) for key, f in figures.items() if f is not None and f.seeds > 1}
-    return {"seeds": seeds, **{key: values[key] for key in KEYS[1:]}, "config": results.config, "spread": spread}
+    found = {"seeds": seeds, **{key: values[key] for key in KEYS[1:]}, "config": results.config, "spread": spread}
+    return found | gap_figures(results)
+
+
+def gap_figures(results: Results) -> dict[str, Any]:
+    """Return the share that PEFT closes of each gap, its interval, and NDS forgotten on the source."""
+    by_gap = gaps.gap_closed(results)
+
+    def each(of: Callable[[Interval], Any]) -> dict[str, Any] | None:
+        return {name: {k: of(v) if v else None for k, v in by.items()} for name, by in by_gap.items()} or None
+
+    lost = {gap.name: round(f.value, 5) for gap in GAPS if (f := gaps.forgotten(results, gap))}
+    values = (each(lambda f: _finite(f.value)), each(lambda f: [_finite(f.low), _finite(f.high)]), lost or None)
+    return dict(zip(GAP_KEYS, values, strict=True))
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 4) if math.isfinite(value) else None
 
 
 def fullest(all_results: list[Results]) -> Results | None:
     """Return the recipe with the most key figures; the larger one where two have as many."""
     if not all_results:
         return None
-    return max(all_results, key=lambda r: sum(f is not None for f in key_figures(r).values()))
+    return max(all_results, key=lambda r: sum(f is not None for f in key_figures(r).values()) + len(gaps.gap_closed(r)))
 
 
 def _ratio(above: Figure | None, below: Figure | None) -> Interval | None:

@@ -2,6 +2,7 @@
 """Detections of a bundle for any subset of sensors: the vehicle's own `Detector` on each keyframe."""
 
 import logging
+import math
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -193,6 +194,7 @@ def evaluate_runner(
     ranges_m: tuple[tuple[float, float], ...] = RANGES_M,
     *,
     by_scene: bool = False,
+    farthest_m: float = math.inf,
 ) -> Scores:
     """Return the official metrics of anything that detects in keyframes.
 
@@ -206,6 +208,7 @@ def evaluate_runner(
         wanted: Sample tokens to score; all without it.
         ranges_m: Distances whose figures are wanted as well.
         by_scene: Score each scene alone as well, as `scenes` of the metrics: NDS by scene.
+        farthest_m: Boxes farther away do not count, where the class's own range is longer.
     """
     results: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {
         (str(condition), name): {} for condition in conditions for name in subsets
@@ -219,9 +222,9 @@ def evaluate_runner(
     for (look, name), rows in results.items():
         use = {f"use_{m}": m in subsets[name] for m in DETECTING} | {"use_map": False, "use_external": False}
         folder = out / re.sub(r"[^\w.=-]+", "_", look) / name.replace(" ", "_")
-        scores[look][name] = m = score(nusc, rows, folder, use, ranges_m)
+        scores[look][name] = m = score(nusc, rows, folder, use, ranges_m, farthest_m)
         if by_scene:
-            m["scenes"] = _by_scene(runner.reader, nusc, rows, folder, use)
+            m["scenes"] = _by_scene(runner.reader, nusc, rows, folder, use, farthest_m)
         log.info("%s, %s: mAP %.3f, NDS %.3f", look, name, m["mean_ap"], m["nd_score"])
     return scores
 
@@ -232,8 +235,11 @@ def _by_scene(
     rows: dict[str, list[dict[str, Any]]],
     folder: Path,
     use: dict[str, bool],
+    farthest_m: float,
 ) -> dict[str, float]:
     scenes: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for token, found in rows.items():
         scenes.setdefault(reader.scene_of(token), {})[token] = found
-    return {name: float(score(nusc, part, folder / name, use, ())["nd_score"]) for name, part in scenes.items()}
+    return {
+        name: float(score(nusc, part, folder / name, use, (), farthest_m)["nd_score"]) for name, part in scenes.items()
+    }

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cells of the gaps: a network before and after adapting to scenes that differ from its own, by what is trained."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from peft_dml_evidence.cells import KEY_SEEDS, Cell, Kind, Mode, Pick, TrainingPlan
+
+FEW_SCENES: Final = (2, 8, 32, 0)
+"""Scenes to adapt with; 0 for all."""
+
+TRIED: Final[tuple[Mode, ...]] = ("peft", "full", "head", "partial", "scratch")
+FORGETTING: Final[tuple[Mode, ...]] = ("peft", "full", "head", "partial")
+"""What is scored on the source as well."""
+
+WORDS: Final[dict[str, str]] = {
+    "base": "not adapted",
+    "peft": "PEFT",
+    "full": "full fine-tuning",
+    "head": "projections, fusion and head only",
+    "partial": "these and the encoders' last weights, as many as PEFT's",
+    "scratch": "from scratch",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A way in which the target's scenes differ from the source's.
+
+    Attributes:
+        name: Of its cells, and of its folder among the domains.
+        about: In words.
+        source: Kind of the main scenes that the base is trained on; all of them but for `city` and `fast`.
+        kind: Kind of the main scenes that are the target; empty where the target lies in a folder of its own.
+        weather: The main scenes in this weather are the target.
+    """
+
+    name: str
+    about: str
+    source: Kind = "any"
+    kind: Kind | None = None
+    weather: str = ""
+
+    @property
+    def look(self) -> str:
+        """How the target's frames look."""
+        return self.weather or "clear"
+
+    def pick(self, split: str, most: int = 0) -> Pick:
+        """Return scenes of the target."""
+        own = self.kind is None and not self.weather
+        return Pick(split, self.kind or "any", most, self.name if own else "")  # type: ignore[arg-type]
+
+    def cell(self, mode: Mode, few: int = 0) -> str:
+        """Return the name of a cell; `few` of 0 is all scenes."""
+        return f"{self.name}_none" if mode == "base" else f"{self.name}_{mode}_{few or 'all'}"
+
+    def on_source(self, mode: Mode) -> str:
+        """Return the name of the cell that scores the network of all scenes on the source."""
+        return f"{self.cell(mode)}_source"
+
+
+GAPS: Final = (
+    Gap("rig", "another rig: a van, with a Pandar40P and wider cameras"),
+    Gap("beams", "other beams: 8 instead of 32, 2.4 m up"),
+    Gap("streets", "other streets, traffic on the other side"),
+    Gap("fog", "fog, 40 m of sight"),
+    Gap("rain", "heavy rain, 60 mm/h"),
+    Gap("showers", "rain of 40 mm/h on the source's own scenes", weather="rain=40"),
+    Gap("fast", "fast motion", "slow", "fast"),
+    Gap("city", "another town", "city", "other_city"),
+)
+"""The first five lie in folders of their own, the last three are parts of the main data."""
+
+
+def domains() -> list[Cell]:
+    """Return cells before and after adapting, by what is trained and with how many scenes, and what is forgotten."""
+    return [cell for gap in GAPS for cell in _cells(gap)]
+
+
+def _cells(gap: Gap) -> list[Cell]:
+    source, looks = Pick("train", gap.source), (gap.look,)
+    # One thing changes at a time: no other weather than the gap's.
+    adapt = (f"finetune.weather=[{gap.weather}]",)
+
+    def cell(mode: Mode, few: int = 0, *, on_source: bool = False) -> Cell:
+        plan = TrainingPlan(mode, source=source)
+        words = f"{gap.about}: {WORDS[mode]}"
+        if mode != "base":
+            plan = TrainingPlan(mode, adapt=adapt, source=source, target=gap.pick("finetune", few))
+            words += f", {few or 'all'} scenes"
+        if on_source:
+            test = Pick("test", gap.source)
+            return Cell("domains", gap.on_source(mode), f"{words}, on the source", plan, test=test, seeds=KEY_SEEDS)
+        return Cell("domains", gap.cell(mode, few), words, plan, ("all",), looks, gap.pick("test"), KEY_SEEDS)
+
+    return [
+        cell("base"),
+        *(cell(mode, few) for few in reversed(FEW_SCENES) for mode in TRIED),
+        cell("base", on_source=True),
+        *(cell(mode, on_source=True) for mode in FORGETTING),
+    ]
