@@ -58,7 +58,7 @@ class TrainingPlan:
         adapt: Overrides for the second stage alone.
         source: Scenes of the first stage.
         target: Scenes of the second.
-        longer: The second stage has so many times the recipe's steps.
+        fresh: The second stage keeps the encoders alone; what lies behind them starts fresh.
     """
 
     mode: Mode = "peft"
@@ -66,7 +66,7 @@ class TrainingPlan:
     adapt: tuple[str, ...] = ()
     source: Pick = field(default=Pick("train"))
     target: Pick = field(default=Pick("finetune"))
-    longer: int = 1
+    fresh: bool = False
 
 
 PROPOSED = TrainingPlan()

@@ -33,8 +33,8 @@ ABOUT = {
     "domains": "Another sensor layout, town, speed, weather: before and after adapting.",
     "baselines": "Zero-filled concatenation, averaging and specialists in the same harness.",
     "cost": "Parameters, operations, latency and CPU seconds by subset.",
-    "remedies": "What may help where a target is missed; choose with --cell.",
-    "evidence": "All cells of the commands above but the remedies, the most important first, on all jobs at once.",
+    "weights": "The losses' weights, a third and three times as large.",
+    "evidence": "All cells of the commands above, the most important first, on all jobs at once.",
 }
 
 
@@ -59,7 +59,9 @@ CacheOption = Annotated[
 CacheGbOption = Annotated[float, typer.Option(min=0, help="Its size at most; 0 for no cache")]
 CellOption = Annotated[list[str] | None, typer.Option(help="Only these cells; repeatable")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override in every cell; repeatable")]
-StartOption = Annotated[Path | None, typer.Option("--from", help="Encoders to begin with, e.g. imported ones")]
+StartOption = Annotated[
+    Path | None, typer.Option("--from", help="Encoders to begin with: a weights file, or a bundle such as models/base")
+]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda")]
 ListOption = Annotated[bool, typer.Option("--list", help="Only list the cells and whether they are finished")]
 
@@ -113,6 +115,7 @@ def _command(name: str) -> Callable[..., None]:
 def _run(name: str, setting: Setting, chosen: list[str], jobs: int, seeds: int, show: bool) -> None:
     """Run or list the cells of a command."""
     from peft_dml_evidence.catalog import COMMANDS, by_importance, choose
+    from peft_dml_evidence.given_base import on_given_base
     from peft_dml_evidence.runner import finished, run_pairs
     from peft_dml_evidence.training import Bench
     from peft_dml_train.loop.stages import start_logging
@@ -124,6 +127,8 @@ def _run(name: str, setting: Setting, chosen: list[str], jobs: int, seeds: int, 
         pairs = [(c, s) for c, s in by_importance() if c in wanted and s in c.seeds[: seeds or None]]
     else:
         pairs = [(c, s) for c in choose(COMMANDS[name](), chosen) for s in c.seeds[: seeds or None]]
+    if setting.base:
+        pairs = [(on_given_base(c), s) for c, s in pairs]
     if show:
         bench = Bench.open(setting, float("inf"))
         for c, s in pairs:

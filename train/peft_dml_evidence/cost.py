@@ -53,7 +53,8 @@ def measure_cost(
     """Return costs by subset of sensors, through the exported graphs and the vehicle's own detector on one thread.
 
     Returns:
-        `graphs` (parameters, flops) and `subsets` (parameters, flops, latency_ms p50 and p95, cpu_s a frame).
+        `graphs` (parameters, flops), `subsets` (parameters, flops, p50 and p95 of the latency in ms, CPU seconds a
+        frame), and `fusion` (the same of its graph alone, with the last subset, which is that with most sensors).
     """
     parameters, flops = part_parameters(network), graph_flops(network)
     tokens = sorted(keyframes(folder, scenes, min(frames or FRAMES, FRAMES)))
@@ -74,7 +75,7 @@ def measure_cost(
         shots = [folder.reader.snapshot(token, spec) for token in tokens]
         detector = Detector(bundle, folder.reader.rig(tokens[0]), engines, threads=1)
         for name, sensors in subsets_of(names).items():
-            wall, cpu = [], []
+            wall, cpu, fusing = [], [], []
             for number, shot in enumerate(shots[:WARM_UP] + shots):
                 seen = shot.without(*(m for m in MODALITIES if m not in sensors))
                 start, start_cpu = time.perf_counter(), time.process_time()
@@ -82,14 +83,19 @@ def measure_cost(
                 if number >= len(shots[:WARM_UP]):
                     wall.append(1e3 * (time.perf_counter() - start))
                     cpu.append(time.process_time() - start_cpu)
+                    fusing.append(engines["fusion"].elapsed_ms)
             blind = not set(sensors) & set(DETECTING)
             graphs = () if blind else (*sensors, "fusion")
             subsets[name] = {
                 "parameters": sum(parameters[g] for g in graphs),
                 "flops": sum(flops[g] for g in graphs),
-                "p50_ms": round(float(np.percentile(wall, 50)), 3),
-                "p95_ms": round(float(np.percentile(wall, 95)), 3),
+                **_percentiles(wall),
                 "cpu_s": round(float(np.mean(cpu)), 5),
             }
+    fusion = {"parameters": parameters["fusion"], "flops": flops["fusion"], **_percentiles(fusing)}
     by_graph = {g: {"parameters": parameters[g], "flops": flops[g]} for g in flops}
-    return {"graphs": by_graph, "subsets": subsets, "keyframes": len(tokens), "threads": 1}
+    return {"graphs": by_graph, "subsets": subsets, "fusion": fusion, "keyframes": len(tokens), "threads": 1}
+
+
+def _percentiles(times_ms: list[float]) -> dict[str, float]:
+    return {f"p{share}_ms": round(float(np.percentile(times_ms, share)), 3) for share in (50, 95)}

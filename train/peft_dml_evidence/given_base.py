@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bundle's network, its adapter merged, as the base of cells: everyone who has the bundle begins with it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from peft_dml_evidence.cells import TrainingPlan
+from peft_dml_evidence.cells import PROPOSED, Cell, TrainingPlan
 from peft_dml_ros.core.bundle import BASE_WEIGHTS, load_bundle
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_train.adapters.base_weights import load_base_state
-from peft_dml_train.adapters.lora import load_adapter, merge
+from peft_dml_train.adapters.lora import load_adapter, merge, weights_digest
 from peft_dml_train.config import TrainConfig
 from peft_dml_train.data.digest import digest
+from peft_dml_train.loop.checkpoint import load_checkpoint
 from peft_dml_train.loop.stages import new_network
 
 
@@ -20,6 +22,16 @@ def base_identity(path: Path) -> str:
     bundle = load_bundle(path)
     adapters = [adapter.card.files for adapter, _ in bundle.adapters.parts]
     return digest([bundle.manifest.files.get(BASE_WEIGHTS), adapters])
+
+
+def start_identity(path: Path) -> str:
+    """Return what identifies encoders to begin with: a weights file, or a bundle."""
+    return base_identity(path) if path.is_dir() else weights_digest(load_checkpoint(path))
+
+
+def on_given_base(cell: Cell) -> Cell:
+    """Return the cell as it is run on a given base: robustness is that of the given network itself."""
+    return replace(cell, plan=TrainingPlan("base")) if cell.command == "robustness" and cell.plan == PROPOSED else cell
 
 
 def bundle_state(path: Path, config: TrainConfig) -> dict[str, torch.Tensor]:

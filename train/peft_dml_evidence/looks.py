@@ -20,6 +20,11 @@ FIELD = {"lidar": "lidar", "camera": "cameras", "radar": "radars"}
 """Of a snapshot."""
 
 
+ODOMETRY = "lost_odometry"
+LOST_ODOMETRY = tuple(f"{ODOMETRY}{also}" for also in ("", ":imu", ":gnss", ":imu+gnss"))
+MOTION: tuple[Modality, ...] = ("imu", "gnss")
+
+
 class Look(Protocol):
     """Anything that changes frames as `Condition` does."""
 
@@ -94,6 +99,25 @@ class Late:
         return replace(snapshot, **changes)
 
 
+@dataclass(frozen=True, slots=True)
+class LostOdometry:
+    """No wheel odometry: sweeps are moved by IMU and GNSS, as far as these are there.
+
+    Attributes:
+        also: What is lost with it.
+    """
+
+    also: tuple[Modality, ...] = ()
+
+    def __str__(self) -> str:
+        """E.g. `lost_odometry:imu+gnss`."""
+        return f"{ODOMETRY}{':' if self.also else ''}{'+'.join(self.also)}"
+
+    def apply(self, snapshot: Snapshot, rig: Rig, previous: Snapshot | None, boxes: Boxes3D) -> Snapshot:  # noqa: ARG002
+        """Return all but the odometry and what is lost with it."""
+        return replace(snapshot, odometry=()).without(*self.also)
+
+
 def _restamped(old: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """Return old contents under new stamps; a sensor that the old frame lacks stays as it is."""
     out = dict(now)
@@ -112,8 +136,8 @@ def parse_look(text: str) -> Look:
     """Return a look by its name.
 
     Args:
-        text: `clear`, `fog=50`, `rain=25`, `snow=5`, `dark/2`, `dark/2+radar`, `lost:CAM_FRONT`, `frozen:lidar` or
-            `delayed:camera`.
+        text: `clear`, `fog=50`, `rain=25`, `snow=5`, `dark/2`, `dark/2+radar`, `lost:CAM_FRONT`, `frozen:lidar`,
+            `delayed:camera`, `lost_odometry` or `lost_odometry:imu+gnss`.
 
     Raises:
         ConfigError: no such weather, corruption, severity or modality.
@@ -125,5 +149,7 @@ def parse_look(text: str) -> Look:
         if what not in DETECTING:
             raise ConfigError(f"look '{text}': {kind} needs one of {', '.join(DETECTING)}")
         return Late(what, kind)  # type: ignore[arg-type]
+    if text in LOST_ODOMETRY:
+        return LostOdometry(tuple(m for m in MOTION if m in what.split("+")))
     condition = parse_condition(text.removesuffix(WITH_RADAR))
     return WithRadarNoise(condition) if text.endswith(WITH_RADAR) else condition

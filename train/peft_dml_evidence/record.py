@@ -12,12 +12,10 @@ from typing import Any
 import torch
 
 from peft_dml_evidence.cells import Cell, as_tree
-from peft_dml_evidence.given_base import base_identity
+from peft_dml_evidence.given_base import start_identity
 from peft_dml_evidence.recipe import recipe_tree
 from peft_dml_evidence.training import Bench
-from peft_dml_train.adapters.lora import weights_digest
 from peft_dml_train.data.digest import digest
-from peft_dml_train.loop.checkpoint import load_checkpoint
 
 SCHEMA = 1
 
@@ -43,8 +41,8 @@ def identity(bench: Bench, cell: Cell, seed: int) -> str:
     config, first = (recipe_tree(bench.config(cell.plan, seed, second=second)) for second in (True, False))
     picks = (cell.test, cell.plan.source, cell.plan.target)
     folders = [bench.folder.identity["hash"], *(bench.data(pick).identity["hash"] for pick in picks if pick.domain)]
-    start = weights_digest(load_checkpoint(bench.setting.start)) if bench.setting.start else ""
-    start = base_identity(bench.setting.base) if bench.setting.base else start
+    given = bench.setting.base or bench.setting.start
+    start = start_identity(given) if given else ""
     return digest([SCHEMA, as_tree(cell), config, first, folders, bench.setting.frames, bench.setting.scenes, start])
 
 

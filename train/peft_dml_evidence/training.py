@@ -22,22 +22,26 @@ from torch import nn
 
 from peft_dml_evidence.cells import FIRST_SEED, Pick, TrainingPlan
 from peft_dml_evidence.gauge import gauge
-from peft_dml_evidence.given_base import base_identity, bundle_state, refuse_other_base
+from peft_dml_evidence.given_base import base_identity, bundle_state, refuse_other_base, start_identity
 from peft_dml_evidence.looks import LOOK_SOURCES
 from peft_dml_evidence.modes import BOTTLENECKS, prepare
 from peft_dml_evidence.recipe import recipe_tree
 from peft_dml_evidence.scenes import SceneFolder
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_tools.whole_files import write_json
-from peft_dml_train.adapters.lora import freeze, merge, parameter_counts, train_mode, weights_digest
+from peft_dml_train.adapters.lora import encoder_weights, freeze, merge, parameter_counts, train_mode
 from peft_dml_train.config import StageConfig, TrainConfig, load_config
 from peft_dml_train.data.cache import DEFAULT_GB, FrameCache
 from peft_dml_train.data.digest import digest
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
-from peft_dml_train.loop.stages import load_weights, new_network, set_threads, stage_stream, train_stage
+from peft_dml_train.loop.stages import new_network, set_threads, stage_stream, train_stage
 from peft_dml_train.network import PeftDmlNetwork
 
 log = logging.getLogger(__name__)
+
+
+FRESH = "fresh"
+"""In the identity of a second stage that keeps the encoders alone."""
 
 
 class OutOfTimeError(Exception):
@@ -110,13 +114,8 @@ class Bench:
     def config(self, plan: TrainingPlan, seed: int, *, second: bool) -> TrainConfig:
         """Return the recipe of one of the two stages; steps alone set the rate, so that two runs agree."""
         fixed = ("pretrain.minutes=1000000", "finetune.minutes=1000000", "processes=1", f"seed={seed}")
-        config = load_config(
-            self.setting.recipe, (*self.setting.overrides, *plan.base, *(plan.adapt if second else ()), *fixed)
-        )
-        if second and plan.longer > 1:
-            stage = config.finetune.model_copy(update={"steps": config.finetune.steps * plan.longer})
-            config = config.model_copy(update={"finetune": stage})
-        return config
+        changes = (*self.setting.overrides, *plan.base, *(plan.adapt if second else ()), *fixed)
+        return load_config(self.setting.recipe, changes)
 
     def data(self, pick: Pick) -> SceneFolder:
         """Return the folder that a pick means.
@@ -171,7 +170,7 @@ def base_folder(bench: Bench, plan: TrainingPlan, seed: int) -> Path:
     if bench.setting.base:
         refuse_other_base(plan)
         return bench.setting.runs / f"base-{digest([base_identity(bench.setting.base), config.spec.model_dump()])}"
-    start = [weights_digest(load_checkpoint(bench.setting.start))] if bench.setting.start else []
+    start = [start_identity(bench.setting.start)] if bench.setting.start else []
     return bench.setting.runs / f"base-{_identity(bench, config, plan.source, *start)}"
 
 
@@ -179,7 +178,10 @@ def adapted_folder(bench: Bench, plan: TrainingPlan, seed: int) -> Path:
     """Return where the second stage of a plan lies, trained or not."""
     base = "none" if plan.mode == "scratch" else base_folder(bench, plan, seed).name
     config = bench.config(plan, seed, second=True)
-    return bench.setting.runs / f"adapted-{_identity(bench, config, plan.target, plan.mode, base)}"
+    return (
+        bench.setting.runs
+        / f"adapted-{_identity(bench, config, plan.target, plan.mode, base, *([FRESH] if plan.fresh else []))}"
+    )
 
 
 def untrained(bench: Bench, plan: TrainingPlan, seed: int) -> set[Path]:
@@ -199,11 +201,11 @@ def base_of(bench: Bench, plan: TrainingPlan, seed: int) -> tuple[Path, dict[str
         note = folder / "base.json"
         if bench.setting.base and not note.is_file():
             save_checkpoint(folder / "base.pt", bundle_state(bench.setting.base, config))
-            note.write_text(json.dumps({"bundle": bench.setting.base.name}) + "\n")
+            write_json(note, {"bundle": bench.setting.base.name})
         if not note.is_file():
             network, frozen = new_network(config), config.pretrain.frozen if bench.setting.start else ()
             if bench.setting.start:
-                load_encoders(network, bench.setting.start)
+                load_encoders(network, bench.setting.start, config)
             freeze(network, (BOTTLENECKS, *frozen))
             mode = partial(train_mode, frozen=frozen)
             figures = _train(bench, config, config.pretrain, network, folder, plan.source, mode)
@@ -212,14 +214,14 @@ def base_of(bench: Bench, plan: TrainingPlan, seed: int) -> tuple[Path, dict[str
         return folder, json.loads(note.read_text())
 
 
-def load_encoders(network: PeftDmlNetwork, path: Path) -> None:
-    """Fill the encoders from a file and leave the rest, which differs from cell to cell.
+def load_encoders(network: PeftDmlNetwork, path: Path, config: TrainConfig) -> None:
+    """Fill the encoders from a file or a bundle and leave the rest, which differs from cell to cell.
 
     Raises:
         ConfigError: the file holds encoders of other sizes.
     """
-    given = {name: value for name, value in load_checkpoint(path).items() if name.startswith("encoders.")}
-    wanted = {name: value.shape for name, value in network.state_dict().items() if name.startswith("encoders.")}
+    given = encoder_weights(bundle_state(path, config) if path.is_dir() else load_checkpoint(path))
+    wanted = {name: value.shape for name, value in encoder_weights(network.state_dict()).items()}
     if wrong := sorted(n for n in wanted.keys() | given.keys() if n not in given or given[n].shape != wanted.get(n)):
         msg = f"{path} holds other encoders than the recipe's, at {', '.join(wrong[:3])}; import them with this recipe"
         raise ConfigError(msg)
@@ -262,7 +264,8 @@ def network_of(bench: Bench, plan: TrainingPlan, seed: int) -> tuple[PeftDmlNetw
     network = new_network(config)
     if plan.mode != "scratch":
         folder, costs["base"] = base_of(bench, plan, seed)
-        load_weights(network, folder / "base.pt")
+        given = load_checkpoint(folder / "base.pt")
+        network.load_state_dict(encoder_weights(given) if plan.fresh else given, strict=not plan.fresh)
     if plan.mode == "base":
         return network.eval(), costs
     folder = adapted_folder(bench, plan, seed)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cells of what was never trained together."""
 
-from peft_dml_evidence.cells import NO_METRIC, Cell, TrainingPlan
+from peft_dml_evidence.cells import KEY_SEEDS, NO_METRIC, Cell, TrainingPlan
 from peft_dml_ros.core.classes import DETECTING
 
 ZERO_SHOT_CLASSES = ("traffic_cone", "barrier")
@@ -26,24 +26,25 @@ def zero_shot() -> list[Cell]:
             plan = without_pairs(pairs, *more)
             for m, c in pairs:
                 about = f"{c} by {m} alone, never trained together{words}"
-                cells.append(Cell("zero-shot", f"{m}_{c}{suffix}", about, plan, (f"{m} only",)))
-    together = TrainingPlan("base", WHOLE)
-    cells += [
-        Cell("zero-shot", f"{m}_together", f"{m} alone, all classes trained together", together, (f"{m} only",))
-        for m in DETECTING
-    ]
-    with_loss = Cell("zero-shot", "retrieval", "Recall@1 between modalities, embedding map", measure="retrieval")
-    without = Cell(
-        "zero-shot",
-        "retrieval_without_metric_loss",
-        "The same without metric loss",
-        TrainingPlan(base=NO_METRIC),
-        measure="retrieval",
-    )
-    return [*cells, with_loss, without]
+                cells.append(Cell("zero-shot", f"{m}_{c}{suffix}", about, plan, (f"{m} only",), seeds=KEY_SEEDS))
+    together = TrainingPlan(base=WHOLE, fresh=True)
+    for m in DETECTING:
+        about = f"{m} alone, all classes trained together"
+        cells.append(Cell("zero-shot", f"{m}_together", about, together, (f"{m} only",), seeds=KEY_SEEDS))
+    words = "Recall@1 between modalities, embedding map"
+    for name, about, more in (
+        ("retrieval", words, ()),
+        ("retrieval_without_metric_loss", f"{words}, without metric loss", NO_METRIC),
+    ):
+        plan = TrainingPlan(base=more)
+        cells.append(Cell("zero-shot", name, about, plan, measure="retrieval", seeds=KEY_SEEDS))
+    return cells
 
 
-def without_pairs(pairs: tuple[tuple[str, str], ...], *more: str, how: str = "") -> TrainingPlan:
-    """Return a base that never sees these modalities and classes together, or so without labels alone."""
-    withheld = ", ".join(f"{m}:{c}{how}" for m, c in pairs)
-    return TrainingPlan("base", (f"withheld=[{withheld}]", *WHOLE, *more))
+def without_pairs(pairs: tuple[tuple[str, str], ...], *more: str) -> TrainingPlan:
+    """Return a plan whose encoders know every class, and whose adaptation never sees these modalities and classes.
+
+    What reads the encoders starts fresh in the adaptation: nothing behind them ever had the pair.
+    """
+    withheld = ", ".join(f"{m}:{c}" for m, c in pairs)
+    return TrainingPlan(base=(*WHOLE, *more), adapt=(f"withheld=[{withheld}]",), fresh=True)

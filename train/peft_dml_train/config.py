@@ -60,6 +60,10 @@ class NetworkConfig(Section):
     fusion: Literal["gated_attention", "attention", "gate", "average", "concatenate"] = Field(
         "gated_attention", description="The others are for comparison: one half of this one, UniBEV's, BEVFusion's"
     )
+    neighbourhood: bool = Field(
+        default=True, description="Camera and radar are looked up in the 3 x 3 cells around each cell"
+    )
+    disagreement: bool = Field(default=True, description="The gate compares each sensor with what the others see")
     head_width: int = 48
     box_width: int = Field(64, description="Hidden units of the boxes' regression")
 

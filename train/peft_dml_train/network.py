@@ -45,7 +45,14 @@ def make_fusion(dim: int, config: NetworkConfig) -> nn.Module:
     kind = config.fusion
     if kind in {"average", "concatenate"}:
         return PlainFusion(dim, kind)
-    return Fusion(dim, config.attention_heads, attend=kind != "gate", trust=kind != "attention")
+    return Fusion(
+        dim,
+        config.attention_heads,
+        attend=kind != "gate",
+        trust=kind != "attention",
+        neighbourhood=config.neighbourhood,
+        disagreement=config.disagreement,
+    )
 
 
 class PeftDmlNetwork(nn.Module):

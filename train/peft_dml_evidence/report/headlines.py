@@ -6,8 +6,8 @@ from statistics import mean
 from peft_dml_evidence import catalog
 from peft_dml_evidence.cells import EVERY_SUBSET
 from peft_dml_evidence.report.results import Figure, Results, value_of
-from peft_dml_evidence.report.sections import FOURTEEN, RETRIEVALS, ablation_changes, verdict_of
-from peft_dml_evidence.report.summary import ALL, zero_shot_ap
+from peft_dml_evidence.report.sections import FOURTEEN, ablation_changes, verdict_of
+from peft_dml_evidence.report.summary import ALL, RETRIEVALS, class_recall, zero_shot_ap
 from peft_dml_evidence.statistics import EARNED, NO_DIFFERENCE, NOT_EARNED, UNDECIDED, ratio
 from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_ros.core.classes import DETECTING
@@ -142,11 +142,10 @@ def retrieval(results: Results) -> str:
     """Return the mean recall over the pairs of modalities."""
     phrases, chance = [], 0.0
     for words, cell in RETRIEVALS.items():
-        entries = results.of(*cell)
-        if entries:
-            found = entries[0]["retrieval"]["recall_at_1"].values()
-            phrases.append(f"{mean(f['class'] for f in found):.2f} with {words}")
-            chance = mean(f["chance_class"] for f in found)
+        if (found := class_recall(results, *cell)) is not None:
+            phrases.append(f"{found.text(2)} with {words}")
+            pairs = results.of(*cell)[0]["retrieval"]["recall_at_1"].values()
+            chance = mean(f["chance_class"] for f in pairs)
     if not phrases:
         return ""
     recalls = ", ".join(phrases)

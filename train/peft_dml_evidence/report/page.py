@@ -13,7 +13,6 @@ from peft_dml_evidence.report import headlines as says
 from peft_dml_evidence.report import plots as drawing
 from peft_dml_evidence.report.bundles import bundles_of, bundles_table
 from peft_dml_evidence.report.markdown import MISSING
-from peft_dml_evidence.report.remedies import remedies_table
 from peft_dml_evidence.report.results import CONFIGS, Results, load
 from peft_dml_evidence.report.summary import fullest, summary_of
 from peft_dml_evidence.report.why import why
@@ -73,10 +72,6 @@ WORDS = {
     "ablations": (
         "The change is that of the mean of the four figures, seed by seed. A component earns its place where the whole "
         "interval of the change is below zero; within .005 of zero there is no difference; one seed decides nothing."
-    ),
-    "remedies": (
-        "One seed each, against the same seed of PEFT-DML; bold is what reaches the target. All but those of the "
-        "metric loss change the second stage alone and begin with its base."
     ),
     "baselines": "The same data, encoders, steps and head; only fusion, dropout and losses differ, as named.",
     "cost": (
@@ -169,7 +164,6 @@ def chapter(results: Results) -> list[str]:
         *_origin(r),
         *_section(r, "What holds", sections.verdicts(r)),
         *(["### Why targets are missed", "", *reasons] if (reasons := why(r)) else []),
-        *_section(r, "What was tried where a target is missed", remedies_table(r), words="remedies"),
         *_section(r, "Gaps closed by adapting", gaps.closing(r), "gaps", "gaps", gaps.headline(r)),
         *_section(r, "What adapting forgets, and costs", gaps.losing(r)),
         *_section(r, "Sensors added one by one", sections.modalities(r), headline=says.modalities(r)),

@@ -2,13 +2,14 @@
 """The tables of the results page, one function a claim."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from peft_dml_evidence import catalog
 from peft_dml_evidence.cells import EVERY_SUBSET, MAIN_SUBSETS, STANDARD, Cell
 from peft_dml_evidence.report.markdown import MISSING, number, percent, table
 from peft_dml_evidence.report.published import DROPOUT, RESISTANCE
 from peft_dml_evidence.report.results import Figure, Results
-from peft_dml_evidence.report.summary import ALL, targets
+from peft_dml_evidence.report.summary import ALL, RETRIEVALS, targets
 from peft_dml_evidence.statistics import Interval, difference, joined, paired
 from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
@@ -26,13 +27,16 @@ def verdicts(results: Results) -> list[str]:
 
 
 def modalities(results: Results) -> list[str]:
-    """Return NDS of each sensor alone, then added one by one."""
+    """Return NDS of each sensor alone and of ever more sensors: of one network, and of one trained with each set."""
     rows = []
     added = ["+".join(MODALITIES[: n + 1]) for n in range(len(MODALITIES))]
     for name in dict.fromkeys((*MODALITIES, *added)):
         figures = [results.score("robustness", "subsets", subset=name, key=key) for key in ("map", "nds")]
-        rows.append([name.replace("+", " + "), *(number(f) for f in figures)])
-    return table(("sensors", "mAP", "NDS"), rows)
+        last = "subsets" if name == ALL else f"added_{name.split('+')[-1]}"
+        command = "robustness" if name == ALL else "baselines"
+        trained = number(results.score(command, last, subset=name)) if name in added else "-"
+        rows.append([name.replace("+", " + "), *(number(f) for f in figures), trained])
+    return table(("sensors", "mAP", "NDS", "NDS, trained with these alone"), rows)
 
 
 def subsets(results: Results) -> list[str]:
@@ -159,14 +163,6 @@ def zero_shot(results: Results) -> list[str]:
     return table(("pair", "never together", "without metric loss", "trained together"), rows)
 
 
-RETRIEVALS = {
-    "recipe's loss": ("zero-shot", "retrieval"),
-    "no metric loss": ("zero-shot", "retrieval_without_metric_loss"),
-    "contrast": ("remedies", "retrieval_contrastive"),
-}
-"""Cells of embeddings by the loss that made them."""
-
-
 def retrieval(results: Results) -> list[str]:
     """Return Recall@1 between modalities."""
     cells = [results.of(*cell) for cell in RETRIEVALS.values()]
@@ -197,16 +193,21 @@ def baselines(results: Results) -> list[str]:
 
 
 def cost(results: Results) -> list[str]:
-    """Return what each subset costs."""
-    entries = results.of("cost", "subsets")
+    """Return what each subset costs, and the fusion against plainer ones."""
     rows = []
     for name in EVERY_SUBSET:
+        entries = results.of("cost", "subsets")
         found = entries[0]["cost"]["subsets"].get(name) if entries else None
-        if found is None:
-            rows.append([name.replace("+", " + "), *[MISSING] * 4])
-        else:
-            parameters, flops = f"{found['parameters'] / 1e6:.2f}", f"{found['flops'] / 1e9:.2f}"
-            latency = f"{found['p50_ms']:.1f} / {found['p95_ms']:.1f}"
-            rows.append([name.replace("+", " + "), parameters, flops, latency, f"{found['cpu_s']:.4f}"])
+        rows.append([name.replace("+", " + "), *(_costs(found) if found else [MISSING] * 4)])
+    for cell, words in (("subsets", "attention and gate"), ("concatenate", "concatenation"), ("average", "averaging")):
+        entries = results.of("cost", cell)
+        found = entries[0]["cost"]["fusion"] if entries and "fusion" in entries[0]["cost"] else None
+        rows.append([f"fusion and head alone: {words}", *(_costs(found) if found else [MISSING] * 4)])
     head = ("sensors", "parameters, M", "operations, G", "latency p50 / p95, ms", "CPU s a frame")
     return table(head, rows)
+
+
+def _costs(found: dict[str, Any]) -> list[str]:
+    latency = f"{found['p50_ms']:.1f} / {found['p95_ms']:.1f}"
+    cpu = f"{found['cpu_s']:.4f}" if "cpu_s" in found else "-"
+    return [f"{found['parameters'] / 1e6:.2f}", f"{found['flops'] / 1e9:.2f}", latency, cpu]

@@ -4,12 +4,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from statistics import mean
 from typing import Any
 
+from peft_dml_evidence.baseline_cells import BASELINES, NOISY
 from peft_dml_evidence.gap_cells import GAPS
-from peft_dml_evidence.report import gaps
+from peft_dml_evidence.report import duels, gaps
 from peft_dml_evidence.report.results import Figure, Results, compare
-from peft_dml_evidence.statistics import Interval, joined, ratio
+from peft_dml_evidence.statistics import WHOLE, Interval, difference, joined, ratio
 from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_ros.core.classes import DETECTING
 
@@ -40,6 +42,7 @@ KEYS = (
 
 
 GAP_KEYS = ("gap_closed", "gap_closed_interval", "forgotten")
+MORE_KEYS = ("mra_zero_filled", "cells_won", "nds_zero_filled", "zero_shot", "retrieval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,13 @@ class ClaimTarget:
         return self.found.verdict(self.least)
 
 
+RETRIEVALS = {
+    "recipe's loss": ("zero-shot", "retrieval"),
+    "no metric loss": ("zero-shot", "retrieval_without_metric_loss"),
+}
+"""Cells of embeddings by the loss that made them."""
+
+
 def zero_shot_ap(results: Results, suffix: str = "") -> Figure | None:
     """Return the mean AP over the held-out pairs; none while a pair is missing."""
     found = [results.ap(m, c, suffix) for m in DETECTING for c in ZERO_SHOT_CLASSES]
@@ -114,14 +124,19 @@ def trained_share(results: Results) -> float | None:
 def summary_of(results: Results | None) -> dict[str, Any]:
     """Return what summary.json holds; null for what was not run."""
     if results is None:
-        return dict.fromkeys(KEYS) | {"seeds": [], "config": None, "spread": {}, **dict.fromkeys(GAP_KEYS)}
+        return dict.fromkeys(KEYS) | {
+            "seeds": [],
+            "config": None,
+            "spread": {},
+            **dict.fromkeys((*GAP_KEYS, *MORE_KEYS)),
+        }
     figures = key_figures(results)
     seeds = [int(r["seed"]) for r in results.of("robustness", "subsets")]
     values = {key: None if f is None else round(f.value, 5) for key, f in figures.items()}
     values["trained_share"] = trained_share(results)
     spread = {key: round(f.spread, 5) for key, f in figures.items() if f is not None and f.seeds > 1}
     found = {"seeds": seeds, **{key: values[key] for key in KEYS[1:]}, "config": results.config, "spread": spread}
-    return found | gap_figures(results)
+    return found | gap_figures(results) | more_figures(results)
 
 
 def gap_figures(results: Results) -> dict[str, Any]:
@@ -136,6 +151,31 @@ def gap_figures(results: Results) -> dict[str, Any]:
     return dict(zip(GAP_KEYS, values, strict=True))
 
 
+def more_figures(results: Results) -> dict[str, Any]:
+    """Return what the baselines reach, the zero-shot pairs and the retrieval between sensors."""
+    pairs = {"with_loss": "", "without_loss": "_without_metric_loss", "together": "_together"}
+    zero_shot = {words: _rounded(zero_shot_ap(results, suffix)) for words, suffix in pairs.items()}
+    recalls = {words: _rounded(class_recall(results, *cell)) for words, cell in RETRIEVALS.items()}
+    values = (
+        _rounded(duels.resistance_of(results, "zero_filled", radar=True)),
+        _rounded(duels.won(results, NOISY)),
+        _rounded(results.score("baselines", "zero_filled")),
+        zero_shot if any(v is not None for v in zero_shot.values()) else None,
+        recalls if any(v is not None for v in recalls.values()) else None,
+    )
+    return dict(zip(MORE_KEYS, values, strict=True))
+
+
+def class_recall(results: Results, command: str, cell: str) -> Figure | None:
+    """Return the share of objects whose nearest other object in another sensor is of their class, by seed."""
+    found = {int(r["seed"]): r["retrieval"]["recall_at_1"].values() for r in results.of(command, cell)}
+    return Figure.of({seed: {WHOLE: mean(pair["class"] for pair in pairs)} for seed, pairs in found.items()})
+
+
+def _rounded(figure: Figure | None) -> float | None:
+    return None if figure is None else round(figure.value, 5)
+
+
 def _finite(value: float) -> float | None:
     return round(value, 4) if math.isfinite(value) else None
 
@@ -144,7 +184,11 @@ def fullest(all_results: list[Results]) -> Results | None:
     """Return the recipe with the most key figures; the larger one where two have as many."""
     if not all_results:
         return None
-    return max(all_results, key=lambda r: sum(f is not None for f in key_figures(r).values()) + len(gaps.gap_closed(r)))
+
+    def filled_in(results: Results) -> int:
+        return sum(f is not None for f in key_figures(results).values()) + len(gaps.gap_closed(results))
+
+    return max(all_results, key=filled_in)
 
 
 def _ratio(above: Figure | None, below: Figure | None) -> Interval | None:
@@ -156,6 +200,15 @@ def _ratio(above: Figure | None, below: Figure | None) -> Interval | None:
 
 def _alone(figure: Figure | None) -> Interval | None:
     return compare(lambda value: value, figure)
+
+
+def _against(results: Results, baseline: str) -> ClaimTarget:
+    """Return the claim that no baseline has more NDS with all sensors."""
+    mine, theirs = results.score("robustness", "subsets", subset=ALL), results.score("baselines", baseline)
+    made_of = ", ".join("not run" if figure is None else figure.text() for figure in (mine, theirs))
+    return ClaimTarget(
+        f"NDS with all sensors, less that of {duels.WORDS[baseline]}", 0.0, compare(difference, mine, theirs), made_of
+    )
 
 
 def targets(results: Results) -> list[ClaimTarget]:
@@ -192,6 +245,13 @@ def targets(results: Results) -> list[ClaimTarget]:
             texts("nds_no_lidar", "nds_zero_filled_no_lidar"),
         ),
         ClaimTarget("mRA, radar corrupted too", 0.90, _alone(f["mra"]), texts("mra")),
+        ClaimTarget(
+            "Corrupted cells, radar too, in which no baseline is better, of 30",
+            duels.LEAST_WON,
+            _alone(wins := duels.won(results, NOISY)),
+            "not run" if wins is None else wins.text(1),
+        ),
+        *(_against(results, baseline) for baseline in BASELINES),
         ClaimTarget(
             "Zero-shot AP with the metric loss, times that without",
             1.20,

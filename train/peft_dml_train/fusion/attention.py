@@ -44,21 +44,33 @@ class Fusion(nn.Module):
         heads: Attention heads.
         attend: With cross-attention; without it the gate alone weighs the tokens.
         trust: With the gate; without it attention alone does.
+        neighbourhood: Camera and radar are looked up in the cells around, too.
+        disagreement: The gate compares each sensor with the others.
     """
 
     to_head: torch.Tensor
 
-    def __init__(self, dim: int, heads: int, *, attend: bool = True, trust: bool = True) -> None:
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        attend: bool = True,
+        trust: bool = True,
+        neighbourhood: bool = True,
+        disagreement: bool = True,
+    ) -> None:
         super().__init__()
-        self.attend = attend
+        self.attend, self.searched = attend, ASTRAY if neighbourhood else ()
         self.dim, self.heads, self.scale = dim, heads, dim**0.5
         self.value = nn.Conv2d(dim, dim, 1)
         self.register_buffer("to_head", _head_sums(dim, heads), persistent=False)
         if attend:
             self.query, self.key = nn.Conv2d(dim, dim, 1), nn.Conv2d(dim, dim, 1)
             self.kind = nn.Parameter(torch.zeros(len(MODALITIES), dim))
-            self.near = NeighbourAttention(dim, dim // 2, heads)
-        self.gate = Gate(dim, learned=trust)
+            if neighbourhood:
+                self.near = NeighbourAttention(dim, dim // 2, heads)
+        self.gate = Gate(dim, learned=trust, compares=disagreement)
         self.mix = conv_bn(dim, dim, 1)
         self.context = conv_bn(dim, dim, 3)
 
@@ -98,7 +110,7 @@ class Fusion(nn.Module):
             count = mask[:, : len(DETECTING)].sum(dim=1).clamp(min=1)
             mean = sum(coarse[m] for m in DETECTING) * _spread(1 / count, 4).to(width.dtype)
             values = [
-                value + upsample(self.near(mean, coarse[m]), COARSE) if m in ASTRAY else value
+                value + upsample(self.near(mean, coarse[m]), COARSE) if m in self.searched else value
                 for m, value in zip(DETECTING, values, strict=True)
             ]
             # The gate's logits enter each head's attention: what is not trusted is not attended to either.

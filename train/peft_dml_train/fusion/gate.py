@@ -29,11 +29,12 @@ class Gate(nn.Module):
     Args:
         dim: Channels d of the latents.
         learned: Without it only absence counts.
+        compares: Disagreement counts.
     """
 
-    def __init__(self, dim: int, *, learned: bool = True) -> None:
+    def __init__(self, dim: int, *, learned: bool = True, compares: bool = True) -> None:
         super().__init__()
-        self.learned = learned
+        self.learned, self.compares = learned, compares
         if not learned:
             return
         self.quality = nn.ModuleDict(
@@ -42,8 +43,9 @@ class Gate(nn.Module):
         self.state = nn.Sequential(nn.Linear(2, HIDDEN), nn.ReLU(inplace=True), nn.Linear(HIDDEN, 1))
         # A dark camera shows in the whole map, not in one cell.
         self.overview = nn.ModuleDict({m: _starts_silent(nn.Linear, dim) for m in DETECTING})
-        self.agreement = nn.ModuleDict({m: _starts_silent(nn.Linear, 5) for m in DETECTING})
-        self.local = nn.ModuleDict({m: _starts_silent(nn.Conv2d, 3) for m in DETECTING})
+        if compares:
+            self.agreement = nn.ModuleDict({m: _starts_silent(nn.Linear, 5) for m in DETECTING})
+            self.local = nn.ModuleDict({m: _starts_silent(nn.Conv2d, 3) for m in DETECTING})
         # Softplus of it, per second: an older measurement never counts for more.
         self.ageing = nn.Parameter(torch.full((len(MODALITIES),), AGEING))
         self.reliability = nn.Parameter(torch.tensor(RELIABILITY))
@@ -69,21 +71,22 @@ class Gate(nn.Module):
         rows, columns = scaled[DETECTING[0]].shape[2:]
         if not self.learned:
             # The exported graph takes all inputs, whatever the fusion makes of them.
-            unused = age_s + completeness
-            for seen in evidence.values():
-                unused = unused + seen.mean(dim=(1, 2, 3))[:, None]
+            unused = age_s + completeness + _unused(evidence)
             return (absent + 0.0 * unused[:, :, None, None]).expand(-1, -1, rows, columns)
         state = self.state(torch.stack([mask, completeness], dim=-1))[..., 0] + self.reliability
         state = state - functional.softplus(self.ageing) * age_s
-        frame, cells = self._agreement(scaled, mask, evidence)
+        frame, cells = self._agreement(scaled, mask, evidence) if self.compares else ([], [])
+        state = state if self.compares else state + 0.0 * _unused(evidence)
         logits = []
         for i, m in enumerate(MODALITIES):
             logit = state[:, i].view(-1, 1, 1, 1) + self.quality[m](scaled[m]).float().view(
                 len(mask), 1, *_hw(scaled[m])
             )
             if m in DETECTING:
-                whole = self.overview[m](scaled[m].mean(dim=(2, 3))).float() + self.agreement[m](frame[i]).float()
-                logit = logit + whole[:, :, None, None] + self.local[m](cells[i]).float()
+                whole = self.overview[m](scaled[m].mean(dim=(2, 3))).float()
+                if self.compares:
+                    whole, logit = whole + self.agreement[m](frame[i]).float(), logit + self.local[m](cells[i]).float()
+                logit = logit + whole[:, :, None, None]
             logits.append(logit.expand(-1, -1, rows, columns))
         return torch.cat(logits, dim=1) + absent
 
@@ -121,6 +124,12 @@ class Gate(nn.Module):
             frame.append(rows * accompanied.flatten(1))
             cells.append(torch.cat([seen[i], theirs, cosine], dim=1) * accompanied)
         return frame, cells
+
+
+def _unused(evidence: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Reduce what is seen to (B, 1): the exported graph takes it, even where nothing is made of it."""
+    total: torch.Tensor = sum(seen.mean(dim=(1, 2, 3))[:, None] for seen in evidence.values())  # type: ignore[assignment]
+    return total
 
 
 def _hw(x: torch.Tensor) -> tuple[int, int]:
