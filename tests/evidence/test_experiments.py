@@ -2,6 +2,7 @@
 """The cells of the evidence: what the issue lists is there, and every command runs, resumes and skips."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from peft_dml_evidence import runner
+from peft_dml_evidence.baseline_cells import CORRUPTED, NOISY
 from peft_dml_evidence.budgets import BUDGETS, recipe_file
 from peft_dml_evidence.catalog import COMMANDS, by_importance, choose
 from peft_dml_evidence.cells import EVERY_SUBSET, KEY_SEEDS, Cell, Pick, TrainingPlan, subsets_of
@@ -21,6 +23,7 @@ from peft_dml_evidence.retrieval import recall
 from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.errors import ConfigError
+from peft_dml_ros.core.measurements import ImuSample
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_tools.sim.corruptions import MULTICORRUPT
 from peft_dml_tools.sim.vehicle_rig import make_rig
@@ -85,18 +88,19 @@ def test_dropout_cells_are_those_of_the_issue():
 def test_training_cells_are_those_of_the_issue():
     ranks = cells_of("ranks")
     assert {"peft", "full", "head", "scratch", "rank4", "rank8", "rank16"} <= set(ranks)
-    parts = {"lora", "adapters", "cross_attention", "gate", "metric_loss", "consistency", "modality_dropout"}
-    assert {f"no_{part}" for part in (*parts, "gate_supervision")} | {"complete"} == set(cells_of("ablate"))
+    parts = {"lora", "adapters", "cross_attention", "neighbourhood", "gate", "disagreement", "metric_loss"}
+    parts |= {"shared_classifier", "consistency", "modality_dropout", "gate_supervision"}
+    assert {f"no_{part}" for part in parts} | {"complete"} == set(cells_of("ablate"))
     zero = cells_of("zero-shot")
     for m in DETECTING:
         assert f"{m}_together" in zero
         for name in ZERO_SHOT_CLASSES:
-            withheld = zero[f"{m}_{name}"].plan.base[0]
+            withheld = zero[f"{m}_{name}"].plan.adapt[0]
             assert f"{m}:{name}" in withheld
             assert withheld.count(m) == 1, "no modality lacks more than one class"
-            without = zero[f"{m}_{name}_without_metric_loss"].plan.base
-            assert without[0] == withheld
-            assert "losses.alignment=0" in without
+            without = zero[f"{m}_{name}_without_metric_loss"].plan
+            assert without.adapt[0] == withheld
+            assert "losses.alignment=0" in without.base
     domains = cells_of("domains")
     assert len(domains) == len(GAPS) * (2 + len(TRIED) * len(FEW_SCENES) + len(FORGETTING))
     assert {2, 8, 32, 0} == set(FEW_SCENES)
@@ -110,7 +114,8 @@ def test_training_cells_are_those_of_the_issue():
     assert {"zero_filled", "averaging", "only_lidar", "only_camera", "only_radar_camera"} <= set(baselines)
     assert "dropout.lidar=0" in baselines["zero_filled"].plan.base
     assert cells_of("cost")["subsets"].subsets == EVERY_SUBSET
-    key = [cells_of("robustness")["subsets"], ranks["peft"], ranks["full"], baselines["zero_filled"]]
+    key = [cells_of("robustness")["subsets"], *ranks.values(), baselines["zero_filled"], *zero.values()]
+    key += cells_of("ablate").values()
     assert all(cell.seeds == KEY_SEEDS and len(cell.seeds) == 3 for cell in key)
 
 
@@ -124,7 +129,7 @@ def test_an_unknown_cell_is_named():
 def test_the_most_important_comes_first_and_nothing_is_forgotten():
     order = [(c.command, c.name, s) for c, s in by_importance()]
     assert len(set(order)) == len(order)
-    assert set(order) == {(c.command, c.name, s) for c in ALL_CELLS if c.command != "remedies" for s in c.seeds}
+    assert set(order) == {(c.command, c.name, s) for c in ALL_CELLS for s in c.seeds}
     every_claim = {("robustness", "subsets"), ("ranks", "peft"), ("ranks", "full"), ("baselines", "zero_filled")}
     every_claim |= {("zero-shot", f"lidar_{ZERO_SHOT_CLASSES[0]}{s}") for s in ("", "_without_metric_loss")}
     every_claim |= {("robustness", "multicorrupt_radar")}
@@ -132,17 +137,37 @@ def test_the_most_important_comes_first_and_nothing_is_forgotten():
     assert every_claim <= first, "every claim with one seed before any with more"
 
 
-def test_remedies_are_three_at_least_for_each_target():
-    cells = cells_of("remedies")
-    assert {"longer", "rate", "wide"} <= set(cells)
-    assert {"lidar_dropout", "camera_dropout", "consistency", "single"} <= set(cells)
-    assert {"corruption", "gate", "heavy_weather"} <= set(cells)
-    assert {"metric_weight", "metric_margin", "metric_contrastive", "metric_unlabelled"} <= set(cells)
-    assert all("withheld" in cells[name].plan.base[0] for name in cells if name.startswith("metric"))
-    proposed = cells_of("ranks")["peft"].plan
-    assert all(c.plan != proposed for c in cells.values())
-    second = [c for n, c in cells.items() if not n.startswith("metric") and "contrastive" not in n]
-    assert all(c.plan.base == proposed.base for c in second), "they share the base of PEFT"
+def test_every_claim_is_held_against_both_baselines_in_every_cell():
+    robust, others = cells_of("robustness"), cells_of("baselines")
+    for name in ("multicorrupt", "multicorrupt_radar", "weather"):
+        for baseline in ("zero_filled", "averaging"):
+            theirs = others[f"{baseline}_{name}"]
+            assert (theirs.looks, theirs.subsets, theirs.seeds) == (robust[name].looks, robust[name].subsets, KEY_SEEDS)
+    assert len(NOISY) == len(CORRUPTED) == 30
+    odometry = robust["odometry"]
+    assert odometry.test == Pick("test", "fast")
+    assert {"lost_odometry", "lost_odometry:imu+gnss"} < set(odometry.looks)
+    added = [cell for name, cell in others.items() if name.startswith("added_")]
+    assert [cell.subsets for cell in added] == [("+".join(MODALITIES[:n]),) for n in range(1, 5)]
+    assert all(f"sensors=[{cell.subsets[0].replace('+', ', ')}]" in cell.plan.base for cell in added)
+    assert {"subsets", "concatenate", "average"} == set(cells_of("cost"))
+
+
+def test_zero_shot_encoders_know_the_class_and_the_adaptation_never_saw_the_pair():
+    for name, cell in cells_of("zero-shot").items():
+        if "retrieval" not in name:
+            assert cell.plan.fresh
+            assert cell.plan.mode == "peft"
+            assert not any("withheld" in change for change in cell.plan.base)
+            assert any("withheld" in change for change in cell.plan.adapt) == (not name.endswith("_together"))
+
+
+def test_weights_are_swept_around_the_defaults():
+    found = {cell.name: cell.plan.base for cell in COMMANDS["weights"]()}
+    assert found["metric_thrice"] == (
+        f"losses.alignment={3 * LossConfig().alignment:.4g}", f"losses.instance={3 * LossConfig().instance:.4g}"
+    )  # fmt: skip
+    assert len(found) == 8
 
 
 def test_no_core_waits_for_the_weights_of_another(monkeypatch):
@@ -208,6 +233,9 @@ def test_each_mode_trains_its_part_and_merges_to_the_same_layout(config, mode, t
 
 
 # ---------------------------------------------------------------- looks
+IMU = (ImuSample(scenes.START_NS, np.zeros(3), np.zeros(3)),)
+
+
 def snapshot(start_ns, age_s=0.0):
     return Snapshot(
         start_ns,
@@ -238,7 +266,10 @@ def test_lost_frozen_and_delayed_sensors():
     assert stamps == sorted(set(stamps))
     assert stamps[0] < before.stamp_ns < stamps[-1]
     assert parse_look("frozen:radar").apply(now, rig, None, None) is now
-    for wrong in ("frozen:imu", "dark/x", "drak/1"):
+    blind = parse_look("lost_odometry:imu").apply(replace(now, imu=IMU), rig, before, None)
+    assert (blind.odometry, blind.imu) == ((), ())
+    assert parse_look("lost_odometry").apply(replace(now, imu=IMU), rig, before, None).imu == IMU
+    for wrong in ("frozen:imu", "dark/x", "drak/1", "lost_odometry:radar"):
         with pytest.raises(ConfigError):
             parse_look(wrong)
 
@@ -343,7 +374,7 @@ def test_the_queue_runs_on_two_cores_and_reads_frames_once(invoke):
         ("domains", ["showers_partial_2", "showers_none_source"]),
         ("baselines", ["zero_filled", "averaging", "only_radar_camera"]),
         ("robustness", ["weather", "beams", "one_lost"]),
-        ("remedies", ["longer", "heavy_weather", "metric_weight"]),
+        ("weights", ["metric_thrice"]),
         ("cost", ["subsets"]),
     ],
 )

@@ -26,8 +26,8 @@ def results(tmp_path):
                 by_scene = {f"scene-{i}": nds + luck + 0.1 * (i % 3) for i in range(6)}
                 record = {
                     "command": "domains", "cell": cell, "config": "near", "seed": seed, "commit": "0123456789",
-                    "data": DATA, "cpu_s": 60.0, "training": {}, "scores": {"clear": {"all": figures(nds + luck)}},
-                    "scenes": {"clear": {"all": by_scene}},
+                    "data": DATA, "cpu_s": 60.0, "finished": "2026-11-27", "training": {},
+                    "scores": {"clear": {"all": figures(nds + luck)}}, "scenes": {"clear": {"all": by_scene}},
                 }  # fmt: skip
                 path = tmp_path / "domains" / f"{cell}.near.s{seed}.json"
                 path.parent.mkdir(exist_ok=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 from peft_dml_evidence import catalog
 from peft_dml_evidence.cells import STANDARD
-from peft_dml_evidence.report import gaps, sections
+from peft_dml_evidence.report import duels, gaps, sections
 from peft_dml_evidence.report import headlines as says
 from peft_dml_evidence.report import plots as drawing
 from peft_dml_evidence.report.bundles import bundles_of, bundles_table
-from peft_dml_evidence.report.markdown import MISSING
+from peft_dml_evidence.report.markdown import MISSING, table
 from peft_dml_evidence.report.results import CONFIGS, Results, load
 from peft_dml_evidence.report.summary import fullest, summary_of
 from peft_dml_evidence.report.why import why
@@ -57,8 +57,8 @@ WORDS = {
     ),
     "ranks": "The target is the mean of clear air, fog=50, rain=25 and snow=2.5: what the second stage trains for.",
     "zero_shot": (
-        "In training, frames that hold the class had no data of the modality, and frames with the modality "
-        "taught nothing about the class. AP of the class by that modality alone."
+        "The encoders were pretrained with every class; in the adaptation, which starts fresh behind them, frames that "
+        "hold the class had no data of the modality. AP of the class by that modality alone."
     ),
     "retrieval": (
         "An object's embedding from one modality looks for its nearest neighbour among those of another one: is it "
@@ -77,6 +77,10 @@ WORDS = {
     "cost": (
         "ONNX Runtime on one thread, median of 20 keyframes through the vehicle's detector; CPU seconds are the proxy "
         "for energy. Operations count two for a multiply-add."
+    ),
+    "odometry": (
+        "Sweeps are moved by IMU and GNSS where odometry is lost, and not at all where one of the two is lost as well. "
+        "A use of IMU and GNSS shows in `lost_odometry` against `lost_odometry:imu+gnss`."
     ),
     "late": (
         "The content is that of the keyframe before, half a second old. Delayed: true stamps, the gate knows its "
@@ -107,7 +111,18 @@ def _origin(results: Results) -> list[str]:
         f"- {len(records)} runs, {hours:.1f} CPU hours, code {', '.join(commits)}" if records else "- no runs yet"
     )
     counts = [f"{command} {done} of {planned}" for command, (done, planned) in results.progress().items()]
-    return [*lines, f"- finished: {', '.join(counts)}", ""]
+    return [*lines, f"- finished: {', '.join(counts)}", "", *_cells(records)]
+
+
+def _cells(records: list[dict[str, Any]]) -> list[str]:
+    """Return every run with the commit that it was made at, folded."""
+    rows = [
+        [f"{r['command']} {r['cell']}", str(r["seed"]), f"`{r['commit'][:9]}`", f"{r['cpu_s']:.0f}", r["finished"][:10]]
+        for r in sorted(records, key=lambda r: (r["command"], r["cell"], r["seed"]))
+    ]
+    head = ("cell", "seed", "commit", "CPU s", "finished")
+    return ["<details markdown>", f"<summary>Each of the {len(rows)} runs, with its commit</summary>", "",
+            *table(head, rows), "</details>", ""] if rows else []  # fmt: skip
 
 
 def _settings(records: list[dict[str, Any]]) -> list[str]:
@@ -170,6 +185,8 @@ def chapter(results: Results) -> list[str]:
         *_section(r, "Compared with published systems", sections.published_dropout(r)),
         *_section(r, "All 31 subsets of sensors", sections.subsets(r), "subsets", headline=says.subsets(r)),
         *_section(r, "Other fusions, specialists", sections.baselines(r), "baselines", "baselines", says.baselines(r)),
+        *_section(r, "The baselines, corrupted likewise", duels.corrupted(r), headline=duels.headline(r)),
+        *_section(r, "The baselines in weather", duels.weather(r)),
         *_section(r, "Weather on all sensors", look("weather", STANDARD), "weather", headline=says.looks(r, "weather")),
         *_section(
             r,
@@ -183,8 +200,10 @@ def chapter(results: Results) -> list[str]:
         *_section(r, "Fewer LiDAR beams", look("beams"), headline=says.looks(r, "beams")),
         *_section(r, "Narrow LiDAR", look("field_of_view"), headline=says.looks(r, "field_of_view")),
         *_section(r, "Frozen and delayed", look("late"), words="late", headline=says.looks(r, "late")),
+        *_section(r, "Odometry lost, at 8 m/s and more", look("odometry"), words="odometry"),
         *_section(r, "What is trained", sections.ranks(r), "ranks", "ranks", says.ranks(r)),
         *_section(r, "Components", sections.ablations(r), "ablations", "ablations", says.ablations(r)),
+        *_section(r, "Weights of the losses", sections.swept(r)),
         *_section(r, "Zero-shot", sections.zero_shot(r), "zero_shot", "zero_shot", says.zero_shot(r)),
         *_section(r, "One space for all sensors", sections.retrieval(r), "embeddings", "retrieval", says.retrieval(r)),
         *_section(r, "Cost", sections.cost(r), "cost", "cost", says.cost(r)),

@@ -8,7 +8,7 @@ from peft_dml_evidence import catalog
 from peft_dml_evidence.cells import EVERY_SUBSET, MAIN_SUBSETS, STANDARD, Cell
 from peft_dml_evidence.report.markdown import MISSING, number, percent, table
 from peft_dml_evidence.report.published import DROPOUT, RESISTANCE
-from peft_dml_evidence.report.results import Figure, Results
+from peft_dml_evidence.report.results import Figure, Results, compare
 from peft_dml_evidence.report.summary import ALL, RETRIEVALS, targets
 from peft_dml_evidence.statistics import Interval, difference, joined, paired
 from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
@@ -146,6 +146,17 @@ def ablation_changes(results: Results) -> tuple[dict[str, Interval | None], floa
         samples = [joined(f.sample for f in figures if f) for figures in (without, proposed)]
         changes[cell.name] = paired(difference, *samples) if known else None
     return changes, LEAST_CHANGE
+
+
+def swept(results: Results) -> list[str]:
+    """Return NDS with a loss that weighs less or more, and the change."""
+    proposed = results.target("complete", command="ablate")
+    rows = []
+    for cell in catalog.weights():
+        found = results.target(cell.name, command="weights")
+        change = compare(difference, found, proposed)
+        rows.append([f"`{cell.about}`", number(found), MISSING if change is None else change.text()])
+    return table(("weights", "NDS, target weather", "change"), rows)
 
 
 def verdict_of(change: Interval | None, noise: float) -> str:
