@@ -19,11 +19,11 @@ CLEAN = 0.5
 def cells(write):  # noqa: F811
     """Write PEFT-DML's and both baselines' cells under noise: by baseline, NDS as a function of the look's number."""
 
-    def one(ours, theirs, seeds=KEY_SEEDS, averaging=lambda _: 0.2):
+    def one(proposed, theirs, seeds=KEY_SEEDS, averaging=lambda _: 0.2):
         for seed in seeds:
             luck = 0.01 * (seed - 8)
             kinds = (
-                ("robustness", "", ours),
+                ("robustness", "", proposed),
                 ("baselines", "zero_filled_", theirs),
                 ("baselines", "averaging_", averaging),
             )

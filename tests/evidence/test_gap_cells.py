@@ -9,7 +9,7 @@ from peft_dml_evidence.cells import KEY_SEEDS
 from peft_dml_evidence.gap_cells import GAPS
 from peft_dml_evidence.report import gaps
 from peft_dml_evidence.report.results import load
-from peft_dml_evidence.report.summary import summary_of
+from peft_dml_evidence.report.summary import summary_of, targets
 from tests.evidence.test_experiments_report import DATA, figures
 
 RAIN = next(gap for gap in GAPS if gap.name == "rain")
@@ -50,6 +50,8 @@ def test_the_share_closed_is_of_shared_seeds(results):
     assert gaps.verdict(found, RAIN, 8) == "missed"
     assert gaps.headline(found).count("rain with") == 2
     assert set(gaps.gap_closed(found)) == {"rain"}
+    claims = {t.claim: t.verdict for t in targets(found) if "rain" in t.claim}
+    assert list(claims.values()) == ["holds", "missed"]
     key = summary_of(found)
     assert key["gap_closed"] == {"rain": {"all": pytest.approx(0.98), "s8": pytest.approx(0.8)}}
     assert key["gap_closed_interval"]["rain"]["all"] == [pytest.approx(0.98), pytest.approx(0.98)]

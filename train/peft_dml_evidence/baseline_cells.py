@@ -30,7 +30,7 @@ BASELINES: Final = {
 CORRUPTED: Final = tuple(f"{name}/{s}" for name in MULTICORRUPT for s in SEVERITIES)
 NOISY: Final = tuple(f"{look}{WITH_RADAR}" for look in CORRUPTED)
 RADAR_CORRUPTED: Final = tuple(f"{name}/{s}" for name in RADAR_NOISE for s in SEVERITIES)
-BESIDE: Final = {
+HELD_AGAINST: Final = {
     "multicorrupt": (CORRUPTED, ("all",)),
     "multicorrupt_radar": ((*NOISY, *RADAR_CORRUPTED), ("all",)),
     "weather": (WEATHER, STANDARD),
@@ -43,13 +43,20 @@ def baselines() -> list[Cell]:
     cells = []
     for name, (about, plan) in BASELINES.items():
         cells.append(Cell("baselines", name, about, plan, STANDARD, seeds=KEY_SEEDS))
-        for look, (looks, subsets) in BESIDE.items():
+        for look, (looks, subsets) in HELD_AGAINST.items():
             words = f"{about}: {look.replace('_', ' with noisy ')}"
             cells.append(Cell("baselines", f"{name}_{look}", words, plan, subsets, ("clear", *looks), seeds=KEY_SEEDS))
+    return [*cells, *specialists(), *added()]
+
+
+def specialists() -> list[Cell]:
+    """Return networks of few sensors, trained for these alone."""
+    cells = []
     for name, sensors in (("lidar", ("lidar",)), ("camera", ("camera",)), ("radar_camera", ("camera", "radar"))):
         about = f"Specialist for {' and '.join(sensors)}"
-        cells.append(Cell("baselines", f"only_{name}", about, _of_sensors(*sensors), ("+".join(sensors),)))
-    return [*cells, *added()]
+        plan = TrainingPlan(base=(f"sensors=[{', '.join(sensors)}]", *NO_DROPOUT, *DETECTION_ALONE, *_pasted(*sensors)))
+        cells.append(Cell("baselines", f"only_{name}", about, plan, ("+".join(sensors),), seeds=KEY_SEEDS))
+    return cells
 
 
 def added() -> list[Cell]:
@@ -57,18 +64,13 @@ def added() -> list[Cell]:
     cells = []
     for count in range(1, len(MODALITIES)):
         sensors = MODALITIES[:count]
-        base = (f"sensors=[{', '.join(sensors)}]", *_without_camera(*sensors))
+        base = (f"sensors=[{', '.join(sensors)}]", *_pasted(*sensors))
         about = f"Trained and tested with {', '.join(sensors)}"
         plan = TrainingPlan(base=base)
         cells.append(Cell("baselines", f"added_{sensors[-1]}", about, plan, ("+".join(sensors),), seeds=KEY_SEEDS))
     return cells
 
 
-def _of_sensors(*sensors: str) -> TrainingPlan:
-    base = (f"sensors=[{', '.join(sensors)}]", *NO_DROPOUT, *DETECTION_ALONE)
-    return TrainingPlan(base=(*base, *_without_camera(*sensors)))
-
-
-def _without_camera(*sensors: str) -> tuple[str, ...]:
-    """Return what training without a LiDAR cannot have: a pasted sample has no camera, and no other sensor either."""
+def _pasted(*sensors: str) -> tuple[str, ...]:
+    """Return that nothing is pasted where there is a camera: a pasted sample has none."""
     return ("pretrain.paste=0", "finetune.paste=0") if "camera" in sensors else ()

@@ -38,12 +38,16 @@ def robustness() -> list[Cell]:
 
     beams = tuple(f"beamsreducing/{s}" for s in SEVERITIES)
     late = tuple(f"{kind}:{m}" for kind in ("frozen", "delayed") for m in DETECTING)
-    key = {"seeds": KEY_SEEDS}
     return [
         Cell("robustness", "subsets", "All 31 subsets of five sensors", subsets=EVERY_SUBSET, seeds=KEY_SEEDS),
-        cell("weather", "Fog, rain and snow on all sensors at once", WEATHER, STANDARD, **key),
-        cell("multicorrupt", "MultiCorrupt's ten types at three severities", CORRUPTED, **key),
-        cell("multicorrupt_radar", "The same with four kinds of radar noise on top", (*NOISY, *RADAR_CORRUPTED), **key),
+        cell("weather", "Fog, rain and snow on all sensors at once", WEATHER, STANDARD, seeds=KEY_SEEDS),
+        cell("multicorrupt", "MultiCorrupt's ten types at three severities", CORRUPTED, seeds=KEY_SEEDS),
+        cell(
+            "multicorrupt_radar",
+            "The same with four kinds of radar noise on top",
+            (*NOISY, *RADAR_CORRUPTED),
+            seeds=KEY_SEEDS,
+        ),
         cell("one_lost", "One camera or one radar lost", tuple(f"lost:{s}" for s in (*CAMERAS, *RADARS)), MAIN_SUBSETS),
         cell("beams", "LiDAR with 16, 8 and 4 beams", beams, ("all", "no camera", "lidar only")),
         cell(
@@ -53,7 +57,7 @@ def robustness() -> list[Cell]:
             ("all", "no camera", "lidar only"),
         ),
         cell("late", "A modality half a second old, with its true stamps (delayed) or new ones (frozen)", late),
-        cell("odometry", "Odometry lost at 8 m/s and more", LOST_ODOMETRY, test=Pick("test", "fast"), **key),
+        cell("odometry", "Odometry lost at 8 m/s and more", LOST_ODOMETRY, test=Pick("test", "fast"), seeds=KEY_SEEDS),
     ]
 
 

@@ -5,7 +5,6 @@ from copy import deepcopy
 from functools import partial
 
 import peft
-from torch import nn
 
 from peft_dml_evidence.cells import TrainingPlan
 from peft_dml_ros.core.classes import DETECTING
@@ -55,8 +54,3 @@ def last_weights(network: PeftDmlNetwork, config: TrainConfig) -> list[str]:
                 left -= parameter.numel()
                 chosen.append(name)
     return chosen
-
-
-def trained_parts(network: nn.Module) -> list[str]:
-    """Return names of the parameters that the next stage trains."""
-    return [name for name, parameter in network.named_parameters() if parameter.requires_grad]

@@ -71,14 +71,14 @@ def corrupted(results: Results) -> list[str]:
                     f"{wins.value:.1f} of {len(looks)}" if wins else MISSING,
                 ]
             )
-    for radar in (False, True):
-        each = [results.mean_resistance(radar=radar), *(resistance_of(results, b, radar=radar) for b in BASELINES)]
-        rows.append([f"**mRA{', radar noise' if radar else ''}**", *(number(f) for f in each), "-"])
+    for noisy in (False, True):
+        each = [results.mean_resistance(radar=noisy), *(resistance_of(results, b, radar=noisy) for b in BASELINES)]
+        rows.append([f"**mRA{', radar noise' if noisy else ''}**", *(number(f) for f in each), "-"])
     return table(("type, mean of three severities", "PEFT-DML", *WORDS.values(), "cells won"), rows)
 
 
 def weather(results: Results) -> list[str]:
-    """Return NDS in each weather beside the baselines."""
+    """Return NDS in each weather, next to the baselines'."""
     rows = []
     for look in WEATHER:
         figures = [number(cell_nds(results, look, baseline)) for baseline in ("", *BASELINES)]

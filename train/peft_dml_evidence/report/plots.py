@@ -9,7 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from peft_dml_evidence import catalog
+from peft_dml_evidence.baseline_cells import WEATHER
 from peft_dml_evidence.cells import EVERY_SUBSET, MAIN_SUBSETS, STANDARD
+from peft_dml_evidence.component_cells import ablate
 from peft_dml_evidence.gap_cells import GAPS
 from peft_dml_evidence.report import gaps
 from peft_dml_evidence.report.results import Figure, Results
@@ -61,7 +63,7 @@ def draw_subsets(axes: Axes, results: Results) -> None:
 
 def draw_weather(axes: Axes, results: Results) -> None:
     """Draw NDS along each weather."""
-    looks = ["clear", *catalog.WEATHER]
+    looks = ["clear", *WEATHER]
     shown = ("all", "lidar only", "camera only", "radar only")
     bars(axes, looks, {s: [results.score("robustness", "weather", look, s) for look in looks] for s in shown})
 
@@ -86,7 +88,7 @@ def draw_ranks(axes: Axes, results: Results) -> None:
 
 def draw_ablations(axes: Axes, results: Results) -> None:
     """Draw NDS without each component."""
-    cells = catalog.ablate()
+    cells = ablate()
     series: dict[str, list[Figure | None]] = {
         s: [results.score("ablate", c.name, "clear", s) for c in cells] for s in MAIN_SUBSETS
     }

@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from peft_dml_evidence.catalog import COMMANDS, SEVERITIES
+from peft_dml_evidence.baseline_cells import SEVERITIES
+from peft_dml_evidence.catalog import COMMANDS
 from peft_dml_evidence.cells import TARGET_LOOKS
 from peft_dml_evidence.files import read
 from peft_dml_evidence.looks import WITH_RADAR
@@ -89,6 +90,11 @@ class Results:
                 scenes = r.get("scenes", {}).get(look, {}).get(subset, {}) if key == "nds" else {}
                 sample[int(r["seed"])] = {WHOLE: entry[key], **scenes}
         return Figure.of(sample)
+
+    def nds(self, command: str, cell: str) -> Figure | None:
+        """Return NDS with all sensors under a cell's first look."""
+        looks = [next(iter(r["scores"]), "clear") for r in self.of(command, cell) if "scores" in r]
+        return self.score(command, cell, looks[0]) if looks else None
 
     def proposed(self, name: str) -> Figure | None:
         """Return the NDS of PEFT-DML in clear air with one of the standard subsets."""

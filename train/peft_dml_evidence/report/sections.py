@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from peft_dml_evidence import catalog
+from peft_dml_evidence.baseline_cells import specialists
 from peft_dml_evidence.cells import EVERY_SUBSET, MAIN_SUBSETS, STANDARD, Cell
+from peft_dml_evidence.component_cells import ablate, weights
 from peft_dml_evidence.report.markdown import MISSING, number, percent, table
-from peft_dml_evidence.report.published import DROPOUT, RESISTANCE
+from peft_dml_evidence.report.published import DROPOUT, RESISTANCE, ROUTES
 from peft_dml_evidence.report.results import Figure, Results, compare
 from peft_dml_evidence.report.summary import ALL, RETRIEVALS, targets
 from peft_dml_evidence.statistics import Interval, difference, joined, paired
@@ -57,7 +59,8 @@ def published_dropout(results: Results) -> list[str]:
     for name, whole, without_lidar, without_camera, source in DROPOUT:
         kept = (f"{part / whole:.1%}" for part in (without_lidar, without_camera))
         rows.append([f"{name}, nuScenes val", f"{whole / 100:.3f}", *kept, source])
-    return table(("system", "NDS", "kept without LiDAR", "kept without cameras", "source"), rows)
+    lines = table(("system", "NDS", "kept without LiDAR", "kept without cameras", "source"), rows)
+    return [*lines, *table(("system on other data", "what it does", "as reported", "what compares"), ROUTES)]
 
 
 def looks(results: Results, cell: Cell, shown: Sequence[str]) -> list[str]:
@@ -122,7 +125,7 @@ def ablations(results: Results) -> list[str]:
     """Return NDS without each component, and whether it earns its place."""
     changes, noise = ablation_changes(results)
     rows = []
-    for cell in catalog.ablate():
+    for cell in ablate():
         words = ["-", "-"]
         if cell.name in changes:
             change = changes[cell.name]
@@ -140,7 +143,7 @@ def ablation_changes(results: Results) -> tuple[dict[str, Interval | None], floa
     """Return the mean change of the four figures without each component, seed by seed, and what counts as none."""
     proposed = _ablated(results, "complete")
     changes: dict[str, Interval | None] = {}
-    for cell in catalog.ablate()[1:]:
+    for cell in ablate()[1:]:
         without = _ablated(results, cell.name)
         known = all(proposed) and all(without)
         samples = [joined(f.sample for f in figures if f) for figures in (without, proposed)]
@@ -152,7 +155,7 @@ def swept(results: Results) -> list[str]:
     """Return NDS with a loss that weighs less or more, and the change."""
     proposed = results.target("complete", command="ablate")
     rows = []
-    for cell in catalog.weights():
+    for cell in weights():
         found = results.target(cell.name, command="weights")
         change = compare(difference, found, proposed)
         rows.append([f"`{cell.about}`", number(found), MISSING if change is None else change.text()])
@@ -194,13 +197,12 @@ def baselines(results: Results) -> list[str]:
     for cell, about in (("zero_filled", "Zero-filled concatenation"), ("averaging", "Averaging")):
         rows.append([about, *(number(results.score("baselines", cell, subset=s)) for s in STANDARD)])
     lines = table(("NDS", *STANDARD), rows)
-    specialists = []
-    for specialist in catalog.baselines():
-        if specialist.name.startswith("only_"):
-            alone = results.score("baselines", specialist.name, subset=specialist.subsets[0])
-            proposed = results.score("robustness", "subsets", subset=specialist.subsets[0])
-            specialists.append([specialist.about, number(alone), number(proposed), percent(proposed, alone)])
-    return [*lines, *table(("", "specialist", "PEFT-DML with these sensors", "kept"), specialists)]
+    alone_rows = []
+    for specialist in specialists():
+        alone = results.score("baselines", specialist.name, subset=specialist.subsets[0])
+        proposed = results.score("robustness", "subsets", subset=specialist.subsets[0])
+        alone_rows.append([specialist.about, number(alone), number(proposed), percent(proposed, alone)])
+    return [*lines, *table(("", "specialist", "PEFT-DML with these sensors", "kept"), alone_rows)]
 
 
 def cost(results: Results) -> list[str]:

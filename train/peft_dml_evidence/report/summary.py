@@ -56,6 +56,7 @@ class ClaimTarget:
         made_of: The figures behind it.
         weak: Its networks detect too little for a ratio to mean anything.
         nothing: What the claim is about is not found at all.
+        word: The verdict, where more than this interval decides it.
     """
 
     claim: str
@@ -64,6 +65,7 @@ class ClaimTarget:
     made_of: str
     weak: bool = False
     nothing: bool = False
+    word: str = ""
 
     @property
     def measured(self) -> str:
@@ -81,7 +83,7 @@ class ClaimTarget:
             return "the network is too weak to tell"
         if self.nothing:
             return "missed: next to nothing is found, with the loss or without"
-        return self.found.verdict(self.least)
+        return self.word or self.found.verdict(self.least)
 
 
 RETRIEVALS = {
@@ -211,6 +213,23 @@ def _against(results: Results, baseline: str) -> ClaimTarget:
     )
 
 
+def _gap_claims(results: Results) -> list[ClaimTarget]:
+    """Return the claims on the gaps that were run."""
+    found = []
+    for gap in GAPS:
+        for few, least in ((0, gaps.LEAST_ALL), (gaps.FEW, gaps.LEAST_FEW)):
+            if (share := gaps.closed(results, gap, few)) is not None:
+                figures = [gaps.nds(results, gap, mode, few) for mode in ("peft", "full", "base")]
+                made_of = ", ".join(f.text() for f in figures if f)
+                words = f"Share of gap `{gap.name}` that PEFT closes, {few or 'all'} scenes"
+                found.append(ClaimTarget(words, least, share, made_of, word=gaps.verdict(results, gap, few)))
+        if (lost := gaps.forgotten(results, gap)) is not None:
+            kept = Interval(-lost.value, -lost.high, -lost.low, lost.by_seed, lost.scenes)
+            words = f"Gained on the source after adapting to `{gap.name}` (less than 0 is forgotten)"
+            found.append(ClaimTarget(words, -gaps.MOST_FORGOTTEN, kept, "NDS, the adapter on"))
+    return found
+
+
 def targets(results: Results) -> list[ClaimTarget]:
     """Return the issue's targets with what was measured."""
     f = key_figures(results)
@@ -261,4 +280,4 @@ def targets(results: Results) -> list[ClaimTarget]:
             nothing=nothing,
         ),
     ]
-    return [replace(target, weak=weak or target.weak) for target in found]
+    return [*_gap_claims(results), *(replace(target, weak=weak or target.weak) for target in found)]
