@@ -51,10 +51,22 @@ def test_no_core_waits_for_the_weights_of_another(monkeypatch):
 
 
 # ---------------------------------------------------------------- what is switched
-@pytest.mark.parametrize("kind", ["gated_attention", "attention", "gate", "average", "concatenate"])
-def test_absent_modalities_never_matter_in_any_fusion(kind):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"fusion": kind} for kind in ("gated_attention", "attention", "gate", "average", "concatenate")),
+        {"neighbourhood": False},
+        {"disagreement": False},
+    ],
+)
+def test_absent_modalities_never_matter_in_any_fusion(changes):
     torch.manual_seed(0)
-    fusion = make_fusion(16, NetworkConfig(fusion=kind)).eval()
+    fusion = make_fusion(16, NetworkConfig(**changes)).eval()
+    names = " ".join(name for name, _ in fusion.named_parameters())
+    for part, module in (("neighbourhood", "near."), ("disagreement", "gate.local.")):
+        if not changes.get(part, True):
+            assert module not in names
+            assert module in " ".join(name for name, _ in make_fusion(16, NetworkConfig()).named_parameters())
     latents = {m: torch.randn(1, 16, 4, 4) if m in DETECTING else torch.randn(1, 16) for m in MODALITIES}
     evidence = {m: torch.randn(1, 1, 4, 4) for m in DETECTING}
     mask = torch.tensor([[0.0, 1, 1, 0, 1]])

@@ -71,6 +71,9 @@ def test_truth_scores_as_the_devkit_says(data, tmp_path, shift_m, expected):
     # Of the distances 0.5, 1, 2 and 4 m, a shift of 1.5 m passes two. Neighbours may stand where a shifted box lands.
     means = [np.mean(list(metrics["ap"][c].values())) for c in present]
     assert np.mean(means) == pytest.approx(expected, abs=0.15)
+    near = score(open_devkit(data, reader.version), results, tmp_path, {"use_lidar": True}, (), farthest_m=20.0)
+    assert 0 < near["objects"]["car"] < metrics["objects"]["car"]
+    assert near["objects"]["car"] == metrics["ranges"]["0-20 m"]["objects"]["car"]
 
 
 def test_no_boxes_score_nothing(data, tmp_path):
