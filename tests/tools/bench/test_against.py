@@ -111,7 +111,7 @@ def test_processor_time_is_that_of_the_drive():
 
 
 def test_a_session_that_fails_shows_its_last_lines(repository, tmp_path):
-    wrong = DemoSession(repository, "demo", tmp_path / "nowhere.mcap", 2.0, 78, tmp_path / "out")
+    wrong = DemoSession(repository, "demo", tmp_path / "nowhere.mcap", 2.0, 229, tmp_path / "out")
     with pytest.raises(DataError, match=r"(?s)ended with status 2.*nowhere\.mcap"):
         demo_figures(wrong)
 

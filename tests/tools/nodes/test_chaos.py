@@ -193,6 +193,7 @@ def test_the_page_shows_the_figures(repository):
 
 @pytest.mark.ros
 @pytest.mark.slow
+@pytest.mark.alone  # on a busy machine it would leave the cells out
 def test_a_short_run_holds(tmp_path):
     bundle = make_random_bundle(tmp_path / "random")
     drive = make_drive_bag(tmp_path / "drive.mcap", 2000, lidar_points=3000)
