@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much work goes into a frame, and the controller that gives some of it up when the machine is too slow.
 
-The controller watches windows of a second. A window is too slow when frames were superseded or their median latency is
-above the limit; then it takes the next step of the ladder. After some calm windows it tries to take a step back, and
-waits twice as long before the next try when that was too early. Latency is what goes beyond the shortest way from a
-stamp to the node that was seen: a driver that stamps early makes no machine slow.
+The controller watches windows of a second. A window is too slow when frames were superseded at several times in it, or
+once in each of several windows, or when their median latency is above the limit; then it takes the next step of the
+ladder. One hold-up, however long, is none of that: work that is given up would not have prevented it. After some calm
+windows it takes a step back if there is time for it, and waits twice as long before the next try of that step when that
+was too early. Latency is what goes beyond the shortest way from a stamp to the node that was seen: a driver that stamps
+early makes no machine slow.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Final
@@ -19,12 +22,21 @@ from peft_dml_ros.core.spec import ModelSpec
 WINDOW_S: Final = 1.0
 SUPERSEDED_SHARE: Final = 0.1
 """Share of superseded frames in a window beyond which it is too slow."""
+HELD_UP_WINDOWS: Final = 3
+"""So many windows in a row with superseded frames are too slow, even where each has one alone."""
 CALM_SHARE: Final = 0.7
-"""A window is calm below this share of the limit of latency, and of the time between frames."""
+"""A window is calm below this share of the limit of latency."""
+FULL_SHARE: Final = 0.9
+"""A step is taken back where the detector would then work for less than this share of the time."""
 LIVE_MS: Final = 1000.0
 """Measurements that arrive later than this are no live ones, but those of a recording, for example."""
 PATIENCE_S: Final = 4.0
 LONGEST_PATIENCE_S: Final = 64.0
+"""Calm time before a step is taken back: at first, and after many tries in vain."""
+TRIAL: Final = 4.0
+"""A step that is taken back must hold for so many times the calm time before it, or the next try waits longer."""
+SMOOTHING: Final = 0.2
+"""Share of the newest run in the mean time of an encoder."""
 
 
 def usable_cores() -> int:
@@ -69,6 +81,11 @@ class Effort:
         pace_hz = {"camera": self.camera_hz, "radar": self.radar_hz}.get(modality, 0.0)
         return round(1e9 / pace_hz) if pace_hz else 0
 
+    def runs_hz(self, frames_hz: float) -> dict[str, float]:
+        """Return how often each encoder that has a pace runs a second, at so many frames a second."""
+        paces = {"camera": self.camera_hz, "radar": self.radar_hz}
+        return {name: min(pace_hz or frames_hz, frames_hz) for name, pace_hz in paces.items()}
+
 
 def ladder(pace: PaceParams, keep: tuple[str, ...], spec: ModelSpec) -> tuple[Effort, ...]:
     """Return what is given up step by step: pace of cameras, pace of radars, sweeps; the first step gives up nothing.
@@ -94,6 +111,25 @@ def ladder(pace: PaceParams, keep: tuple[str, ...], spec: ModelSpec) -> tuple[Ef
     return tuple(steps)
 
 
+@dataclass(frozen=True, slots=True)
+class FrameLoad:
+    """What one frame says about the load.
+
+    Attributes:
+        arrival_ms: From the frame's stamp until the node knew of it.
+        latency_ms: From the frame's stamp to its publication.
+        busy_ms: Time that the detector worked on it.
+        superseded: Frames since the one before that a newer one replaced.
+        stages_ms: Time by stage; encoders that did not run have none.
+    """
+
+    arrival_ms: float
+    latency_ms: float
+    busy_ms: float
+    superseded: int
+    stages_ms: Mapping[str, float]
+
+
 class LoadController:
     """Chooses the effort; called by one thread with every frame.
 
@@ -108,11 +144,13 @@ class LoadController:
         self._steps = ladder(pace, params.keep, spec)
         self._step = 0
         self._window_from_s: float | None = None
+        self._frames: list[FrameLoad] = []
         self._latencies_ms: list[float] = []
-        self._busy_s, self._superseded = 0.0, 0
+        self._encoder_ms: dict[str, float] = {}
         self._floor_ms = float("inf")
-        self._calm_s, self._patience_s, self._eased_s = 0.0, PATIENCE_S, -LONGEST_PATIENCE_S
-        self.too_slow = False
+        self._calm_s, self._held_up = 0.0, 0
+        self._eased_s: float | None = None
+        self._patience_s = [PATIENCE_S] * len(self._steps)
 
     @property
     def effort(self) -> Effort:
@@ -128,47 +166,58 @@ class LoadController:
             last = "; nothing is left to give up, fix: fewer sensors, an int8 bundle, or less other work"
         return f"LOADED: the machine is too slow for everything, given up: {', '.join(self.effort.given_up)}{last}"
 
-    def observe(self, now_s: float, arrival_ms: float, latency_ms: float, busy_ms: float, superseded: int) -> bool:
-        """Note one frame; return True when the effort has changed.
-
-        Args:
-            now_s: Steady time.
-            arrival_ms: From the frame's stamp until the node knew of it.
-            latency_ms: From the frame's stamp to its publication.
-            busy_ms: Time that the detector worked on it.
-            superseded: Frames since the last call that a newer one replaced.
-        """
+    def observe(self, now_s: float, frame: FrameLoad) -> bool:
+        """Note one frame at a steady time; return True when the effort has changed."""
         if self._window_from_s is None:
             self._window_from_s = now_s
-        self._floor_ms = min(self._floor_ms, arrival_ms)
-        late_ms = arrival_ms - self._floor_ms if arrival_ms < LIVE_MS else 0.0
-        self._latencies_ms.append(latency_ms - arrival_ms + late_ms)
-        self._busy_s, self._superseded = self._busy_s + busy_ms * 1e-3, self._superseded + superseded
+        self._floor_ms = min(self._floor_ms, frame.arrival_ms)
+        late_ms = frame.arrival_ms - self._floor_ms if frame.arrival_ms < LIVE_MS else 0.0
+        self._latencies_ms.append(frame.latency_ms - frame.arrival_ms + late_ms)
+        self._frames.append(frame)
+        for name in ("camera", "radar"):
+            if name in frame.stages_ms:
+                before_ms = self._encoder_ms.get(name, frame.stages_ms[name])
+                self._encoder_ms[name] = before_ms + SMOOTHING * (frame.stages_ms[name] - before_ms)
         span_s = now_s - self._window_from_s
         if span_s < WINDOW_S:
             return False
         before = self._step
         self._judge(now_s, span_s)
-        self._window_from_s, self._latencies_ms, self._busy_s, self._superseded = now_s, [], 0.0, 0
+        self._window_from_s, self._frames, self._latencies_ms = now_s, [], []
         # A stamp that was set back, or a clock that was, must not make every later frame late.
         self._floor_ms += 1.0
         return self._step != before
 
     def _judge(self, now_s: float, span_s: float) -> None:
-        frames, latency_ms = len(self._latencies_ms), median(self._latencies_ms)
-        missed = self._superseded > max(1.0, SUPERSEDED_SHARE * (frames + self._superseded))
-        self.too_slow = missed or latency_ms > self._limit_ms
-        calm = latency_ms < CALM_SHARE * self._limit_ms and not self._superseded
-        if self.too_slow:
-            if now_s - self._eased_s < 2 * self._patience_s:
-                self._patience_s = min(2 * self._patience_s, LONGEST_PATIENCE_S)
+        latency_ms, superseded = median(self._latencies_ms), sum(frame.superseded for frame in self._frames)
+        hold_ups = sum(frame.superseded > 0 for frame in self._frames)
+        self._held_up = self._held_up + 1 if hold_ups else 0
+        missed = hold_ups > 1 and superseded > SUPERSEDED_SHARE * (len(self._frames) + superseded)
+        if missed or self._held_up >= HELD_UP_WINDOWS or latency_ms > self._limit_ms:
+            self._give_up(now_s)
+        elif latency_ms >= CALM_SHARE * self._limit_ms:
             self._calm_s = 0.0
-            self._step = min(self._step + 1, len(self._steps) - 1)
-        elif calm and self._busy_s < CALM_SHARE * span_s:
+        elif not hold_ups:
             self._calm_s += span_s
-            if self._calm_s >= self._patience_s and self._step:
-                self._step, self._calm_s, self._eased_s = self._step - 1, 0.0, now_s
-            elif not self._step and self._calm_s >= LONGEST_PATIENCE_S:
-                self._patience_s = PATIENCE_S
-        else:
-            self._calm_s = 0.0
+            self._take_back(now_s, span_s)
+
+    def _give_up(self, now_s: float) -> None:
+        """Take the next step; where that was taken back a short time ago, the next try waits longer."""
+        patience_s = self._patience_s[self._step]
+        if self._eased_s is not None and now_s - self._eased_s < TRIAL * patience_s:
+            self._patience_s[self._step] = min(2 * patience_s, LONGEST_PATIENCE_S)
+        self._step = min(self._step + 1, len(self._steps) - 1)
+        self._calm_s, self._held_up, self._eased_s = 0.0, 0, None
+
+    def _take_back(self, now_s: float, span_s: float) -> None:
+        """Take a step back after enough calm time, if the detector has the time for it."""
+        if self._eased_s is not None and now_s - self._eased_s >= TRIAL * self._patience_s[self._step]:
+            self._patience_s[self._step], self._eased_s = PATIENCE_S, None
+        if not self._step or self._calm_s < self._patience_s[self._step - 1]:
+            return
+        frames_hz = len(self._frames) / span_s
+        now, then = self.effort.runs_hz(frames_hz), self._steps[self._step - 1].runs_hz(frames_hz)
+        more_ms = sum((hz - now[name]) * self._encoder_ms.get(name, 0.0) for name, hz in then.items())
+        busy_share = sum(frame.busy_ms for frame in self._frames) * 1e-3 / span_s + more_ms * 1e-3
+        if busy_share < FULL_SHARE:
+            self._step, self._calm_s, self._eased_s = self._step - 1, 0.0, now_s

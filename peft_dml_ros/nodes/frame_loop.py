@@ -16,6 +16,7 @@ from rclpy.clock import Clock
 
 from peft_dml_ros.core.detector import Detections
 from peft_dml_ros.core.errors import EngineError
+from peft_dml_ros.core.load import FrameLoad
 from peft_dml_ros.core.params import DetectionParams
 from peft_dml_ros.nodes.diagnostics import NodeReport, sensor_reports
 from peft_dml_ros.nodes.drops import DropCounter
@@ -196,7 +197,7 @@ class FrameLoop:
         }
         found = replace(found, stages_ms={**found.stages_ms, **{k: ns / 1e6 for k, ns in times_ns.items()}})
         latency_ms = (out_ns - found.stamp_ns) / 1e6
-        self._learn(times_ns["arrival"] / 1e6, latency_ms, (found_ns - begin_ns) / 1e6)
+        self._learn(times_ns["arrival"] / 1e6, latency_ms, (found_ns - begin_ns) / 1e6, found.stages_ms)
         sensors = sensor_reports(job.states, job.unusable, job.received)
         given_up = self.pipeline.controller.effort.given_up
         frames, drops = self._accounts()
@@ -215,10 +216,10 @@ class FrameLoop:
             of_frames = {reason: n for reason, n in self._drops.totals().items() if reason.startswith("frame: ")}
             return {**self.counts, "waiting": self._worker.waiting}, {**drops, **of_frames}
 
-    def _learn(self, arrival_ms: float, latency_ms: float, busy_ms: float) -> None:
+    def _learn(self, arrival_ms: float, latency_ms: float, busy_ms: float, stages_ms: Mapping[str, float]) -> None:
         """Let the load controller choose the effort of the next frame."""
         superseded, self._superseded = self._superseded, 0
         controller = self.pipeline.controller
-        if controller.observe(time.monotonic(), arrival_ms, latency_ms, busy_ms, superseded):
+        if controller.observe(time.monotonic(), FrameLoad(arrival_ms, latency_ms, busy_ms, superseded, stages_ms)):
             self.pipeline.detector.effort = controller.effort
             self._on_notice(controller.words())

@@ -3,7 +3,7 @@
 
 import pytest
 
-from peft_dml_ros.core.load import Effort, LoadController, ladder, spare_cores, usable_cores
+from peft_dml_ros.core.load import Effort, FrameLoad, LoadController, ladder, spare_cores, usable_cores
 from peft_dml_ros.core.params import LoadParams, PaceParams
 from peft_dml_ros.core.spec import LidarSpec, ModelSpec
 
@@ -17,24 +17,34 @@ class Machine:
 
     Attributes:
         factor: How much slower than `COSTS_MS` everything is.
+        hold_up: (every so many ms, for so long) the whole machine stands still, whatever the detector does.
     """
 
-    def __init__(self, factor=1.0, pace=None, offset_ms=0.0, **load):
+    def __init__(self, factor=1.0, pace=None, offset_ms=0.0, hold_up=None, **load):
         pace = pace or PaceParams(camera_hz=0.0)
         self.controller = LoadController(LoadParams(**load), pace, ModelSpec())
-        self.factor, self.now_ms, self.offset_ms = factor, 0.0, offset_ms
+        self.factor, self.now_ms, self.offset_ms, self.hold_up = factor, 0.0, offset_ms, hold_up
+        self.hold_ups = 0
         self.last_ms = {"camera": -1e9, "radar": -1e9}
         self.latencies_ms, self.history = [], []
         self.triggered = self.published = self.superseded = 0
 
     def cost_ms(self, stamp_ms):
         effort = self.controller.effort
-        spent = COSTS_MS["fusion"] + COSTS_MS["lidar"] * (0.4 + 0.2 * (effort.sweeps or 3))
+        spent = {"fusion": COSTS_MS["fusion"], "lidar": COSTS_MS["lidar"] * (0.4 + 0.2 * (effort.sweeps or 3))}
         for name in ("camera", "radar"):
             if stamp_ms - self.last_ms[name] >= effort.period_ns(name) / 1e6 - 30:
                 self.last_ms[name] = stamp_ms
-                spent += COSTS_MS[name]
-        return spent * self.factor
+                spent[name] = COSTS_MS[name]
+        return {name: ms * self.factor for name, ms in spent.items()}
+
+    def held_up_ms(self, to_ms):
+        """Return how long the machine stands still from the last frame to the end of this one."""
+        if self.hold_up is None:
+            return 0.0
+        every_ms, long_ms = self.hold_up
+        before, self.hold_ups = self.hold_ups, to_ms // every_ms
+        return long_ms * (self.hold_ups - before)
 
     def run(self, seconds):
         """Let the LiDAR send for so long; the newest frame wins."""
@@ -49,12 +59,15 @@ class Machine:
                 self.superseded, missed, due_ms = self.superseded + 1, missed + 1, following
                 continue
             start_ms = max(free_ms, due_ms)
-            busy_ms = self.cost_ms(due_ms)
+            stages_ms = self.cost_ms(due_ms)
+            busy_ms = sum(stages_ms.values())
+            busy_ms += self.held_up_ms(start_ms + busy_ms)
             free_ms = start_ms + busy_ms
             self.published += 1
             latency_ms = free_ms - due_ms + self.offset_ms
             self.latencies_ms.append(latency_ms)
-            if self.controller.observe(free_ms / 1e3, self.offset_ms, latency_ms, busy_ms, missed):
+            frame = FrameLoad(self.offset_ms, latency_ms, busy_ms, missed, stages_ms)
+            if self.controller.observe(free_ms / 1e3, frame):
                 self.history.append((round(free_ms / 1e3, 1), self.controller.effort))
             missed, due_ms = 0, following
         self.now_ms = end_ms
@@ -125,6 +138,44 @@ def test_a_machine_that_is_just_fast_enough_stays_as_it_is():
     machine = Machine(factor=1.1).run(300)
     assert 1 <= len(machine.history) <= 3
     assert machine.published / machine.triggered > 0.98
+
+
+def test_hold_ups_from_elsewhere_make_nothing_be_given_up():
+    # 95 % of the time is used with cameras at 5 Hz; every six seconds the machine stands still for five frames.
+    machine = Machine(pace=PaceParams(camera_hz=5.0), hold_up=(6000.0, 500.0)).run(120)
+    assert machine.superseded > 50
+    assert not machine.history
+
+
+def test_a_machine_that_has_the_time_for_5_hz_comes_back_to_5_hz_in_spite_of_hold_ups():
+    machine = Machine(factor=3.0, hold_up=(6000.0, 500.0)).run(10)
+    assert machine.effort.sweeps == 1
+    # The other work has gone: 86 % of the time is used at 5 Hz, 113 % would be at 10 Hz.
+    machine.factor = 0.9
+    machine.run(40)
+    assert machine.effort == Effort(camera_hz=5.0, given_up=("cameras at 5 Hz, up to 0.2 s old",))
+    changes = len(machine.history)
+    machine.run(600)
+    assert len(machine.history) == changes
+
+
+def test_one_frame_lost_in_every_second_is_too_slow():
+    machine = Machine(factor=1.0, pace=PaceParams(camera_hz=5.0), hold_up=(1000.0, 120.0)).run(20)
+    assert machine.effort.camera_hz == 2.5
+
+
+def test_a_step_that_was_taken_back_in_vain_waits_longer_and_the_others_do_not():
+    machine = Machine(factor=2.2).run(10)
+    machine.factor = 0.9
+    machine.run(40)
+    assert machine.effort.camera_hz == 5.0
+    for _ in range(4):
+        machine.factor = 0.5
+        machine.run(12)
+        machine.factor = 1.0
+        machine.run(4)
+    assert max(machine.controller._patience_s) >= 8.0
+    assert machine.controller._patience_s[2:] == [4.0] * len(machine.controller._patience_s[2:])
 
 
 def test_when_nothing_is_left_it_says_what_the_user_can_do():
