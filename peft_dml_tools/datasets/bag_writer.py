@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 
 from peft_dml_ros import conversions
 from peft_dml_ros.conversions import presets, topics
@@ -34,6 +34,7 @@ from peft_dml_ros.core.measurements import (
 from peft_dml_ros.core.rig import Rig
 from peft_dml_tools.datasets import bag_topics, encode
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
+from peft_dml_tools.datasets.lean_mcap import LeanWriter
 from peft_dml_tools.datasets.renaming import renamer
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class BagFile:
         for taken in (self._part,) if whole_or_nothing else (self.path, self._part):
             if taken.exists():
                 raise DataError(f"{taken} exists already and is not overwritten; remove it or choose another name")
-        self._writer = Writer(self._folder, version=BAG_VERSION, storage_plugin=plugin)
+        self._writer = LeanWriter(self._folder, version=BAG_VERSION, storage_plugin=plugin)
         if compress:
             mode = CompressionMode.STORAGE if plugin is StoragePlugin.MCAP else CompressionMode.MESSAGE
             self._writer.set_compression(mode, CompressionFormat.ZSTD)

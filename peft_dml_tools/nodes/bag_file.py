@@ -9,6 +9,12 @@ from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLi
 
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_tools.datasets.bags import BagFile, typestore
+from peft_dml_tools.datasets.lean_mcap import LeanMcapWriter
+
+RELEASED_EVERY = 16 << 20
+RELEASED = 64 << 20
+"""After so many bytes, the newest ones are written out, and those that are on the disk leave the page cache: writing
+40 MB/s takes .02 of a core instead of .05 to .07, and the system compacts no memory meanwhile."""
 
 
 class RawBagFile(BagFile):
@@ -16,6 +22,7 @@ class RawBagFile(BagFile):
 
     size = 0
     _newest_ns = 0
+    _released = 0
 
     def add_topic(self, topic: str, type_name: str, offered: Sequence[QoSProfile]) -> Connection:
         """Open a channel.
@@ -40,6 +47,10 @@ class RawBagFile(BagFile):
         self._newest_ns = max(self._newest_ns, time_ns)
         self._writer.write(channel, self._newest_ns, cdr)
         self.size += len(cdr)
+        storage = self._writer.storage
+        if self.size - self._released >= RELEASED_EVERY and isinstance(storage, LeanMcapWriter):
+            self._released = self.size
+            storage.release(RELEASED)
 
 
 def _recorded(qos: QoSProfile) -> Qos:

@@ -32,8 +32,8 @@ from peft_dml_tools.nodes.command_line import emit, pattern
 
 NOT_RECORDED = r"^/(parameter_events|rosout)$|/overlay/"
 QUEUE = 200
-"""Messages kept per topic until they are taken: a second and more of any sensor."""
-TAKE_S = 0.05
+"""Messages kept per topic until they are taken: two seconds of the fastest sensor."""
+TAKE_S = 0.1
 DISCOVER_S = 0.2
 CALM_S = 1.0
 """Between two looks at the graph: while topics appear, and later."""

@@ -94,6 +94,9 @@ class FaultStream(Generic[T]):
             last_ns = sent.time_ns
             while late and late[0][0] <= sent.time_ns:
                 yield heapq.heappop(late)[2]
+            if not (self.faults or frozen or held):
+                yield sent
+                continue
             faults = active(self.faults, sent.sensor, (sent.time_ns - self._start_ns) / 1e9) if sent.sensor else []
             self._observe(sent)
             if not any(fault.fault == "freeze" for fault in faults):
