@@ -102,13 +102,19 @@ def check_precision(
     Raises:
         BundleError: the bundle does not hold the precision, or a subset loses more than `MOST_NDS` or `MOST_AP`.
     """
-    load_bundle(bundle).graph_file("fusion", precision)
-    subsets, scores = all_subsets(), []
-    for chosen in ("", precision):
+    loaded = load_bundle(bundle)
+
+    def scored(subsets: Mapping[str, tuple[Modality, ...]], chosen: str) -> Mapping[str, Any]:
         folder = out / (chosen or "own")
-        found = evaluate_bundle(bundle, data, splits, subsets, folder, cache=cache, precision=chosen)
-        scores.append(found[str(CLEAR)])
-    lost = sorted(losses(*scores), key=lambda loss: -max(loss.nds / MOST_NDS, loss.worst_ap / MOST_AP))
+        return evaluate_bundle(bundle, data, splits, subsets, folder, cache=cache, precision=chosen)[str(CLEAR)]
+
+    # A bundle may hold some graphs alone in the other precision: subsets that run none of them need no second score.
+    other = {g for g in loaded.manifest.graphs if loaded.graph_file(g, precision) != loaded.graph_file(g, "")}
+    subsets = all_subsets()
+    changed = {name: used for name, used in subsets.items() if other & {*used, "fusion"}}
+    own = scored(subsets, "")
+    found = {**own, **(scored(changed, precision) if changed else {})}
+    lost = sorted(losses(own, found), key=lambda loss: -max(loss.nds / MOST_NDS, loss.worst_ap / MOST_AP))
     yield from map(str, lost)
     if record:
         _record(bundle, precision, lost)
