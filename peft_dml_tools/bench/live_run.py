@@ -3,6 +3,7 @@
 
 import os
 import re
+import shutil
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from peft_dml_ros.core.bundle import load_bundle
+from peft_dml_ros.core.errors import ConfigError
 from peft_dml_tools.bench.busy import busy_core
 from peft_dml_tools.bench.live import ALL, RATES_HZ, LivePlan, LiveRun, Report, live_report
 from peft_dml_tools.bench.machine import machine, software
+from peft_dml_tools.datasets.bag_storage import BagStorage
 from peft_dml_tools.live.children import Child
 from peft_dml_tools.live.observed_drive import Circuit, ObservedDrive
 from peft_dml_tools.live.process_monitor import ProcessMonitor
@@ -82,6 +85,7 @@ def run_live(plan: LivePlan, options: LiveOptions, scratch: Path, tell: Tell) ->
     drive = options.drive or simulate_short_drive(
         scratch / "drive.mcap", plan.round_s, SEED, image_width_px=plan.image_width_px, **rates
     )
+    require_room(drive, plan.seconds, scratch)
     measured = LiveMeasurement(options, drive, scratch, tell)
     before = os.getloadavg()[0]
     report |= measured(MAIN, plan)
@@ -91,6 +95,27 @@ def run_live(plan: LivePlan, options: LiveOptions, scratch: Path, tell: Tell) ->
     report["summary"] |= condition_figures(report["conditions"])
     report["load_average"] = {"before": round(before, 2), "after": [round(v, 2) for v in os.getloadavg()]}
     return report
+
+
+def require_room(drive: Path, seconds: float, scratch: Path) -> None:
+    """Refuse a measurement whose recording would fill the disk at its end.
+
+    Args:
+        drive: Bag that is repeated.
+        seconds: Length of the whole.
+        scratch: Where it is recorded.
+
+    Raises:
+        ConfigError: there is less room than the repeated drive takes; with both, and the fix.
+    """
+    storage = BagStorage(drive)
+    size = sum(file.stat().st_size for file in (drive, *drive.rglob("*")) if file.is_file())
+    needed, free = size * seconds * 1e9 / max(1, storage.end_ns - storage.begin_ns), shutil.disk_usage(scratch).free
+    if free < needed:
+        raise ConfigError(
+            f"{scratch.parent} has {free / 1e9:.1f} GB free, the recording of {seconds:.0f} s takes {needed / 1e9:.1f};"
+            " fix: make room there, name another folder in TMPDIR, or fewer --minutes"
+        )
 
 
 def _condensed(report: Report) -> Report:
@@ -155,7 +180,9 @@ class LiveMeasurement:
                 self._tell(f"{condition}: {driven.position_s:.0f} of {plan.seconds:.0f} s")
 
             driven.finish(node, tick=tick)
-        run = LiveRun(stretches, driven.observation(), monitor.samples, transitions_s, monitor.thread_cpu_pct)
+        seen = driven.observation()
+        driven.bag.unlink(missing_ok=True)
+        run = LiveRun(stretches, seen, monitor.samples, transitions_s, monitor.thread_cpu_pct)
         report = live_report(run)
         report["runs"] = runs
         report["launch_s"] = round(launch_s, 3)

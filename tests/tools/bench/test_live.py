@@ -3,12 +3,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 
+from peft_dml_ros.core.errors import ConfigError
 from peft_dml_tools.bench.live import (
     ALL,
     QUICK,
@@ -23,11 +25,13 @@ from peft_dml_tools.bench.live import (
     message_figures,
     slowest,
 )
-from peft_dml_tools.bench.live_run import CONDITIONS
+from peft_dml_tools.bench.live_run import CONDITIONS, require_room
+from peft_dml_tools.datasets.bags import write_bag
 from peft_dml_tools.live.accounting import frame_account
 from peft_dml_tools.live.frame_status import FrameStatus, SensorStatus
 from peft_dml_tools.live.observed_drive import Observation
 from peft_dml_tools.live.process_monitor import ProcessSample, cpu_pct
+from tests.support.made_source import MadeSource, pose, sweep
 from tests.support.random_bundle import make_random_bundle
 
 MS = 1_000_000
@@ -182,3 +186,13 @@ def test_a_real_run_has_every_figure_and_its_books_balance(tmp_path):
     assert imu["sent"] == pytest.approx(100 * QUICK.seconds, rel=0.05)
     assert report["memory"]["max_mb"] > 100
     assert report["configure_to_active_s"] == pytest.approx(sum(report["transitions_s"].values()), abs=1e-3)
+
+
+def test_a_recording_that_would_fill_the_disk_is_refused_with_figures(tmp_path, monkeypatch):
+    stamps = [10**18 + i * 10**8 for i in range(11)]
+    bag = write_bag(MadeSource([*map(sweep, stamps), *(pose(s, 0.0) for s in stamps)]), tmp_path / "drive.mcap")
+    size = bag.stat().st_size
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 601 * size))
+    require_room(bag, 600.0, tmp_path)
+    with pytest.raises(ConfigError, match=r"GB free, the recording of 602 s takes .* fix: make room there"):
+        require_room(bag, 602.0, tmp_path)
