@@ -104,7 +104,7 @@ def check_precision(
     """
     loaded = load_bundle(bundle)
 
-    def scored(subsets: Mapping[str, tuple[Modality, ...]], chosen: str) -> Mapping[str, Any]:
+    def scored(subsets: dict[str, tuple[Modality, ...]], chosen: str) -> Mapping[str, Any]:
         folder = out / (chosen or "own")
         return evaluate_bundle(bundle, data, splits, subsets, folder, cache=cache, precision=chosen)[str(CLEAR)]
 
