@@ -70,6 +70,7 @@ class PeftDmlNetwork(nn.Module):
     def __init__(self, spec: ModelSpec, config: NetworkConfig, adapters: AdapterConfig) -> None:
         super().__init__()
         self.spec = spec
+        self.level_features = config.level_features
         width = config.motion_width
         self.encoders = nn.ModuleDict(
             {
@@ -104,8 +105,12 @@ class PeftDmlNetwork(nn.Module):
         """Return one modality's latent of its encoder's inputs, and the camera's depth logits."""
         encoded = self.encoders[modality](**feeds)
         depth = encoded.depth_logits if isinstance(encoded, CameraOutput) else None
-        features = encoded.features if isinstance(encoded, CameraOutput) else encoded
-        return unit_latent(self.projections[modality](self.adapters[modality](features))), depth
+        features = self.adapters[modality](encoded.features if isinstance(encoded, CameraOutput) else encoded)
+        if self.level_features and modality in DETECTING:
+            # A hundredth of the cells is a hundred times as large as the rest. Their mean is nobody's centre: centred by
+            # it, all other latents point one way, whatever they hold.
+            features = unit_latent(features) * features.shape[1] ** 0.5
+        return unit_latent(self.projections[modality](features)), depth
 
     def encode_all(self, feeds: dict[str, dict[str, torch.Tensor]], mask: torch.Tensor | None = None) -> Latents:
         """Return the latents of all modalities.

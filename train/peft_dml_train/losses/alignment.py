@@ -46,6 +46,7 @@ def embed(
     targets: Targets,
     withheld: tuple[Pair, ...] = (),
     first: int = 0,
+    seen: dict[str, torch.Tensor] | None = None,
 ) -> Embeddings:
     """Return embeddings of a batch's objects, one for each modality that a sample holds.
 
@@ -55,6 +56,8 @@ def embed(
         targets: Objects.
         withheld: Modalities and classes whose embeddings bear no label.
         first: Number of the first instance.
+        seen: (B, cells) bool by modality, see `visibility.seen_cells`: an object that a sensor has no echo of teaches it
+            nothing. All objects count without it.
     """
     device = mask.device
     centres = targets.central.nonzero()[:, 0]
@@ -67,11 +70,13 @@ def embed(
     number = torch.arange(len(sample), device=device) + first
     vectors, labels, numbers = [], [], []
     for m in DETECTING:
-        seen = mask[sample, MODALITIES.index(m)] > 0
-        vectors.append(latents[m].flatten(2)[sample[seen], :, cell[seen]])
+        held = mask[sample, MODALITIES.index(m)] > 0
+        if seen is not None:
+            held &= seen[m][sample, cell] | (label == len(CLASSES))
+        vectors.append(latents[m].flatten(2)[sample[held], :, cell[held]])
         hidden = torch.tensor([pair.label for pair in withheld if pair.modality == m], device=device)
-        labels.append(label[seen].masked_fill(torch.isin(label[seen], hidden), UNNAMED))
-        numbers.append(number[seen])
+        labels.append(label[held].masked_fill(torch.isin(label[held], hidden), UNNAMED))
+        numbers.append(number[held])
     return Embeddings(torch.cat(vectors), torch.cat(labels), torch.cat(numbers))
 
 

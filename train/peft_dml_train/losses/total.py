@@ -14,6 +14,7 @@ from peft_dml_train.losses.alignment import UNNAMED, AlignmentLoss, Embeddings, 
 from peft_dml_train.losses.auxiliary import consistency, depth_loss, gate_loss
 from peft_dml_train.losses.detection import box_losses, focal
 from peft_dml_train.losses.targets import Targets, make_targets
+from peft_dml_train.losses.visibility import seen_cells
 from peft_dml_train.network import Detection, Latents, PeftDmlNetwork
 
 
@@ -105,7 +106,8 @@ class TotalLoss:
         config, parts = self.config, {}
         if config.alignment or config.instance:
             first = self.memory.instances
-            found = embed(latents.by_modality, batch.mask, targets, self.withheld, first)
+            seen = seen_cells(batch, self.spec)
+            found = embed(latents.by_modality, batch.mask, targets, self.withheld, first, seen)
             bank = self.memory.kept or Embeddings(*(x[:0].detach() for x in found))
             if config.alignment:
                 named, kept = found.label != UNNAMED, bank.label != UNNAMED
