@@ -57,7 +57,8 @@ class NetworkConfig(Section):
     radar: BevConfig = BevConfig(pillar=24, widths=(16, 32, 64), depths=(0, 1, 1), neck=32, out=32)
     motion_width: int = 48
     level_features: bool = Field(
-        False, description="Scale each cell's features to one length before the projection: few large ones set no mean"
+        default=False,
+        description="Scale each cell's features to one length before the projection: a few large ones then set no mean",
     )
     attention_heads: int = 4
     fusion: Literal["gated_attention", "attention", "gate", "average", "concatenate"] = Field(

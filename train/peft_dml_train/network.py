@@ -105,12 +105,17 @@ class PeftDmlNetwork(nn.Module):
         """Return one modality's latent of its encoder's inputs, and the camera's depth logits."""
         encoded = self.encoders[modality](**feeds)
         depth = encoded.depth_logits if isinstance(encoded, CameraOutput) else None
-        features = self.adapters[modality](encoded.features if isinstance(encoded, CameraOutput) else encoded)
+        features = encoded.features if isinstance(encoded, CameraOutput) else encoded
+        return self.project(modality, features), depth
+
+    def project(self, modality: str, features: torch.Tensor) -> torch.Tensor:
+        """Return the latent of an encoder's features: its adapter, the linear map to the shared space, unit length."""
+        features = self.adapters[modality](features)
         if self.level_features and modality in DETECTING:
-            # A hundredth of the cells is a hundred times as large as the rest. Their mean is nobody's centre: centred by
-            # it, all other latents point one way, whatever they hold.
+            # A hundredth of the cells is a hundred times as large as the rest. Their mean is nobody's centre: about it
+            # all other latents point one way, whatever they hold.
             features = unit_latent(features) * features.shape[1] ** 0.5
-        return unit_latent(self.projections[modality](features)), depth
+        return unit_latent(self.projections[modality](features))
 
     def encode_all(self, feeds: dict[str, dict[str, torch.Tensor]], mask: torch.Tensor | None = None) -> Latents:
         """Return the latents of all modalities.

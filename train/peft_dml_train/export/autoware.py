@@ -25,7 +25,6 @@ from peft_dml_train.adapters.lora import load_adapter, merge
 from peft_dml_train.config import TrainConfig
 from peft_dml_train.encoders.lidar import LidarEncoder
 from peft_dml_train.export.graphs import OPSET
-from peft_dml_train.fusion.attention import unit_latent
 from peft_dml_train.loop.stages import adapter_folder, load_base
 from peft_dml_train.network import PeftDmlNetwork
 
@@ -94,7 +93,7 @@ class BackboneNeckHead(nn.Module):
             features = encoder.pyramid(x.transpose(2, 3).flip(3)).flip(3).transpose(2, 3)
         else:
             features = encoder.pyramid(encoder.reduce(x))
-        latent = unit_latent(self.network.projections["lidar"](self.network.adapters["lidar"](features)))
+        latent = self.network.project("lidar", features)
         size, dim = spec.grid.size, spec.latent_dim
         latents: dict[str, torch.Tensor] = {
             m: torch.zeros(1, dim, size, size) if m in DETECTING else torch.zeros(1, dim) for m in MODALITIES

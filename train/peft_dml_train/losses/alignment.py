@@ -56,8 +56,8 @@ def embed(
         targets: Objects.
         withheld: Modalities and classes whose embeddings bear no label.
         first: Number of the first instance.
-        seen: (B, cells) bool by modality, see `visibility.seen_cells`: an object that a sensor has no echo of teaches it
-            nothing. All objects count without it.
+        seen: (B, cells) bool by modality, see `visibility.seen_cells`: an object that a sensor has no echo of teaches
+            it nothing. All objects count without it.
     """
     device = mask.device
     centres = targets.central.nonzero()[:, 0]
