@@ -9,7 +9,7 @@ import torch
 from peft_dml_ros.core.classes import CLASSES, DETECTING
 from peft_dml_train.data.batch import collate
 from peft_dml_train.loop.stages import new_network
-from peft_dml_train.losses.alignment import embed
+from peft_dml_train.losses.alignment import UNNAMED, Embeddings, concentration, embed
 from peft_dml_train.losses.targets import make_targets
 from peft_dml_train.losses.visibility import seen_cells
 
@@ -83,3 +83,33 @@ def test_a_camera_sees_what_is_in_a_picture_and_not_hidden_from_the_lidar(frames
     table = frames[0].camera.voxel_pixel.reshape(heights, cells)
     nowhere = len(spec.camera.cameras) * np.prod(spec.camera.feature_hw)
     np.testing.assert_array_equal(alone["camera"][0].numpy(), (table < nowhere).any(axis=0))
+
+
+def test_classes_leave_the_cone_in_which_they_lie():
+    label = torch.arange(6).repeat(8)
+    # What the classes have in common is ten times as large as what they differ by.
+    common = 10 * torch.nn.functional.normalize(torch.ones(16), dim=0)
+    free = (torch.nn.functional.one_hot(label, 16).float() + common).requires_grad_()
+    optimiser, across = torch.optim.Adam([free], 0.1), []
+    for _ in range(100):
+        found = Embeddings(torch.nn.functional.normalize(free, dim=1), label, torch.arange(len(label)))
+        cosines = found.vectors.detach() @ found.vectors.detach().T
+        across.append(float(cosines[label[:, None] != label[None]].mean()))
+        optimiser.zero_grad()
+        concentration(found, Embeddings(*(x[:0].detach() for x in found))).backward()
+        optimiser.step()
+    assert across[0] > 0.95
+    assert across[-1] < 0.1
+
+
+def test_concentration_has_the_classes_weigh_alike_and_knows_the_memory():
+    north, south = torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, -1.0]])
+    many = Embeddings(north.repeat(30, 1), torch.zeros(30, dtype=torch.int64), torch.arange(30))
+    one = Embeddings(south, torch.ones(1, dtype=torch.int64), torch.tensor([40]))
+    none = Embeddings(*(x[:0] for x in one))
+    both = Embeddings(*map(torch.cat, zip(many, one, strict=True)))
+    torch.testing.assert_close(concentration(both, none), torch.tensor(0.0))
+    torch.testing.assert_close(concentration(many, none), torch.tensor(1.0))
+    torch.testing.assert_close(concentration(many, one), torch.tensor(0.0))
+    unnamed = Embeddings(north, torch.tensor([UNNAMED]), torch.tensor([0]))
+    assert float(concentration(unnamed, none)) == 0.0

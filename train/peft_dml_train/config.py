@@ -105,6 +105,7 @@ class LossConfig(Section):
     alignment_margin: float = 0.3
     instance: float = Field(0.3, description="An object seen by two sensors is nearer to itself than to its like")
     instance_margin: float = 0.1
+    concentration: float = Field(0.0, ge=0, description="Against one cone in which all classes lie")
     metric: Literal["triplet", "contrastive"] = Field(
         "contrastive",
         description="Batch-hard triplets, which collapse where they weigh much, or supervised contrast, which does not",

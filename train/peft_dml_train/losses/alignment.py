@@ -134,6 +134,30 @@ def contrast(
     return -mean.sum() / (positives > 0).sum().clamp(min=1)
 
 
+def concentration(now: Embeddings, kept: Embeddings) -> torch.Tensor:
+    """Return how far all classes lie in one direction: 1 where every vector is the same one, 0 where they surround 0.
+
+    A contrast leaves alone what all vectors have in common, because it cancels between positives and negatives; boxes
+    are learnt most easily where the sphere is nearly flat, within one narrow cone. The sensors' classes then differ by
+    next to nothing, whatever the weight of the contrast.
+
+    Args:
+        now: Embeddings of the step; the gradient is theirs alone.
+        kept: Those of the memory, which hold the classes that the step lacks.
+    """
+    vectors, labels = (
+        torch.cat([now.vectors.detach(), kept.vectors.to(now.vectors)]),
+        torch.cat([now.label, kept.label]),
+    )
+    named = [label for label in labels.unique() if label != UNNAMED]
+    if not named:
+        return now.vectors.sum() * 0.0
+    centre = torch.stack([vectors[labels == label].mean(dim=0) for label in named]).mean(dim=0)
+    along = now.vectors @ centre
+    present = [along[now.label == label].mean() for label in named if (now.label == label).any()]
+    return torch.stack(present).mean() if present else along.sum() * 0.0
+
+
 class AlignmentLoss:
     """Triplets, or contrast, over modalities: anchor, positive and negative may come from different sensors.
 

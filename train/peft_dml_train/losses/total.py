@@ -10,7 +10,7 @@ from peft_dml_train.config import LossConfig
 from peft_dml_train.data.batch import Batch
 from peft_dml_train.data.frame import NO_DEPTH
 from peft_dml_train.data.withheld import learnt, parse_pairs
-from peft_dml_train.losses.alignment import UNNAMED, AlignmentLoss, Embeddings, Memory, embed
+from peft_dml_train.losses.alignment import UNNAMED, AlignmentLoss, Embeddings, Memory, concentration, embed
 from peft_dml_train.losses.auxiliary import consistency, depth_loss, gate_loss
 from peft_dml_train.losses.detection import box_losses, focal
 from peft_dml_train.losses.targets import Targets, make_targets
@@ -104,7 +104,7 @@ class TotalLoss:
 
     def _alignment(self, batch: Batch, latents: Latents, targets: Targets) -> dict[str, torch.Tensor]:
         config, parts = self.config, {}
-        if config.alignment or config.instance:
+        if config.alignment or config.instance or config.concentration:
             first = self.memory.instances
             seen = seen_cells(batch, self.spec)
             found = embed(latents.by_modality, batch.mask, targets, self.withheld, first, seen)
@@ -117,6 +117,8 @@ class TotalLoss:
             if config.instance:
                 alone = self.separate(found.vectors, found.instance, bank.vectors, bank.instance)
                 parts["instance"] = config.instance * alone
+            if config.concentration:
+                parts["concentration"] = config.concentration * concentration(found, bank)
             self.memory.push(found)
         return parts
 
