@@ -99,8 +99,8 @@ def mining(report: Report) -> str:
     low, high = report["seeds_95_percent"]
     what = (
         f"Mined against random, {report['frames']} of {report['candidates']} keyframes each, {report['steps']} steps "
-        f"at most from the default adapter; NDS on {report['test_frames']} other frames of the gap (another "
-        f"city and vehicle, in fog), {report['base']:.3f} before:"
+        f"at most from the default adapter; NDS on {report['test_frames']} other frames of the gap (fog in "
+        f"which one sees 40 m, in a fifth of the drives), {report['base']:.3f} before:"
     )
     verdict = f"Over the seeds {report['difference']:+.3f} (95 %: {low:+.3f} to {high:+.3f}): **{report['verdict']}**."
     table = markdown_table(("seed", "random", "mined", "mined − random, 95 % over frames"), rows)
