@@ -149,7 +149,7 @@ def concentration(now: Embeddings, kept: Embeddings) -> torch.Tensor:
         torch.cat([now.vectors.detach(), kept.vectors.to(now.vectors)]),
         torch.cat([now.label, kept.label]),
     )
-    named = [label for label in labels.unique() if label != UNNAMED]
+    named = sorted(set(labels.tolist()) - {UNNAMED})
     if not named:
         return now.vectors.sum() * 0.0
     centre = torch.stack([vectors[labels == label].mean(dim=0) for label in named]).mean(dim=0)
