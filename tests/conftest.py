@@ -35,8 +35,15 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
+TRIES = 2
+"""More tries of a test of real nodes: they share the processors with other tests, and what comes too late is lost."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order files by their slow tests, most first: a worker that begins with a long one leaves the others the rest."""
+    for item in items:
+        if item.get_closest_marker("ros") or item.get_closest_marker("alone"):
+            item.add_marker(pytest.mark.flaky(reruns=TRIES))
     slow: dict[Path, int] = {}
     for item in items:
         slow[item.path] = slow.get(item.path, 0) + (item.get_closest_marker("slow") is not None)
