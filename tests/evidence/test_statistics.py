@@ -50,6 +50,13 @@ def scenes(seed, shift, count=12):
     }
 
 
+def test_one_seed_decides_nothing_however_many_scenes_it_has():
+    found = paired(difference, {7: scenes(7, 0.2)}, {7: scenes(107, 0.0)})
+    assert found.low > 0.1
+    assert found.verdict(0.0) == found.place(0.005) == "undecided"
+    assert found.text().endswith("] (one seed)")
+
+
 def test_scenes_are_drawn_in_pairs():
     a = {s: scenes(s, 0.02) for s in (7, 8, 9)}
     b = {s: scenes(s + 100, 0.0) for s in (7, 8, 9)}

@@ -47,13 +47,20 @@ class Interval:
     scenes: int = 0
 
     def verdict(self, least: float) -> str:
-        """Return whether the value is at least this: only where the whole interval says so, or none of it."""
+        """Return whether the value is at least this: only where the whole interval says so, or none of it.
+
+        One seed decides nothing: its interval is of its scenes alone.
+        """
+        if len(self.by_seed) < 2:
+            return UNDECIDED
         if self.low >= least:
             return HOLDS
         return MISSED if self.high < least else UNDECIDED
 
     def place(self, noise: float) -> str:
         """Return whether leaving a part out, which changes the figure by this interval, shows that it is needed."""
+        if len(self.by_seed) < 2:
+            return UNDECIDED
         if self.high < 0:
             return EARNED
         if self.low > 0:
@@ -63,9 +70,10 @@ class Interval:
 
     def text(self, digits: int = 3) -> str:
         """Return value and interval for the page."""
-        if not math.isfinite(self.low):
-            return f"{self.value:.{digits}f} (one seed)"
-        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+        if not math.isfinite(self.value):
+            return "-"
+        between = f" [{self.low:.{digits}f}, {self.high:.{digits}f}]" if math.isfinite(self.low) else ""
+        return f"{self.value:.{digits}f}{between}{' (one seed)' if len(self.by_seed) < 2 else ''}"
 
 
 def paired(statistic: Callable[..., float], *samples: Sample, seed: int = 0) -> Interval | None:

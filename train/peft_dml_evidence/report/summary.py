@@ -9,6 +9,7 @@ from typing import Any
 
 from peft_dml_evidence.baseline_cells import BASELINES, NOISY
 from peft_dml_evidence.gap_cells import GAPS
+from peft_dml_evidence.looks import LOST_ODOMETRY
 from peft_dml_evidence.report import duels, gaps
 from peft_dml_evidence.report.results import Figure, Results, compare
 from peft_dml_evidence.statistics import WHOLE, Interval, difference, joined, ratio
@@ -204,6 +205,14 @@ def _alone(figure: Figure | None) -> Interval | None:
     return compare(lambda value: value, figure)
 
 
+def _saved(results: Results) -> ClaimTarget:
+    """Return the claim that IMU and GNSS are of use where odometry is lost."""
+    kept, blind = (results.score("robustness", "odometry", LOST_ODOMETRY[i]) for i in (0, -1))
+    made_of = ", ".join("not run" if figure is None else figure.text() for figure in (kept, blind))
+    words = "NDS that IMU and GNSS save where odometry is lost at 8 m/s and more"
+    return ClaimTarget(words, 0.0, compare(difference, kept, blind), made_of)
+
+
 def _against(results: Results, baseline: str) -> ClaimTarget:
     """Return the claim that no baseline has more NDS with all sensors."""
     mine, theirs = results.score("robustness", "subsets", subset=ALL), results.score("baselines", baseline)
@@ -271,6 +280,7 @@ def targets(results: Results) -> list[ClaimTarget]:
             "not run" if wins is None else wins.text(1),
         ),
         *(_against(results, baseline) for baseline in BASELINES),
+        _saved(results),
         ClaimTarget(
             "Zero-shot AP with the metric loss, times that without",
             1.20,

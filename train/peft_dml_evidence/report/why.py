@@ -32,9 +32,8 @@ def _resistance(results: Results) -> str:
 def _zero_shot(results: Results) -> str:
     together = number(zero_shot_ap(results, "_together"))
     return (
-        "The encoder of a withheld modality has never met the class, and maps it to nothing that the head knows, "
-        f"aligned or not; trained together the same sensors reach a mean AP of {together}. Remedies let them meet "
-        "without labels."
+        "What reads the withheld modality has never met the class by it: aligned or not, it finds nothing there; "
+        f"trained together the same sensors reach a mean AP of {together}."
     )
 
 
