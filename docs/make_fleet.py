@@ -123,11 +123,13 @@ def gaps(report: Report) -> str:
                 "not better beyond chance, not written",
             )
         name = f"{row['domain']}, {GAPS[row['domain']]}"
+        if "steps" in row:
+            name += f" (another run: {row['steps']} steps, {row['test_frames']} keyframes)"
         rows.append((name, LABELS[row["labels"]], sensors, nds, mean_ap, gain))
     what = (
         f"Measured: {report['scenes']} scenes of six keyframes each, some of them held out, {report['steps']} steps "
         f"at most from `{report['base']}`'s default adapter, one run each; NDS and mAP over the classes that occur, on "
-        f"{report['rows'][0]['test_frames']} keyframes of other scenes of the domain:"
+        f"{max(row['test_frames'] for row in report['rows'])} keyframes of other scenes of the domain:"
     )
     head = ("domain", "labels", "measured with", "NDS", "mAP", "gain in NDS, 95 % over frames")
     absent = [name for name in GAPS if name not in {row["domain"] for row in report["rows"]}]
