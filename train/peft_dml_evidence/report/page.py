@@ -33,8 +33,8 @@ run says so. Scores are nuscenes-devkit's own (`detection_cvpr_2019`), on scenes
 deviation over seeds. Every comparison uses the seeds that both sides have, seed by seed; brackets hold its 95 %
 interval: a bootstrap over seeds and scenes in pairs, Student's over seeds where a cell has no figures by scene. A claim
 holds where the whole interval does, is missed where none of it does, and is undecided otherwise; one seed decides
-nothing. Recipe `near` begins with the network of `models/base` as it is shipped, which has no seed. How every cell is
-trained and tested: `train/peft_dml_evidence/catalog.py`.
+nothing. Recipe `near` begins with the network of `models/base` at the commit of each cell, which has no seed. How every
+cell is trained and tested: `train/peft_dml_evidence/catalog.py`.
 
 **What can be compared.** Figures on simulated scenes compare with one another, not with published ones on real
 nuScenes: other scenes, other annotation, a much smaller network. What carries over is the shape, such as the share of
