@@ -163,7 +163,7 @@ def readme_words(report: Report) -> str:
     text = (
         f"Live on {machine['cores']} cores of {machine['processor']} at nuScenes' full rates (25 MB/s, pictures of "
         f"{vehicle['image_width_px']} pixels){', a recorder of every topic next to it' if every else ''}, "
-        f"{vehicle['minutes']:g} minutes: {whole['hz']:.1f} Hz of boxes, {latency['p50']:.0f} ms from stamp to "
+        f"{vehicle['minutes']:g} minutes: {whole['hz']:.2f} Hz of boxes, {latency['p50']:.0f} ms from stamp to "
         f"publication in the median and {latency['p99']:.0f} ms in 99 of 100, "
         f"{100 - 100 / whole['overhead_ratio']['p50']:.0f} % of it not the network, "
         f"{messages['lost_in_transport'] + messages['unaccounted']} of {messages['sent']} messages lost."

@@ -94,7 +94,7 @@ def test_section_shows_figures_targets_and_misses(script, reports):
 def test_readme_quotes_the_weak_case(script, reports):
     words = " ".join(script["readme_words"](reports["live"]).split())
     assert "Live on 2 cores of P" in words
-    assert "10.0 Hz of boxes, 100 ms from stamp to publication in the median and 100 ms in 99 of 100" in words
+    assert "10.00 Hz of boxes, 100 ms from stamp to publication in the median and 100 ms in 99 of 100" in words
     weak = "With one core taken by another program: 10.0 Hz, 95 % within 100 ms; the node says what it gave up"
     assert f"{weak}: cameras at 2.5 Hz, up to 0.4 s old (40%)." in words
     assert "With one core" not in script["readme_words"](reports["live"] | {"conditions": {}})

@@ -98,9 +98,9 @@ def test_what_is_missing_is_null_and_says_why():
 
 
 def test_command_writes_the_file_and_tells_misses(tmp_path):
-    live, out, verdicts = (tmp_path / f"{name}.json" for name in ("live", "summary", "verdicts"))
+    live, none, out, verdicts = (tmp_path / f"{name}.json" for name in ("live", "none", "summary", "verdicts"))
     live.write_text(json.dumps(reports(hz_held=8.0)[LIVE]))
-    call = ["bench", "summary", "--live", str(live), "--engines", str(tmp_path / "none.json"), "--out", str(out)]
+    call = ["bench", "summary", "--live", str(live), "--engines", str(none), "--against", str(none), "--out", str(out)]
     done = CliRunner().invoke(app, call)
     assert done.exit_code == 0, done.output
     said = " ".join(done.output.split())
