@@ -46,20 +46,18 @@ run() {
 }
 
 declare -A GAP=(
-  [rig]="--weather clear --vehicle van --lidar pandar40p --focal 0.8"
-  [beams]="--weather clear --lidar-beams 8 --lidar-height 2.4"
-  [streets]="--weather clear --streets grid --traffic right"
-  [fog]="--weather fog=40"
-  [rain]="--weather rain=60"
+  [rig]="--seed 63 --weather clear --vehicle van --lidar pandar40p --focal 0.8"
+  [beams]="--seed 62 --weather clear --lidar-beams 8 --lidar-height 2.4"
+  [streets]="--seed 64 --weather clear --streets grid --traffic right"
+  [fog]="--seed 65 --weather fog=40"
+  [rain]="--seed 61 --weather rain=60"
 )
-seed=61
 for gap in ${GAPS:-rain beams rig streets fog}; do
   read -r -a options <<< "${GAP[$gap]}"
   if ls "$DATA"/*/simulate.json > /dev/null 2>&1 && ! ls "$DOMAINS/$gap"/*/splits.json > /dev/null 2>&1; then
-    peft-dml simulate --domain target --out "$DOMAINS/$gap" --scenes "$GAP_SCENES" --seconds 3 --seed "$seed" --lidar-hz 10 \
+    peft-dml simulate --domain target --out "$DOMAINS/$gap" --scenes "$GAP_SCENES" --seconds 3 --lidar-hz 10 \
       --workers "$JOBS" --splits 0.5,0,0.5 "${options[@]}"
   fi
-  seed=$((seed + 1))
 done
 run evidence
 peft-dml-train report --results "$OUT"

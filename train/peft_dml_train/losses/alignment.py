@@ -145,17 +145,14 @@ def concentration(now: Embeddings, kept: Embeddings) -> torch.Tensor:
         now: Embeddings of the step; the gradient is theirs alone.
         kept: Those of the memory, which hold the classes that the step lacks.
     """
-    vectors, labels = (
-        torch.cat([now.vectors.detach(), kept.vectors.to(now.vectors)]),
-        torch.cat([now.label, kept.label]),
-    )
-    named = sorted(set(labels.tolist()) - {UNNAMED})
-    if not named:
+    present = sorted(set(now.label.tolist()) - {UNNAMED})
+    if not present:
         return now.vectors.sum() * 0.0
-    centre = torch.stack([vectors[labels == label].mean(dim=0) for label in named]).mean(dim=0)
-    along = now.vectors @ centre
-    present = [along[now.label == label].mean() for label in named if (now.label == label).any()]
-    return torch.stack(present).mean() if present else along.sum() * 0.0
+    vectors = torch.cat([now.vectors.detach(), kept.vectors.to(now.vectors)])
+    labels = torch.cat([now.label, kept.label])
+    named = sorted(set(labels.tolist()) - {UNNAMED})
+    along = now.vectors @ torch.stack([vectors[labels == label].mean(dim=0) for label in named]).mean(dim=0)
+    return torch.stack([along[now.label == label].mean() for label in present]).mean()
 
 
 class AlignmentLoss:
