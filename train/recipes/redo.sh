@@ -3,6 +3,7 @@
 # Two cells of docs/results.md again, from seeds and models/base: the network that is not adapted to eight LiDAR beams,
 # and PEFT on it. Simulates 16 scenes, adapts, scores, and says whether the figures lie within the stated intervals.
 #   make setup-test && train/recipes/redo.sh
+# At commit 8f3320b: the stored cells are of models/base as it was there.
 # A few minutes on two idle cores. CELLS: cells of the gap `beams`, e.g. CELLS=beams_full_all; RUN: folder of the run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
