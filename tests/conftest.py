@@ -23,6 +23,9 @@ WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
 DOMAIN_ID = int(os.environ.get("PEFT_DML_TEST_DOMAIN_ID", 52 + 4 * (zlib.crc32(RUN.encode()) % 12)))
 os.environ["ROS_DOMAIN_ID"] = str(DOMAIN_ID + WORKER)
+# The profile of every process that this project starts, so that two of them find each other within half a second.
+for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
+    os.environ.setdefault(name, str(REPOSITORY / "config" / "fastdds_large_messages.xml"))
 os.environ.setdefault("ROS_LOG_DIR", str(Path(tempfile.gettempdir()) / "peft_dml_ros_log"))
 
 # Workers fill the cores already; threads that wait for each other would spin.

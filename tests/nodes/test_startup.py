@@ -6,6 +6,8 @@ import time
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from radar_msgs.msg import RadarScan
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import PointCloud2
@@ -78,6 +80,26 @@ def test_a_topic_that_another_sensor_listens_to_is_not_offered(vehicle):
     (finding,) = findings(node, connections, missing("RADAR_FRONT"), NodeParams())
     assert "lidar_top" not in finding.fix
     lidar.destroy_node()
+
+
+def test_a_type_that_is_installed_is_not_asked_for(vehicle):
+    """Scans are listened to within a second of their coming; a report before that must not blame the installation."""
+    node, connections, _ = vehicle
+    # A process has one type a topic.
+    elsewhere = Context()
+    rclpy.init(context=elsewhere, args=[])
+    driver = rclpy.create_node("radar_driver", context=elsewhere)
+    driver.create_publisher(RadarScan, "/car1/radar_front/points", 1)
+    try:
+        end = time.monotonic() + 5
+        while not connections["RADAR_FRONT"].offered:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        (finding,) = findings(node, connections, missing("RADAR_FRONT"), NodeParams())
+        assert finding.problem == "/car1/radar_front/points has 1 publishers, but nothing arrives"
+    finally:
+        driver.destroy_node()
+        elsewhere.try_shutdown()
 
 
 def test_the_table_gives_age_and_number(vehicle):

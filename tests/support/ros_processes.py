@@ -2,30 +2,23 @@
 """Processes of the package as tests run them: own log, bounded waits, never left behind."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
-
-PROFILE = Path(__file__).resolve().parents[2] / "config" / "fastdds_large_messages.xml"
 
 
 class RosProcess:
     """One `python -m` process whose output goes to a file."""
 
     def __init__(self, module, *arguments, log):
-        profile = str(PROFILE)
-        environment = os.environ | {"FASTDDS_DEFAULT_PROFILES_FILE": profile, "FASTRTPS_DEFAULT_PROFILES_FILE": profile}
         self.log = log
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, *map(str, arguments)],
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env=environment,
             )
 
     @property
