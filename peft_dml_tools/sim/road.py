@@ -120,6 +120,8 @@ class Road:
         skews[0] *= not corner
         crossings = []
         for station, skew in zip(meets, skews, strict=False):
+            if station > stations[-1]:  # the second one, on the short road of a slow drive
+                continue
             at = int(np.searchsorted(stations, station))
             crossings.append(Crossing(station, float(skew), points[at], float(headings[at] + np.pi / 2 - skew)))
         return cls(

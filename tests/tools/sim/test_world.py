@@ -9,7 +9,9 @@ from peft_dml_ros.core.classes import ATTRIBUTES, CLASSES
 from peft_dml_ros.core.classes import ATTRIBUTES_OF_CLASS as ALLOWED
 from peft_dml_tools.sim import people
 from peft_dml_tools.sim.actors import CLASS_STATISTICS, draw_size
+from peft_dml_tools.sim.domain import PRESETS
 from peft_dml_tools.sim.mesh import Material, box, column, ellipsoid, normals_of, wheel
+from peft_dml_tools.sim.road import Road
 from peft_dml_tools.sim.route import DrivePlan
 from peft_dml_tools.sim.traffic import Vehicle, drive_lane
 from peft_dml_tools.sim.world import World
@@ -183,3 +185,10 @@ def test_people_differ():
     strides = [np.ptp(people.person(rng, moving=True).vertices[:, 0]) for _ in range(20)]
     assert np.ptp(strides) > 0.1
     assert np.median(strides) > np.median([np.ptp(people.person(rng, moving=False).vertices[:, 0]) for _ in range(20)])
+
+
+def test_a_crossing_beyond_the_end_of_a_short_road_is_left_out():
+    """The road of a slow drive ends 172 m ahead; the second crossing may lie at 179 m."""
+    for seed in range(300):
+        road = Road.make(32.0, np.random.default_rng(seed), PRESETS["target"], corner=True)
+        assert all(crossing.station_m <= road.stations_m[-1] for crossing in road.crossings)
