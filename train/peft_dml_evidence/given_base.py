@@ -26,7 +26,12 @@ def base_identity(path: Path) -> str:
 
 def start_identity(path: Path) -> str:
     """Return what identifies encoders to begin with: a weights file, or a bundle."""
-    return base_identity(path) if path.is_dir() else weights_digest(load_checkpoint(path))
+    return base_identity(path) if path.is_dir() else weights_digest(start_state(path))
+
+
+def start_state(path: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of a file: a checkpoint, or a bundle's `base.safetensors`, which no adapter has changed."""
+    return load_base_state(path.parent) if path.name == BASE_WEIGHTS else load_checkpoint(path)
 
 
 def on_given_base(cell: Cell) -> Cell:

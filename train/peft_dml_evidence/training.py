@@ -22,7 +22,7 @@ from torch import nn
 
 from peft_dml_evidence.cells import FIRST_SEED, Pick, TrainingPlan
 from peft_dml_evidence.gauge import gauge
-from peft_dml_evidence.given_base import base_identity, bundle_state, refuse_other_base, start_identity
+from peft_dml_evidence.given_base import base_identity, bundle_state, refuse_other_base, start_identity, start_state
 from peft_dml_evidence.looks import LOOK_SOURCES
 from peft_dml_evidence.modes import BOTTLENECKS, prepare
 from peft_dml_evidence.recipe import recipe_tree
@@ -220,7 +220,7 @@ def load_encoders(network: PeftDmlNetwork, path: Path, config: TrainConfig) -> N
     Raises:
         ConfigError: the file holds encoders of other sizes.
     """
-    given = encoder_weights(bundle_state(path, config) if path.is_dir() else load_checkpoint(path))
+    given = encoder_weights(bundle_state(path, config) if path.is_dir() else start_state(path))
     wanted = {name: value.shape for name, value in encoder_weights(network.state_dict()).items()}
     if wrong := sorted(n for n in wanted.keys() | given.keys() if n not in given or given[n].shape != wanted.get(n)):
         msg = f"{path} holds other encoders than the recipe's, at {', '.join(wrong[:3])}; import them with this recipe"

@@ -4,10 +4,12 @@
 #   DATA=runs/demo/data PROFILE=quick train/recipes/evidence.sh
 # DATA: simulated or real scenes with splits; DOMAINS: folder of the gaps' scenes, simulated here if DATA is.
 # CONFIG: tiny, near, demo or nuscenes; BASE: bundle whose network every cell begins with, and whose own robustness is
-# scored: cells that need another base say so; PROFILE: quick or full; JOBS: cells at once; MINUTES: in all, after them no
+# scored: cells that need another base say so; FROM: encoders alone, frozen, to which every base is trained; PROFILE: quick or full; JOBS: cells at once; MINUTES: in all, after them no
 # new stage begins; RUNS, OUT: folders of weights and of results; GAPS: some of the gaps; ARGS: more options of the commands.
 # The gaps as they stand on the page, and the robustness of models/base:
 #   DATA=runs/demo/target CONFIG=near BASE=models/base PROFILE=full train/recipes/evidence.sh
+# The gaps of a base that has seen one town, one rig and clear weather (DATA: `peft-dml simulate --domain source`):
+#   DATA=runs/source DOMAIN=source CONFIG=near FROM=models/base/base.safetensors train/recipes/evidence.sh
 #
 # Measured with recipe near on one core that three others shared, CPU seconds a step: PEFT .45, full fine-tuning 1.04,
 # projections, fusion and head .26; on the whole grid (demo) 1.07, 1.56 and .58. Preparing a frame takes .2 s, once for
@@ -17,7 +19,9 @@ cd "$(dirname "$0")/../.."
 PATH="$PWD/.venv/bin:$PATH"
 DATA=${DATA:-runs/demo/data}
 DOMAINS=${DOMAINS:-${DATA}_domains}
+DOMAIN=${DOMAIN:-target}
 BASE=${BASE:-}
+FROM=${FROM:-}
 CONFIG=${CONFIG:-tiny}
 PROFILE=${PROFILE:-full}
 JOBS=${JOBS:-2}
@@ -42,20 +46,25 @@ run() {
   fi
   # A cell that fails says why; the others go on.
   peft-dml-train "$@" --data "$DATA" --domains "$DOMAINS" --config "$CONFIG" --runs "$RUNS" --out "$OUT" \
-    --jobs "$JOBS" --minutes "$left" ${BASE:+--base "$BASE"} "${MORE[@]}" || true
+    --jobs "$JOBS" --minutes "$left" ${BASE:+--base "$BASE"} ${FROM:+--from "$FROM"} \
+    "${MORE[@]}" || true
 }
 
-declare -A GAP=(
-  [rig]="--seed 63 --weather clear --vehicle van --lidar pandar40p --focal 0.8"
-  [beams]="--seed 62 --weather clear --lidar-beams 8 --lidar-height 2.4"
-  [streets]="--seed 64 --weather clear --streets grid --traffic right"
-  [fog]="--seed 65 --weather fog=40"
-  [rain]="--seed 61 --weather rain=60"
-)
+# How scenes of each gap differ from those of DATA.
+declare -A GAP=([fog]="--seed 65 --weather fog=40" [rain]="--seed 61 --weather rain=60")
+if [ "$DOMAIN" = source ]; then
+  GAP[rig]="--seed 63 --vehicle nuscenes --lidar hdl32e"
+  GAP[beams]="--seed 62 --lidar-beams 10"
+  GAP[streets]="--seed 64 --streets winding --traffic left"
+else
+  GAP[rig]="--seed 63 --weather clear --vehicle van --lidar pandar40p --focal 0.8"
+  GAP[beams]="--seed 62 --weather clear --lidar-beams 8 --lidar-height 2.4"
+  GAP[streets]="--seed 64 --weather clear --streets grid --traffic right"
+fi
 for gap in ${GAPS:-rain beams rig streets fog}; do
   read -r -a options <<< "${GAP[$gap]}"
   if ls "$DATA"/*/simulate.json > /dev/null 2>&1 && ! ls "$DOMAINS/$gap"/*/splits.json > /dev/null 2>&1; then
-    peft-dml simulate --domain target --out "$DOMAINS/$gap" --scenes "$GAP_SCENES" --seconds 3 --lidar-hz 10 \
+    peft-dml simulate --domain "$DOMAIN" --out "$DOMAINS/$gap" --scenes "$GAP_SCENES" --seconds 3 --lidar-hz 10 \
       --workers "$JOBS" --splits 0.5,0,0.5 "${options[@]}"
   fi
 done
