@@ -31,6 +31,8 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 BASE_WEIGHTS = "base.safetensors"
 """The base network's weights by name: the graphs take theirs from it, and adapters are trained on it."""
+WEIGHTS = "weights.safetensors"
+"""Large weights of a bundle without a base, in 8 bit; its graphs take them from it."""
 ADAPTERS = "adapters"
 """Folder of the adapters that come with a bundle; each has a card with hashes of its own."""
 
@@ -170,12 +172,12 @@ class Bundle:
         return GraphContent(file, filled(content, base, changed, self.adapters.ranges(graph), str(file)))
 
     def base_weights(self, names: Iterable[str] | None = None) -> dict[str, AnyArray]:
-        """Return weights of the base by name; all of them when none is named.
+        """Return weights that the graphs keep outside, by name; all of them when none is named.
 
         Raises:
-            BundleError: the bundle has no base, or its file is damaged.
+            BundleError: the bundle has no such file, or it is damaged.
         """
-        file = self.path / BASE_WEIGHTS
+        file = self.weights_file
         try:
             with safe_open(file, framework="numpy") as opened:
                 known = set(opened.keys())
@@ -183,6 +185,12 @@ class Bundle:
         except (OSError, SafetensorError) as error:
             msg = f"{file} cannot be read ({error}); restore the bundle, or take one with a base: models/demo"
             raise BundleError(msg) from error
+
+    @property
+    def weights_file(self) -> Path:
+        """File in which the graphs keep weights; a bundle whose graphs hold them all has none."""
+        compact = self.path / WEIGHTS
+        return compact if compact.is_file() else self.path / BASE_WEIGHTS
 
     def with_adapters(self, mix: AdapterMix) -> "Bundle":
         """Return the bundle with these adapters instead of its own."""
@@ -288,7 +296,7 @@ def _used(path: Path, manifest: Manifest) -> list[str]:
     """Return files that a hash must cover."""
     used = [graph.file for graph in manifest.graphs.values()]
     used += [file for files in manifest.variants.values() for file in files.values()]
-    return used + [name for name in (CALIBRATION, BASE_WEIGHTS) if (path / name).is_file()]
+    return used + [name for name in (CALIBRATION, BASE_WEIGHTS, WEIGHTS) if (path / name).is_file()]
 
 
 def _unfit(manifest: Manifest) -> list[str]:

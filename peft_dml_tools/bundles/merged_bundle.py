@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from peft_dml_ros.core.bundle import BASE_WEIGHTS, MANIFEST, Bundle, load_bundle
+from peft_dml_ros.core.bundle import BASE_WEIGHTS, MANIFEST, WEIGHTS, Bundle, load_bundle
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.onnx_graph import outside_weights
 from peft_dml_ros.core.verified_files import CALIBRATION
@@ -54,7 +54,7 @@ def write_merged(bundle: Bundle, out: Path) -> Path:
     manifest = bundle.manifest
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".merge-") as temporary:
         work = Path(temporary) / out.name
-        shutil.copytree(bundle.path, work, ignore=lambda *_: {"adapters", BASE_WEIGHTS, MANIFEST})
+        shutil.copytree(bundle.path, work, ignore=lambda *_: {"adapters", BASE_WEIGHTS, WEIGHTS, MANIFEST})
         for precision in bundle.precisions:
             for graph in manifest.graphs:
                 file = bundle.graph_file(graph, precision)

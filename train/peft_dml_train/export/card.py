@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_dml_ros.core.adapter_mix import DEFAULT
-from peft_dml_ros.core.bundle import ADAPTERS, Manifest
+from peft_dml_ros.core.bundle import ADAPTERS, BASE_WEIGHTS, WEIGHTS, Manifest
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.verified_files import CALIBRATION
 from peft_dml_tools.markdown_pages import markdown_table
@@ -118,7 +118,7 @@ def _pairs(values: dict[str, Any] | None) -> str:
 
 
 def _origin(manifest: Manifest) -> list[str]:
-    origin, adapter, base = manifest.provenance, manifest.adapter, manifest.base
+    origin, adapter = manifest.provenance, manifest.adapter
     stages = "; ".join(f"{n}: {s['steps']} steps, {s['minutes']} min" for n, s in origin.get("stages", {}).items())
     weather = origin.get("config", {}).get("finetune", {}).get("weather", ())
     return [
@@ -128,16 +128,34 @@ def _origin(manifest: Manifest) -> list[str]:
         f"Weather of the fine-tuning: {', '.join(weather) or 'as recorded'}.",
         *([origin["note"]] if "note" in origin else []),
         "",
-        f"Base: {base.get('weights')}; sha256 {str(base.get('sha256'))[:16]}, its weights in `base.safetensors`.",
-        "Adapters: `adapters/default`, with which all figures here were measured, and those next to it.",
+        *_parts(manifest),
         "",
         "The encoders are pretrained on the training scenes, then frozen; the fine-tuning trains LoRA",
         f"(rank {adapter.get('rank')}) on their convolutions and linear layers, bottleneck adapters,",
-        "projections, fusion and head. Adapters are in peft's format; the vehicle merges one when it loads the graphs.",
+        "projections, fusion and head.",
         "",
         "Why this recipe: each of its parts was left out or changed in turn, with a smaller network and rank 8 among",
         "others; what earns its place, and which claims do not hold, is in the project's `docs/results.md`.",
     ]
+
+
+def _parts(manifest: Manifest) -> list[str]:
+    """Return what of the network is in the bundle, and in which form."""
+    base, adapter, compact = manifest.base, manifest.adapter, manifest.provenance.get("compact")
+    known = f"Base: {base.get('weights')}; sha256 {str(base.get('sha256'))[:16]}"
+    if not adapter.get("merged"):
+        return [
+            f"{known}, its weights in `{BASE_WEIGHTS}`.",
+            "Adapters: `adapters/default`, with which all figures here were measured, and those next to it, in peft's",
+            "format; the vehicle merges one when it loads the graphs.",
+        ]
+    lines = [f"{known}, not in this bundle.", f"Adapter: '{adapter.get('name')}', merged into the graphs for good."]
+    if compact:
+        lines += [
+            f"Stored: {compact['values']:,} weights in 8 bit, with a step by output channel, in `{WEIGHTS}`;",
+            "the graphs compute in float.",
+        ]
+    return lines
 
 
 def _reach(metrics: dict[str, Any], kind: str) -> list[str]:

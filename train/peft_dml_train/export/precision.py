@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import onnx
 
-from peft_dml_ros.core.bundle import BASE_WEIGHTS, Bundle, Manifest, load_bundle
+from peft_dml_ros.core.bundle import Bundle, Manifest, load_bundle
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.engine import PRECISIONS
 from peft_dml_ros.core.errors import ConfigError, nearest
@@ -25,7 +25,7 @@ from peft_dml_train.export.card import bundle_calibration, write_card
 from peft_dml_train.export.half import to_fp16
 from peft_dml_train.export.operators import require_operators
 from peft_dml_train.export.quantise import Feeds, activation_ranges, quantise_graph
-from peft_dml_train.export.weights import refer_to_base
+from peft_dml_train.export.weights import folded, refer_to_base
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ def _variant(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".convert-") as temporary:
         work = Path(temporary) / out.name
         shutil.copytree(source.path, work)
-        base = work / BASE_WEIGHTS
+        weights = work / source.weights_file.name
         files: dict[str, str] = {}
         for graph, info in source.manifest.graphs.items():
             model = onnx.load(work / info.file)
@@ -189,8 +189,8 @@ def _variant(
                 continue
             # Next to the others, since weights are found relative to a graph's file.
             files[graph] = f"{graph}.{precision}.onnx" if add else info.file
-            converted = require_operators(converted, graph)
-            onnx.save(refer_to_base(converted, base) if base.is_file() else converted, work / files[graph])
+            require_operators(folded(converted), graph)
+            onnx.save(refer_to_base(converted, weights) if weights.is_file() else converted, work / files[graph])
         manifest = _described(source, precision, about, files if add else None)
         if manifest.parameters:
             write_card(work, manifest, bundle_calibration(work))

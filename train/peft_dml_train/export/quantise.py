@@ -15,9 +15,10 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper
 
-from peft_dml_ros.core.onnx_graph import FOLDED, SCALE, filled, weight_scale
+from peft_dml_ros.core.onnx_graph import FOLDED, SCALE, weight_scale
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.engines.onnxruntime import RELU_ZERO_POINT
+from peft_dml_train.export.weights import folded
 
 PERCENTILE: Final = 99.9
 """Share of a tensor's values, in percent, that its range must hold; the few beyond are cut off. The camera latents of
@@ -216,8 +217,8 @@ def quantise_graph(
 
 def weight_values(model: onnx.ModelProto) -> dict[str, AnyArray]:
     """Return every weight of a graph by name, also those that its first nodes compute."""
-    whole = onnx.load_from_string(filled(model.SerializeToString(), {}, {}, {}, model.graph.name))
-    return {w.name: numpy_helper.to_array(w) for w in (*whole.graph.initializer, *model.graph.initializer)}
+    weights = (*folded(model).graph.initializer, *model.graph.initializer)
+    return {w.name: numpy_helper.to_array(w) for w in weights}
 
 
 def _weight_pair(

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a graph refers to the base's weights: as ONNX's external data in `base.safetensors`, cast to 32 bit.
 
+A bundle without a base keeps large weights in `weights.safetensors` in the same way, see `compact`.
+
 Other tools read such a graph as it is; the vehicle fills in what an adapter changes, see `core.onnx_graph`.
 """
 
@@ -13,8 +15,14 @@ import onnx
 from onnx import TensorProto, helper
 
 from peft_dml_ros.core.errors import BundleError
+from peft_dml_ros.core.onnx_graph import filled
 
-KINDS: Final = {"F16": TensorProto.FLOAT16, "F32": TensorProto.FLOAT, "I64": TensorProto.INT64}
+KINDS: Final = {
+    "F16": TensorProto.FLOAT16,
+    "F32": TensorProto.FLOAT,
+    "I8": TensorProto.INT8,
+    "I64": TensorProto.INT64,
+}
 
 
 def refer_to_base(model: onnx.ModelProto, base: Path) -> onnx.ModelProto:
@@ -58,6 +66,11 @@ def with_weights(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
     whole.CopyFrom(model)
     onnx.load_external_data_for_model(whole, str(folder))
     return whole
+
+
+def folded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a graph as the vehicle gives it to a runtime: what is computed from weights alone is a weight."""
+    return onnx.load_from_string(filled(model.SerializeToString(), {}, {}, {}, model.graph.name))
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
