@@ -3,7 +3,7 @@
 # Mined against random frames on a domain gap: drives of which a fifth are in fog, adapters from COUNT frames of each kind.
 #   make setup-test && train/recipes/mining.sh          writes train/results/mining.json
 # About an hour of a core. BASE: bundle; COUNT, STEPS, RATE, SEEDS: frames, steps and learning rate of an adapter, pairs.
-# SCENES, a multiple of four: ordinary ones, a quarter as many of the gap. POOL, SEEN, GAP: folders of scenes that are there already: ordinary
+# SCENES, a multiple of four: ordinary ones, a quarter as many of the gap. POOL, SEEN, GAP: folders that are there already: ordinary
 # ones, of the gap, and of the gap to test with. What is in RUN already is used again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
