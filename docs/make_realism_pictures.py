@@ -248,14 +248,14 @@ def save(made: Figure, name: str) -> None:
     print(f"{path.name}: {whole.width} x {whole.height}, {path.stat().st_size / 1000:.0f} kB")
 
 
-def save_jpeg(pixels: np.ndarray, name: str) -> None:
-    """Save as JPEG in the best quality that fits."""
+def save_webp(pixels: np.ndarray, name: str) -> None:
+    """Save as WebP in the best quality that fits."""
     for quality in range(80, 30, -5):
-        data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        data = cv2.imencode(".webp", pixels[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])[1]
         if len(data) <= MOST_BYTES:
             break
-    (IMAGES / f"realism_{name}.jpg").write_bytes(bytes(data))
-    print(f"realism_{name}.jpg: {pixels.shape[1]} x {pixels.shape[0]}, quality {quality}, {len(data) / 1000:.0f} kB")
+    (IMAGES / f"realism_{name}.webp").write_bytes(bytes(data))
+    print(f"realism_{name}.webp: {pixels.shape[1]} x {pixels.shape[0]}, quality {quality}, {len(data) / 1000:.0f} kB")
 
 
 def main(simulated_root: Path, real_root: Path) -> None:
@@ -269,7 +269,7 @@ def main(simulated_root: Path, real_root: Path) -> None:
     save(range_images(shots), "range")
     save(radar_pictures(shots), "radar")
     save(histograms(of_real, of_simulated), "histograms")
-    save_jpeg(cameras(simulated, token), "cameras")
+    save_webp(cameras(simulated, token), "cameras")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes images/report.jpg, a report in windows of three widths: `python docs/make_report_picture.py REPORT`.
+"""Makes images/report.webp, a report in windows of three widths: `python docs/make_report_picture.py REPORT`.
 
 Needs playwright, and Chromium from the distribution.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 WINDOWS = ((2560, 1300), (1440, 900), (390, 844))
-HEIGHT_PX, GAP_PX, QUALITY = 620, 14, 75
+HEIGHT_PX, GAP_PX, QUALITY = 620, 14, 70
 
 
 def pictures(report: Path) -> list[Any]:
@@ -36,5 +36,5 @@ def pictures(report: Path) -> list[Any]:
 
 if __name__ == "__main__":
     shots = [np.pad(shot, ((0, 0), (0, GAP_PX), (0, 0)), constant_values=255) for shot in pictures(Path(sys.argv[1]))]
-    out = Path(__file__).with_name("images") / "report.jpg"
-    cv2.imwrite(str(out), np.hstack(shots)[:, :-GAP_PX], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    out = Path(__file__).with_name("images") / "report.webp"
+    cv2.imwrite(str(out), np.hstack(shots)[:, :-GAP_PX], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws docs/images/view.jpg: what RViz or Foxglove shows of a frame of the demo's drive, without a screen.
+"""Draws docs/images/view.webp: what RViz or Foxglove shows of a frame of the demo's drive, without a screen.
 
 python docs/make_view_picture.py [seed]
 
@@ -22,7 +22,7 @@ from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
 from peft_dml_tools.run.offline import Offline
 from peft_dml_tools.sim.drive import Drive
 
-OUT = Path(__file__).with_name("images") / "view.jpg"
+OUT = Path(__file__).with_name("images") / "view.webp"
 SECONDS = 3.0
 CAMERAS = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT")
 WIDTH_PX = 480
@@ -73,7 +73,7 @@ def main(seed: int) -> None:
     ahead = above[side // 10 : round(side * 0.62)]
     gap = np.full((6, side, 3), BACKGROUND, np.uint8)
     whole = np.concatenate([top, gap, ahead])
-    cv2.imwrite(str(OUT), whole[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+    cv2.imwrite(str(OUT), whole[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 70])
     print(f"{OUT}: {whole.shape[1]} x {whole.shape[0]}, {len(frame.boxes)} boxes")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw every weather and corruption on one simulated frame: docs/images/weather.jpg.
+"""Draw every weather and corruption on one simulated frame: docs/images/weather.webp.
 
 python docs/make_weather_sheet.py
 """
@@ -21,11 +21,11 @@ from peft_dml_tools.sim.drive import Drive, DriveSpec, render_event
 from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
 from peft_dml_tools.sim.weather.images import decode
 
-OUT = Path(__file__).resolve().parent / "images" / "weather.jpg"
+OUT = Path(__file__).resolve().parent / "images" / "weather.webp"
 TILE_PX = 300
 RANGE_M = 36.0
 COLUMNS = 6
-MOST_BYTES = 360_000
+MOST_BYTES = 270_000
 SEVERITY = 3
 WEATHERS = ("clear", "fog=200", "fog=50", "rain=25", "rain=50", "snow=5")
 
@@ -97,8 +97,7 @@ def main(seed: int) -> None:
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
     sheet = np.vstack([np.hstack(tiles[i : i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)])
     for quality in range(85, 30, -5):
-        options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
-        data = cv2.imencode(".jpg", sheet[..., ::-1], options)[1]
+        data = cv2.imencode(".webp", sheet[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])[1]
         if len(data) <= MOST_BYTES:
             break
     OUT.write_bytes(bytes(data))
