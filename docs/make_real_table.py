@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures a bundle on a real keyframe and puts the table into docs/realism.md.
+"""Measures bundles on a real keyframe and puts their table into docs/realism.md.
 
-python docs/make_real_table.py KEYFRAME_FOLDER [BUNDLE]
+python docs/make_real_table.py KEYFRAME_FOLDER [BUNDLE ...]
 """
 
 import sys
@@ -29,25 +29,43 @@ def measured(folder: Path, bundle: str) -> dict[str, Any]:
     return {"bundle": f"{manifest.name} {manifest.version}", "rows": list(study(offline, reader, token))}
 
 
-def section(figures: dict[str, Any]) -> str:
-    """Return Markdown of the table."""
+def section(figures: list[dict[str, Any]]) -> str:
+    """Return Markdown: a table of all variants, and one of the classes as recorded, bundle next to bundle."""
+    names = [bundle["bundle"] for bundle in figures]
+    cars = figures[0]["rows"][0]["cars"]
     head = (
-        f"Bundle {figures['bundle']}. Found: cars with a car within 2 m at score .2; false: car boxes without such. "
-        "The axis error is the median of found cars, modulo half a turn; false boxes are those of all classes over .3."
+        f"Bundles {', '.join(names)}. Found: cars of the {cars} on the grid with a box within 2 m at score .2; "
+        "false: car boxes without a car. Axis: median error of found cars in rad, modulo half a turn. AP at 2 m "
+        "of cars, and the mean over the classes that occur and four distances. False boxes: any class, over .3."
     )
-    names = ("", "sensors", "cars found", "false cars", "axis error, rad", "car AP 2 m", "mean AP", "false boxes")
-    rows = []
-    for row in figures["rows"]:
-        found = f"{row['cars_found']} of {row['cars']}"
-        numbers = (row["axis_error_rad"], row["car_ap_2m"], row["map"])
-        texts = ["–" if value is None else f"{value:.3f}" for value in numbers]
-        rows.append((row["variant"], row["sensors"], found, row["cars_false"], *texts, row["false_boxes"]))
-    return f"{head}\n\n{markdown_table(names, rows)}"
+    shown = ("found", "false", "axis", "car AP", "mean AP", "false boxes")
+    columns = ("", "sensors", *(f"{name.split()[0]}: {column}" for name in names for column in shown))
+    rows = [(*key, *(text for row in found for text in _texts(row))) for key, found in _together(figures)]
+    sides = [(name.split()[0], sensors) for name in names for sensors in ("LiDAR", "all")]
+    recorded = {sensors: found for (variant, sensors), found in _together(figures) if variant == "as recorded"}
+    classes = [
+        (label, *(f"{recorded[sensors][i]['ap_2m'][label]:.3f}" for i in range(len(figures)) for sensors in recorded))
+        for label in recorded["all"][0]["ap_2m"]
+    ]
+    by_class = markdown_table(("AP at 2 m, as recorded", *(f"{name}: {sensors}" for name, sensors in sides)), classes)
+    return f"{head}\n\n{markdown_table(columns, rows)}\n\n{by_class}"
+
+
+def _together(figures: list[dict[str, Any]]) -> list[tuple[tuple[str, str], list[dict[str, Any]]]]:
+    """Return the rows of all bundles by variant and sensors."""
+    tables = [{(row["variant"], row["sensors"]): row for row in bundle["rows"]} for bundle in figures]
+    return [(key, [table[key] for table in tables]) for key in tables[0]]
+
+
+def _texts(row: dict[str, Any]) -> tuple[str, ...]:
+    numbers = (row["axis_error_rad"], row["car_ap_2m"], row["map"])
+    texts = ("–" if value is None else f"{value:.3f}" for value in numbers)
+    return str(row["cars_found"]), str(row["cars_false"]), *texts, str(row["false_boxes"])
 
 
 def main() -> None:
     """Measure, keep the figures in bench/real_keyframe.json, update the page."""
-    figures = measured(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "demo")
+    figures = [measured(Path(sys.argv[1]), bundle) for bundle in sys.argv[2:] or ["demo", "base"]]
     write_json(ROOT / "bench" / "real_keyframe.json", figures)
     fill_page(ROOT / "docs" / "realism.md", BEGIN, section(figures), END)
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
 from threading import Lock
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -24,10 +24,15 @@ from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import AnyArray, Float32Array, Int32Array, UInt8Array
 
 Swept = TypeVar("Swept", LidarSweep, RadarSweep)
+Picture: TypeAlias = UInt8Array | str
+"""Pixels at network size, or why an image is dropped."""
 
 AHEAD: Final = 2
 """Pictures of a camera that are decoded before a frame asks for them: cameras may be a little faster than frames. More
 would be wasted on a machine that cannot keep up."""
+LEAST_CONTRAST: Final = 1.0
+"""Deviation of grey levels of a picture at network size below which it is the same everywhere. The intake asks for more
+(`health.min_image_contrast`), but looks at a camera's pictures only now and then."""
 RADAR_OLDEST_S: Final = 1.0
 """Radar sweeps older than this behind the newest are left out."""
 
@@ -93,11 +98,11 @@ class InputAssembler:
     def __init__(self, spec: ModelSpec, rig: Rig, threads: int = 1) -> None:
         self.spec, self.rig = spec, rig
         self._lookup: tuple[Int32Array, Int32Array] | None = None
-        self._pictures: dict[int, tuple[CameraImage, UInt8Array | None]] = {}
+        self._pictures: dict[int, tuple[CameraImage, Picture]] = {}
         self._camera_feeds: tuple[dict[str, AnyArray], float] | None = None
         self._camera_version, self._numbers = 0, count(1)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode") if threads > 1 else None
-        self._ahead: dict[str, tuple[tuple[CameraImage, Future[UInt8Array | None]], ...]] = {}
+        self._ahead: dict[str, tuple[tuple[CameraImage, Future[Picture]], ...]] = {}
         self._ahead_lock = Lock()
 
     def prepare(self, name: str, image: CameraImage) -> None:
@@ -109,7 +114,7 @@ class InputAssembler:
             if len(waiting) < AHEAD:
                 self._ahead[name] = (*waiting, (image, self._pool.submit(self._load, name, image)))
 
-    def _taken(self, name: str, image: CameraImage) -> Future[UInt8Array | None] | None:
+    def _taken(self, name: str, image: CameraImage) -> Future[Picture] | None:
         """Return the decoding of a picture that was started ahead; forget those before it, which no frame asks for."""
         with self._ahead_lock:
             waiting = self._ahead.get(name, ())
@@ -220,9 +225,9 @@ class InputAssembler:
         new = [slot for slot, image in shown.items() if slot not in before or before[slot][0] is not image]
         fresh = dict(zip(new, self._loaded({spec.cameras[slot]: shown[slot] for slot in new}), strict=True))
         self._pictures = {slot: fresh.get(slot) or before[slot] for slot in shown}
-        for slot, (_, pixels) in self._pictures.items():
-            if pixels is None:
-                drops[f"camera: corrupt image {spec.cameras[slot]}"] += 1
+        for _, picture in self._pictures.values():
+            if isinstance(picture, str):
+                drops[picture] += 1
         if new or self._pictures.keys() != before.keys():
             self._camera_feeds = self._stacked()
             self._camera_version = next(self._numbers)
@@ -230,8 +235,8 @@ class InputAssembler:
             return None, drops
         return self._inputs("camera", snapshot, *self._camera_feeds, self._camera_version), drops
 
-    def _loaded(self, images: Mapping[str, CameraImage]) -> list[tuple[CameraImage, UInt8Array | None]]:
-        """Return pictures by camera, each with its pixels at network size; None where it is damaged."""
+    def _loaded(self, images: Mapping[str, CameraImage]) -> list[tuple[CameraImage, Picture]]:
+        """Return the cameras' images, each with what `_load` makes of it."""
         if self._pool is None:
             return [(image, self._load(name, image)) for name, image in images.items()]
         started = [
@@ -239,19 +244,23 @@ class InputAssembler:
         ]
         return [(image, pixels.result()) for image, pixels in zip(images.values(), started, strict=True)]
 
-    def _load(self, name: str, image: CameraImage) -> UInt8Array | None:
+    def _load(self, name: str, image: CameraImage) -> Picture:
+        """Return an image's pixels at network size; where it shows nothing, why: the network never sees such a one."""
         try:
-            return load_image(image, self.spec.camera, self.rig[name].camera)
+            pixels = load_image(image, self.spec.camera, self.rig[name].camera)
         except DataError:
-            return None
+            return f"camera: corrupt image {name}"
+        if float(pixels[::4, ::4].mean(axis=2).std()) < LEAST_CONTRAST:
+            return f"camera: blank image {name}"
+        return pixels
 
     def _stacked(self) -> tuple[dict[str, AnyArray], float] | None:
         spec = self.spec.camera
         images = np.zeros((len(spec.cameras), spec.height_px, spec.width_px, 3), dtype=np.uint8)
         present = np.zeros(len(spec.cameras), dtype=np.float32)
-        for slot, (_, pixels) in self._pictures.items():
-            if pixels is not None:
-                images[slot] = pixels
+        for slot, (_, picture) in self._pictures.items():
+            if not isinstance(picture, str):
+                images[slot] = picture
                 present[slot] = 1.0
         if not present.any():
             return None

@@ -16,6 +16,7 @@ from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import LidarSweep
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
+from peft_dml_ros.core.spec import GridSpec
 from peft_dml_ros.core.typing import Float32Array
 from peft_dml_tools.evaluation.scoring import score
 
@@ -41,14 +42,14 @@ class KeyframeVariant:
         points: Makes the points of a sweep, from those and the LiDAR's mounting.
         field: Intensity field; empty for a cloud without.
         turn_rad: Turn of points and truth about the LiDAR; with LiDAR alone only.
-        grey: Pictures are grey everywhere.
+        grey: Level of pictures that are the same everywhere; -1 for none at all, None for those recorded.
     """
 
     name: str
     points: Points = lambda points, _: points
     field: str = "intensity"
     turn_rad: float = 0.0
-    grey: bool = False
+    grey: int | None = None
 
 
 def _gain(factor: float) -> Points:
@@ -71,7 +72,8 @@ VARIANTS: Final = (
     *(KeyframeVariant(f"turned by {degrees}°", turn_rad=float(np.deg2rad(degrees))) for degrees in (45, 90)),
     KeyframeVariant("every second beam", lambda points, _: points[points[:, 4] % 2 == 0]),
     KeyframeVariant("half of the points", _halved),
-    KeyframeVariant("grey pictures", grey=True),
+    KeyframeVariant("no pictures", grey=-1),
+    KeyframeVariant("grey pictures", grey=128),
 )
 
 
@@ -79,16 +81,18 @@ def study(
     offline: Offline, reader: NuScenesReader, token: str, variants: Iterable[KeyframeVariant] = VARIANTS
 ) -> Iterator[dict[str, Any]]:
     """Yield a row of figures per variant and set of sensors ("LiDAR" or "all") of a keyframe."""
-    rig, truth = reader.rig(token), reader.truth(token)
+    rig, truth = reader.rig(token), inside(reader.truth(token), offline.bundle.spec.grid)
     for variant in variants:
         for sensors in ("LiDAR", "all"):
-            if (variant.turn_rad and sensors == "all") or (variant.grey and sensors == "LiDAR"):
+            if (variant.turn_rad and sensors == "all") or (variant.grey is not None and sensors == "LiDAR"):
                 continue
             turned = truth.transform(_turn(rig, variant.turn_rad)) if variant.turn_rad else truth
             (frame,) = offline.keyframes(reader, [token], _changer(variant, rig, alone=sensors == "LiDAR"))
             found = score([replace(frame, truth=turned)])
+            by_class = {name: round(ap[FOUND_M], 4) for name, ap in found.ap.items()}
             yield {"variant": variant.name, "sensors": sensors, **figures(frame.boxes, turned)} | {
-                "car_ap_2m": round(found.ap["car"][2.0], 4) if "car" in found.ap else None,
+                "ap_2m": by_class,
+                "car_ap_2m": by_class.get("car"),
                 "map": None if found.mean_ap is None else round(found.mean_ap, 4),
             }
 
@@ -107,13 +111,20 @@ def _changer(variant: KeyframeVariant, rig: Rig, *, alone: bool) -> Callable[[Sn
                 made.append(LidarSweep(sweep.stamp_ns, points, variant.field))
             lidar[name] = tuple(made)
         changed = replace(snapshot, lidar=lidar)
-        if variant.grey:
-            blank = np.full((90, 160, 3), 128, dtype=np.uint8)
+        if variant.grey is not None and variant.grey < 0:
+            changed = changed.without("camera")
+        elif variant.grey is not None:
+            blank = np.full((90, 160, 3), variant.grey, dtype=np.uint8)
             cameras = {n: replace(image, jpeg=None, pixels=blank) for n, image in snapshot.cameras.items()}
             changed = replace(changed, cameras=cameras)
         return changed.without(*OTHERS) if alone else changed
 
     return change
+
+
+def inside(boxes: Boxes3D, grid: GridSpec) -> Boxes3D:
+    """Return the boxes with their centre on the network's grid: others it cannot find."""
+    return boxes[(np.abs(boxes.centers_m[:, :2]) < grid.half_range_m).all(axis=1)]
 
 
 def _turn(rig: Rig, by_rad: float) -> SE3:

@@ -47,16 +47,17 @@ def test_pages_made_from_code_are_up_to_date(repository, script, function, page)
 def test_every_reason_for_a_drop_is_explained(repository):
     explained = runpy.run_path(str(repository / "docs" / "make_troubleshooting.py"))["DROPS"]
     counted = re.compile(r'(?:Refusal\(|drops\.count\(|drops\[|self\._reset\()f?"([^"]+)"')
-    returned = re.compile(r'return "([a-z ]+)"')
+    returned = re.compile(r'return f?"([a-z: ]+(?:\{name\})?)"')
     package, found = repository / "peft_dml_ros", set()
     for path in (*(package / "core").glob("*.py"), *(package / "nodes").glob("[!c]*.py")):
         text = path.read_text(encoding="utf-8")
-        checks = "".join(text.partition(f"def {name}")[2] for name in ("poor_points", "poor_picture"))
+        checks = "".join(text.partition(f"def {name}")[2] for name in ("poor_points", "poor_picture", "_load("))
         found |= {*counted.findall(text), *returned.findall(checks)}
     # A name in braces stands before or after the words, as in "{name}: malformed".
     reasons = {re.sub(r"\{[^}]*\}", "", reason).strip(" :") for reason in found} - {""}
     known = {key.removesuffix(" …") for key in explained}
-    assert {"malformed", "frozen", "dark image", "frame: superseded", "on probation after"} <= reasons
+    wanted = {"malformed", "frozen", "dark image", "camera: corrupt image", "frame: superseded", "on probation after"}
+    assert wanted <= reasons
     missing = [r for r in reasons if not any(r == key or r.endswith(f": {key}") for key in known)]
     assert not missing, "explain them in DROPS of docs/make_troubleshooting.py"
 

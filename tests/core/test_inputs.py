@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Snapshot to arrays: shapes of the contract, moved points, counted drops, absent modalities absent."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -80,6 +82,23 @@ def test_bad_content_is_dropped_and_counted():
     assert np.isfinite(inputs.feeds["lidar"]["pillars"]).all()
     assert inputs.drops == {"camera: corrupt image CAM_FRONT": 1}
     np.testing.assert_array_equal(inputs.feeds["camera"]["present"], [0, 0, 0, 1, 0, 0])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_pictures_that_are_the_same_everywhere_are_dropped_and_counted(threads):
+    """The intake looks at a camera's pictures twice a second; what it lets through does not reach the network."""
+    seen = {name: scenes.image(START_NS) for name in scenes.CAMERAS}
+    grey = {n: replace(i, jpeg=None, pixels=np.full((198, 352, 3), 128, np.uint8)) for n, i in seen.items()}
+    assemble = InputAssembler(SPEC, scenes.rig(), threads)
+    one = assemble(full_snapshot(cameras=seen | {"CAM_BACK": grey["CAM_BACK"]}))
+    np.testing.assert_array_equal(one.feeds["camera"]["present"], [1, 0, 0, 0, 0, 0])
+    assert not one.feeds["camera"]["images"][3].any()
+    assert one.drops == {"camera: blank image CAM_BACK": 1}
+    assert one.completeness[1] == np.float32(1 / 6)
+    six = assemble(full_snapshot(cameras=grey))
+    assert "camera" not in six.feeds
+    assert six.mask[1] == 0
+    assert sum(six.drops.values()) == len(grey)
 
 
 def test_without_ego_motion_one_sweep_is_left():

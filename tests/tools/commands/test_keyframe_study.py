@@ -9,7 +9,7 @@ from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
-from peft_dml_tools.run.keyframe_study import VARIANTS, _changer, _turn, figures, study
+from peft_dml_tools.run.keyframe_study import VARIANTS, _changer, _turn, figures, inside, study
 from peft_dml_tools.run.offline import Offline
 
 CAR, CONE = CLASSES.index("car"), CLASSES.index("traffic_cone")
@@ -39,6 +39,11 @@ def test_cars_found_and_false_and_headings():
     assert row["axis_error_rad"] == pytest.approx(0.15)
     assert row["boxes"] == {"car": 4, "traffic_cone": 1}
     assert figures(Boxes3D.empty(), truth)["cars_found"] == 0
+
+
+def test_cars_outside_the_grid_are_not_asked_for():
+    truth = boxes([(10, 0, 0, CAR, 1), (0, -51, 0, CAR, 1), (60, 5, 0, CAR, 1), (5, 51.3, 0, CAR, 1)])
+    assert inside(truth, ModelSpec().grid).centers_m[:, 0].tolist() == [10, 0]
 
 
 def test_a_turn_turns_points_and_truth_alike(real_keyframe):
@@ -86,17 +91,16 @@ def shipped(real_keyframe, repository):
     return {(row["variant"], row["sensors"]): row for row in study(offline, reader, token, variants)}
 
 
-def test_grey_pictures_cost_at_most_two_percent(shipped):
-    """Diagnosis of real sensors, 3: what sees nothing must not lower what another sees."""
-    assert shipped["grey pictures", "all"]["map"] >= 0.98 * shipped["as recorded", "all"]["map"]
+def test_grey_pictures_lower_nothing_of_what_the_other_sensors_see(shipped):
+    """Diagnosis of real sensors, 3: keyframes do not pass the intake, so that the detector must refuse them."""
+    assert replace_name(shipped["grey pictures", "all"]) == replace_name(shipped["no pictures", "all"])
 
 
-def test_more_sensors_find_no_fewer_cars_and_grey_pictures_take_none_away(shipped):
+def test_more_sensors_find_no_fewer_cars_and_pictures_take_none_away(shipped):
     """Diagnosis of real sensors, 3: one frame had 14 of 25 cars by LiDAR alone, 9 with all sensors."""
-    alone, together, grey = (shipped[key] for key in (*WHOLE, ("grey pictures", "all")))
-    assert together["cars_found"] >= alone["cars_found"]
-    assert grey["cars_found"] >= together["cars_found"]
-    assert grey["car_ap_2m"] >= together["car_ap_2m"] - 0.02
+    alone, together, blind = (shipped[key] for key in (*WHOLE, ("no pictures", "all")))
+    assert together["cars_found"] >= max(alone["cars_found"], blind["cars_found"])
+    assert together["car_ap_2m"] >= max(alone["car_ap_2m"], blind["car_ap_2m"])
 
 
 @pytest.mark.parametrize("change", ["-0.2 m in height", "+0.2 m in height", "every second beam", "half of the points"])
