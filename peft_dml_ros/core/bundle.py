@@ -183,7 +183,7 @@ class Bundle:
                 known = set(opened.keys())
                 return {name: opened.get_tensor(name) for name in (known if names is None else known & set(names))}
         except (OSError, SafetensorError) as error:
-            msg = f"{file} cannot be read ({error}); restore the bundle, or take one with a base: models/demo"
+            msg = f"{file} cannot be read ({error}); restore the bundle, or take one with a base: models/base"
             raise BundleError(msg) from error
 
     @property
@@ -285,7 +285,7 @@ def load_adapters(bundle: Bundle, text: str, trusted_key: str = "") -> AdapterMi
     weights = parse_mix(text)
     if weights and not (bundle.path / BASE_WEIGHTS).is_file():
         msg = f"bundle {bundle.path} has no {BASE_WEIGHTS}: its graphs hold merged weights, no adapter can be added"
-        raise BundleError(f"{msg}; take a bundle with a base, e.g. models/demo, or set adapter: none")
+        raise BundleError(f"{msg}; take a bundle with a base, e.g. models/base, or set adapter: none")
     found = ((find_adapter(name, own, base), weight) for name, weight in weights.items())
     return AdapterMix(
         tuple((load_adapter(path, base, bundle.manifest.name, trusted_key), weight) for path, weight in found)

@@ -29,7 +29,7 @@ def list_adapters(bundle: BundleOption = "demo") -> None:
 
     from peft_dml_ros.core.adapter import CARD, AdapterCard
     from peft_dml_ros.core.adapter_store import BASE_DIGITS, store_folder, stored_adapters
-    from peft_dml_ros.core.bundle import ADAPTERS, load_bundle
+    from peft_dml_ros.core.bundle import ADAPTERS, BASE_WEIGHTS, load_bundle
 
     found = load_bundle(bundle, adapter="none")
     base = str(found.manifest.base.get("sha256", ""))[:BASE_DIGITS]
@@ -40,7 +40,10 @@ def list_adapters(bundle: BundleOption = "demo") -> None:
         fits = found.manifest.name if card.base.startswith(base) and base else f"another ({card.base_name})"
         table.add_row(name, place, f"{_size(path) / 1e6:.2f}", fits, card.description)
     console = Console()
-    console.print(table)
+    if table.row_count:
+        console.print(table)
+    if not own and not (found.path / BASE_WEIGHTS).is_file():
+        console.print(f"{found.path} takes no adapters: it has no {BASE_WEIGHTS}; models/base has: --bundle base")
     console.print(f"this vehicle's: {store_folder()}")
 
 

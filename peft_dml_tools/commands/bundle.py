@@ -9,6 +9,7 @@ import typer
 
 bundle = typer.Typer(no_args_is_help=True, help="Inspect, verify, sign or build a model bundle.")
 
+NO_BASE = "none; this bundle has no base.safetensors to put them on, models/base has"
 NameArgument = Annotated[str, typer.Argument(help="Folder of the bundle, or name of an installed one")]
 
 
@@ -32,9 +33,17 @@ def info(name: NameArgument = "demo") -> None:
         size = (found.path / about.file).stat().st_size / 2**20
         graphs.add_row(graph, f"{size:.2f}", _tensors(about.inputs), _tensors(about.outputs))
     console.print(graphs)
-    for sensors, m in manifest.metrics.get("test", {}).items():
-        console.print(f"{sensors}: mAP {m['mean_ap']:.3f}, NDS {m['nd_score']:.3f}")
-    console.print(f"adapters: {found.adapters} of {', '.join(own_adapters(found)) or 'none'}")
+    if weights := manifest.base.get("file"):
+        size = (found.path / weights).stat().st_size / 2**20
+        console.print(f"{weights}, {size:.2f} MiB: the weights of the graphs, and what adapters are trained on")
+    if tested := manifest.metrics.get("test"):
+        console.print(
+            "On test scenes of its own training's data (MODEL_CARD.md); compare bundles on the same scenes only:"
+        )
+        for sensors, m in tested.items():
+            console.print(f"  {sensors}: mAP {m['mean_ap']:.3f}, NDS {m['nd_score']:.3f}")
+    own = ", ".join(own_adapters(found)) or "none of its own"
+    console.print(f"adapters: {own}; {found.adapters} in use" if weights else f"adapters: {NO_BASE}")
     graph_of_file = {found.graph(graph, p).sha256: graph for p in found.precisions for graph in manifest.graphs}
     for path, header in engine_headers(cache_folder()):
         key: Any = header.get("key", {})

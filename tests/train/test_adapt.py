@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`peft-dml-train adapt` from frames to adapter: refused when nothing is gained, resumed, with labels or without."""
 
+from inspect import signature
+
 import pytest
 from typer.testing import CliRunner
 
 from peft_dml_ros.core.adapter import CARD
 from peft_dml_ros.core.adapter_domain import read_domain
-from peft_dml_ros.core.bundle import load_bundle
+from peft_dml_ros.core.bundle import BASE_WEIGHTS, load_bundle
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_tools.bundles.manifest import write_manifest
 from peft_dml_tools.commands.simulate import write_one
@@ -14,6 +16,7 @@ from peft_dml_tools.datasets.nuscenes_writer_tables import finish
 from peft_dml_tools.sim.drive import DriveSpec
 from peft_dml_tools.sim.vehicle_rig import make_rig
 from peft_dml_train.cli import app
+from peft_dml_train.cli_adapt import adapt as adapt_command
 from peft_dml_train.export.adapter import LARGEST_BYTES
 from peft_dml_train.few_shot import adapt as adapting
 from peft_dml_train.few_shot.adapt import AdaptOptions, adapt
@@ -88,6 +91,12 @@ def test_an_interrupted_call_goes_on_where_it_was_and_with_other_frames_not(base
 def test_a_model_that_is_sure_of_nothing_labels_nothing(base, drive, tmp_path):
     with pytest.raises(DataError, match="the model is sure of nothing there"):
         adapt(base, drive, tmp_path / "mine", AdaptOptions(start="none", unlabelled=True, steps=1))
+
+
+def test_the_bundle_that_is_taken_without_being_named_has_a_base(repository):
+    """It was models/demo, which has none."""
+    default = signature(adapt_command).parameters["base"].default
+    assert (repository / default / BASE_WEIGHTS).is_file()
 
 
 def test_a_bundle_without_a_recipe_cannot_be_adapted(config, drive, tmp_path):

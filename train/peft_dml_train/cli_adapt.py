@@ -18,7 +18,7 @@ ClassOption = Annotated[
 def adapt(
     data: Annotated[Path, typer.Option(help="nuScenes folder with 8 to 100 labelled frames")],
     out: Annotated[Path, typer.Option(help="Folder of the adapter; its name is the adapter's")],
-    base: Annotated[Path, typer.Option(help="Bundle with a base")] = Path("models/demo"),
+    base: Annotated[Path, typer.Option(help="Bundle with a base")] = Path("models/base"),
     labels: LabelsOption = None,
     classes: ClassOption = None,
     unlabelled: Annotated[

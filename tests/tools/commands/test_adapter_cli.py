@@ -6,8 +6,8 @@ from typer.testing import CliRunner
 
 from peft_dml_ros.cli.main import app
 from peft_dml_ros.core.adapter_store import FOLDER_VARIABLE
-from peft_dml_ros.core.bundle import ADAPTERS, load_bundle
-from tests.support.random_bundle import make_random_adapter, make_random_base
+from peft_dml_ros.core.bundle import ADAPTERS, BASE_WEIGHTS, load_bundle
+from tests.support.random_bundle import make_random_adapter, make_random_base, make_random_bundle
 
 
 @pytest.fixture
@@ -40,6 +40,15 @@ def test_an_adapter_goes_through_all_commands(base, tmp_path):
     assert load_bundle(tmp_path / "merged").manifest.name == "merged"
     assert "removed 'winter'" in call("remove", "winter")
     assert "error: no adapter 'winter'" in call("check", "winter", *bundle, code=2)
+
+
+def test_a_bundle_without_a_base_says_that_it_takes_none(tmp_path, base):
+    folder = make_random_bundle(tmp_path / "merged")
+    assert f"takes no adapters: it has no {BASE_WEIGHTS}; models/base has: --bundle base" in call(
+        "list", "--bundle", folder
+    )
+    assert "takes no adapters" not in call("list", "--bundle", base)
+    assert "take a bundle with a base, e.g. models/base" in call("check", "winter", "--bundle", folder, code=2)
 
 
 def test_signing_a_bundle_signs_its_adapters(base, tmp_path):

@@ -29,6 +29,17 @@ def test_info_names_precision_and_graphs(folder):
     assert "fusion" in text
 
 
+def test_info_says_what_scores_compare_with_and_what_takes_adapters(folder, repository):
+    assert "adapters: none; this bundle has no base.safetensors" in run("info", folder)[1]
+    text = " ".join(run("info", str(repository / "models" / "base"))[1].split())
+    for words in (
+        " MiB: the weights of the graphs",
+        "compare bundles on the same scenes only",
+        "adapters: default; default in use",
+    ):
+        assert words in text
+
+
 def test_check_runs_every_graph(folder):
     assert run("check", folder)[0] == 0
 
