@@ -51,6 +51,12 @@ class AdapterDomain(Frozen):
         both = self.figures.keys() & figures.keys()
         return float(np.mean([_log_density(figures[name], self.figures[name]) for name in both])) if both else math.nan
 
+    def distance(self, figures: Mapping[str, float]) -> float:
+        """Return how many deviations the figures that both sides have lie away, on average; 0 where none is shared."""
+        both = self.figures.keys() & figures.keys()
+        away = [abs(figures[n] - self.figures[n].mean) / max(self.figures[n].deviation, LEAST_SPREAD) for n in both]
+        return float(np.mean(away)) if away else 0.0
+
 
 def _log_density(value: float, spread: Spread) -> float:
     deviation = max(spread.deviation, LEAST_SPREAD)

@@ -2,23 +2,22 @@
 """`fleet mine`: finds the keyframes that are worth a label, and writes them as a nuScenes folder for `adapt`.
 
 A keyframe is worth a label where the sensors disagree, where the calibrated scores are undecided, where boxes flicker
-from one keyframe to the next, and where the measurements are unlike those of most drives. Each of the four is turned
-into a rank among all keyframes; the mean rank decides, so that no unit outweighs another.
+from one keyframe to the next, and where the measurements are unlike those that the adapter was made for. Each of the
+four is turned into a rank among all keyframes; the mean rank decides, so that no unit outweighs another. Keyframes
+outside the adapter's domain come before all others: of what it was trained on, more labels teach least.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-import cv2
 import numpy as np
 
+from peft_dml_ros.core.adapter_domain import AdapterDomain, Spread, read_domain, scene_figures
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import Modality
 from peft_dml_ros.core.geometry import SE3
-from peft_dml_ros.core.measurements import CameraImage
-from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.typing import FloatArray
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.fleet.detection import Settings, loaded_once
@@ -29,6 +28,10 @@ SUBSETS: Final[tuple[tuple[Modality, ...], ...]] = (("lidar",), ("camera", "rada
 """Sensors that have to find the same objects on their own."""
 SPACING_NS: Final = 2_000_000_000
 """Chosen keyframes of a scene are at least this far apart: neighbours show the same objects."""
+OUTSIDE: Final = 2.0
+"""Deviations that a keyframe's figures have to lie from those of a domain, on average, to be outside it."""
+DEVIATIONS: Final = 1.4826
+"""Standard deviations in a median absolute deviation, of a normal distribution."""
 CRITERIA: Final = ("disagreement", "doubt", "flicker", "novelty")
 
 
@@ -44,7 +47,8 @@ class Keyframe:
         disagreement: Share of the boxes' scores that single sensors do not confirm, 0 to 1.
         doubt: Mean of 1 - |2 score - 1| over the boxes, 0 to 1.
         flicker: Share of sure boxes without a partner in the keyframe before or after, 0 to 1.
-        statistics: Log numbers of points and echoes, median intensity, brightness and contrast of the pictures.
+        figures: What its measurements look like, see `scene_figures`.
+        domain: That of the adapter that looked; None where the bundle states none.
     """
 
     root: str
@@ -54,7 +58,8 @@ class Keyframe:
     disagreement: float
     doubt: float
     flicker: float
-    statistics: tuple[float, ...]
+    figures: Mapping[str, float]
+    domain: AdapterDomain | None = None
 
 
 def look_at_scene(job: tuple[Settings, str, str]) -> list[Keyframe]:
@@ -76,8 +81,8 @@ def look_at_scene(job: tuple[Settings, str, str]) -> list[Keyframe]:
     poses = [reader.global_SE3_base(token) for token in tokens]
     stamps = [reader.stamp_ns(token) for token in tokens]
     flicker = _flicker(every, poses, stamps)
-    spec = loaded[0].spec
-    found = []
+    bundle, found = loaded[0], []
+    domain = read_domain(bundle.adapters.parts[0][0].path) if bundle.adapters.parts else None
     for i, token in enumerate(tokens):
         against = [_disagreement(every[i], part[i]) for part in parts]
         found.append(
@@ -89,7 +94,8 @@ def look_at_scene(job: tuple[Settings, str, str]) -> list[Keyframe]:
                 disagreement=float(np.mean(against)) if against else 0.0,
                 doubt=float(np.mean(1 - np.abs(2 * every[i].scores - 1))) if len(every[i]) else 0.0,
                 flicker=flicker[i],
-                statistics=_statistics(reader.snapshot(token, spec)),
+                figures=scene_figures(reader.snapshot(token, bundle.spec)),
+                domain=domain,
             )
         )
     return found
@@ -129,32 +135,6 @@ def _flicker(boxes: Sequence[Boxes3D], poses: Sequence[SE3], stamps: Sequence[in
     return found
 
 
-def _statistics(snapshot: Snapshot) -> tuple[float, ...]:
-    """Return what a keyframe's measurements look like; a modality that is not there gives zeros."""
-    clouds = [sweeps[0].points for sweeps in snapshot.lidar.values() if sweeps]
-    lidar = np.concatenate(clouds) if clouds else np.zeros((0, 4), np.float32)
-    echoes = sum(len(sweeps[0].points) for sweeps in snapshot.radars.values() if sweeps)
-    grey = np.concatenate([_grey(image).ravel() for image in snapshot.cameras.values()] or [np.zeros(1)])
-    intensity = float(np.median(lidar[:, 3])) if len(lidar) else 0.0
-    spread = float(np.percentile(lidar[:, 2], 90) - np.percentile(lidar[:, 2], 10)) if len(lidar) else 0.0
-    return (
-        float(np.log1p(len(lidar))),
-        float(np.log1p(echoes)),
-        intensity,
-        spread,
-        float(grey.mean()),
-        float(grey.std()),
-    )
-
-
-def _grey(image: CameraImage) -> FloatArray:
-    """Return an eighth-size grey picture; empty where it cannot be decoded."""
-    if image.pixels is not None:
-        return np.asarray(image.pixels[::8, ::8].mean(axis=2), dtype=np.float64)
-    found = cv2.imdecode(np.frombuffer(image.jpeg or b"", np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
-    return np.zeros((0, 0)) if found is None else np.asarray(found, dtype=np.float64)
-
-
 def choose(keyframes: Sequence[Keyframe], count: int) -> list[tuple[Keyframe, dict[str, float]]]:
     """Return the keyframes most worth a label, best first, with their ranks (1: most of all) by criterion.
 
@@ -164,17 +144,25 @@ def choose(keyframes: Sequence[Keyframe], count: int) -> list[tuple[Keyframe, di
     """
     if not keyframes:
         return []
-    statistics = np.array([k.statistics for k in keyframes])
-    middle = np.median(statistics, axis=0)
-    scale = np.median(np.abs(statistics - middle), axis=0) + 1e-6 + 0.01 * np.abs(middle)
-    novelty = np.minimum(np.abs(statistics - middle) / scale, 20.0).mean(axis=1)
+    domain = keyframes[0].domain or _domain_of_most(keyframes)
+    novelty = np.array([domain.distance(keyframe.figures) for keyframe in keyframes])
     columns = {name: np.array([getattr(k, name) for k in keyframes]) for name in CRITERIA[:3]} | {"novelty": novelty}
     ranks = {name: _ranks(values) for name, values in columns.items()}
     mean = np.mean(list(ranks.values()), axis=0)
-    order = np.argsort(-mean, kind="stable").tolist()
+    order = np.lexsort((-mean, novelty < OUTSIDE)).tolist()
     return [
         (keyframes[i], {n: round(float(ranks[n][i]), 3) for n in CRITERIA}) for i in spaced(keyframes, order, count)
     ]
+
+
+def _domain_of_most(keyframes: Sequence[Keyframe]) -> AdapterDomain:
+    """Return middle and spread of the figures of all keyframes, robust against the odd ones among them."""
+    spreads = {}
+    for name in sorted({name for keyframe in keyframes for name in keyframe.figures}):
+        values = np.array([k.figures[name] for k in keyframes if name in k.figures])
+        middle = np.median(values)
+        spreads[name] = Spread(float(middle), float(DEVIATIONS * np.median(np.abs(values - middle))))
+    return AdapterDomain(figures=spreads, frames=len(keyframes))
 
 
 def spaced(keyframes: Sequence[Keyframe], order: Sequence[int], count: int) -> list[int]:
@@ -200,7 +188,7 @@ def draw(keyframes: Sequence[Keyframe], count: int, seed: int) -> list[tuple[Key
 def unseen_keyframes(root: Path, scene: str) -> list[Keyframe]:
     """Return the keyframes of a scene without having looked at them."""
     reader = NuScenesReader(root, allow_missing=True)
-    return [Keyframe(str(root), scene, t, reader.stamp_ns(t), 0.0, 0.0, 0.0, ()) for t in reader.samples(scene)]
+    return [Keyframe(str(root), scene, t, reader.stamp_ns(t), 0.0, 0.0, 0.0, {}) for t in reader.samples(scene)]
 
 
 def _ranks(values: FloatArray) -> FloatArray:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from peft_dml_ros.core.adapter_domain import AdapterDomain, Spread
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.geometry import SE3
@@ -20,7 +21,7 @@ S = 1_000_000_000
 
 
 def keyframe(number, scene="one", **found):
-    values = {"disagreement": 0.1, "doubt": 0.1, "flicker": 0.1, "statistics": (10.0, 3.0)} | found
+    values = {"disagreement": 0.1, "doubt": 0.1, "flicker": 0.1, "figures": {"light": 0.5, "points": 4.5}} | found
     return Keyframe("/data", scene, f"{scene}{number}", number * S, **values)
 
 
@@ -41,15 +42,26 @@ def boxes(*places, score=0.9):
 
 
 @pytest.mark.parametrize(
-    "reason", [{"disagreement": 0.9}, {"doubt": 0.8}, {"flicker": 1.0}, {"statistics": (2.0, 0.0)}]
+    "reason", [{"disagreement": 0.9}, {"doubt": 0.8}, {"flicker": 1.0}, {"figures": {"light": 0.515, "points": 4.5}}]
 )
 def test_each_criterion_brings_a_keyframe_to_the_top(reason):
     keyframes = [keyframe(i, f"scene{i}") for i in range(8)]
     keyframes[5] = keyframe(5, "scene5", **reason)
     (best, ranks), *_ = choose(keyframes, 3)
     assert best.scene == "scene5"
-    name = next(iter(reason)).replace("statistics", "novelty")
+    name = next(iter(reason)).replace("figures", "novelty")
     assert ranks[name] == max(ranks.values()) == 1.0
+
+
+def test_what_lies_outside_the_adapters_domain_comes_first():
+    """Four keyframes in fog, of which nothing else speaks for two, among keyframes of which all else speaks."""
+    domain = AdapterDomain(figures={"light": Spread(0.5, 0.02), "points": Spread(4.5, 0.02)}, frames=66)
+    clear = [keyframe(i, f"clear{i}", disagreement=0.9, doubt=0.9, flicker=0.9, domain=domain) for i in range(6)]
+    foggy = {"figures": {"light": 0.58, "points": 4.45}, "domain": domain}
+    fog = [keyframe(i, f"fog{i}", doubt=0.1 + 0.4 * (i < 2), **foggy) for i in range(4)]
+    assert [k.scene for k, _ in choose([*clear, *fog], 5)] == ["fog0", "fog1", "fog2", "fog3", "clear0"]
+    assert domain.distance({"light": 0.54, "points": 4.5, "unknown": 9.0}) == pytest.approx(1.0)
+    assert domain.distance({}) == 0.0
 
 
 def test_neighbours_of_a_chosen_keyframe_are_left_out():
