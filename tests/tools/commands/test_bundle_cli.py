@@ -8,6 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from peft_dml_ros.cli.main import app
+from peft_dml_ros.core.bundle import load_bundle
+from peft_dml_tools.bundles.merged_bundle import write_merged
 from tests.engines.stand_in import StandInCuda, stand_in_tensorrt
 from tests.support.random_bundle import make_random_bundle
 
@@ -38,6 +40,16 @@ def test_info_says_what_scores_compare_with_and_what_takes_adapters(folder, repo
         "adapters: default; default in use",
     ):
         assert words in text
+    text = " ".join(run("info", str(repository / "models" / "demo"))[1].split())
+    assert "weights.safetensors, 3.69 MiB: the weights of the graphs, the large ones in 8 bit" in text
+    assert "adapters: none; this bundle has no base.safetensors" in text
+
+
+def test_info_of_a_merged_bundle_asks_for_no_base(repository, tmp_path):
+    merged = write_merged(load_bundle(repository / "models" / "base"), tmp_path / "merged")
+    status, text = run("info", str(merged))
+    assert status == 0
+    assert "MiB: the weights of the graphs" not in text
 
 
 def test_check_runs_every_graph(folder):
