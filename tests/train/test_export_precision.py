@@ -310,28 +310,6 @@ def test_excluded_convolutions_stay_as_they_are(exported):
     assert (same, none) == (model, 0)
 
 
-def test_a_convolution_whose_weight_the_graph_computes_stays_in_float():
-    """A norm of the weight is nothing that the vehicle folds; a cast is."""
-    nodes = [
-        helper.make_node("Cast", ["half"], ["wide"], to=TensorProto.FLOAT),
-        helper.make_node("Conv", ["x", "wide"], ["y"], "cast"),
-        helper.make_node("ReduceL2", ["free"], ["norm"], axes=[1, 2, 3]),
-        helper.make_node("Div", ["free", "norm"], ["unit"]),
-        helper.make_node("Conv", ["y", "unit"], ["z"], "normed"),
-        helper.make_node("Conv", ["z", "free"], ["out"], "last"),
-    ]
-    values = {"half": np.ones((3, 3, 1, 1), np.float16), "free": np.ones((3, 3, 1, 1), np.float32)}
-    shapes = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 4, 4]) for name in ("x", "out")]
-    weights = [numpy_helper.from_array(value, name) for name, value in values.items()]
-    graph = helper.make_graph(nodes, "g", shapes[:1], shapes[1:], weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    assert convolutions(model) == ["cast"]
-    frames = [{"x": np.ones((1, 3, 4, 4), np.float32)}]
-    quantised, count = quantise_graph(model, activation_ranges(model, frames))
-    assert count == 1
-    assert {n.input[1] for n in quantised.graph.node if n.op_type == "Conv"} == {"wide_dq", "unit", "free"}
-
-
 def test_fp16_halves_the_weights_and_changes_little(exported, config, tmp_path):
     folder = half(exported[2], tmp_path / "half")
     assert load_bundle(folder).manifest.precision == "fp16"
@@ -384,6 +362,9 @@ def test_a_further_precision_is_added_to_the_bundle_and_chosen_by_the_engine(exp
     assert bundle.precisions == ("fp32", "int8", "fp16")
     assert {graph: bundle.graph(graph).sha256 for graph in before} == before
     assert set(bundle.manifest.variants["int8"]) == {"camera"}
+    nodes = onnx.load(bundle.graph_file("camera", "int8")).graph.node
+    taken = " ".join(n.name for n in nodes if n.op_type == "Conv" and n.input[1].endswith("_dq"))
+    assert ["pyramid/levels.1" in taken, "pyramid/levels.0" in taken, "pyramid/fine" in taken] == [True, False, False]
     assert bundle.manifest.provenance["int8"] == {"calibration_frames": 3}
     assert suitable_precision(bundle, "onnxruntime") == "int8"
     assert suitable_precision(bundle, "tensorrt-rtx") == "fp16"

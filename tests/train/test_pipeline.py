@@ -27,7 +27,7 @@ from peft_dml_train.data.frame import NO_DEPTH
 from peft_dml_train.evaluation.calibration import expected_error, fit_temperature, matched
 from peft_dml_train.evaluation.conditions import CLEAR, parse_conditions
 from peft_dml_train.evaluation.sensors import SUBSETS, parse_sensors
-from peft_dml_train.evaluation.subsets import BundleRunner, refuse_other_classes
+from peft_dml_train.evaluation.subsets import BundleRunner, evaluate_bundle, refuse_other_classes
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
 
 VERSION = "v1.0-sim"
@@ -244,6 +244,15 @@ def test_subsets_of_a_frame_share_their_encoders_and_nothing_changes(data, made)
             a, b = (runner.detect(token, snapshot, sensors).boxes for runner in (fresh, shared))
             np.testing.assert_array_equal(a.scores, b.scores)
             np.testing.assert_array_equal(a.centers_m, b.centers_m)
+
+
+def test_every_second_keyframe_of_a_scene_is_scored(data, made, tmp_path):
+    evaluate_bundle(made[1], data, ("sim_test",), {"radar": ("radar",)}, tmp_path, ranges_m=(), every=2)
+    scored = json.loads((tmp_path / "clear" / "radar" / "results.json").read_text())["results"]
+    reader = NuScenesReader(data)
+    scenes = [reader.samples(scene) for scene in reader.splits["sim_test"]]
+    assert [*scored] == [token for tokens in scenes for token in tokens[::2]]
+    assert len(scored) < sum(map(len, scenes))
 
 
 def test_the_gate_is_drawn_along_fog_age_and_noise(data, made, tmp_path):

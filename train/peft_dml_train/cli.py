@@ -213,6 +213,7 @@ def check_precision(
     precision: PrecisionOption = "int8",
     out: Annotated[Path, typer.Option(help="Folder for results")] = Path("runs/precision"),
     split: SplitOption = None,
+    every: Annotated[int, typer.Option(min=1, help="Score every so many keyframes of a scene; 2 halves the time")] = 1,
     record: Annotated[bool, typer.Option(help="Write the losses into the bundle's manifest and card")] = False,
     config: ConfigOption = None,
     cache: CacheOption = None,
@@ -223,7 +224,7 @@ def check_precision(
 
     recipe = _recipe(config)
     scenes, kept = tuple(split or recipe.splits.test), _cache(cache, cache_gb)
-    for line in check(bundle, precision, data, scenes, out, kept, record=record):
+    for line in check(bundle, precision, data, scenes, out, kept, every, record=record):
         typer.echo(line)
 
 

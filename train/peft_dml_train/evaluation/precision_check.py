@@ -85,6 +85,7 @@ def check_precision(
     splits: tuple[str, ...],
     out: Path,
     cache: FrameCache | None = None,
+    every: int = 1,
     *,
     record: bool = False,
 ) -> Iterator[str]:
@@ -97,6 +98,7 @@ def check_precision(
         splits: Scenes to score.
         out: Folder for results.
         cache: Keeps prepared frames for the second evaluation.
+        every: Score every so many keyframes of a scene: more scenes say more than neighbouring keyframes.
         record: Whether the losses go into the manifest and the card.
 
     Raises:
@@ -104,17 +106,20 @@ def check_precision(
     """
     loaded = load_bundle(bundle)
 
-    def scored(subsets: dict[str, tuple[Modality, ...]], chosen: str) -> Mapping[str, Any]:
+    def scored(chosen: str) -> Mapping[str, Any]:
         folder = out / (chosen or "own")
-        return evaluate_bundle(bundle, data, splits, subsets, folder, cache=cache, precision=chosen)[str(CLEAR)]
+        found = evaluate_bundle(
+            bundle, data, splits, changed, folder, cache=cache, precision=chosen, ranges_m=(), every=every
+        )
+        return found[str(CLEAR)]
 
-    # A bundle may hold some graphs alone in the other precision: subsets that run none of them need no second score.
+    # A bundle may hold some graphs alone in the other precision: subsets that run none of them lose nothing.
     other = {g for g in loaded.manifest.graphs if loaded.graph_file(g, precision) != loaded.graph_file(g, "")}
     subsets = all_subsets()
     changed = {name: used for name, used in subsets.items() if other & {*used, "fusion"}}
-    own = scored(subsets, "")
-    found = {**own, **(scored(changed, precision) if changed else {})}
-    lost = sorted(losses(own, found), key=lambda loss: -max(loss.nds / MOST_NDS, loss.worst_ap / MOST_AP))
+    found = losses(scored(""), scored(precision)) if changed else []
+    found += [PrecisionLoss(name, 0.0, 0.0, CLASSES[0], 0.0) for name in subsets if name not in changed]
+    lost = sorted(found, key=lambda loss: -max(loss.nds / MOST_NDS, loss.worst_ap / MOST_AP))
     yield from map(str, lost)
     if record:
         _record(bundle, precision, lost)

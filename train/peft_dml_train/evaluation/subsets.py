@@ -153,6 +153,8 @@ def evaluate_bundle(
     cache: FrameCache | None = None,
     adapter: str = DEFAULT,
     precision: str = "",
+    ranges_m: tuple[tuple[float, float], ...] = RANGES_M,
+    every: int = 1,
 ) -> Scores:
     """Return the official metrics of a bundle for each condition and sensor subset.
 
@@ -167,6 +169,8 @@ def evaluate_bundle(
         cache: Keeps prepared frames for the next call.
         adapter: With which of the bundle's adapters; see `core.adapter_mix.parse_mix`.
         precision: One that the bundle holds; its own when empty.
+        ranges_m: Distances whose figures are wanted as well; they take as long as all others together.
+        every: Score every so many keyframes of a scene: neighbours are much alike.
 
     Returns:
         Metrics by condition and subset.
@@ -178,7 +182,9 @@ def evaluate_bundle(
     runner = BundleRunner(bundle, reader, engine=engine, cache=cache, adapter=adapter, precision=precision)
     refuse_other_classes(runner.bundle, CLASSES, "nuscenes-devkit")
     nusc = open_devkit(data, reader.version)
-    scores = evaluate_runner(runner, nusc, scenes_of(reader, splits), subsets, out, conditions)
+    scenes = scenes_of(reader, splits)
+    wanted = None if every == 1 else {token for scene in scenes for token in reader.samples(scene)[::every]}
+    scores = evaluate_runner(runner, nusc, scenes, subsets, out, conditions, wanted, ranges_m)
     write_json(out / "metrics.json", scores)
     return scores
 

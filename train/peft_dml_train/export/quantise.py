@@ -7,7 +7,7 @@ ONNX Runtime turns into integer kernels (`peft_dml_ros.engines.onnxruntime.for_c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -21,9 +21,8 @@ from peft_dml_ros.engines.onnxruntime import RELU_ZERO_POINT
 from peft_dml_train.export.weights import folded
 
 PERCENTILE: Final = 99.9
-"""Share of a tensor's values, in percent, that its range must hold; the few beyond are cut off. The camera latents of
-the demo bundle are off (1 - cosine) by .0012 with it, .0017 with 99.7, .0032 with 99.995, .0128 with all of them, and
-.0048 with the ranges of least squared error."""
+"""Share of a tensor's values, in percent, that its range must hold, unless a graph has its own; the few beyond are cut
+off."""
 
 PASSING: Final = {"Resize", "MaxPool"}
 """Operators that pick values and keep their scale."""
@@ -65,6 +64,10 @@ class _Graph:
         while (node := self.producer.get(tensor)) is not None and node.op_type in PASSING:
             tensor = node.input[0]
         return tensor
+
+    def computes_in_8_bit(self, node: onnx.NodeProto, chosen: Container[str], tensors: Container[str]) -> bool:
+        """Return True of a chosen convolution, and of a sum or a passing operator whose result is quantised."""
+        return node.name in chosen or (node.op_type in {"Add", *PASSING} and self.result(node) in tensors)
 
     def never_negative(self, tensor: str) -> bool:
         """Return True behind a ReLU or ReLU6."""
@@ -124,23 +127,26 @@ def quantised_tensors(model: onnx.ModelProto, names: Iterable[str]) -> list[str]
     return list(tensors)
 
 
-def activation_ranges(model: onnx.ModelProto, frames: Iterable[Feeds], exclude: Iterable[str] = ()) -> dict[str, float]:
-    """Return the largest magnitude of each tensor that is quantised, without the outliers beyond `PERCENTILE`.
+def activation_ranges(
+    model: onnx.ModelProto, frames: Iterable[Feeds], exclude: Iterable[str] = (), percentile: float = PERCENTILE
+) -> dict[str, float]:
+    """Return the largest magnitude of each tensor that is quantised, without the outliers beyond a percentile.
 
     Args:
         model: Float graph with all its weights.
         frames: Inputs to calibrate on.
         exclude: As for `quantise_graph`.
+        percentile: Share of the values of a frame that lie within, in percent; the largest of all frames counts.
     """
     if not (chosen := convolutions(model, exclude)):
         return {}
     graph, tensors = _Graph(model.graph), quantised_tensors(model, chosen)
     wanted = list(dict.fromkeys(map(graph.source, tensors)))
-    largest = _largest(model, wanted, frames)
+    largest = _largest(model, wanted, frames, percentile)
     return {tensor: largest[graph.source(tensor)] for tensor in tensors}
 
 
-def _largest(model: onnx.ModelProto, wanted: list[str], frames: Iterable[Feeds]) -> dict[str, float]:
+def _largest(model: onnx.ModelProto, wanted: list[str], frames: Iterable[Feeds], percentile: float) -> dict[str, float]:
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     outputs = {o.name for o in watched.graph.output}
@@ -153,7 +159,7 @@ def _largest(model: onnx.ModelProto, wanted: list[str], frames: Iterable[Feeds])
         found = dict(zip(names, session.run(names, dict(feeds)), strict=True)) | dict(feeds)
         for tensor in wanted:
             # Every third value is as good for a percentile of hundreds of thousands.
-            value = float(np.percentile(np.abs(found[tensor].ravel()[::3]), PERCENTILE))
+            value = float(np.percentile(np.abs(found[tensor].ravel()[::3]), percentile))
             largest[tensor] = max(largest[tensor], value)
     return largest
 
@@ -163,7 +169,8 @@ def quantise_graph(
 ) -> tuple[onnx.ModelProto, int]:
     """Return a copy of a float graph with its convolutions in 8 bit.
 
-    The weights stay in float in the file, with a Quantize behind them: a runtime, or the vehicle when it merges an
+    What is computed in float is read in float by all that stays in float; only 8-bit operators read it quantised. The
+    weights stay in float in the file, with a Quantize behind them: a runtime, or the vehicle when it merges an
     adapter, quantises what they have become, one scale for each channel.
 
     Args:
@@ -183,6 +190,8 @@ def quantise_graph(
     weights = {w.name: w for w in model.graph.initializer}
     weights |= {n: numpy_helper.from_array(np.zeros((), np.int8), n) for n in ("zero_point", RELU_ZERO_POINT.decode())}
     renamed: dict[str, str] = {}
+    eight = {n.output[0]: graph.result(n) for n in model.graph.node if graph.computes_in_8_bit(n, chosen, tensors)}
+    made = {*eight.values()}
 
     def pair(tensor: str) -> None:
         scale = f"{tensor}{SCALE}"
@@ -199,7 +208,8 @@ def quantise_graph(
     for original in model.graph.node:
         node = onnx.NodeProto()
         node.CopyFrom(original)
-        node.input[:] = [renamed.get(name, name) for name in node.input]
+        whole = node.output[0] in eight
+        node.input[:] = [renamed.get(name, name) if whole or name in made else name for name in node.input]
         if node.name in chosen:
             nodes += _weight_pair(node, values, weights)
         nodes.append(node)
