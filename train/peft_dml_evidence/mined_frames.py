@@ -102,7 +102,7 @@ def main(
     test: Annotated[Path, typer.Option(help="nuScenes folder of the gap")],
     split: Annotated[str, typer.Option(help="Its test split")] = "sim_test",
     seeds: Annotated[int, typer.Option(min=2, help="Pairs of trainings")] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each")] = 200,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each")] = 100,
     rate: Annotated[float, typer.Option(help="Times the recipe's learning rate")] = 0.15,
     out: Annotated[Path, typer.Option(help="Results")] = Path("train/results/mining.json"),
 ) -> None:

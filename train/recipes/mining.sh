@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 PATH="$PWD/.venv/bin:$PATH"
 BASE=${BASE:-models/base}
 RUN=${RUN:-runs/mining}
-COUNT=${COUNT:-40} STEPS=${STEPS:-200} RATE=${RATE:-0.15} SEEDS=${SEEDS:-3} SCENES=${SCENES:-80}
+COUNT=${COUNT:-40} STEPS=${STEPS:-100} RATE=${RATE:-0.15} SEEDS=${SEEDS:-3} SCENES=${SCENES:-80}
 export OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1
 
 simulate() { peft-dml simulate --out "$1" --domain "$2" --scenes "$3" --seconds 3 --seed "$4" --lidar-hz 10 --workers 1 "${@:5}"; }

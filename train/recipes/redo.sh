@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Two cells of docs/results.md again, from seeds and models/base: the network that is not adapted to eight LiDAR beams,
+# Two cells of docs/results.md again, from seeds and models/base: the network that is not adapted to fog,
 # and PEFT on it. Simulates 80 scenes, adapts, scores, and says whether the figures lie within the stated intervals.
 #   make setup-test && train/recipes/redo.sh
-# Under ten minutes on two idle cores. CELLS: cells of the gap `beams`, e.g. CELLS=beams_full_all; RUN: folder of the run.
+# Under ten minutes on two idle cores. CELLS: cells of the gap `fog`, e.g. CELLS=fog_full_all; RUN: folder of the run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PATH="$PWD/.venv/bin:$PATH"
 RUN=${RUN:-runs/redo}
 export OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1
 CHOSEN=()
-for cell in ${CELLS:-beams_none beams_peft_all}; do CHOSEN+=(--cell "$cell"); done
+for cell in ${CELLS:-fog_none fog_peft_all}; do CHOSEN+=(--cell "$cell"); done
 
 # The same seed and number of scenes as in evidence.sh; scenes that are there already are kept.
-peft-dml simulate --domain target --out "$RUN/domains/beams" --scenes 80 --seconds 3 --seed 62 --lidar-hz 10 --workers 2 \
-  --splits 0.5,0,0.5 --weather clear --lidar-beams 8 --lidar-height 2.4
-peft-dml-train domains --config near --base models/base --data "$RUN/domains/beams" --domains "$RUN/domains" \
+peft-dml simulate --domain target --out "$RUN/domains/fog" --scenes 80 --seconds 3 --seed 65 --lidar-hz 10 --workers 2 \
+  --splits 0.5,0,0.5 --weather fog=40
+peft-dml-train domains --config near --base models/base --data "$RUN/domains/fog" --domains "$RUN/domains" \
   --runs "$RUN/weights" --out "$RUN/results" --frames 120 --seeds 1 "${CHOSEN[@]}"
 python -m peft_dml_evidence.redo "$RUN/results"

@@ -45,8 +45,8 @@ Two cells that anyone can redo from seeds and `models/base`, each in under ten m
 simulates its scenes, runs the cell and says whether its NDS lies within the stored interval. The last one runs all:
 
 ```bash
-CELLS=beams_none train/recipes/redo.sh
-CELLS=beams_peft_all train/recipes/redo.sh
+CELLS=fog_none train/recipes/redo.sh
+CELLS=fog_peft_all train/recipes/redo.sh
 DATA=DATA PROFILE=quick train/recipes/evidence.sh
 ```
 """

@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -191,7 +192,9 @@ def _train(
         return best.look(now, step, accuracy(finder.hits(held)).nds) >= options.patience
 
     stream = BatchStream(trained, config, stage, seed=options.seed)
-    train_stage(config, stage, inner, stream, work / "stage", train_mode, resume=options.resume, watch=watch)
+    # Statistics of a few frames would replace those of thousands within thirty steps: all norms keep the base's.
+    keep_norms = partial(train_mode, frozen=("",))
+    train_stage(config, stage, inner, stream, work / "stage", keep_norms, resume=options.resume, watch=watch)
     if best.step == 0:
         msg = f"no adapter is written: no step was better than '{bundle.adapters}' on the {len(held)} frames held out"
         raise DataError(f"{msg} (NDS {start:.3f}); label more frames, or frames that differ more")
