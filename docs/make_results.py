@@ -44,13 +44,13 @@ def _number(value: float | None) -> str:
 
 
 def main(folder: Path) -> None:
-    """Update README.md and docs/images/demo.png from a folder that the demo wrote."""
+    """Update README.md and docs/images/demo.webp from a folder that the demo wrote."""
     metrics, scores = (json.loads((folder / name).read_text()) for name in ("metrics.json", "scores.json"))
     fill_page(ROOT / "README.md", BEGIN, section(metrics, scores, machine()), END)
     from PIL import Image  # noqa: PLC0415  comes with matplotlib
 
     picture = Image.open(folder / "picture.png").convert("RGB")
-    picture.quantize(160, dither=Image.Dither.NONE).save(ROOT / "docs" / "images" / "demo.png", optimize=True)
+    picture.save(ROOT / "docs" / "images" / "demo.webp", quality=85, method=6)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
 from peft_dml_tools.sim.weather.images import decode
 
 OUT = Path(__file__).resolve().parent / "images" / "weather.webp"
-TILE_PX = 300
+TILE_PX = 232
 RANGE_M = 36.0
 COLUMNS = 6
-MOST_BYTES = 270_000
+MOST_BYTES = 160_000
 SEVERITY = 3
 WEATHERS = ("clear", "fog=200", "fog=50", "rain=25", "rain=50", "snow=5")
 

@@ -4,11 +4,13 @@
 from inspect import signature
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from peft_dml_ros.core.adapter import CARD
+from peft_dml_ros.core.adapter import CARD, WEIGHTS
 from peft_dml_ros.core.adapter_domain import read_domain
-from peft_dml_ros.core.bundle import BASE_WEIGHTS, load_bundle
+from peft_dml_ros.core.bundle import ADAPTERS, BASE_WEIGHTS, load_bundle
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_tools.bundles.manifest import write_manifest
 from peft_dml_tools.commands.simulate import write_one
@@ -113,6 +115,10 @@ def test_a_few_frames_repair_a_damaged_adapter(tmp_path):
     folder = damaged_base(tmp_path / "base")
     gain = adapt(folder, root, out, AdaptOptions(steps=24, minutes=60, rate=1.0, undecided=True, patience=9))
     assert gain.change > 0
+    before, after = (load_file(where / WEIGHTS) for where in (folder / ADAPTERS / "default", out))
+    norms = [name for name in before if "running_" in name]
+    assert len(norms) > 9
+    assert all(torch.equal(before[name], after[name]) for name in norms), "statistics of a few frames"
     bundle = load_bundle(folder, adapter=str(out))
     card, domain = bundle.adapters.parts[0][0].card, read_domain(out)
     assert domain.figures["lidar_points"].mean > 3

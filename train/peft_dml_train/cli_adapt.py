@@ -28,7 +28,7 @@ def adapt(
     held_out: Annotated[float, typer.Option(min=0.05, max=0.5, help="Share of the frames to measure with")] = 0.25,
     minutes: Annotated[float, typer.Option(min=0.1, help="Budget of the training")] = 8.0,
     steps: Annotated[int, typer.Option(min=1, help="Steps at most")] = 300,
-    rate: Annotated[float, typer.Option(min=0.01, max=10, help="Times the recipe's learning rate")] = 0.05,
+    rate: Annotated[float, typer.Option(min=0.01, max=10, help="Times the recipe's learning rate")] = 0.15,
     seed: Annotated[int, typer.Option(help="Of all draws")] = 7,
     resume: Annotated[bool, typer.Option("--resume", help="Carry on where the last call was interrupted")] = False,
     undecided: Annotated[bool, typer.Option("--undecided", help="Write it even if the gain may be chance")] = False,

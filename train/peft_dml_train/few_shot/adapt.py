@@ -72,7 +72,7 @@ class AdaptOptions:
     held_out: float = 0.25
     minutes: float = 8.0
     steps: int = 300
-    rate: float = 0.05
+    rate: float = 0.15
     patience: int = 3
     seed: int = 7
     resume: bool = False
