@@ -168,7 +168,7 @@ def test_the_two_cells_to_redo_exist_and_their_command_parses():
     assert (found["config"].value, found["base"], found["seeds"]) == ("near", Path("models/base"), 1)
     assert found["cell"] == cells
     simulate = (ROOT / "train" / "recipes" / "evidence.sh").read_text()
-    for option in ("--lidar-beams 8 --lidar-height 2.4", "--seconds 3", "--splits 0.5,0,0.5", "--lidar-hz 10"):
+    for option in ("--weather fog=40", "--seed 65", "--seconds 3", "--splits 0.5,0,0.5", "--lidar-hz 10"):
         assert option in script, "the same scenes as those of the stored cells"
         assert option in simulate
 
