@@ -120,7 +120,7 @@ def gaps(report: Report) -> str:
             nds, mean_ap, gain = (
                 f"{row['nds_before']:.3f}",
                 f"{row['map_before']:.3f}",
-                "not better beyond chance, not written",
+                "no step was better, not written",
             )
         name = f"{row['domain']}, {GAPS[row['domain']]}"
         if "steps" in row:
@@ -128,7 +128,8 @@ def gaps(report: Report) -> str:
         rows.append((name, LABELS[row["labels"]], sensors, nds, mean_ap, gain))
     what = (
         f"Measured: {report['scenes']} scenes of six keyframes each, some of them held out, {report['steps']} steps "
-        f"at most from `{report['base']}`'s default adapter, one run each; NDS and mAP over the classes that occur, on "
+        f"at most from `{report['base']}`'s default adapter, one run each, written even where the gain on the frames "
+        "held out may be chance (`--undecided`); NDS and mAP over the classes that occur, on "
         f"{max(row['test_frames'] for row in report['rows'])} keyframes of other scenes of the domain:"
     )
     head = ("domain", "labels", "measured with", "NDS", "mAP", "gain in NDS, 95 % over frames")
