@@ -37,7 +37,9 @@ def test_chain_equals_one_after_the_other(quaternion, translation):
     a_SE3_b = SE3.from_quaternion_wxyz(quaternion, translation)
     b_SE3_c = SE3.from_yaw(0.7, (1.0, -2.0, 0.5))
     points = np.array([[1.0, 2.0, 3.0], [-4.0, 0.0, 1.0]])
-    np.testing.assert_allclose((a_SE3_b @ b_SE3_c).transform(points), a_SE3_b.transform(b_SE3_c.transform(points)))
+    np.testing.assert_allclose(
+        (a_SE3_b @ b_SE3_c).transform(points), a_SE3_b.transform(b_SE3_c.transform(points)), atol=1e-9
+    )
 
 
 def test_yaw_turns_x_towards_y():

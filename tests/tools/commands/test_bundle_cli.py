@@ -37,7 +37,7 @@ def test_info_says_what_scores_compare_with_and_what_takes_adapters(folder, repo
     for words in (
         " MiB: the weights of the graphs",
         "compare bundles on the same scenes only",
-        "adapters: default; default in use",
+        "adapters: default, rain; default in use",
     ):
         assert words in text
     text = " ".join(run("info", str(repository / "models" / "demo"))[1].split())
