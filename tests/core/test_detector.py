@@ -138,13 +138,13 @@ def test_a_stage_is_timed_where_it_runs(detector, monkeypatch):
     detector(full_snapshot())
     slow = {"camera": engine, "lidar": lidar}
     for fast in slow.values():
-        monkeypatch.setattr(fast, "start", lambda feeds, fast=fast: time.sleep(0.1) or fast(feeds))
+        monkeypatch.setattr(fast, "start", lambda feeds, fast=fast: time.sleep(0.4) or fast(feeds))
     begin = time.perf_counter()
     found = detector(full_snapshot())
     whole_ms = (time.perf_counter() - begin) * 1e3
     # Each takes its own time, and they take it side by side.
-    assert min(found.stages_ms[name] for name in slow) >= 100
-    assert whole_ms < 200
+    assert min(found.stages_ms[name] for name in slow) >= 400
+    assert whole_ms < 800
 
 
 def test_a_network_gone_wrong_is_counted(detector, monkeypatch):
