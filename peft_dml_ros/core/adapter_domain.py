@@ -38,6 +38,11 @@ class Spread(NamedTuple):
     mean: float
     deviation: float
 
+    @property
+    def width(self) -> float:
+        """Deviation, or the one that is always allowed."""
+        return max(self.deviation, LEAST_SPREAD)
+
 
 class AdapterDomain(Frozen):
     """What `domain.json` holds."""
@@ -54,14 +59,13 @@ class AdapterDomain(Frozen):
     def distance(self, figures: Mapping[str, float]) -> float:
         """Return how many deviations the figures that both sides have lie away, on average; 0 where none is shared."""
         both = self.figures.keys() & figures.keys()
-        away = [abs(figures[n] - self.figures[n].mean) / max(self.figures[n].deviation, LEAST_SPREAD) for n in both]
+        away = [abs(figures[name] - self.figures[name].mean) / self.figures[name].width for name in both]
         return float(np.mean(away)) if away else 0.0
 
 
 def _log_density(value: float, spread: Spread) -> float:
-    deviation = max(spread.deviation, LEAST_SPREAD)
-    z = (value - spread.mean) / deviation
-    return -0.5 * (FREEDOM + 1) * math.log1p(z * z / FREEDOM) - math.log(deviation)
+    z = (value - spread.mean) / spread.width
+    return -0.5 * (FREEDOM + 1) * math.log1p(z * z / FREEDOM) - math.log(spread.width)
 
 
 def scene_figures(snapshot: Snapshot) -> dict[str, float]:

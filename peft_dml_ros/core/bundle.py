@@ -187,6 +187,11 @@ class Bundle:
             raise BundleError(msg) from error
 
     @property
+    def has_base(self) -> bool:
+        """Whether adapters can be added."""
+        return (self.path / BASE_WEIGHTS).is_file()
+
+    @property
     def weights_file(self) -> Path:
         """File in which the graphs keep weights; a bundle whose graphs hold them all has none."""
         compact = self.path / WEIGHTS
@@ -283,7 +288,7 @@ def load_adapters(bundle: Bundle, text: str, trusted_key: str = "") -> AdapterMi
     if text == DEFAULT and not (own / DEFAULT).is_dir():
         return BASE_ALONE
     weights = parse_mix(text)
-    if weights and not (bundle.path / BASE_WEIGHTS).is_file():
+    if weights and not bundle.has_base:
         msg = f"bundle {bundle.path} has no {BASE_WEIGHTS}: its graphs hold merged weights, no adapter can be added"
         raise BundleError(f"{msg}; take a bundle with a base, e.g. models/base, or set adapter: none")
     found = ((find_adapter(name, own, base), weight) for name, weight in weights.items())

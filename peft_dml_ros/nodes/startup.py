@@ -98,12 +98,12 @@ def _silent(graph: _OfferedTopics, name: str, *, autodetect: bool) -> tuple[str,
     topic = connection.topic
     others = [kind for kind in graph.types.get(topic, []) if kind != wanted]
     if others and not graph.publishers(topic, wanted):
-        if others[0] in other_types_of(name) and not installed(others[0]):
+        if others[0] not in other_types_of(name):
+            return f"{topic} carries {others[0]}, expected {wanted}", f"remap {topic} to a topic of {wanted}"
+        if not installed(others[0]):
             package = others[0].partition("/")[0]
             fix = f"install it: apt install ros-$ROS_DISTRO-{package.replace('_', '-')}, or python interfaces/build.py"
             return f"{topic} carries {others[0]}, and {package} is not installed", fix
-        if others[0] not in other_types_of(name):
-            return f"{topic} carries {others[0]}, expected {wanted}", f"remap {topic} to a topic of {wanted}"
     if connection.offered:
         return (
             f"{topic} has {len(connection.offered)} publishers, but nothing arrives",

@@ -42,7 +42,7 @@ def list_adapters(bundle: BundleOption = "demo") -> None:
     console = Console()
     if table.row_count:
         console.print(table)
-    if not own and not (found.path / BASE_WEIGHTS).is_file():
+    if not own and not found.has_base:
         console.print(f"{found.path} takes no adapters: it has no {BASE_WEIGHTS}; models/base has: --bundle base")
     console.print(f"this vehicle's: {store_folder()}")
 

@@ -19,7 +19,7 @@ def info(name: NameArgument = "demo") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from peft_dml_ros.core.bundle import BASE_WEIGHTS, load_bundle, own_adapters
+    from peft_dml_ros.core.bundle import load_bundle, own_adapters
     from peft_dml_ros.engines.cache import cache_folder, engine_headers
 
     console, found = Console(), load_bundle(name)
@@ -33,9 +33,8 @@ def info(name: NameArgument = "demo") -> None:
         size = (found.path / about.file).stat().st_size / 2**20
         graphs.add_row(graph, f"{size:.2f}", _tensors(about.inputs), _tensors(about.outputs))
     console.print(graphs)
-    file, has_base = found.weights_file, found.weights_file.name == BASE_WEIGHTS and found.weights_file.is_file()
-    if file.is_file():
-        use = ", and what adapters are trained on" if has_base else ", the large ones in 8 bit"
+    if (file := found.weights_file).is_file():
+        use = ", and what adapters are trained on" if found.has_base else ", the large ones in 8 bit"
         console.print(f"{file.name}, {file.stat().st_size / 2**20:.2f} MiB: the weights of the graphs{use}")
     if tested := manifest.metrics.get("test"):
         console.print(
@@ -44,7 +43,7 @@ def info(name: NameArgument = "demo") -> None:
         for sensors, m in tested.items():
             console.print(f"  {sensors}: mAP {m['mean_ap']:.3f}, NDS {m['nd_score']:.3f}")
     own = ", ".join(own_adapters(found)) or "none of its own"
-    console.print(f"adapters: {own}; {found.adapters} in use" if has_base else f"adapters: {NO_BASE}")
+    console.print(f"adapters: {own}; {found.adapters} in use" if found.has_base else f"adapters: {NO_BASE}")
     graph_of_file = {found.graph(graph, p).sha256: graph for p in found.precisions for graph in manifest.graphs}
     for path, header in engine_headers(cache_folder()):
         key: Any = header.get("key", {})

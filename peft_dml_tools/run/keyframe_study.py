@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -42,14 +42,14 @@ class KeyframeVariant:
         points: Makes the points of a sweep, from those and the LiDAR's mounting.
         field: Intensity field; empty for a cloud without.
         turn_rad: Turn of points and truth about the LiDAR; with LiDAR alone only.
-        grey: Level of pictures that are the same everywhere; -1 for none at all, None for those recorded.
+        pictures: Those recorded, none, or ones that are grey everywhere.
     """
 
     name: str
     points: Points = lambda points, _: points
     field: str = "intensity"
     turn_rad: float = 0.0
-    grey: int | None = None
+    pictures: Literal["recorded", "none", "grey"] = "recorded"
 
 
 def _gain(factor: float) -> Points:
@@ -72,8 +72,8 @@ VARIANTS: Final = (
     *(KeyframeVariant(f"turned by {degrees}°", turn_rad=float(np.deg2rad(degrees))) for degrees in (45, 90)),
     KeyframeVariant("every second beam", lambda points, _: points[points[:, 4] % 2 == 0]),
     KeyframeVariant("half of the points", _halved),
-    KeyframeVariant("no pictures", grey=-1),
-    KeyframeVariant("grey pictures", grey=128),
+    KeyframeVariant("no pictures", pictures="none"),
+    KeyframeVariant("grey pictures", pictures="grey"),
 )
 
 
@@ -84,7 +84,7 @@ def study(
     rig, truth = reader.rig(token), inside(reader.truth(token), offline.bundle.spec.grid)
     for variant in variants:
         for sensors in ("LiDAR", "all"):
-            if (variant.turn_rad and sensors == "all") or (variant.grey is not None and sensors == "LiDAR"):
+            if (variant.turn_rad and sensors == "all") or (variant.pictures != "recorded" and sensors == "LiDAR"):
                 continue
             turned = truth.transform(_turn(rig, variant.turn_rad)) if variant.turn_rad else truth
             (frame,) = offline.keyframes(reader, [token], _changer(variant, rig, alone=sensors == "LiDAR"))
@@ -111,10 +111,10 @@ def _changer(variant: KeyframeVariant, rig: Rig, *, alone: bool) -> Callable[[Sn
                 made.append(LidarSweep(sweep.stamp_ns, points, variant.field))
             lidar[name] = tuple(made)
         changed = replace(snapshot, lidar=lidar)
-        if variant.grey is not None and variant.grey < 0:
+        if variant.pictures == "none":
             changed = changed.without("camera")
-        elif variant.grey is not None:
-            blank = np.full((90, 160, 3), variant.grey, dtype=np.uint8)
+        elif variant.pictures == "grey":
+            blank = np.full((90, 160, 3), 128, dtype=np.uint8)
             cameras = {n: replace(image, jpeg=None, pixels=blank) for n, image in snapshot.cameras.items()}
             changed = replace(changed, cameras=cameras)
         return changed.without(*OTHERS) if alone else changed

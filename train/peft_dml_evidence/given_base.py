@@ -48,22 +48,18 @@ def bundle_state(path: Path, config: TrainConfig) -> dict[str, torch.Tensor]:
     """
     bundle, network = load_bundle(path), new_network(config)
     state, wanted = load_base_state(bundle.path), network.state_dict()
-    if wrong := sorted(n for n in state.keys() | wanted.keys() if not _alike(state.get(n), wanted.get(n))):
-        raise _another_network(path, config, wrong)
+    wrong = sorted(n for n in state.keys() | wanted.keys() if not _alike(state.get(n), wanted.get(n)))
     # What has no weights differs without a word.
     trained = bundle.manifest.provenance.get("config", {}).get("network", {})
     here = config.network.model_dump(mode="json")
-    if wrong := sorted(name for name in trained.keys() & here.keys() if trained[name] != here[name]):
-        raise _another_network(path, config, [f"network.{name}" for name in wrong])
+    wrong = wrong or sorted(f"network.{n}" for n in trained.keys() & here.keys() if trained[n] != here[n])
+    if wrong:
+        msg = f"{path} holds another network than recipe '{config.name}', at {', '.join(wrong[:3])}"
+        raise ConfigError(f"{msg}; --base models/base goes with --config near or demo")
     network.load_state_dict(state)
     for adapter, _ in bundle.adapters.parts:
         network = merge(load_adapter(network, adapter.path))
     return network.state_dict()
-
-
-def _another_network(path: Path, config: TrainConfig, where: list[str]) -> ConfigError:
-    msg = f"{path} holds another network than recipe '{config.name}', at {', '.join(where[:3])}"
-    return ConfigError(f"{msg}; --base models/base goes with --config near or demo")
 
 
 def _alike(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:

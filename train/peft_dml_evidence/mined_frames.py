@@ -47,13 +47,11 @@ class Arm:
     out: Path
 
 
-def train_arm(base: Path, arm: Arm, steps: int, rate: float) -> bool:
+def train_arm(base: Path, arm: Arm, steps: int) -> bool:
     """Adapt; return False where no adapter came of it. One that is there is kept."""
     if arm.out.is_dir():
         return True
-    options = AdaptOptions(
-        steps=steps, rate=rate, minutes=60.0, seed=arm.seed, patience=steps, undecided=True, resume=True
-    )
+    options = AdaptOptions(steps=steps, minutes=60.0, seed=arm.seed, patience=steps, undecided=True, resume=True)
     try:
         log.info("%s, seed %d: %s", arm.name, arm.seed, adapt(base, arm.data, arm.out, options))
     except DataError as error:
@@ -103,7 +101,6 @@ def main(
     split: Annotated[str, typer.Option(help="Its test split")] = "sim_test",
     seeds: Annotated[int, typer.Option(min=2, help="Pairs of trainings")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each")] = 100,
-    rate: Annotated[float, typer.Option(help="Times the recipe's learning rate")] = 0.15,
     out: Annotated[Path, typer.Option(help="Results")] = Path("train/results/mining.json"),
 ) -> None:
     """Train both arms of each seed, and score them."""
@@ -114,10 +111,10 @@ def main(
         for name in ("mined", "random")
     ]
     for arm in arms:
-        train_arm(base, arm, steps, rate)
+        train_arm(base, arm, steps)
     report = score_arms(base, arms, frames_of(test, load_bundle(base), split))
     mined = json.loads((work / "mined" / "mined.json").read_text())
-    report |= {"frames": len(mined["chosen"]), "candidates": mined["candidates"], "steps": steps, "rate": rate}
+    report |= {"frames": len(mined["chosen"]), "candidates": mined["candidates"], "steps": steps}
     write_json(out, report)
     typer.echo(json.dumps({k: v for k, v in report.items() if k != "by_seed"}))
 

@@ -4,10 +4,11 @@
 #   DATA=runs/demo/data PROFILE=quick train/recipes/evidence.sh
 # DATA: simulated or real scenes with splits; DOMAINS: folder of the gaps' scenes, simulated here if DATA is.
 # CONFIG: tiny, near, demo or nuscenes; BASE: bundle whose network every cell begins with, and whose own robustness is
-# scored: cells that need another base say so; FROM: encoders alone, frozen, to which every base is trained; PROFILE: quick or full; JOBS: cells at once; MINUTES: in all, after them no
-# new stage begins; RUNS, OUT: folders of weights and of results; GAPS: some of the gaps; ARGS: more options of the commands.
+# scored: cells that need another base say so; FROM: encoders alone, frozen, to which every base is trained; PROFILE: quick
+# or full; JOBS: cells at once; MINUTES: in all, after them no new stage begins; RUNS, OUT: folders of weights and of
+# results; GAPS: some of the gaps; DOMAIN: of DATA, source or target; ARGS: more options of the commands.
 # The gaps as they stand on the page, and the robustness of models/base:
-#   DATA=runs/demo/target CONFIG=near BASE=models/base PROFILE=full train/recipes/evidence.sh
+#   DATA=runs/demo/target CONFIG=near BASE=models/base ARGS="--frames 120" train/recipes/evidence.sh
 # The gaps of a base that has seen one town, one rig and clear weather (DATA: `peft-dml simulate --domain source`):
 #   DATA=runs/source DOMAIN=source CONFIG=near FROM=models/base/base.safetensors train/recipes/evidence.sh
 #
@@ -46,8 +47,7 @@ run() {
   fi
   # A cell that fails says why; the others go on.
   peft-dml-train "$@" --data "$DATA" --domains "$DOMAINS" --config "$CONFIG" --runs "$RUNS" --out "$OUT" \
-    --jobs "$JOBS" --minutes "$left" ${BASE:+--base "$BASE"} ${FROM:+--from "$FROM"} \
-    "${MORE[@]}" || true
+    --jobs "$JOBS" --minutes "$left" ${BASE:+--base "$BASE"} ${FROM:+--from "$FROM"} "${MORE[@]}" || true
 }
 
 # How scenes of each gap differ from those of DATA.

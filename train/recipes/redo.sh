@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Two cells of docs/results.md again, from seeds and models/base: the network that is not adapted to fog,
-# and PEFT on it. Simulates 80 scenes, adapts, scores, and says whether the figures lie within the stated intervals.
+# Two cells of docs/results.md again, from seeds and models/base: not adapted to fog, and PEFT on it. Simulates 80 scenes,
+# adapts, scores, and says whether the figures lie within the stated intervals.
 #   make setup-test && train/recipes/redo.sh
 # Under ten minutes on two idle cores. CELLS: cells of the gap `fog`, e.g. CELLS=fog_full_all; RUN: folder of the run.
 set -euo pipefail

@@ -110,12 +110,7 @@ def adapt(network: PeftDmlNetwork, config: AdapterConfig, whole: tuple[str, ...]
 
 
 def train_mode(network: nn.Module, frozen: tuple[str, ...] = ("encoders.",)) -> None:
-    """Set training mode, except for the batch norms of the frozen parts: their statistics belong to the base.
-
-    Args:
-        network: Changed in place.
-        frozen: Beginnings of names; "" is all of them.
-    """
+    """Set training mode, except for norms of frozen parts ("" is all): their statistics belong to the base."""
     network.train()
     for name, module in network.named_modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and any(f".{part}" in f".{name}" for part in frozen):

@@ -11,11 +11,10 @@ from typing import Any, Final
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.classes import CLASSES, MODALITIES, Modality
 from peft_dml_ros.core.errors import BundleError
-from peft_dml_tools.bundles.manifest import write_manifest
 from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.evaluation.conditions import CLEAR
 from peft_dml_train.evaluation.subsets import evaluate_bundle
-from peft_dml_train.export.card import bundle_calibration, write_card
+from peft_dml_train.export.rewriting import describe
 
 MOST_NDS: Final = 0.5
 """Points of NDS that a subset may lose."""
@@ -135,7 +134,4 @@ def _record(bundle: Path, precision: str, lost: list[PrecisionLoss]) -> None:
     """Write losses into the manifest and, where the bundle has one, the card."""
     manifest = load_bundle(bundle).manifest
     kept = {**manifest.metrics.get("precisions", {}), precision: [asdict(loss) for loss in lost]}
-    manifest = manifest.model_copy(update={"metrics": {**manifest.metrics, "precisions": kept}})
-    if manifest.parameters:
-        write_card(bundle, manifest, bundle_calibration(bundle))
-    write_manifest(bundle, manifest)
+    describe(bundle, manifest.model_copy(update={"metrics": {**manifest.metrics, "precisions": kept}}))

@@ -5,8 +5,6 @@ Every first index of a weight, an output channel of a convolution, has its own s
 it and compute as before, in float. Runtimes get the products, see `core.onnx_graph`.
 """
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -15,14 +13,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from peft_dml_ros.core.bundle import BASE_WEIGHTS, WEIGHTS, load_bundle
+from peft_dml_ros.core.bundle import WEIGHTS, load_bundle
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.onnx_graph import weight_scale
 from peft_dml_ros.core.typing import AnyArray, Float32Array, Int8Array
-from peft_dml_tools.bundles.manifest import write_manifest
 from peft_dml_train.adapters.base_weights import READABLE
-from peft_dml_train.export.card import bundle_calibration, write_card
 from peft_dml_train.export.operators import require_operators
+from peft_dml_train.export.rewriting import describe, rewritten
 from peft_dml_train.export.weights import folded, refer_to_base
 
 LEAST: Final = 16_384
@@ -52,12 +49,9 @@ def compact_bundle(bundle: Path, out: Path) -> Path:
     source = load_bundle(bundle)
     if source.weights_file.is_file():
         fix = f"merge an adapter first: peft-dml adapter merge default --bundle {bundle} --out FOLDER"
-        fix = fix if source.weights_file.name == BASE_WEIGHTS else "it is compact already"
+        fix = fix if source.has_base else "it is compact already"
         raise ConfigError(f"{source.path} keeps its weights in {source.weights_file.name}; {fix}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".compact-") as temporary:
-        work = Path(temporary) / out.name
-        shutil.copytree(source.path, work)
+    with rewritten(source, out) as work:
         models, stored = {}, dict[str, Int8Array]()
         for precision in source.precisions:
             for graph in source.manifest.graphs:
@@ -72,13 +66,7 @@ def compact_bundle(bundle: Path, out: Path) -> Path:
             onnx.save(refer_to_base(model, work / WEIGHTS), file)
         about = {"weights": len(stored), "values": sum(codes.size for codes in stored.values())}
         provenance = {**source.manifest.provenance, "compact": {**about, "from": dict(source.manifest.files)}}
-        manifest = source.manifest.model_copy(update={"provenance": provenance})
-        if manifest.parameters:
-            write_card(work, manifest, bundle_calibration(work))
-        write_manifest(work, manifest)
-        load_bundle(work)
-        shutil.rmtree(out, ignore_errors=True)
-        work.rename(out)
+        describe(work, source.manifest.model_copy(update={"provenance": provenance}))
     return out
 
 

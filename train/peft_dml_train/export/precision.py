@@ -2,8 +2,6 @@
 """A bundle in another precision: the same graphs with 16-bit floats, or with 8-bit convolutions, inside them."""
 
 import logging
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -18,13 +16,12 @@ from peft_dml_ros.core.errors import ConfigError, nearest
 from peft_dml_ros.core.inputs import InputAssembler, NetworkInputs
 from peft_dml_ros.core.spec import ModelSpec, graph_outputs
 from peft_dml_ros.engines import load_engines
-from peft_dml_tools.bundles.manifest import write_manifest
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.dataset import scenes_of
-from peft_dml_train.export.card import bundle_calibration, write_card
 from peft_dml_train.export.half import to_fp16
 from peft_dml_train.export.operators import require_operators
 from peft_dml_train.export.quantise import PERCENTILE, Feeds, activation_ranges, quantise_graph
+from peft_dml_train.export.rewriting import describe, rewritten
 from peft_dml_train.export.weights import folded, refer_to_base
 
 log = logging.getLogger(__name__)
@@ -192,10 +189,7 @@ def _variant(
 ) -> Path:
     if source.manifest.precision != "fp32":
         raise ConfigError(f"{source.path} is {source.manifest.precision}; convert the fp32 bundle that it came from")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".convert-") as temporary:
-        work = Path(temporary) / out.name
-        shutil.copytree(source.path, work)
+    with rewritten(source, out) as work:
         weights = work / source.weights_file.name
         files: dict[str, str] = {}
         for graph, info in source.manifest.graphs.items():
@@ -207,13 +201,7 @@ def _variant(
             files[graph] = f"{graph}.{precision}.onnx" if add else info.file
             require_operators(folded(converted), graph)
             onnx.save(refer_to_base(converted, weights) if weights.is_file() else converted, work / files[graph])
-        manifest = _described(source, precision, about, files if add else None)
-        if manifest.parameters:
-            write_card(work, manifest, bundle_calibration(work))
-        write_manifest(work, manifest)
-        load_bundle(work)
-        shutil.rmtree(out, ignore_errors=True)
-        work.rename(out)
+        describe(work, _described(source, precision, about, files if add else None))
     return out
 
 
