@@ -12,7 +12,9 @@ import typer
 import yaml
 
 from peft_dml_ros.cli.main import app as peft_dml
+from peft_dml_ros.core.health import State
 from peft_dml_ros.core.params import describe
+from peft_dml_ros.nodes.interface import SERVICES, STAGES
 from peft_dml_ros.nodes.parameter_file import NodeParams
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,23 +31,34 @@ PASSED_ON = ("-p", "-r")
 """Options that `peft-dml node` hands on to ROS, each with a value."""
 
 
-@pytest.mark.parametrize(
-    ("script", "function", "page"),
-    [
-        ("make_parameters", "page", "parameters.md"),
-        ("make_topics", "page", "topics.md"),
-        ("make_troubleshooting", "fill", "troubleshooting.md"),
-        ("make_engines", "fill", "engines.md"),
-    ],
-)
-def test_pages_made_from_code_are_up_to_date(repository, script, function, page):
-    made = runpy.run_path(str(repository / "docs" / f"{script}.py"))[function]
-    text = (repository / "docs" / page).read_text(encoding="utf-8")
-    assert text == (made(text) if function == "fill" else made()), f"run docs/{script}.py"
+def test_tables_made_from_code_are_up_to_date(repository):
+    script = runpy.run_path(str(repository / "docs" / "make_tables.py"))
+    for page in script["PAGES"]:
+        text = (repository / "docs" / page).read_text(encoding="utf-8")
+        assert text == script["filled"](page), "run docs/make_tables.py"
+        assert all(f"<!-- {name}: made by docs/make_tables.py -->" in text for name in script["PAGES"][page])
+
+
+def test_topics_page_names_every_stage_and_service(repository):
+    text = (repository / "docs" / "topics.md").read_text(encoding="utf-8")
+    for names in (STAGES, SERVICES):
+        assert ", ".join(f"`{name}`" for name in names) in text
+
+
+def section(page, title):
+    """The names in the first column of the table under a title, without back quotes."""
+    below = page.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    return {row.split(" | ")[0].strip("|` ") for row in re.findall(r"^\| .*", below, flags=re.MULTILINE)[1:]}
+
+
+def test_every_state_is_explained(repository):
+    page = (repository / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    assert section(page, "States of a sensor") == {state.value for state in State}
 
 
 def test_every_reason_for_a_drop_is_explained(repository):
-    explained = runpy.run_path(str(repository / "docs" / "make_troubleshooting.py"))["DROPS"]
+    page = (repository / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    explained = section(page, "Reasons for drops")
     counted = re.compile(r'(?:Refusal\(|drops\.count\(|drops\[|self\._reset\()f?"([^"]+)"')
     returned = re.compile(r'return f?"([a-z: ]+(?:\{name\})?)"')
     package, found = repository / "peft_dml_ros", set()
@@ -59,7 +72,7 @@ def test_every_reason_for_a_drop_is_explained(repository):
     wanted = {"malformed", "frozen", "dark image", "camera: corrupt image", "frame: superseded", "on probation after"}
     assert wanted <= reasons
     missing = [r for r in reasons if not any(r == key or r.endswith(f": {key}") for key in known)]
-    assert not missing, "explain them in DROPS of docs/make_troubleshooting.py"
+    assert not missing, "explain them in docs/troubleshooting.md"
 
 
 def test_site_builds_without_a_broken_link(repository, tmp_path):

@@ -2,7 +2,6 @@
 """Each hint is given for what it names, with the numbers, and not for what is right."""
 
 import re
-import runpy
 from dataclasses import replace
 
 import numpy as np
@@ -148,7 +147,8 @@ def test_the_real_keyframe_gives_no_hint_and_its_changes_do(real_keyframe):
 def test_every_hint_of_the_code_is_in_the_table(repository):
     sources = [p for room in ("peft_dml_ros", "peft_dml_tools") for p in (repository / room).rglob("*.py")]
     given = {name for path in sources for name in re.findall(r"SEN\d{3}", path.read_text(encoding="utf-8"))}
-    assert given == runpy.run_path(str(repository / "docs/make_troubleshooting.py"))["HINTS"].keys()
+    table = (repository / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    assert given == set(re.findall(r"^\| (SEN\d{3}) \| [^|]+ \| [^|]+ \|$", table, flags=re.MULTILINE))
     pages = [repository / "docs" / name for name in ("troubleshooting.md", "sensors.md")]
     explained, mentioned = (set(re.findall(r"SEN\d{3}", page.read_text(encoding="utf-8"))) for page in pages)
     assert given == explained

@@ -2,7 +2,6 @@
 """docs/data.md says what the code does."""
 
 import re
-import runpy
 
 import yaml
 
@@ -11,10 +10,8 @@ from peft_dml_tools.datasets.checks import RULES
 from peft_dml_tools.sim.faults import FIELDS, KINDS, MEANING, parse_faults
 
 
-def test_tables_are_made_from_the_code(repository):
+def test_tables_name_what_the_code_has(repository):
     page = (repository / "docs" / "data.md").read_text(encoding="utf-8")
-    script = runpy.run_path(str(repository / "docs" / "make_data.py"))
-    assert script["fill"](page) == page, "run docs/make_data.py"
     assert all(f"| {rule} |" in page for rule in RULES)
     assert all(f"| `{kind}` |" in page for kind in KINDS)
     assert set(MEANING) == set(FIELDS) == set(KINDS)
