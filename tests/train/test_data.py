@@ -14,7 +14,7 @@ from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.pillars import lidar_pillars, radar_pillars
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor
 from peft_dml_ros.core.spec import ModelSpec
-from peft_dml_train.config import DropoutConfig
+from peft_dml_train.config import DropoutConfig, SplitConfig
 from peft_dml_train.data.augment import degrade, mirror
 from peft_dml_train.data.batch import BatchStream, collate, draw_mask, frame_weights
 from peft_dml_train.data.dataset import load_degraded, load_frames
@@ -22,6 +22,7 @@ from peft_dml_train.data.frame import NO_DEPTH, CameraFrame, Frame, Pillars, pro
 from peft_dml_train.data.paste import collect_objects, inside, paste
 from peft_dml_train.data.points import lidar_points, radar_points
 from peft_dml_train.data.turn import Pose, turn
+from peft_dml_train.loop.stages import stage_stream
 
 SPEC = ModelSpec()
 
@@ -231,6 +232,22 @@ def test_batches_depend_on_seed_and_step_alone(frames, config):
     for m, feed in a.feeds.items():
         for name, value in feed.items():
             assert value.equal(b.feeds[m][name]), (m, name)
+
+
+@pytest.mark.timeout(300)
+def test_worker_processes_make_the_frames_and_batches_that_a_thread_makes(miniature, config):
+    made = []
+    for workers in (0, 2):
+        recipe = config.model_copy(update={"spec": SPEC, "workers": workers, "splits": SplitConfig(train=("sim_val",))})
+        stream = stage_stream(recipe, recipe.pretrain, recipe.splits.train, miniature, seed=4)
+        assert len(stream.degraded)
+        made.append(list(stream.run(2, 6, 3)))
+    for (step, one), (again, other) in zip(*made, strict=True):
+        assert (step, one.tokens) == (again, other.tokens)
+        assert one.targets.heat.equal(other.targets.heat)
+        for m, feed in one.feeds.items():
+            for name, value in feed.items():
+                assert value.equal(other.feeds[m][name]), (m, name)
 
 
 def test_absent_sensors_collate_to_nothing(frames, config):

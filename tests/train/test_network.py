@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import ConfigError, DataError
@@ -29,6 +30,7 @@ from peft_dml_train.adapters.lora import (
 )
 from peft_dml_train.config import TrainConfig, load_config
 from peft_dml_train.data.batch import BatchStream, collate
+from peft_dml_train.encoders.blocks import _flat_rows, gather_rows
 from peft_dml_train.export.graphs import graph_module, skeleton
 from peft_dml_train.export.parity import TOLERANCE, parity
 from peft_dml_train.loop.stages import new_network
@@ -144,6 +146,18 @@ def test_a_present_modality_does_change_the_output(network, batch):
         mask[:, i] = 0
         less = network.detect(latents, mask, batch.age_s * mask, batch.completeness * mask)
         assert not less.head.heat.equal(full.head.heat), MODALITIES[i]
+
+
+def test_rows_looked_up_at_once_are_those_of_each_sample():
+    draw = torch.Generator().manual_seed(0)
+    index = torch.randint(0, 6, (3, 40), generator=draw, dtype=torch.int32)
+    tables = [torch.randn(3, 5, 4, generator=draw.manual_seed(1)).requires_grad_() for _ in range(2)]
+    found = [gather_rows(tables[0], index), _flat_rows(functional.pad(tables[1], (0, 0, 0, 1)), index)]
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+    for rows in found:
+        rows.square().sum().backward()
+    torch.testing.assert_close(tables[0].grad, tables[1].grad)
+    assert tables[0].grad.abs().sum() > 0
 
 
 @torch.no_grad()

@@ -22,6 +22,8 @@ TINY = {
     "CONDITIONS": "--sensors lidar --weather rain=40",
     "WEATHER": "--weather rain=40",
     "MINUTES": "60",
+    "ROUNDS": "2",
+    "TARGETS": "yes",
     "SMOKE": "threads=1 pretrain.steps=1 pretrain.batch=1 bfloat16=false dropout.harmed_portion=0 spec.latent_dim=32"
     " spec.grid.size=32 spec.lidar.pillar_grid=128 spec.lidar.pillars=500 spec.candidates=20 network.camera.context=16"
     " spec.camera.width_px=128 spec.camera.height_px=64 spec.camera.depth_bins=12 network.head_width=32"

@@ -197,6 +197,7 @@ class TrainConfig(Section):
     seed: int = 7
     threads: int = Field(1, gt=0, description="Threads of one operator")
     processes: int = Field(1, gt=0, description="Processes that train together, each on its share of the scenes")
+    workers: int = Field(0, ge=0, description="Processes that prepare frames and make batches; 0: a thread does")
     bfloat16: bool = True
     features_gb: float = Field(3.0, ge=0, description="Memory for cached features of pictures below the trained layers")
     spec: ModelSpec = ModelSpec()

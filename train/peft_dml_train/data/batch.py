@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames to a batch of tensors, and availability masks drawn per sample."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASSES, DETECTING
@@ -20,6 +22,7 @@ from peft_dml_train.data.frame import NO_DEPTH, Frame, Pillars
 from peft_dml_train.data.paste import collect_objects, paste
 from peft_dml_train.data.turn import Pose, turn
 from peft_dml_train.data.withheld import parse_pairs, withhold
+from peft_dml_train.losses.targets import Targets, make_targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class Batch:
         boxes: Truth per sample.
         tokens: Sample tokens.
         pictures: Number of each sample's pictures within the stage, -1 where they are seen once; see `CameraFrame`.
+        targets: Of the boxes, where whoever made the batch made them too.
     """
 
     feeds: dict[str, dict[str, torch.Tensor]]
@@ -49,12 +53,21 @@ class Batch:
     boxes: list[Boxes3D]
     tokens: list[str]
     pictures: list[int]
+    targets: Targets | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch with its tensors on another device."""
-        feeds = {m: {name: value.to(device) for name, value in feed.items()} for m, feed in self.feeds.items()}
+        return self._with(lambda x: x.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in memory from which a GPU copies while it computes."""
+        return self._with(torch.Tensor.pin_memory)
+
+    def _with(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        feeds = {m: {name: change(value) for name, value in feed.items()} for m, feed in self.feeds.items()}
         names = ("mask", "dropped", "age_s", "completeness", "quality", "depth_bins")
-        return replace(self, feeds=feeds, **{name: getattr(self, name).to(device) for name in names})
+        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in names}
+        return replace(self, feeds=feeds, targets=self.targets and self.targets.map(change), **changed)
 
 
 def draw_mask(mask: AnyArray, config: DropoutConfig, strength: float, draw: np.random.Generator) -> AnyArray:
@@ -153,7 +166,7 @@ def frame_weights(frames: Sequence[Frame], balance: float) -> AnyArray:
 
 
 class BatchStream:
-    """Endless drawn, augmented batches, made one ahead in a thread; the n-th batch depends on seed and n alone.
+    """Endless drawn, augmented batches, made ahead; the n-th batch depends on seed and n alone.
 
     Args:
         frames: Of this process.
@@ -211,7 +224,8 @@ class BatchStream:
             picked.append(frame)
             whole = not self.config.losses.compares(step) and draw.random() < dropout.whole
             dropped.append(frame.mask if whole else draw_mask(frame.mask, dropout, strength, draw))
-        return collate(picked, self.config.spec, dropped)
+        batch = collate(picked, self.config.spec, dropped)
+        return replace(batch, targets=make_targets(batch.boxes, self.config.spec))
 
     def _augmented(self, frame: Frame, number: int, draw: np.random.Generator) -> Frame:
         stage, spec = self.stage, self.config.spec
@@ -232,6 +246,19 @@ class BatchStream:
         def make(step: int) -> Batch:
             return self.make(step, min(1.0, step / max(ramp_steps, 1)))
 
+        if self.config.workers:
+            steps = range(first, last)
+            made = DataLoader(
+                _Made(make),
+                batch_size=None,
+                sampler=steps,
+                num_workers=self.config.workers,
+                collate_fn=_as_it_is,
+                multiprocessing_context="fork",
+                pin_memory=torch.cuda.is_available(),
+            )
+            yield from zip(steps, made, strict=True)
+            return
         with ThreadPoolExecutor(1, thread_name_prefix="batch") as pool:
             ahead = pool.submit(make, first)
             for step in range(first, last):
@@ -239,6 +266,20 @@ class BatchStream:
                 if step + 1 < last:
                     ahead = pool.submit(make, step + 1)
                 yield step, batch
+
+
+class _Made(Dataset[Batch]):
+    """Batches by the number of their step, for worker processes."""
+
+    def __init__(self, make: Callable[[int], Batch]) -> None:
+        self._make = make
+
+    def __getitem__(self, step: int) -> Batch:
+        return self._make(step)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _drawn_pose(stage: StageConfig, draw: np.random.Generator) -> Pose:

@@ -3,8 +3,10 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeAlias, overload
 
@@ -153,8 +155,21 @@ def truth_of(frames: Sequence[Frame]) -> list[Boxes3D]:
     return frames.truth() if isinstance(frames, CachedFrames) else [frame.boxes for frame in frames]
 
 
-def _frames(reader: FrameReader, wanted: list[Wanted]) -> Sequence[Frame]:
-    return CachedFrames(reader, wanted) if reader.cache else [reader.prepared(one) for one in wanted]
+_readers: list[FrameReader] = []
+"""The reader of a worker process: inherited, because its tables are too large to be sent with every frame."""
+
+
+def _prepared(wanted: Wanted) -> Frame:
+    return _readers[-1].prepared(wanted)
+
+
+def _frames(reader: FrameReader, wanted: list[Wanted], workers: int) -> Sequence[Frame]:
+    if reader.cache:
+        return CachedFrames(reader, wanted)
+    if not workers:
+        return [reader.prepared(one) for one in wanted]
+    with ProcessPoolExecutor(workers, get_context("fork"), _readers.append, (reader,)) as pool:
+        return list(pool.map(_prepared, wanted, chunksize=8))
 
 
 def load_frames(
@@ -165,6 +180,7 @@ def load_frames(
     weather: tuple[str, ...] = (),
     seed: int = 0,
     cache: FrameCache | None = None,
+    workers: int = 0,
 ) -> Sequence[Frame]:
     """Return frames of the named splits, or every n-th of them.
 
@@ -176,13 +192,14 @@ def load_frames(
         weather: Each frame is seen in one of these (`parse_condition`), drawn from the seed; none leaves it as it is.
         seed: Of the weather.
         cache: Keeps them on disk instead of in memory.
+        workers: Processes that prepare them, where they are kept in memory.
 
     Raises:
         DataError: no such scenes.
         ConfigError: no such weather or corruption.
     """
     reader = FrameReader(root, spec, cache)
-    frames = _frames(reader, wanted_frames(reader.tokens(splits)[share], weather, seed))
+    frames = _frames(reader, wanted_frames(reader.tokens(splits)[share], weather, seed), workers)
     log.info("%d frames of %s from %s", len(frames), _shortened(splits), root)
     return frames
 
@@ -218,13 +235,14 @@ def load_degraded(
     portion: float,
     seed: int,
     cache: FrameCache | None = None,
+    workers: int = 0,
 ) -> Sequence[Frame]:
     """Return a portion of the frames, each in some weather or under some corruption.
 
     They are made once: weather on six pictures takes many times as long as all other augmentation of a sample.
     """
     reader = FrameReader(root, spec, cache)
-    frames = _frames(reader, wanted_corrupted(reader.tokens(splits)[share], portion, seed))
+    frames = _frames(reader, wanted_corrupted(reader.tokens(splits)[share], portion, seed), workers)
     log.info("%d frames in weather or corrupted", len(frames))
     return frames
 

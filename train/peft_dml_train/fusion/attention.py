@@ -95,7 +95,7 @@ class Fusion(nn.Module):
             Fused map and gate weights.
         """
         # Unit vectors have components of about 1/sqrt(d); layers train best on inputs of unit variance.
-        width = self.to_head if not torch.is_autocast_enabled("cpu") else self.to_head.to(torch.bfloat16)
+        width = self.to_head if not torch.is_autocast_enabled(mask.device.type) else self.to_head.to(torch.bfloat16)
         scaled = {
             m: latents[m].to(width.dtype) * _spread(mask[:, i] * self.scale, latents[m].dim()).to(width.dtype)
             for i, m in enumerate(MODALITIES)

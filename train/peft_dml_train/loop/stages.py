@@ -3,7 +3,7 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -27,6 +27,7 @@ from peft_dml_train.config import StageConfig, TrainConfig
 from peft_dml_train.data.batch import BatchStream
 from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.data.dataset import load_degraded, load_frames
+from peft_dml_train.data.frame import Frame
 from peft_dml_train.data.preparing import corrupted_portion, process_seed
 from peft_dml_train.encoders.camera import LitePyramid
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
@@ -54,8 +55,9 @@ def start_logging() -> None:
 
 
 def set_threads(config: TrainConfig) -> None:
-    """Set the threads of one operator."""
+    """Set the threads of one operator; a GPU's matrix units may round products of float32 to 19 bit."""
     torch.set_num_threads(config.threads)
+    torch.set_float32_matmul_precision("high")
 
 
 def pretrain(
@@ -116,9 +118,11 @@ def stage_stream(
     """
     share, mine = slice(rank(), None, world_size()), process_seed(seed, rank())
     drawn = mine if weather_seed is None else weather_seed
-    frames = load_frames(data, splits, config.spec, share, stage.weather, drawn, cache)
+    frames = load_frames(data, splits, config.spec, share, stage.weather, drawn, cache, config.workers)
     portion = corrupted_portion(config, stage)
-    corrupted = load_degraded(data, splits, config.spec, share, portion, drawn, cache) if portion else []
+    corrupted: Sequence[Frame] = []
+    if portion:
+        corrupted = load_degraded(data, splits, config.spec, share, portion, drawn, cache, config.workers)
     return BatchStream(frames, config, stage, seed=mine, degraded=corrupted)
 
 

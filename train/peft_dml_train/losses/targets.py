@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boxes to training targets: a Gaussian per object on its class's heat map, and regression values around its centre."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import TypeAlias
@@ -57,7 +58,11 @@ class Targets:
 
     def to(self, device: torch.device | str) -> "Targets":
         """Return the targets on another device."""
-        return Targets(*(getattr(self, f.name).to(device) for f in fields(self)))
+        return self.map(lambda x: x.to(device))
+
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Targets":
+        """Return the targets with every tensor changed."""
+        return Targets(*(change(getattr(self, f.name)) for f in fields(self)))
 
 
 def gaussian_radius(length: float, width: float, min_overlap: float = MIN_OVERLAP) -> float:

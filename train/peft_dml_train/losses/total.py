@@ -76,7 +76,7 @@ class TotalLoss:
     ) -> dict[str, torch.Tensor]:
         """Return the weighted losses by name."""
         config = self.config
-        targets = make_targets(batch.boxes, self.spec).to(batch.mask.device)
+        targets = batch.targets or make_targets(batch.boxes, self.spec).to(batch.mask.device)
         counts = counts_of(batch, targets)
         parts: dict[str, torch.Tensor] = {}
         kinds = (("full", batch.mask), ("dropped", batch.dropped))[-len(passes) :]
