@@ -89,11 +89,7 @@ def read(context: LaunchContext) -> dict[str, str]:
 
 
 def rviz(context: LaunchContext) -> list[Node]:
-    """Return RViz with the view of this package, if it is asked for.
-
-    Raises:
-        RuntimeError: it is not installed.
-    """
+    """Return RViz with the view of this package, if it is asked for. Raises RuntimeError: it is not installed."""
     given = read(context)
     if given["rviz"].lower() not in TRUE:
         return []

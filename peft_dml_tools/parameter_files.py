@@ -20,13 +20,12 @@ def load_params(
 ) -> Params:
     """Return parameters from a ROS parameter file, or from nested values.
 
+    Raises ConfigError: the file cannot be read, or holds unknown keys or bad values.
+
     Args:
         source: YAML file (`<node>: ros__parameters:` or plain), or a mapping of nested or dotted names.
         node: Name of the node whose section is read.
         model: What may stand in it.
-
-    Raises:
-        ConfigError: the file cannot be read, or holds unknown keys or bad values.
     """
     if not isinstance(source, Path):
         return validated(model, nested(source), "parameters")

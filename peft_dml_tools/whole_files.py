@@ -13,13 +13,12 @@ ROOM = "fix: free space there, or name another folder"
 def write_whole(path: Path, content: str | bytes, hint: str = ROOM) -> None:
     """Write a file under another name first, and give it its own once it is whole; its folder is made.
 
+    Raises DataError: it cannot be written; nothing of it stays, and an older file of that name does.
+
     Args:
         path: The file.
         content: Text is written as UTF-8.
         hint: What to do where it cannot be written.
-
-    Raises:
-        DataError: it cannot be written; nothing of it stays, and an older file of that name does.
     """
     data = content.encode() if isinstance(content, str) else content
     part = path.with_name(f"{path.name}.part")

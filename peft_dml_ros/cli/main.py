@@ -77,8 +77,7 @@ class _Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Replace the listed name by the real command just before it runs.
 
-        Raises:
-            ConfigError: the command belongs to the tools, which are not installed.
+        Raises ConfigError: the command belongs to the tools, which are not installed.
         """
         if args and args[0] in commands():
             self.commands[args[0]] = _load(args[0])

@@ -29,8 +29,7 @@ def stamp_ns_from_msg(msg: Any) -> int:
 def imu_from_msg(msg: Any) -> ImuSample:
     """Convert a sensor_msgs/Imu to a sample in the axes of the message's frame; the caller turns it to `base_link`.
 
-    Raises:
-        DataError: acceleration or rate is declared absent, is not finite, or beyond what any vehicle bears.
+    Raises DataError: acceleration or rate is declared absent, is not finite, or beyond what any vehicle bears.
     """
     for name in ("linear_acceleration", "angular_velocity"):
         if getattr(msg, f"{name}_covariance")[0] == -1:
@@ -45,8 +44,7 @@ def imu_from_msg(msg: Any) -> ImuSample:
 def gnss_from_msg(msg: Any) -> GnssFix:
     """Convert a NavSatFix to a fix; an unknown altitude (NaN) becomes 0, an unknown covariance `UNKNOWN_SIGMA_M`.
 
-    Raises:
-        DataError: it claims a fix without a finite, possible position.
+    Raises DataError: it claims a fix without a finite, possible position.
     """
     has_fix = int(msg.status.status) >= 0
     latitude, longitude, altitude = (float(v) for v in (msg.latitude, msg.longitude, msg.altitude))
@@ -69,8 +67,7 @@ def gnss_from_msg(msg: Any) -> GnssFix:
 def odometry_from_msg(msg: Any) -> OdometrySample:
     """Convert a nav_msgs/Odometry to the pose of `child_frame_id` in `header.frame_id`.
 
-    Raises:
-        DataError: the pose is not finite or not on Earth, or its quaternion is no rotation.
+    Raises DataError: the pose is not finite or not on Earth, or its quaternion is no rotation.
     """
     pose = se3_from_msg(msg, msg.pose.pose.position, msg.pose.pose.orientation)
     if np.abs(pose.translation).max() > _MOST_DISTANCE_M:
@@ -81,8 +78,7 @@ def odometry_from_msg(msg: Any) -> OdometrySample:
 def transforms_from_msg(msg: Any) -> list[tuple[str, str, SE3]]:
     """Convert a tf2_msgs/TFMessage to (parent frame, child frame, `parent_SE3_child`) of each transform.
 
-    Raises:
-        DataError: a transform is not finite or its quaternion is no rotation.
+    Raises DataError: a transform is not finite or its quaternion is no rotation.
     """
     return [
         (
@@ -97,8 +93,7 @@ def transforms_from_msg(msg: Any) -> list[tuple[str, str, SE3]]:
 def se3_from_msg(msg: Any, translation: Any, quaternion: Any) -> SE3:
     """Return the rigid transform of a Point or Vector3 and a Quaternion.
 
-    Raises:
-        DataError: it is not finite or the quaternion has no length.
+    Raises DataError: it is not finite or the quaternion has no length.
     """
     return SE3.from_quaternion_xyzw((quaternion.x, quaternion.y, quaternion.z, quaternion.w), _vector(msg, translation))
 

@@ -54,8 +54,7 @@ def upright_pose(center_m: FloatArray, yaw_rad: float, make: MessageFactory) -> 
 def image_to_msg(image: CameraImage, frame_id: str, make: MessageFactory) -> Any:
     """Return a CompressedImage of compressed bytes, an Image (rgb8) of pixels.
 
-    Raises:
-        DataError: the image has neither.
+    Raises DataError: the image has neither.
     """
     head = header(image.stamp_ns, frame_id, make)
     if image.jpeg is not None:

@@ -67,8 +67,7 @@ ENCODINGS: Final = _encodings()
 def image_from_msg(msg: Any) -> CameraImage:
     """Convert a CompressedImage or Image to an image. Compressed bytes stay compressed.
 
-    Raises:
-        DataError: not JPEG or PNG, an unknown encoding, or sizes that contradict each other.
+    Raises DataError: not JPEG or PNG, an unknown encoding, or sizes that contradict each other.
     """
     stamp_ns = stamp_ns_from_msg(msg)
     if hasattr(msg, "encoding"):
@@ -119,14 +118,12 @@ def camera_model_from_msg(msg: Any, *, rectified: bool = False) -> CameraModel:
     """Convert a CameraInfo to the model of the rectified image, with binning and region of interest applied.
 
     The rectified projection is the left part of P, or K where P is empty, or the images are raw and have no distortion.
-    A camera with distortion gets its lens, so that its raw images can be undistorted.
+    A camera with distortion gets its lens, so that its raw images can be undistorted. Raises DataError: the camera is
+    uncalibrated (K[0] = 0), the size is not positive, or the lens model is unknown.
 
     Args:
         msg: sensor_msgs/CameraInfo.
         rectified: The images that come with it are rectified already.
-
-    Raises:
-        DataError: the camera is uncalibrated (K[0] = 0), the size is not positive, or the lens model is unknown.
     """
     raw = np.array(msg.k, dtype=np.float64).reshape(3, 3)
     projection = np.array(msg.p, dtype=np.float64).reshape(3, 4)[:, :3]

@@ -40,10 +40,8 @@ ANY: Final = Intensity()
 def lidar_from_msg(msg: Any, intensity: Intensity = ANY) -> LidarSweep:
     """Convert a PointCloud2 to a sweep. Needs x, y, z; intensity and ring are 0 when absent.
 
-    Points that are not finite are dropped; `points_dropped` counts them.
-
-    Raises:
-        DataError: the cloud is malformed, or lacks coordinates or the intensity field that was asked for.
+    Points that are not finite are dropped; `points_dropped` counts them. Raises DataError: the cloud is malformed, or
+    lacks coordinates or the intensity field that was asked for.
     """
     wanted = (*INTENSITY_FIELDS, intensity.field) if intensity.field else INTENSITY_FIELDS
     view = cloud_view(msg, ("x", "y", "z", *wanted, *RING_FIELDS))
@@ -59,8 +57,7 @@ def sweep_of_columns(
 ) -> LidarSweep:
     """Return the sweep of a structured array (N,) with x, y, z and any other fields.
 
-    Raises:
-        DataError: it lacks the intensity field that was asked for; names `where`, and the nearest of all `fields`.
+    Raises DataError: it lacks the intensity field that was asked for; names `where`, and the nearest of all `fields`.
     """
     names = view.dtype.names or ()
     if intensity.field and intensity.field not in names and len(view):

@@ -26,15 +26,14 @@ _LARGEST_STEP: Final = 1 << 20
 def cloud_view(msg: Any, wanted: Sequence[str]) -> AnyArray:
     """Return the view (height, width) of the points in a PointCloud2; nothing is copied.
 
+    Raises DataError: sizes or fields contradict each other.
+
     Args:
         msg: sensor_msgs/PointCloud2 of rclpy or rosbags.
         wanted: Names of the fields to expose; those that the cloud lacks are left out.
 
     Returns:
         Structured array over the message's own memory; it must not be written to.
-
-    Raises:
-        DataError: sizes or fields contradict each other.
     """
     height, width, point_step = (int(n) for n in (msg.height, msg.width, msg.point_step))
     if min(height, width, point_step) < 0 or point_step > _LARGEST_STEP or (height * width and not point_step):
@@ -53,9 +52,7 @@ def _row_bytes(msg: Any, height: int, needed: int) -> int:
     """Return the bytes from one row to the next: `row_step` where it fits the data, else what the data decide.
 
     Drivers leave row_step at 0, or at the value of a cloud that was cropped since; `data` is what was really sent.
-
-    Raises:
-        DataError: the data hold fewer bytes than the points, or rows that cannot be separated.
+    Raises DataError: the data hold fewer bytes than the points, or rows that cannot be separated.
     """
     row_step, size = int(msg.row_step), len(msg.data)
     if row_step >= needed and height * row_step == size:
@@ -77,8 +74,7 @@ def column(view: AnyArray, name: str) -> AnyArray:
 def need(msg: Any, names: tuple[str, ...], needed: tuple[str, ...], hint: str = "") -> None:
     """Refuse a cloud with data that lacks needed fields.
 
-    Raises:
-        DataError: names the fields that are missing and those that are there.
+    Raises DataError: names the fields that are missing and those that are there.
     """
     missing = [name for name in needed if name not in names]
     if missing and len(msg.data):

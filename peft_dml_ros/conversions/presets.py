@@ -99,11 +99,7 @@ PRESETS: Final[dict[str, Preset]] = {preset.name: preset for preset in (_nuscene
 
 
 def check_preset(preset: str) -> None:
-    """Refuse a name that is no preset.
-
-    Raises:
-        ConfigError: names the nearest one.
-    """
+    """Refuse a name that is no preset. Raises ConfigError: names the nearest one."""
     if preset not in {DEFAULT, *PRESETS}:
         now = f"it is called '{DEFAULT}' now" if preset == "ours" else nearest(preset, [DEFAULT, *PRESETS])
         raise ConfigError(f"no topic preset '{preset}'; {now}")
@@ -114,6 +110,8 @@ def recognise(
 ) -> BagTopics | None:
     """Return which topics are which sensors, by the preset that explains most of them, else by type and frame.
 
+    Raises ConfigError: no such preset.
+
     Args:
         connections: Topic -> message type.
         frame_of: `header.frame_id` of the first message of a topic; asked only when names tell nothing.
@@ -121,9 +119,6 @@ def recognise(
 
     Returns:
         None when no LiDAR, radar or camera is found.
-
-    Raises:
-        ConfigError: no such preset.
     """
     if preset is not None:
         check_preset(preset)

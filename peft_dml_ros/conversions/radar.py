@@ -31,10 +31,8 @@ def radar_from_msg(msg: Any) -> RadarSweep:
     """Convert a PointCloud2, RadarScan or ARS548 detection list; points that are not finite or flagged are dropped.
 
     A cloud needs x, y and either vx_comp, vy_comp (other ARS408 fields get neutral values) or one of `DOPPLER_FIELDS`,
-    from which the radar's own motion is taken out. `points_dropped` counts what is lost.
-
-    Raises:
-        DataError: the cloud is malformed or lacks needed fields, or there are more returns than any radar sends.
+    from which the radar's own motion is taken out. `points_dropped` counts what is lost. Raises DataError: the cloud is
+    malformed or lacks needed fields, or there are more returns than any radar sends.
     """
     if hasattr(msg, "returns"):
         rows = [(r.range, r.azimuth, r.elevation, r.doppler_velocity, r.amplitude) for r in _limited(msg, msg.returns)]

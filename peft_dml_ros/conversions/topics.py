@@ -36,8 +36,7 @@ _TYPES: Final = {"lidar": POINT_CLOUD, "radar": POINT_CLOUD, "camera": COMPRESSE
 def topic_of(sensor: str) -> str:
     """Return the relative topic of a sensor's measurements, e.g. LIDAR_TOP -> lidar_top/points.
 
-    Raises:
-        ConfigError: the name has no known prefix.
+    Raises ConfigError: the name has no known prefix.
     """
     if sensor in SINGLE:
         return SINGLE[sensor]
@@ -56,11 +55,7 @@ def camera_info_topic_of(sensor: str) -> str:
 
 
 def type_of(sensor: str) -> str:
-    """Return the message type of a sensor's measurements.
-
-    Raises:
-        ConfigError: the name has no known prefix.
-    """
+    """Return the message type of a sensor's measurements. Raises ConfigError: the name has no known prefix."""
     modality = modality_of_channel(sensor)
     return ODOMETRY if modality is None else _TYPES[modality]
 

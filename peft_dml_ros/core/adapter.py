@@ -97,15 +97,14 @@ def low_rank_product(a: AnyArray, b: AnyArray, shape: tuple[int, ...]) -> Float3
 def load_adapter(folder: Path, base: str, where: str, trusted_key: str = "") -> Adapter:
     """Read and verify an adapter.
 
+    Raises BundleError: it belongs to another base, a file is missing, altered or cut short, values are not finite or do
+    not fit together, or the signature is not good.
+
     Args:
         folder: The adapter.
         base: sha256 of the base's weights.
         where: The base's bundle, for messages.
         trusted_key: Public key, or its file, that must have signed `adapter.json`; any adapter when empty.
-
-    Raises:
-        BundleError: it belongs to another base, a file is missing, altered or cut short, values are not finite or do
-            not fit together, or the signature is not good.
     """
     try:
         content = read_limited(folder / CARD)

@@ -109,11 +109,7 @@ def _picture_figures(snapshot: Snapshot) -> dict[str, float]:
 
 
 def read_domain(folder: Path) -> AdapterDomain | None:
-    """Return the domain of an adapter; None where its folder holds none.
-
-    Raises:
-        BundleError: the file is damaged.
-    """
+    """Return the domain of an adapter; None where its folder holds none. Raises BundleError: the file is damaged."""
     path = folder / DOMAIN
     if not path.is_file():
         return None

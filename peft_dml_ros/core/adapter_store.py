@@ -51,15 +51,12 @@ def stored_adapters(store: Path | None = None) -> Iterator[StoredAdapter]:
 
 
 def find_adapter(name: str, own: Path, base: str) -> Path:
-    """Return the folder of an adapter.
+    """Return the folder of an adapter. Raises BundleError: there is none; those that there are for this base are named.
 
     Args:
         name: Folder, or name of one that comes with the bundle or is in the vehicle's store.
         own: Folder of the adapters that come with the bundle.
         base: sha256 of the base's weights.
-
-    Raises:
-        BundleError: there is none; those that there are for this base are named.
     """
     for folder in (Path(name).expanduser(), own / name):
         if (folder / CARD).is_file():

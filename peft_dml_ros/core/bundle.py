@@ -132,14 +132,11 @@ class Bundle:
         return (self.manifest.precision, *self.manifest.variants)
 
     def graph_file(self, graph: str, precision: str = "") -> Path:
-        """Return the ONNX file of a graph.
+        """Return the ONNX file of a graph. Raises BundleError: the bundle does not hold this precision.
 
         Args:
             graph: Name of the graph.
             precision: One of `precisions`; the bundle's own when empty.
-
-        Raises:
-            BundleError: the bundle does not hold this precision.
         """
         if precision and precision not in self.precisions:
             fix = f"add it: peft-dml-train convert --bundle {self.path} --precision {precision} --add"
@@ -152,12 +149,11 @@ class Bundle:
     def graph(self, graph: str, precision: str = "") -> GraphContent:
         """Return a graph as a runtime takes it: all weights inside, adapters merged, batch norms folded.
 
+        Raises BundleError: the bundle does not hold this precision, or an adapter does not fit.
+
         Args:
             graph: Name of the graph.
             precision: One of `precisions`; the bundle's own when empty.
-
-        Raises:
-            BundleError: the bundle does not hold this precision, or an adapter does not fit.
         """
         file = self.graph_file(graph, precision)
         content = file.read_bytes()
@@ -174,8 +170,7 @@ class Bundle:
     def base_weights(self, names: Iterable[str] | None = None) -> dict[str, AnyArray]:
         """Return weights that the graphs keep outside, by name; all of them when none is named.
 
-        Raises:
-            BundleError: the bundle has no such file, or it is damaged.
+        Raises BundleError: the bundle has no such file, or it is damaged.
         """
         file = self.weights_file
         try:
@@ -225,8 +220,7 @@ def bundle_folders() -> list[Path]:
 def find_bundle(name: str | Path) -> Path:
     """Return the folder of a bundle given as a path or by name.
 
-    Raises:
-        BundleError: no such folder; the bundles that exist are named.
+    Raises BundleError: no such folder; the bundles that exist are named.
     """
     path = Path(name).expanduser()
     if (path / MANIFEST).is_file():
@@ -242,14 +236,13 @@ def find_bundle(name: str | Path) -> Path:
 def load_bundle(name: str | Path, trusted_key: str = "", adapter: str = DEFAULT) -> Bundle:
     """Read and verify a bundle.
 
+    Raises BundleError: a file is missing or altered, a graph does not fit the model spec, or the signature is not good;
+    ConfigError: the key is none.
+
     Args:
         name: Folder, or name of an installed bundle.
         trusted_key: Public key, or the file that holds it, that must have signed the bundle; any bundle when empty.
         adapter: Name, folder or mix, see `adapter_mix.parse_mix`; by default the bundle's own, if it has one.
-
-    Raises:
-        BundleError: a file is missing or altered, a graph does not fit the model spec, or the signature is not good.
-        ConfigError: the key is none.
     """
     path = find_bundle(name)
     try:
@@ -275,14 +268,13 @@ def own_adapters(bundle: Bundle) -> list[str]:
 def load_adapters(bundle: Bundle, text: str, trusted_key: str = "") -> AdapterMix:
     """Read and verify the adapters that a text names, for a bundle's base.
 
+    Raises BundleError: one of them is missing, damaged or of another base, or the bundle has no base to add it to;
+    ConfigError: the text says nothing sensible.
+
     Args:
         bundle: Verified bundle.
         text: Name, folder or mix, see `adapter_mix.parse_mix`.
         trusted_key: As for `load_bundle`.
-
-    Raises:
-        BundleError: one of them is missing, damaged or of another base, or the bundle has no base to add it to.
-        ConfigError: the text says nothing sensible.
     """
     own, base = bundle.path / ADAPTERS, str(bundle.manifest.base.get("sha256", ""))
     if text == DEFAULT and not (own / DEFAULT).is_dir():

@@ -35,7 +35,7 @@ def load_image(image: CameraImage, spec: CameraSpec, camera: CameraModel | None 
     """Decode an image, scale it to width, crop it from the top (or pad below) to the network's size.
 
     JPEGs much larger than needed are decoded at half, a quarter or an eighth of their size. An image of a camera with
-    a lens is undistorted to its pinhole in the same step.
+    a lens is undistorted to its pinhole in the same step. Raises DataError: the bytes are no image.
 
     Args:
         image: Compressed or raw image.
@@ -44,9 +44,6 @@ def load_image(image: CameraImage, spec: CameraSpec, camera: CameraModel | None 
 
     Returns:
         (height, width, 3) uint8 RGB.
-
-    Raises:
-        DataError: the bytes are no image.
     """
     pixels = decoded(image, spec.width_px)
     if camera is not None and camera.lens is not None:
@@ -68,13 +65,12 @@ def load_image(image: CameraImage, spec: CameraSpec, camera: CameraModel | None 
 def decoded(image: CameraImage, width_px: int, camera: CameraModel | None = None) -> UInt8Array:
     """Return (H, W, 3) uint8 RGB of an image, shrunk by a whole factor where it is still `width_px` wide.
 
+    Raises DataError: the bytes are no image.
+
     Args:
         image: Compressed or raw.
         width_px: Least width.
         camera: Its camera, to undistort the image where it has a lens; None leaves it as it is.
-
-    Raises:
-        DataError: the bytes are no image.
     """
     if image.pixels is None:
         pixels = decode(image.jpeg or b"", width_px, image.mosaic)
@@ -94,15 +90,13 @@ def decoded(image: CameraImage, width_px: int, camera: CameraModel | None = None
 def decode(data: bytes, width_px: int, mosaic: str = "") -> UInt8Array:
     """Return (H, W, 3) uint8 RGB of a JPEG or PNG, at 1/8, 1/4 or 1/2 of its size where that is still `width_px` wide.
 
-    An orientation in the file (EXIF) is ignored: the calibration belongs to the pixels as the sensor sent them.
+    An orientation in the file (EXIF) is ignored: the calibration belongs to the pixels as the sensor sent them. Raises
+    DataError: the bytes are no image, damaged, or of one larger than `MAX_PIXELS`.
 
     Args:
         data: The file.
         width_px: Least width.
         mosaic: Colours of the upper left 2 x 2 pixels of a Bayer mosaic, which is decoded whole; empty for a picture.
-
-    Raises:
-        DataError: the bytes are no image, damaged, or of one larger than `MAX_PIXELS`.
     """
     width, height, _ = picture_header(data)
     if width * height > MAX_PIXELS:
@@ -121,8 +115,7 @@ def decode(data: bytes, width_px: int, mosaic: str = "") -> UInt8Array:
 def decode_any(data: bytes, flags: int) -> UInt8Array:
     """Return the pixels (H, W, 3 or 1) of what simplejpeg does not take; of 16 bits, the upper eight used.
 
-    Raises:
-        DataError: OpenCV cannot decode it.
+    Raises DataError: OpenCV cannot decode it.
     """
     if data.startswith(PNG) and data[24:25] == b"\x10":
         flags |= cv2.IMREAD_ANYDEPTH
@@ -149,8 +142,7 @@ def eight_bits(values: AnyArray) -> UInt8Array:
 def shape_mismatch(image: CameraImage, camera: CameraModel | None) -> str:
     """Return in words that an image is not of its calibration's shape; empty when it is, at any scale.
 
-    Raises:
-        DataError: it has no pixels, or is neither JPEG nor PNG.
+    Raises DataError: it has no pixels, or is neither JPEG nor PNG.
     """
     if camera is None:
         return ""
@@ -165,8 +157,7 @@ def shape_mismatch(image: CameraImage, camera: CameraModel | None) -> str:
 def image_size(image: CameraImage) -> tuple[int, int]:
     """Return the width and height of an image, without decoding it.
 
-    Raises:
-        DataError: compressed bytes that are neither JPEG nor PNG, or cut short.
+    Raises DataError: compressed bytes that are neither JPEG nor PNG, or cut short.
     """
     if image.pixels is not None:
         return int(image.pixels.shape[1]), int(image.pixels.shape[0])

@@ -261,8 +261,7 @@ class Detector:
     def _run(graph: str, engine: Callable[[Any], Outputs], feeds: Mapping[str, EngineArray]) -> Outputs:
         """Run a graph; whatever the library raises becomes one kind of error.
 
-        Raises:
-            EngineError: the graph could not be run.
+        Raises EngineError: the graph could not be run.
         """
         try:
             return engine(feeds)

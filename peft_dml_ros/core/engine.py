@@ -97,13 +97,10 @@ class Engine(Protocol):
         """
 
     def __call__(self, feeds: Mapping[str, EngineArray]) -> dict[str, AnyArray]:
-        """Run the graph and wait for it.
+        """Run the graph and wait for it. Raises EngineError: an input is missing, or has another shape or dtype.
 
         Args:
             feeds: One array per input, of the declared shape and dtype.
-
-        Raises:
-            EngineError: an input is missing, or has another shape or dtype.
         """
 
     def warm_up(self) -> None:
@@ -113,13 +110,12 @@ class Engine(Protocol):
 def check_feeds(name: str, feeds: Mapping[str, EngineArray], inputs: TensorTable) -> None:
     """Refuse feeds that do not fit.
 
+    Raises EngineError: an input is missing, superfluous, or has another shape or dtype; all such are named.
+
     Args:
         name: Graph, for the message.
         feeds: What was given.
         inputs: What is declared.
-
-    Raises:
-        EngineError: an input is missing, superfluous, or has another shape or dtype; all such are named.
     """
     found = {key: (array.shape, str(array.dtype)) for key, array in feeds.items()}
     if found != inputs:

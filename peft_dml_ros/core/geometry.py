@@ -94,8 +94,7 @@ class SE3:
 def rotation_from_quaternion_wxyz(quaternion_wxyz: npt.ArrayLike) -> FloatArray:
     """Return the rotation matrix (3, 3) of a quaternion (w, x, y, z) of any length but zero.
 
-    Raises:
-        DataError: the quaternion is not four finite numbers, or has no length.
+    Raises DataError: the quaternion is not four finite numbers, or has no length.
     """
     quaternion = np.asarray(quaternion_wxyz, dtype=np.float64)
     norm = float(np.linalg.norm(quaternion)) if quaternion.shape == (4,) else np.nan

@@ -36,8 +36,7 @@ class PictureHeader(NamedTuple):
 def picture_header(data: bytes) -> PictureHeader:
     """Read the start-of-frame segment of a JPEG or the header of a PNG, without decoding.
 
-    Raises:
-        DataError: neither format, or cut before the size, or a JPEG without its end marker.
+    Raises DataError: neither format, or cut before the size, or a JPEG without its end marker.
     """
     if data.startswith(PNG) and len(data) >= 24:
         width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
@@ -71,6 +70,8 @@ def jpeg_damage(data: bytes) -> str:
 def decode_sound(data: bytes, size: tuple[int, int], colours: str = "RGB") -> UInt8Array | None:
     """Return pixels of a sound JPEG, the same values that OpenCV gives, in the same time.
 
+    Raises DataError: the picture is damaged inside.
+
     Args:
         data: The file.
         size: (width, height) to decode to: its own size, or a half, a quarter or an eighth of it, rounded up.
@@ -79,9 +80,6 @@ def decode_sound(data: bytes, size: tuple[int, int], colours: str = "RGB") -> UI
     Returns:
         (H, W, 3 or 1) uint8; None for what is left to another decoder: no JPEG, of a kind that simplejpeg does not
         take, or simplejpeg is not installed.
-
-    Raises:
-        DataError: the picture is damaged inside.
     """
     if simplejpeg is None or not data.startswith(JPEG):
         return None

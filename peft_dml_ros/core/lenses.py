@@ -43,8 +43,7 @@ class Lens:
     def make(cls, model: str, intrinsics: FloatArray, coefficients: Sequence[float], where: str) -> "Lens":
         """Build a lens.
 
-        Raises:
-            DataError: the model is unknown, its coefficients are not finite or of another number, or K is no matrix.
+        Raises DataError: the model is unknown, its coefficients are not finite or of another number, or K is no matrix.
         """
         values = np.array(list(coefficients), dtype=np.float64)
         if model not in MODELS:

@@ -168,15 +168,14 @@ def filled(
 ) -> bytes:
     """Return a graph that holds all of its weights, folded.
 
+    Raises BundleError: it is no ONNX graph, a weight is missing or has another shape, or values are not finite.
+
     Args:
         content: The graph's file.
         weights: Base weights by name, for those that the file keeps outside.
         changed: Weights to use instead of the base's, float32; names of other graphs are passed over.
         ranges: Largest magnitudes of activations by tensor, for int8; those of other graphs are passed over.
         where: File, for messages.
-
-    Raises:
-        BundleError: it is no ONNX graph, a weight is missing or has another shape, or values are not finite.
     """
     try:
         return _filled(memoryview(content), weights, changed, ranges)
@@ -188,8 +187,7 @@ def filled(
 def rescaled(content: bytes, zero_point: str, factor: float) -> bytes:
     """Return a quantised graph in which the scales that stand with one zero point are multiplied by a factor.
 
-    Raises:
-        ValueError: it is no ONNX graph.
+    Raises ValueError: it is no ONNX graph.
     """
     parts = [*fields(memoryview(content))]
     graph = [*fields(next(value for n, value in parts if n == _GRAPH and isinstance(value, memoryview)))]

@@ -27,8 +27,7 @@ ALL_SENSORS = (
 def numbers_by_sensor(entries: tuple[str, ...], unit: str = "SECONDS") -> dict[str, float]:
     """Return `("CAM_FRONT=-0.03",)` as `{"CAM_FRONT": -0.03}`: ROS parameters know lists, but no mappings.
 
-    Raises:
-        ValueError: an entry is not of that form.
+    Raises ValueError: an entry is not of that form.
     """
     try:
         return {name: float(value) for name, value in words_by_sensor(entries, unit).items()}
@@ -40,8 +39,7 @@ def numbers_by_sensor(entries: tuple[str, ...], unit: str = "SECONDS") -> dict[s
 def words_by_sensor(entries: tuple[str, ...], what: str) -> dict[str, str]:
     """Return `("LIDAR_TOP=/points",)` as `{"LIDAR_TOP": "/points"}`.
 
-    Raises:
-        ValueError: an entry is not of that form.
+    Raises ValueError: an entry is not of that form.
     """
     found = {}
     for entry in entries:
@@ -301,8 +299,7 @@ def _choices(annotation: Any) -> tuple[str, ...]:
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Return `{"sync.period_s": 1}` as `{"sync": {"period_s": 1}}`.
 
-    Raises:
-        ConfigError: a name is both a value and a group of values.
+    Raises ConfigError: a name is both a value and a group of values.
     """
     tree: dict[str, Any] = {}
     for dotted, value in flat.items():
@@ -331,13 +328,12 @@ Model = TypeVar("Model", bound=BaseModel)
 def validated(model: type[Model], tree: Mapping[str, Any], where: str) -> Model:
     """Build a configuration, or raise one error that lists everything wrong in it.
 
+    Raises ConfigError: unknown keys (with the nearest known one) and values outside their range.
+
     Args:
         model: Configuration class.
         tree: Nested values.
         where: What the user would open to fix it, e.g. a file name.
-
-    Raises:
-        ConfigError: unknown keys (with the nearest known one) and values outside their range.
     """
     known = [info.name for info in describe(model)]
     problems = [f"unknown parameter '{key}': {nearest(key, known)}" for key in _flat(tree) if key not in known]

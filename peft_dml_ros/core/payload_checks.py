@@ -28,8 +28,7 @@ def poor_picture(image: CameraImage, limits: HealthParams) -> str | None:
 def thumbnail(image: CameraImage) -> UInt8Array | None:
     """Return the picture in grey at an eighth of its size; None for what is no picture.
 
-    Raises:
-        DataError: it is damaged inside, or cannot be decoded at all.
+    Raises DataError: it is damaged inside, or cannot be decoded at all.
     """
     if image.pixels is not None:
         small: UInt8Array = image.pixels[::8, ::8].mean(axis=2).astype(np.uint8)

@@ -62,11 +62,7 @@ class Rig:
     sensors: dict[str, Sensor] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Sensor:
-        """Return the sensor of that name.
-
-        Raises:
-            ConfigError: no such sensor.
-        """
+        """Return the sensor of that name. Raises ConfigError: no such sensor."""
         try:
             return self.sensors[name]
         except KeyError:
@@ -80,8 +76,7 @@ class Rig:
 def modality_of_channel(name: str) -> Modality | None:
     """Return the modality by a nuScenes-style channel name; `None` for odometry.
 
-    Raises:
-        ConfigError: the name starts with no known prefix.
+    Raises ConfigError: the name starts with no known prefix.
     """
     prefixes: dict[str, Modality | None] = {
         "LIDAR": "lidar",

@@ -24,11 +24,7 @@ _LARGEST: Final = 16_384
 
 
 def public_key(text_or_file: str | Path) -> PublicKey:
-    """Read a public key, given as its line `RW…` or as the file that holds it.
-
-    Raises:
-        ConfigError: it is neither.
-    """
+    """Read a public key, given as its line `RW…` or as the file that holds it. Raises ConfigError: it is neither."""
     library, text = signature_library(), str(text_or_file).strip()
     path = Path(text).expanduser()
     if len(text) < 256 and path.is_file():
@@ -46,6 +42,8 @@ def public_key(text_or_file: str | Path) -> PublicKey:
 def verify(file: Path, content: bytes, trusted: PublicKey) -> str:
     """Check the signature that lies next to a file.
 
+    Raises BundleError: there is no signature, or it is another key's or another content's.
+
     Args:
         file: Names what was signed; the signature is `<file>.minisig`.
         content: What was read from it, and will be used.
@@ -53,9 +51,6 @@ def verify(file: Path, content: bytes, trusted: PublicKey) -> str:
 
     Returns:
         The comment that was signed with it.
-
-    Raises:
-        BundleError: there is no signature, or it is another key's or another content's.
     """
     library, path = signature_library(), file.with_name(file.name + SUFFIX)
     if not path.is_file():

@@ -19,15 +19,14 @@ def load_engines(
 ) -> Mapping[str, Engine]:
     """Return one engine per graph of a bundle.
 
+    Raises BundleError: the bundle does not hold the precision, or a file is not the graph that the manifest describes;
+    EngineError: unknown engine, a library or GPU that it needs is missing, or a graph that it cannot load.
+
     Args:
         bundle: Verified bundle.
         engine: One of `ENGINES`.
         threads: Threads per graph on the CPU; 0 takes one per core.
         precision: One that the bundle holds, or `auto` for the one that suits the engine; its own when empty.
-
-    Raises:
-        BundleError: the bundle does not hold the precision, or a file is not the graph that the manifest describes.
-        EngineError: unknown engine, a library or GPU that it needs is missing, or a graph that it cannot load.
     """
     engine, precision = choose(bundle, engine, threads, precision)
     engines: Mapping[str, Engine]
@@ -53,14 +52,13 @@ def load_engines(
 def choose(bundle: Bundle, engine: str, threads: int, precision: str) -> tuple[str, str]:
     """Return the engine and the precision that `auto` stands for on this machine; other values as they are.
 
+    Raises EngineError: unknown engine.
+
     Args:
         bundle: Verified bundle.
         engine: One of `ENGINES`.
         threads: Threads per graph.
         precision: As for `load_engines`.
-
-    Raises:
-        EngineError: unknown engine.
     """
     if engine not in ENGINES:
         raise EngineError(f"unknown engine '{engine}'; {nearest(engine, ENGINES)}")

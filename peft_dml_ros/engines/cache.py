@@ -113,8 +113,7 @@ def find_engine(folder: Path, name: str, key: EngineKey, log: Callable[[str], No
 def write_engine(folder: Path, name: str, key: EngineKey, plan: bytes) -> Path:
     """Store an engine atomically, under a name of its own for every key: engines stored before stay usable.
 
-    Raises:
-        EngineError: the folder cannot be written, or the disk is full; what was there stays.
+    Raises EngineError: the folder cannot be written, or the disk is full; what was there stays.
     """
     target = re.sub(r"[^A-Za-z0-9]+", "-", key.gpu or f"sm {' '.join(key.capabilities)}").strip("-").lower()
     digest = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode()).hexdigest()[:16]
@@ -127,8 +126,7 @@ def write_engine(folder: Path, name: str, key: EngineKey, plan: bytes) -> Path:
 def require_space(folder: Path, nbytes: int) -> None:
     """Refuse to start a build, which may take minutes, whose result could not be stored.
 
-    Raises:
-        EngineError: the folder cannot be made, or the disk has less space than this.
+    Raises EngineError: the folder cannot be made, or the disk has less space than this.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -142,8 +140,7 @@ def require_space(folder: Path, nbytes: int) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file as a whole, or leave everything as it was.
 
-    Raises:
-        EngineError: the folder cannot be written, or the disk is full.
+    Raises EngineError: the folder cannot be written, or the disk is full.
     """
     temporary = None
     try:

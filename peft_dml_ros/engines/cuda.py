@@ -42,8 +42,7 @@ class Gpu:
 class Cuda:
     """The CUDA runtime; every call is checked.
 
-    Raises:
-        EngineError: cuda-python is not installed, or there is no usable GPU.
+    Raises EngineError: cuda-python is not installed, or there is no usable GPU.
     """
 
     def __init__(self) -> None:
@@ -65,8 +64,7 @@ class Cuda:
     def call(self, function: str, *arguments: Any) -> Any:
         """Call the runtime and return its results without the error code.
 
-        Raises:
-            EngineError: the driver is missing or too old, or the call failed.
+        Raises EngineError: the driver is missing or too old, or the call failed.
         """
         try:
             error, *values = getattr(self._cudart, function)(*arguments)
@@ -160,8 +158,7 @@ class DeviceSession:
     def record(self, enqueue: Callable[[], None]) -> None:
         """Record kernels as one graph, for all later runs.
 
-        Raises:
-            EngineError: they cannot be recorded; the session works on without.
+        Raises EngineError: they cannot be recorded; the session works on without.
         """
         mode = self._cuda.enumerator("cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal")
         self._cuda.call("cudaStreamBeginCapture", self.stream, mode)

@@ -31,8 +31,7 @@ class KeptEngines:
     ) -> tuple[Mapping[str, Engine], bool]:
         """Return one engine per graph, and True where they were loaded now; see `load_engines`.
 
-        Raises:
-            EngineError: as `load_engines` does; what is kept stays.
+        Raises EngineError: as `load_engines` does; what is kept stays.
         """
         key = (bundle.identity, engine, threads, precision)
         fresh = key not in self._kept

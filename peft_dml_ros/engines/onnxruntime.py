@@ -54,15 +54,13 @@ bound of a ReLU6, or ONNX Runtime keeps that as an operator of its own."""
 class OnnxRuntimeEngine:
     """One ONNX graph with static shapes.
 
-    It has shapes and types of its inputs and outputs, and the wall time of its last run.
+    It has shapes and types of its inputs and outputs, and the wall time of its last run. Raises EngineError: the file
+    is no loadable graph, or keeps weights in another file.
 
     Args:
         graph: ONNX file, or a bundle's graph with its adapters merged.
         threads: Threads within an operator; 0 takes one per core.
         engine: Key of `PROVIDERS`. A provider that is not there is left out with one line in the log.
-
-    Raises:
-        EngineError: the file is no loadable graph, or keeps weights in another file.
     """
 
     def __init__(self, graph: Path | GraphContent, threads: int = 2, engine: str = "onnxruntime") -> None:
@@ -89,11 +87,10 @@ class OnnxRuntimeEngine:
     def __call__(self, feeds: Mapping[str, EngineArray]) -> dict[str, AnyArray]:
         """Run the graph; the inputs are bound where they lie, the outputs are the caller's own.
 
+        Raises EngineError: an input is missing, superfluous, or has another shape or dtype.
+
         Args:
             feeds: One array per input, of the declared shape and dtype.
-
-        Raises:
-            EngineError: an input is missing, superfluous, or has another shape or dtype.
         """
         start = perf_counter()
         try:
@@ -156,8 +153,7 @@ def _available(engine: str) -> tuple[str, ...]:
 def _rtx_devices() -> tuple[Any, ...]:
     """Return the devices of the plug-in provider, which registers itself once in a process.
 
-    Raises:
-        EngineError: its wheel or a library that it needs is missing.
+    Raises EngineError: its wheel or a library that it needs is missing.
     """
     try:
         folder = preload_rtx("libcudart.so.*", "libtensorrt_rtx.so.*", "libtensorrt_onnxparser_rtx.so.*")

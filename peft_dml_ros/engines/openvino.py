@@ -28,15 +28,14 @@ _DTYPES: Final = {"f32": "float32", "f16": "float16", "i32": "int32", "i64": "in
 def load_openvino_engines(bundle: Bundle, threads: int, precision: str) -> dict[str, Engine]:
     """Return one engine per graph of a bundle.
 
+    Raises BundleError: the bundle does not hold the precision; EngineError: OpenVINO is missing or too old, or does not
+    load a graph.
+
     Args:
         bundle: Verified bundle.
         threads: Threads per graph; 0 takes one per core.
         precision: One that the bundle holds. `fp32` is computed in 32 bit; else float graphs in what the CPU is fastest
             in, bfloat16 where it has that.
-
-    Raises:
-        BundleError: the bundle does not hold the precision.
-        EngineError: OpenVINO is missing or too old, or does not load a graph.
     """
     engines: dict[str, Engine] = {"fusion": OnnxRuntimeEngine(bundle.graph("fusion", precision), threads)}
     for name, about in bundle.manifest.graphs.items():
@@ -49,16 +48,14 @@ def load_openvino_engines(bundle: Bundle, threads: int, precision: str) -> dict[
 class OpenVinoEngine:
     """One ONNX graph with static shapes.
 
-    It has shapes and types of its inputs and outputs, and the wall time of its last run.
+    It has shapes and types of its inputs and outputs, and the wall time of its last run. Raises EngineError: OpenVINO
+    is missing or too old, or does not load the graph.
 
     Args:
         graph: Graph with all of its weights.
         outputs: Names of its outputs; OpenVINO gives a tensor several.
         threads: Threads within an operator; 0 takes one per core.
         exact: Whether float graphs are computed in 32 bit.
-
-    Raises:
-        EngineError: OpenVINO is missing or too old, or does not load the graph.
     """
 
     def __init__(self, graph: GraphContent, outputs: tuple[str, ...], threads: int = 2, *, exact: bool = False) -> None:
@@ -83,11 +80,10 @@ class OpenVinoEngine:
     def __call__(self, feeds: Mapping[str, EngineArray]) -> dict[str, AnyArray]:
         """Run the graph; the inputs are read where they lie, the outputs are the caller's own.
 
+        Raises EngineError: an input is missing, superfluous, or has another shape or dtype.
+
         Args:
             feeds: One array per input, of the declared shape and dtype.
-
-        Raises:
-            EngineError: an input is missing, superfluous, or has another shape or dtype.
         """
         check_feeds(self._name, feeds, self.inputs)
         arrays = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
@@ -105,11 +101,7 @@ class OpenVinoEngine:
 
 @cache
 def load_openvino() -> Any:
-    """Return OpenVINO's core, one in a process.
-
-    Raises:
-        EngineError: it is missing or too old.
-    """
+    """Return OpenVINO's core, one in a process. Raises EngineError: it is missing or too old."""
     try:
         openvino = import_module("openvino")
     except ImportError as error:

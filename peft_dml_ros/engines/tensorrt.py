@@ -23,16 +23,13 @@ log = logging.getLogger(__name__)
 
 
 class TensorRtEngine:
-    """One engine with static shapes.
+    """One engine with static shapes. Raises EngineError: the engine does not load here, or memory is short.
 
     Args:
         name: Graph, for messages.
         plan: Serialised engine.
         library: TensorRT.
         cuda: CUDA runtime.
-
-    Raises:
-        EngineError: the engine does not load here, or memory is short.
     """
 
     def __init__(self, name: str, plan: bytes, library: TensorRtLibrary, cuda: Cuda) -> None:
@@ -111,14 +108,13 @@ class TensorRtEngine:
 def load_tensorrt_engines(bundle: Bundle, engine: str = "tensorrt", precision: str = "") -> dict[str, TensorRtEngine]:
     """Return one TensorRT engine per graph, from the cache or built now.
 
+    Raises BundleError: a graph's file is not what the manifest says; EngineError: TensorRT, CUDA or a GPU is missing,
+    or a graph cannot be built, stored or loaded.
+
     Args:
         bundle: Verified bundle.
         engine: `tensorrt` or `tensorrt-rtx`.
         precision: One of the bundle's; its own when empty.
-
-    Raises:
-        BundleError: a graph's file is not what the manifest says.
-        EngineError: TensorRT, CUDA or a GPU is missing, or a graph cannot be built, stored or loaded.
     """
     store = open_store(bundle, engine, precision)
     cuda = store.cuda or Cuda()

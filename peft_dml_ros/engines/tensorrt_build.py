@@ -55,13 +55,12 @@ class EngineStore:
     def plan(self, graph: str, profile: BuildProfile | None = None) -> bytes:
         """Return the engine of a graph, from the cache or built now.
 
+        Raises BundleError: the graph's file is not what the manifest says. Raises EngineError: it cannot be built or
+        stored, or there is no space to store it; engines built before stay.
+
         Args:
             graph: Name of the graph.
             profile: How to build; none takes whatever is stored, and builds by the defaults.
-
-        Raises:
-            BundleError: the graph's file is not what the manifest says.
-            EngineError: it cannot be built or stored, or there is no space to store it; engines built before stay.
         """
         content = self.bundle.graph(graph, self.precision)
         name, key = f"{self.bundle.manifest.name}-{graph}", self._key(content.sha256, profile)
@@ -92,16 +91,15 @@ def open_store(
 ) -> EngineStore:
     """Return the store of a bundle's engines.
 
+    Raises BundleError: the bundle does not hold the precision; EngineError: TensorRT, CUDA or a GPU is missing, or
+    TensorRT does not build for this one.
+
     Args:
         bundle: Verified bundle.
         engine: `tensorrt` or `tensorrt-rtx`.
         precision: One of the bundle's; its own when empty.
         capabilities: GPUs to build for without having them, e.g. "8.9"; the GPU at hand when empty.
         folder: Cache; `cache_folder()` if none.
-
-    Raises:
-        BundleError: the bundle does not hold the precision.
-        EngineError: TensorRT, CUDA or a GPU is missing, or TensorRT does not build for this one.
     """
     bundle.graph_file("fusion", precision)  # refuses a precision that the bundle does not hold
     library, cuda, gpu = load_tensorrt(engine), None, None
@@ -147,13 +145,12 @@ class ParsedNetwork:
 def parse_graph(content: bytes, name: str, trt: Any) -> ParsedNetwork:
     """Read a graph into a strongly typed network.
 
+    Raises EngineError: TensorRT does not take the graph; the reasons are named.
+
     Args:
         content: ONNX graph with static shapes.
         name: Name of the network: plans are equal byte by byte only if it is.
         trt: TensorRT's module.
-
-    Raises:
-        EngineError: TensorRT does not take the graph; the reasons are named.
     """
     logger = make_logger(trt)
     builder = trt.Builder(logger)
@@ -169,14 +166,13 @@ def parse_graph(content: bytes, name: str, trt: Any) -> ParsedNetwork:
 def build_plan(graph: GraphContent, library: TensorRtLibrary, key: EngineKey, timing: Path | None = None) -> bytes:
     """Build; takes below a second with TensorRT for RTX, up to minutes with the classic one.
 
+    Raises EngineError: the graph cannot be read, or TensorRT finds no implementation.
+
     Args:
         graph: Graph with static shapes.
         library: TensorRT.
         key: For which GPUs, and how.
         timing: File with the timings of kernels tried before; read if there is one, and written again.
-
-    Raises:
-        EngineError: the graph cannot be read, or TensorRT finds no implementation.
     """
     trt, profile, start = library.trt, key.profile or BuildProfile(), monotonic()
     onnx = graph.path

@@ -51,13 +51,10 @@ class TensorRtLibrary:
 
 
 def load_tensorrt(engine: str = "tensorrt") -> TensorRtLibrary:
-    """Return the TensorRT of an engine.
+    """Return the TensorRT of an engine. Raises EngineError: the module or its libraries are missing, or too old.
 
     Args:
         engine: `tensorrt` or `tensorrt-rtx`.
-
-    Raises:
-        EngineError: the module or its libraries are missing, or too old.
     """
     try:
         if engine == RTX:
@@ -76,14 +73,13 @@ def load_tensorrt(engine: str = "tensorrt") -> TensorRtLibrary:
 def preload_rtx(*patterns: str) -> Path | None:
     """Load libraries of the wheel for all modules to see: the linker would not find them by itself.
 
+    Raises OSError: a library does not load.
+
     Args:
         patterns: File names, in the order in which they need each other.
 
     Returns:
         The wheel's folder; none when it is not installed, and the libraries may come from elsewhere.
-
-    Raises:
-        OSError: a library does not load.
     """
     spec = find_spec(RTX_WHEEL)
     if spec is None or not spec.submodule_search_locations:

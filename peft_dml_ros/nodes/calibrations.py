@@ -61,13 +61,12 @@ class CameraInfoFilter:
     def take(self, camera: str, cdr: bytes, *, rectified: bool = False) -> CameraModel | None:
         """Take a serialised CameraInfo; return its projection when that is new, and certain.
 
+        Raises DataError: the bytes are no CameraInfo, or the camera is not calibrated.
+
         Args:
             camera: Name of the sensor.
             cdr: The message.
             rectified: The images that come with it are rectified already.
-
-        Raises:
-            DataError: the bytes are no CameraInfo, or the camera is not calibrated.
         """
         content, infos = cdr[HEADER_END:], self._cameras.setdefault(camera, _CameraInfos())
         if content == infos.pending:
@@ -92,7 +91,7 @@ class CameraInfoFilter:
 
 
 class CalibrationStore:
-    """Keeps the rig up to date.
+    """Keeps the rig up to date. Raises ConfigError: the file is no calibration.
 
     Args:
         sensors: Names, in rig order.
@@ -105,9 +104,6 @@ class CalibrationStore:
         rig: Sensors whose mounting, and projection, are known.
         missing: Why each other sensor is not in the rig.
         frames: Frame of the last message of each sensor that was accepted with the present rig.
-
-    Raises:
-        ConfigError: the file is no calibration.
     """
 
     def __init__(

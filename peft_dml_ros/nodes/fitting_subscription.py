@@ -23,8 +23,7 @@ _POLICIES: dict[str, Any] = {"reliability": ReliabilityPolicy, "durability": Dur
 def message_class(name: str) -> type[Any]:
     """Return the rclpy class of a message type such as `sensor_msgs/msg/Imu`.
 
-    Raises:
-        ConfigError: no such type is installed.
+    Raises ConfigError: no such type is installed.
     """
     package, _, rest = name.partition("/")
     try:
@@ -69,14 +68,12 @@ def overridden(qos: QoSProfile, node: Node, topic: str) -> QoSProfile:
     """Return the profile with what the parameters `qos_overrides.TOPIC.subscription.POLICY` of the node say of it.
 
     rclpy's own overriding needs a profile that never changes, and declares parameters for every policy of every topic.
+    Raises ConfigError: a policy or its value is unknown.
 
     Args:
         qos: Changed and returned.
         node: Its parameters are read as they were given at the start.
         topic: Resolved name.
-
-    Raises:
-        ConfigError: a policy or its value is unknown.
     """
     prefix = f"qos_overrides.{topic}.subscription."
     for name, given in node._parameter_overrides.items():  # noqa: SLF001  rclpy has no public view of them

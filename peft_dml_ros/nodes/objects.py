@@ -29,14 +29,11 @@ TRAIL: Final = 40
 
 
 class ObjectOutputs:
-    """Tracks and Autoware's messages of one node.
+    """Tracks and Autoware's messages of one node. Raises ConfigError: they are, and are not installed.
 
     Args:
         new: Makes a publisher of a message class, topic and depth.
         params: Frame, settings of the tracker, and whether Autoware's messages are wanted.
-
-    Raises:
-        ConfigError: they are, and are not installed.
     """
 
     def __init__(self, new: Callable[[type[Any], str, int], Any], params: NodeParams) -> None:

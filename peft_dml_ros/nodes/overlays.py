@@ -106,7 +106,7 @@ class Overlays:
 def overlay(
     image: CameraImage, sensor: Sensor, then_SE3_frame: SE3, boxes: Boxes3D, classes: Sequence[str]
 ) -> UInt8Array:
-    """Return an image with boxes as wires in the colours of their classes.
+    """Return an image with boxes as wires in the colours of their classes. Raises DataError: the bytes are no image.
 
     Args:
         image: Of the camera.
@@ -117,9 +117,6 @@ def overlay(
 
     Returns:
         (H, W, 3) uint8 RGB, at least `WIDTH_PX` wide where the image is.
-
-    Raises:
-        DataError: the bytes are no image.
     """
     pixels = decoded(image, WIDTH_PX, sensor.camera)
     # What is drawn into must not be what the network still reads.

@@ -19,10 +19,8 @@ OWNED_BY_RCLPY = ("use_sim_time", "start_type_description_service", "qos_overrid
 def declare_parameters(node: Node) -> NodeParams:
     """Declare every parameter with description and range, from defaults and the overrides given at start.
 
-    Values are checked before anything is declared, so that one error names all that is wrong.
-
-    Raises:
-        ConfigError: an override is unknown (the nearest name is given), of the wrong type, or out of range.
+    Values are checked before anything is declared, so that one error names all that is wrong. Raises ConfigError: an
+    override is unknown (the nearest name is given), of the wrong type, or out of range.
     """
     given = {
         name: override.value
@@ -43,8 +41,7 @@ def declare_parameters(node: Node) -> NodeParams:
 def read_parameters(node: Node) -> NodeParams:
     """Return the parameters as they stand now; they take effect when the node is configured.
 
-    Raises:
-        ConfigError: the values do not fit together.
+    Raises ConfigError: the values do not fit together.
     """
     values = {info.name: node.get_parameter(info.name).value for info in describe(NodeParams)}
     return validated(NodeParams, nested(values), "parameters")

@@ -40,8 +40,7 @@ STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 class PerceptionNode(LifecycleNode):
     """Wires intake, detector and outputs; configure loads and warms up, activate listens and publishes.
 
-    Raises:
-        ConfigError: a parameter is unknown or out of range.
+    Raises ConfigError: a parameter is unknown or out of range.
     """
 
     def __init__(self) -> None:
@@ -174,11 +173,7 @@ class PerceptionNode(LifecycleNode):
 
 
 def run(stop: threading.Event) -> None:
-    """Start the node and spin it until `stop` is set.
-
-    Raises:
-        PeftDmlError: parameters or bundle are refused.
-    """
+    """Start the node and spin it until `stop` is set. Raises PeftDmlError: parameters or bundle are refused."""
     node = PerceptionNode()
     if node.autostart:
         for transition in (node.trigger_configure, node.trigger_activate):

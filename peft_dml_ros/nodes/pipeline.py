@@ -46,6 +46,8 @@ class FrameJob:
 class Pipeline:
     """Loads and warms up everything at construction, so that the first frame is as fast as the rest.
 
+    Raises BundleError: the bundle is missing, altered or does not fit; EngineError: the engine cannot load a graph.
+
     Args:
         params: Bundle, adapter, engine, threads, paces and detection settings.
         kept: Engines that were used before, and may be used again.
@@ -57,10 +59,6 @@ class Pipeline:
         engine: Name of the engine that runs the graphs.
         controller: Chooses how much work goes into a frame.
         detector: Detects in snapshots of one rig.
-
-    Raises:
-        BundleError: the bundle is missing, altered or does not fit.
-        EngineError: the engine cannot load a graph.
     """
 
     def __init__(self, params: PerceptionParams, kept: KeptEngines | None = None) -> None:
@@ -90,8 +88,7 @@ class Pipeline:
     def fall_back(self, error: EngineError) -> str:
         """Replace an engine that fails by ONNX Runtime; return what to say about it.
 
-        Raises:
-            EngineError: it is ONNX Runtime that fails.
+        Raises EngineError: it is ONNX Runtime that fails.
         """
         if self.engine == FALLBACK:
             raise error

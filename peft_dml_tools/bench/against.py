@@ -67,14 +67,12 @@ class Side:
 def sides(against: Path, repository: Path, bundle: str) -> dict[str, Side]:
     """Return both sides, the other one first.
 
+    Raises ConfigError: it is neither; BundleError: it is a bundle that this build cannot load.
+
     Args:
         against: A checkout, or the folder of a bundle that this build runs.
         repository: This checkout.
         bundle: Folder or name of this side's bundle, and of the other's where only the code differs.
-
-    Raises:
-        ConfigError: it is neither.
-        BundleError: it is a bundle that this build cannot load.
     """
     here = against.expanduser().resolve()
     named = str(Path(bundle).expanduser().resolve()) if Path(bundle).expanduser().is_dir() else bundle
@@ -94,6 +92,8 @@ def compare_builds(
 ) -> Report:
     """Play the sessions, the sides in turn and each first in every second pair.
 
+    Raises DataError: a session failed; with its last lines.
+
     Args:
         both: From `sides`.
         plan: How much.
@@ -101,9 +101,6 @@ def compare_builds(
         scratch: For the drive and the sessions.
         tell: Called with words on what goes on.
         drive: Bag to play; a simulated one when there is none.
-
-    Raises:
-        DataError: a session failed; with its last lines.
     """
     tell("simulating a drive")
     drive = drive or simulate_short_drive(scratch / "drive.mcap", plan.seconds, SEED)

@@ -48,15 +48,12 @@ def pick_core() -> int:
 
 
 def measured(command: list[str], core: int, timeout_s: float) -> Usage:
-    """Run a command to its end.
+    """Run a command to its end. Raises BenchmarkError: it failed, or took too long; with its last lines.
 
     Args:
         command: Program and arguments.
         core: The only core it may use.
         timeout_s: It is ended after this.
-
-    Raises:
-        BenchmarkError: it failed, or took too long; with its last lines.
     """
     gauge = str(Path(__file__).with_name("gauge.py"))
     with tempfile.TemporaryDirectory(prefix="peft-dml-bench-") as folder:

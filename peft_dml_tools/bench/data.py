@@ -86,11 +86,7 @@ class DataBenchmark:
         self._note()
 
     def run(self) -> Figures:
-        """Measure everything.
-
-        Raises:
-            BenchmarkError: a measured command failed.
-        """
+        """Measure everything. Raises BenchmarkError: a measured command failed."""
         by_length = [self._length(seconds) for seconds in self.plan.lengths_s]
         by_scenes = [self._scenes(count) for count in self.plan.scene_counts]
         longest, most = by_length[-1], by_scenes[-1]
@@ -119,8 +115,7 @@ class DataBenchmark:
     def clear(self) -> None:
         """Remove the working folder.
 
-        Raises:
-            ConfigError: it holds something, but no benchmark's notes: it is somebody's own.
+        Raises ConfigError: it holds something, but no benchmark's notes: it is somebody's own.
         """
         if self.folder.is_dir() and any(self.folder.iterdir()) and not self._notes.is_file():
             msg = f"{self.folder} holds files that no benchmark wrote; name an empty or a new folder with --work"

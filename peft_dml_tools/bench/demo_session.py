@@ -60,8 +60,7 @@ class DemoSession:
 def demo_figures(session: DemoSession) -> Report:
     """Run a session; return frames, latency, accuracy, and processor time during the drive.
 
-    Raises:
-        DataError: it failed, or takes too long; with its last lines.
+    Raises DataError: it failed, or takes too long; with its last lines.
     """
     session.out.mkdir(parents=True, exist_ok=True)
     log = session.out / "demo.log"
@@ -94,11 +93,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _watched(process: subprocess.Popen[bytes]) -> dict[str, list[ProcessSample]]:
-    """Sample the processes of a session until it ends.
-
-    Raises:
-        DataError: it takes more than `LIMIT_S`.
-    """
+    """Sample the processes of a session until it ends. Raises DataError: it takes more than `LIMIT_S`."""
     samples: dict[str, list[ProcessSample]] = {name: [] for name in PROCESSES.values()}
     known: dict[int, str] = {}
     limit = time.monotonic() + LIMIT_S

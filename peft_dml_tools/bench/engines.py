@@ -203,8 +203,7 @@ def _call(engine: Any, feeds: dict[str, Any]) -> Callable[[], object]:
 def _conversion(other: Bundle, bundle: Bundle) -> Bundle:
     """Return the other bundle, if it was made of this one.
 
-    Raises:
-        ConfigError: it was made of other graphs, so that no figure of the two belongs together.
+    Raises ConfigError: it was made of other graphs, so that no figure of the two belongs together.
     """
     origin = other.manifest.provenance.get("precision", {}).get("from")
     graphs = [graph.file for graph in bundle.manifest.graphs.values()]

@@ -63,14 +63,13 @@ class LiveOptions:
 def run_live(plan: LivePlan, options: LiveOptions, scratch: Path, tell: Tell) -> Report:
     """Measure the main condition at length, and the others for a shorter time each.
 
+    Raises PeftDmlError: a process failed; with its last lines.
+
     Args:
         plan: How long.
         options: What.
         scratch: For the drive, records and logs.
         tell: Called with words on what goes on.
-
-    Raises:
-        PeftDmlError: a process failed; with its last lines.
     """
     bundle = load_bundle(options.bundle)
     report: Report = {
@@ -100,13 +99,12 @@ def run_live(plan: LivePlan, options: LiveOptions, scratch: Path, tell: Tell) ->
 def require_room(drive: Path, seconds: float, scratch: Path) -> None:
     """Refuse a measurement whose recording would fill the disk at its end.
 
+    Raises ConfigError: there is less room than the repeated drive takes; with both, and the fix.
+
     Args:
         drive: Bag that is repeated.
         seconds: Length of the whole.
         scratch: Where it is recorded.
-
-    Raises:
-        ConfigError: there is less room than the repeated drive takes; with both, and the fix.
     """
     storage = BagStorage(drive)
     size = sum(file.stat().st_size for file in (drive, *drive.rglob("*")) if file.is_file())

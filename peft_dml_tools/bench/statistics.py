@@ -76,11 +76,7 @@ class FolderStatistics:
 
 
 def measure_folder(reader: NuScenesReader) -> FolderStatistics:
-    """Look through all keyframes of a folder.
-
-    Raises:
-        DataError: it has no keyframe, or a file is missing or damaged.
-    """
+    """Look through all keyframes of a folder. Raises DataError: it has no keyframe, or a file is missing or damaged."""
     tokens = reader.samples()
     if not tokens:
         raise DataError(f"{reader.root} has no keyframe; nothing can be measured in it")

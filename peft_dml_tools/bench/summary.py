@@ -91,11 +91,7 @@ TARGETS: Final[Mapping[str, BenchmarkTarget]] = {
 
 
 def read_report(path: Path) -> Report | None:
-    """Return a benchmark's file; None where there is none.
-
-    Raises:
-        DataError: it is no benchmark's file.
-    """
+    """Return a benchmark's file; None where there is none. Raises DataError: it is no benchmark's file."""
     if not path.is_file():
         return None
     try:

@@ -19,15 +19,14 @@ from peft_dml_ros.core.verified_files import sha256
 def add_adapter(folder: Path, base: str, where: str, trusted_key: str = "", store: Path | None = None) -> Adapter:
     """Verify an adapter and copy it into the store; its name then stands for this one.
 
+    Raises BundleError: the adapter is refused, see `load_adapter`, or it cannot be stored; what was there stays.
+
     Args:
         folder: The adapter.
         base: sha256 of the base's weights.
         where: The base's bundle, for messages.
         trusted_key: As for `load_adapter`.
         store: Another folder than the vehicle's.
-
-    Raises:
-        BundleError: the adapter is refused, see `load_adapter`, or it cannot be stored; what was there stays.
     """
     store = store or store_folder()
     load_adapter(folder, base, where, trusted_key)
@@ -52,8 +51,7 @@ def add_adapter(folder: Path, base: str, where: str, trusted_key: str = "", stor
 def remove_adapter(name: str, base: str = "", store: Path | None = None) -> None:
     """Take a name out of the store, and the files that no other name stands for.
 
-    Raises:
-        BundleError: there is no such name, or adapters of several bases have it.
+    Raises BundleError: there is no such name, or adapters of several bases have it.
     """
     store = store or store_folder()
     every = list(stored_adapters(store))

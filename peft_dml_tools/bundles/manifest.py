@@ -15,12 +15,11 @@ SIGNATURE = MANIFEST + SUFFIX
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a manifest with the sha256 of every other file in the folder, atomically.
 
+    Raises DataError: it cannot be written.
+
     Args:
         folder: The bundle.
         manifest: Its `files` are computed here, whatever they hold.
-
-    Raises:
-        DataError: it cannot be written.
     """
     files = {}
     for path in sorted(folder.rglob("*")):

@@ -41,12 +41,11 @@ class PartDistance(NamedTuple):
 def write_merged(bundle: Bundle, out: Path) -> Path:
     """Write a bundle whose graphs hold all weights, its adapters merged, in every precision that it has.
 
+    Raises ConfigError: the folder exists.
+
     Args:
         bundle: With the adapters to merge.
         out: Folder of the new bundle.
-
-    Raises:
-        ConfigError: the folder exists.
     """
     if out.exists():
         raise ConfigError(f"{out} exists; name a new folder, or remove it")

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 def make_keys(secret: Path) -> PublicKey:
     """Write a new secret key, readable by its owner only, and its public key next to it (`.pub`).
 
-    Raises:
-        ConfigError: one of the files exists.
+    Raises ConfigError: one of the files exists.
     """
     pair = signature_library().KeyPair.generate()
     public: PublicKey = pair.public_key
@@ -39,6 +38,8 @@ def make_keys(secret: Path) -> PublicKey:
 def sign(file: Path, secret: Path, comment: str = "") -> Path:
     """Write the signature of a file next to it.
 
+    Raises ConfigError: there is no such key, or the comment has line breaks.
+
     Args:
         file: What is signed.
         secret: Secret key without password, as `make_keys` or `minisign -G -W` writes it.
@@ -46,9 +47,6 @@ def sign(file: Path, secret: Path, comment: str = "") -> Path:
 
     Returns:
         The signature's file.
-
-    Raises:
-        ConfigError: there is no such key, or the comment has line breaks.
     """
     library = signature_library()
     if not secret.is_file():

@@ -127,8 +127,7 @@ def _settings(spec: DriveSpec) -> Settings:
 def _keep_every(lidar: str, beams: int | None) -> int:
     """Return which beams of a LiDAR are kept: 1 for all, 2 for every second one, 4 for every fourth.
 
-    Raises:
-        ConfigError: the LiDAR has no such number of beams.
+    Raises ConfigError: the LiDAR has no such number of beams.
     """
     from peft_dml_ros.core.errors import ConfigError
     from peft_dml_tools.sim.lidar import MODELS
@@ -144,11 +143,7 @@ def _keep_every(lidar: str, beams: int | None) -> int:
 
 
 def split_names(names: list[str], shares: str) -> dict[str, list[str]]:
-    """Return scene names by split, in order.
-
-    Raises:
-        ConfigError: `shares` are not three numbers that sum to 1.
-    """
+    """Return scene names by split, in order. Raises ConfigError: `shares` are not three numbers that sum to 1."""
     from peft_dml_ros.core.errors import ConfigError
 
     try:
@@ -166,8 +161,7 @@ def split_names(names: list[str], shares: str) -> dict[str, list[str]]:
 def _check_settings(out: Path, settings: Settings) -> None:
     """Refuse to go on in a folder that was started with other settings; note them in a new one.
 
-    Raises:
-        ConfigError: the folder's settings differ; each is named.
+    Raises ConfigError: the folder's settings differ; each is named.
     """
     import json
 

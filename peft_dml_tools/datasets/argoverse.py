@@ -50,8 +50,7 @@ def is_argoverse(path: Path) -> bool:
 def open_argoverse(path: Path, options: BagOptions) -> FileSource:
     """Open a sensor log; of the options, only those on intensity count: it has its own calibration.
 
-    Raises:
-        DataError: a table is missing or damaged.
+    Raises DataError: a table is missing or damaged.
     """
     cameras = {sensor.name: sensor for sensor in _cameras(path)}
     slots = camera_slots(cameras.values())
@@ -131,11 +130,7 @@ def _boxes(rows: list[dict[str, Any]]) -> Boxes3D:
 
 
 def _table(path: Path, wanted: tuple[str, ...]) -> dict[str, AnyArray]:
-    """Read columns of a feather file.
-
-    Raises:
-        DataError: the file is missing, damaged, or lacks a column.
-    """
+    """Read columns of a feather file. Raises DataError: the file is missing, damaged, or lacks a column."""
     from pyarrow import ipc  # noqa: PLC0415  an extra
     from pyarrow.lib import ArrowException  # noqa: PLC0415
 

@@ -60,6 +60,9 @@ def import_bag(
 ) -> Imported:
     """Write a bag as a scene of a nuScenes folder; scenes that were imported into it before stay.
 
+    Raises DataError: the bag is damaged or lacks what is needed, or a file cannot be written: the same call completes
+    it; ConfigError: the scene's name is malformed or taken, or the version is not one of imported bags.
+
     Args:
         source: The bag.
         root: The data set's folder; made where it does not exist.
@@ -68,10 +71,6 @@ def import_bag(
         location: Name of the map.
         allow_damaged: Take what stands before the damage of a bag that was cut off.
         assume_still: Take a bag without odometry for one of a vehicle that stands.
-
-    Raises:
-        DataError: the bag is damaged or lacks what is needed, or a file cannot be written: the same call completes it.
-        ConfigError: the scene's name is malformed or taken, or the version is not one of imported bags.
     """
     name = _free_name(root, version, scene, source.name)
     recording = BagRecording(source, location=location, allow_damaged=allow_damaged, assume_still=assume_still)

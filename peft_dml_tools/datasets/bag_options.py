@@ -36,8 +36,7 @@ class BagOptions:
     def of(cls, params: NodeParams, described_by: str = "") -> BagOptions:
         """Return the options that parameters of the node give.
 
-        Raises:
-            ConfigError: the calibration file cannot be read.
+        Raises ConfigError: the calibration file cannot be read.
         """
         given = load_calibration(Path(params.calibration)) if params.calibration else Rig()
         return cls(params.inputs, params.base_frame, given, described_by)

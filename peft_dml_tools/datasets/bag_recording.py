@@ -56,16 +56,13 @@ class BagRecording:
     def __init__(
         self, source: Source, *, location: str = "unknown", allow_damaged: bool = False, assume_still: bool = False
     ) -> None:
-        """Look the source through.
+        """Look the source through. Raises DataError: it is damaged, has no odometry, or nothing to make keyframes of.
 
         Args:
             source: What to write.
             location: Name of the map.
             allow_damaged: Take what stands before the damage of a bag that was cut off.
             assume_still: Take a source without odometry for one of a vehicle that stands.
-
-        Raises:
-            DataError: it is damaged, has no odometry, or nothing to make keyframes of.
         """
         self._source, self._allow_damaged, self.location = source, allow_damaged, location
         self.left_out: Counter[str] = Counter()

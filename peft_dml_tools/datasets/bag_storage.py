@@ -67,11 +67,7 @@ class BagStorage:
     """
 
     def __init__(self, path: Path) -> None:
-        """Look at the table of contents.
-
-        Raises:
-            DataError: nothing of it can be read.
-        """
+        """Look at the table of contents. Raises DataError: nothing of it can be read."""
         self.path = path
         self.damage: str | None = None
         self._copy: Path | None = None
@@ -84,12 +80,11 @@ class BagStorage:
     def messages(self, topics: set[str], from_ns: int = 0) -> Iterator[Stamped]:
         """Yield messages of these topics in the order of their header stamps.
 
+        Raises DataError: after the last message that could be read, when the file is damaged.
+
         Args:
             topics: Of messages that start with a header.
             from_ns: Stamp of the first message wanted; the part of the bag before it is not read.
-
-        Raises:
-            DataError: after the last message that could be read, when the file is damaged.
         """
         waiting: list[tuple[Stamped, int]] = []
         newest_ns = -(1 << 63)
@@ -107,11 +102,7 @@ class BagStorage:
         self.check()
 
     def check(self) -> None:
-        """Raise when damage was met so far.
-
-        Raises:
-            DataError: there is some; names the file and the fix.
-        """
+        """Raise when damage was met so far. Raises DataError: there is some; names the file and the fix."""
         if self.complaint:
             raise DataError(self.complaint)
 
@@ -270,8 +261,7 @@ def _drained(waiting: list[tuple[Stamped, int]]) -> Iterator[Stamped]:
 def _bag_file(path: Path) -> Path:
     """Return the folder with its metadata, or the single file to read.
 
-    Raises:
-        DataError: there is no bag at that place.
+    Raises DataError: there is no bag at that place.
     """
     if path.is_file() and path.suffix in BAG_SUFFIXES:
         return path

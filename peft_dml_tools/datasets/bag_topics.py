@@ -17,8 +17,7 @@ TRUTH_VELOCITIES: Final = "truth/velocities"
 def sensor_of(topic: str) -> str:
     """Return the sensor name of a topic, relative or absolute, of measurements or of a camera's calibration.
 
-    Raises:
-        ConfigError: no sensor publishes on it.
+    Raises ConfigError: no sensor publishes on it.
     """
     bare = topic.removeprefix("/")
     for sensor, name in SINGLE.items():

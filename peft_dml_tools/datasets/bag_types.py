@@ -73,11 +73,7 @@ class RosbagsFactory:
         self._types = typestore().types
 
     def __call__(self, msgtype: str, /, **fields: Any) -> Any:
-        """Return a message of that type.
-
-        Raises:
-            DataError: the type is not known.
-        """
+        """Return a message of that type. Raises DataError: the type is not known."""
         try:
             kind = self._types[msgtype]
         except KeyError:

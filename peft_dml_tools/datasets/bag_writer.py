@@ -72,7 +72,7 @@ class BagFile:
     def __init__(
         self, path: str | Path, *, compress: bool = False, sqlite3: bool = False, whole_or_nothing: bool = False
     ) -> None:
-        """Create the file.
+        """Create the file. Raises DataError: it exists already, or cannot be created.
 
         Args:
             path: NAME.mcap, NAME.db3 or a folder; must not exist.
@@ -80,9 +80,6 @@ class BagFile:
             sqlite3: Write a folder with SQLite storage instead of MCAP; NAME.db3 always has it.
             whole_or_nothing: After an error nothing stays behind, and the path may exist: it is replaced when the new
                 bag is whole.
-
-        Raises:
-            DataError: it exists already, or cannot be created.
         """
         self.path = Path(path)
         self._whole = whole_or_nothing
@@ -121,8 +118,7 @@ class BagFile:
     ) -> None:
         """Write the index, and give the bag its final name.
 
-        Raises:
-            DataError: the index cannot be written; what there is stays under the name of the part.
+        Raises DataError: the index cannot be written; what there is stays under the name of the part.
         """
         if error is not None and self._whole:
             self._discard()
@@ -140,14 +136,13 @@ class BagFile:
     def write(self, topic: str, time_ns: int, message: Any, *, latched: bool = False) -> None:
         """Append a rosbags message; its topic is created when first used.
 
+        Raises DataError: the file cannot be written, the disk is full for example.
+
         Args:
             topic: Relative or absolute name.
             time_ns: Time of recording.
             message: Built by `RosbagsFactory`.
             latched: Kept for late subscribers; counts for the first message of a topic.
-
-        Raises:
-            DataError: the file cannot be written, the disk is full for example.
         """
         msgtype = message.__msgtype__
         self.write_bytes(topic, time_ns, typestore().serialize_cdr(message, msgtype), msgtype, latched=latched)
@@ -206,7 +201,8 @@ def write_bag(
 ) -> Path:
     """Write a source as a ROS 2 bag: sensors, calibration, /tf_static and truth, recorded at their stamps.
 
-    A bag is either written whole or not at all; a run that was cut short can be repeated.
+    A bag is either written whole or not at all; a run that was cut short can be repeated. Raises DataError: the path is
+    taken, the source holds no measurement or damaged ones, or the disk is full; ConfigError: no such preset.
 
     Args:
         source: What to write; it is read once, measurement by measurement.
@@ -220,10 +216,6 @@ def write_bag(
 
     Returns:
         The path.
-
-    Raises:
-        DataError: the path is taken, the source holds no measurement or damaged ones, or the disk is full.
-        ConfigError: no such preset.
     """
     path = Path(path)
     if path.exists() and not overwrite:

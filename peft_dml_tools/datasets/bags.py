@@ -58,14 +58,12 @@ class BagSource:
     def __init__(self, path: str | Path, *, preset: str | None = None, options: BagOptions | None = None) -> None:
         """Open a bag.
 
+        Raises DataError: no bag, no known topic in it, or a known topic of another type; ConfigError: no such preset.
+
         Args:
             path: An .mcap or .db3 file, or a rosbag2 folder.
             preset: Name of the topic preset (`presets.PRESETS` or "default"); None finds out.
             options: Topics, base frame and calibration, as the node takes them.
-
-        Raises:
-            DataError: no bag, no known topic in it, or a known topic of another type.
-            ConfigError: no such preset.
         """
         self._storage = BagStorage(Path(path))
         self.name = Path(path).stem
@@ -105,8 +103,7 @@ class BagSource:
     def _with_given(self, known: presets.BagTopics, wrong: list[str]) -> tuple[presets.BagTopics, list[str]]:
         """Return the topics with those that the parameters name, each in place of the one that was recognised.
 
-        Raises:
-            ConfigError: a topic is not in the bag.
+        Raises ConfigError: a topic is not in the bag.
         """
         inputs, here = self._options.inputs, self._storage.connections
         named = {t: s for s, t in words_by_sensor(inputs.topics, "/TOPIC").items()}
@@ -141,8 +138,7 @@ class BagSource:
     def rig(self) -> Rig:
         """Sensors with a message in the bag; extrinsics from /tf_static, projections from CameraInfo.
 
-        Raises:
-            DataError: a LiDAR, radar or camera frame is not connected to base_link; all are named.
+        Raises DataError: a LiDAR, radar or camera frame is not connected to base_link; all are named.
         """
         cameras, frames = self._calibration()
         tree = self._tree()
@@ -250,10 +246,8 @@ class BagSource:
     def measurements(self, from_ns: int = 0) -> Iterator[tuple[str, Measurement]]:
         """Yield (sensor name, measurement) in stamp order as it is read; inertial samples in `base_link` axes.
 
-        Malformed messages and points that are not finite are left out and counted in `dropped`.
-
-        Raises:
-            DataError: after the last readable message, when the file is damaged or cut off.
+        Malformed messages and points that are not finite are left out and counted in `dropped`. Raises DataError: after
+        the last readable message, when the file is damaged or cut off.
         """
         self.dropped.clear()
         rig = self.rig
@@ -282,8 +276,7 @@ class BagSource:
     def truth(self) -> dict[int, Boxes3D]:
         """Boxes by stamp from truth/boxes, with velocities from truth/velocities; empty without such topics.
 
-        Raises:
-            DataError: the boxes are malformed or not in base_link.
+        Raises DataError: the boxes are malformed or not in base_link.
         """
         boxes_topic, velocities_topic = (
             bag_topics.bag_topic(t) for t in (bag_topics.TRUTH, bag_topics.TRUTH_VELOCITIES)

@@ -18,8 +18,7 @@ from peft_dml_ros.core.typing import FloatArray
 def boxes_from_msg(msg: Any, classes: Sequence[str] = CLASSES) -> Boxes3D:
     """Convert a vision_msgs/Detection3DArray to boxes; velocities are NaN, since the message has none.
 
-    Raises:
-        DataError: a detection has no result, an unknown class, or numbers that make no box.
+    Raises DataError: a detection has no result, an unknown class, or numbers that make no box.
     """
     n = len(msg.detections)
     centers, sizes, yaws = np.zeros((n, 3)), np.zeros((n, 3)), np.zeros(n)
@@ -49,8 +48,7 @@ def boxes_from_msg(msg: Any, classes: Sequence[str] = CLASSES) -> Boxes3D:
 def with_velocities(boxes: Boxes3D, msg: Any) -> Boxes3D:
     """Return boxes with velocities and attributes from the parallel cloud.
 
-    Raises:
-        DataError: the cloud is malformed or has another number of points.
+    Raises DataError: the cloud is malformed or has another number of points.
     """
     view = cloud_view(msg, ("vx", "vy", "attribute"))
     names = view.dtype.names or ()

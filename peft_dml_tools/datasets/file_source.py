@@ -61,8 +61,7 @@ class FileSource:
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
         """Yield (sensor name, measurement) in stamp order, read as they are asked for.
 
-        Raises:
-            DataError: a file is missing or damaged.
+        Raises DataError: a file is missing or damaged.
         """
         for entry in sorted(
             self.entries, key=lambda e: (e.stamp_ns, modality_of_channel(e.sensor) is not None, e.sensor)

@@ -51,8 +51,7 @@ def is_kitti(path: Path) -> bool:
 def open_kitti(path: Path, options: BagOptions) -> FileSource:
     """Open a folder of KITTI; of the options, only those on intensity count: it has its own calibration.
 
-    Raises:
-        DataError: calibration or sweeps are missing or damaged.
+    Raises DataError: calibration or sweeps are missing or damaged.
     """
     read = partial(read_sweep, columns=4, intensity=intensity_of("LIDAR_TOP", options.inputs))
     return _raw_drive(path, read) if (path / "velodyne_points").is_dir() else _object_benchmark(path, read)
@@ -140,11 +139,7 @@ def _motion(oxts: list[tuple[Path, int]]) -> tuple[list[GnssFix], list[OdometryS
 
 
 def _calibration(path: Path) -> dict[str, FloatArray]:
-    """Return the lines `name: numbers` of a calibration file.
-
-    Raises:
-        DataError: it cannot be read.
-    """
+    """Return the lines `name: numbers` of a calibration file. Raises DataError: it cannot be read."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -55,8 +55,7 @@ class NuScenesReader:
     ) -> None:
         """Open a folder; tables are read when first used.
 
-        Raises:
-            DataError: tables, or sample folders of listed sensors, are missing; all are named.
+        Raises DataError: tables, or sample folders of listed sensors, are missing; all are named.
         """
         self.root = Path(root)
         self.version = find_version(self.root, version)
@@ -96,11 +95,10 @@ class NuScenesReader:
     def samples(self, split_or_scene: str | Sequence[str] | None = None) -> list[str]:
         """Return tokens of keyframes, scene by scene, in time order within each.
 
+        Raises ConfigError: no such split or scene.
+
         Args:
             split_or_scene: A split name, a scene name, several scene names, or None for all.
-
-        Raises:
-            ConfigError: no such split or scene.
         """
         by_scene = self.tables.samples_of_scene
         return [s["token"] for name in self._scene_names(split_or_scene) for s in by_scene.get(self._scene(name), [])]
@@ -131,9 +129,7 @@ class NuScenesReader:
     def location(self, scene: str) -> str:
         """Return the name of the map that a scene was recorded on.
 
-        Raises:
-            ConfigError: no such scene.
-            DataError: the tables do not tell.
+        Raises ConfigError: no such scene; DataError: the tables do not tell.
         """
         log_token = self.tables.get("scene", self._scene(scene)).get("log_token", "")
         return str(self.tables.get("log", log_token).get("location", ""))
@@ -187,8 +183,7 @@ class NuScenesReader:
     def reference(self, sample_token: str) -> tuple[str, Record]:
         """Return the sensor that sets a keyframe's time, and its record: the LiDAR, else the nearest in time.
 
-        Raises:
-            DataError: the keyframe has no sensor at all.
+        Raises DataError: the keyframe has no sensor at all.
         """
         keyframes = self.keyframes(sample_token)
         if REFERENCE in keyframes:
@@ -225,8 +220,7 @@ class NuScenesReader:
     def snapshot(self, sample_token: str, spec: ModelSpec) -> Snapshot:
         """Return everything the detector sees at a keyframe: sweeps newest first, newest images, motion windows.
 
-        Raises:
-            DataError: files are missing (all are named), unless `allow_missing`; a file is damaged.
+        Raises DataError: files are missing (all are named), unless `allow_missing`; a file is damaged.
         """
         return snapshot_of_sample(self, sample_token, spec)
 
@@ -234,8 +228,7 @@ class NuScenesReader:
     def load(self, data: Record) -> LidarSweep | RadarSweep | CameraImage:
         """Return the measurement of a sample_data record, in the sensor's frame.
 
-        Raises:
-            DataError: the file is missing or damaged.
+        Raises DataError: the file is missing or damaged.
         """
         path, modality = self.root / data["filename"], modality_of_channel(self.tables.channel(data))
         if modality == "lidar":
@@ -252,12 +245,11 @@ class NuScenesReader:
     def depth(self, sample_token: str) -> dict[str, Float32Array]:
         """Return the depth images of a keyframe's cameras, where the data set has them (`simulate --depth-stride`).
 
+        Raises DataError: a depth image is damaged.
+
         Returns:
             Channel -> (h, w) float32 depth along the optical axis in m, NaN for the sky and what is further than 255 m;
             each value is that of the middle of an equal part of the picture.
-
-        Raises:
-            DataError: a depth image is damaged.
         """
         paths = {name: self.root / depth_file(data["filename"]) for name, data in self.keyframes(sample_token).items()}
         return {name: read_depth(path) for name, path in paths.items() if path.is_file()}
@@ -292,11 +284,7 @@ class NuScenesReader:
         return read_gnss(path) if path.is_file() else ()
 
     def existing(self, records: list[Record]) -> list[Record]:
-        """Return the records whose files are there.
-
-        Raises:
-            DataError: some are not, and `allow_missing` is off.
-        """
+        """Return the records whose files are there. Raises DataError: some are not, and `allow_missing` is off."""
         lost = [r for r in records if not (self.root / r["filename"]).is_file()]
         if lost and not self.allow_missing:
             names = ", ".join(r["filename"] for r in lost[:20]) + (f" and {len(lost) - 20} more" if lost[20:] else "")

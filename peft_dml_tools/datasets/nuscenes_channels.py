@@ -14,8 +14,7 @@ from peft_dml_tools.datasets.t4 import T4Tables
 def open_tables(folder: Path, *, allow_missing: bool = False) -> Tables:
     """Return the tables of a version folder: of nuScenes, or of T4 1.0, whose sensors hold their calibration.
 
-    Raises:
-        DataError: tables are missing; all of them are named.
+    Raises DataError: tables are missing; all of them are named.
     """
     path = folder / "sensor.json"
     sensors = read_json(path) if path.is_file() and not (folder / "calibrated_sensor.json").is_file() else []

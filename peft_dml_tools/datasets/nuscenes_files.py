@@ -19,22 +19,18 @@ from peft_dml_tools.datasets.point_files import read_pcd, read_sweep
 def read_lidar(path: Path, stamp_ns: int, columns: int = 5, intensity: Intensity = ANY) -> LidarSweep:
     """Read a sweep as nuScenes stores it (float32 x, y, z, intensity, ring per point, sensor frame), or a PCD file.
 
-    Raises:
-        DataError: the file is missing, or its size is no multiple of 4 bytes a column.
+    Raises DataError: the file is missing, or its size is no multiple of 4 bytes a column.
     """
     return read_sweep(path, stamp_ns, columns, intensity)
 
 
 def read_radar(path: Path, stamp_ns: int, *, keep_all: bool = False) -> RadarSweep:
-    """Read a radar sweep from a binary .pcd file.
+    """Read a radar sweep from a binary .pcd file. Raises DataError: the header or the number of bytes is wrong.
 
     Args:
         path: The file; its FIELDS may stand in any order, bytes after the last point are ignored.
         stamp_ns: Time of the sweep.
         keep_all: Keep points that the devkit drops by default (invalid, unknown dynamics, ambiguous Doppler).
-
-    Raises:
-        DataError: the header or the number of bytes is wrong.
     """
     raw = read_pcd(path)
     names = raw.dtype.names or ()
@@ -65,8 +61,7 @@ def _of_relative_speed(raw: AnyArray) -> AnyArray:
 def read_imu(path: Path) -> tuple[ImuSample, ...]:
     """Read the CAN bus message `ms_imu`: specific force and angular rate in vehicle axes, in time order.
 
-    Raises:
-        DataError: the file is not a list of such messages; the first that is none is named.
+    Raises DataError: the file is not a list of such messages; the first that is none is named.
     """
     return _messages(path, _imu_sample)
 
@@ -74,8 +69,7 @@ def read_imu(path: Path) -> tuple[ImuSample, ...]:
 def read_gnss(path: Path) -> tuple[GnssFix, ...]:
     """Read satellite fixes of a simulated scene, in time order; real nuScenes has none.
 
-    Raises:
-        DataError: the file is not a list of such messages; the first that is none is named.
+    Raises DataError: the file is not a list of such messages; the first that is none is named.
     """
     return _messages(path, _gnss_fix)
 

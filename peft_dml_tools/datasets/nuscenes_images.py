@@ -19,8 +19,7 @@ _TAIL: Final = 4096
 def read_image(path: Path) -> bytes:
     """Read the bytes of a whole and sound JPEG or PNG file.
 
-    Raises:
-        DataError: it cannot be read, is no image, was cut off, or is damaged inside.
+    Raises DataError: it cannot be read, is no image, was cut off, or is damaged inside.
     """
     try:
         data = path.read_bytes()
@@ -41,8 +40,7 @@ def read_image(path: Path) -> bytes:
 def read_depth(path: Path) -> Float32Array:
     """Return a depth image (h, w) float32 in m, NaN where it holds none; 256 steps a metre, as in KITTI's depth maps.
 
-    Raises:
-        DataError: it cannot be read, or is no 16-bit PNG of one channel.
+    Raises DataError: it cannot be read, or is no 16-bit PNG of one channel.
     """
     import cv2  # noqa: PLC0415 - keeps importing the reader fast
 

@@ -44,13 +44,12 @@ class SubsetWriter:
     def add(self, root: Path, version: str, samples: Iterable[str]) -> None:
         """Take keyframes of a folder: records, and files by hard link or copy.
 
+        Raises DataError: the folder has no such keyframe.
+
         Args:
             root: nuScenes folder.
             version: Its version folder.
             samples: Tokens of keyframes.
-
-        Raises:
-            DataError: the folder has no such keyframe.
         """
         tables = {name: read_json(root / version / f"{name}.json") for name in TABLES}
         wanted = set(samples)

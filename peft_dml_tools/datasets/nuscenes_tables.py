@@ -44,12 +44,11 @@ _FIELDS: Final[dict[str, tuple[str, ...]]] = {
 def find_version(root: Path, version: str | None = None) -> str:
     """Return the name of the folder with the tables.
 
+    Raises DataError: there is no such folder, or none was named and there are several.
+
     Args:
         root: Folder that holds samples/, sweeps/ and the version folder.
         version: e.g. v1.0-mini; None takes the only one there is.
-
-    Raises:
-        DataError: there is no such folder, or none was named and there are several.
     """
     if not root.is_dir():
         raise DataError(f"no folder {root}; a nuScenes folder holds samples/, sweeps/ and v1.0-*/")
@@ -74,11 +73,7 @@ class Tables:
     NEEDED: ClassVar[tuple[str, ...]] = NEEDED
 
     def __init__(self, folder: Path, *, allow_missing: bool = False) -> None:
-        """Check that the tables exist.
-
-        Raises:
-            DataError: tables are missing; all of them are named.
-        """
+        """Check that the tables exist. Raises DataError: tables are missing; all of them are named."""
         self.folder = folder
         wanted = self.NEEDED if allow_missing else self.NEEDED + TRUTH
         missing = [f"{name}.json" for name in wanted if not (folder / f"{name}.json").is_file()]
@@ -92,8 +87,7 @@ class Tables:
     def rows(self, table: str) -> list[Record]:
         """Return all records of a table in file order; empty when an optional table is missing.
 
-        Raises:
-            DataError: the file is not a JSON list of records with tokens.
+        Raises DataError: the file is not a JSON list of records with tokens.
         """
         if table not in self._rows:
             path = self.folder / f"{table}.json"
@@ -108,8 +102,7 @@ class Tables:
     def require(self, table: str, rows: list[Any]) -> None:
         """Refuse a table whose records lack what the reader takes from them.
 
-        Raises:
-            DataError: names the first record that does.
+        Raises DataError: names the first record that does.
         """
         fields = _FIELDS.get(table, ("token",))
         if table not in TABLES or fit(table, rows, fields):
@@ -122,11 +115,7 @@ class Tables:
             raise DataError(msg)
 
     def raw(self, table: str) -> list[Record]:
-        """Return the records of a table as they stand in its file.
-
-        Raises:
-            DataError: the file is not a JSON list.
-        """
+        """Return the records of a table as they stand in its file. Raises DataError: the file is not a JSON list."""
         path = self.folder / f"{table}.json"
         rows = read_json(path)
         if not isinstance(rows, list):
@@ -134,11 +123,7 @@ class Tables:
         return rows
 
     def get(self, table: str, token: str) -> Record:
-        """Return the record of that token.
-
-        Raises:
-            DataError: no such record.
-        """
+        """Return the record of that token. Raises DataError: no such record."""
         if table not in self._by_token:
             self._by_token[table] = {row["token"]: row for row in self.rows(table)}
         try:
@@ -177,8 +162,7 @@ class Tables:
     def channel(self, data: Record) -> str:
         """Return the sensor name of a sample_data record's channel.
 
-        Raises:
-            DataError: its calibration is not in the tables.
+        Raises DataError: its calibration is not in the tables.
         """
         try:
             channel = self.channel_of_calibration[data["calibrated_sensor_token"]]
@@ -195,11 +179,7 @@ class Tables:
 
 
 def read_json(path: Path) -> Any:
-    """Return the contents of a JSON file.
-
-    Raises:
-        DataError: it cannot be read or is not JSON.
-    """
+    """Return the contents of a JSON file. Raises DataError: it cannot be read or is not JSON."""
     collecting = gc.isenabled()
     gc.disable()  # a table of 10^6 records triggers full collections over and over: twice the time
     try:

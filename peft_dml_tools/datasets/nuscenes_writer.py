@@ -42,6 +42,8 @@ def write_scene(
 ) -> None:
     """Write a scene's files, and its part of the tables last, so that a scene is either finished or done again.
 
+    Raises DataError: a file cannot be written; the same call again completes the scene.
+
     Args:
         root: The data set's folder.
         version: Name of the version folder.
@@ -49,9 +51,6 @@ def write_scene(
         recording: The drive.
         stamps: All stamps by sensor, in order, known before the first measurement is made.
         origin: Where the recording is from.
-
-    Raises:
-        DataError: a file cannot be written; the same call again completes the scene.
     """
     import cv2  # noqa: PLC0415 - keeps importing this module fast
 

@@ -55,8 +55,7 @@ def _pcd_bytes(points: AnyArray) -> bytes:
 def file_of(measurement: Measurement) -> tuple[bytes, str, str]:
     """Return bytes, extension and `fileformat` of a measurement that nuScenes keeps as a file.
 
-    Raises:
-        DataError: it keeps none for this kind.
+    Raises DataError: it keeps none for this kind.
     """
     if isinstance(measurement, LidarSweep):
         return np.ascontiguousarray(measurement.points, "<f4").tobytes(), ".pcd.bin", "pcd"

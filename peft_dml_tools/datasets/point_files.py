@@ -40,16 +40,14 @@ _BIN_COLUMNS: Final = ("x", "y", "z", "intensity", "ring")
 def read_sweep(path: Path, stamp_ns: int, columns: int = 0, intensity: Intensity = ANY) -> LidarSweep:
     """Read the sweep in a file of one of `SUFFIXES`; the intensity is chosen and scaled as that of a message.
 
-    Names of fields count in lower case and without CloudCompare's `scalar_`.
+    Names of fields count in lower case and without CloudCompare's `scalar_`. Raises DataError: the file cannot be read,
+    is damaged, or has no x, y and z.
 
     Args:
         path: The file.
         stamp_ns: Time of the sweep.
         columns: Values a point of a .bin file; 0 takes 5 for .pcd.bin (nuScenes) and 4 for .bin (KITTI).
         intensity: What to take for the intensity, and its scale.
-
-    Raises:
-        DataError: the file cannot be read, is damaged, or has no x, y and z.
     """
     kind = path.name.lower()
     if kind.endswith(".bin"):
@@ -88,8 +86,7 @@ def _read_bin(path: Path, columns: int) -> AnyArray:
 def read_pcd(path: Path) -> AnyArray:
     """Read the points of a PCD file of any kind, one column a field.
 
-    Raises:
-        DataError: the file cannot be read, its header is damaged, or it holds fewer points than promised.
+    Raises DataError: the file cannot be read, its header is damaged, or it holds fewer points than promised.
     """
     payload = read_bytes(path)
     mark = payload.find(b"\nDATA ", 0, _MOST_HEADER)
@@ -213,8 +210,7 @@ def _unlzf(packed: UInt8Array, out: UInt8Array) -> int:
 def read_ply(path: Path) -> AnyArray:
     """Read the vertices of a PLY file, which must be its first element, one column a property.
 
-    Raises:
-        DataError: the file cannot be read, is no PLY, or holds fewer vertices than promised.
+    Raises DataError: the file cannot be read, is no PLY, or holds fewer vertices than promised.
     """
     payload = read_bytes(path)
     end = payload.find(b"end_header", 0, _MOST_HEADER)
@@ -245,11 +241,7 @@ def read_ply(path: Path) -> AnyArray:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file.
-
-    Raises:
-        DataError: it cannot be read.
-    """
+    """Read a file. Raises DataError: it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -22,8 +22,7 @@ def _table(root: Path, name: str, missing: Any = None) -> Any:
 def domain_of(root: Path) -> dict[str, Any]:
     """Return the fields of the simulator's domain; empty for data sets that are not simulated.
 
-    Raises:
-        DataError: the note of the simulation is damaged.
+    Raises DataError: the note of the simulation is damaged.
     """
     return dict(_table(root, "simulate.json", {}).get("domain", {}))
 
@@ -31,8 +30,7 @@ def domain_of(root: Path) -> dict[str, Any]:
 def scene_identities(root: Path) -> dict[str, str]:
     """Return what identifies each scene, by its name: seed and name of a simulated one, token of a recorded one.
 
-    Raises:
-        DataError: a table is missing or damaged.
+    Raises DataError: a table is missing or damaged.
     """
     settings = _table(root, "simulate.json", {})
     rows = _table(root, "scene.json")

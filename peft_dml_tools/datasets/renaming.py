@@ -10,10 +10,7 @@ from peft_dml_tools.datasets import bag_topics
 def renamer(preset: str) -> Callable[[str], str]:
     """Return the function from a relative topic of `conversions.topics` to the absolute topic of a preset.
 
-    Topics that the preset does not know, the truth for example, keep their names.
-
-    Raises:
-        ConfigError: no such preset.
+    Topics that the preset does not know, the truth for example, keep their names. Raises ConfigError: no such preset.
     """
     if preset == presets.DEFAULT:
         return bag_topics.bag_topic

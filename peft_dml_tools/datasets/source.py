@@ -73,15 +73,11 @@ class NuScenesSource:
     """
 
     def __init__(self, reader: NuScenesReader, scene: str | None = None) -> None:
-        """Pick a scene.
+        """Pick a scene. Raises ConfigError: no such scene; DataError: the scene has no keyframe.
 
         Args:
             reader: The folder.
             scene: Name; None takes the first.
-
-        Raises:
-            ConfigError: no such scene.
-            DataError: the scene has no keyframe.
         """
         self.reader = reader
         self.name = scene or next(iter(reader.scenes), "")
@@ -108,8 +104,7 @@ class NuScenesSource:
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
         """Yield (sensor name, measurement) in stamp order; files are read one by one.
 
-        Raises:
-            DataError: files are missing (all are named, before the first is read) or damaged.
+        Raises DataError: files are missing (all are named, before the first is read) or damaged.
         """
         records = [r for r in self.reader.stream(self.name) if self.reader.tables.channel(r) in self.rig.sensors]
         files = ((stamp_ns(r), self.reader.tables.channel(r), r) for r in records)
@@ -143,15 +138,13 @@ def open_source(
 ) -> Source:
     """Open a folder in nuScenes format (also T4, TruckScenes), a bag, Argoverse 2, KITTI, or a folder of sweeps.
 
+    Raises DataError: it is none of these; what was looked for is listed. Raises ConfigError: no such scene.
+
     Args:
         path: The folder, also a version folder itself, or the file.
         scene: Scene of a nuScenes folder; None takes the first.
         allow_missing: Carry on without files that a nuScenes folder lacks.
         options: Topics, base frame and calibration for bags and folders that do not tell them.
-
-    Raises:
-        DataError: it is none of these; what was looked for is listed.
-        ConfigError: no such scene.
     """
     path = Path(path)
     if not path.exists():
@@ -192,8 +185,7 @@ def is_bag(path: Path) -> bool:
 def last_stamp_ns(source: Source) -> int:
     """Return the stamp of a source's last measurement; files are only opened where nothing else tells.
 
-    Raises:
-        DataError: it holds none.
+    Raises DataError: it holds none.
     """
     if isinstance(source, NuScenesSource | BagSource | FileSource):
         return source.last_stamp_ns

@@ -42,14 +42,11 @@ def lidar_folders(path: Path) -> dict[str, Path]:
 
 
 def open_sweep_folder(path: Path, options: BagOptions) -> FileSource:
-    """Open a folder of sweeps.
+    """Open a folder of sweeps. Raises DataError: there is no sweep in it.
 
     Args:
         path: The folder, or a single file.
         options: Intensity and mounting; LiDARs without a mounting sit at the origin of `base_link`, unturned.
-
-    Raises:
-        DataError: there is no sweep in it.
     """
     folders = lidar_folders(path)
     if not folders:

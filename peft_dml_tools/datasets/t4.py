@@ -27,11 +27,7 @@ class T4Tables(Tables):
     NEEDED = ("scene", "sample", "sample_data", "ego_pose", "sensor")
 
     def rows(self, table: str) -> list[Record]:
-        """Return the records of a table of nuScenes.
-
-        Raises:
-            DataError: a file is missing or damaged.
-        """
+        """Return the records of a table of nuScenes. Raises DataError: a file is missing or damaged."""
         if table not in self._rows:
             made = {"calibrated_sensor": self._calibrations, "sample_data": self._data}.get(table)
             try:
@@ -95,8 +91,7 @@ def _linked(row: Record) -> Record:
 def read_row_group(path: Path, index: int, stamp_ns: int, intensity: Intensity) -> LidarSweep:
     """Read a sweep of a parquet file, which has a row group a sweep.
 
-    Raises:
-        DataError: the file is missing or damaged, or has no such sweep.
+    Raises DataError: the file is missing or damaged, or has no such sweep.
     """
     from pyarrow import parquet  # noqa: PLC0415  an extra
     from pyarrow.lib import ArrowException  # noqa: PLC0415
@@ -121,11 +116,7 @@ class VideoFrames:
         self._open: dict[Path, tuple[Any, Any, int]] = {}
 
     def read(self, path: Path, index: int, stamp_ns: int) -> CameraImage:
-        """Return a frame.
-
-        Raises:
-            DataError: the file is missing or damaged, or has no such frame.
-        """
+        """Return a frame. Raises DataError: the file is missing or damaged, or has no such frame."""
         import av  # noqa: PLC0415  an extra
 
         try:

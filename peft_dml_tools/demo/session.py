@@ -106,8 +106,7 @@ class PreparedDrive:
 def prepare(request: DemoRequest, scratch: Path, steps: StepProgress) -> PreparedDrive:
     """Check everything that can be checked before anything starts, and make the drive.
 
-    Raises:
-        PeftDmlError: bundle, source or fault script are not usable, or the recording cannot be written.
+    Raises PeftDmlError: bundle, source or fault script are not usable, or the recording cannot be written.
     """
     require_ros()
     load_bundle(request.bundle)
@@ -138,8 +137,7 @@ def prepare(request: DemoRequest, scratch: Path, steps: StepProgress) -> Prepare
 def _opened(path: Path, request: DemoRequest, scratch: Path) -> tuple[Path, Source]:
     """Return what is played and its source; with a parameter file, a copy in the topics and frames of this package.
 
-    Raises:
-        PeftDmlError: file or source are not usable.
+    Raises PeftDmlError: file or source are not usable.
     """
     if request.config is None:
         return path, open_source(path, scene=request.scene)
@@ -243,11 +241,7 @@ def _count(recorder: Child, topic: str) -> int:
 
 
 def _drive(children: tuple[Child, Child, Child], steps: StepProgress) -> None:
-    """Watch the processes until the drive is over.
-
-    Raises:
-        SessionError: one of them failed.
-    """
+    """Watch the processes until the drive is over. Raises SessionError: one of them failed."""
     _, recorder, replay = children
     length_s, before = float(replay.value("start", "duration_s")), _frames(recorder)
     steps.begin("drive", length_s)

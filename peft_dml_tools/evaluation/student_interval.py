@@ -19,11 +19,7 @@ class MeanInterval(NamedTuple):
 
 
 def student_interval(values: Sequence[float]) -> MeanInterval:
-    """Return the mean of independent values and Student's 95 % interval of it.
-
-    Raises:
-        ValueError: there is no value.
-    """
+    """Return the mean of independent values and Student's 95 % interval of it. Raises ValueError: there is no value."""
     if not values:
         raise ValueError("no value, so no mean")
     middle = mean(values)

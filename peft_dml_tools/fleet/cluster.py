@@ -123,9 +123,8 @@ class Queue(Generic[Job, Result]):
 def every_result(work: Callable[[Job], Result], jobs: Iterable[Job], address: str, workers: int) -> Iterator[Result]:
     """Yield the results of jobs that all have to succeed, as they are finished.
 
-    Raises:
-        ConfigError: there is no cluster at the address.
-        DataError: jobs failed, after all others were done; the first one is named.
+    Raises ConfigError: there is no cluster at the address. Raises DataError: jobs failed, after all others were done;
+    the first one is named.
     """
     with connected(address, JOB_MEMORY_MB, workers) as cluster:
         queue, failures = cluster.queue(work), list[str]()
@@ -160,14 +159,13 @@ def _result(ray: Any, reference: Any) -> Any:
 def connected(address: str, memory_mb: int, workers: int = 0, *, dashboard: bool = False) -> Iterator[Cluster]:
     """Connect to a cluster for the duration of the context.
 
+    Raises ConfigError: Ray is not installed, or there is no cluster at the address.
+
     Args:
         address: `local` starts Ray on this machine, `auto` takes the cluster that runs here, or HOST:PORT of another.
         memory_mb: Memory that each job reserves.
         workers: Cores to use on this machine with `local`; 0 takes all.
         dashboard: Start Ray's dashboard with `local`: ten more processes. A cluster that runs has its own.
-
-    Raises:
-        ConfigError: Ray is not installed, or there is no cluster at the address.
     """
     ray = _ray()
     # Read by worker processes when they start: without progress lines and usage reports.
@@ -199,8 +197,7 @@ def connected(address: str, memory_mb: int, workers: int = 0, *, dashboard: bool
 def _initialised(ray: Any, tries: int = STARTS, *, owned: bool, **options: Any) -> Any:
     """Connect; Ray gives its processes 30 s, which a busy machine may exceed, so it is tried again.
 
-    Raises:
-        Exception: that of the last try.
+    Raises Exception: that of the last try.
     """
     try:
         return ray.init(ignore_reinit_error=True, **options)
@@ -215,9 +212,7 @@ def _initialised(ray: Any, tries: int = STARTS, *, owned: bool, **options: Any) 
 def _reach(address: str) -> None:
     """Try an address before Ray does, which takes minutes to give up.
 
-    Raises:
-        OSError: nothing listens there.
-        ValueError: it is neither `auto` nor HOST:PORT.
+    Raises OSError: nothing listens there; ValueError: it is neither `auto` nor HOST:PORT.
     """
     if address != "auto":
         host, _, port = address.rpartition(":")

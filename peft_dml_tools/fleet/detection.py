@@ -107,11 +107,7 @@ class SegmentResult:
 
 
 def inspect(job: tuple[Settings, FleetDrive]) -> Inspected:
-    """Return a drive's key and segments.
-
-    Raises:
-        DataError: it does not exist or cannot be opened.
-    """
+    """Return a drive's key and segments. Raises DataError: it does not exist or cannot be opened."""
     settings, drive = job
     key = drive_key(drive, settings.bundle_sha, settings.params)
     stamps: tuple[int, ...] = ()
@@ -142,10 +138,7 @@ def segment_file(key: str, segment: Segment) -> str:
 def detect_segment(job: SegmentJob) -> SegmentResult:
     """Detect in one segment and write its frames to the store, as JSON lines that end with the `SegmentResult`.
 
-    A source that breaks in the middle counts up to there.
-
-    Raises:
-        DataError: the drive cannot be read at all.
+    A source that breaks in the middle counts up to there. Raises DataError: the drive cannot be read at all.
     """
     from time import perf_counter
 

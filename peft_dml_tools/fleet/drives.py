@@ -45,10 +45,8 @@ class FleetDrive:
 def expand(sources: Iterable[str]) -> list[FleetDrive]:
     """Return the drives of paths, URLs, patterns and folders, in order, each once.
 
-    A folder that is neither a bag nor a nuScenes folder stands for the bags and nuScenes folders below it.
-
-    Raises:
-        DataError: a source does not exist or holds no drive.
+    A folder that is neither a bag nor a nuScenes folder stands for the bags and nuScenes folders below it. Raises
+    DataError: a source does not exist or holds no drive.
     """
     drives: dict[FleetDrive, None] = {}
     for source in sources:
@@ -94,8 +92,7 @@ def _below(fs: Any, path: str, prefix: str) -> Iterable[FleetDrive]:
 def scene_files(place: str, scene: str) -> list[str]:
     """Return the files of one scene of a nuScenes folder, relative to it: tables, maps, CAN bus, samples and sweeps.
 
-    Raises:
-        DataError: the folder has no such scene.
+    Raises DataError: the folder has no such scene.
     """
     from peft_dml_tools.datasets.nuscenes import NuScenesReader
 
@@ -111,8 +108,7 @@ def scene_files(place: str, scene: str) -> list[str]:
 def drive_key(drive: FleetDrive, bundle_sha: str, params: dict[str, Any]) -> str:
     """Return the key of a drive's result: a digest of its content, the bundle, the parameters and the file schema.
 
-    Raises:
-        DataError: the drive does not exist.
+    Raises DataError: the drive does not exist.
     """
     if drive.scene and not is_url(drive.place):
         content = _scene_digest(Path(drive.place), drive.scene)

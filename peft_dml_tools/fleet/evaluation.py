@@ -46,8 +46,7 @@ def evaluate_scenes(
 ) -> dict[str, Any]:
     """Return the devkit's metrics over the keyframes of these scenes.
 
-    Raises:
-        DataError: a scene could not be detected in; a score of the others alone would not be comparable.
+    Raises DataError: a scene could not be detected in; a score of the others alone would not be comparable.
     """
     from peft_dml_tools.datasets.nuscenes import NuScenesReader
     from peft_dml_tools.datasets.nuscenes_scores import open_devkit, score

@@ -19,9 +19,7 @@ SPLIT: Final = "mined"
 def draw_folders(folders: list[Path], out: Path, count: int, seed: int) -> tuple[list[dict[str, Any]], int]:
     """Draw keyframes at random, for a comparison with mined ones, and write them; see `mine_folders`.
 
-    Raises:
-        ConfigError: `out` holds something already.
-        DataError: the folders hold no scene, or two of them the same.
+    Raises ConfigError: `out` holds something already; DataError: the folders hold no scene, or two of them the same.
     """
     _refuse(out, folders)
     scenes = [(f.resolve(), s) for f in folders for s in NuScenesReader(f, allow_missing=True).scenes]
@@ -36,12 +34,11 @@ def mine_folders(
 ) -> tuple[list[dict[str, Any]], int]:
     """Choose keyframes of nuScenes folders and write them.
 
+    Raises ConfigError: `out` holds something already; DataError: no scene could be looked at, or two folders hold the
+    same.
+
     Returns:
         What was chosen and why, best first, and the number of candidates.
-
-    Raises:
-        ConfigError: `out` holds something already.
-        DataError: no scene could be looked at, or two folders hold the same.
     """
     _refuse(out, folders)
     queue = cluster.queue(look_at_scene)
@@ -64,9 +61,7 @@ def mine_folders(
 def _refuse(out: Path, folders: list[Path]) -> None:
     """Refuse a folder that holds something, and sources whose tables cannot be joined.
 
-    Raises:
-        ConfigError: it does.
-        DataError: two folders hold a scene of the same name.
+    Raises ConfigError: it does; DataError: two folders hold a scene of the same name.
     """
     if out.exists() and any(path.name != ".part" for path in out.iterdir()):
         raise ConfigError(f"{out} is not empty; choose another --out, or remove it")

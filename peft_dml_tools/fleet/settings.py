@@ -9,15 +9,12 @@ from peft_dml_tools.fleet.detection import Settings
 
 
 def fleet_settings(out: str, params: NodeParams, segment_s: float) -> Settings:
-    """Return the settings of a job; its bundle is verified once, here.
+    """Return the settings of a job; its bundle is verified once, here. Raises BundleError: the bundle is refused.
 
     Args:
         out: Path or URL of the results.
         params: As of the node; each job uses one thread, because jobs share the cores.
         segment_s: Length of a segment; 0 does not split.
-
-    Raises:
-        BundleError: the bundle is refused.
     """
     load_bundle(params.bundle, params.trusted_key)
     folder = find_bundle(params.bundle).resolve()

@@ -32,8 +32,7 @@ def is_url(place: str) -> bool:
 def filesystem(place: str) -> tuple[Any, str]:
     """Return the fsspec file system of a place, and the place as that file system names it.
 
-    Raises:
-        ConfigError: fsspec or the package of this protocol is not installed.
+    Raises ConfigError: fsspec or the package of this protocol is not installed.
     """
     try:
         import fsspec
@@ -109,8 +108,7 @@ class Store:
     def publish(self, folder: str, local: Path) -> None:
         """Move a finished local folder, its marker included, to `folder` of this store.
 
-        Raises:
-            OSError: the disk is full or the store refuses; nothing becomes visible then.
+        Raises OSError: the disk is full or the store refuses; nothing becomes visible then.
         """
         if not is_url(self.root):
             target = Path(self.path(folder))
@@ -149,12 +147,11 @@ class Store:
 def fetched(place: str, files: list[str] | None = None) -> Iterator[Path]:
     """Yield a local path of an input; what comes from a URL is downloaded and removed afterwards.
 
+    Raises DataError: it does not exist or cannot be fetched.
+
     Args:
         place: Path or URL of a file or folder.
         files: Paths below a folder to fetch; None fetches all of it.
-
-    Raises:
-        DataError: it does not exist or cannot be fetched.
     """
     if not is_url(place):
         yield Path(place)
@@ -175,13 +172,10 @@ def fetched(place: str, files: list[str] | None = None) -> Iterator[Path]:
 
 
 def content_digest(place: str) -> str:
-    """Return a digest of a file's or folder's content.
+    """Return a digest of a file's or folder's content. Raises DataError: it does not exist.
 
     Local files are read whole. Of remote objects the store's own identity counts (ETag, size, time of change): reading
     them here would download everything twice.
-
-    Raises:
-        DataError: it does not exist.
     """
     digest = hashlib.sha256()
     fs, path = filesystem(place)

@@ -22,8 +22,7 @@ PROFILE: Final = "fastdds_large_messages.xml"
 def require_ros() -> None:
     """Check that the nodes can start at all, before anything slow starts.
 
-    Raises:
-        ConfigError: ROS 2 or a message package is missing, or the chosen middleware is not installed.
+    Raises ConfigError: ROS 2 or a message package is missing, or the chosen middleware is not installed.
     """
     if find_spec("rclpy") is None:
         raise ConfigError(
@@ -43,10 +42,8 @@ def require_ros() -> None:
 def alone_in(domain_id: int, out: Path | None = None) -> Iterator[None]:
     """Hold a ROS domain, and a folder of results, against other sessions on this host.
 
-    They would hear, and record, each other's sensors, and remove each other's recording.
-
-    Raises:
-        ConfigError: another session is in that domain, or writes to that folder.
+    They would hear, and record, each other's sensors, and remove each other's recording. Raises ConfigError: another
+    session is in that domain, or writes to that folder.
     """
     claims = {f"domain_{domain_id}": f"another demo runs in ROS domain {domain_id}; fix: wait, or --domain-id NUMBER"}
     if out is not None:

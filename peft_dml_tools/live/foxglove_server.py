@@ -24,6 +24,8 @@ STATUS_TYPE: Final = "diagnostic_msgs/msg/DiagnosticArray"
 class FoxgloveServer:
     """A WebSocket server; topics appear when they are first declared.
 
+    Raises ConfigError: foxglove-sdk is not installed, or the port is taken.
+
     Args:
         port: TCP port; 0 takes a free one.
         host: Address to listen on.
@@ -31,9 +33,6 @@ class FoxgloveServer:
     Attributes:
         sent: Messages handed on, by topic.
         skipped: Reason by topic for each topic that cannot be shown.
-
-    Raises:
-        ConfigError: foxglove-sdk is not installed, or the port is taken.
     """
 
     def __init__(self, port: int = PORT, host: str = "127.0.0.1") -> None:

@@ -119,8 +119,7 @@ class ObservedDrive:
     def start(self, *nodes: Child) -> None:
         """Start the vehicle once the node's status reaches the recorder; nothing is sent before the node listens.
 
-        Raises:
-            SessionError: a process ended, or not in time.
+        Raises SessionError: a process ended, or not in time.
         """
         follow((*nodes, self.recorder), lambda: self.statuses > 0, START_S, "a first status of the node")
         sensors = self._circuit.sensors or tuple(BagSource(self._circuit.drive).rig.sensors)
@@ -153,8 +152,7 @@ class ObservedDrive:
     def finish(self, *nodes: Child, tick: Callable[[], object] = lambda: None) -> None:
         """Drive to the end and stay silent for a while; a node may end meanwhile, the vehicle may not fail.
 
-        Raises:
-            SessionError: the replay failed, or does not come to an end.
+        Raises SessionError: the replay failed, or does not come to an end.
         """
         replay = self.replay
         if replay is None:
@@ -167,11 +165,7 @@ class ObservedDrive:
         time.sleep(QUIET_S)
 
     def observation(self) -> Observation:
-        """Return what was observed; call it after the processes have ended.
-
-        Raises:
-            DataError: nothing was recorded.
-        """
+        """Return what was observed; call it after the processes have ended. Raises DataError: nothing was recorded."""
         replay = self.replay
         if replay is None:
             raise DataError("the drive was not started")
@@ -185,12 +179,11 @@ class ObservedDrive:
 def read_outputs(bag: Path, prefix: str = "") -> tuple[tuple[FrameStatus, ...], dict[int, int]]:
     """Return the statuses of a node in a recording, and when the boxes of each stamp arrived.
 
+    Raises DataError: it cannot be read.
+
     Args:
         bag: The recording.
         prefix: Namespace of the node, e.g. `/car1`.
-
-    Raises:
-        DataError: it cannot be read.
     """
     frames: list[FrameStatus] = []
     boxes_ns: dict[int, int] = {}

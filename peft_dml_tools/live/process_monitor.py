@@ -69,11 +69,7 @@ class ProcessMonitor:
 
 
 def sample(process: psutil.Process) -> ProcessSample:
-    """Return a process as it is now.
-
-    Raises:
-        psutil.NoSuchProcess: it has ended.
-    """
+    """Return a process as it is now. Raises psutil.NoSuchProcess: it has ended."""
     with process.oneshot():
         spent = process.cpu_times()
         return ProcessSample(time.time_ns(), spent.user + spent.system, process.memory_info().rss / 1e6)
@@ -82,8 +78,7 @@ def sample(process: psutil.Process) -> ProcessSample:
 def thread_seconds(process: psutil.Process) -> dict[str, float]:
     """Return processor seconds of a node by kind of thread: the executor's, the middleware's, those that detect.
 
-    Raises:
-        psutil.NoSuchProcess: it has ended.
+    Raises psutil.NoSuchProcess: it has ended.
     """
     spent = dict.fromkeys(("executor", "middleware", "detection"), 0.0)
     for thread in process.threads():

@@ -47,14 +47,11 @@ class Played:
 
 
 def read_session(bag: Path, played: Played) -> Recording:
-    """Read a session from its bag.
+    """Read a session from its bag. Raises DataError: the bag holds no detection.
 
     Args:
         bag: Written by the recorder.
         played: What was played into the node.
-
-    Raises:
-        DataError: the bag holds no detection.
     """
     source = BagSource(bag)
     measurements: dict[str, list[Measurement]] = {}

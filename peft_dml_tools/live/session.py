@@ -104,15 +104,14 @@ def follow(
 ) -> None:
     """Watch processes until something is done.
 
+    Raises SessionError: a process ended with an error, or it took too long; with the last lines of the processes.
+
     Args:
         children: Processes that must not end with an error meanwhile.
         done: Asked ten times a second and more.
         limit_s: Longest wait.
         what: What is waited for, for the error.
         tick: Called between two questions.
-
-    Raises:
-        SessionError: a process ended with an error, or it took too long; with the last lines of the processes.
     """
     limit = time.monotonic() + limit_s
     while not done():

@@ -25,15 +25,12 @@ class RawBagFile(BagFile):
     _released = 0
 
     def add_topic(self, topic: str, type_name: str, offered: Sequence[QoSProfile]) -> Connection:
-        """Open a channel.
+        """Open a channel. Raises ConfigError: the definition of the message type is not known.
 
         Args:
             topic: Absolute name.
             type_name: E.g. `sensor_msgs/msg/Imu`.
             offered: Profiles of its publishers, recorded for a later replay.
-
-        Raises:
-            ConfigError: the definition of the message type is not known.
         """
         types = typestore()
         if type_name not in types.fielddefs:

@@ -76,8 +76,7 @@ class Client:
     def find(self, name: str) -> str:
         """Return the full name of a running node, given as that or as its last part.
 
-        Raises:
-            ConfigError: no such node runs, or several do.
+        Raises ConfigError: no such node runs, or several do.
         """
         self.spin(FIND_S, lambda: len(self._matching(name)) > 0)
         found = self._matching(name)
@@ -127,8 +126,7 @@ class Client:
     def topics(self, seconds: float, wanted: Sequence[str] = ()) -> list[TopicRate]:
         """Return the traffic on topics: on those named, or on all that are published.
 
-        Raises:
-            ConfigError: a topic is published by nobody.
+        Raises ConfigError: a topic is published by nobody.
         """
         published = self._node.count_publishers
         self.spin(FIND_S if wanted else GRAPH_S, lambda: bool(wanted) and all(map(published, wanted)))
@@ -162,7 +160,7 @@ class Client:
         )
 
     def set(self, name: str, parameter: str, text: str, watch_s: float) -> tuple[Any, list[str]]:
-        """Set a parameter of a node.
+        """Set a parameter of a node. Raises ConfigError: the node refuses it, or has no such parameter.
 
         Args:
             name: Of the node.
@@ -172,9 +170,6 @@ class Client:
 
         Returns:
             The value, and what the node warned of since.
-
-        Raises:
-            ConfigError: the node refuses it, or has no such parameter.
         """
         full = self.find(name)
         ask = self._asking(full)

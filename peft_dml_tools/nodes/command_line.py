@@ -10,11 +10,7 @@ from typing import Any
 
 
 def pattern(text: str) -> re.Pattern[str]:
-    """Return a regular expression given on a command line.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
+    """Return a regular expression given on a command line. Raises argparse.ArgumentTypeError: it is none."""
     try:
         return re.compile(text)
     except re.error as error:

@@ -28,11 +28,7 @@ TRANSITIONS: Final = {"configure": Transition.TRANSITION_CONFIGURE, "activate": 
 
 
 def activate(options: argparse.Namespace, _stop: threading.Event) -> None:
-    """Ask for both transitions in turn.
-
-    Raises:
-        DataError: the node does not appear, or refuses.
-    """
+    """Ask for both transitions in turn. Raises DataError: the node does not appear, or refuses."""
     node = Node("lifecycle_client", start_parameter_services=False)
     with spinning(node):
         client = node.create_client(ChangeState, f"{options.node}/change_state")

@@ -33,10 +33,8 @@ _FIELD: Final = re.compile(r"(sequence<)?([\w/]+)(?:<\d+>)?(?:, ?\d+)?>?(?:\[(\d
 def shifter(message_type: str) -> Shift:
     """Return a function `(cdr, offset_ns) -> cdr` that moves all header stamps of one message type.
 
-    A message that ends before its type does is returned as it is.
-
-    Raises:
-        ConfigError: the message type is not installed, or holds a type that cannot be walked.
+    A message that ends before its type does is returned as it is. Raises ConfigError: the message type is not
+    installed, or holds a type that cannot be walked.
     """
     fields: dict[str, str] = message_class(message_type).get_fields_and_field_types()
     if any(_holds_header(_FIELD.fullmatch(kind)[2]) for name, kind in fields.items() if name != "header"):  # type: ignore[index]

@@ -48,11 +48,7 @@ class Channel:
 
     @property
     def type(self) -> type[Any]:
-        """The rclpy class.
-
-        Raises:
-            ConfigError: not installed.
-        """
+        """The rclpy class. Raises ConfigError: not installed."""
         return message_class(self.type_name)
 
     @property
@@ -101,11 +97,10 @@ class Playable(Protocol):
 class PlayedBag:
     """A ROS 2 bag as it was recorded: an .mcap or .db3 file, or a rosbag2 folder; of a cut one what can be read.
 
+    Raises DataError: the bag cannot be read or holds no message.
+
     Args:
         path: The bag.
-
-    Raises:
-        DataError: the bag cannot be read or holds no message.
     """
 
     def __init__(self, path: Path) -> None:
@@ -149,11 +144,10 @@ class PlayedBag:
 class SourceRecording:
     """Any source of measurements, e.g. a nuScenes folder or a bag with foreign topics, as messages of this package.
 
+    Raises DataError: the source holds no measurement.
+
     Args:
         source: What to play.
-
-    Raises:
-        DataError: the source holds no measurement.
     """
 
     def __init__(self, source: Source) -> None:
@@ -222,14 +216,12 @@ class SourceRecording:
 def open_recording(path: Path, scene: str | None = None, *, as_recorded: bool = False) -> Playable:
     """Open what lies at a path, to be played on the topics of this package.
 
+    Raises DataError: it is neither a bag nor a nuScenes folder, or cannot be read; ConfigError: no such scene.
+
     Args:
         path: Bag or nuScenes folder.
         scene: Scene of a nuScenes folder; None takes the first.
         as_recorded: Leave topics alone also in bags whose names for the sensors are foreign.
-
-    Raises:
-        DataError: it is neither a bag nor a nuScenes folder, or cannot be read.
-        ConfigError: no such scene.
     """
     if not (path.exists() and is_bag(path)):
         return SourceRecording(open_source(path, scene=scene))

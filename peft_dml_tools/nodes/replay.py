@@ -42,8 +42,7 @@ SETTLE_S = 0.5
 def replay(options: argparse.Namespace, stop: threading.Event) -> None:
     """Play until the end, or until `stop` is set.
 
-    Raises:
-        PeftDmlError: the source, the fault script or a topic name is wrong.
+    Raises PeftDmlError: the source, the fault script or a topic name is wrong.
     """
     played: Playable = open_recording(options.source, options.scene, as_recorded=options.as_recorded)
     begin_ns = played.start_ns + int(options.start * 1e9)

@@ -32,11 +32,7 @@ _SEEN: Final = {topics.POINT_CLOUD, topics.COMPRESSED_IMAGE, topics.IMAGE}
 
 
 def check_sensors(faults: Sequence[Fault], sensors: Iterable[str]) -> None:
-    """Refuse a script that names a sensor the recording does not hold.
-
-    Raises:
-        ConfigError: with all such names.
-    """
+    """Refuse a script that names a sensor the recording does not hold. Raises ConfigError: with all such names."""
     there = {*sensors}
     if faults and not there:
         raise ConfigError("no topic of the recording belongs to a known sensor, so that no fault can hit one")
@@ -49,14 +45,13 @@ def check_sensors(faults: Sequence[Fault], sensors: Iterable[str]) -> None:
 class MessageFaults:
     """Sends the messages of a recording as a vehicle with faulty sensors would have.
 
+    Raises ConfigError: the script names a sensor the recording does not hold.
+
     Args:
         channels: Topics of the recording.
         rig: Returns its sensors, for the geometry of weather.
         start_ns: Begin of the recording, from which the times of a script count.
         faults: The script.
-
-    Raises:
-        ConfigError: the script names a sensor the recording does not hold.
     """
 
     def __init__(
@@ -71,8 +66,7 @@ class MessageFaults:
     def switch(self, faults: Sequence[Fault]) -> None:
         """Go on with another script; safe from any thread.
 
-        Raises:
-            ConfigError: it names a sensor the recording does not hold; the old one stays.
+        Raises ConfigError: it names a sensor the recording does not hold; the old one stays.
         """
         check_sensors(faults, self._sensors.values())
         self._script = tuple(faults)
@@ -133,8 +127,7 @@ class CdrCarrier:
     def measurement(self, sent: Sent[bytes]) -> Measurement | None:
         """Return the sweep, radar cycle or image of a message; `None` for any other.
 
-        Raises:
-            DataError: it cannot be decoded.
+        Raises DataError: it cannot be decoded.
         """
         if self._types[sent.topic] not in _SEEN:
             return None
@@ -146,8 +139,7 @@ class CdrCarrier:
     def packed(self, sent: Sent[bytes], measurement: Measurement) -> bytes:
         """Return the message with another measurement in it, in its own frame and of the same type.
 
-        Raises:
-            DataError: an image has neither bytes nor pixels.
+        Raises DataError: an image has neither bytes nor pixels.
         """
         original = self._message(sent)
         frame = original.header.frame_id

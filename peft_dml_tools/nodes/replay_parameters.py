@@ -22,6 +22,8 @@ FAULTS = "faults"
 class FaultParameters:
     """Declares `weather` and `faults` on a node, and switches the faults of its messages when they are set.
 
+    Raises ConfigError: a value given for the parameters on the command line is wrong.
+
     Args:
         node: Owner of the parameters.
         faulty: What they act on.
@@ -29,9 +31,6 @@ class FaultParameters:
         weather: Weather at the start.
         seed: Of the weather.
         announce: Called with the new texts after a switch.
-
-    Raises:
-        ConfigError: a value given for the parameters on the command line is wrong.
     """
 
     def __init__(
@@ -57,8 +56,7 @@ class FaultParameters:
     def _switch(self, texts: dict[str, str]) -> None:
         """Go on with other weather and faults, where they are others.
 
-        Raises:
-            ConfigError: they cannot be read, or name a sensor that is not there; the old ones stay.
+        Raises ConfigError: they cannot be read, or name a sensor that is not there; the old ones stay.
         """
         if texts == self._texts:
             return

@@ -68,6 +68,8 @@ class Subscriber(SimpleFilter):
 class TolerantSynchronizer(SimpleFilter):
     """Calls back with one message of each topic, nearest in time; None stands for a topic that is silent.
 
+    Raises ValueError: there is no filter, or the queue has no room.
+
     Args:
         fs: Filters, e.g. subscribers.
         queue_size: Messages kept of each topic.
@@ -75,9 +77,6 @@ class TolerantSynchronizer(SimpleFilter):
         allow_headerless: Take messages without header with the time of their arrival.
         silent_after: Time in s, by stamps, after which a topic without messages does not hold up the others.
         max_past: A topic that steps back by more than this, in s, starts everything over.
-
-    Raises:
-        ValueError: there is no filter, or the queue has no room.
     """
 
     def __init__(

@@ -83,8 +83,7 @@ class Viewer(Node):
 def view(options: argparse.Namespace, ready: Callable[[str], object], stop: threading.Event) -> None:
     """Serve until `stop` is set; call `ready` with the address once there is a server.
 
-    Raises:
-        ConfigError: foxglove-sdk is not installed, or the port is taken.
+    Raises ConfigError: foxglove-sdk is not installed, or the port is taken.
     """
     server = FoxgloveServer(options.port, options.host)
     viewer = Viewer(server)

@@ -39,8 +39,7 @@ SILENT_NS = 1_000_000_000
 def chosen_sensors(rig: Rig, wanted: str) -> tuple[str, ...]:
     """Return sensors of a rig that a comma-separated list of names and modalities picks; odometry always stays.
 
-    Raises:
-        ConfigError: something in the list is neither a sensor of the rig nor a modality.
+    Raises ConfigError: something in the list is neither a sensor of the rig nor a modality.
     """
     if not wanted:
         return tuple(rig.sensors)
@@ -58,9 +57,7 @@ Loaded: TypeAlias = "tuple[Bundle, Mapping[str, Engine]]"
 def load(params: PerceptionParams) -> Loaded:
     """Return the bundle and the engines that the parameters name.
 
-    Raises:
-        BundleError: the bundle is refused.
-        EngineError: an engine cannot be built.
+    Raises BundleError: the bundle is refused; EngineError: an engine cannot be built.
     """
     bundle = load_bundle(params.bundle, params.trusted_key)
     return bundle, load_engines(bundle, params.engine, params.threads, params.precision)

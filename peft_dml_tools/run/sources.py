@@ -222,7 +222,9 @@ def open_run_source(
 ) -> RunSource:
     """Open whatever `open_source` opens.
 
-    A nuScenes scene of a single keyframe is no stream: there the keyframe itself is the frame.
+    A nuScenes scene of a single keyframe is no stream: there the keyframe itself is the frame. Raises DataError: the
+    path is neither, or something in it is missing; ConfigError: no such scene or weather, or the script does not fit
+    the source.
 
     Args:
         path: Bag or folder.
@@ -231,10 +233,6 @@ def open_run_source(
         faults: A fault script.
         seed: Of the weather.
         options: Topics, base frame and calibration, as the node takes them.
-
-    Raises:
-        DataError: the path is neither, or something in it is missing.
-        ConfigError: no such scene or weather, or the script does not fit the source.
     """
     source = open_source(path, scene=scene, allow_missing=True, options=options)
     script = (*faults, *weather_fault(weather, seed))

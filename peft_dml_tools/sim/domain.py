@@ -25,11 +25,7 @@ OTHERS: Final = range(5000, 9999)
 
 
 def scene_numbers(domain: str, count: int) -> Sequence[int]:
-    """Return the numbers of a domain's first scenes.
-
-    Raises:
-        ConfigError: the domain has not so many.
-    """
+    """Return the numbers of a domain's first scenes. Raises ConfigError: the domain has not so many."""
     numbers = NUMBERS.get(domain.split("-", maxsplit=1)[0], OTHERS)
     if count > len(numbers):
         msg = f"--scenes {count}: domain '{domain}' has {len(numbers)} scene numbers. Fix: use another --seed for more"
@@ -92,8 +88,7 @@ class Domain(Frozen):
     def load(cls, text: str, **changes: str | tuple[str, ...] | None) -> "Domain":
         """Return a preset by its name, or the domain of a YAML file, with some values replaced.
 
-        Raises:
-            ConfigError: there is no such preset or file, or a value is refused; fields and choices are named.
+        Raises ConfigError: there is no such preset or file, or a value is refused; fields and choices are named.
         """
         if text in PRESETS:
             values: object = PRESETS[text].model_dump()

@@ -49,8 +49,7 @@ class Effects:
     def __call__(self, fault: Fault, sensor: str, measurement: Measurement) -> Measurement:
         """Return the measurement under a fault of its content: weather, corrupt or blackout.
 
-        Raises:
-            DataError: the bytes of an image are none.
+        Raises DataError: the bytes of an image are none.
         """
         if fault.fault == "weather":
             rng = weather.weather_rng(fault.seed, sensor, measurement.stamp_ns)
@@ -88,11 +87,7 @@ class Effects:
 
 
 def blackout(measurement: Measurement) -> Measurement:
-    """Return a black picture, or a cloud without points.
-
-    Raises:
-        DataError: the bytes of an image are none.
-    """
+    """Return a black picture, or a cloud without points. Raises DataError: the bytes of an image are none."""
     if isinstance(measurement, CameraImage):
         return edit(measurement, black)
     if isinstance(measurement, LidarSweep | RadarSweep):

@@ -48,11 +48,7 @@ class Carrier(Protocol[T]):
         """Return the same content under another stamp."""
 
     def measurement(self, sent: Sent[T]) -> Measurement | None:
-        """Return what it carries; `None` for calibration and the like.
-
-        Raises:
-            DataError: it cannot be decoded.
-        """
+        """Return what it carries; `None` for calibration and the like. Raises DataError: it cannot be decoded."""
 
     def packed(self, sent: Sent[T], measurement: Measurement) -> T:
         """Return a changed measurement in the place of the one it carried."""

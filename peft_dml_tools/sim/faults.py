@@ -143,8 +143,7 @@ DEMO_FAULTS = (
 def weather_fault(text: str, seed: int = 0) -> tuple[Fault, ...]:
     """Return a whole drive in one weather, `rain=25` for example; nothing for clear air.
 
-    Raises:
-        ConfigError: another kind, no number, or a number outside its range.
+    Raises ConfigError: another kind, no number, or a number outside its range.
     """
     return () if Weather.parse(text).is_clear else (Fault(fault="weather", weather=text, seed=seed),)
 
@@ -155,11 +154,7 @@ def active(faults: Sequence[Fault], sensor: str, time_s: float) -> list[Fault]:
 
 
 def check_sensors(faults: Sequence[Fault], sensors: Iterable[str] | Rig) -> None:
-    """Refuse a script that names a sensor which is not there.
-
-    Raises:
-        ConfigError: with all such names.
-    """
+    """Refuse a script that names a sensor which is not there. Raises ConfigError: with all such names."""
     names = sensors.sensors if isinstance(sensors, Rig) else sensors
     known = {*names, *MODALITIES, ALL}
     wrong = [f"'{f.sensor}': {nearest(f.sensor, known)}" for f in faults if f.sensor not in known]
@@ -170,8 +165,7 @@ def check_sensors(faults: Sequence[Fault], sensors: Iterable[str] | Rig) -> None
 def load_faults(path: Path) -> tuple[Fault, ...]:
     """Read a YAML list of faults.
 
-    Raises:
-        ConfigError: the file is missing, is no list, or an entry is wrong; the entry and field are named.
+    Raises ConfigError: the file is missing, is no list, or an entry is wrong; the entry and field are named.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -183,12 +177,11 @@ def load_faults(path: Path) -> tuple[Fault, ...]:
 def parse_faults(text: str, where: str = "the fault script") -> tuple[Fault, ...]:
     """Return the faults of a YAML text: a list of {sensor, fault, from_s, to_s, ...}.
 
+    Raises ConfigError: it is no list, or an entry is wrong; all wrong entries and fields are named.
+
     Args:
         text: The YAML.
         where: What to call it in errors.
-
-    Raises:
-        ConfigError: it is no list, or an entry is wrong; all wrong entries and fields are named.
     """
     try:
         entries = yaml.safe_load(text)

@@ -21,32 +21,24 @@ class FaultySource(WrappedSource):
     """
 
     def __init__(self, source: Source, faults: Sequence[Fault]) -> None:
-        """Wrap a source.
+        """Wrap a source. Raises ConfigError: the script names a sensor that the source lacks.
 
         Args:
             source: A sound one; times of the script count from its first measurement.
             faults: The script; `weather_fault("rain=25")` for a whole drive in the rain.
-
-        Raises:
-            ConfigError: the script names a sensor that the source lacks.
         """
         check_sensors(faults, source.rig)
         super().__init__(source)
         self._faults = tuple(faults)
 
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
-        """Return pairs of sensor name and measurement in order of arrival.
-
-        Raises:
-            DataError: the source is damaged.
-        """
+        """Return pairs of sensor name and measurement in order of arrival. Raises DataError: the source is damaged."""
         return ((name, measurement) for _, name, measurement in self.arrivals())
 
     def arrivals(self) -> Iterator[tuple[int, str, Measurement]]:
         """Return (time of arrival in ns, sensor name, measurement) in order of arrival, without faults the stamp.
 
-        Raises:
-            DataError: the source is damaged.
+        Raises DataError: the source is damaged.
         """
         stream = (Sent(m.stamp_ns, name, name, m) for name, m in self._source.measurements())
         first = next(stream, None)

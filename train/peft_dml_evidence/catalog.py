@@ -135,11 +135,7 @@ RENAMED = {"ours": "it is called 'complete' now"}
 
 
 def choose(cells: list[Cell], names: list[str]) -> list[Cell]:
-    """Return the named cells, in the catalogue's order; all when none is named.
-
-    Raises:
-        ConfigError: no such cell.
-    """
+    """Return the named cells, in the catalogue's order; all when none is named. Raises ConfigError: no such cell."""
     known = {cell.name for cell in cells}
     for name in names:
         if name not in known:

@@ -42,9 +42,7 @@ def on_given_base(cell: Cell) -> Cell:
 def bundle_state(path: Path, config: TrainConfig) -> dict[str, torch.Tensor]:
     """Return the weights of a bundle's network with its adapter merged.
 
-    Raises:
-        ConfigError: the recipe describes another network.
-        DataError: the bundle has no base.
+    Raises ConfigError: the recipe describes another network; DataError: the bundle has no base.
     """
     bundle, network = load_bundle(path), new_network(config)
     state, wanted = load_base_state(bundle.path), network.state_dict()
@@ -67,11 +65,7 @@ def _alike(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
 
 
 def refuse_other_base(plan: TrainingPlan) -> None:
-    """Refuse a plan whose base differs from a given one.
-
-    Raises:
-        ConfigError: names what the plan changes.
-    """
+    """Refuse a plan whose base differs from a given one. Raises ConfigError: names what the plan changes."""
     changes = [*plan.base, *([f"scenes of kind '{plan.source.kind}'"] if plan.source.kind != "any" else [])]
     if changes and plan.mode != "untrained":
         msg = f"this cell trains a base of its own, with {', '.join(changes)}: leave --base out"

@@ -133,14 +133,11 @@ def _restamped(old: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_look(text: str) -> Look:
-    """Return a look by its name.
+    """Return a look by its name. Raises ConfigError: no such weather, corruption, severity or modality.
 
     Args:
         text: `clear`, `fog=50`, `rain=25`, `snow=5`, `dark/2`, `dark/2+radar`, `lost:CAM_FRONT`, `frozen:lidar`,
             `delayed:camera`, `lost_odometry` or `lost_odometry:imu+gnss`.
-
-    Raises:
-        ConfigError: no such weather, corruption, severity or modality.
     """
     kind, _, what = text.partition(":")
     if kind == "lost" and what:

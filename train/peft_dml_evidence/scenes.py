@@ -77,11 +77,7 @@ class SceneFolder:
         return self._speeds[scene]
 
     def scenes(self, pick: Pick, splits: SplitConfig) -> tuple[str, ...]:
-        """Return names of the picked scenes, in order.
-
-        Raises:
-            DataError: there are none.
-        """
+        """Return names of the picked scenes, in order. Raises DataError: there are none."""
         found = scenes_of(self.reader, getattr(splits, pick.split))
         if pick.kind != "any":
             home = self._home(splits) if pick.kind in {"city", "other_city"} else ""

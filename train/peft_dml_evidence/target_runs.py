@@ -38,8 +38,7 @@ def measure(
 ) -> dict[str, Any]:
     """Measure and write `targets.json`; see the options of `peft-dml-train targets`.
 
-    Raises:
-        ConfigError: adapters are named without the run that holds them.
+    Raises ConfigError: adapters are named without the run that holds them.
     """
     if withheld and run is None:
         msg = "--zero-shot names adapters: give the run that holds them with --run, and its recipe with --config"

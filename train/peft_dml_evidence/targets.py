@@ -135,11 +135,7 @@ def target_table(rows: list[tuple[str, ...]]) -> Table:
 
 
 def fill_page(page: Path, rows: list[tuple[str, ...]], about: str) -> None:
-    """Put rows into a Markdown page, between its two marks.
-
-    Raises:
-        DataError: the page lacks them.
-    """
+    """Put rows into a Markdown page, between its two marks. Raises DataError: the page lacks them."""
     if not page.is_file() or END not in page.read_text(encoding="utf-8").partition(BEGIN)[2]:
         raise DataError(f"{page} lacks the lines {BEGIN} and {END}; fix: put them where the table goes")
     markdown_pages.fill_page(page, BEGIN, f"\n{about}\n\n{markdown_pages.markdown_table(HEAD, rows)}\n", END)
@@ -148,8 +144,7 @@ def fill_page(page: Path, rows: list[tuple[str, ...]], about: str) -> None:
 def read_previous(path: Path) -> Measured:
     """Read figures of another bundle: a `targets.json`, or the `metrics.json` of `peft-dml-train evaluate`.
 
-    Raises:
-        DataError: the file is neither.
+    Raises DataError: the file is neither.
     """
     try:
         found = json.loads(path.read_text())
@@ -164,8 +159,7 @@ def read_previous(path: Path) -> Measured:
 def parse_withheld(text: str) -> tuple[Modality, str, list[str]]:
     """Parse `radar:barrier=ADAPTER[,ADAPTER_WITHOUT_METRIC_LOSS]`.
 
-    Raises:
-        ConfigError: the text has another form, or names no modality or class.
+    Raises ConfigError: the text has another form, or names no modality or class.
     """
     pair, _, adapters = text.partition("=")
     modality, _, name = pair.partition(":")

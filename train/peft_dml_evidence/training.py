@@ -118,11 +118,7 @@ class Bench:
         return load_config(self.setting.recipe, changes)
 
     def data(self, pick: Pick) -> SceneFolder:
-        """Return the folder that a pick means.
-
-        Raises:
-            DataError: it needs a domain that is not there.
-        """
+        """Return the folder that a pick means. Raises DataError: it needs a domain that is not there."""
         if not pick.domain:
             return self.folder
         if pick.domain not in self.domains:
@@ -134,11 +130,7 @@ class Bench:
         return self.domains[pick.domain]
 
     def check_time(self) -> None:
-        """Refuse to begin another stage.
-
-        Raises:
-            OutOfTimeError: the time is up.
-        """
+        """Refuse to begin another stage. Raises OutOfTimeError: the time is up."""
         if time.monotonic() > self.until:
             raise OutOfTimeError
 
@@ -217,8 +209,7 @@ def base_of(bench: Bench, plan: TrainingPlan, seed: int) -> tuple[Path, dict[str
 def load_encoders(network: PeftDmlNetwork, path: Path, config: TrainConfig) -> None:
     """Fill the encoders from a file or a bundle and leave the rest, which differs from cell to cell.
 
-    Raises:
-        ConfigError: the file holds encoders of other sizes.
+    Raises ConfigError: the file holds encoders of other sizes.
     """
     given = encoder_weights(bundle_state(path, config) if path.is_dir() else start_state(path))
     wanted = {name: value.shape for name, value in encoder_weights(network.state_dict()).items()}

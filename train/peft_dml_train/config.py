@@ -238,8 +238,7 @@ def _known(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]
 def load_config(path: Path | None, overrides: tuple[str, ...] = ()) -> TrainConfig:
     """Return the configuration from YAML and `section.key=value` overrides.
 
-    Raises:
-        ConfigError: All mistakes at once; an unknown key comes with the nearest one.
+    Raises ConfigError: All mistakes at once; an unknown key comes with the nearest one.
     """
     if path is not None and not path.is_file():
         raise ConfigError(f"configuration {path} does not exist; train/configs holds demo.yaml and tiny.yaml")

@@ -31,16 +31,14 @@ def check_dataset(
 ) -> CheckReport:
     """Run all rules over a nuScenes folder; nothing is altered.
 
+    Raises DataError: there is no such data set; ConfigError: `exclude` names no rule.
+
     Args:
         path: The data set, or its version folder.
         version: Name of the version folder; None takes the only one there is.
         exclude: Ids (GEO004) and groups (GEO) of rules to leave out.
         examples: Findings to keep of each rule.
         progress: Called with each rule before it runs.
-
-    Raises:
-        DataError: there is no such data set.
-        ConfigError: `exclude` names no rule.
     """
     left_out = excluded_ids(exclude)
     folder = CheckedFolder(Path(path), version)

@@ -128,11 +128,7 @@ _ID: Final = re.compile(r"(STR|REF|REC|GEO|FMT)\d{3}")
 
 
 def rule(rule_id: str, severity: Severity, title: str, fix: str) -> Callable[[Check], Check]:
-    """Make a function a rule.
-
-    Raises:
-        ValueError: the id is malformed or taken.
-    """
+    """Make a function a rule. Raises ValueError: the id is malformed or taken."""
 
     def register(check: Check) -> Check:
         if not _ID.fullmatch(rule_id) or rule_id in RULES:
@@ -146,8 +142,7 @@ def rule(rule_id: str, severity: Severity, title: str, fix: str) -> Callable[[Ch
 def excluded_ids(names: tuple[str, ...]) -> frozenset[str]:
     """Return ids of the rules that ids (GEO004) and groups (GEO) name.
 
-    Raises:
-        ConfigError: a name is no id and no group.
+    Raises ConfigError: a name is no id and no group.
     """
     groups = {rule_id[:3] for rule_id in RULES}
     unknown = [name for name in names if name not in RULES and name not in groups]

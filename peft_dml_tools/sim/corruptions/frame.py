@@ -70,6 +70,8 @@ def corrupt(
 ) -> Snapshot:
     """Return a frame with a corruption.
 
+    Raises ConfigError: no such corruption or severity, or boxes are needed and missing; DataError: an image is none.
+
     Args:
         snapshot: The frame.
         name: One of `CORRUPTIONS`.
@@ -78,10 +80,6 @@ def corrupt(
         seed: Of all randomness; the same frame and seed give the same result.
         previous: The frame before; `temporalmisalignment` changes nothing without it.
         boxes: Objects in `base_link` at the frame's stamp, which `object_failure` needs.
-
-    Raises:
-        ConfigError: no such corruption or severity, or boxes are needed and missing.
-        DataError: an image is none.
     """
     if name not in CORRUPTIONS:
         raise ConfigError(f"no corruption '{name}'; {nearest(name, CORRUPTIONS)}")

@@ -20,8 +20,7 @@ WHOLE_PX: Final = 1 << 16
 def decode(image: CameraImage) -> UInt8Array:
     """Return the RGB pixels (H, W, 3) uint8, not to be written to.
 
-    Raises:
-        DataError: neither payload is set, or the bytes are no JPEG or PNG.
+    Raises DataError: neither payload is set, or the bytes are no JPEG or PNG.
     """
     if image.pixels is not None:
         return image.pixels
@@ -29,15 +28,12 @@ def decode(image: CameraImage) -> UInt8Array:
 
 
 def edit(image: CameraImage, change: Callable[[UInt8Array], UInt8Array], quality: int = JPEG_QUALITY) -> CameraImage:
-    """Return the image with its pixels changed.
+    """Return the image with its pixels changed. Raises DataError: the bytes are no image.
 
     Args:
         image: Compressed or raw.
         change: Takes and returns (H, W, 3) uint8 RGB; must not write into its argument.
         quality: Of the JPEG, where it was one; a PNG stays a PNG.
-
-    Raises:
-        DataError: the bytes are no image.
     """
     import cv2  # noqa: PLC0415
 

@@ -41,8 +41,7 @@ class Weather(Frozen):
     def parse(cls, text: str) -> "Weather":
         """Return the weather that a text names: `fog=50` (visibility in m), `rain=25`, `snow=5` (mm/h) or `clear`.
 
-        Raises:
-            ConfigError: another kind, no number, or a number outside its range.
+        Raises ConfigError: another kind, no number, or a number outside its range.
         """
         if text.strip() == CLEAR:
             return cls()
@@ -103,6 +102,8 @@ def apply(
 ) -> Measurement:
     """Return a measurement as it would have been in a weather; motion sensors do not notice any.
 
+    Raises DataError: the bytes of an image are none.
+
     Args:
         measurement: In clear air.
         sensor: What made it.
@@ -110,9 +111,6 @@ def apply(
         rng: From `weather_rng`.
         base_points: (N, 3) LiDAR points in base_link and clear air, for the depth of pictures; without them a flat
             ground and a far sky are assumed.
-
-    Raises:
-        DataError: the bytes of an image are none.
     """
     if weather.is_clear:
         return measurement

@@ -45,11 +45,7 @@ def save_base(state: State, folder: Path) -> Path:
 
 
 def load_base_state(bundle: Path) -> dict[str, torch.Tensor]:
-    """Return the base's state in 32 bit.
-
-    Raises:
-        DataError: the bundle has no base, or it is damaged.
-    """
+    """Return the base's state in 32 bit. Raises DataError: the bundle has no base, or it is damaged."""
     try:
         found = load_file(bundle / BASE_WEIGHTS)
     except Exception as error:

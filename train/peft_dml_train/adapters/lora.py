@@ -37,14 +37,12 @@ def target_names(network: nn.Module, plain: tuple[str, ...] = ()) -> list[str]:
     """Return names of the encoders' convolutions and linear layers that get low-rank adapters.
 
     Depth-wise convolutions are left out: no exact adapter exists for them, and the point-wise ones around them have
-    most of the weights. peft has no adapter for transposed convolutions.
+    most of the weights. peft has no adapter for transposed convolutions. Raises ConfigError: a convolution cannot carry
+    an exact low-rank adapter.
 
     Args:
         network: The network.
         plain: Beginnings of names that get none.
-
-    Raises:
-        ConfigError: a convolution cannot carry an exact low-rank adapter.
     """
     found = [(n, m) for n, m in network.named_modules() if n.startswith("encoders.") and isinstance(m, ADAPTABLE)]
     names = [n for n, m in found if not n.startswith(plain or ("\0",)) and not _depthwise(m)]
@@ -59,10 +57,8 @@ def _depthwise(module: nn.Module) -> bool:
 def refuse_inexact(modules: Iterable[tuple[str, nn.Module]]) -> None:
     """Refuse convolutions whose adapter would not be the layer's own kind.
 
-    peft copies neither dilation nor padding mode into the adapter's convolution, and cannot merge grouped ones.
-
-    Raises:
-        ConfigError: names every such layer and the reason.
+    peft copies neither dilation nor padding mode into the adapter's convolution, and cannot merge grouped ones. Raises
+    ConfigError: names every such layer and the reason.
     """
     wrong = []
     for name, module in modules:
@@ -118,14 +114,11 @@ def train_mode(network: nn.Module, frozen: tuple[str, ...] = ("encoders.",)) -> 
 
 
 def freeze(network: nn.Module, parts: tuple[str, ...]) -> None:
-    """Keep the weights of some parts as they are.
+    """Keep the weights of some parts as they are. Raises ConfigError: nothing begins so.
 
     Args:
         network: Changed in place.
         parts: Beginnings of parameter names, e.g. `encoders.lidar.`.
-
-    Raises:
-        ConfigError: nothing begins so.
     """
     names = [name for name, _ in network.named_parameters()]
     for part in parts:
@@ -174,13 +167,12 @@ def parameter_counts(network: nn.Module) -> dict[str, float]:
 def load_adapter(network: PeftDmlNetwork, folder: Path, *, trainable: bool = False) -> peft.PeftModel:
     """Return the base network with a stored adapter put into it.
 
+    Raises DataError: a file is missing, or the adapter belongs to another base.
+
     Args:
         network: The base; changed in place.
         folder: The adapter.
         trainable: To be trained on.
-
-    Raises:
-        DataError: a file is missing, or the adapter belongs to another base.
     """
     if absent := [name for name in ADAPTER_FILES if not (folder / name).is_file()]:
         msg = f"{folder} is no adapter: {' and '.join(absent)} missing; `peft-dml-train finetune` writes both"

@@ -52,11 +52,10 @@ CLEAR = Condition(Weather())
 def parse_condition(text: str) -> Condition:
     """Return the weather or a corruption by the name that `str` gives.
 
+    Raises ConfigError: no such weather, corruption or severity.
+
     Args:
         text: `clear`, `fog=50`, `rain=25`, `snow=5`, `dark/2`.
-
-    Raises:
-        ConfigError: no such weather, corruption or severity.
     """
     name, slash, level = text.partition("/")
     if not slash:
@@ -71,8 +70,7 @@ def parse_conditions(
 ) -> tuple[Condition, ...]:
     """Return conditions of a command line; clear air where it names none.
 
-    Raises:
-        ConfigError: an unknown weather or corruption, or a severity that is not 1, 2 or 3.
+    Raises ConfigError: an unknown weather or corruption, or a severity that is not 1, 2 or 3.
     """
     levels = tuple(severities) or SEVERITIES
     if wrong := [s for s in levels if s not in SEVERITIES]:

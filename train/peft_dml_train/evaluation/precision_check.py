@@ -90,6 +90,8 @@ def check_precision(
 ) -> Iterator[str]:
     """Evaluate both precisions; yield a line for each subset, the worst first.
 
+    Raises BundleError: the bundle does not hold the precision, or a subset loses more than `MOST_NDS` or `MOST_AP`.
+
     Args:
         bundle: Folder of the bundle.
         precision: One that the bundle holds.
@@ -99,9 +101,6 @@ def check_precision(
         cache: Keeps prepared frames for the second evaluation.
         every: Score every so many keyframes of a scene: more scenes say more than neighbouring keyframes.
         record: Whether the losses go into the manifest and the card.
-
-    Raises:
-        BundleError: the bundle does not hold the precision, or a subset loses more than `MOST_NDS` or `MOST_AP`.
     """
     loaded = load_bundle(bundle)
 

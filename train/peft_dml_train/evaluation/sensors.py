@@ -18,11 +18,7 @@ SUBSETS: dict[str, tuple[Modality, ...]] = {
 
 
 def parse_sensors(text: str) -> tuple[Modality, ...]:
-    """Return the comma-separated modalities.
-
-    Raises:
-        ConfigError: an unknown one, or none that detects.
-    """
+    """Return the comma-separated modalities. Raises ConfigError: an unknown one, or none that detects."""
     names = tuple(part.strip() for part in text.split(",") if part.strip())
     for name in names:
         if name not in MODALITIES:

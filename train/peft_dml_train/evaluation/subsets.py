@@ -130,8 +130,7 @@ class BundleRunner:
 def refuse_other_classes(bundle: Bundle, wanted: tuple[str, ...], where: str) -> None:
     """Refuse a bundle whose classes, or their order, are not the ones wanted.
 
-    Raises:
-        ConfigError: names what differs.
+    Raises ConfigError: names what differs.
     """
     mine = bundle.spec.classes
     if mine != wanted:
@@ -158,6 +157,8 @@ def evaluate_bundle(
 ) -> Scores:
     """Return the official metrics of a bundle for each condition and sensor subset.
 
+    Raises ConfigError: the bundle detects other classes than the devkit scores.
+
     Args:
         bundle: Folder of the bundle.
         data: nuScenes folder.
@@ -174,9 +175,6 @@ def evaluate_bundle(
 
     Returns:
         Metrics by condition and subset.
-
-    Raises:
-        ConfigError: the bundle detects other classes than the devkit scores.
     """
     reader = NuScenesReader(data)
     runner = BundleRunner(bundle, reader, engine=engine, cache=cache, adapter=adapter, precision=precision)

@@ -39,6 +39,8 @@ def write_adapter(
 ) -> Path:
     """Write an adapter's folder from peft's files, atomically.
 
+    Raises BundleError: it does not fit the base, or is larger than `LARGEST_BYTES`.
+
     Args:
         source: Folder with `adapter_config.json` and `adapter_model.safetensors`.
         folder: The adapter; replaced as a whole.
@@ -46,9 +48,6 @@ def write_adapter(
         name: Of the adapter.
         description: A line for people.
         provenance: Data, frames, seeds, command.
-
-    Raises:
-        BundleError: it does not fit the base, or is larger than `LARGEST_BYTES`.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     base = str(bundle.manifest.base["sha256"])
@@ -83,14 +82,11 @@ def write_card(folder: Path, card: AdapterCard) -> None:
 
 
 def domain_of(seen: Sequence[Mapping[str, float]], absent: tuple[Modality, ...] = ()) -> AdapterDomain:
-    """Return the domain of some frames by their figures.
+    """Return the domain of some frames by their figures. Raises DataError: there is no frame.
 
     Args:
         seen: Of `scene_figures`, one for each frame.
         absent: Sensors without which the adapter is to be used.
-
-    Raises:
-        DataError: there is no frame.
     """
     if not seen:
         raise DataError("no frame to describe a domain by; name scenes that have keyframes")
@@ -123,11 +119,7 @@ def complete_adapter(
 
 
 def adapter_in(bundle: Path, name: str) -> Path:
-    """Return the folder of an adapter that comes with a bundle.
-
-    Raises:
-        BundleError: it has none of that name.
-    """
+    """Return the folder of an adapter that comes with a bundle. Raises BundleError: it has none of that name."""
     folder = bundle / ADAPTERS / name
     if not (folder / CARD).is_file():
         raise BundleError(f"{bundle} has no adapter '{name}'")
@@ -135,11 +127,7 @@ def adapter_in(bundle: Path, name: str) -> Path:
 
 
 def refuse_other_base(bundle: Path, digest: str) -> None:
-    """Refuse to add an adapter to a bundle of another base.
-
-    Raises:
-        BundleError: says both.
-    """
+    """Refuse to add an adapter to a bundle of another base. Raises BundleError: says both."""
     found = load_bundle(bundle, adapter="none").manifest.base.get("sha256")
     if found != digest:
         msg = f"{bundle} has base {str(found)[:12]}, the run has {digest[:12]}; export the default adapter first"

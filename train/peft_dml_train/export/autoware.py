@@ -160,8 +160,7 @@ def export_run(config: TrainConfig, run: Path, folder: Path, adapter: str) -> Pa
 def export_autoware(network: PeftDmlNetwork, folder: Path) -> Path:
     """Write both graphs and the parameter file; the network's adapters must be merged.
 
-    Raises:
-        ConfigError: the network's pillars have more channels than Autoware takes.
+    Raises ConfigError: the network's pillars have more channels than Autoware takes.
     """
     channels = _lidar(network).pillars.linear.out_features
     if channels > CHANNELS:

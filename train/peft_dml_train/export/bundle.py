@@ -88,6 +88,7 @@ def export_bundle(config: TrainConfig, data: Path, run: Path, folder: Path, adap
     """Write a run's base as a bundle with one of its adapters, or one more adapter into a bundle of the same base.
 
     The graphs are checked against the network with the adapter, and confidences calibrated on the validation scenes.
+    Raises BundleError: graphs and network differ, or the bundle has another base than the run.
 
     Args:
         config: Recipe.
@@ -98,9 +99,6 @@ def export_bundle(config: TrainConfig, data: Path, run: Path, folder: Path, adap
 
     Returns:
         The bundle's folder.
-
-    Raises:
-        BundleError: graphs and network differ, or the bundle has another base than the run.
     """
     set_threads(config)
     state = rounded(load_base(config, run).state_dict())
@@ -179,8 +177,7 @@ def add_adapter(config: TrainConfig, data: Path, run: Path, bundle: Path, name: 
 def compare_adapter(base: PeftDmlNetwork, adapted: Bundle, config: TrainConfig, data: Path) -> dict[str, float]:
     """Return how much torch's merge and the vehicle's differ: weights, every graph, and all subsets on frames.
 
-    Raises:
-        BundleError: by more than the tolerance.
+    Raises BundleError: by more than the tolerance.
     """
     ((adapter, _),) = adapted.adapters.parts
     network = merge(load_adapter(base, adapter.path).eval()).eval()
@@ -195,8 +192,7 @@ def compare_adapter(base: PeftDmlNetwork, adapted: Bundle, config: TrainConfig, 
 def merge_difference(network: PeftDmlNetwork, adapted: Bundle) -> float:
     """Return the largest difference between torch's merged weights and the vehicle's.
 
-    Raises:
-        BundleError: it is more than `MERGE_TOLERANCE`.
+    Raises BundleError: it is more than `MERGE_TOLERANCE`.
     """
     state = network.state_dict()
     merged = adapted.adapters.weights(adapted.base_weights(), [n for n, v in state.items() if v.is_floating_point()])

@@ -39,14 +39,11 @@ def operator_problems(model: onnx.ModelProto) -> list[str]:
 
 
 def require_operators(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """Return the model, if TensorRT would run it.
+    """Return the model, if TensorRT would run it. Raises BundleError: it would not; every reason is named.
 
     Args:
         model: Graph that is about to be saved.
         name: What to call it in the error.
-
-    Raises:
-        BundleError: it would not; every reason is named.
     """
     if problems := operator_problems(model):
         raise BundleError(f"graph '{name}' would not run in TensorRT: {'; '.join(problems)}")

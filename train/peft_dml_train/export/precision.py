@@ -69,6 +69,8 @@ def half(bundle: Path, out: Path, *, add: bool = False) -> Path:
 def quantise(bundle: Path, frames: Iterable[NetworkInputs], out: Path, *, add: bool = False) -> Path:
     """Make a bundle with 8-bit convolutions, calibrated on frames.
 
+    Raises ConfigError: the bundle is not in float, or there is no frame.
+
     Args:
         bundle: Float bundle.
         frames: Network inputs of some dozens of frames that the robot may meet; not those that it is tested on.
@@ -77,9 +79,6 @@ def quantise(bundle: Path, frames: Iterable[NetworkInputs], out: Path, *, add: b
 
     Returns:
         `out`.
-
-    Raises:
-        ConfigError: the bundle is not in float, or there is no frame.
     """
     source = load_bundle(bundle)
     feeds = graph_feeds(source, frames)
@@ -122,7 +121,7 @@ def convert_bundle(
     *,
     add: bool = False,
 ) -> Path:
-    """Make a bundle in another precision.
+    """Make a bundle in another precision. Raises ConfigError: unknown precision, or int8 without data.
 
     Args:
         bundle: Float bundle.
@@ -131,9 +130,6 @@ def convert_bundle(
         data: nuScenes folder to calibrate int8 on.
         splits: Its splits or scenes.
         add: Whether the new bundle holds these graphs next to its own, for the engine to choose.
-
-    Raises:
-        ConfigError: unknown precision, or int8 without data.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"unknown precision '{precision}'; {nearest(precision, PRECISIONS)}")

@@ -22,6 +22,9 @@ def import_weights(
 ) -> dict[str, Account]:
     """Fill the LiDAR encoder and the image backbone; write `base.pt` and `import.json`.
 
+    Raises ConfigError: no file given; DataError: a file cannot be read safely, is of no known project, or leaves
+    tensors of its encoder unfilled.
+
     Args:
         config: Recipe whose network is filled; what no file gives keeps its random start.
         out: Folder of the run.
@@ -31,10 +34,6 @@ def import_weights(
 
     Returns:
         The accounts, by encoder; also written to `import.json`.
-
-    Raises:
-        ConfigError: no file given.
-        DataError: a file cannot be read safely, is of no known project, or leaves tensors of its encoder unfilled.
     """
     if lidar is None and camera is None:
         raise ConfigError("nothing to import: give --pillar, --resnet or both")

@@ -32,11 +32,7 @@ REASONS = {
 
 
 def style_of(tensors: Tensors) -> str:
-    """Return `det3d` or `mmdet3d`, by the names.
-
-    Raises:
-        DataError: neither.
-    """
+    """Return `det3d` or `mmdet3d`, by the names. Raises DataError: neither."""
     for style, (points, backbone, _) in STYLES.items():
         if f"{points}pfn_layers.0.linear.weight" in tensors and any(
             k.startswith(f"{backbone}blocks.") for k in tensors
@@ -55,9 +51,8 @@ def reason(name: str) -> str:
 def pillar_rules(tensors: Tensors, config: BevConfig) -> list[MappingRule]:
     """Return what goes where.
 
-    Raises:
-        DataError: the names are of no known project.
-        ConfigError: the recipe's encoder is of another kind than the checkpoint's.
+    Raises DataError: the names are of no known project; ConfigError: the recipe's encoder is of another kind than the
+    checkpoint's.
     """
     style = style_of(tensors)
     points, backbone, neck = STYLES[style]
@@ -125,15 +120,14 @@ def _floor(tensors: Tensors, norm: str) -> torch.Tensor:
 def _fold(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the first layer of the public network to our features, and the constant that is left over.
 
+    Raises DataError: another number of features.
+
     Args:
         weight: (C, 10) for x, y, z, intensity, age, offsets from the mean x, y, z and from the centre x, y; (C, 11)
             with the offset from the centre in z.
 
     Returns:
         (C, 10) for our features, and (C,) to be added.
-
-    Raises:
-        DataError: another number of features.
     """
     if weight.shape[1] not in {10, 11}:
         msg = f"the first pillar layer takes {weight.shape[1]} features; known are 10 (det3d) and 11 (mmdet3d)"

@@ -17,8 +17,7 @@ WRAPPERS = ("state_dict", "model", "model_state", "network")
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Return the named tensors of a .safetensors file or of a torch checkpoint.
 
-    Raises:
-        DataError: no such file, no tensors in it, or it would have to run code to be read.
+    Raises DataError: no such file, no tensors in it, or it would have to run code to be read.
     """
     if not path.is_file():
         raise DataError(f"weights file {path} does not exist")

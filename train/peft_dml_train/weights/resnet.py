@@ -24,11 +24,7 @@ def reason(name: str) -> str:
 
 
 def resnet_rules(tensors: Tensors, config: CameraConfig) -> list[MappingRule]:
-    """Return what goes where.
-
-    Raises:
-        DataError: the names are of no known project.
-    """
+    """Return what goes where. Raises DataError: the names are of no known project."""
     if "conv1.weight" in tensors:
         return _torchvision(config)
     for prefix in ("resnet.", ""):
