@@ -13,14 +13,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str
 
 
 def fill_section(page: str, begin: str, text: str, end: str) -> str:
-    """Return a page with what stands between two marks replaced.
-
-    Args:
-        page: The page.
-        begin: Mark before the section, e.g. an HTML comment.
-        text: What to put on the lines between the marks.
-        end: Mark behind it.
-    """
+    """Return a page with what stands between two marks, HTML comments for example, replaced."""
     pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
     return re.sub(pattern, lambda _: f"{begin}\n{text}\n{end}", page, flags=re.DOTALL)
 

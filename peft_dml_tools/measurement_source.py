@@ -29,11 +29,7 @@ class Source(Protocol):
 
 
 class WrappedSource:
-    """A source that has name, rig and truth of another one; what it yields is for the subclass to say.
-
-    Args:
-        source: The other one.
-    """
+    """A source that has name, rig and truth of another one; what it yields is for the subclass to say."""
 
     def __init__(self, source: Source) -> None:
         self._source, self.name = source, source.name

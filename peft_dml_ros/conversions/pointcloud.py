@@ -24,16 +24,13 @@ _LARGEST_STEP: Final = 1 << 20
 
 
 def cloud_view(msg: Any, wanted: Sequence[str]) -> AnyArray:
-    """Return the view (height, width) of the points in a PointCloud2; nothing is copied.
+    """Return the points of a PointCloud2, a structured (height, width) view of its memory that must not be written to.
 
     Raises DataError: sizes or fields contradict each other.
 
     Args:
         msg: sensor_msgs/PointCloud2 of rclpy or rosbags.
         wanted: Names of the fields to expose; those that the cloud lacks are left out.
-
-    Returns:
-        Structured array over the message's own memory; it must not be written to.
     """
     height, width, point_step = (int(n) for n in (msg.height, msg.width, msg.point_step))
     if min(height, width, point_step) < 0 or point_step > _LARGEST_STEP or (height * width and not point_step):

@@ -110,15 +110,12 @@ def recognise(
 ) -> BagTopics | None:
     """Return which topics are which sensors, by the preset that explains most of them, else by type and frame.
 
-    Raises ConfigError: no such preset.
+    Raises ConfigError: no such preset. None when no LiDAR, radar or camera is found.
 
     Args:
         connections: Topic -> message type.
         frame_of: `header.frame_id` of the first message of a topic; asked only when names tell nothing.
         preset: The only preset to try; None tries all.
-
-    Returns:
-        None when no LiDAR, radar or camera is found.
     """
     if preset is not None:
         check_preset(preset)

@@ -150,10 +150,6 @@ class Bundle:
         """Return a graph as a runtime takes it: all weights inside, adapters merged, batch norms folded.
 
         Raises BundleError: the bundle does not hold this precision, or an adapter does not fit.
-
-        Args:
-            graph: Name of the graph.
-            precision: One of `precisions`; the bundle's own when empty.
         """
         file = self.graph_file(graph, precision)
         content = file.read_bytes()

@@ -27,16 +27,13 @@ _SPREAD: Final = 1e-3
 
 
 def points_from_returns(returns: FloatArray) -> AnyArray:
-    """Return points of a radar cycle, velocities compensated.
+    """Return (N,) points of a radar cycle, `RADAR_DTYPE` in its frame, compensated velocities along the line of sight.
 
     Without enough standing returns all are taken to stand: `vx_comp` and `vy_comp` are then 0.
 
     Args:
         returns: (N, 5) range in m, azimuth (anticlockwise) and elevation in rad, Doppler speed in m/s (positive: it
             moves away), amplitude in dB, taken for the radar cross section in dBsm. All finite.
-
-    Returns:
-        (N,) structured `RADAR_DTYPE` in the radar's frame; velocities lie along the line of sight.
     """
     distance, azimuth, elevation, doppler, amplitude = returns.T
     flat = np.cos(elevation)
@@ -54,14 +51,11 @@ def points_from_returns(returns: FloatArray) -> AnyArray:
 
 
 def radar_velocity(directions: FloatArray, doppler_mps: FloatArray) -> FloatArray | None:
-    """Return the (2,) velocity of the radar over ground, in its own frame.
+    """Return the (2,) velocity of the radar over ground, in its own frame; None when too few returns agree on one.
 
     Args:
         directions: (N, 2) of the returns, seen from the radar.
         doppler_mps: (N,) their Doppler speeds, positive when they move away.
-
-    Returns:
-        None when too few returns agree on one.
     """
     needed = max(FEWEST, int(np.ceil(SHARE * len(doppler_mps))))
     if len(doppler_mps) < needed:

@@ -26,12 +26,7 @@ class EngineError(PeftDmlError):
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Return the text that names the choice most like `name`, or all choices when none is near.
-
-    Args:
-        name: What the user wrote.
-        choices: What would have been right.
-    """
+    """Return the text that names the choice most like `name`, or all choices when none is near."""
     choices = sorted(choices)
     if not choices:
         return "there is none to choose from"

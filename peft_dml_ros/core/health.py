@@ -139,16 +139,13 @@ class SensorHealth:
     def admit(
         self, measurement: Measurement, now_ns: int, *, clock_holds: bool = False, invalid_share: float = 0.0
     ) -> str | None:
-        """Take in a measurement.
+        """Take in a measurement; return None when it is usable, else the reason why not.
 
         Args:
             measurement: With its stamp.
             now_ns: Time by the node's clock.
             clock_holds: Whether other sensors' stamps agree with that clock, so that one far behind it is wrong.
             invalid_share: Share of its points that were not finite and are left out already.
-
-        Returns:
-            `None` when it is usable, else the reason why not.
         """
         self.received += 1
         self._last_arrival_ns = now_ns

@@ -137,16 +137,13 @@ class InputAssembler:
     def without_cameras(
         self, snapshot: Snapshot, motion: EgoMotion, *, skip: Iterable[Modality] = (), sweeps: int = 0
     ) -> tuple[dict[Modality, EncoderInputs], Counter[str]]:
-        """Make the inputs of all encoders but the cameras'.
+        """Return the inputs of all present modalities but the cameras, and what was dropped by reason.
 
         Args:
             snapshot: The frame.
             motion: Its ego motion.
             skip: Modalities that are not wanted.
             sweeps: Most sweeps of each LiDAR; 0 takes as many as the model accumulates.
-
-        Returns:
-            Inputs by present modality, and what was dropped by reason.
         """
         drops: Counter[str] = Counter()
         made: dict[Modality, EncoderInputs | None] = {}

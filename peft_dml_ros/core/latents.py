@@ -38,15 +38,12 @@ class Latent:
 
 
 def moved(latent: Float32Array, now_SE3_then: SE3, grid: GridSpec) -> Float32Array:
-    """Sample a map at the cells of the present grid; cells that the old grid does not cover are 0.
+    """Return a map interpolated at the present grid's cells and normalised again; 0 where the old grid ends.
 
     Args:
         latent: (1, d, size, size) float32, L2-normalised per cell, in `base_link` at an earlier time.
         now_SE3_then: Maps `base_link` at that time to `base_link` now.
         grid: Grid of both maps.
-
-    Returns:
-        (1, d, size, size) float32, interpolated between four cells and normalised again.
     """
     then_SE3_now = now_SE3_then.inverse()
     out = np.zeros_like(latent)

@@ -131,13 +131,7 @@ class FrameLoad:
 
 
 class LoadController:
-    """Chooses the effort; called by one thread with every frame.
-
-    Args:
-        params: Limit of latency, and what is kept.
-        pace: Paces without load.
-        spec: Model facts.
-    """
+    """Chooses the effort; called by one thread with every frame."""
 
     def __init__(self, params: LoadParams, pace: PaceParams, spec: ModelSpec) -> None:
         self._limit_ms = params.max_latency_ms

@@ -119,14 +119,7 @@ class OdometrySample:
 
 
 def trusted_radar_points(points: AnyArray) -> BoolArray:
-    """Return radar points that the nuscenes-devkit keeps by default: valid, of known dynamics, unambiguous in Doppler.
-
-    Args:
-        points: (N,) structured `RADAR_DTYPE`.
-
-    Returns:
-        (N,) bool.
-    """
+    """Return (N,) bool: points that nuscenes-devkit keeps by default: valid, dynamics known, unambiguous in Doppler."""
     dynamics = points["dyn_prop"]
     kept: BoolArray = (
         (points["invalid_state"] == 0) & (dynamics >= 0) & (dynamics <= _LAST_KNOWN) & (points["ambig_state"] == _CLEAR)

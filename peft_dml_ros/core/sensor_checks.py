@@ -26,13 +26,7 @@ _ROWS_OFF: Final = 1 / 3
 
 
 class SensorChecks:
-    """Looks at measurements as they come, and gives each hint once.
-
-    Args:
-        spec: Model facts.
-        trained: Ranges that the network was trained on, by `TRAINED`'s names.
-        base_frame: Frame of the vehicle, as transforms name it.
-    """
+    """Looks at measurements as they come, and gives each hint once."""
 
     def __init__(
         self, spec: ModelSpec, trained: Mapping[str, tuple[float, float]] | None = None, base_frame: str = "base_link"

@@ -40,7 +40,7 @@ def public_key(text_or_file: str | Path) -> PublicKey:
 
 
 def verify(file: Path, content: bytes, trusted: PublicKey) -> str:
-    """Check the signature that lies next to a file.
+    """Check the signature that lies next to a file, and return the comment that was signed with it.
 
     Raises BundleError: there is no signature, or it is another key's or another content's.
 
@@ -48,9 +48,6 @@ def verify(file: Path, content: bytes, trusted: PublicKey) -> str:
         file: Names what was signed; the signature is `<file>.minisig`.
         content: What was read from it, and will be used.
         trusted: Key that must have signed it.
-
-    Returns:
-        The comment that was signed with it.
     """
     library, path = signature_library(), file.with_name(file.name + SUFFIX)
     if not path.is_file():

@@ -72,16 +72,13 @@ class Synchroniser:
             return list(self._sensors[name].buffer)
 
     def add(self, name: str, measurement: Measurement, now_ns: int, *, invalid_share: float = 0.0) -> Snapshot | None:
-        """Take in one measurement.
+        """Take in one measurement; return a snapshot when it makes a frame due.
 
         Args:
             name: Sensor.
             measurement: What it measured.
             now_ns: Time by the node's clock; offline the measurement's own stamp.
             invalid_share: Share of its points that were not finite and are left out already.
-
-        Returns:
-            A snapshot when this measurement makes a frame due.
         """
         if name in self._offsets_ns:
             measurement = replace(measurement, stamp_ns=measurement.stamp_ns + self._offsets_ns[name])

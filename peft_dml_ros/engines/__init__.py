@@ -53,12 +53,6 @@ def choose(bundle: Bundle, engine: str, threads: int, precision: str) -> tuple[s
     """Return the engine and the precision that `auto` stands for on this machine; other values as they are.
 
     Raises EngineError: unknown engine.
-
-    Args:
-        bundle: Verified bundle.
-        engine: One of `ENGINES`.
-        threads: Threads per graph.
-        precision: As for `load_engines`.
     """
     if engine not in ENGINES:
         raise EngineError(f"unknown engine '{engine}'; {nearest(engine, ENGINES)}")

@@ -91,9 +91,6 @@ class DeviceSession:
 
     All work goes into the stream in order. When nobody holds the session any more it waits for the stream and frees
     all of it. `done` happens when the last run is finished, `has_read` when it has copied other sessions' results.
-
-    Args:
-        cuda: CUDA runtime.
     """
 
     def __init__(self, cuda: Cuda) -> None:

@@ -40,10 +40,6 @@ def require_inside(path: Path, content: bytes) -> None:
     """Refuse an ONNX graph that does not hold all of its weights.
 
     Raises EngineError: it is no ONNX graph, or a tensor of it is in another file.
-
-    Args:
-        path: Where it comes from, for messages.
-        content: Serialised model.
     """
     try:
         outside = next(_outside(memoryview(content), "ModelProto", 0), None)

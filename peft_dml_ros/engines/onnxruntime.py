@@ -88,9 +88,6 @@ class OnnxRuntimeEngine:
         """Run the graph; the inputs are bound where they lie, the outputs are the caller's own.
 
         Raises EngineError: an input is missing, superfluous, or has another shape or dtype.
-
-        Args:
-            feeds: One array per input, of the declared shape and dtype.
         """
         start = perf_counter()
         try:

@@ -81,9 +81,6 @@ class OpenVinoEngine:
         """Run the graph; the inputs are read where they lie, the outputs are the caller's own.
 
         Raises EngineError: an input is missing, superfluous, or has another shape or dtype.
-
-        Args:
-            feeds: One array per input, of the declared shape and dtype.
         """
         check_feeds(self._name, feeds, self.inputs)
         arrays = {name: np.ascontiguousarray(array) for name, array in feeds.items()}

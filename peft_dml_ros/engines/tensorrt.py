@@ -110,11 +110,6 @@ def load_tensorrt_engines(bundle: Bundle, engine: str = "tensorrt", precision: s
 
     Raises BundleError: a graph's file is not what the manifest says; EngineError: TensorRT, CUDA or a GPU is missing,
     or a graph cannot be built, stored or loaded.
-
-    Args:
-        bundle: Verified bundle.
-        engine: `tensorrt` or `tensorrt-rtx`.
-        precision: One of the bundle's; its own when empty.
     """
     store = open_store(bundle, engine, precision)
     cuda = store.cuda or Cuda()

@@ -51,11 +51,7 @@ class TensorRtLibrary:
 
 
 def load_tensorrt(engine: str = "tensorrt") -> TensorRtLibrary:
-    """Return the TensorRT of an engine. Raises EngineError: the module or its libraries are missing, or too old.
-
-    Args:
-        engine: `tensorrt` or `tensorrt-rtx`.
-    """
+    """Return the TensorRT of an engine. Raises EngineError: the module or its libraries are missing, or too old."""
     try:
         if engine == RTX:
             preload_rtx("libtensorrt_rtx.so.*", "libtensorrt_onnxparser_rtx.so.*")
@@ -73,13 +69,11 @@ def load_tensorrt(engine: str = "tensorrt") -> TensorRtLibrary:
 def preload_rtx(*patterns: str) -> Path | None:
     """Load libraries of the wheel for all modules to see: the linker would not find them by itself.
 
-    Raises OSError: a library does not load.
+    Raises OSError: a library does not load. The result is the wheel's folder; none when it is not installed, and the
+    libraries may come from elsewhere.
 
     Args:
         patterns: File names, in the order in which they need each other.
-
-    Returns:
-        The wheel's folder; none when it is not installed, and the libraries may come from elsewhere.
     """
     spec = find_spec(RTX_WHEEL)
     if spec is None or not spec.submodule_search_locations:

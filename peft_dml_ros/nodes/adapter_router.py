@@ -24,12 +24,7 @@ CHOICE: Final = "~/adapter_choice"
 
 
 class RouterAtWork:
-    """Follows the parameter `router.enabled`.
-
-    Args:
-        node: Owner of the parameters.
-        loop: Its newest frame is looked at.
-    """
+    """Follows the parameter `router.enabled`."""
 
     def __init__(self, node: Node, loop: FrameLoop) -> None:
         self._node, self._loop = node, loop
@@ -42,11 +37,7 @@ class RouterAtWork:
         self._node.destroy_publisher(self._publisher)
 
     def consider(self, params: NodeParams) -> None:
-        """Look at the newest frame, and change the adapter where another one has led for long enough.
-
-        Args:
-            params: Parameters in force.
-        """
+        """Look at the newest frame, and change the adapter where another one has led for long enough."""
         job, now = self._loop.newest, params.adapter
         if not params.router.enabled or job is None or job.snapshot.stamp_ns == self._looked_ns:
             self._router = self._router if params.router.enabled else None

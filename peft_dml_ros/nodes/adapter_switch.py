@@ -13,11 +13,7 @@ PARAMETER: Final = "adapter"
 
 
 class AdapterSwitch:
-    """Turns adapters off and on again by the parameter `adapter`; frames go on meanwhile.
-
-    Args:
-        node: Owner of the parameter.
-    """
+    """Turns adapters off and on again by the parameter `adapter`; frames go on meanwhile."""
 
     def __init__(self, node: Node) -> None:
         self._node = node

@@ -102,13 +102,7 @@ def identity_of(node: Node, model: str) -> Identity:
 def sensor_reports(
     states: Mapping[str, SensorState], missing: Mapping[str, str], received: Mapping[str, int]
 ) -> dict[str, SensorReport]:
-    """Join health as the synchroniser knows it with what it cannot know: messages that never got that far.
-
-    Args:
-        states: By sensor.
-        missing: Why sensors are not in the rig.
-        received: Messages by sensor.
-    """
+    """Join health as the synchroniser knows it with what it cannot know: messages that never got that far."""
     reports = {}
     for name, state in states.items():
         count = received.get(name, 0)

@@ -15,14 +15,7 @@ from peft_dml_ros.nodes.pipeline import Pipeline
 
 
 class HotSwap:
-    """Acts on parameters that were set; models are loaded one at a time, of requests that wait the newest counts.
-
-    Args:
-        node: Owner of the parameters.
-        params: Parameters that are in force.
-        loop: Takes models and settings over between two frames.
-        kept: Engines of models used before.
-    """
+    """Acts on parameters that were set; models are loaded one at a time, of requests that wait the newest counts."""
 
     def __init__(self, node: Node, params: NodeParams, loop: FrameLoop, kept: KeptEngines) -> None:
         self._node, self._params, self._loop, self._kept = node, params, loop, kept

@@ -129,11 +129,7 @@ def compare_builds(
 
 
 def compared(sessions: Mapping[str, Sequence[Report]]) -> Report:
-    """Return each figure of both sides with its change, and the sessions.
-
-    Args:
-        sessions: By side, in pairs.
-    """
+    """Return each figure of both sides with its change, and the sessions."""
     pairs = list(zip(sessions[OTHER], sessions[THIS], strict=True))
     figures = {
         key: {

@@ -201,12 +201,7 @@ class DataBenchmark:
 
 
 def realism_of(simulated: Path, real: Path | None = None) -> Figures:
-    """Return the table of nearness of a simulated folder, with what it is of.
-
-    Args:
-        simulated: nuScenes folder of the simulator.
-        real: Real nuScenes folder, whole or a part, shown next to it.
-    """
+    """Return the table of nearness of a simulated folder, with what it is of."""
     reader = NuScenesReader(simulated)
     statistics = measure_folder(reader)
     keyframes = measure_folder(NuScenesReader(real, allow_missing=True)) if real else None

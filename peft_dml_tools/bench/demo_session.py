@@ -118,13 +118,7 @@ def _children(pid: int) -> list[psutil.Process]:
 
 
 def figures(metrics: Mapping[str, Any], samples: Mapping[str, Sequence[ProcessSample]], seconds: float) -> Report:
-    """Return the figures of a session; processor time is that of the drive, which ends when the replay does.
-
-    Args:
-        metrics: Its metrics.json.
-        samples: Of node, recorder and replay.
-        seconds: Length of the drive.
-    """
+    """Return the figures of a session; processor time is that of the drive, which ends when the replay does."""
     end_ns = max((s.at_ns for s in samples["replay"]), default=0)
     from_ns = end_ns - int(seconds * 1e9)
     cores = {name: (cpu_pct(every, from_ns, end_ns) or 0.0) / 100 for name, every in samples.items()}

@@ -64,12 +64,6 @@ def run_live(plan: LivePlan, options: LiveOptions, scratch: Path, tell: Tell) ->
     """Measure the main condition at length, and the others for a shorter time each.
 
     Raises PeftDmlError: a process failed; with its last lines.
-
-    Args:
-        plan: How long.
-        options: What.
-        scratch: For the drive, records and logs.
-        tell: Called with words on what goes on.
     """
     bundle = load_bundle(options.bundle)
     report: Report = {
@@ -100,11 +94,6 @@ def require_room(drive: Path, seconds: float, scratch: Path) -> None:
     """Refuse a measurement whose recording would fill the disk at its end.
 
     Raises ConfigError: there is less room than the repeated drive takes; with both, and the fix.
-
-    Args:
-        drive: Bag that is repeated.
-        seconds: Length of the whole.
-        scratch: Where it is recorded.
     """
     storage = BagStorage(drive)
     size = sum(file.stat().st_size for file in (drive, *drive.rglob("*")) if file.is_file())
@@ -136,14 +125,7 @@ def condition_figures(conditions: Report) -> Report:
 
 
 class LiveMeasurement:
-    """Measures one condition after the other with the same drive.
-
-    Args:
-        options: What the node is.
-        drive: Bag to repeat.
-        scratch: For records and logs.
-        tell: Called with words on what goes on.
-    """
+    """Measures one condition after the other with the same drive."""
 
     def __init__(self, options: LiveOptions, drive: Path, scratch: Path, tell: Tell) -> None:
         self._options, self._drive, self._scratch, self._tell = options, drive, scratch, tell

@@ -27,11 +27,7 @@ def machine() -> dict[str, object]:
 
 
 def software(repository: Path) -> dict[str, object]:
-    """Return versions, and the commit of the checkout where there is one.
-
-    Args:
-        repository: Folder of the checkout.
-    """
+    """Return versions, and the commit of the checkout where there is one."""
     return {
         "peft_dml_ros": __version__,
         "commit": commit(repository),

@@ -113,12 +113,7 @@ def summarise(reports: Mapping[str, Report | None]) -> Report:
 
 
 def judge(figures: Report, reports: Mapping[str, Report | None]) -> Report:
-    """Return each figure against its target: met or not, why it is missing, and where the time of a miss goes.
-
-    Args:
-        figures: From `summarise`.
-        reports: What they come from.
-    """
+    """Return each figure against its target: met or not, why it is missing, and where the time of a miss goes."""
     missing: dict[str, str] = {}
     profiles: dict[str, Report] = {}
     for name, target in TARGETS.items():

@@ -42,10 +42,6 @@ def write_merged(bundle: Bundle, out: Path) -> Path:
     """Write a bundle whose graphs hold all weights, its adapters merged, in every precision that it has.
 
     Raises ConfigError: the folder exists.
-
-    Args:
-        bundle: With the adapters to merge.
-        out: Folder of the new bundle.
     """
     if out.exists():
         raise ConfigError(f"{out} exists; name a new folder, or remove it")
@@ -67,12 +63,7 @@ def write_merged(bundle: Bundle, out: Path) -> Path:
 
 
 def part_distances(first: Bundle, second: Bundle) -> Iterator[PartDistance]:
-    """Yield the distance of every part of the network, in the order of names.
-
-    Args:
-        first: A base with adapters.
-        second: The same base with others.
-    """
+    """Yield the distance of every part of the network, in the order of names."""
     files = [second.graph_file(graph) for graph in second.manifest.graphs]
     names = sorted({name for file in files for name in outside_weights(file.read_bytes())})
     base = second.base_weights(names)

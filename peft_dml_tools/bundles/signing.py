@@ -36,7 +36,7 @@ def make_keys(secret: Path) -> PublicKey:
 
 
 def sign(file: Path, secret: Path, comment: str = "") -> Path:
-    """Write the signature of a file next to it.
+    """Write the signature of a file next to it, and return its path.
 
     Raises ConfigError: there is no such key, or the comment has line breaks.
 
@@ -44,9 +44,6 @@ def sign(file: Path, secret: Path, comment: str = "") -> Path:
         file: What is signed.
         secret: Secret key without password, as `make_keys` or `minisign -G -W` writes it.
         comment: Signed as well; the time when empty.
-
-    Returns:
-        The signature's file.
     """
     library = signature_library()
     if not secret.is_file():

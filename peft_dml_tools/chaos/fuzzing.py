@@ -17,14 +17,7 @@ HANG_S: Final = 1.0
 
 
 def fuzz(run: ChaosRun, messages: int, live_messages: int, seed: int) -> dict[str, Any]:
-    """Feed malformed messages.
-
-    Args:
-        run: Where.
-        messages: To the callbacks.
-        live_messages: Over DDS.
-        seed: Of what is wrong with them.
-    """
+    """Feed malformed messages."""
     inside = _inside(run, messages, seed)
     nothing = {"crashes": 0, "messages": 0, "longest_gap_s": 0.0}
     wire = _over_dds(run, live_messages, seed) if live_messages else nothing

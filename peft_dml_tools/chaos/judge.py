@@ -53,12 +53,7 @@ class FaultCell:
 
 
 class Judge:
-    """Judges the phases of one drive.
-
-    Args:
-        seen: What was observed.
-        timetable: When its sensors measure.
-    """
+    """Judges the phases of one drive."""
 
     def __init__(self, seen: Observation, timetable: Timetable) -> None:
         self._seen, self._timetable = seen, timetable

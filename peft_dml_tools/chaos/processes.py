@@ -24,11 +24,7 @@ POLL_S: Final = 0.02
 
 
 class Supervisor:
-    """Starts the node again whenever it has ended, as `respawn` of a launch file does.
-
-    Args:
-        session: Starts it.
-    """
+    """Starts the node again whenever it has ended, as `respawn` of a launch file does."""
 
     def __init__(self, session: Session) -> None:
         self._session, self._done = session, threading.Event()

@@ -10,11 +10,7 @@ NS_PER_S = 1_000_000_000
 
 
 class Timetable:
-    """Times of the measurements of a drive, repeated in whole seconds as the replay does.
-
-    Args:
-        drive: Its bag.
-    """
+    """Times of the measurements of a drive, repeated in whole seconds as the replay does."""
 
     def __init__(self, drive: Path) -> None:
         times: dict[str, list[int]] = {}

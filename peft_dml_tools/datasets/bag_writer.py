@@ -199,7 +199,7 @@ def write_bag(
     overwrite: bool = False,
     frames: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a source as a ROS 2 bag: sensors, calibration, /tf_static and truth, recorded at their stamps.
+    """Write a source as a ROS 2 bag and return its path: sensors, calibration, /tf_static and truth, at their stamps.
 
     A bag is either written whole or not at all; a run that was cut short can be repeated. Raises DataError: the path is
     taken, the source holds no measurement or damaged ones, or the disk is full; ConfigError: no such preset.
@@ -213,9 +213,6 @@ def write_bag(
         display: Add what viewers want: /tf of the odometry, and the truth as markers.
         overwrite: Replace a bag of that name, once the new one is whole.
         frames: Sensor -> `header.frame_id` where it is not that of `topics.frame_of`.
-
-    Returns:
-        The path.
     """
     path = Path(path)
     if path.exists() and not overwrite:

@@ -19,7 +19,7 @@ IN_ORDER: Final = 0.05
 
 
 def spin_offsets_s(points_xyz: AnyArray, period_s: float) -> Float32Array:
-    """Return the time of each point relative to the sweep's stamp, the end of its turn.
+    """Return the (N,) float32 time in s of each point relative to the sweep's stamp, the end of its turn: none above 0.
 
     Azimuth gives the time. In a file that is in firing order, as nuScenes' and the simulator's are, the order decides
     at the seam whether a point belongs to the start or the end of the turn, and stands in for the azimuth of near ones.
@@ -27,9 +27,6 @@ def spin_offsets_s(points_xyz: AnyArray, period_s: float) -> Float32Array:
     Args:
         points_xyz: (N, >= 3) x right, y forward, z up in m, sensor frame, with or without motion compensation.
         period_s: Duration of a turn.
-
-    Returns:
-        (N,) float32 in s, within [-period_s, 0].
     """
     x, y = points_xyz[:, 0], points_xyz[:, 1]
     turned = np.nan_to_num((np.pi - np.arctan2(y, x)) / (2 * np.pi))

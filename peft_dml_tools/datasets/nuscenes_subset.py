@@ -29,12 +29,7 @@ CHAINS: Final = {
 
 
 class SubsetWriter:
-    """Collects keyframes of one or several folders.
-
-    Args:
-        out: Folder to write.
-        version: Name of its version folder.
-    """
+    """Collects keyframes of one or several folders."""
 
     def __init__(self, out: Path, version: str) -> None:
         self._out, self._version = out, version
@@ -45,11 +40,6 @@ class SubsetWriter:
         """Take keyframes of a folder: records, and files by hard link or copy.
 
         Raises DataError: the folder has no such keyframe.
-
-        Args:
-            root: nuScenes folder.
-            version: Its version folder.
-            samples: Tokens of keyframes.
         """
         tables = {name: read_json(root / version / f"{name}.json") for name in TABLES}
         wanted = set(samples)
@@ -80,11 +70,7 @@ class SubsetWriter:
         self._copy_files(root, kept)
 
     def finish(self, split: str) -> Path:
-        """Write the tables; return the folder.
-
-        Args:
-            split: Name of the split that holds all scenes.
-        """
+        """Write the tables; return the folder."""
         folder = self._out / self._version
         write_table(folder / "splits.json", {split: sorted(self._scenes)})
         for name in sorted(self._tables, key=lambda table: table == "scene"):

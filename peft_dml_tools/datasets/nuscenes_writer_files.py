@@ -17,11 +17,7 @@ _KINDS: Final = {"f": "F", "i": "I", "u": "U"}
 
 
 def radar_pcd_bytes(points: AnyArray) -> bytes:
-    """Return a radar sweep in the official binary .pcd layout: text header, then 43 bytes a point.
-
-    Args:
-        points: (N,) `RADAR_DTYPE`.
-    """
+    """Return a radar sweep in the official binary .pcd layout: text header, then 43 bytes a point."""
     # Official files are 4096 + 43 N bytes long, and the devkit's reader insists on bytes after the last point.
     return _pcd_bytes(np.ascontiguousarray(points, RADAR_DTYPE)).ljust(PCD_PAGE + 43 * len(points), b"\0")
 

@@ -97,12 +97,6 @@ def finish(root: Path, version: str, rig: Rig, splits: Mapping[str, Sequence[str
     """Unite finished scenes into the 13 tables and write `splits.json` for the devkit's custom splits.
 
     Raises DataError: a scene of a split is not finished; all such scenes are named.
-
-    Args:
-        root: The data set's folder.
-        version: Name of the version folder.
-        rig: Sensors, for the sensor table.
-        splits: Scene names by split.
     """
     names = [name for split in splits.values() for name in split]
     missing = [name for name in names if not scene_file(root, version, name).is_file()]

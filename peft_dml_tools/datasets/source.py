@@ -43,12 +43,7 @@ class Located(Protocol):
 
 
 class Beginning(WrappedSource):
-    """The first seconds of a source, raw images as JPEG.
-
-    Args:
-        source: Any.
-        seconds: Length.
-    """
+    """The first seconds of a source, raw images as JPEG."""
 
     def __init__(self, source: Source, seconds: float) -> None:
         super().__init__(source)

@@ -13,12 +13,7 @@ from peft_dml_tools.sim.drive import Drive
 
 
 class WatchedDrive:
-    """A simulated drive that shows how far it is while its measurements are taken; none of them is kept.
-
-    Args:
-        drive: What is rendered.
-        steps: Where progress is shown.
-    """
+    """A simulated drive that shows how far it is while its measurements are taken; none of them is kept."""
 
     def __init__(self, drive: Drive, steps: StepProgress) -> None:
         self._drive, self._steps = drive, steps

@@ -72,12 +72,7 @@ class Cluster:
 
 
 class Queue(Generic[Job, Result]):
-    """Jobs of one kind: submitted as cores come free, results as they are finished.
-
-    Args:
-        cluster: Where to run.
-        remote: Ray's remote function.
-    """
+    """Jobs of one kind: submitted as cores come free, results as they are finished."""
 
     def __init__(self, cluster: Cluster, remote: Any) -> None:
         self._cluster, self._remote = cluster, remote

@@ -32,13 +32,10 @@ def draw_folders(folders: list[Path], out: Path, count: int, seed: int) -> tuple
 def mine_folders(
     cluster: Cluster, settings: Settings, folders: list[Path], out: Path, count: int
 ) -> tuple[list[dict[str, Any]], int]:
-    """Choose keyframes of nuScenes folders and write them.
+    """Write chosen keyframes of nuScenes folders; return these and why, best first, and the number of candidates.
 
     Raises ConfigError: `out` holds something already; DataError: no scene could be looked at, or two folders hold the
     same.
-
-    Returns:
-        What was chosen and why, best first, and the number of candidates.
     """
     _refuse(out, folders)
     queue = cluster.queue(look_at_scene)

@@ -52,13 +52,7 @@ class DriveOutcome:
 
 
 class FleetRun:
-    """Runs drives on a cluster.
-
-    Args:
-        cluster: Where.
-        settings: What all drives share.
-        drives: What to run, each once.
-    """
+    """Runs drives on a cluster."""
 
     def __init__(self, cluster: Cluster, settings: Settings, drives: Iterable[FleetDrive]) -> None:
         self._settings, self._store = settings, Store(settings.out)

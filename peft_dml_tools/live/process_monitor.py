@@ -24,11 +24,7 @@ class ProcessSample(NamedTuple):
 
 
 class ProcessMonitor:
-    """Samples processes until it is closed; one that has ended is sampled no more.
-
-    Args:
-        pids: Process ids by name.
-    """
+    """Samples processes until it is closed; one that has ended is sampled no more."""
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         self.samples: dict[str, list[ProcessSample]] = {name: [] for name in pids}

@@ -47,12 +47,7 @@ class Played:
 
 
 def read_session(bag: Path, played: Played) -> Recording:
-    """Read a session from its bag. Raises DataError: the bag holds no detection.
-
-    Args:
-        bag: Written by the recorder.
-        played: What was played into the node.
-    """
+    """Read a session from its bag. Raises DataError: the bag holds no detection."""
     source = BagSource(bag)
     measurements: dict[str, list[Measurement]] = {}
     for name, measurement in source.measurements():

@@ -10,14 +10,7 @@ from peft_dml_tools.sim.drive import Drive, DriveSpec
 
 
 def simulate_short_drive(path: Path, seconds: float, seed: int, **settings: Any) -> Path:
-    """Write a drive as a bag, if it is not there yet.
-
-    Args:
-        path: NAME.mcap.
-        seconds: Its length.
-        seed: Of the drive.
-        settings: Fields of `DriveSpec`.
-    """
+    """Write a drive as a bag, if it is not there yet."""
     if not path.exists():
         drive = Drive(seed, seconds, DriveSpec.model_validate(settings), workers=min(4, os.cpu_count() or 1))
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -56,11 +56,7 @@ class TopicRate:
 
 
 class Client:
-    """A node of its own that asks others.
-
-    Args:
-        node: Belongs to the client's context.
-    """
+    """A node of its own that asks others."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -160,16 +156,15 @@ class Client:
         )
 
     def set(self, name: str, parameter: str, text: str, watch_s: float) -> tuple[Any, list[str]]:
-        """Set a parameter of a node. Raises ConfigError: the node refuses it, or has no such parameter.
+        """Set a parameter of a node; return the value, and what the node warned of since.
+
+        Raises ConfigError: the node refuses it, or has no such parameter.
 
         Args:
             name: Of the node.
             parameter: Its name.
             text: Value as YAML; read as the type that the node declared.
             watch_s: How long to watch for warnings of the node: some values act later, and may be refused then.
-
-        Returns:
-            The value, and what the node warned of since.
         """
         full = self.find(name)
         ask = self._asking(full)

@@ -98,9 +98,6 @@ class PlayedBag:
     """A ROS 2 bag as it was recorded: an .mcap or .db3 file, or a rosbag2 folder; of a cut one what can be read.
 
     Raises DataError: the bag cannot be read or holds no message.
-
-    Args:
-        path: The bag.
     """
 
     def __init__(self, path: Path) -> None:
@@ -145,9 +142,6 @@ class SourceRecording:
     """Any source of measurements, e.g. a nuScenes folder or a bag with foreign topics, as messages of this package.
 
     Raises DataError: the source holds no measurement.
-
-    Args:
-        source: What to play.
     """
 
     def __init__(self, source: Source) -> None:

@@ -24,12 +24,7 @@ TIMED = ("lidar", "camera", "radar")
 
 
 class ReplayReport:
-    """Where a replay reports to: JSON lines on stdout for a program, or the node's log for people.
-
-    Args:
-        node: Logs.
-        json_lines: Write JSON lines instead.
-    """
+    """Where a replay reports to: JSON lines on stdout for a program, or the node's log for people."""
 
     def __init__(self, node: Node, *, json_lines: bool) -> None:
         self._log, self._json, self._last_s = node.get_logger(), json_lines, 0.0
@@ -82,12 +77,7 @@ def _facts(progress: PlaybackProgress) -> dict[str, Any]:
 
 
 class SentNotes:
-    """Notes what was published when: JSON lines `sent` as it goes, and `end` with the counts by sensor.
-
-    Args:
-        file: Where to.
-        topics: Of the recording.
-    """
+    """Notes what was published when: JSON lines `sent` as it goes, and `end` with the counts by sensor."""
 
     def __init__(self, file: TextIO, topics: Iterable[str]) -> None:
         self._file = file

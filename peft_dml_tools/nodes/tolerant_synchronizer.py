@@ -51,14 +51,7 @@ class SimpleFilter:
 
 
 class Subscriber(SimpleFilter):
-    """A subscription as a filter, for systems without message_filters.
-
-    Args:
-        node: Owner of the subscription.
-        message_type: Message class.
-        topic: Name.
-        qos_profile: Profile, or depth of the queue.
-    """
+    """A subscription as a filter, for systems without message_filters."""
 
     def __init__(self, node: Node, message_type: type[Any], topic: str, qos_profile: Any = 10) -> None:
         super().__init__()

@@ -33,11 +33,7 @@ HIDDEN = ("/parameter_events", "/rosout")
 
 
 class Viewer(Node):
-    """Offers every topic, and subscribes to those that a viewer watches; status always, for the gate weights.
-
-    Args:
-        server: Where messages go.
-    """
+    """Offers every topic, and subscribes to those that a viewer watches; status always, for the gate weights."""
 
     def __init__(self, server: FoxgloveServer) -> None:
         super().__init__("viewer", start_parameter_services=False)

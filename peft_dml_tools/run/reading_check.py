@@ -50,9 +50,7 @@ def count_points(reader: NuScenesReader, token: str) -> tuple[IntArray, IntArray
     """Count the LiDAR points inside each annotation of a keyframe; boxes and points in the map frame, as annotated.
 
     The boxes of `NuScenesReader.truth` have a yaw only: in a `base_link` that is tilted they would miss some points.
-
-    Returns:
-        Two (N,) int64 arrays, counted and annotated; empty without LiDAR.
+    The result is two (N,) int64 arrays, counted and annotated; empty without LiDAR.
     """
     annotations, records = reader.tables.annotations_of_sample.get(token, []), reader.keyframes(token)
     clouds = []

@@ -97,11 +97,7 @@ TRAFFIC: Final = {
 
 
 def drive_traffic(street: Street, ego_lane: int, ego: Vehicle) -> FloatArray:
-    """Fill all lanes and drive them.
-
-    Returns:
-        (2, T) the ego's station (of its middle) and speed.
-    """
+    """Fill all lanes and drive them; return (2, T) the ego's station (of its middle) and speed."""
     motion = np.zeros((2, street.steps))
     for direction in (1, -1):
         for lane in range(street.road.lanes):

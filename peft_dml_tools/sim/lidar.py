@@ -172,7 +172,7 @@ def scan(
     keep_every: int = 1,
     roof_m: float = 0.0,
 ) -> tuple[LidarSweep, IntArray]:
-    """Return one turn.
+    """Return one turn, a point for each firing that is kept, and (A,) the number of returns from each actor.
 
     Args:
         caster: The world.
@@ -185,9 +185,6 @@ def scan(
         model: Beams and columns.
         keep_every: Only every second, third, ... ring is kept; ring indices stay.
         roof_m: By how much the vehicle's roof is higher than a nuScenes car's.
-
-    Returns:
-        The sweep of a point for each firing that is kept, and (A,) the number of returns from each actor.
     """
     pattern = _pattern(model)
     place, yaw_rad = _motion(caster.world, base_SE3_lidar, time_s, pattern.column_s)

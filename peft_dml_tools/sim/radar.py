@@ -54,7 +54,7 @@ def _rays(rng: np.random.Generator) -> FloatArray:
 def measure(
     caster: Caster, base_SE3_radar: SE3, time_s: float, stamp_ns: int, rng: np.random.Generator
 ) -> tuple[RadarSweep, IntArray]:
-    """Return one cycle of one radar.
+    """Return a radar's cycle, by range as the device sends it, and (A,) the number of trusted detections of each actor.
 
     Args:
         caster: The world.
@@ -62,9 +62,6 @@ def measure(
         time_s: When, in the world's time.
         stamp_ns: Stamp to give it.
         rng: Noise.
-
-    Returns:
-        The sweep, points by range as the device sends them, and (A,) the number of trusted detections of each actor.
     """
     if caster not in _reflectors:
         _reflectors[caster] = Reflectors.of(caster.world.actors, caster.world.seed)

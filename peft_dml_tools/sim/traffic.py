@@ -52,14 +52,11 @@ class Vehicle:
 
 
 def drive_lane(vehicles: list[Vehicle], steps: int) -> tuple[FloatArray, FloatArray]:
-    """Move a lane's vehicles for some steps of `STEP_S`.
+    """Move a lane's vehicles for some steps of `STEP_S`; return stations and speeds (V, steps) in the order given.
 
     Args:
         vehicles: Any order; the one with the largest station leads.
         steps: Number of instants, the start included.
-
-    Returns:
-        Stations (V, steps) and speeds (V, steps) in the order given.
     """
     order = np.argsort([-v.station_m for v in vehicles])
     s = np.array([vehicles[i].station_m for i in order])

@@ -25,15 +25,12 @@ DRAWN = 300
 def embeddings(
     engines: Mapping[str, Engine], frames: Iterable[Frame], spec: ModelSpec
 ) -> tuple[dict[str, AnyArray], AnyArray]:
-    """Return latents at object centres.
+    """Return latents at object centres, (N, d) float32 unit vectors by modality, an object a row, and (N,) labels.
 
     Args:
         engines: Of a bundle's graphs, or of a network in memory.
         frames: Those with LiDAR, camera and radar count.
         spec: Model facts.
-
-    Returns:
-        (N, d) float32 unit vectors by modality, rows of the same object alike, and (N,) labels.
     """
     vectors: dict[str, list[AnyArray]] = {m: [] for m in DETECTING}
     labels: list[AnyArray] = []

@@ -77,15 +77,12 @@ class Interval:
 
 
 def paired(statistic: Callable[..., float], *samples: Sample, seed: int = 0) -> Interval | None:
-    """Return a statistic of several cells with its interval.
+    """Return a statistic of several cells with its interval; None where they share no seed.
 
     Args:
         statistic: Of one mean for each sample, e.g. their ratio.
         samples: Of the cells.
         seed: Of the resampling.
-
-    Returns:
-        None where the cells share no seed.
     """
     seeds = sorted(set.intersection(*(set(sample) for sample in samples)))
     if not seeds:

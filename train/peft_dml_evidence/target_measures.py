@@ -96,13 +96,7 @@ def measure_scores(runner: BundleRunner, nusc: NuScenes, scenes: list[str], out:
 
 
 def measure_frames(runner: BundleRunner, scenes: list[str], most: int) -> dict[str, Any]:
-    """Measure the shared space, and headings in a world that is turned about the vehicle.
-
-    Args:
-        runner: It detects.
-        scenes: Scenes to measure on.
-        most: Keyframes that are turned, taken evenly.
-    """
+    """Measure the shared space, and headings in a world that is turned about the vehicle."""
     spec = runner.bundle.spec
     reader = FrameReader(runner.reader.root, spec, None, runner.reader)
     tokens = [token for scene in scenes for token in runner.reader.samples(scene)]

@@ -46,16 +46,13 @@ DAMPING_S: Final = 2.0
 def predict(
     states: FloatArray, covariances: FloatArray, groups: FloatArray, dt_s: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Move objects on by a time.
+    """Return states and covariances, moved on by a time.
 
     Args:
         states: (N, 5).
         covariances: (N, 5, 5).
         groups: (N, 2) accelerations and turn noise, columns 1 and 2 of `GROUPS`.
         dt_s: Seconds, not negative.
-
-    Returns:
-        States and covariances at the later time.
     """
     x, y, vx, vy, rate = states.T
     angle = rate * dt_s

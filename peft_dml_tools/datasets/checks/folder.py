@@ -42,12 +42,7 @@ class CheckedFolder:
     """
 
     def __init__(self, path: Path, version: str | None = None) -> None:
-        """Find the version folder. Raises DataError: there is nothing to check.
-
-        Args:
-            path: The data set, or its version folder.
-            version: Name of the version folder; None takes the only one there is.
-        """
+        """Find the version folder. Raises DataError: there is nothing to check."""
         if not path.is_dir():
             raise DataError(f"{path} is no folder; a nuScenes folder holds samples/, sweeps/ and v1.0-*/")
         if version is None and _holds_tables(path):

@@ -88,7 +88,7 @@ def blend(pixels: UInt8Array, opacity: AnyArray, colour: Float32Array) -> UInt8A
 def falling(
     shape: tuple[int, int], focal_px: float, particles: Particles, fall: Fall, rng: np.random.Generator
 ) -> Float32Array:
-    """Return the opacity of drops or flakes near the camera, each smeared over its fall during the exposure.
+    """Return the opacity (H, W), float32 in 0-1, of drops or flakes near the camera, smeared over their fall.
 
     Drops fill the field of view between `NEAREST_M` and `FARTHEST_M` evenly; those too small to be seen, and all
     beyond, are part of the extinction.
@@ -99,9 +99,6 @@ def falling(
         particles: What falls.
         fall: How it shows.
         rng: Where.
-
-    Returns:
-        (H, W) float32 in 0-1.
     """
     import cv2  # noqa: PLC0415
 

@@ -29,10 +29,6 @@ WALL_SHARE: Final = 0.7
 def ground_depth(camera: CameraModel, base_SE3_camera: SE3) -> Float32Array:
     """Return the range of a flat ground at z = 0 of base_link, and `SKY_M` above the horizon.
 
-    Args:
-        camera: Projection.
-        base_SE3_camera: Mounting.
-
     Returns:
         (h, w) float32 in m along the ray; the whole picture in w <= 200 columns.
     """

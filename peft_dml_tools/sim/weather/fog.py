@@ -44,9 +44,6 @@ def backscatter_per_m_sr(alpha_per_m: float) -> float:
 def soft_return(alpha_per_m: float) -> tuple[FloatArray, FloatArray]:
     """Return the strongest fog return before a hard target, by the target's range in steps of `STEP_M` from 0.
 
-    Args:
-        alpha_per_m: Extinction.
-
     Returns:
         (K,) range of the strongest fog return in m and (K,) its I(R) in s/m²; the last entries hold for all ranges
         beyond. A target nearer than the receiver's crossover has none (0, 0).
@@ -76,7 +73,7 @@ def fog(
     beta_per_m_sr: float | None = None,
     jitter_m: float = JITTER_M,
 ) -> Float32Array:
-    """Return a LiDAR sweep seen through fog; no point is lost, but far ones are replaced by near returns of the fog.
+    """Return a LiDAR sweep seen through fog, in its order; no point is lost, far ones become near returns of the fog.
 
     Args:
         points: (N, 5) float32: x, y, z in m (sensor frame), intensity 0-255, ring.
@@ -84,9 +81,6 @@ def fog(
         rng: Scatter of the fog returns' ranges.
         beta_per_m_sr: Backscatter; that of `backscatter_per_m_sr` when not given.
         jitter_m: A fog return's range is multiplied by R0 / U(R0 - jitter, R0 + jitter); 0 for none.
-
-    Returns:
-        (N, 5) float32, same order.
     """
     beta = backscatter_per_m_sr(alpha_per_m) if beta_per_m_sr is None else beta_per_m_sr
     range_m = np.sqrt(np.einsum("ij,ij->i", points[:, :3], points[:, :3]))

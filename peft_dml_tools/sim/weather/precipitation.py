@@ -101,15 +101,13 @@ def precipitate(points: Float32Array, particles: Particles, rng: np.random.Gener
     """Return a LiDAR sweep seen through rain or snow.
 
     A point whose power falls below `DETECTABLE` is lost. One that is below it in clear air already, though the sensor
-    did see it, is kept with a chance of the power left, so that the effect vanishes with the rate.
+    did see it, is kept with a chance of the power left, so that the effect vanishes with the rate. The result is (M, 5)
+    float32, M <= N, in the same order; a return of a drop stands in its beam's place.
 
     Args:
         points: (N, 5) float32: x, y, z in m (sensor frame), intensity 0-255, ring.
         particles: What falls.
         rng: Drops, losses and noise.
-
-    Returns:
-        (M, 5) float32, M <= N, same order; a return of a drop stands in its beam's place.
     """
     range_m = np.sqrt(np.einsum("ij,ij->i", points[:, :3], points[:, :3])).astype(np.float64)
     outside = range_m >= MIN_RANGE_M
@@ -144,7 +142,7 @@ def search_range_m(particles: Particles, threshold: FloatArray) -> FloatArray:
 def strongest_particle(
     range_m: FloatArray, threshold: FloatArray, particles: Particles, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the particle in each beam that returns most.
+    """Return the power of each beam's strongest particle, (N,), 0 where none exceeds the threshold, and its range in m.
 
     Particles fill the beam evenly, their number is Poisson distributed. Only the part of each beam is searched in which
     a particle could exceed the threshold at all, since a beam of 100 m holds thousands.
@@ -154,9 +152,6 @@ def strongest_particle(
         threshold: (N,) power that a particle has to exceed.
         particles: What falls.
         rng: Positions and sizes.
-
-    Returns:
-        (N,) power, 0 where no particle exceeds the threshold, and (N,) its range in m.
     """
     end_m = np.minimum(range_m, search_range_m(particles, threshold))
     searched_m3 = np.maximum(beam_volume_m3(end_m) - beam_volume_m3(np.array(MIN_RANGE_M)), 0.0)

@@ -51,7 +51,7 @@ def floor_dbsm(range_m: FloatArray) -> FloatArray:
 def attenuate(
     points: AnyArray, rng: np.random.Generator, *, rain_mmph: float = 0.0, snow_mmph: float = 0.0
 ) -> AnyArray:
-    """Return a radar cycle in rain or snow.
+    """Return a radar cycle in rain or snow: surviving detections in their order, then spray.
 
     The cross-section is reduced by the two-way loss; a detection that sinks below the sensor's floor is lost. One that
     lies below it in clear air already is kept with a chance of the power left. Rain and wet roads add spray.
@@ -61,9 +61,6 @@ def attenuate(
         rng: Losses and spray.
         rain_mmph: Rain rate.
         snow_mmph: Snow rate, as melted water.
-
-    Returns:
-        (M,) `RADAR_DTYPE`: surviving detections in their order, then spray.
     """
     range_m = np.hypot(points["x"], points["y"]).astype(np.float64)
     loss_db = two_way_loss_db(rain_mmph, range_m) + DRY_SNOW_SHARE * two_way_loss_db(snow_mmph, range_m)

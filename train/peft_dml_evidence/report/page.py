@@ -250,16 +250,13 @@ def render_summary(found: list[Results]) -> str:
 
 
 def write_report(results: Path, page: Path, *, bundles: Path | None = None, plots: bool = True) -> list[Path]:
-    """Write the page, the key figures in `results/summary.json` next to it, and the plots.
+    """Write the page, the key figures in `results/summary.json` next to it, and the plots; return what was written.
 
     Args:
         results: Folder with the cells' results.
         page: Markdown file; plots go to `images/` next to it.
         bundles: Folder of shipped bundles.
         plots: Draw them too.
-
-    Returns:
-        What was written.
     """
     key_figures = page.parent / "results" / SUMMARY
     found = load(results)

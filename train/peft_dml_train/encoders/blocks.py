@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
 
 
 def gather_rows(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Return rows of a table by index, per sample; the index after the last row stands for zeros.
+    """Return (B, M, C) rows of a table by index, per sample; the index after the last row stands for zeros.
 
     An embedding look-up rather than indexing: its gradient on a CPU is an order of magnitude faster, and it exports to
     one Gather.
@@ -42,9 +42,6 @@ def gather_rows(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     Args:
         table: (B, R, C) rows.
         index: (B, M) integers in [0, R]; R gathers zeros.
-
-    Returns:
-        (B, M, C).
     """
     rows = int(table.shape[1])
     padded = functional.pad(table, (0, 0, 0, 1))

@@ -113,7 +113,7 @@ class CameraEncoder(nn.Module):
         fine: torch.Tensor | None = None,
         cut: torch.Tensor | None = None,
     ) -> CameraOutput:
-        """Encode and lift.
+        """Encode and lift; return the map and depth logits.
 
         Args:
             images: (B, n, H, W, 3) uint8 RGB.
@@ -122,9 +122,6 @@ class CameraEncoder(nn.Module):
             voxel_depth: (B, heights · size²) index into [pixel, depth bin], the count of these where none.
             fine: (B, n, ...) cached `TrunkFeatures.fine`; then the images are not read.
             cut: Likewise `TrunkFeatures.cut`.
-
-        Returns:
-            Map and depth logits.
         """
         batch, cameras = present.shape
         early: TrunkFeatures | torch.Tensor

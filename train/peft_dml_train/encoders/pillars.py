@@ -38,14 +38,11 @@ class PillarMap(nn.Module):
         self.norm = nn.BatchNorm1d(channels, EPS, MOMENTUM)
 
     def forward(self, pillars: torch.Tensor, index_map: torch.Tensor) -> torch.Tensor:
-        """Scatter by look-up.
+        """Scatter by look-up into a (B, C, grid, grid) map.
 
         Args:
             pillars: (B, P, N, F) point features.
             index_map: (B, grid²) pillar of each cell, P where empty.
-
-        Returns:
-            (B, C, grid, grid) map.
         """
         batch, count, points, features = pillars.shape
         x = pillars.reshape(-1, features) * self.scales

@@ -73,13 +73,7 @@ def network_inputs(frame: Frame, spec: ModelSpec) -> NetworkInputs:
 
 
 class PreparedFrames:
-    """Keyframes under conditions, from a cache.
-
-    Args:
-        reader: Of the folder.
-        spec: Model facts.
-        cache: Where prepared frames are kept.
-    """
+    """Keyframes under conditions, from a cache."""
 
     def __init__(self, reader: NuScenesReader, spec: ModelSpec, cache: FrameCache) -> None:
         self._frames = FrameReader(reader.root, spec, cache, reader)

@@ -172,9 +172,6 @@ def evaluate_bundle(
         precision: One that the bundle holds; its own when empty.
         ranges_m: Distances whose figures are wanted as well; they take as long as all others together.
         every: Score every so many keyframes of a scene: neighbours are much alike.
-
-    Returns:
-        Metrics by condition and subset.
     """
     reader = NuScenesReader(data)
     runner = BundleRunner(bundle, reader, engine=engine, cache=cache, adapter=adapter, precision=precision)

@@ -88,7 +88,8 @@ def export_bundle(config: TrainConfig, data: Path, run: Path, folder: Path, adap
     """Write a run's base as a bundle with one of its adapters, or one more adapter into a bundle of the same base.
 
     The graphs are checked against the network with the adapter, and confidences calibrated on the validation scenes.
-    Raises BundleError: graphs and network differ, or the bundle has another base than the run.
+    Raises BundleError: graphs and network differ, or the bundle has another base than the run. The result is the
+    bundle's folder.
 
     Args:
         config: Recipe.
@@ -96,9 +97,6 @@ def export_bundle(config: TrainConfig, data: Path, run: Path, folder: Path, adap
         run: Folder of the training run (base.pt, adapter/, adapters/<name>/).
         folder: The bundle; replaced as a whole by the default adapter, added to by every other.
         adapter: Which of the run's adapters.
-
-    Returns:
-        The bundle's folder.
     """
     set_threads(config)
     state = rounded(load_base(config, run).state_dict())
@@ -140,16 +138,7 @@ def _complete(work: Path, adapter: str) -> None:
 
 
 def add_adapter(config: TrainConfig, data: Path, run: Path, bundle: Path, name: str, state: State) -> None:
-    """Write an adapter of a run into a bundle: merged as the vehicle does it, checked, calibrated.
-
-    Args:
-        config: Recipe.
-        data: nuScenes folder with the validation scenes.
-        run: Folder of the training run.
-        bundle: Bundle of the run's base.
-        name: The adapter.
-        state: The base's weights.
-    """
+    """Write an adapter of a run into a bundle: merged as the vehicle does it, checked, calibrated."""
     base = load_bundle(bundle, adapter="none")
     target = bundle / ADAPTERS / name
     about = DESCRIPTION if name == DEFAULT_ADAPTER else f"{DESCRIPTION} Adapter: {name}."

@@ -80,12 +80,9 @@ def graph_module(network: PeftDmlNetwork, graph: str) -> nn.Module:
 
 
 def export_graphs(network: PeftDmlNetwork, folder: Path) -> dict[str, Path]:
-    """Write the base's weights and all graphs; the network is put into evaluation mode.
+    """Write the base's weights and all graphs, in evaluation mode; return the graphs' paths by name.
 
     The weights are stored as `base_weights.rounded` has them: a network that is to be compared must hold these.
-
-    Returns:
-        Path by graph name.
     """
     network.eval()
     folder.mkdir(parents=True, exist_ok=True)

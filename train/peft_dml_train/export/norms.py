@@ -23,12 +23,7 @@ AXES: Final = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0, "MatMul": 1}
 
 
 def fold_parameters(model: onnx.ModelProto, ranks: Mapping[str, int]) -> onnx.ModelProto:
-    """Move batch norms into the layer before them, and constant factors into the matrix product behind them.
-
-    Args:
-        model: Changed in place. Its parameters are inputs, or constants.
-        ranks: Number of dimensions of each parameter.
-    """
+    """Move batch norms into the layer before them, and constant factors into the matrix product behind them."""
     graph = model.graph
     folding = _Folding(graph, ranks)
     for node in [n for n in graph.node if n.op_type == "BatchNormalization"]:

@@ -39,12 +39,7 @@ def operator_problems(model: onnx.ModelProto) -> list[str]:
 
 
 def require_operators(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """Return the model, if TensorRT would run it. Raises BundleError: it would not; every reason is named.
-
-    Args:
-        model: Graph that is about to be saved.
-        name: What to call it in the error.
-    """
+    """Return the model, if TensorRT would run it. Raises BundleError: it would not; every reason is named."""
     if problems := operator_problems(model):
         raise BundleError(f"graph '{name}' would not run in TensorRT: {'; '.join(problems)}")
     return model

@@ -67,7 +67,7 @@ def half(bundle: Path, out: Path, *, add: bool = False) -> Path:
 
 
 def quantise(bundle: Path, frames: Iterable[NetworkInputs], out: Path, *, add: bool = False) -> Path:
-    """Make a bundle with 8-bit convolutions, calibrated on frames.
+    """Make a bundle with 8-bit convolutions, calibrated on frames; return `out`.
 
     Raises ConfigError: the bundle is not in float, or there is no frame.
 
@@ -76,9 +76,6 @@ def quantise(bundle: Path, frames: Iterable[NetworkInputs], out: Path, *, add: b
         frames: Network inputs of some dozens of frames that the robot may meet; not those that it is tested on.
         out: Folder of the new bundle; replaced.
         add: Whether the new bundle holds the 8-bit graphs next to its own, for the engine to choose.
-
-    Returns:
-        `out`.
     """
     source = load_bundle(bundle)
     feeds = graph_feeds(source, frames)

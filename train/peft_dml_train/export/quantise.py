@@ -167,7 +167,7 @@ def _largest(model: onnx.ModelProto, wanted: list[str], frames: Iterable[Feeds],
 def quantise_graph(
     model: onnx.ModelProto, largest: Mapping[str, float], exclude: Iterable[str] = ()
 ) -> tuple[onnx.ModelProto, int]:
-    """Return a copy of a float graph with its convolutions in 8 bit.
+    """Return a copy of a float graph with its convolutions in 8 bit, and how many these are.
 
     What is computed in float is read in float by all that stays in float; only 8-bit operators read it quantised. The
     weights stay in float in the file, with a Quantize behind them: a runtime, or the vehicle when it merges an
@@ -177,9 +177,6 @@ def quantise_graph(
         model: Float graph, static shapes, opset 17.
         largest: Magnitude of each tensor, see `activation_ranges`.
         exclude: Parts of names of convolutions to leave in float.
-
-    Returns:
-        The graph, and how many convolutions were taken.
     """
     chosen = set(convolutions(model, exclude))
     if not chosen:

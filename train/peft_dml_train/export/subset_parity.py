@@ -31,16 +31,12 @@ MAX_UNMATCHED = 0.1
 def subset_parity(network: PeftDmlNetwork, engines: Mapping[str, Engine], frames: Iterable[NetworkInputs]) -> float:
     """Return the largest difference of the results over frames and all 31 masks, relative to the largest value.
 
+    Raises BundleError: it is more than `TOLERANCE`.
+
     Args:
         network: Merged, in evaluation mode.
         engines: By graph.
         frames: Inputs, random or measured; masks over modalities that a frame lacks are left out.
-
-    Returns:
-        The difference.
-
-    Raises:
-        BundleError: it is more than `TOLERANCE`.
     """
     outputs = graph_outputs(network.spec)
     names = list(outputs["fusion"])

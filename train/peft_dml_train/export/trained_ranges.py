@@ -20,10 +20,6 @@ def trained_ranges(config: TrainConfig, data: Path) -> dict[str, tuple[float, fl
 
     Augmentation widens them by its gains. Keyframes are drawn, up to `SWEEPS` of them. Raises DataError: the folder
     lacks the scenes, or a file is damaged.
-
-    Args:
-        config: Recipe; its training split and its augmentation.
-        data: nuScenes folder.
     """
     reader, splits = NuScenesReader(data), tuple(dict.fromkeys((*config.splits.train, *config.splits.finetune)))
     tokens = [token for scene in scenes_of(reader, splits) for token in reader.samples(scene)]

@@ -82,7 +82,7 @@ class Fusion(nn.Module):
         completeness: torch.Tensor,
         evidence: dict[str, torch.Tensor],
     ) -> Fused:
-        """Fuse.
+        """Return the fused map and gate weights.
 
         Args:
             latents: (B, d, H, W) for LiDAR, camera, radar; (B, d) for IMU and GNSS; any finite value where absent.
@@ -90,9 +90,6 @@ class Fusion(nn.Module):
             age_s: (B, 5) seconds.
             completeness: (B, 5) in [0, 1].
             evidence: (B, 1, H, W) highest logit of the shared classifier on LiDAR, camera, radar alone.
-
-        Returns:
-            Fused map and gate weights.
         """
         # Unit vectors have components of about 1/sqrt(d); layers train best on inputs of unit variance.
         width = self.to_head if not torch.is_autocast_enabled(mask.device.type) else self.to_head.to(torch.bfloat16)
@@ -203,14 +200,11 @@ def _spread(x: torch.Tensor, dims: int) -> torch.Tensor:
 
 
 def pooled_gate(gates: torch.Tensor, heat: torch.Tensor) -> torch.Tensor:
-    """Pool gate weights over a frame: their mean over cells, weighted by how likely an object is there.
+    """Pool gate weights to (B, 5) that sum to 1: their mean over cells, weighted by how likely an object is there.
 
     Args:
         gates: (B, 5, H, W).
         heat: (B, classes, H, W) probabilities.
-
-    Returns:
-        (B, 5), summing to 1 over the present modalities.
     """
     weight = heat.amax(dim=1, keepdim=True) + 1e-3
     return (gates * weight).sum(dim=(2, 3)) / weight.sum(dim=(2, 3))

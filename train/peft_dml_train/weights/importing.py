@@ -20,7 +20,7 @@ BASE, ACCOUNT = "base.pt", "import.json"
 def import_weights(
     config: TrainConfig, out: Path, *, lidar: Path | None = None, camera: Path | None = None, partial: bool = False
 ) -> dict[str, Account]:
-    """Fill the LiDAR encoder and the image backbone; write `base.pt` and `import.json`.
+    """Fill the LiDAR encoder and the image backbone; write `base.pt` and `import.json`; return the accounts by encoder.
 
     Raises ConfigError: no file given; DataError: a file cannot be read safely, is of no known project, or leaves
     tensors of its encoder unfilled.
@@ -31,9 +31,6 @@ def import_weights(
         lidar: CenterPoint-pillar checkpoint.
         camera: ResNet weights.
         partial: Take what fits, instead of refusing a file that does not fill its encoder.
-
-    Returns:
-        The accounts, by encoder; also written to `import.json`.
     """
     if lidar is None and camera is None:
         raise ConfigError("nothing to import: give --pillar, --resnet or both")

@@ -70,7 +70,7 @@ def fill(
     rules: Sequence[MappingRule],
     reason: Callable[[str], str],
 ) -> Account:
-    """Put a file's tensors into a network's state.
+    """Put a file's tensors into a network's state; return the account, which names every tensor of both.
 
     Args:
         state: The network's; values are overwritten in place.
@@ -78,9 +78,6 @@ def fill(
         tensors: The file's.
         rules: What goes where.
         reason: Why a tensor that no rule names is left.
-
-    Returns:
-        The account; it names every tensor of the file and of the encoder.
     """
     account, filled, taken = Account(), set(), set()
     for rule in rules:

@@ -118,16 +118,13 @@ def _floor(tensors: Tensors, norm: str) -> torch.Tensor:
 
 
 def _fold(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the first layer of the public network to our features, and the constant that is left over.
+    """Return the public network's first layer to our features, (C, 10), and the constant that is left over, (C,).
 
     Raises DataError: another number of features.
 
     Args:
         weight: (C, 10) for x, y, z, intensity, age, offsets from the mean x, y, z and from the centre x, y; (C, 11)
             with the offset from the centre in z.
-
-    Returns:
-        (C, 10) for our features, and (C,) to be added.
     """
     if weight.shape[1] not in {10, 11}:
         msg = f"the first pillar layer takes {weight.shape[1]} features; known are 10 (det3d) and 11 (mmdet3d)"
