@@ -20,19 +20,12 @@ BAYER: Final = re.compile("bayer_(rggb|bggr|gbrg|grbg)")
 
 
 class Encoding(NamedTuple):
-    """How the bytes of a pixel become RGB.
+    """How the bytes of a pixel become RGB."""
 
-    Attributes:
-        channels: Values a pixel; 2 where two pixels share their colour.
-        code: Colour conversion of OpenCV; None where the values are RGB.
-        deep: Values have 16 bits.
-        planes: Rows of the array a row of the image: 1.5 where the colour follows in a plane of its own.
-    """
-
-    channels: int
-    code: int | None
-    deep: bool = False
-    planes: float = 1.0
+    channels: int  #: Values a pixel; 2 where two pixels share their colour
+    code: int | None  #: Colour conversion of OpenCV; None where the values are RGB
+    deep: bool = False  #: Values have 16 bits
+    planes: float = 1.0  #: Rows of the array a row of the image: 1.5 where the colour follows in a plane of its own
 
 
 def _encodings() -> dict[str, Encoding]:

@@ -22,15 +22,10 @@ _ONES: Final = np.ones(5, dtype=np.float32)
 
 
 class Intensity(NamedTuple):
-    """Where the intensity of a LiDAR stands, and how it becomes 0 to 255.
+    """Where the intensity of a LiDAR stands, and how it becomes 0 to 255."""
 
-    Attributes:
-        field: Name of the field; empty takes the first of `INTENSITY_FIELDS`.
-        scale: Factor on its values; 0 takes 255 for reflectances of 0 to 1, and 1 for all others.
-    """
-
-    field: str = ""
-    scale: float = 0.0
+    field: str = ""  #: Name of the field; empty takes the first of `INTENSITY_FIELDS`
+    scale: float = 0.0  #: Factor on its values; 0 takes 255 for reflectances of 0 to 1, and 1 for all others
 
 
 ANY: Final = Intensity()

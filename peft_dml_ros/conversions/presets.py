@@ -33,34 +33,22 @@ _LIDAR_WORDS: Final = ("lidar", "velodyne", "laser", "pandar", "hesai", "ouster"
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Topic names of one maker.
+    """Topic names of one maker."""
 
-    Attributes:
-        name: What to call it.
-        sensors: Sensor -> topics that may carry it; the first is written, the first that is there is read.
-        infos: Camera -> topic of its calibration.
-        raw_images: Camera -> topic of its uncompressed images.
-    """
-
-    name: str
+    name: str  #: What to call it
+    #: Sensor -> topics that may carry it; the first is written, the first that is there is read
     sensors: dict[str, tuple[str, ...]]
-    infos: dict[str, str]
-    raw_images: dict[str, str]
+    infos: dict[str, str]  #: Camera -> topic of its calibration
+    raw_images: dict[str, str]  #: Camera -> topic of its uncompressed images
 
 
 @dataclass(frozen=True, slots=True)
 class BagTopics:
-    """Which topics of a bag are which sensors.
+    """Which topics of a bag are which sensors."""
 
-    Attributes:
-        preset: Name of the preset that fits, `DEFAULT` or `GUESSED`.
-        sensors: Topic -> sensor.
-        infos: Topic of a camera's calibration -> camera.
-    """
-
-    preset: str
-    sensors: dict[str, str] = field(default_factory=dict)
-    infos: dict[str, str] = field(default_factory=dict)
+    preset: str  #: Name of the preset that fits, `DEFAULT` or `GUESSED`
+    sensors: dict[str, str] = field(default_factory=dict)  #: Topic -> sensor
+    infos: dict[str, str] = field(default_factory=dict)  #: Topic of a camera's calibration -> camera
 
 
 def _nuscenes2bag() -> Preset:

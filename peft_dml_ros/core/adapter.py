@@ -54,21 +54,13 @@ class AdapterCard(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A verified adapter, its values in memory (about a megabyte).
+    """A verified adapter, its values in memory (about a megabyte)."""
 
-    Attributes:
-        path: Its folder.
-        card: What it says of itself.
-        tensors: Values by name, as `peft` names them without `PREFIX`.
-        temperatures: Confidence temperature by availability mask; empty where the base's hold.
-        ranges: Largest magnitude of an activation by graph and tensor, for int8.
-    """
-
-    path: Path
-    card: AdapterCard
-    tensors: Mapping[str, AnyArray]
-    temperatures: Mapping[str, float]
-    ranges: Mapping[str, Mapping[str, float]]
+    path: Path  #: Its folder
+    card: AdapterCard  #: What it says of itself
+    tensors: Mapping[str, AnyArray]  #: Values by name, as `peft` names them without `PREFIX`
+    temperatures: Mapping[str, float]  #: Confidence temperature by availability mask; empty where the base's hold
+    ranges: Mapping[str, Mapping[str, float]]  #: Largest magnitude of an activation by graph and tensor, for int8
 
     @property
     def size_bytes(self) -> int:

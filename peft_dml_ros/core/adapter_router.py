@@ -18,17 +18,11 @@ STRANGE: Final = -4.0
 
 
 class Choice(NamedTuple):
-    """What the router says of one look.
+    """What the router says of one look."""
 
-    Attributes:
-        adapter: The adapter to use.
-        reason: Why, for people.
-        fits: Smoothed log-likelihood by adapter that could be used.
-    """
-
-    adapter: str
-    reason: str
-    fits: Mapping[str, float]
+    adapter: str  #: The adapter to use
+    reason: str  #: Why, for people
+    fits: Mapping[str, float]  #: Smoothed log-likelihood by adapter that could be used
 
 
 class AdapterRouter:

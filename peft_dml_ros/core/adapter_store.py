@@ -21,17 +21,11 @@ BASE_DIGITS: Final = 16
 
 
 class StoredAdapter(NamedTuple):
-    """One name in the store.
+    """One name in the store."""
 
-    Attributes:
-        name: By which the node finds it.
-        base: First digits of its base's hash.
-        path: Folder of its files.
-    """
-
-    name: str
-    base: str
-    path: Path
+    name: str  #: By which the node finds it
+    base: str  #: First digits of its base's hash
+    path: Path  #: Folder of its files
 
 
 def store_folder() -> Path:

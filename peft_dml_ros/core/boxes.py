@@ -22,29 +22,17 @@ Index: TypeAlias = IntArray | BoolArray | slice
 
 @dataclass(frozen=True, slots=True)
 class Boxes3D:
-    """N boxes.
+    """N boxes."""
 
-    Attributes:
-        centers_m: (N, 3) float64.
-        sizes_m: (N, 3) float64: length, width, height, all >= 0.
-        yaws_rad: (N,) float64.
-        velocities_mps: (N, 2) float64: vx, vy; NaN where unknown (truth of a single frame).
-        labels: (N,) int64 indices into `CLASSES`.
-        scores: (N,) float64 in [0, 1]; 1 for truth.
-        attributes: (N,) int64 indices into `ATTRIBUTES`, -1 for none.
-        sigmas: (N, 4) float64 predicted standard deviations of x, y, z (m) and yaw (rad); 0 where unknown.
-        ids: N strings, instance or track ids; empty tuple when untracked.
-    """
-
-    centers_m: FloatArray
-    sizes_m: FloatArray
-    yaws_rad: FloatArray
-    velocities_mps: FloatArray
-    labels: IntArray
-    scores: FloatArray
-    attributes: IntArray
-    sigmas: FloatArray
-    ids: tuple[str, ...] = field(default=())
+    centers_m: FloatArray  #: (N, 3) float64
+    sizes_m: FloatArray  #: (N, 3) float64: length, width, height, all >= 0
+    yaws_rad: FloatArray  #: (N,) float64
+    velocities_mps: FloatArray  #: (N, 2) float64: vx, vy; NaN where unknown (truth of a single frame)
+    labels: IntArray  #: (N,) int64 indices into `CLASSES`
+    scores: FloatArray  #: (N,) float64 in [0, 1]; 1 for truth
+    attributes: IntArray  #: (N,) int64 indices into `ATTRIBUTES`, -1 for none
+    sigmas: FloatArray  #: (N, 4) float64 predicted standard deviations of x, y, z (m) and yaw (rad); 0 where unknown
+    ids: tuple[str, ...] = field(default=())  #: N strings, instance or track ids; empty tuple when untracked
 
     def __post_init__(self) -> None:
         n = len(self.centers_m)

@@ -89,15 +89,10 @@ class Manifest(Frozen):
 
 
 class GraphContent(NamedTuple):
-    """A graph with all of its weights.
+    """A graph with all of its weights."""
 
-    Attributes:
-        path: The file it comes from, for messages.
-        content: Serialised ONNX model.
-    """
-
-    path: Path
-    content: bytes
+    path: Path  #: The file it comes from, for messages
+    content: bytes  #: Serialised ONNX model
 
     @property
     def sha256(self) -> str:
@@ -107,19 +102,13 @@ class GraphContent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle.
+    """A verified bundle."""
 
-    Attributes:
-        path: Its folder.
-        manifest: What it says of itself.
-        temperatures: Confidence temperature by availability mask, written as five digits in `MODALITIES` order.
-        adapters: What is merged into the base's weights.
-    """
-
-    path: Path
-    manifest: Manifest
+    path: Path  #: Its folder
+    manifest: Manifest  #: What it says of itself
+    #: Confidence temperature by availability mask, written as five digits in `MODALITIES` order
     temperatures: Mapping[str, float]
-    adapters: AdapterMix = BASE_ALONE
+    adapters: AdapterMix = BASE_ALONE  #: What is merged into the base's weights
 
     @property
     def spec(self) -> ModelSpec:

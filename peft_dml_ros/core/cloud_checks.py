@@ -25,19 +25,12 @@ _LEAST_SHARE: Final = 0.12
 
 
 class Hint(NamedTuple):
-    """What looks wrong with a sensor.
+    """What looks wrong with a sensor."""
 
-    Attributes:
-        id: Its number in the troubleshooting page.
-        sensor: Channel name.
-        problem: In words, with the numbers.
-        fix: What to do.
-    """
-
-    id: str
-    sensor: str
-    problem: str
-    fix: str
+    id: str  #: Its number in the troubleshooting page
+    sensor: str  #: Channel name
+    problem: str  #: In words, with the numbers
+    fix: str  #: What to do
 
     def __str__(self) -> str:
         """Return one line for the log or the terminal."""

@@ -37,32 +37,20 @@ EARLY_NS: Final = 30_000_000
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """Boxes of one frame and how they came about.
+    """Boxes of one frame and how they came about."""
 
-    Attributes:
-        stamp_ns: Time of the reference sensor's measurement; the boxes are in `base_link` at this time.
-        reference: Name of the reference sensor.
-        boxes: Best first.
-        mask: (5,) float32, 1 for each modality that was used, in `MODALITIES` order.
-        gate: (5,) float32 mean weight that the fusion gave each modality; sums to 1, or 0 when blind.
-        age_s: (5,) float32 mean age of each modality.
-        completeness: (5,) float32 share of each modality that arrived.
-        stages_ms: Wall time of each stage where it ran. Stages of several threads overlap; an encoder that did not run
-            has no time, and one whose map was moved has it under `moved`.
-        drops: Measurements dropped in this frame, by reason.
-        gated: Reason by sensor for each sensor that was left out.
-    """
-
-    stamp_ns: int
-    reference: str
-    boxes: Boxes3D
-    mask: Float32Array
-    gate: Float32Array
-    age_s: Float32Array
-    completeness: Float32Array
+    stamp_ns: int  #: Time of the reference sensor's measurement; the boxes are in `base_link` at this time
+    reference: str  #: Name of the reference sensor
+    boxes: Boxes3D  #: Best first
+    mask: Float32Array  #: (5,) float32, 1 for each modality that was used, in `MODALITIES` order
+    gate: Float32Array  #: (5,) float32 mean weight that the fusion gave each modality; sums to 1, or 0 when blind
+    age_s: Float32Array  #: (5,) float32 mean age of each modality
+    completeness: Float32Array  #: (5,) float32 share of each modality that arrived
+    #: Wall time of each stage where it ran. Stages of several threads overlap; an encoder that did not run has no time,
+    #: and one whose map was moved has it under `moved`.
     stages_ms: dict[str, float] = field(default_factory=dict)
-    drops: dict[str, int] = field(default_factory=dict)
-    gated: dict[str, str] = field(default_factory=dict)
+    drops: dict[str, int] = field(default_factory=dict)  #: Measurements dropped in this frame, by reason
+    gated: dict[str, str] = field(default_factory=dict)  #: Reason by sensor for each sensor that was left out
 
     @property
     def blind(self) -> bool:

@@ -30,32 +30,20 @@ ParameterPrecision: TypeAlias = Literal["auto", "fp32", "fp16", "int8"]
 
 @dataclass(frozen=True, slots=True)
 class DeviceArray:
-    """An array that stays in the accelerator's memory, as one engine hands it to the next.
+    """An array that stays in the accelerator's memory, as one engine hands it to the next."""
 
-    Attributes:
-        address: Of its first byte in device memory.
-        shape: Of the array, C order.
-        dtype: numpy dtype name.
-        ready: Event of the engine that writes it; whoever reads it waits for that on the device.
-        owner: What holds the memory; whoever reads it tells the owner until when.
-    """
-
-    address: int
-    shape: tuple[int, ...]
-    dtype: str
-    ready: Any
-    owner: Any
+    address: int  #: Of its first byte in device memory
+    shape: tuple[int, ...]  #: Of the array, C order
+    dtype: str  #: numpy dtype name
+    ready: Any  #: Event of the engine that writes it; whoever reads it waits for that on the device
+    owner: Any  #: What holds the memory; whoever reads it tells the owner until when
 
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """An array of which its owner says that it never changes: an accelerator copies it once.
+    """An array of which its owner says that it never changes: an accelerator copies it once."""
 
-    Attributes:
-        array: The very same object each time.
-    """
-
-    array: AnyArray
+    array: AnyArray  #: The very same object each time
 
     @property
     def shape(self) -> tuple[int, ...]:

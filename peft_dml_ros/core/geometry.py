@@ -17,15 +17,10 @@ _Floating = TypeVar("_Floating", np.float32, np.float64)
 
 @dataclass(frozen=True, slots=True)
 class SE3:
-    """Rigid transform.
+    """Rigid transform."""
 
-    Attributes:
-        rotation: (3, 3) float64, orthonormal.
-        translation: (3,) float64, metres.
-    """
-
-    rotation: FloatArray
-    translation: FloatArray
+    rotation: FloatArray  #: (3, 3) float64, orthonormal
+    translation: FloatArray  #: (3,) float64, metres
 
     def __post_init__(self) -> None:
         if self.rotation.shape != (3, 3) or self.translation.shape != (3,):

@@ -48,42 +48,26 @@ class State(Enum):
 
 
 class Refusal(NamedTuple):
-    """Why a measurement is left out.
+    """Why a measurement is left out."""
 
-    Attributes:
-        reason: In words, as counted.
-        fault: State that such measurements one after the other lead to; None for what says nothing of the sensor.
-    """
-
-    reason: str
+    reason: str  #: In words, as counted
+    #: State that such measurements one after the other lead to; None for what says nothing of the sensor
     fault: State | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SensorState:
-    """What is known of a sensor at one instant.
+    """What is known of a sensor at one instant."""
 
-    Attributes:
-        state: See `State`.
-        reason: In a word or two, empty when all is well.
-        detail: The same with numbers, for people.
-        age_s: Age of its newest usable measurement; infinite when there was none.
-        rate_hz: Rate by its stamps.
-        received: Measurements received.
-        admitted: Those of them that were usable.
-        gated: Frames made without it.
-        reasons: Frames made without it, and measurements refused, by reason.
-    """
-
-    state: State
-    reason: str
-    detail: str
-    age_s: float
-    rate_hz: float
-    received: int
-    admitted: int
-    gated: int
-    reasons: dict[str, int]
+    state: State  #: See `State`
+    reason: str  #: In a word or two, empty when all is well
+    detail: str  #: The same with numbers, for people
+    age_s: float  #: Age of its newest usable measurement; infinite when there was none
+    rate_hz: float  #: Rate by its stamps
+    received: int  #: Measurements received
+    admitted: int  #: Those of them that were usable
+    gated: int  #: Frames made without it
+    reasons: dict[str, int]  #: Frames made without it, and measurements refused, by reason
 
     @property
     def used(self) -> bool:

@@ -39,42 +39,28 @@ RADAR_OLDEST_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class EncoderInputs:
-    """Inputs of one encoder for one frame.
+    """Inputs of one encoder for one frame."""
 
-    Attributes:
-        feeds: Arrays by name (`graph_inputs`); none when the encoder need not run for this frame.
-        completeness: Share of what a full modality delivers (sweeps, cameras, samples).
-        age_s: Mean age of the newest measurements.
-        sources: Sensors that are shown.
-        version: The same number of one modality means the same arrays.
-    """
-
-    feeds: dict[str, AnyArray]
-    completeness: float
-    age_s: float
-    sources: frozenset[str]
-    version: int
+    feeds: dict[str, AnyArray]  #: Arrays by name (`graph_inputs`); none when the encoder need not run for this frame
+    completeness: float  #: Share of what a full modality delivers (sweeps, cameras, samples)
+    age_s: float  #: Mean age of the newest measurements
+    sources: frozenset[str]  #: Sensors that are shown
+    version: int  #: The same number of one modality means the same arrays
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkInputs:
-    """Arrays for the graphs.
+    """Arrays for the graphs."""
 
-    Attributes:
-        feeds: Per present modality, the inputs of its encoder (`graph_inputs`); an absent modality has no entry.
-        mask: (5,) float32, 1 where a modality is present, in `MODALITIES` order.
-        age_s: (5,) float32 mean age of the newest measurements, 0 where absent.
-        completeness: (5,) float32 share of what a full modality delivers (sweeps, cameras, samples), 0 where absent.
-        drops: How many measurements were dropped here, by reason.
-        versions: Number of each modality's arrays: the same number means the same arrays, which need not be encoded
-            twice. A modality without a number has arrays of its own in every frame.
-    """
-
+    #: Per present modality, the inputs of its encoder (`graph_inputs`); an absent modality has no entry
     feeds: dict[Modality, dict[str, AnyArray]]
-    mask: Float32Array
-    age_s: Float32Array
+    mask: Float32Array  #: (5,) float32, 1 where a modality is present, in `MODALITIES` order
+    age_s: Float32Array  #: (5,) float32 mean age of the newest measurements, 0 where absent
+    #: (5,) float32 share of what a full modality delivers (sweeps, cameras, samples), 0 where absent
     completeness: Float32Array
-    drops: Counter[str] = field(default_factory=Counter)
+    drops: Counter[str] = field(default_factory=Counter)  #: How many measurements were dropped here, by reason
+    #: Number of each modality's arrays: the same number means the same arrays, which need not be encoded twice. A
+    #: modality without a number has arrays of its own in every frame.
     versions: dict[Modality, int] = field(default_factory=dict)
 
     @classmethod

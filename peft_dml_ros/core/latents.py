@@ -18,17 +18,11 @@ from peft_dml_ros.core.typing import Float32Array
 
 @dataclass(frozen=True, slots=True)
 class Latent:
-    """Output of one encoder.
+    """Output of one encoder."""
 
-    Attributes:
-        array: (1, d, size, size) map or (1, d) token, in `base_link` at `stamp_ns`.
-        stamp_ns: Reference time of the frame that it is for.
-        inputs: What it was made from, without the arrays.
-    """
-
-    array: EngineArray
-    stamp_ns: int
-    inputs: EncoderInputs
+    array: EngineArray  #: (1, d, size, size) map or (1, d) token, in `base_link` at `stamp_ns`
+    stamp_ns: int  #: Reference time of the frame that it is for
+    inputs: EncoderInputs  #: What it was made from, without the arrays
 
     def at(self, stamp_ns: int, now_SE3_then: SE3, grid: GridSpec) -> "Latent":
         """Return the map as it lies in the grid of a later frame, and its age there; it must be in host memory."""

@@ -24,17 +24,11 @@ _STEPS: Final = 512
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lens:
-    """Distortion of a raw image.
+    """Distortion of a raw image."""
 
-    Attributes:
-        model: One of `MODELS`.
-        intrinsics: (3, 3) float64 of the raw image, pixels.
-        coefficients: (n,) float64 in OpenCV's order.
-    """
-
-    model: str
-    intrinsics: FloatArray
-    coefficients: FloatArray
+    model: str  #: One of `MODELS`
+    intrinsics: FloatArray  #: (3, 3) float64 of the raw image, pixels
+    coefficients: FloatArray  #: (n,) float64 in OpenCV's order
     _tables: dict[tuple[bytes, tuple[int, int], tuple[int, int]], tuple[AnyArray, AnyArray]] = field(
         default_factory=dict, repr=False
     )

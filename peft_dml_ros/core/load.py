@@ -57,19 +57,12 @@ def spare_cores() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much work goes into a frame.
+    """How much work goes into a frame."""
 
-    Attributes:
-        camera_hz: Most runs of the camera encoder a second; 0 runs it for every frame.
-        radar_hz: Most runs of the radar encoder a second; 0 runs it for every frame.
-        sweeps: Most sweeps of each LiDAR; 0 takes as many as the model accumulates.
-        given_up: What was given up because the machine is too slow, each with what it costs.
-    """
-
-    camera_hz: float = 0.0
-    radar_hz: float = 0.0
-    sweeps: int = 0
-    given_up: tuple[str, ...] = ()
+    camera_hz: float = 0.0  #: Most runs of the camera encoder a second; 0 runs it for every frame
+    radar_hz: float = 0.0  #: Most runs of the radar encoder a second; 0 runs it for every frame
+    sweeps: int = 0  #: Most sweeps of each LiDAR; 0 takes as many as the model accumulates
+    given_up: tuple[str, ...] = ()  #: What was given up because the machine is too slow, each with what it costs
 
     @property
     def loaded(self) -> bool:
@@ -113,21 +106,13 @@ def ladder(pace: PaceParams, keep: tuple[str, ...], spec: ModelSpec) -> tuple[Ef
 
 @dataclass(frozen=True, slots=True)
 class FrameLoad:
-    """What one frame says about the load.
+    """What one frame says about the load."""
 
-    Attributes:
-        arrival_ms: From the frame's stamp until the node knew of it.
-        latency_ms: From the frame's stamp to its publication.
-        busy_ms: Time that the detector worked on it.
-        superseded: Frames since the one before that a newer one replaced.
-        stages_ms: Time by stage; encoders that did not run have none.
-    """
-
-    arrival_ms: float
-    latency_ms: float
-    busy_ms: float
-    superseded: int
-    stages_ms: Mapping[str, float]
+    arrival_ms: float  #: From the frame's stamp until the node knew of it
+    latency_ms: float  #: From the frame's stamp to its publication
+    busy_ms: float  #: Time that the detector worked on it
+    superseded: int  #: Frames since the one before that a newer one replaced
+    stages_ms: Mapping[str, float]  #: Time by stage; encoders that did not run have none
 
 
 class LoadController:

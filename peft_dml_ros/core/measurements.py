@@ -26,96 +26,61 @@ _CLEAR: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class LidarSweep:
-    """One LiDAR turn.
+    """One LiDAR turn."""
 
-    Attributes:
-        stamp_ns: Time of the sweep (its end, as nuScenes stamps it).
-        points: (N, 5) float32: x, y, z in m (sensor frame), intensity 0-255, ring index.
-        intensity_field: Field of the message that the intensity is from; empty when there was none and it is 0.
-    """
-
-    stamp_ns: int
-    points: Float32Array
+    stamp_ns: int  #: Time of the sweep (its end, as nuScenes stamps it)
+    points: Float32Array  #: (N, 5) float32: x, y, z in m (sensor frame), intensity 0-255, ring index
+    #: Field of the message that the intensity is from; empty when there was none and it is 0
     intensity_field: str = "intensity"
 
 
 @dataclass(frozen=True, slots=True)
 class RadarSweep:
-    """One radar cycle.
+    """One radar cycle."""
 
-    Attributes:
-        stamp_ns: Time of the measurement.
-        points: (N,) structured `RADAR_DTYPE`, sensor frame; velocities compensated for ego motion in vx_comp, vy_comp.
-    """
-
-    stamp_ns: int
+    stamp_ns: int  #: Time of the measurement
+    #: (N,) structured `RADAR_DTYPE`, sensor frame; velocities compensated for ego motion in vx_comp, vy_comp
     points: AnyArray
 
 
 @dataclass(frozen=True, slots=True)
 class CameraImage:
-    """One image, compressed or not; exactly one of the two payloads is set.
+    """One image, compressed or not; exactly one of the two payloads is set."""
 
-    Attributes:
-        stamp_ns: Time of exposure.
-        jpeg: Compressed bytes (JPEG or PNG).
-        pixels: (H, W, 3) uint8, RGB.
-        mosaic: Colours of the upper left 2 x 2 pixels ("rggb") of a grey JPEG that holds a Bayer mosaic; else empty.
-    """
-
-    stamp_ns: int
-    jpeg: bytes | None = None
-    pixels: UInt8Array | None = None
+    stamp_ns: int  #: Time of exposure
+    jpeg: bytes | None = None  #: Compressed bytes (JPEG or PNG)
+    pixels: UInt8Array | None = None  #: (H, W, 3) uint8, RGB
+    #: Colours of the upper left 2 x 2 pixels ("rggb") of a grey JPEG that holds a Bayer mosaic; else empty
     mosaic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ImuSample:
-    """One inertial sample in `base_link` axes.
+    """One inertial sample in `base_link` axes."""
 
-    Attributes:
-        stamp_ns: Time of the sample.
-        accel_mps2: (3,) float64 specific force; reads +9.81 on z at rest (REP-145).
-        gyro_radps: (3,) float64 angular rate.
-    """
-
-    stamp_ns: int
-    accel_mps2: FloatArray
-    gyro_radps: FloatArray
+    stamp_ns: int  #: Time of the sample
+    accel_mps2: FloatArray  #: (3,) float64 specific force; reads +9.81 on z at rest (REP-145)
+    gyro_radps: FloatArray  #: (3,) float64 angular rate
 
 
 @dataclass(frozen=True, slots=True)
 class GnssFix:
-    """One satellite fix, WGS-84.
+    """One satellite fix, WGS-84."""
 
-    Attributes:
-        stamp_ns: Time of the fix.
-        latitude_deg: Geodetic latitude.
-        longitude_deg: Longitude.
-        altitude_m: Height above the ellipsoid.
-        sigma_m: Horizontal standard deviation.
-        has_fix: False while the receiver reports no position (NavSatStatus.STATUS_NO_FIX).
-    """
-
-    stamp_ns: int
-    latitude_deg: float
-    longitude_deg: float
-    altitude_m: float
-    sigma_m: float
-    has_fix: bool = True
+    stamp_ns: int  #: Time of the fix
+    latitude_deg: float  #: Geodetic latitude
+    longitude_deg: float  #: Longitude
+    altitude_m: float  #: Height above the ellipsoid
+    sigma_m: float  #: Horizontal standard deviation
+    has_fix: bool = True  #: False while the receiver reports no position (NavSatStatus.STATUS_NO_FIX)
 
 
 @dataclass(frozen=True, slots=True)
 class OdometrySample:
-    """Pose of the vehicle in a locally continuous frame.
+    """Pose of the vehicle in a locally continuous frame."""
 
-    Attributes:
-        stamp_ns: Time of the pose.
-        odom_SE3_base: Maps `base_link` to the odometry frame.
-    """
-
-    stamp_ns: int
-    odom_SE3_base: SE3
+    stamp_ns: int  #: Time of the pose
+    odom_SE3_base: SE3  #: Maps `base_link` to the odometry frame
 
 
 def trusted_radar_points(points: AnyArray) -> BoolArray:

@@ -12,19 +12,12 @@ from peft_dml_ros.core.typing import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class CameraModel:
-    """Pinhole projection of a rectified image, and the lens of a raw one that has to be undistorted to it.
+    """Pinhole projection of a rectified image, and the lens of a raw one that has to be undistorted to it."""
 
-    Attributes:
-        intrinsics: (3, 3) float64, pixels; optical frame: z forward, x right, y down.
-        width_px: Width of the image that `intrinsics` belong to.
-        height_px: Its height.
-        lens: Distortion of the images as they come; None where they are rectified.
-    """
-
-    intrinsics: FloatArray
-    width_px: int
-    height_px: int
-    lens: Lens | None = None
+    intrinsics: FloatArray  #: (3, 3) float64, pixels; optical frame: z forward, x right, y down
+    width_px: int  #: Width of the image that `intrinsics` belong to
+    height_px: int  #: Its height
+    lens: Lens | None = None  #: Distortion of the images as they come; None where they are rectified
 
     def __post_init__(self) -> None:
         if self.intrinsics.shape != (3, 3) or self.intrinsics[0, 0] <= 0 or self.intrinsics[1, 1] <= 0:
@@ -36,29 +29,19 @@ class CameraModel:
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """One sensor of the rig.
+    """One sensor of the rig."""
 
-    Attributes:
-        name: Channel name as in nuScenes, e.g. LIDAR_TOP, CAM_FRONT, RADAR_FRONT, IMU, GNSS, ODOM.
-        modality: One of `MODALITIES`; odometry is `None`, since the network never sees it.
-        base_SE3_sensor: Maps the sensor frame to `base_link`.
-        camera: Projection, for cameras that are calibrated.
-    """
-
-    name: str
-    modality: Modality | None
-    base_SE3_sensor: SE3
-    camera: CameraModel | None = None
+    name: str  #: Channel name as in nuScenes, e.g. LIDAR_TOP, CAM_FRONT, RADAR_FRONT, IMU, GNSS, ODOM.
+    modality: Modality | None  #: One of `MODALITIES`; odometry is `None`, since the network never sees it
+    base_SE3_sensor: SE3  #: Maps the sensor frame to `base_link`
+    camera: CameraModel | None = None  #: Projection, for cameras that are calibrated
 
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """All sensors of a vehicle by name.
+    """All sensors of a vehicle by name."""
 
-    Attributes:
-        sensors: name -> Sensor, in the order of the network's camera slots for cameras.
-    """
-
+    #: name -> Sensor, in the order of the network's camera slots for cameras
     sensors: dict[str, Sensor] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Sensor:

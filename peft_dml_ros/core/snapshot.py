@@ -18,30 +18,19 @@ _FIELD: Final[dict[Modality, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Measurements for one frame; what is absent or gated is simply not in it.
+    """Measurements for one frame; what is absent or gated is simply not in it."""
 
-    Attributes:
-        stamp_ns: Reference time; boxes are given in `base_link` at this time.
-        reference: Name of the sensor whose measurement set the time.
-        lidar: Sweeps by LiDAR name, newest first.
-        radars: Sweeps by radar name, newest first.
-        cameras: Newest image by camera name.
-        imu: Samples of the last second, oldest first.
-        gnss: Fixes of the last seconds, oldest first.
-        odometry: Poses that cover the oldest sweep to the reference time, oldest first.
-        age_s: Age of the newest measurement per modality at `stamp_ns`, mean over its sensors; unknown where absent.
-        gated: Reason by sensor name for each sensor that is configured but not used in this frame.
-    """
-
-    stamp_ns: int
-    reference: str
-    lidar: dict[str, tuple[LidarSweep, ...]] = field(default_factory=dict)
-    radars: dict[str, tuple[RadarSweep, ...]] = field(default_factory=dict)
-    cameras: dict[str, CameraImage] = field(default_factory=dict)
-    imu: tuple[ImuSample, ...] = ()
-    gnss: tuple[GnssFix, ...] = ()
-    odometry: tuple[OdometrySample, ...] = ()
+    stamp_ns: int  #: Reference time; boxes are given in `base_link` at this time
+    reference: str  #: Name of the sensor whose measurement set the time
+    lidar: dict[str, tuple[LidarSweep, ...]] = field(default_factory=dict)  #: Sweeps by LiDAR name, newest first
+    radars: dict[str, tuple[RadarSweep, ...]] = field(default_factory=dict)  #: Sweeps by radar name, newest first
+    cameras: dict[str, CameraImage] = field(default_factory=dict)  #: Newest image by camera name
+    imu: tuple[ImuSample, ...] = ()  #: Samples of the last second, oldest first
+    gnss: tuple[GnssFix, ...] = ()  #: Fixes of the last seconds, oldest first
+    odometry: tuple[OdometrySample, ...] = ()  #: Poses that cover the oldest sweep to the reference time, oldest first
+    #: Age of the newest measurement per modality at `stamp_ns`, mean over its sensors; unknown where absent
     age_s: dict[Modality, float] = field(default_factory=dict)
+    #: Reason by sensor name for each sensor that is configured but not used in this frame
     gated: dict[str, str] = field(default_factory=dict)
 
     def has(self, modality: Modality) -> bool:

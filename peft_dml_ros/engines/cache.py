@@ -23,38 +23,23 @@ _LONGEST_HEADER: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class BuildProfile:
-    """How an engine is built.
+    """How an engine is built."""
 
-    Attributes:
-        optimization_level: 0 (fast build) to 5 (fast engine), as TensorRT counts.
-        workspace_mib: Scratch memory that a kernel may ask for.
-        tf32: Whether float32 products may be rounded to TF32 on GPUs that can.
-    """
-
-    optimization_level: int = 3
-    workspace_mib: int = 1024
-    tf32: bool = True
+    optimization_level: int = 3  #: 0 (fast build) to 5 (fast engine), as TensorRT counts
+    workspace_mib: int = 1024  #: Scratch memory that a kernel may ask for
+    tf32: bool = True  #: Whether float32 products may be rounded to TF32 on GPUs that can
 
 
 @dataclass(frozen=True, slots=True)
 class EngineKey:
-    """Everything that a built engine depends on.
+    """Everything that a built engine depends on."""
 
-    Attributes:
-        onnx_sha256: Digest of the graph with its adapters merged, which holds its precision as well.
-        library: Name and version of TensorRT.
-        capabilities: Compute capabilities of the GPUs that it runs on.
-        gpu: Name of the one GPU that it was tuned on; empty when it was built ahead of time.
-        driver: Version of that GPU's driver; empty likewise.
-        profile: How it is built; none takes any.
-    """
-
-    onnx_sha256: str
-    library: str
-    capabilities: tuple[str, ...]
-    gpu: str = ""
-    driver: str = ""
-    profile: BuildProfile | None = None
+    onnx_sha256: str  #: Digest of the graph with its adapters merged, which holds its precision as well
+    library: str  #: Name and version of TensorRT
+    capabilities: tuple[str, ...]  #: Compute capabilities of the GPUs that it runs on
+    gpu: str = ""  #: Name of the one GPU that it was tuned on; empty when it was built ahead of time
+    driver: str = ""  #: Version of that GPU's driver; empty likewise
+    profile: BuildProfile | None = None  #: How it is built; none takes any
 
     def differences(self, stored: dict[str, Any]) -> list[str]:
         """Return in words what keeps a stored engine from being used for this key."""

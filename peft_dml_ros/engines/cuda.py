@@ -26,17 +26,11 @@ DRIVER_VERSION_FILE: Final = Path("/sys/module/nvidia/version")
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """The GPU that engines are built for.
+    """The GPU that engines are built for."""
 
-    Attributes:
-        name: As the driver gives it.
-        compute_capability: e.g. "8.7".
-        driver: Version of the driver, as far as it tells.
-    """
-
-    name: str
-    compute_capability: str
-    driver: str
+    name: str  #: As the driver gives it
+    compute_capability: str  #: e.g. "8.7".
+    driver: str  #: Version of the driver, as far as it tells
 
 
 class Cuda:

@@ -32,25 +32,15 @@ SIZE_FACTOR: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class EngineStore:
-    """The engines of one bundle for one kind of GPU: found in the cache, or built.
+    """The engines of one bundle for one kind of GPU: found in the cache, or built."""
 
-    Attributes:
-        bundle: Verified bundle.
-        precision: One of the bundle's; its own when empty.
-        library: TensorRT.
-        cuda: CUDA runtime; none when engines are built ahead of time.
-        gpu: The GPU at hand; none likewise.
-        capabilities: Compute capabilities that an engine must serve.
-        folder: Cache.
-    """
-
-    bundle: Bundle
-    precision: str
-    library: TensorRtLibrary
-    cuda: Cuda | None
-    gpu: Gpu | None
-    capabilities: tuple[str, ...]
-    folder: Path
+    bundle: Bundle  #: Verified bundle
+    precision: str  #: One of the bundle's; its own when empty
+    library: TensorRtLibrary  #: TensorRT
+    cuda: Cuda | None  #: CUDA runtime; none when engines are built ahead of time
+    gpu: Gpu | None  #: The GPU at hand; none likewise
+    capabilities: tuple[str, ...]  #: Compute capabilities that an engine must serve
+    folder: Path  #: Cache
 
     def plan(self, graph: str, profile: BuildProfile | None = None) -> bytes:
         """Return the engine of a graph, from the cache or built now.
@@ -127,19 +117,12 @@ def open_store(
 
 @dataclass(frozen=True, slots=True)
 class ParsedNetwork:
-    """A graph as TensorRT has read it.
+    """A graph as TensorRT has read it."""
 
-    Attributes:
-        builder: Builds it.
-        network: Its layers.
-        parser: Holds the weights, so it must live as long as the network.
-        logger: Has the last error.
-    """
-
-    builder: Any
-    network: Any
-    parser: Any
-    logger: Any
+    builder: Any  #: Builds it
+    network: Any  #: Its layers
+    parser: Any  #: Holds the weights, so it must live as long as the network
+    logger: Any  #: Has the last error
 
 
 def parse_graph(content: bytes, name: str, trt: Any) -> ParsedNetwork:

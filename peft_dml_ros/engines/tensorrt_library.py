@@ -27,15 +27,10 @@ _INSTALL: Final = {
 
 @dataclass(frozen=True, slots=True)
 class TensorRtLibrary:
-    """A TensorRT that is installed.
+    """A TensorRT that is installed."""
 
-    Attributes:
-        engine: `tensorrt` or `tensorrt-rtx`.
-        trt: Its Python module; both modules have the same names.
-    """
-
-    engine: str
-    trt: Any
+    engine: str  #: `tensorrt` or `tensorrt-rtx`
+    trt: Any  #: Its Python module; both modules have the same names
 
     @property
     def name(self) -> str:

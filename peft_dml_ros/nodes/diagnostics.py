@@ -33,64 +33,37 @@ class _Status(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SensorReport:
-    """One sensor as the node sees it.
+    """One sensor as the node sees it."""
 
-    Attributes:
-        state: Name of a `State`.
-        reason: In a word or two, empty when all is well.
-        detail: The same with age and number, for people.
-        age_s: Age of its newest usable measurement; infinite when there was none.
-        rate_hz: Rate by its stamps.
-        received: Messages that arrived, usable or not.
-        admitted: Those that were usable; `received` is this and the drops that begin with the sensor's name.
-        gated: Frames made without it.
-    """
-
-    state: str
-    reason: str = ""
-    detail: str = ""
-    age_s: float = inf
-    rate_hz: float = 0.0
-    received: int = 0
-    admitted: int = 0
-    gated: int = 0
+    state: str  #: Name of a `State`
+    reason: str = ""  #: In a word or two, empty when all is well
+    detail: str = ""  #: The same with age and number, for people
+    age_s: float = inf  #: Age of its newest usable measurement; infinite when there was none
+    rate_hz: float = 0.0  #: Rate by its stamps
+    received: int = 0  #: Messages that arrived, usable or not
+    admitted: int = 0  #: Those that were usable; `received` is this and the drops that begin with the sensor's name
+    gated: int = 0  #: Frames made without it
 
 
 @dataclass(frozen=True, slots=True)
 class NodeReport:
-    """The node at one instant.
+    """The node at one instant."""
 
-    Attributes:
-        sensors: By name.
-        drops: Everything that was dropped since the start, by reason.
-        frames: Frames triggered, published, waiting.
-        detections: The last frame, `None` before the first.
-        latency_ms: From the stamp of that frame to its publication, by the node's clock.
-        idle_s: Time since that publication.
-        given_up: What the load controller has given up.
-    """
-
-    sensors: Mapping[str, SensorReport]
-    drops: Mapping[str, int]
-    frames: Mapping[str, int] = field(default_factory=dict)
-    detections: Detections | None = None
-    latency_ms: float = 0.0
-    idle_s: float = 0.0
-    given_up: tuple[str, ...] = ()
+    sensors: Mapping[str, SensorReport]  #: By name
+    drops: Mapping[str, int]  #: Everything that was dropped since the start, by reason
+    frames: Mapping[str, int] = field(default_factory=dict)  #: Frames triggered, published, waiting
+    detections: Detections | None = None  #: The last frame, `None` before the first
+    latency_ms: float = 0.0  #: From the stamp of that frame to its publication, by the node's clock
+    idle_s: float = 0.0  #: Time since that publication
+    given_up: tuple[str, ...] = ()  #: What the load controller has given up
 
 
 class Identity(NamedTuple):
-    """Who speaks.
+    """Who speaks."""
 
-    Attributes:
-        node: Fully qualified name of the node, without its leading slash.
-        vehicle: The vehicle: namespace of the node, or name of the host.
-        model: Bundle in use.
-    """
-
-    node: str
-    vehicle: str
-    model: str
+    node: str  #: Fully qualified name of the node, without its leading slash
+    vehicle: str  #: The vehicle: namespace of the node, or name of the host
+    model: str  #: Bundle in use
 
 
 def identity_of(node: Node, model: str) -> Identity:

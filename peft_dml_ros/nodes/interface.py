@@ -29,19 +29,12 @@ OBJECTS: Final = (
 
 
 class Topic(NamedTuple):
-    """One topic.
+    """One topic."""
 
-    Attributes:
-        name: Relative, absolute, or `~/` for below the node's name.
-        type: Message type.
-        when: How often.
-        meaning: In words.
-    """
-
-    name: str
-    type: str
-    when: str
-    meaning: str
+    name: str  #: Relative, absolute, or `~/` for below the node's name
+    type: str  #: Message type
+    when: str  #: How often
+    meaning: str  #: In words
 
 
 def overlay_topic(camera: str) -> str:

@@ -24,23 +24,14 @@ SLOWEST_HZ: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class FrameJob:
-    """One frame to be worked on.
+    """One frame to be worked on."""
 
-    Attributes:
-        snapshot: What the sensors saw.
-        rig: Mounting that was known at that time.
-        states: Health of each sensor at that time.
-        unusable: Why sensors cannot be used in spite of it.
-        received: Messages by sensor up to that time.
-        due_ns: That time, by the node's clock.
-    """
-
-    snapshot: Snapshot
-    rig: Rig
-    states: Mapping[str, SensorState]
-    unusable: Mapping[str, str]
-    received: Mapping[str, int]
-    due_ns: int
+    snapshot: Snapshot  #: What the sensors saw
+    rig: Rig  #: Mounting that was known at that time
+    states: Mapping[str, SensorState]  #: Health of each sensor at that time
+    unusable: Mapping[str, str]  #: Why sensors cannot be used in spite of it
+    received: Mapping[str, int]  #: Messages by sensor up to that time
+    due_ns: int  #: That time, by the node's clock
 
 
 class Pipeline:

@@ -17,17 +17,11 @@ from peft_dml_ros.nodes.parameter_file import NodeParams
 
 
 class UnusedSensor(NamedTuple):
-    """One sensor that is not used.
+    """One sensor that is not used."""
 
-    Attributes:
-        sensor: Its name.
-        problem: What is missing.
-        fix: What to do about it.
-    """
-
-    sensor: str
-    problem: str
-    fix: str
+    sensor: str  #: Its name
+    problem: str  #: What is missing
+    fix: str  #: What to do about it
 
 
 def table(connections: Mapping[str, FittingSubscription], reports: Mapping[str, SensorReport]) -> str:

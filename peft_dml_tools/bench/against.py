@@ -30,16 +30,11 @@ LOADS: Final[Mapping[str, bool]] = {ALONE: False, TAKEN: True}
 
 @dataclass(frozen=True, slots=True)
 class ComparisonPlan:
-    """How much is played.
+    """How much is played."""
 
-    Attributes:
-        pairs: Sessions of each side for each load.
-        seconds: Length of the drive.
-        loads: Name -> whether another process computes without end.
-    """
-
-    pairs: int = 3
-    seconds: float = 12.0
+    pairs: int = 3  #: Sessions of each side for each load
+    seconds: float = 12.0  #: Length of the drive
+    #: Name -> whether another process computes without end
     loads: Mapping[str, bool] = field(default_factory=lambda: LOADS)
 
 
@@ -48,15 +43,10 @@ SHORT: Final = ComparisonPlan(seconds=3.0, loads={ALONE: False})
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of the comparison.
+    """One side of the comparison."""
 
-    Attributes:
-        code: Checkout that runs.
-        bundle: Folder or name of its model; a name is looked up in that checkout.
-    """
-
-    code: Path
-    bundle: str
+    code: Path  #: Checkout that runs
+    bundle: str  #: Folder or name of its model; a name is looked up in that checkout
 
     @property
     def about(self) -> dict[str, str | None]:

@@ -23,19 +23,12 @@ class BenchmarkError(PeftDmlError):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a command used.
+    """What a command used."""
 
-    Attributes:
-        wall_s: Seconds that passed.
-        cpu_s: Seconds of processor time, user and system, all threads.
-        peak_mb: Largest resident memory, 10^6 bytes.
-        output: What it printed on stdout.
-    """
-
-    wall_s: float
-    cpu_s: float
-    peak_mb: float
-    output: str
+    wall_s: float  #: Seconds that passed
+    cpu_s: float  #: Seconds of processor time, user and system, all threads
+    peak_mb: float  #: Largest resident memory, 10^6 bytes
+    output: str  #: What it printed on stdout
 
     def figures(self) -> dict[str, float]:
         """Return the numbers, rounded for a report."""

@@ -31,23 +31,14 @@ LAST: Final = 1500
 
 @dataclass(frozen=True, slots=True)
 class DemoSession:
-    """What is run.
+    """What is run."""
 
-    Attributes:
-        code: Checkout whose `peft-dml demo` runs, in this Python.
-        bundle: Model: folder or name.
-        drive: Bag to play.
-        seconds: How much of it.
-        domain_id: ROS domain.
-        out: Folder of its results.
-    """
-
-    code: Path
-    bundle: str
-    drive: Path
-    seconds: float
-    domain_id: int
-    out: Path
+    code: Path  #: Checkout whose `peft-dml demo` runs, in this Python
+    bundle: str  #: Model: folder or name
+    drive: Path  #: Bag to play
+    seconds: float  #: How much of it
+    domain_id: int  #: ROS domain
+    out: Path  #: Folder of its results
 
     @property
     def command(self) -> list[str]:

@@ -38,17 +38,11 @@ EAGER_TIMEOUT_S: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
-    """How much is measured.
+    """How much is measured."""
 
-    Attributes:
-        repeats: Runs of each timed part.
-        frames: Frames of the steady run.
-        drive_s: Length of the simulated drive that the frames come from, in s.
-    """
-
-    repeats: int = 30
-    frames: int = 200
-    drive_s: float = 1.6
+    repeats: int = 30  #: Runs of each timed part
+    frames: int = 200  #: Frames of the steady run
+    drive_s: float = 1.6  #: Length of the simulated drive that the frames come from, in s
 
 
 QUICK: Final = EnginePlan(repeats=2, frames=4, drive_s=1.1)

@@ -23,21 +23,13 @@ from peft_dml_tools.sim.drive import Drive, DriveSpec
 
 @dataclass(frozen=True, slots=True)
 class FleetPlan:
-    """How much is run; the defaults take eight minutes on two cores.
+    """How much is run; the defaults take eight minutes on two cores."""
 
-    Attributes:
-        seconds: Length of the drives that speed and cost are measured with, at nuScenes' rates.
-        drives: Their number, even.
-        repeats: Pairs of runs with one and two workers.
-        many: Short drives of the run with a lost node.
-        image_width_px: Width of the long drives' pictures.
-    """
-
-    seconds: float = 5.0
-    drives: int = 4
-    repeats: int = 2
-    many: int = 1000
-    image_width_px: int = 1600
+    seconds: float = 5.0  #: Length of the drives that speed and cost are measured with, at nuScenes' rates
+    drives: int = 4  #: Their number, even
+    repeats: int = 2  #: Pairs of runs with one and two workers
+    many: int = 1000  #: Short drives of the run with a lost node
+    image_width_px: int = 1600  #: Width of the long drives' pictures
 
 
 NODE_ADDRESS = "127.0.0.2"

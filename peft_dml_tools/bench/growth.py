@@ -35,15 +35,10 @@ BOXES: Final = (10, 50, 100, 200, 500)
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Frames to measure on.
+    """Frames to measure on."""
 
-    Attributes:
-        rig: Sensors.
-        snapshots: With all five modalities, newest reference last.
-    """
-
-    rig: Rig
-    snapshots: tuple[Snapshot, ...]
+    rig: Rig  #: Sensors
+    snapshots: tuple[Snapshot, ...]  #: With all five modalities, newest reference last
 
 
 def simulated_frames(seconds: float, seed: int = 11) -> Scene:

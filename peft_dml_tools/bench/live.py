@@ -51,20 +51,13 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """What a live run left behind.
+    """What a live run left behind."""
 
-    Attributes:
-        stretches: Parts of the drive, in order.
-        seen: What was sent and what the node said.
-        samples: Of node, recorder and replay.
-        transitions_s: Seconds by transition of the lifecycle.
-        thread_cpu_pct: Processor time of the node while driving by kind of thread, in percent of one core.
-    """
-
-    stretches: tuple[Stretch, ...]
-    seen: Observation
-    samples: Mapping[str, Sequence[ProcessSample]]
-    transitions_s: Mapping[str, float] = field(default_factory=dict)
+    stretches: tuple[Stretch, ...]  #: Parts of the drive, in order
+    seen: Observation  #: What was sent and what the node said
+    samples: Mapping[str, Sequence[ProcessSample]]  #: Of node, recorder and replay
+    transitions_s: Mapping[str, float] = field(default_factory=dict)  #: Seconds by transition of the lifecycle
+    #: Processor time of the node while driving by kind of thread, in percent of one core
     thread_cpu_pct: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -92,21 +85,13 @@ class LiveRun:
 
 @dataclass(frozen=True, slots=True)
 class LivePlan:
-    """How long is driven.
+    """How long is driven."""
 
-    Attributes:
-        minutes: With all sensors.
-        subset_s: With each of the other subsets, in s.
-        round_s: Length of the simulated drive that goes round and round, in s; whole seconds of it are used.
-        image_width_px: Width of the pictures, 16:9; nuScenes' own by default.
-        condition_s: Length of the drives with other recorders and loads, in s.
-    """
-
-    minutes: float = 10.0
-    subset_s: float = 30.0
-    round_s: float = 4.2
-    image_width_px: int = 1600
-    condition_s: float = 60.0
+    minutes: float = 10.0  #: With all sensors
+    subset_s: float = 30.0  #: With each of the other subsets, in s
+    round_s: float = 4.2  #: Length of the simulated drive that goes round and round, in s; whole seconds of it are used
+    image_width_px: int = 1600  #: Width of the pictures, 16:9; nuScenes' own by default
+    condition_s: float = 60.0  #: Length of the drives with other recorders and loads, in s
 
     def stretches(self) -> list[Stretch]:
         """Return the parts of the drive in order."""

@@ -41,23 +41,14 @@ WEAK: Final = "recorder, one core taken"
 
 @dataclass(frozen=True, slots=True)
 class LiveOptions:
-    """What the node is, and where it runs.
+    """What the node is, and where it runs."""
 
-    Attributes:
-        bundle: Model: folder or name.
-        threads: As the node's parameter.
-        engine: As the node's parameter.
-        drive: Bag to repeat; a simulated one when there is none.
-        domain_id: ROS domain.
-        repository: For the commit.
-    """
-
-    bundle: str
-    threads: int
-    engine: str
-    drive: Path | None
-    domain_id: int
-    repository: Path
+    bundle: str  #: Model: folder or name
+    threads: int  #: As the node's parameter
+    engine: str  #: As the node's parameter
+    drive: Path | None  #: Bag to repeat; a simulated one when there is none
+    domain_id: int  #: ROS domain
+    repository: Path  #: For the commit
 
 
 def run_live(plan: LivePlan, options: LiveOptions, scratch: Path, tell: Tell) -> Report:

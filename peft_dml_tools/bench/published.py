@@ -15,36 +15,22 @@ Binned = tuple[tuple[float, int] | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class RealClass:
-    """Annotated objects of one class.
+    """Annotated objects of one class."""
 
-    Attributes:
-        boxes: Number of annotations.
-        size_m: Mean length, width, height.
-        lidar_points: Median by the bins of `RANGE_BINS_M`.
-        radar_points: Mean over all annotations, five radars together.
-    """
-
-    boxes: int
-    size_m: tuple[float, float, float]
-    lidar_points: Binned
-    radar_points: float
+    boxes: int  #: Number of annotations
+    size_m: tuple[float, float, float]  #: Mean length, width, height
+    lidar_points: Binned  #: Median by the bins of `RANGE_BINS_M`
+    radar_points: float  #: Mean over all annotations, five radars together
 
 
 @dataclass(frozen=True, slots=True)
 class RealSweep:
-    """One sweep; quantiles 5, 50, 95 % over its returns.
+    """One sweep; quantiles 5, 50, 95 % over its returns."""
 
-    Attributes:
-        points: Number of returns.
-        range_m: Quantiles of the range.
-        level: Quantiles of the intensity (LiDAR) or of the cross-section in dBsm (radar).
-        near: Share of returns within 2.5 m; LiDAR only.
-    """
-
-    points: int
-    range_m: tuple[float, float, float]
-    level: tuple[float, float, float]
-    near: float | None = None
+    points: int  #: Number of returns
+    range_m: tuple[float, float, float]  #: Quantiles of the range
+    level: tuple[float, float, float]  #: Quantiles of the intensity (LiDAR) or of the cross-section in dBsm (radar)
+    near: float | None = None  #: Share of returns within 2.5 m; LiDAR only
 
 
 FRAMES: Final = 81

@@ -26,53 +26,33 @@ EGO_RANGE_M: Final = 2.5
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """Annotated objects of all keyframes.
+    """Annotated objects of all keyframes."""
 
-    Attributes:
-        labels: (N,) int64 indices into `CLASSES`, -1 for the categories that are not evaluated.
-        sizes_m: (N, 3) float64 length, width, height.
-        distances_m: (N,) float64 from the vehicle, in the plane.
-        lidar_points: (N,) int64 returns of the keyframe's sweep inside the box.
-        radar_points: (N,) int64 detections of the five radars inside the box.
-    """
-
-    labels: IntArray
-    sizes_m: FloatArray
-    distances_m: FloatArray
-    lidar_points: IntArray
-    radar_points: IntArray
+    labels: IntArray  #: (N,) int64 indices into `CLASSES`, -1 for the categories that are not evaluated
+    sizes_m: FloatArray  #: (N, 3) float64 length, width, height
+    distances_m: FloatArray  #: (N,) float64 from the vehicle, in the plane
+    lidar_points: IntArray  #: (N,) int64 returns of the keyframe's sweep inside the box
+    radar_points: IntArray  #: (N,) int64 detections of the five radars inside the box
 
 
 @dataclass(frozen=True, slots=True)
 class Sweeps:
-    """Returns of all keyframes' sweeps of one sensor.
+    """Returns of all keyframes' sweeps of one sensor."""
 
-    Attributes:
-        counts: (S,) int64 returns of each sweep.
-        ranges_m: One (N,) float64 a sweep, in three dimensions.
-        levels: One (N,) float64 a sweep: intensity 0-255 of a LiDAR, cross-section in dBsm of a radar.
-    """
-
-    counts: IntArray
-    ranges_m: tuple[FloatArray, ...]
+    counts: IntArray  #: (S,) int64 returns of each sweep
+    ranges_m: tuple[FloatArray, ...]  #: One (N,) float64 a sweep, in three dimensions
+    #: One (N,) float64 a sweep: intensity 0-255 of a LiDAR, cross-section in dBsm of a radar
     levels: tuple[FloatArray, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FolderStatistics:
-    """A folder.
+    """A folder."""
 
-    Attributes:
-        frames: Number of keyframes.
-        objects: Everything annotated in them.
-        lidar: `LIDAR_TOP`, all returns.
-        radar: `RADAR_FRONT`, the points that the devkit keeps by default.
-    """
-
-    frames: int
-    objects: Objects
-    lidar: Sweeps
-    radar: Sweeps
+    frames: int  #: Number of keyframes
+    objects: Objects  #: Everything annotated in them
+    lidar: Sweeps  #: `LIDAR_TOP`, all returns
+    radar: Sweeps  #: `RADAR_FRONT`, the points that the devkit keeps by default
 
 
 def measure_folder(reader: NuScenesReader) -> FolderStatistics:

@@ -24,23 +24,14 @@ COMMANDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkTarget:
-    """One figure of the summary.
+    """One figure of the summary."""
 
-    Attributes:
-        source: File that it comes from.
-        most: What it may be at most; None where `least` holds.
-        least: What it must be at least.
-        absolute: The sign does not matter.
-        needs: What the source lacks when it has no such figure, in words.
-        profile: Where in the source it stands what the figure is made of, by dotted names.
-    """
-
-    source: str
-    most: float | None = None
-    least: float | None = None
-    absolute: bool = False
-    needs: str = ""
-    profile: tuple[str, ...] = ()
+    source: str  #: File that it comes from
+    most: float | None = None  #: What it may be at most; None where `least` holds
+    least: float | None = None  #: What it must be at least
+    absolute: bool = False  #: The sign does not matter
+    needs: str = ""  #: What the source lacks when it has no such figure, in words
+    profile: tuple[str, ...] = ()  #: Where in the source it stands what the figure is made of, by dotted names
 
     def met(self, value: float) -> bool:
         """Return whether a figure is within the target."""

@@ -21,21 +21,13 @@ SMALL: Final = 1e-6
 
 
 class PartDistance(NamedTuple):
-    """How far a part of the network differs between two bundles of one base.
+    """How far a part of the network differs between two bundles of one base."""
 
-    Attributes:
-        name: First two parts of the weights' names, e.g. `encoders.lidar`.
-        weights: How many there are.
-        differing: How many of them differ.
-        relative: Norm of the difference over the second one's norm; inf where that is next to nothing.
-        most: Weight with the largest share of it.
-    """
-
-    name: str
-    weights: int
-    differing: int
-    relative: float
-    most: str
+    name: str  #: First two parts of the weights' names, e.g. `encoders.lidar`.
+    weights: int  #: How many there are
+    differing: int  #: How many of them differ
+    relative: float  #: Norm of the difference over the second one's norm; inf where that is next to nothing
+    most: str  #: Weight with the largest share of it
 
 
 def write_merged(bundle: Bundle, out: Path) -> Path:

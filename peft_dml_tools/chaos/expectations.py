@@ -39,25 +39,17 @@ def max_age_s(sensor: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class FaultVariant:
-    """One fault as it is tried.
+    """One fault as it is tried."""
 
-    Attributes:
-        fault: Kind, as fault scripts name it.
-        fields: Its settings.
-        states: Per kind of sensor, the states of which it must take one; a kind without an entry keeps its state.
-        by_age: The state comes when the newest usable measurement is too old, not within two periods.
-        extra_s: Beyond two periods, what the node needs by its parameters.
-        hits: Kinds of sensor that it can hit.
-        why: Why kinds that it hits keep their state, for the page.
-    """
-
-    fault: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fault: str  #: Kind, as fault scripts name it
+    fields: Mapping[str, Any] = field(default_factory=dict)  #: Its settings
+    #: Per kind of sensor, the states of which it must take one; a kind without an entry keeps its state
     states: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    by_age: bool = False
+    by_age: bool = False  #: The state comes when the newest usable measurement is too old, not within two periods
+    #: Beyond two periods, what the node needs by its parameters
     extra_s: Mapping[str, float] = field(default_factory=dict)
-    hits: tuple[str, ...] = EVERY
-    why: str = ""
+    hits: tuple[str, ...] = EVERY  #: Kinds of sensor that it can hit
+    why: str = ""  #: Why kinds that it hits keep their state, for the page
 
     def made(self, sensor: str, from_s: float, to_s: float) -> Fault:
         """Return the fault of one sensor."""

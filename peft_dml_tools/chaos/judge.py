@@ -26,23 +26,15 @@ SHUT_OUT: Final = {s.value for s in (State.FROZEN, State.DEGRADED, State.CLOCK, 
 
 @dataclass(frozen=True, slots=True)
 class FaultCell:
-    """One fault of one sensor at its onset or at its end.
+    """One fault of one sensor at its onset or at its end."""
 
-    Attributes:
-        fault: Name of the fault.
-        sensor: Name, or the modalities that fell silent.
-        when: `onset` or `recovery`.
-        after_s: Time until the state was as expected; `None` when no change is called for, or it never came.
-        limit_s: The most that it may be.
-        problem: Why the cell failed; empty when it did not.
-    """
-
-    fault: str
-    sensor: str
-    when: str
+    fault: str  #: Name of the fault
+    sensor: str  #: Name, or the modalities that fell silent
+    when: str  #: `onset` or `recovery`
+    #: Time until the state was as expected; `None` when no change is called for, or it never came
     after_s: float | None
-    limit_s: float | None
-    problem: str = ""
+    limit_s: float | None  #: The most that it may be
+    problem: str = ""  #: Why the cell failed; empty when it did not
 
     def tree(self) -> dict[str, Any]:
         """Return what the file of results holds."""

@@ -20,19 +20,12 @@ REST_S: Final = 1.3
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One stretch of a drive.
+    """One stretch of a drive."""
 
-    Attributes:
-        from_s: Begin of its faults, since the start of the drive.
-        to_s: Their end.
-        variants: Name of the fault by sensor.
-        silent: Instead, modalities that fall silent together.
-    """
-
-    from_s: float
-    to_s: float
-    variants: Mapping[str, str] = field(default_factory=dict)
-    silent: tuple[str, ...] = ()
+    from_s: float  #: Begin of its faults, since the start of the drive
+    to_s: float  #: Their end
+    variants: Mapping[str, str] = field(default_factory=dict)  #: Name of the fault by sensor
+    silent: tuple[str, ...] = ()  #: Instead, modalities that fall silent together
 
     @property
     def until_s(self) -> float:

@@ -23,17 +23,11 @@ FAILED: Final = ": failed"
 
 @dataclass(frozen=True, slots=True)
 class ChaosRun:
-    """What all stages share.
+    """What all stages share."""
 
-    Attributes:
-        session: Starts the processes.
-        drive: Bag of the short drive.
-        tell: Called with words on what goes on.
-    """
-
-    session: Session
-    drive: Path
-    tell: Tell
+    session: Session  #: Starts the processes
+    drive: Path  #: Bag of the short drive
+    tell: Tell  #: Called with words on what goes on
 
     def errors(self) -> list[str]:
         """Return what the perception nodes have logged so far as an error, or as a failure inside, each once."""

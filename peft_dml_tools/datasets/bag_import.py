@@ -29,23 +29,15 @@ _SCENE_NAME: Final = re.compile(r"scene-\d{4}")
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What became of a bag.
+    """What became of a bag."""
 
-    Attributes:
-        scene: Name of the scene.
-        keyframes: Number of samples.
-        files: Number of sensor files.
-        annotations: Number of annotations.
-        left_out: Number of messages by reason for which they are not in the scene.
-        damage: What is wrong with the bag, or empty.
-    """
-
-    scene: str
-    keyframes: int
-    files: int
-    annotations: int
+    scene: str  #: Name of the scene
+    keyframes: int  #: Number of samples
+    files: int  #: Number of sensor files
+    annotations: int  #: Number of annotations
+    #: Number of messages by reason for which they are not in the scene
     left_out: dict[str, int] = field(default_factory=dict)
-    damage: str = ""
+    damage: str = ""  #: What is wrong with the bag, or empty
 
 
 def import_bag(

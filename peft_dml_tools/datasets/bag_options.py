@@ -18,19 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BagOptions:
-    """What the node's parameters say of a bag.
+    """What the node's parameters say of a bag."""
 
-    Attributes:
-        inputs: Topics, intensity, rectified cameras.
-        base_frame: Frame of the vehicle.
-        calibration: Sensors whose mounting, and projection, are known beforehand; these count, whatever the bag says.
-        described_by: File that the options are from, for messages.
-    """
-
-    inputs: InputParams = field(default_factory=InputParams)
-    base_frame: str = topics.BASE_FRAME
+    inputs: InputParams = field(default_factory=InputParams)  #: Topics, intensity, rectified cameras
+    base_frame: str = topics.BASE_FRAME  #: Frame of the vehicle
+    #: Sensors whose mounting, and projection, are known beforehand; these count, whatever the bag says
     calibration: Rig = field(default_factory=Rig)
-    described_by: str = ""
+    described_by: str = ""  #: File that the options are from, for messages
 
     @classmethod
     def of(cls, params: NodeParams, described_by: str = "") -> BagOptions:

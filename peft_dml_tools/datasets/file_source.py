@@ -29,25 +29,15 @@ class Entry(NamedTuple):
 
 @dataclass
 class FileSource:
-    """Measurements in files, with everything else already known.
+    """Measurements in files, with everything else already known."""
 
-    Attributes:
-        name: What to call it.
-        rig: Sensors with their mounting.
-        entries: Measurements; read one by one, in stamp order, motion first.
-        truth: Boxes in `base_link` by stamp.
-        places: Folder or file of each sensor.
-        left_out: Why sensors are not in the rig.
-        assumed: Sensors in the rig whose mounting nobody gave.
-    """
-
-    name: str
-    rig: Rig
-    entries: list[Entry]
-    truth: dict[int, Boxes3D] = field(default_factory=dict)
-    places: dict[str, str] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
-    assumed: frozenset[str] = frozenset()
+    name: str  #: What to call it
+    rig: Rig  #: Sensors with their mounting
+    entries: list[Entry]  #: Measurements; read one by one, in stamp order, motion first
+    truth: dict[int, Boxes3D] = field(default_factory=dict)  #: Boxes in `base_link` by stamp
+    places: dict[str, str] = field(default_factory=dict)  #: Folder or file of each sensor
+    left_out: dict[str, str] = field(default_factory=dict)  #: Why sensors are not in the rig
+    assumed: frozenset[str] = frozenset()  #: Sensors in the rig whose mounting nobody gave
 
     def where(self, sensor: str) -> str:
         """Return the folder or file of a sensor."""

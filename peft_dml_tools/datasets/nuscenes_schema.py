@@ -13,16 +13,11 @@ _LARGEST: Final = 9_000_000_000_000_000
 
 
 class FieldKind(NamedTuple):
-    """What a field must hold.
+    """What a field must hold."""
 
-    Attributes:
-        name: What to call it.
-        holds: Whether a value is of this kind.
-        all_hold: Whether all values of a column surely are; quick, for tables of millions of records.
-    """
-
-    name: str
-    holds: Callable[[Any], bool]
+    name: str  #: What to call it
+    holds: Callable[[Any], bool]  #: Whether a value is of this kind
+    #: Whether all values of a column surely are; quick, for tables of millions of records
     all_hold: Callable[[Sequence[Any]], bool]
 
 

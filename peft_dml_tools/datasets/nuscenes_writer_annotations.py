@@ -21,23 +21,14 @@ RAY_SOLID_ANGLE: Final = 0.00579 * 0.0233
 
 @dataclass(frozen=True, slots=True)
 class SeenBoxes:
-    """All objects at a keyframe.
+    """All objects at a keyframe."""
 
-    Attributes:
-        stamp_ns: The keyframe.
-        sample_token: Its token.
-        boxes: In `base_link`, with ids.
-        global_SE3_base: Pose of the vehicle.
-        lidar_points: (N,) returns inside each box; `None` without LiDAR.
-        radar_points: (N,) detections inside each box; `None` without radar.
-    """
-
-    stamp_ns: int
-    sample_token: str
-    boxes: Boxes3D
-    global_SE3_base: SE3
-    lidar_points: IntArray | None
-    radar_points: IntArray | None
+    stamp_ns: int  #: The keyframe
+    sample_token: str  #: Its token
+    boxes: Boxes3D  #: In `base_link`, with ids
+    global_SE3_base: SE3  #: Pose of the vehicle
+    lidar_points: IntArray | None  #: (N,) returns inside each box; `None` without LiDAR
+    radar_points: IntArray | None  #: (N,) detections inside each box; `None` without radar
 
     def counts(self) -> tuple[IntArray, IntArray]:
         """Return LiDAR and radar points, zeros for what is missing."""

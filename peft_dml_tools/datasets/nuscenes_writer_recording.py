@@ -16,20 +16,13 @@ from peft_dml_tools.datasets.nuscenes_writer_tables import Tables
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a recording is from, as the tables tell it.
+    """Where a recording is from, as the tables tell it."""
 
-    Attributes:
-        prefix: Log names and file names begin with it.
-        vehicle: Name of the vehicle.
-        date_captured: YYYY-MM-DD.
-        description: Of the scene.
-        annotated: The truth was annotated by somebody: objects far away and without a single point are kept, too.
-    """
-
-    prefix: str = "sim"
-    vehicle: str = "sim"
-    date_captured: str = "2025-01-01"
-    description: str = "Simulated street"
+    prefix: str = "sim"  #: Log names and file names begin with it
+    vehicle: str = "sim"  #: Name of the vehicle
+    date_captured: str = "2025-01-01"  #: YYYY-MM-DD
+    description: str = "Simulated street"  #: Of the scene
+    #: The truth was annotated by somebody: objects far away and without a single point are kept, too
     annotated: bool = False
 
 
@@ -76,26 +69,17 @@ class WritableDrive(Protocol):
 
 @dataclass(slots=True)
 class SceneWork:
-    """A scene under way.
+    """A scene under way."""
 
-    Attributes:
-        root: The data set's folder.
-        name: Name of the scene.
-        recording: What is written.
-        stamps: All stamps by sensor.
-        tables: Its part of the tables, as far as it is written.
-        origin: Where the recording is from.
-        can: CAN bus messages by kind.
-        points: Returns inside each box, by keyframe and modality.
-    """
-
-    root: Path
-    name: str
-    recording: WritableDrive
-    stamps: dict[str, list[int]]
-    tables: Tables
-    origin: Origin
+    root: Path  #: The data set's folder
+    name: str  #: Name of the scene
+    recording: WritableDrive  #: What is written
+    stamps: dict[str, list[int]]  #: All stamps by sensor
+    tables: Tables  #: Its part of the tables, as far as it is written
+    origin: Origin  #: Where the recording is from
+    #: CAN bus messages by kind
     can: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"ms_imu": [], "pose": [], "gnss": []})
+    #: Returns inside each box, by keyframe and modality
     points: dict[int, dict[str, IntArray]] = field(default_factory=dict)
 
     @property

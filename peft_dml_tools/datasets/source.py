@@ -30,13 +30,9 @@ from peft_dml_tools.measurement_source import Source, WrappedSource
 
 @runtime_checkable
 class Located(Protocol):
-    """A source that tells where each sensor is read from.
+    """A source that tells where each sensor is read from."""
 
-    Attributes:
-        left_out: Why sensors are not in the rig though the source holds something of them.
-    """
-
-    left_out: dict[str, str]
+    left_out: dict[str, str]  #: Why sensors are not in the rig though the source holds something of them
 
     def where(self, sensor: str) -> str:
         """Return the topic, folder or file of a sensor."""

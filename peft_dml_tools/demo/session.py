@@ -78,23 +78,14 @@ class DemoRequest:
 
 @dataclass(frozen=True, slots=True)
 class PreparedDrive:
-    """What will be played.
+    """What will be played."""
 
-    Attributes:
-        path: Bag or nuScenes folder.
-        rig: Its sensors.
-        truth: True boxes by recorded stamp.
-        faults: What will go wrong.
-        title: One sentence on it.
-        raw_cameras: Cameras whose images come uncompressed.
-    """
-
-    path: Path
-    rig: Rig
-    truth: dict[int, Boxes3D]
-    faults: tuple[Fault, ...]
-    title: str
-    raw_cameras: frozenset[str] = frozenset()
+    path: Path  #: Bag or nuScenes folder
+    rig: Rig  #: Its sensors
+    truth: dict[int, Boxes3D]  #: True boxes by recorded stamp
+    faults: tuple[Fault, ...]  #: What will go wrong
+    title: str  #: One sentence on it
+    raw_cameras: frozenset[str] = frozenset()  #: Cameras whose images come uncompressed
 
     @property
     def listeners(self) -> list[str]:
@@ -170,17 +161,11 @@ def _script(faults: tuple[Fault, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SessionOutcome:
-    """How a session went.
+    """How a session went."""
 
-    Attributes:
-        played: What was played, in live time.
-        problem: What went wrong; empty when nothing did.
-        cores: Mean processor load of node, recorder and replay during the drive, in cores.
-    """
-
-    played: Played
-    problem: str
-    cores: dict[str, float]
+    played: Played  #: What was played, in live time
+    problem: str  #: What went wrong; empty when nothing did
+    cores: dict[str, float]  #: Mean processor load of node, recorder and replay during the drive, in cores
 
 
 def play(request: DemoRequest, drive: PreparedDrive, scratch: Path, steps: StepProgress) -> SessionOutcome:

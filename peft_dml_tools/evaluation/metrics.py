@@ -19,17 +19,11 @@ LIDAR = MODALITIES.index("lidar")
 
 @dataclass(frozen=True, slots=True)
 class SessionMetrics:
-    """All figures of a session.
+    """All figures of a session."""
 
-    Attributes:
-        metrics: Content of metrics.json.
-        full: Accuracy over the frames in which every sensor that ever spoke was used.
-        lidar_out: Accuracy over the frames without LiDAR.
-    """
-
-    metrics: dict[str, Any]
-    full: Score
-    lidar_out: Score
+    metrics: dict[str, Any]  #: Content of metrics.json
+    full: Score  #: Accuracy over the frames in which every sensor that ever spoke was used
+    lidar_out: Score  #: Accuracy over the frames without LiDAR
 
     @property
     def scores(self) -> dict[str, Any]:

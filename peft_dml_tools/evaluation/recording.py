@@ -16,19 +16,12 @@ from peft_dml_ros.core.typing import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class SensorReading:
-    """What the health gate said about one sensor in one frame.
+    """What the health gate said about one sensor in one frame."""
 
-    Attributes:
-        state: State name, e.g. ok, stale, silent.
-        reason: Why it is not used; empty while it is.
-        received: Messages received so far.
-        gated: Frames so far in which it was not used.
-    """
-
-    state: str
-    reason: str
-    received: int
-    gated: int
+    state: str  #: State name, e.g. ok, stale, silent.
+    reason: str  #: Why it is not used; empty while it is
+    received: int  #: Messages received so far
+    gated: int  #: Frames so far in which it was not used
 
     @property
     def alive(self) -> bool:
@@ -38,31 +31,19 @@ class SensorReading:
 
 @dataclass(frozen=True, slots=True)
 class RecordedFrame:
-    """One published frame.
+    """One published frame."""
 
-    Attributes:
-        stamp_ns: Stamp of the detection.
-        reference: Sensor that gave the stamp.
-        boxes: Detected boxes, `base_link` at the stamp.
-        mask: (5,) 1 where a modality was present, `MODALITIES` order.
-        gate: (5,) weight of each modality in the fusion, sums to 1.
-        latency_ms: From the reference stamp to publication; computing time where nothing was published.
-        stages_ms: Computing time by stage.
-        sensors: Reading by sensor name.
-        age_s: (5,) mean age of each modality; 0 where absent.
-        truth: True boxes, `base_link` at the stamp; None where unknown.
-    """
-
-    stamp_ns: int
-    reference: str
-    boxes: Boxes3D
-    mask: FloatArray
-    gate: FloatArray
-    latency_ms: float
-    stages_ms: dict[str, float]
-    sensors: dict[str, SensorReading]
+    stamp_ns: int  #: Stamp of the detection
+    reference: str  #: Sensor that gave the stamp
+    boxes: Boxes3D  #: Detected boxes, `base_link` at the stamp
+    mask: FloatArray  #: (5,) 1 where a modality was present, `MODALITIES` order
+    gate: FloatArray  #: (5,) weight of each modality in the fusion, sums to 1
+    latency_ms: float  #: From the reference stamp to publication; computing time where nothing was published
+    stages_ms: dict[str, float]  #: Computing time by stage
+    sensors: dict[str, SensorReading]  #: Reading by sensor name
+    #: (5,) mean age of each modality; 0 where absent
     age_s: FloatArray = field(default_factory=lambda: np.zeros(len(MODALITIES)))
-    truth: Boxes3D | None = None
+    truth: Boxes3D | None = None  #: True boxes, `base_link` at the stamp; None where unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,27 +58,17 @@ class FaultWindow:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A session.
+    """A session."""
 
-    Attributes:
-        title: One sentence on what was driven.
-        rig: The sensors and where they sit.
-        frames: Published frames in stamp order.
-        measurements: Received measurements by sensor name, in stamp order.
-        faults: Scripted faults.
-        drops: Dropped messages and frames by reason.
-        frames_expected: Frames that a perfect run publishes.
-        from_ns: Beginning of the session; 0 stands for the first frame's stamp.
-    """
-
-    title: str
-    rig: Rig
-    frames: tuple[RecordedFrame, ...]
+    title: str  #: One sentence on what was driven
+    rig: Rig  #: The sensors and where they sit
+    frames: tuple[RecordedFrame, ...]  #: Published frames in stamp order
+    #: Received measurements by sensor name, in stamp order
     measurements: dict[str, list[Measurement]] = field(default_factory=dict)
-    faults: tuple[FaultWindow, ...] = ()
-    drops: Counter[str] = field(default_factory=Counter)
-    frames_expected: int = 0
-    from_ns: int = 0
+    faults: tuple[FaultWindow, ...] = ()  #: Scripted faults
+    drops: Counter[str] = field(default_factory=Counter)  #: Dropped messages and frames by reason
+    frames_expected: int = 0  #: Frames that a perfect run publishes
+    from_ns: int = 0  #: Beginning of the session; 0 stands for the first frame's stamp
 
     @property
     def live(self) -> bool:

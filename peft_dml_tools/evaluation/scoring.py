@@ -19,25 +19,15 @@ SETTINGS = "detection_cvpr_2019"
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Accuracy over a set of frames.
+    """Accuracy over a set of frames."""
 
-    Attributes:
-        frames: Frames with truth.
-        mean_ap: Mean over classes with truth and over matching distances; None when it cannot be computed.
-        ap: Average precision by class, then by matching distance in metres.
-        recall_2m: Share of true boxes matched within 2 m by a box of any score, by class.
-        truth: Number of true boxes by class, inside the class's range.
-        absent: Classes without any true box, left out of the mean.
-        reason: Why `mean_ap` is None; empty otherwise.
-    """
-
-    frames: int
-    mean_ap: float | None
-    ap: dict[str, dict[float, float]]
-    recall_2m: dict[str, float]
-    truth: dict[str, int]
-    absent: tuple[str, ...]
-    reason: str = ""
+    frames: int  #: Frames with truth
+    mean_ap: float | None  #: Mean over classes with truth and over matching distances; None when it cannot be computed
+    ap: dict[str, dict[float, float]]  #: Average precision by class, then by matching distance in metres
+    recall_2m: dict[str, float]  #: Share of true boxes matched within 2 m by a box of any score, by class
+    truth: dict[str, int]  #: Number of true boxes by class, inside the class's range
+    absent: tuple[str, ...]  #: Classes without any true box, left out of the mean
+    reason: str = ""  #: Why `mean_ap` is None; empty otherwise
 
 
 def score(frames: Sequence[RecordedFrame]) -> Score:

@@ -34,26 +34,17 @@ JOB_MEMORY_MB: Final = 1500
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A job that gave no result.
+    """A job that gave no result."""
 
-    Attributes:
-        reason: One line for the report.
-    """
-
-    reason: str
+    reason: str  #: One line for the report
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A connected Ray cluster.
+    """A connected Ray cluster."""
 
-    Attributes:
-        dashboard: Address of Ray's dashboard, empty where there is none.
-        memory_mb: Memory that each job reserves; Ray starts no more jobs on a node than fit.
-    """
-
-    dashboard: str
-    memory_mb: int
+    dashboard: str  #: Address of Ray's dashboard, empty where there is none
+    memory_mb: int  #: Memory that each job reserves; Ray starts no more jobs on a node than fit
 
     @property
     def cores(self) -> int:

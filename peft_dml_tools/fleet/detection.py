@@ -36,19 +36,12 @@ THUMBNAIL_PX: Final = 480
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What all drives of a job share.
+    """What all drives of a job share."""
 
-    Attributes:
-        out: Path or URL of the results.
-        params: Parameters of the node, as JSON values.
-        bundle_sha: Digest of the bundle's manifest, which names all its files by digest.
-        segment_s: Length of a segment; 0 does not split.
-    """
-
-    out: str
-    params: dict[str, Any]
-    bundle_sha: str
-    segment_s: float
+    out: str  #: Path or URL of the results
+    params: dict[str, Any]  #: Parameters of the node, as JSON values
+    bundle_sha: str  #: Digest of the bundle's manifest, which names all its files by digest
+    segment_s: float  #: Length of a segment; 0 does not split
 
     def node_params(self) -> NodeParams:
         """Return the parameters as the node has them."""
@@ -59,19 +52,12 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """A drive after a first look.
+    """A drive after a first look."""
 
-    Attributes:
-        drive: The drive.
-        key: Of its result.
-        stamps_ns: Stamps of the LiDAR that the segments were planned by; empty where it is not split.
-        segments: Its segments.
-    """
-
-    drive: FleetDrive
-    key: str
-    stamps_ns: tuple[int, ...]
-    segments: tuple[Segment, ...]
+    drive: FleetDrive  #: The drive
+    key: str  #: Of its result
+    stamps_ns: tuple[int, ...]  #: Stamps of the LiDAR that the segments were planned by; empty where it is not split
+    segments: tuple[Segment, ...]  #: Its segments
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +71,15 @@ class SegmentJob:
 
 @dataclass(slots=True)
 class SegmentResult:
-    """What a segment gave, besides its file of frames.
+    """What a segment gave, besides its file of frames."""
 
-    Attributes:
-        index: Of the segment.
-        frames: Frames that count.
-        seconds: Between its first and last frame.
-        wall_s: Time it took.
-        received: Messages by sensor, without those of the lead.
-        drops: What was dropped, by reason, without the lead.
-        problem: What ended it early; empty where nothing did.
-    """
-
-    index: int
-    frames: int = 0
-    seconds: float = 0.0
-    wall_s: float = 0.0
-    received: dict[str, int] = field(default_factory=dict)
-    drops: dict[str, int] = field(default_factory=dict)
-    problem: str = ""
+    index: int  #: Of the segment
+    frames: int = 0  #: Frames that count
+    seconds: float = 0.0  #: Between its first and last frame
+    wall_s: float = 0.0  #: Time it took
+    received: dict[str, int] = field(default_factory=dict)  #: Messages by sensor, without those of the lead
+    drops: dict[str, int] = field(default_factory=dict)  #: What was dropped, by reason, without the lead
+    problem: str = ""  #: What ended it early; empty where nothing did
 
 
 def inspect(job: tuple[Settings, FleetDrive]) -> Inspected:

@@ -19,15 +19,10 @@ SCHEMA: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class FleetDrive:
-    """One recording to run.
+    """One recording to run."""
 
-    Attributes:
-        place: Path or URL of a bag or of a nuScenes folder.
-        scene: Scene of the folder; empty for a bag.
-    """
-
-    place: str
-    scene: str = ""
+    place: str  #: Path or URL of a bag or of a nuScenes folder
+    scene: str = ""  #: Scene of the folder; empty for a bag
 
     @property
     def name(self) -> str:

@@ -41,14 +41,11 @@ class MergeJob:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What became of a merge.
+    """What became of a merge."""
 
-    Attributes:
-        torn: Indices of segments whose overlap with the one before differs; they have to be run again with more lead.
-        summary: Content of the result's marker file; empty while something is torn.
-    """
-
+    #: Indices of segments whose overlap with the one before differs; they have to be run again with more lead
     torn: tuple[int, ...] = ()
+    #: Content of the result's marker file; empty while something is torn
     summary: dict[str, Any] = field(default_factory=dict)
 
 

@@ -37,29 +37,17 @@ CRITERIA: Final = ("disagreement", "doubt", "flicker", "novelty")
 
 @dataclass(frozen=True, slots=True)
 class Keyframe:
-    """A keyframe and what speaks for labelling it.
+    """A keyframe and what speaks for labelling it."""
 
-    Attributes:
-        root: nuScenes folder.
-        scene: Scene name.
-        token: Sample token.
-        stamp_ns: Stamp of its reference sensor.
-        disagreement: Share of the boxes' scores that single sensors do not confirm, 0 to 1.
-        doubt: Mean of 1 - |2 score - 1| over the boxes, 0 to 1.
-        flicker: Share of sure boxes without a partner in the keyframe before or after, 0 to 1.
-        figures: What its measurements look like, see `scene_figures`.
-        domain: That of the adapter that looked; None where the bundle states none.
-    """
-
-    root: str
-    scene: str
-    token: str
-    stamp_ns: int
-    disagreement: float
-    doubt: float
-    flicker: float
-    figures: Mapping[str, float]
-    domain: AdapterDomain | None = None
+    root: str  #: nuScenes folder
+    scene: str  #: Scene name
+    token: str  #: Sample token
+    stamp_ns: int  #: Stamp of its reference sensor
+    disagreement: float  #: Share of the boxes' scores that single sensors do not confirm, 0 to 1
+    doubt: float  #: Mean of 1 - |2 score - 1| over the boxes, 0 to 1
+    flicker: float  #: Share of sure boxes without a partner in the keyframe before or after, 0 to 1
+    figures: Mapping[str, float]  #: What its measurements look like, see `scene_figures`
+    domain: AdapterDomain | None = None  #: That of the adapter that looked; None where the bundle states none
 
 
 def look_at_scene(job: tuple[Settings, str, str]) -> list[Keyframe]:

@@ -36,19 +36,12 @@ class _Open:
 
 @dataclass(frozen=True, slots=True)
 class DriveOutcome:
-    """What became of a drive.
+    """What became of a drive."""
 
-    Attributes:
-        drive: The drive.
-        state: `done`, `kept` (an earlier run had done it), `same` (the content of another drive) or `failed`.
-        summary: Content of its result's marker; empty where it failed.
-        reason: Why it failed, what ended it early, or which drive it equals; empty otherwise.
-    """
-
-    drive: FleetDrive
-    state: str
-    summary: dict[str, Any]
-    reason: str = ""
+    drive: FleetDrive  #: The drive
+    state: str  #: `done`, `kept` (an earlier run had done it), `same` (the content of another drive) or `failed`
+    summary: dict[str, Any]  #: Content of its result's marker; empty where it failed
+    reason: str = ""  #: Why it failed, what ended it early, or which drive it equals; empty otherwise
 
 
 class FleetRun:

@@ -30,19 +30,12 @@ NS: Final = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of a drive.
+    """A part of a drive."""
 
-    Attributes:
-        index: Place in the drive, from 0.
-        start_ns: Stamp from which measurements are read; 0 for the start of the drive.
-        from_ns: Stamp of the first frame that counts; 0 for the start of the drive.
-        to_ns: Stamp of the first frame of the next segment; 0 for the end of the drive.
-    """
-
-    index: int
-    start_ns: int = 0
-    from_ns: int = 0
-    to_ns: int = 0
+    index: int  #: Place in the drive, from 0
+    start_ns: int = 0  #: Stamp from which measurements are read; 0 for the start of the drive
+    from_ns: int = 0  #: Stamp of the first frame that counts; 0 for the start of the drive
+    to_ns: int = 0  #: Stamp of the first frame of the next segment; 0 for the end of the drive
 
     @property
     def read_until_ns(self) -> int:

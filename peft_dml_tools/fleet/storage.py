@@ -47,13 +47,9 @@ def filesystem(place: str) -> tuple[Any, str]:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of results, local or remote.
+    """A folder of results, local or remote."""
 
-    Attributes:
-        root: Path or URL.
-    """
-
-    root: str
+    root: str  #: Path or URL
 
     @cached_property
     def _fs(self) -> tuple[Any, str]:

@@ -13,19 +13,12 @@ NOT_MESSAGES: Final = ": points not finite"
 
 @dataclass(frozen=True, slots=True)
 class SensorAccount:
-    """Where the messages of one sensor went.
+    """Where the messages of one sensor went."""
 
-    Attributes:
-        sent: Published by the vehicle.
-        received: Received by the node.
-        admitted: Used.
-        dropped: Refused, by reason.
-    """
-
-    sent: int
-    received: int
-    admitted: int
-    dropped: Mapping[str, int]
+    sent: int  #: Published by the vehicle
+    received: int  #: Received by the node
+    admitted: int  #: Used
+    dropped: Mapping[str, int]  #: Refused, by reason
 
     @property
     def lost_in_transport(self) -> int:

@@ -27,22 +27,14 @@ class SensorStatus(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FrameStatus:
-    """One status message of the node; times in ms are since the stamp of the frame, or of a stage.
+    """One status message of the node; times in ms are since the stamp of the frame, or of a stage."""
 
-    Attributes:
-        stamp_ns: Time of the reference sensor's measurement, or of the clock when none came.
-        seen_ns: When the message arrived at the recorder.
-        says_blind: The node says that nothing sees.
-        values: Key-value pairs of the frame.
-        sensors: By name.
-        given_up: What the load controller has given up; more than nothing is what the node calls LOADED.
-    """
-
-    stamp_ns: int
-    seen_ns: int
-    says_blind: bool
-    values: Mapping[str, str]
-    sensors: Mapping[str, SensorStatus]
+    stamp_ns: int  #: Time of the reference sensor's measurement, or of the clock when none came
+    seen_ns: int  #: When the message arrived at the recorder
+    says_blind: bool  #: The node says that nothing sees
+    values: Mapping[str, str]  #: Key-value pairs of the frame
+    sensors: Mapping[str, SensorStatus]  #: By name
+    #: What the load controller has given up; more than nothing is what the node calls LOADED
     given_up: tuple[str, ...] = ()
 
     @classmethod

@@ -28,42 +28,26 @@ QUIET_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """What is driven.
+    """What is driven."""
 
-    Attributes:
-        drive: Bag of a short drive, repeated without a seam.
-        seconds: Length of the whole.
-        faults: Times count from the start.
-        sensors: Sensors that the vehicle has; those of the drive when none is named.
-    """
-
-    drive: Path
-    seconds: float
-    faults: tuple[Fault, ...] = ()
-    sensors: tuple[str, ...] = ()
+    drive: Path  #: Bag of a short drive, repeated without a seam
+    seconds: float  #: Length of the whole
+    faults: tuple[Fault, ...] = ()  #: Times count from the start
+    sensors: tuple[str, ...] = ()  #: Sensors that the vehicle has; those of the drive when none is named
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What was sent and what the node said, times by this host's clock.
+    """What was sent and what the node said, times by this host's clock."""
 
-    Attributes:
-        start_ns: Begin of the drive.
-        silent_ns: Its end.
-        frames: In order of arrival.
-        boxes_ns: When the boxes of a stamp arrived.
-        sent: Messages by sensor.
-        sent_ns: When the measurement of (sensor, stamp) was published, of sensors that can set the time of a frame.
-        late_max_ms: The largest lateness of the replay.
-    """
-
-    start_ns: int
-    silent_ns: int
-    frames: tuple[FrameStatus, ...]
-    boxes_ns: Mapping[int, int] = field(default_factory=dict)
-    sent: Mapping[str, int] = field(default_factory=dict)
+    start_ns: int  #: Begin of the drive
+    silent_ns: int  #: Its end
+    frames: tuple[FrameStatus, ...]  #: In order of arrival
+    boxes_ns: Mapping[int, int] = field(default_factory=dict)  #: When the boxes of a stamp arrived
+    sent: Mapping[str, int] = field(default_factory=dict)  #: Messages by sensor
+    #: When the measurement of (sensor, stamp) was published, of sensors that can set the time of a frame
     sent_ns: Mapping[tuple[str, int], int] = field(default_factory=dict)
-    late_max_ms: float = 0.0
+    late_max_ms: float = 0.0  #: The largest lateness of the replay
 
     @property
     def messages(self) -> dict[str, SensorAccount]:

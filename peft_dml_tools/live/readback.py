@@ -27,23 +27,14 @@ SLACK_NS: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What was played, in live time.
+    """What was played, in live time."""
 
-    Attributes:
-        title: One sentence on it.
-        from_ns: Live stamp of its beginning.
-        to_ns: Live stamp of its end.
-        frames_expected: Frames that a perfect run publishes.
-        truth: True boxes by live stamp.
-        faults: Scripted faults in live time.
-    """
-
-    title: str
-    from_ns: int
-    to_ns: int
-    frames_expected: int
-    truth: dict[int, Boxes3D] = field(default_factory=dict)
-    faults: tuple[FaultWindow, ...] = ()
+    title: str  #: One sentence on it
+    from_ns: int  #: Live stamp of its beginning
+    to_ns: int  #: Live stamp of its end
+    frames_expected: int  #: Frames that a perfect run publishes
+    truth: dict[int, Boxes3D] = field(default_factory=dict)  #: True boxes by live stamp
+    faults: tuple[FaultWindow, ...] = ()  #: Scripted faults in live time
 
 
 def read_session(bag: Path, played: Played) -> Recording:

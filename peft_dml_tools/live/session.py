@@ -37,19 +37,12 @@ class SessionError(DataError):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Processes that share a ROS domain.
+    """Processes that share a ROS domain."""
 
-    Attributes:
-        scratch: Folder for logs, scripts and records.
-        bundle: Model bundle of the perception node: a folder or a name.
-        domain_id: ROS domain.
-        discovery: How far ROS 2 looks for other nodes.
-    """
-
-    scratch: Path
-    bundle: str
-    domain_id: int
-    discovery: str = "LOCALHOST"
+    scratch: Path  #: Folder for logs, scripts and records
+    bundle: str  #: Model bundle of the perception node: a folder or a name
+    domain_id: int  #: ROS domain
+    discovery: str = "LOCALHOST"  #: How far ROS 2 looks for other nodes
 
     @property
     def environment(self) -> dict[str, str]:

@@ -30,16 +30,11 @@ WARNING: Final = 30
 
 @dataclass(slots=True)
 class Status:
-    """What a perception node says of itself.
+    """What a perception node says of itself."""
 
-    Attributes:
-        node: Its full name.
-        frame_hz: Frames per second while it was watched.
-        statuses: By the last part of their names: `frame`, then `sensor NAME`; level, message and values of each.
-    """
-
-    node: str
-    frame_hz: float = 0.0
+    node: str  #: Its full name
+    frame_hz: float = 0.0  #: Frames per second while it was watched
+    #: By the last part of their names: `frame`, then `sensor NAME`; level, message and values of each
     statuses: dict[str, tuple[int, str, dict[str, str]]] = field(default_factory=dict)
 
 

@@ -27,19 +27,12 @@ ACKNOWLEDGE_S = 0.5
 
 @dataclass(slots=True)
 class PlaybackProgress:
-    """Counts of one replay.
+    """Counts of one replay."""
 
-    Attributes:
-        published: Messages by topic.
-        late_max_ms: The largest lateness of a publication against its schedule.
-        skipped: Reason by topic for each topic that cannot be published.
-        position_s: Recording time since its start.
-    """
-
-    published: Counter[str] = field(default_factory=Counter)
-    late_max_ms: float = 0.0
-    skipped: dict[str, str] = field(default_factory=dict)
-    position_s: float = 0.0
+    published: Counter[str] = field(default_factory=Counter)  #: Messages by topic
+    late_max_ms: float = 0.0  #: The largest lateness of a publication against its schedule
+    skipped: dict[str, str] = field(default_factory=dict)  #: Reason by topic for each topic that cannot be published
+    position_s: float = 0.0  #: Recording time since its start
 
 
 class Player:

@@ -34,17 +34,11 @@ FAST = ("/imu/data", "/odometry")
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One topic of a recording.
+    """One topic of a recording."""
 
-    Attributes:
-        topic: Absolute name.
-        type_name: Message type, e.g. `sensor_msgs/msg/Imu`.
-        qos: Profile to publish with.
-    """
-
-    topic: str
-    type_name: str
-    qos: QoSProfile
+    topic: str  #: Absolute name
+    type_name: str  #: Message type, e.g. `sensor_msgs/msg/Imu`.
+    qos: QoSProfile  #: Profile to publish with
 
     @property
     def type(self) -> type[Any]:
@@ -67,17 +61,11 @@ class Recorded:
 
 
 class Playable(Protocol):
-    """Messages in time order, readable more than once.
+    """Messages in time order, readable more than once."""
 
-    Attributes:
-        channels: Its topics.
-        start_ns: Time of the first message.
-        end_ns: Right after the last message.
-    """
-
-    channels: dict[str, Channel]
-    start_ns: int
-    end_ns: int
+    channels: dict[str, Channel]  #: Its topics
+    start_ns: int  #: Time of the first message
+    end_ns: int  #: Right after the last message
 
     @property
     def rig(self) -> Rig:

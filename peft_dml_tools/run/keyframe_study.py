@@ -35,20 +35,13 @@ Points = Callable[[Float32Array, SE3], Float32Array]
 
 @dataclass(frozen=True, slots=True)
 class KeyframeVariant:
-    """A change of a keyframe.
+    """A change of a keyframe."""
 
-    Attributes:
-        name: What to call it.
-        points: Makes the points of a sweep, from those and the LiDAR's mounting.
-        field: Intensity field; empty for a cloud without.
-        turn_rad: Turn of points and truth about the LiDAR; with LiDAR alone only.
-        pictures: Those recorded, none, or ones that are grey everywhere.
-    """
-
-    name: str
-    points: Points = lambda points, _: points
-    field: str = "intensity"
-    turn_rad: float = 0.0
+    name: str  #: What to call it
+    points: Points = lambda points, _: points  #: Makes the points of a sweep, from those and the LiDAR's mounting
+    field: str = "intensity"  #: Intensity field; empty for a cloud without
+    turn_rad: float = 0.0  #: Turn of points and truth about the LiDAR; with LiDAR alone only
+    #: Those recorded, none, or ones that are grey everywhere
     pictures: Literal["recorded", "none", "grey"] = "recorded"
 
 

@@ -22,17 +22,11 @@ CHECKED: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class ReadingCheck:
-    """How well points and annotations fit.
+    """How well points and annotations fit."""
 
-    Attributes:
-        equal: Boxes that hold exactly as many LiDAR points as annotated.
-        total: Boxes compared.
-        off_by: Sum of the differences over the others.
-    """
-
-    equal: int
-    total: int
-    off_by: int
+    equal: int  #: Boxes that hold exactly as many LiDAR points as annotated
+    total: int  #: Boxes compared
+    off_by: int  #: Sum of the differences over the others
 
 
 def check_reading(reader: NuScenesReader, tokens: Sequence[str]) -> ReadingCheck | None:

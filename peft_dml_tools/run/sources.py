@@ -32,21 +32,13 @@ if TYPE_CHECKING:
 
 
 class RunSource(Protocol):
-    """What `run` reads; a data set, in which a file that cannot be read is an error, unless a method says otherwise.
+    """What `run` reads; a data set, in which a file that cannot be read is an error, unless a method says otherwise."""
 
-    Attributes:
-        words: One line on what it is.
-        left_out: Why sensors of the source are not in the rig.
-        assumed: Sensors in the rig whose mounting nobody gave.
-        rig: Sensors with their mounting.
-        truth: True boxes by stamp.
-    """
-
-    words: str
-    left_out: dict[str, str]
-    assumed: frozenset[str] = frozenset()
-    rig: Rig
-    truth: dict[int, Boxes3D]
+    words: str  #: One line on what it is
+    left_out: dict[str, str]  #: Why sensors of the source are not in the rig
+    assumed: frozenset[str] = frozenset()  #: Sensors in the rig whose mounting nobody gave
+    rig: Rig  #: Sensors with their mounting
+    truth: dict[int, Boxes3D]  #: True boxes by stamp
 
     @property
     def drops(self) -> Counter[str]:

@@ -37,17 +37,11 @@ SECONDS, SILENT_S, BACK_S = 14.0, 6.0, 10.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One drive.
+    """One drive."""
 
-    Attributes:
-        name: Of the drive.
-        frames: With detections and truth.
-        odometry: Poses of the vehicle.
-    """
-
-    name: str
-    frames: tuple[RecordedFrame, ...]
-    odometry: tuple[OdometrySample, ...]
+    name: str  #: Of the drive
+    frames: tuple[RecordedFrame, ...]  #: With detections and truth
+    odometry: tuple[OdometrySample, ...]  #: Poses of the vehicle
 
 
 def drive(seed: int, bundle: str) -> Run:

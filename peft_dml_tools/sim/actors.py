@@ -16,23 +16,14 @@ MOVING_MPS: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class ClassStatistics:
-    """Statistics of one detection class.
+    """Statistics of one detection class."""
 
-    Attributes:
-        category: nuScenes category name.
-        mean_m: Length, width, height.
-        std_m: Their standard deviations.
-        rcs_dbsm: Median radar cross-section.
-        radar_seen: Share of such objects that a radar detects at all; the others never reflect enough.
-        radar_share: Chance that a radar ray that meets one of those yields a detection.
-    """
-
-    category: str
-    mean_m: tuple[float, float, float]
-    std_m: tuple[float, float, float]
-    rcs_dbsm: float
-    radar_seen: float
-    radar_share: float
+    category: str  #: nuScenes category name
+    mean_m: tuple[float, float, float]  #: Length, width, height
+    std_m: tuple[float, float, float]  #: Their standard deviations
+    rcs_dbsm: float  #: Median radar cross-section
+    radar_seen: float  #: Share of such objects that a radar detects at all; the others never reflect enough
+    radar_share: float  #: Chance that a radar ray that meets one of those yields a detection
 
 
 CLASS_STATISTICS: Final[dict[str, ClassStatistics]] = {
@@ -53,29 +44,17 @@ CLASS_STATISTICS: Final[dict[str, ClassStatistics]] = {
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """One annotated thing.
+    """One annotated thing."""
 
-    Attributes:
-        name: Unique in its world.
-        label: Index into `CLASSES`.
-        category: nuScenes category name.
-        size_m: (3,) float64 length, width, height of its box.
-        mesh: In its own frame: x forward, origin at the bottom centre of the box.
-        track: (T, 3) float64 world x, y (m), yaw (rad, unwrapped) on the world's time grid.
-        base_z_m: Height of the ground it stands on.
-        rest_attribute: Attribute while it stands still, '' for none.
-        moving_attribute: Attribute while it moves.
-    """
-
-    name: str
-    label: int
-    category: str
-    size_m: FloatArray
-    mesh: Mesh
-    track: FloatArray
-    base_z_m: float
-    rest_attribute: str
-    moving_attribute: str
+    name: str  #: Unique in its world
+    label: int  #: Index into `CLASSES`
+    category: str  #: nuScenes category name
+    size_m: FloatArray  #: (3,) float64 length, width, height of its box
+    mesh: Mesh  #: In its own frame: x forward, origin at the bottom centre of the box
+    track: FloatArray  #: (T, 3) float64 world x, y (m), yaw (rad, unwrapped) on the world's time grid
+    base_z_m: float  #: Height of the ground it stands on
+    rest_attribute: str  #: Attribute while it stands still, '' for none
+    moving_attribute: str  #: Attribute while it moves
 
     @property
     def moves(self) -> bool:

@@ -34,25 +34,15 @@ def scene_numbers(domain: str, count: int) -> Sequence[int]:
 
 
 class StreetStyle(NamedTuple):
-    """What a city's streets are like.
+    """What a city's streets are like."""
 
-    Attributes:
-        bends_per_m: Largest curvatures to choose from.
-        bend_shares: How often each is chosen.
-        skews_rad: Range of the angle of crossings that are not at a right angle.
-        lanes: Fewest lanes a direction, and one more than the most.
-        lane_m: Range of a lane's width.
-        across_share: Share of streets where vehicles also park across the road.
-        setback_m: Range between pavement and buildings.
-    """
-
-    bends_per_m: tuple[float, ...]
-    bend_shares: tuple[float, ...]
-    skews_rad: tuple[float, float]
-    lanes: tuple[int, int]
-    lane_m: tuple[float, float]
-    across_share: float
-    setback_m: tuple[float, float]
+    bends_per_m: tuple[float, ...]  #: Largest curvatures to choose from
+    bend_shares: tuple[float, ...]  #: How often each is chosen
+    skews_rad: tuple[float, float]  #: Range of the angle of crossings that are not at a right angle
+    lanes: tuple[int, int]  #: Fewest lanes a direction, and one more than the most
+    lane_m: tuple[float, float]  #: Range of a lane's width
+    across_share: float  #: Share of streets where vehicles also park across the road
+    setback_m: tuple[float, float]  #: Range between pavement and buildings
 
 
 STREETS: Final = {

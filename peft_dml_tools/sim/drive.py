@@ -33,16 +33,11 @@ KEYFRAME_NS: Final = 500_000_000
 
 
 class Rendered(NamedTuple):
-    """What one event gives.
+    """What one event gives."""
 
-    Attributes:
-        measurement: What the sensor reports.
-        hits: (A,) number of returns from each actor; `None` for sensors that have none.
-        depth_png: Depth image of a camera, as `camera.encode_depth` writes it; `None` where none is asked for.
-    """
-
-    measurement: Measurement
-    hits: IntArray | None = None
+    measurement: Measurement  #: What the sensor reports
+    hits: IntArray | None = None  #: (A,) number of returns from each actor; `None` for sensors that have none
+    #: Depth image of a camera, as `camera.encode_depth` writes it; `None` where none is asked for
     depth_png: bytes | None = None
 
 

@@ -23,19 +23,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Sent(Generic[T]):
-    """Something that arrives.
+    """Something that arrives."""
 
-    Attributes:
-        time_ns: When.
-        topic: On which channel; a sensor may have several.
-        sensor: Whose; empty for what no fault concerns.
-        payload: What.
-    """
-
-    time_ns: int
-    topic: str
-    sensor: str
-    payload: T
+    time_ns: int  #: When
+    topic: str  #: On which channel; a sensor may have several
+    sensor: str  #: Whose; empty for what no fault concerns
+    payload: T  #: What
 
 
 class Carrier(Protocol[T]):

@@ -19,33 +19,19 @@ EGO_CENTRE_M: Final = 1.3
 
 @dataclass(slots=True)
 class Street:
-    """Everything that is being placed, and the choices that belong together.
+    """Everything that is being placed, and the choices that belong together."""
 
-    Attributes:
-        road: The road.
-        rng: Source of everything random.
-        steps: Instants of the time grid.
-        red_until_s: The main road's light at each crossing is red until then; 0 for green.
-        traffic: Density of moving traffic, 0 to 1.
-        parking: Share of the parking strip that is taken.
-        people: Pedestrians per 100 m and side.
-        pace_mps: Range of the speed that a lane wants.
-        corner: Where the ego turns, if it does.
-        lead_halt_s: When the one ahead of the ego brakes hard, infinite for never.
-        actors: What was placed so far.
-    """
-
-    road: Road
-    rng: np.random.Generator
-    steps: int
-    red_until_s: float
-    traffic: float
-    parking: float
-    people: float
-    pace_mps: tuple[float, float] = (5.0, 14.0)
-    corner: Corner | None = None
-    lead_halt_s: float = np.inf
-    actors: list[Actor] = field(default_factory=list)
+    road: Road  #: The road
+    rng: np.random.Generator  #: Source of everything random
+    steps: int  #: Instants of the time grid
+    red_until_s: float  #: The main road's light at each crossing is red until then; 0 for green
+    traffic: float  #: Density of moving traffic, 0 to 1
+    parking: float  #: Share of the parking strip that is taken
+    people: float  #: Pedestrians per 100 m and side
+    pace_mps: tuple[float, float] = (5.0, 14.0)  #: Range of the speed that a lane wants
+    corner: Corner | None = None  #: Where the ego turns, if it does
+    lead_halt_s: float = np.inf  #: When the one ahead of the ego brakes hard, infinite for never
+    actors: list[Actor] = field(default_factory=list)  #: What was placed so far
 
     @property
     def span_m(self) -> tuple[float, float]:

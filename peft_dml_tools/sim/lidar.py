@@ -60,19 +60,12 @@ IDLE_INTENSITY: Final = 9.0
 
 @dataclass(frozen=True, slots=True)
 class LidarModel:
-    """Beams of a make of LiDAR.
+    """Beams of a make of LiDAR."""
 
-    Attributes:
-        elevations_deg: Of each ring, lowest first.
-        azimuths: Columns a turn.
-        order: Ring numbers in the order in which the beams of a column fire.
-        firing_s: Time between two beams of a column.
-    """
-
-    elevations_deg: tuple[float, ...]
-    azimuths: int
-    order: tuple[int, ...]
-    firing_s: float
+    elevations_deg: tuple[float, ...]  #: Of each ring, lowest first
+    azimuths: int  #: Columns a turn
+    order: tuple[int, ...]  #: Ring numbers in the order in which the beams of a column fire
+    firing_s: float  #: Time between two beams of a column
 
     @property
     def rings(self) -> int:
@@ -96,19 +89,12 @@ MODELS: Final = {"hdl32e": HDL32E, "pandar40p": PANDAR40P}
 
 @dataclass(frozen=True, slots=True)
 class _Pattern:
-    """One turn, in firing order: column by column; N = azimuths * rings.
+    """One turn, in firing order: column by column; N = azimuths * rings."""
 
-    Attributes:
-        directions: (N, 3) float32 unit, sensor frame.
-        ring: (N,) float32.
-        column_s: (azimuths,) float64 time of each column relative to the turn's end.
-        offset_s: (N,) float32 the same for each firing.
-    """
-
-    directions: Float32Array
-    ring: Float32Array
-    column_s: FloatArray
-    offset_s: Float32Array
+    directions: Float32Array  #: (N, 3) float32 unit, sensor frame
+    ring: Float32Array  #: (N,) float32
+    column_s: FloatArray  #: (azimuths,) float64 time of each column relative to the turn's end
+    offset_s: Float32Array  #: (N,) float32 the same for each firing
 
 
 @lru_cache(maxsize=2)
@@ -131,19 +117,12 @@ def _pattern(model: LidarModel) -> _Pattern:
 
 @dataclass(frozen=True, slots=True)
 class _EgoReturns:
-    """Where beams meet the vehicle itself, which is always the same.
+    """Where beams meet the vehicle itself, which is always the same."""
 
-    Attributes:
-        index: (K,) firings.
-        range_m: (K,) float32.
-        reflectance: (K,) float32.
-        cosine: (K,) float32 of incidence.
-    """
-
-    index: IntArray
-    range_m: Float32Array
-    reflectance: Float32Array
-    cosine: Float32Array
+    index: IntArray  #: (K,) firings
+    range_m: Float32Array  #: (K,) float32
+    reflectance: Float32Array  #: (K,) float32
+    cosine: Float32Array  #: (K,) float32 of incidence
 
 
 @lru_cache(maxsize=4)

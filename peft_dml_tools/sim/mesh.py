@@ -26,38 +26,23 @@ class Surface(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """How a face looks.
+    """How a face looks."""
 
-    Attributes:
-        albedo: Red, green, blue in [0, 1].
-        reflectance: Share of a 905 nm laser pulse that comes back at normal incidence, [0, 1].
-        surface: Texture family.
-    """
-
-    albedo: tuple[float, float, float]
-    reflectance: float = 0.3
-    surface: Surface = Surface.PLAIN
+    albedo: tuple[float, float, float]  #: Red, green, blue in [0, 1]
+    reflectance: float = 0.3  #: Share of a 905 nm laser pulse that comes back at normal incidence, [0, 1]
+    surface: Surface = Surface.PLAIN  #: Texture family
 
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """Triangles; all arrays of a face share its index.
+    """Triangles; all arrays of a face share its index."""
 
-    Attributes:
-        vertices: (V, 3) float32, metres.
-        faces: (F, 3) int32 vertex indices, counter-clockwise from outside.
-        albedo: (F, 3) float32 in [0, 1].
-        reflectance: (F,) float32 in [0, 1].
-        surface: (F,) uint8, a `Surface`.
-        uv: (V, 2) float32 texture coordinates in metres; road station and offset on the ground, else 0.
-    """
-
-    vertices: Float32Array
-    faces: Int32Array
-    albedo: Float32Array
-    reflectance: Float32Array
-    surface: UInt8Array
-    uv: Float32Array
+    vertices: Float32Array  #: (V, 3) float32, metres
+    faces: Int32Array  #: (F, 3) int32 vertex indices, counter-clockwise from outside
+    albedo: Float32Array  #: (F, 3) float32 in [0, 1]
+    reflectance: Float32Array  #: (F,) float32 in [0, 1]
+    surface: UInt8Array  #: (F,) uint8, a `Surface`
+    uv: Float32Array  #: (V, 2) float32 texture coordinates in metres; road station and offset on the ground, else 0
 
     @classmethod
     def make(cls, vertices: npt.ArrayLike, faces: AnyArray, material: Material, uv: AnyArray | None = None) -> "Mesh":

@@ -37,21 +37,13 @@ FADING_DB: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Echoes:
-    """What a radar could report; sensor axes, row by row.
+    """What a radar could report; sensor axes, row by row."""
 
-    Attributes:
-        position_m: (N, 2) x ahead, y left.
-        velocity_mps: (N, 2) over ground.
-        rcs_dbsm: (N,) cross-section.
-        owner: (N,) actor it came from, -1 for none.
-        kind: (N,) `TARGET`, `MIRROR` or `CLUTTER`.
-    """
-
-    position_m: FloatArray
-    velocity_mps: FloatArray
-    rcs_dbsm: FloatArray
-    owner: IntArray
-    kind: IntArray
+    position_m: FloatArray  #: (N, 2) x ahead, y left
+    velocity_mps: FloatArray  #: (N, 2) over ground
+    rcs_dbsm: FloatArray  #: (N,) cross-section
+    owner: IntArray  #: (N,) actor it came from, -1 for none
+    kind: IntArray  #: (N,) `TARGET`, `MIRROR` or `CLUTTER`
 
     def take(self, index: IntArray | BoolArray) -> "Echoes":
         """Return some of them, in the order given."""
@@ -78,21 +70,13 @@ class Echoes:
 
 @dataclass(frozen=True, slots=True)
 class Reflectors:
-    """How a world's actors look to a radar; (A,) arrays.
+    """How a world's actors look to a radar; (A,) arrays."""
 
-    Attributes:
-        rcs_dbsm: Median cross-section.
-        share: Chance that a ray that meets it yields a detection.
-        most: Most detections in one cycle: the device merges what is close.
-        vehicle: Whether it has flat sides, and room for waves to pass under.
-        micro_mps: Spread of Doppler by limbs.
-    """
-
-    rcs_dbsm: FloatArray
-    share: FloatArray
-    most: IntArray
-    vehicle: BoolArray
-    micro_mps: FloatArray
+    rcs_dbsm: FloatArray  #: Median cross-section
+    share: FloatArray  #: Chance that a ray that meets it yields a detection
+    most: IntArray  #: Most detections in one cycle: the device merges what is close
+    vehicle: BoolArray  #: Whether it has flat sides, and room for waves to pass under
+    micro_mps: FloatArray  #: Spread of Doppler by limbs
 
     @classmethod
     def of(cls, actors: tuple[Actor, ...], seed: int) -> "Reflectors":

@@ -31,17 +31,11 @@ BLOCK: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Where rays end; `face` indexes the caster's face tables.
+    """Where rays end; `face` indexes the caster's face tables."""
 
-    Attributes:
-        range_m: (N,) float32 along the unit direction; infinite for a miss.
-        face: (N,) int64 index into `Caster.mesh`'s faces, -1 for a miss.
-        normal: (N, 3) float32 unit, turned towards the ray's origin; anything for a miss.
-    """
-
-    range_m: Float32Array
-    face: IntArray
-    normal: Float32Array
+    range_m: Float32Array  #: (N,) float32 along the unit direction; infinite for a miss
+    face: IntArray  #: (N,) int64 index into `Caster.mesh`'s faces, -1 for a miss
+    normal: Float32Array  #: (N, 3) float32 unit, turned towards the ray's origin; anything for a miss
 
 
 class Caster:
@@ -126,17 +120,11 @@ class Caster:
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """Casts rays at one instant; made by `Caster.at`.
+    """Casts rays at one instant; made by `Caster.at`."""
 
-    Attributes:
-        caster: The world.
-        poses: (M, 4) x, y, yaw of the movers, and z of their bottoms.
-        rates: (M, 4) their change per second.
-    """
-
-    caster: Caster
-    poses: FloatArray
-    rates: FloatArray
+    caster: Caster  #: The world
+    poses: FloatArray  #: (M, 4) x, y, yaw of the movers, and z of their bottoms
+    rates: FloatArray  #: (M, 4) their change per second
 
     def _centres(self, offset_s: float = 0.0) -> FloatArray:
         poses = self.poses + self.rates * offset_s

@@ -30,19 +30,12 @@ LEAD_M: Final = 140
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """A straight street that crosses the road.
+    """A straight street that crosses the road."""
 
-    Attributes:
-        station_m: Station where the centre lines meet.
-        skew_rad: Its angle from the perpendicular, 0 for a right angle; positive leans towards growing stations.
-        origin_m: (2,) where the centre lines meet, world frame.
-        heading_rad: Direction in which it leaves the road on the left.
-    """
-
-    station_m: float
-    skew_rad: float
-    origin_m: FloatArray
-    heading_rad: float
+    station_m: float  #: Station where the centre lines meet
+    skew_rad: float  #: Its angle from the perpendicular, 0 for a right angle; positive leans towards growing stations
+    origin_m: FloatArray  #: (2,) where the centre lines meet, world frame
+    heading_rad: float  #: Direction in which it leaves the road on the left
 
     @property
     def axes(self) -> FloatArray:
@@ -67,27 +60,16 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True)
 class Road:
-    """A road with the same cross-section everywhere: lanes, cycle strip, parking strip, kerb, pavement.
+    """A road with the same cross-section everywhere: lanes, cycle strip, parking strip, kerb, pavement."""
 
-    Attributes:
-        stations_m: (N,) float64, even steps.
-        points_m: (N, 2) float64 centre line, world frame.
-        headings_rad: (N,) float64, direction of growing station.
-        lanes: Lanes in each direction.
-        hand: +1 where traffic keeps right, -1 where it keeps left.
-        crossings: Streets that cross, by station.
-        lane_m: Width of a lane.
-        parking_m: Depth of the parking strips.
-    """
-
-    stations_m: FloatArray
-    points_m: FloatArray
-    headings_rad: FloatArray
-    lanes: int
-    hand: int
-    crossings: tuple[Crossing, ...]
-    lane_m: float = 3.5
-    parking_m: float = PARKING_ALONG_M
+    stations_m: FloatArray  #: (N,) float64, even steps
+    points_m: FloatArray  #: (N, 2) float64 centre line, world frame
+    headings_rad: FloatArray  #: (N,) float64, direction of growing station
+    lanes: int  #: Lanes in each direction
+    hand: int  #: +1 where traffic keeps right, -1 where it keeps left
+    crossings: tuple[Crossing, ...]  #: Streets that cross, by station
+    lane_m: float = 3.5  #: Width of a lane
+    parking_m: float = PARKING_ALONG_M  #: Depth of the parking strips
 
     @classmethod
     def make(

@@ -18,21 +18,13 @@ _SMOOTH_M: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class DrivePlan:
-    """The kind of drive.
+    """The kind of drive."""
 
-    Attributes:
-        desired_mps: Speed the ego wants.
-        fast: A road without crossings, kerbside parking or many people.
-        turn: +1 turns from a crossing street into the main road, -1 out of it, 0 stays.
-        halt_s: When the ego brakes hard for something in the road, infinite for never.
-        lead_halt_s: When the one ahead does.
-    """
-
-    desired_mps: float
-    fast: bool
-    turn: int
-    halt_s: float
-    lead_halt_s: float
+    desired_mps: float  #: Speed the ego wants
+    fast: bool  #: A road without crossings, kerbside parking or many people
+    turn: int  #: +1 turns from a crossing street into the main road, -1 out of it, 0 stays
+    halt_s: float  #: When the ego brakes hard for something in the road, infinite for never
+    lead_halt_s: float  #: When the one ahead does
 
     @classmethod
     def draw(cls, rng: np.random.Generator, duration_s: float) -> "DrivePlan":
@@ -53,23 +45,14 @@ class DrivePlan:
 
 @dataclass(frozen=True, slots=True)
 class Corner:
-    """A turn at a crossing.
+    """A turn at a crossing."""
 
-    Attributes:
-        crossing_m: Station of the crossing's middle.
-        side: Side of the main road that the ego comes from or goes to; +1 left.
-        inwards: From the street that crosses into the main road, or out of it.
-        radius_m: Of the arc.
-        lane: The ego's lane on the main road.
-        arc_m: First and last station of the arc, counted along the route.
-    """
-
-    crossing_m: float
-    side: int
-    inwards: bool
-    radius_m: float
-    lane: int
-    arc_m: tuple[float, float]
+    crossing_m: float  #: Station of the crossing's middle
+    side: int  #: Side of the main road that the ego comes from or goes to; +1 left
+    inwards: bool  #: From the street that crosses into the main road, or out of it
+    radius_m: float  #: Of the arc
+    lane: int  #: The ego's lane on the main road
+    arc_m: tuple[float, float]  #: First and last station of the arc, counted along the route
 
     @classmethod
     def draw(cls, road: Road, rng: np.random.Generator, *, inwards: bool) -> "Corner":

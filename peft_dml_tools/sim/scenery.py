@@ -15,17 +15,11 @@ from peft_dml_tools.sim.terrain import Terrain
 
 @dataclass(frozen=True, slots=True)
 class Lot:
-    """Open ground along the pavement, kept free of buildings.
+    """Open ground along the pavement, kept free of buildings."""
 
-    Attributes:
-        side: +1 left of the road, -1 right.
-        start_m: First station.
-        end_m: Last station.
-    """
-
-    side: int
-    start_m: float
-    end_m: float
+    side: int  #: +1 left of the road, -1 right
+    start_m: float  #: First station
+    end_m: float  #: Last station
 
 
 @dataclass(slots=True)

@@ -74,17 +74,11 @@ class DriveSpec(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One measurement to be made.
+    """One measurement to be made."""
 
-    Attributes:
-        stamp_ns: When; whole microseconds, since nuScenes counts in these.
-        sensor: Name.
-        number: Count of this sensor's measurements before it.
-    """
-
-    stamp_ns: int
-    sensor: str
-    number: int
+    stamp_ns: int  #: When; whole microseconds, since nuScenes counts in these
+    sensor: str  #: Name
+    number: int  #: Count of this sensor's measurements before it
 
 
 def start_ns(seed: int) -> int:

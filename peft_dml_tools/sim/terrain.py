@@ -20,17 +20,11 @@ BUMP_M: Final = (0.004, 0.02)
 
 @dataclass(frozen=True, slots=True)
 class Terrain:
-    """Height over the world's plane, 0 at the world's origin.
+    """Height over the world's plane, 0 at the world's origin."""
 
-    Attributes:
-        vectors: (K, 2) float64 wave vectors, rad/m.
-        amplitudes_m: (K,) float64.
-        phases_rad: (K,) float64.
-    """
-
-    vectors: FloatArray
-    amplitudes_m: FloatArray
-    phases_rad: FloatArray
+    vectors: FloatArray  #: (K, 2) float64 wave vectors, rad/m
+    amplitudes_m: FloatArray  #: (K,) float64
+    phases_rad: FloatArray  #: (K,) float64
 
     @classmethod
     def make(cls, rng: np.random.Generator, relief: float = 1.0) -> "Terrain":

@@ -18,37 +18,22 @@ STANDSTILL_GAP_M = 2.5
 
 @dataclass(frozen=True, slots=True)
 class Vehicle:
-    """A road user in a lane.
+    """A road user in a lane."""
 
-    Attributes:
-        cls: Detection class.
-        station_m: Position along its own direction of travel at the start.
-        speed_mps: Speed at the start.
-        desired_mps: Speed it wants.
-        length_m: Its length, for gaps.
-        stop_at_m: It halts before this station (its own direction) until `go_at_s`.
-        go_at_s: When the halt ends.
-        slow_m: First and last station of a stretch (a corner) that it takes at `slow_mps` at most.
-        slow_mps: Speed there.
-        halt_at_s: From then on it brakes hard, whatever the traffic.
-        halt_for_s: For so long.
-        halt_mps2: So hard.
-        headway_s: Time gap it keeps; who follows closely brakes hard.
-    """
-
-    cls: str
-    station_m: float
-    speed_mps: float
-    desired_mps: float
-    length_m: float
-    stop_at_m: float = np.inf
-    go_at_s: float = 0.0
+    cls: str  #: Detection class
+    station_m: float  #: Position along its own direction of travel at the start
+    speed_mps: float  #: Speed at the start
+    desired_mps: float  #: Speed it wants
+    length_m: float  #: Its length, for gaps
+    stop_at_m: float = np.inf  #: It halts before this station (its own direction) until `go_at_s`
+    go_at_s: float = 0.0  #: When the halt ends
+    #: First and last station of a stretch (a corner) that it takes at `slow_mps` at most
     slow_m: tuple[float, float] = (np.inf, np.inf)
-    slow_mps: float = np.inf
-    halt_at_s: float = np.inf
-    halt_for_s: float = 0.0
-    halt_mps2: float = 6.0
-    headway_s: float = HEADWAY_S
+    slow_mps: float = np.inf  #: Speed there
+    halt_at_s: float = np.inf  #: From then on it brakes hard, whatever the traffic
+    halt_for_s: float = 0.0  #: For so long
+    halt_mps2: float = 6.0  #: So hard
+    headway_s: float = HEADWAY_S  #: Time gap it keeps; who follows closely brakes hard
 
 
 def drive_lane(vehicles: list[Vehicle], steps: int) -> tuple[FloatArray, FloatArray]:

@@ -18,19 +18,13 @@ Position = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class SensorLayout:
-    """Where a vehicle carries its sensors; positions in `base_link`, m.
+    """Where a vehicle carries its sensors; positions in `base_link`, m."""
 
-    Attributes:
-        cameras: Name -> position, yaw (deg), focal length, principal point x, y (px at full width).
-        radars: Name -> position, yaw (deg).
-        lidar_m: Position of the LiDAR; its x points right and its y forward.
-        roof_m: By how much roof and bonnet are higher than a nuScenes car's.
-    """
-
+    #: Name -> position, yaw (deg), focal length, principal point x, y (px at full width)
     cameras: dict[str, tuple[Position, float, float, float, float]]
-    radars: dict[str, tuple[Position, float]]
-    lidar_m: Position
-    roof_m: float
+    radars: dict[str, tuple[Position, float]]  #: Name -> position, yaw (deg)
+    lidar_m: Position  #: Position of the LiDAR; its x points right and its y forward
+    roof_m: float  #: By how much roof and bonnet are higher than a nuScenes car's
 
 
 NUSCENES: Final = SensorLayout(

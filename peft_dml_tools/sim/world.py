@@ -26,52 +26,31 @@ EGO_WIDTH_M: Final = 1.75
 
 @dataclass(frozen=True, slots=True)
 class Ego:
-    """The vehicle that carries the sensors, on the world's time grid.
+    """The vehicle that carries the sensors, on the world's time grid."""
 
-    Attributes:
-        pose: (T, 3) x, y (m), yaw (rad, unwrapped) of `base_link`.
-        speed_mps: (T,) along x.
-        accel_mps2: (T,) along x.
-        yaw_rate_radps: (T,).
-        body: (T, 3) height of `base_link` (m), roll and pitch (rad, positive lifts the left side, lowers the front).
-    """
-
-    pose: FloatArray
-    speed_mps: FloatArray
-    accel_mps2: FloatArray
-    yaw_rate_radps: FloatArray
+    pose: FloatArray  #: (T, 3) x, y (m), yaw (rad, unwrapped) of `base_link`
+    speed_mps: FloatArray  #: (T,) along x
+    accel_mps2: FloatArray  #: (T,) along x
+    yaw_rate_radps: FloatArray  #: (T,)
+    #: (T, 3) height of `base_link` (m), roll and pitch (rad, positive lifts the left side, lowers the front)
     body: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A street over time. World frame: metres, z up, the road's surface at z = 0 where the ego starts.
+    """A street over time. World frame: metres, z up, the road's surface at z = 0 where the ego starts."""
 
-    Attributes:
-        seed: What it was made from.
-        duration_s: Time it covers, from 0; poses are known a little longer.
-        road: The road.
-        actors: What is annotated.
-        background: What is not.
-        times_s: (T,) time grid.
-        poses: (A, T, 4) x, y, yaw of the actors, and z of their bottoms.
-        velocities_mps: (A, T, 2) over ground.
-        ego: The vehicle.
-        sun: (3,) unit vector towards the sun.
-        terrain: Height of the ground.
-    """
-
-    seed: int
-    duration_s: float
-    road: Road
-    actors: tuple[Actor, ...]
-    background: Mesh
-    times_s: FloatArray
-    poses: FloatArray
-    velocities_mps: FloatArray
-    ego: Ego
-    sun: FloatArray
-    terrain: Terrain
+    seed: int  #: What it was made from
+    duration_s: float  #: Time it covers, from 0; poses are known a little longer
+    road: Road  #: The road
+    actors: tuple[Actor, ...]  #: What is annotated
+    background: Mesh  #: What is not
+    times_s: FloatArray  #: (T,) time grid
+    poses: FloatArray  #: (A, T, 4) x, y, yaw of the actors, and z of their bottoms
+    velocities_mps: FloatArray  #: (A, T, 2) over ground
+    ego: Ego  #: The vehicle
+    sun: FloatArray  #: (3,) unit vector towards the sun
+    terrain: Terrain  #: Height of the ground
 
     @classmethod
     def make(cls, seed: int, duration_s: float, domain: Domain = MIXED) -> "World":

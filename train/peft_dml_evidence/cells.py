@@ -32,41 +32,26 @@ NO_METRIC = ("losses.alignment=0", "losses.instance=0")
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """Some of a split's scenes.
+    """Some of a split's scenes."""
 
-    Attributes:
-        split: Of the recipe: train, finetune, val or test.
-        kind: `city` are the scenes of the town that most training scenes come from, `other_city` the rest; `fast` are
-            those driven at `scenes.FAST_MPS` and more on average, `slow` the rest.
-        most: Scenes at most, taken evenly; 0 for all.
-        domain: From the folder of this name among the domains; the data themselves without it.
-    """
-
-    split: Literal["train", "finetune", "val", "test"]
+    split: Literal["train", "finetune", "val", "test"]  #: Of the recipe: train, finetune, val or test
+    #: `city` are the scenes of the town that most training scenes come from, `other_city` the rest; `fast` are those
+    #: driven at `scenes.FAST_MPS` and more on average, `slow` the rest
     kind: Kind = "any"
-    most: int = 0
-    domain: str = ""
+    most: int = 0  #: Scenes at most, taken evenly; 0 for all
+    domain: str = ""  #: From the folder of this name among the domains; the data themselves without it
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """How a network comes about; two cells with the same plan and seed share it.
+    """How a network comes about; two cells with the same plan and seed share it."""
 
-    Attributes:
-        mode: What the second stage trains.
-        base: Overrides of the recipe for both stages, e.g. `losses.alignment=0`.
-        adapt: Overrides for the second stage alone.
-        source: Scenes of the first stage.
-        target: Scenes of the second.
-        fresh: The second stage keeps the encoders alone; what lies behind them starts fresh.
-    """
-
-    mode: Mode = "peft"
-    base: tuple[str, ...] = ()
-    adapt: tuple[str, ...] = ()
-    source: Pick = field(default=Pick("train"))
-    target: Pick = field(default=Pick("finetune"))
-    fresh: bool = False
+    mode: Mode = "peft"  #: What the second stage trains
+    base: tuple[str, ...] = ()  #: Overrides of the recipe for both stages, e.g. `losses.alignment=0`.
+    adapt: tuple[str, ...] = ()  #: Overrides for the second stage alone
+    source: Pick = field(default=Pick("train"))  #: Scenes of the first stage
+    target: Pick = field(default=Pick("finetune"))  #: Scenes of the second
+    fresh: bool = False  #: The second stage keeps the encoders alone; what lies behind them starts fresh
 
 
 PROPOSED = TrainingPlan()
@@ -75,29 +60,17 @@ PROPOSED = TrainingPlan()
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell.
+    """One cell."""
 
-    Attributes:
-        command: Command that it belongs to.
-        name: Unique within the command; letters, digits, `_`, `-` and `.`.
-        about: A line for the page.
-        plan: What is trained.
-        subsets: Names of `SUBSETS`, or modalities joined by `+`.
-        looks: What is done to the frames, see `looks.parse_look`.
-        test: Scenes to score.
-        seeds: The cell is run once for each.
-        measure: Official scores; also retrieval; or costs alone.
-    """
-
-    command: str
-    name: str
-    about: str
-    plan: TrainingPlan = PROPOSED
-    subsets: tuple[str, ...] = ("all",)
-    looks: tuple[str, ...] = ("clear",)
-    test: Pick = field(default=Pick("test"))
-    seeds: tuple[int, ...] = (FIRST_SEED,)
-    measure: Measure = "scores"
+    command: str  #: Command that it belongs to
+    name: str  #: Unique within the command; letters, digits, `_`, `-` and `.`
+    about: str  #: A line for the page
+    plan: TrainingPlan = PROPOSED  #: What is trained
+    subsets: tuple[str, ...] = ("all",)  #: Names of `SUBSETS`, or modalities joined by `+`
+    looks: tuple[str, ...] = ("clear",)  #: What is done to the frames, see `looks.parse_look`
+    test: Pick = field(default=Pick("test"))  #: Scenes to score
+    seeds: tuple[int, ...] = (FIRST_SEED,)  #: The cell is run once for each
+    measure: Measure = "scores"  #: Official scores; also retrieval; or costs alone
 
     def file_name(self, config: str, seed: int) -> str:
         """Return the name of its result file."""

@@ -25,21 +25,14 @@ WORDS: Final[dict[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A way in which the target's scenes differ from the source's.
+    """A way in which the target's scenes differ from the source's."""
 
-    Attributes:
-        name: Of its cells, and of its folder among the domains.
-        about: In words.
-        source: Kind of the main scenes that the base is trained on; all of them but for `city` and `fast`.
-        kind: Kind of the main scenes that are the target; empty where the target lies in a folder of its own.
-        weather: The main scenes in this weather are the target.
-    """
-
-    name: str
-    about: str
-    source: Kind = "any"
+    name: str  #: Of its cells, and of its folder among the domains
+    about: str  #: In words
+    source: Kind = "any"  #: Kind of the main scenes that the base is trained on; all of them but for `city` and `fast`
+    #: Kind of the main scenes that are the target; empty where the target lies in a folder of its own
     kind: Kind | None = None
-    weather: str = ""
+    weather: str = ""  #: The main scenes in this weather are the target
 
     @property
     def look(self) -> str:

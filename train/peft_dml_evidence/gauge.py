@@ -14,16 +14,11 @@ STATUS = Path("/proc/self/status")
 
 @dataclass
 class Cost:
-    """Filled when the work is done.
+    """Filled when the work is done."""
 
-    Attributes:
-        wall_s: Wall time.
-        cpu_s: CPU seconds of this process, all threads.
-        peak_rss_mb: Largest resident memory while it ran; since the process's start where Linux cannot reset it.
-    """
-
-    wall_s: float = 0.0
-    cpu_s: float = 0.0
+    wall_s: float = 0.0  #: Wall time
+    cpu_s: float = 0.0  #: CPU seconds of this process, all threads
+    #: Largest resident memory while it ran; since the process's start where Linux cannot reset it
     peak_rss_mb: float = 0.0
 
     def as_json(self) -> dict[str, float]:

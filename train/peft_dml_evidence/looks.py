@@ -68,14 +68,10 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """A whole modality has the content of the keyframe before: half a second old in nuScenes.
+    """A whole modality has the content of the keyframe before: half a second old in nuScenes."""
 
-    Attributes:
-        modality: LiDAR, camera or radar.
-        kind: `frozen` bears the stamps of now, as a stuck driver does, `delayed` its own: the detector knows its age.
-    """
-
-    modality: Modality
+    modality: Modality  #: LiDAR, camera or radar
+    #: `frozen` bears the stamps of now, as a stuck driver does, `delayed` its own: the detector knows its age
     kind: Literal["frozen", "delayed"]
 
     def __str__(self) -> str:
@@ -101,13 +97,9 @@ class Late:
 
 @dataclass(frozen=True, slots=True)
 class LostOdometry:
-    """No wheel odometry: sweeps are moved by IMU and GNSS, as far as these are there.
+    """No wheel odometry: sweeps are moved by IMU and GNSS, as far as these are there."""
 
-    Attributes:
-        also: What is lost with it.
-    """
-
-    also: tuple[Modality, ...] = ()
+    also: tuple[Modality, ...] = ()  #: What is lost with it
 
     def __str__(self) -> str:
         """E.g. `lost_odometry:imu+gnss`."""

@@ -32,19 +32,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One training.
+    """One training."""
 
-    Attributes:
-        name: `mined` or `random`.
-        seed: Of its draws.
-        data: nuScenes folder of its frames.
-        out: Folder of its adapter.
-    """
-
-    name: str
-    seed: int
-    data: Path
-    out: Path
+    name: str  #: `mined` or `random`
+    seed: int  #: Of its draws
+    data: Path  #: nuScenes folder of its frames
+    out: Path  #: Folder of its adapter
 
 
 def train_arm(base: Path, arm: Arm, steps: int) -> bool:

@@ -17,17 +17,11 @@ from peft_dml_evidence.statistics import Interval
 
 
 class Redone(NamedTuple):
-    """One cell that was run again, with all sensors.
+    """One cell that was run again, with all sensors."""
 
-    Attributes:
-        name: Command and cell.
-        again: Its NDS.
-        stored: The stored one with its interval.
-    """
-
-    name: str
-    again: float
-    stored: Interval
+    name: str  #: Command and cell
+    again: float  #: Its NDS
+    stored: Interval  #: The stored one with its interval
 
     @property
     def agrees(self) -> bool:

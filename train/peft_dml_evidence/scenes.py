@@ -30,13 +30,9 @@ def town(location: str) -> str:
 
 @dataclass
 class SceneFolder:
-    """A nuScenes folder, opened once for all cells.
+    """A nuScenes folder, opened once for all cells."""
 
-    Attributes:
-        root: The folder.
-    """
-
-    root: Path
+    root: Path  #: The folder
     _speeds: dict[str, float] = field(default_factory=dict)
 
     @cached_property

@@ -30,21 +30,13 @@ EARNED, NOT_EARNED, NO_DIFFERENCE = "earned", "not earned", "no difference"
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A comparison.
+    """A comparison."""
 
-    Attributes:
-        value: Over all shared seeds and scenes.
-        low: Lower end of the 95 % interval; -inf where one seed alone says nothing of it.
-        high: Upper end.
-        by_seed: Its value for each shared seed.
-        scenes: Shared scenes that were resampled; 0 where only seeds were.
-    """
-
-    value: float
-    low: float
-    high: float
-    by_seed: Mapping[int, float]
-    scenes: int = 0
+    value: float  #: Over all shared seeds and scenes
+    low: float  #: Lower end of the 95 % interval; -inf where one seed alone says nothing of it
+    high: float  #: Upper end
+    by_seed: Mapping[int, float]  #: Its value for each shared seed
+    scenes: int = 0  #: Shared scenes that were resampled; 0 where only seeds were
 
     def verdict(self, least: float) -> str:
         """Return whether the value is at least this: only where the whole interval says so, or none of it.

@@ -20,19 +20,12 @@ Measured: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One row of the table.
+    """One row of the table."""
 
-    Attributes:
-        name: What is measured.
-        value: Takes it from the figures; raises KeyError or TypeError where they lack it.
-        wanted: Limit.
-        at_most: The limit is an upper one.
-    """
-
-    name: str
-    value: Callable[[Measured], float]
-    wanted: float
-    at_most: bool = False
+    name: str  #: What is measured
+    value: Callable[[Measured], float]  #: Takes it from the figures; raises KeyError or TypeError where they lack it
+    wanted: float  #: Limit
+    at_most: bool = False  #: The limit is an upper one
 
     def of(self, measured: Measured) -> float | None:
         """Return the value; None where it was not measured."""

@@ -50,60 +50,34 @@ class OutOfTimeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Settings of a run; goes to other processes as it is.
+    """Settings of a run; goes to other processes as it is."""
 
-    Attributes:
-        config: Name of the recipe.
-        recipe: Its file.
-        data: nuScenes folder.
-        domains: Folder of other domains, a nuScenes folder each.
-        runs: Folder for trained weights.
-        out: Folder for results.
-        overrides: Of every cell.
-        device: cpu or cuda.
-        frames: Keyframes to score at most; 0 for all.
-        minutes: After so many no new stage begins.
-        start: Weights of encoders that bases begin with.
-        base: Bundle whose network is the base of all cells; none trains them.
-        scenes: Training scenes at most; 0 for all.
-        cache: Folder of prepared frames; none makes them again for each stage.
-        cache_gb: Its size at most.
-    """
-
-    config: str
-    recipe: Path
-    data: Path
-    domains: Path | None
-    runs: Path
-    out: Path
-    overrides: tuple[str, ...] = ()
-    device: str = "cpu"
-    frames: int = 0
-    minutes: float = float("inf")
-    start: Path | None = None
-    scenes: int = 0
-    cache: Path | None = None
-    cache_gb: float = DEFAULT_GB
-    base: Path | None = None
+    config: str  #: Name of the recipe
+    recipe: Path  #: Its file
+    data: Path  #: nuScenes folder
+    domains: Path | None  #: Folder of other domains, a nuScenes folder each
+    runs: Path  #: Folder for trained weights
+    out: Path  #: Folder for results
+    overrides: tuple[str, ...] = ()  #: Of every cell
+    device: str = "cpu"  #: cpu or cuda
+    frames: int = 0  #: Keyframes to score at most; 0 for all
+    minutes: float = float("inf")  #: After so many no new stage begins
+    start: Path | None = None  #: Weights of encoders that bases begin with
+    scenes: int = 0  #: Training scenes at most; 0 for all
+    cache: Path | None = None  #: Folder of prepared frames; none makes them again for each stage
+    cache_gb: float = DEFAULT_GB  #: Its size at most
+    base: Path | None = None  #: Bundle whose network is the base of all cells; none trains them
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where a cell is run.
+    """Where a cell is run."""
 
-    Attributes:
-        setting: Settings of the run.
-        folder: The data, opened.
-        domains: Those of other domains that are open.
-        until: `time.monotonic()` at which no new stage begins.
-        cache: Keeps prepared frames for all cells and processes.
-    """
-
-    setting: Setting
-    folder: SceneFolder
-    until: float = float("inf")
-    cache: FrameCache | None = None
-    domains: dict[str, SceneFolder] = field(default_factory=dict)
+    setting: Setting  #: Settings of the run
+    folder: SceneFolder  #: The data, opened
+    until: float = float("inf")  #: `time.monotonic()` at which no new stage begins
+    cache: FrameCache | None = None  #: Keeps prepared frames for all cells and processes
+    domains: dict[str, SceneFolder] = field(default_factory=dict)  #: Those of other domains that are open
 
     @classmethod
     def open(cls, setting: Setting, until: float) -> "Bench":

@@ -22,15 +22,11 @@ from peft_dml_train.head.prototypes import PrototypeClassifier
 
 
 class Latents(NamedTuple):
-    """What the encoders give.
+    """What the encoders give."""
 
-    Attributes:
-        by_modality: Unit vectors: (B, d, H, W) for LiDAR, camera, radar; (B, d) for IMU and GNSS.
-        depth_logits: (B, cameras, rows · columns, depth_bins) of the camera encoder, for its loss.
-    """
-
+    #: Unit vectors: (B, d, H, W) for LiDAR, camera, radar; (B, d) for IMU and GNSS
     by_modality: dict[str, torch.Tensor]
-    depth_logits: torch.Tensor | None
+    depth_logits: torch.Tensor | None  #: (B, cameras, rows · columns, depth_bins) of the camera encoder, for its loss
 
 
 class Detection(NamedTuple):

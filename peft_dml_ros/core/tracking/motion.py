@@ -15,21 +15,13 @@ from peft_dml_ros.core.typing import FloatArray
 
 
 class Group(NamedTuple):
-    """Classes that are taken for one another, and how they move.
+    """Classes that are taken for one another, and how they move."""
 
-    Attributes:
-        classes: Their names.
-        acceleration: Standard deviation of what the model leaves out, m/s².
-        turn: The same of the turn rate's change, rad/s².
-        speed_mps: Standard deviation of an unknown velocity.
-        gate_m: Farthest that a detection may be from a prediction.
-    """
-
-    classes: tuple[str, ...]
-    acceleration: float
-    turn: float
-    speed_mps: float
-    gate_m: float
+    classes: tuple[str, ...]  #: Their names
+    acceleration: float  #: Standard deviation of what the model leaves out, m/s²
+    turn: float  #: The same of the turn rate's change, rad/s²
+    speed_mps: float  #: Standard deviation of an unknown velocity
+    gate_m: float  #: Farthest that a detection may be from a prediction
 
 
 GROUPS: Final = (

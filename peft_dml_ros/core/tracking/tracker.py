@@ -49,37 +49,21 @@ _GATE_M = np.array([g.gate_m for g in GROUPS])
 
 @dataclass(slots=True)
 class Tracks:
-    """N tracks, a row each.
+    """N tracks, a row each."""
 
-    Attributes:
-        ids: (N,) numbers that are never given twice.
-        states: (N, 5) as `motion` has them.
-        covariances: (N, 5, 5).
-        heights_m: (N,) z of the centre.
-        sizes_m: (N, 3).
-        yaws_rad: (N,).
-        yaw_variances: (N,).
-        votes: (N, classes) decaying sum of scores by class.
-        attributes: (N,).
-        existence: (N,) probability that there is such an object.
-        visible: (N,) probability that it is not hidden from the sensors, if there is one.
-        scores: (N,) smoothed score of its detections.
-        coasted_s: (N,) time since the last one.
-    """
-
-    ids: IntArray
-    states: FloatArray
-    covariances: FloatArray
-    heights_m: FloatArray
-    sizes_m: FloatArray
-    yaws_rad: FloatArray
-    yaw_variances: FloatArray
-    votes: FloatArray
-    attributes: IntArray
-    existence: FloatArray
-    visible: FloatArray
-    scores: FloatArray
-    coasted_s: FloatArray
+    ids: IntArray  #: (N,) numbers that are never given twice
+    states: FloatArray  #: (N, 5) as `motion` has them
+    covariances: FloatArray  #: (N, 5, 5)
+    heights_m: FloatArray  #: (N,) z of the centre
+    sizes_m: FloatArray  #: (N, 3)
+    yaws_rad: FloatArray  #: (N,)
+    yaw_variances: FloatArray  #: (N,)
+    votes: FloatArray  #: (N, classes) decaying sum of scores by class
+    attributes: IntArray  #: (N,)
+    existence: FloatArray  #: (N,) probability that there is such an object
+    visible: FloatArray  #: (N,) probability that it is not hidden from the sensors, if there is one
+    scores: FloatArray  #: (N,) smoothed score of its detections
+    coasted_s: FloatArray  #: (N,) time since the last one
 
     def __len__(self) -> int:
         """Number of tracks."""
@@ -103,19 +87,12 @@ class Tracks:
 
 @dataclass(frozen=True, slots=True)
 class TrackedBoxes:
-    """Confirmed tracks of one frame.
+    """Confirmed tracks of one frame."""
 
-    Attributes:
-        boxes: `ids` set; `scores` are probabilities that the object exists, `sigmas` those of the filter.
-        covariances: (N, 5, 5) of x, y, vx, vy and turn rate.
-        turn_rates: (N,) rad/s.
-        coasted_s: (N,) time since each was last detected; 0 for those detected in this frame.
-    """
-
-    boxes: Boxes3D
-    covariances: FloatArray
-    turn_rates: FloatArray
-    coasted_s: FloatArray
+    boxes: Boxes3D  #: `ids` set; `scores` are probabilities that the object exists, `sigmas` those of the filter
+    covariances: FloatArray  #: (N, 5, 5) of x, y, vx, vy and turn rate
+    turn_rates: FloatArray  #: (N,) rad/s
+    coasted_s: FloatArray  #: (N,) time since each was last detected; 0 for those detected in this frame
 
 
 class Tracker:

@@ -9,32 +9,20 @@ from peft_dml_tools.datasets.checks.severity import Severity
 
 
 class Finding(NamedTuple):
-    """Something that is not as it must be.
+    """Something that is not as it must be."""
 
-    Attributes:
-        what: What is wrong, with names and numbers.
-        fix: What to type or change.
-    """
-
-    what: str
-    fix: str
+    what: str  #: What is wrong, with names and numbers
+    fix: str  #: What to type or change
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the rules check.
+    """What the rules check."""
 
-    Attributes:
-        params_file: Parameter file of the node; empty for the defaults.
-        bundle: Bundle; empty for the one that the parameters name.
-        survey: Facts from `nodes.system_survey`; empty without one.
-        survey_error: Why there are no facts.
-    """
-
-    params_file: str = ""
-    bundle: str = ""
-    survey: Mapping[str, Any] = field(default_factory=dict)
-    survey_error: str = ""
+    params_file: str = ""  #: Parameter file of the node; empty for the defaults
+    bundle: str = ""  #: Bundle; empty for the one that the parameters name
+    survey: Mapping[str, Any] = field(default_factory=dict)  #: Facts from `nodes.system_survey`; empty without one
+    survey_error: str = ""  #: Why there are no facts
 
 
 Check = Callable[[Context], Iterator[Finding]]
@@ -42,22 +30,15 @@ Check = Callable[[Context], Iterator[Finding]]
 
 @dataclass(frozen=True, slots=True)
 class DoctorRule:
-    """A rule with a stable id.
+    """A rule with a stable id."""
 
-    Attributes:
-        id: ENV (machine), ENG (engines), BUN (bundle), CFG (parameters), DDS (transport), ROS (installation) or LIV
-            (the running system), and three digits.
-        title: What must hold.
-        severity: Severity of its findings.
-        check: Yields the findings.
-        live: Needs the survey.
-    """
-
+    #: ENV (machine), ENG (engines), BUN (bundle), CFG (parameters), DDS (transport), ROS (installation) or LIV (the
+    #: running system), and three digits
     id: str
-    title: str
-    severity: Severity
-    check: Check
-    live: bool = False
+    title: str  #: What must hold
+    severity: Severity  #: Severity of its findings
+    check: Check  #: Yields the findings
+    live: bool = False  #: Needs the survey
 
 
 RULES: Final[dict[str, DoctorRule]] = {}

@@ -15,21 +15,13 @@ _MODALITIES: Final = ("lidar", "radar", "camera")
 
 
 class SensorFile(NamedTuple):
-    """A file that a sample_data record names.
+    """A file that a sample_data record names."""
 
-    Attributes:
-        record: The sample_data record.
-        channel: Its sensor's channel; empty when the tables do not tell.
-        modality: lidar, radar or camera; empty when the tables do not tell.
-        path: The file.
-        size: Bytes; -1 when there is no such file.
-    """
-
-    record: Record
-    channel: str
-    modality: str
-    path: Path
-    size: int
+    record: Record  #: The sample_data record
+    channel: str  #: Its sensor's channel; empty when the tables do not tell
+    modality: str  #: lidar, radar or camera; empty when the tables do not tell
+    path: Path  #: The file
+    size: int  #: Bytes; -1 when there is no such file
 
 
 class CheckedFolder:

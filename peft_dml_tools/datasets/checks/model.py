@@ -16,15 +16,10 @@ if TYPE_CHECKING:
 
 
 class Found(NamedTuple):
-    """One place where a rule does not hold.
+    """One place where a rule does not hold."""
 
-    Attributes:
-        where: File or record, relative to the data set.
-        what: What is wrong there, with the numbers.
-    """
-
-    where: str
-    what: str
+    where: str  #: File or record, relative to the data set
+    what: str  #: What is wrong there, with the numbers
 
 
 Check = Callable[["CheckedFolder"], Iterator[Found]]
@@ -32,36 +27,22 @@ Check = Callable[["CheckedFolder"], Iterator[Found]]
 
 @dataclass(frozen=True, slots=True)
 class CheckRule:
-    """A rule with a stable id.
+    """A rule with a stable id."""
 
-    Attributes:
-        id: STR (structure), REF (references), REC (records), GEO (geometry) or FMT (files), and three digits.
-        title: What holds in a good data set.
-        severity: Of each finding.
-        fix: What to do about a finding.
-        check: Yields the findings.
-    """
-
-    id: str
-    title: str
-    severity: Severity
-    fix: str
-    check: Check
+    id: str  #: STR (structure), REF (references), REC (records), GEO (geometry) or FMT (files), and three digits
+    title: str  #: What holds in a good data set
+    severity: Severity  #: Of each finding
+    fix: str  #: What to do about a finding
+    check: Check  #: Yields the findings
 
 
 @dataclass(frozen=True, slots=True)
 class CheckOutcome:
-    """What a rule found.
+    """What a rule found."""
 
-    Attributes:
-        rule: The rule.
-        count: Number of findings.
-        examples: The first of them.
-    """
-
-    rule: CheckRule
-    count: int
-    examples: tuple[Found, ...]
+    rule: CheckRule  #: The rule
+    count: int  #: Number of findings
+    examples: tuple[Found, ...]  #: The first of them
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON tree."""
@@ -77,21 +58,13 @@ class CheckOutcome:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """Outcomes of all rules that ran, in the order of their ids.
+    """Outcomes of all rules that ran, in the order of their ids."""
 
-    Attributes:
-        root: The data set.
-        version: Its version folder.
-        outcomes: One per rule that ran.
-        excluded: Ids of rules that did not run.
-        records: Number of records by table.
-    """
-
-    root: str
-    version: str
-    outcomes: tuple[CheckOutcome, ...]
-    excluded: tuple[str, ...] = ()
-    records: dict[str, int] = field(default_factory=dict)
+    root: str  #: The data set
+    version: str  #: Its version folder
+    outcomes: tuple[CheckOutcome, ...]  #: One per rule that ran
+    excluded: tuple[str, ...] = ()  #: Ids of rules that did not run
+    records: dict[str, int] = field(default_factory=dict)  #: Number of records by table
 
     def count(self, severity: Severity) -> int:
         """Return the number of findings of a severity."""

@@ -42,17 +42,11 @@ _S16, _S27, _S30, _S31, _S32, _S48 = (np.uint64(n) for n in (16, 27, 30, 31, 32,
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """How a picture was taken.
+    """How a picture was taken."""
 
-    Attributes:
-        time_s: How long the shutter was open.
-        gain: Amplification, which noise grows with; 1 is the least.
-        scale: What light was multiplied by, all in all.
-    """
-
-    time_s: float
-    gain: float
-    scale: float
+    time_s: float  #: How long the shutter was open
+    gain: float  #: Amplification, which noise grows with; 1 is the least
+    scale: float  #: What light was multiplied by, all in all
 
 
 def expose(light: Float32Array, daylight: float) -> Exposure:

@@ -30,17 +30,11 @@ FLARE_WIDTH: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What a camera took.
+    """What a camera took."""
 
-    Attributes:
-        pixels: (H, W, 3) uint8 RGB.
-        range_m: (H, W) float32 along each pixel's ray, infinite for the sky.
-        exposure: How it was exposed.
-    """
-
-    pixels: UInt8Array
-    range_m: Float32Array
-    exposure: Exposure
+    pixels: UInt8Array  #: (H, W, 3) uint8 RGB
+    range_m: Float32Array  #: (H, W) float32 along each pixel's ray, infinite for the sky
+    exposure: Exposure  #: How it was exposed
 
 
 @dataclass(frozen=True, slots=True)

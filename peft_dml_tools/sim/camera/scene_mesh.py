@@ -12,23 +12,14 @@ from peft_dml_tools.sim.raycast import Caster
 
 
 class FaceAppearance(NamedTuple):
-    """What faces look like, for the shading kernel.
+    """What faces look like, for the shading kernel."""
 
-    Attributes:
-        normal: (F, 3) float32 unit; of movers in their own frame.
-        albedo: (F, 3) float32 linear.
-        surface: (F,) uint8, a `Surface`.
-        mover: (F,) int32 which mover it belongs to, -1 for what stands still.
-        chart: (F,) int32 row of `charts`; the first, of zeros, where there is no texture in road coordinates.
-        charts: (K, 2, 4) float64: world position to station and offset on the road.
-    """
-
-    normal: Float32Array
-    albedo: Float32Array
-    surface: UInt8Array
-    mover: Int32Array
-    chart: Int32Array
-    charts: FloatArray
+    normal: Float32Array  #: (F, 3) float32 unit; of movers in their own frame
+    albedo: Float32Array  #: (F, 3) float32 linear
+    surface: UInt8Array  #: (F,) uint8, a `Surface`
+    mover: Int32Array  #: (F,) int32 which mover it belongs to, -1 for what stands still
+    chart: Int32Array  #: (F,) int32 row of `charts`; the first, of zeros, where there is no texture in road coordinates
+    charts: FloatArray  #: (K, 2, 4) float64: world position to station and offset on the road
 
 
 @numba.njit(cache=True, nogil=True)

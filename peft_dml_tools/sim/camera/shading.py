@@ -45,41 +45,24 @@ Vector: TypeAlias = tuple[float, ...]
 
 
 class View(NamedTuple):
-    """Where a picture is taken from.
+    """Where a picture is taken from."""
 
-    Attributes:
-        right: Optical x in the world.
-        down: Optical y in the world.
-        ahead: Optical z in the world.
-        origin_m: World.
-        lens: fx, fy, cx, cy in px.
-    """
-
-    right: Vector
-    down: Vector
-    ahead: Vector
-    origin_m: Vector
-    lens: Vector
+    right: Vector  #: Optical x in the world
+    down: Vector  #: Optical y in the world
+    ahead: Vector  #: Optical z in the world
+    origin_m: Vector  #: World
+    lens: Vector  #: fx, fy, cx, cy in px
 
 
 class Sunshine(NamedTuple):
-    """The sun and how its shadow maps, the sharpest first, lie in the world.
+    """The sun and how its shadow maps, the sharpest first, lie in the world."""
 
-    Attributes:
-        direction: Unit, towards the sun.
-        column: World (x, y, z, 1) to column of each map.
-        row: The same to row.
-        height_m: World to height towards the sun, of any map.
-        texel_m: Size of a pixel of each map.
-        cover: Share of the sky under clouds, 0-1.
-    """
-
-    direction: Vector
-    column: tuple[Vector, Vector]
-    row: tuple[Vector, Vector]
-    height_m: Vector
-    texel_m: Vector
-    cover: float
+    direction: Vector  #: Unit, towards the sun
+    column: tuple[Vector, Vector]  #: World (x, y, z, 1) to column of each map
+    row: tuple[Vector, Vector]  #: The same to row
+    height_m: Vector  #: World to height towards the sun, of any map
+    texel_m: Vector  #: Size of a pixel of each map
+    cover: float  #: Share of the sky under clouds, 0-1
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)

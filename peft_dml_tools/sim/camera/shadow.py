@@ -23,23 +23,14 @@ STEP_M: Final = 16.0
 
 @dataclass(slots=True)
 class _Map:
-    """One view from the sun.
+    """One view from the sun."""
 
-    Attributes:
-        half_m: Half its width.
-        still: (S, S) float32 height towards the sun of what stands still.
-        now: The same with what moves.
-        dirty: (K, 4) windows of `now` that differ from `still`: first row and column, and one past the last.
-        cell: Which place it was drawn for.
-        matrix: (3, 4) float64 world to (column, row, height).
-    """
-
-    half_m: float
-    still: Float32Array
-    now: Float32Array
-    dirty: IntArray
-    cell: tuple[int, int] | None
-    matrix: FloatArray
+    half_m: float  #: Half its width
+    still: Float32Array  #: (S, S) float32 height towards the sun of what stands still
+    now: Float32Array  #: The same with what moves
+    dirty: IntArray  #: (K, 4) windows of `now` that differ from `still`: first row and column, and one past the last
+    cell: tuple[int, int] | None  #: Which place it was drawn for
+    matrix: FloatArray  #: (3, 4) float64 world to (column, row, height)
 
 
 class SunMaps:

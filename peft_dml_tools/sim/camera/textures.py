@@ -19,23 +19,14 @@ MOST_CROSSINGS: Final = 4
 
 
 class Paint(NamedTuple):
-    """Where a road is painted.
+    """Where a road is painted."""
 
-    Attributes:
-        lanes: Lanes in each direction.
-        lane_m: Width of a lane.
-        carriageway_m: Offset of the outer lane's edge.
-        strip_m: Offset of the cycle strip's outer edge.
-        bay_m: Width of a parking bay.
-        crossings_m: Station of each street that crosses, and how far it reaches from there; infinite where there are
-            fewer.
-    """
-
-    lanes: int
-    lane_m: float
-    carriageway_m: float
-    strip_m: float
-    bay_m: float
+    lanes: int  #: Lanes in each direction
+    lane_m: float  #: Width of a lane
+    carriageway_m: float  #: Offset of the outer lane's edge
+    strip_m: float  #: Offset of the cycle strip's outer edge
+    bay_m: float  #: Width of a parking bay
+    #: Station of each street that crosses, and how far it reaches from there; infinite where there are fewer
     crossings_m: tuple[tuple[float, float], ...]
 
     @classmethod

@@ -30,21 +30,13 @@ FAILED: Final = (0.25, 0.5, 0.75)
 
 @dataclass(frozen=True, slots=True)
 class CorruptionContext:
-    """What a corruption may look at.
+    """What a corruption may look at."""
 
-    Attributes:
-        severity: 1 to 3.
-        rig: Mountings.
-        seed: Of all randomness.
-        previous: The frame before; for corruptions in time.
-        boxes: Objects in `base_link` at the frame's stamp; for failing objects.
-    """
-
-    severity: int
-    rig: Rig
-    seed: int
-    previous: Snapshot | None
-    boxes: Boxes3D | None
+    severity: int  #: 1 to 3
+    rig: Rig  #: Mountings
+    seed: int  #: Of all randomness
+    previous: Snapshot | None  #: The frame before; for corruptions in time
+    boxes: Boxes3D | None  #: Objects in `base_link` at the frame's stamp; for failing objects
 
     def rng(self, sensor: str, stamp_ns: int) -> np.random.Generator:
         """Return a generator whose numbers depend on seed, severity, sensor and stamp alone."""

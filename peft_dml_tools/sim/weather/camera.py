@@ -25,19 +25,12 @@ _THICKEST: Final = 1 << 12
 
 @dataclass(frozen=True, slots=True)
 class Fall:
-    """How particles show in pictures.
+    """How particles show in pictures."""
 
-    Attributes:
-        growth: Diameter seen over melted diameter.
-        slant: Sideways over downward speed, by wind.
-        tone: Brightness over that of the air light.
-        glint: Factor on the opacity.
-    """
-
-    growth: float
-    slant: float
-    tone: float
-    glint: float
+    growth: float  #: Diameter seen over melted diameter
+    slant: float  #: Sideways over downward speed, by wind
+    tone: float  #: Brightness over that of the air light
+    glint: float  #: Factor on the opacity
 
 
 RAIN: Final = Fall(1.0, 0.12, 0.98, GLINT)

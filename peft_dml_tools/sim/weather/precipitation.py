@@ -34,17 +34,11 @@ RARE: Final = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Particles:
-    """What falls: number density N(D) = N0 exp(-Λ D) of particles with diameter D.
+    """What falls: number density N(D) = N0 exp(-Λ D) of particles with diameter D."""
 
-    Attributes:
-        intercept_per_m3_mm: N0.
-        slope_per_mm: Λ.
-        reflectance: Share of the light on a particle that comes back.
-    """
-
-    intercept_per_m3_mm: float
-    slope_per_mm: float
-    reflectance: float
+    intercept_per_m3_mm: float  #: N0
+    slope_per_mm: float  #: Λ
+    reflectance: float  #: Share of the light on a particle that comes back
 
     @property
     def alpha_per_m(self) -> float:

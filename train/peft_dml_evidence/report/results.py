@@ -22,18 +22,12 @@ CONFIGS = ("nuscenes", "demo", "near", "tiny")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Mean over seeds.
+    """Mean over seeds."""
 
-    Attributes:
-        value: Mean.
-        spread: Standard deviation, 0 for one seed.
-        seeds: How many.
-        sample: Its values by seed and scene, for comparisons.
-    """
-
-    value: float
-    spread: float
-    seeds: int
+    value: float  #: Mean
+    spread: float  #: Standard deviation, 0 for one seed
+    seeds: int  #: How many
+    #: Its values by seed and scene, for comparisons
     sample: Sample = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod

@@ -48,25 +48,15 @@ MORE_KEYS = ("mra_zero_filled", "cells_won", "nds_zero_filled", "zero_shot", "re
 
 @dataclass(frozen=True, slots=True)
 class ClaimTarget:
-    """One claim and its target.
+    """One claim and its target."""
 
-    Attributes:
-        claim: In words.
-        least: What is wanted at least.
-        found: What was measured, with its interval; none when it was not.
-        made_of: The figures behind it.
-        weak: Its networks detect too little for a ratio to mean anything.
-        nothing: What the claim is about is not found at all.
-        word: The verdict, where more than this interval decides it.
-    """
-
-    claim: str
-    least: float
-    found: Interval | None
-    made_of: str
-    weak: bool = False
-    nothing: bool = False
-    word: str = ""
+    claim: str  #: In words
+    least: float  #: What is wanted at least
+    found: Interval | None  #: What was measured, with its interval; none when it was not
+    made_of: str  #: The figures behind it
+    weak: bool = False  #: Its networks detect too little for a ratio to mean anything
+    nothing: bool = False  #: What the claim is about is not found at all
+    word: str = ""  #: The verdict, where more than this interval decides it
 
     @property
     def measured(self) -> str:

@@ -24,15 +24,10 @@ SCALE = 1 / 58.0
 
 
 class CameraOutput(NamedTuple):
-    """Camera features and the depth estimate behind them.
+    """Camera features and the depth estimate behind them."""
 
-    Attributes:
-        features: (B, out, size, size) bird's-eye-view map in `base_link`.
-        depth_logits: (B, cameras, rows · columns, depth_bins).
-    """
-
-    features: torch.Tensor
-    depth_logits: torch.Tensor
+    features: torch.Tensor  #: (B, out, size, size) bird's-eye-view map in `base_link`
+    depth_logits: torch.Tensor  #: (B, cameras, rows · columns, depth_bins)
 
 
 class LitePyramid(nn.Module):

@@ -40,15 +40,10 @@ FINE_BLOCKS, FROZEN_BLOCKS = 5, 10
 
 
 class TrunkFeatures(NamedTuple):
-    """What the frozen part of the trunk yields.
+    """What the frozen part of the trunk yields."""
 
-    Attributes:
-        fine: (B, 40, H/8, W/8).
-        cut: (B, 112, H/16, W/16).
-    """
-
-    fine: torch.Tensor
-    cut: torch.Tensor
+    fine: torch.Tensor  #: (B, 40, H/8, W/8)
+    cut: torch.Tensor  #: (B, 112, H/16, W/16)
 
 
 def _padded(x: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:

@@ -16,17 +16,11 @@ SEVERITIES = (1, 2, 3)
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One weather or one corruption at one severity; clear air when neither is given.
+    """One weather or one corruption at one severity; clear air when neither is given."""
 
-    Attributes:
-        weather: Fog, rain, snow or clear air.
-        corruption: Name in `CORRUPTIONS`.
-        severity: 1 to 3, of the corruption.
-    """
-
-    weather: Weather
-    corruption: str = ""
-    severity: int = 0
+    weather: Weather  #: Fog, rain, snow or clear air
+    corruption: str = ""  #: Name in `CORRUPTIONS`
+    severity: int = 0  #: 1 to 3, of the corruption
 
     def __str__(self) -> str:
         """Return the unique name, e.g. `clear`, `fog=50`, `dark/3`."""

@@ -31,21 +31,13 @@ Change = Callable[[Snapshot, Rig], Snapshot]
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """One quantity that is varied.
+    """One quantity that is varied."""
 
-    Attributes:
-        name: Of the quantity.
-        label: Of its axis.
-        values: What it takes.
-        changes: For each value, what is done to a frame.
-        watched: The modality whose weight should fall, or all that detect.
-    """
-
-    name: str
-    label: str
-    values: tuple[float, ...]
-    changes: tuple[Change, ...]
-    watched: tuple[Modality, ...]
+    name: str  #: Of the quantity
+    label: str  #: Of its axis
+    values: tuple[float, ...]  #: What it takes
+    changes: tuple[Change, ...]  #: For each value, what is done to a frame
+    watched: tuple[Modality, ...]  #: The modality whose weight should fall, or all that detect
 
 
 def _fog(visibility_m: float) -> Change:

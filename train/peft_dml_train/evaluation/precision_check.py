@@ -24,21 +24,13 @@ MOST_AP: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class PrecisionLoss:
-    """The loss of one subset, in points (hundredths); a gain is negative.
+    """The loss of one subset, in points (hundredths); a gain is negative."""
 
-    Attributes:
-        subset: Its modalities.
-        nds: Loss of NDS.
-        mean_ap: Loss of mAP.
-        worst_class: The class that loses most.
-        worst_ap: Its loss of average precision.
-    """
-
-    subset: str
-    nds: float
-    mean_ap: float
-    worst_class: str
-    worst_ap: float
+    subset: str  #: Its modalities
+    nds: float  #: Loss of NDS
+    mean_ap: float  #: Loss of mAP
+    worst_class: str  #: The class that loses most
+    worst_ap: float  #: Its loss of average precision
 
     @property
     def within(self) -> bool:

@@ -26,15 +26,10 @@ _NUMBERS: Final = count(1)
 
 @dataclass(frozen=True, slots=True)
 class PreparedSnapshot:
-    """Network inputs of one instant, for `Detector.detect`.
+    """Network inputs of one instant, for `Detector.detect`."""
 
-    Attributes:
-        stamp_ns: Reference time.
-        inputs: Inputs of the network.
-    """
-
-    stamp_ns: int
-    inputs: NetworkInputs
+    stamp_ns: int  #: Reference time
+    inputs: NetworkInputs  #: Inputs of the network
 
     def without(self, *modalities: Modality) -> "PreparedSnapshot":
         """Return the instant with whole modalities taken away; what is left keeps its version."""

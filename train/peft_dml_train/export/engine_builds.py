@@ -44,19 +44,12 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class GraphSource:
-    """Float graphs with all of their weights.
+    """Float graphs with all of their weights."""
 
-    Attributes:
-        name: Bundle or configuration.
-        weights: Which weights they hold.
-        spec: Model facts.
-        graphs: Serialised ONNX models by graph.
-    """
-
-    name: str
-    weights: str
-    spec: ModelSpec
-    graphs: dict[str, bytes]
+    name: str  #: Bundle or configuration
+    weights: str  #: Which weights they hold
+    spec: ModelSpec  #: Model facts
+    graphs: dict[str, bytes]  #: Serialised ONNX models by graph
 
 
 def converted(content: bytes, graph: str, precision: str, spec: ModelSpec) -> bytes:

@@ -32,26 +32,17 @@ Weights: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One operator with attributes.
+    """One operator with attributes."""
 
-    Attributes:
-        operator: ONNX name.
-        inputs: Shape of each input that has the probed type.
-        weights: Further inputs by name, in order: arrays are constants of their own type; a shape (tuple) is a
-            constant of the probed type.
-        attributes: Of the node.
-        case: What is particular about it; empty for the plain operator.
-        outputs: How many outputs.
-        types: Probed types.
-    """
-
-    operator: str
-    inputs: tuple[tuple[int, ...], ...] = ((1, 4, 6, 6),)
+    operator: str  #: ONNX name
+    inputs: tuple[tuple[int, ...], ...] = ((1, 4, 6, 6),)  #: Shape of each input that has the probed type
+    #: Further inputs by name, in order: arrays are constants of their own type; a shape (tuple) is a constant of the
+    #: probed type
     weights: Weights = field(default_factory=dict)
-    attributes: dict[str, Any] = field(default_factory=dict)
-    case: str = ""
-    outputs: int = 1
-    types: tuple[str, ...] = TYPES
+    attributes: dict[str, Any] = field(default_factory=dict)  #: Of the node
+    case: str = ""  #: What is particular about it; empty for the plain operator
+    outputs: int = 1  #: How many outputs
+    types: tuple[str, ...] = TYPES  #: Probed types
 
     @property
     def name(self) -> str:

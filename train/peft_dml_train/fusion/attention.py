@@ -25,15 +25,10 @@ COARSE: Final = 2
 
 
 class Fused(NamedTuple):
-    """Result of the fusion.
+    """Result of the fusion."""
 
-    Attributes:
-        features: (B, d, H, W).
-        gates: (B, 5, H, W) weights, in `MODALITIES` order, that sum to 1 over the present ones.
-    """
-
-    features: torch.Tensor
-    gates: torch.Tensor
+    features: torch.Tensor  #: (B, d, H, W)
+    gates: torch.Tensor  #: (B, 5, H, W) weights, in `MODALITIES` order, that sum to 1 over the present ones
 
 
 class Fusion(nn.Module):

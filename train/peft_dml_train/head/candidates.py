@@ -15,21 +15,13 @@ BoxesAt: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], BoxVal
 
 
 class Candidates(NamedTuple):
-    """Top-K peaks, best first; shapes as in `core.spec.graph_outputs`.
+    """Top-K peaks, best first; shapes as in `core.spec.graph_outputs`."""
 
-    Attributes:
-        scores: (K,) probabilities.
-        labels: (K,) int32 classes.
-        cells: (K,) int32, row · size + column.
-        regression: (K, 15).
-        attributes: (K, 8) logits.
-    """
-
-    scores: torch.Tensor
-    labels: torch.Tensor
-    cells: torch.Tensor
-    regression: torch.Tensor
-    attributes: torch.Tensor
+    scores: torch.Tensor  #: (K,) probabilities
+    labels: torch.Tensor  #: (K,) int32 classes
+    cells: torch.Tensor  #: (K,) int32, row · size + column
+    regression: torch.Tensor  #: (K, 15)
+    attributes: torch.Tensor  #: (K, 8) logits
 
 
 def finer_than_grid(spec: ModelSpec) -> torch.Tensor:

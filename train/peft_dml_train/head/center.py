@@ -45,29 +45,19 @@ WINDOW: Final = tuple((row, column) for row in range(3) for column in range(3))
 
 
 class HeadOutput(NamedTuple):
-    """Dense predictions.
+    """Dense predictions."""
 
-    Attributes:
-        heat: (B, classes, H, W) logits.
-        around: (B, C, H + 2, W + 2) features with a border of zeros, from which boxes are computed where wanted.
-        fused: (B, d, H, W) input of the head.
-    """
-
-    heat: torch.Tensor
+    heat: torch.Tensor  #: (B, classes, H, W) logits
+    #: (B, C, H + 2, W + 2) features with a border of zeros, from which boxes are computed where wanted
     around: torch.Tensor
-    fused: torch.Tensor
+    fused: torch.Tensor  #: (B, d, H, W) input of the head
 
 
 class BoxValues(NamedTuple):
-    """Boxes at M cells.
+    """Boxes at M cells."""
 
-    Attributes:
-        regression: (M, 15) columns `REGRESSION`.
-        attributes: (M, 8) logits.
-    """
-
-    regression: torch.Tensor
-    attributes: torch.Tensor
+    regression: torch.Tensor  #: (M, 15) columns `REGRESSION`
+    attributes: torch.Tensor  #: (M, 8) logits
 
 
 class CenterHead(nn.Module):

@@ -13,38 +13,25 @@ COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True, slots=True)
 class MappingRule:
-    """One tensor of the encoder.
+    """One tensor of the encoder."""
 
-    Attributes:
-        target: Its name in the network.
-        source: Name in the file.
-        change: What makes its value of the file's tensors; the file's own tensor without one.
-        note: What that changes, for the account.
-    """
-
-    target: str
-    source: str
+    target: str  #: Its name in the network
+    source: str  #: Name in the file
+    #: What makes its value of the file's tensors; the file's own tensor without one
     change: Callable[[Tensors], torch.Tensor] | None = None
-    note: str = ""
+    note: str = ""  #: What that changes, for the account
 
 
 @dataclass(slots=True)
 class Account:
-    """What became of every tensor.
+    """What became of every tensor."""
 
-    Attributes:
-        used: Source, target, shape and what was changed on the way.
-        unused: Tensors of the file with the reason.
-        missing: Tensors of the encoder that the file does not hold.
-        mismatched: Source, target and their shapes where these differ.
-        defaulted: Tensors of the encoder that the file may leave out.
-    """
-
-    used: list[dict[str, Any]] = field(default_factory=list)
-    unused: list[dict[str, Any]] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
+    used: list[dict[str, Any]] = field(default_factory=list)  #: Source, target, shape and what was changed on the way
+    unused: list[dict[str, Any]] = field(default_factory=list)  #: Tensors of the file with the reason
+    missing: list[str] = field(default_factory=list)  #: Tensors of the encoder that the file does not hold
+    #: Source, target and their shapes where these differ
     mismatched: list[dict[str, Any]] = field(default_factory=list)
-    defaulted: list[str] = field(default_factory=list)
+    defaulted: list[str] = field(default_factory=list)  #: Tensors of the encoder that the file may leave out
 
     @property
     def complete(self) -> bool:
