@@ -17,8 +17,7 @@ BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 README_BEGIN, README_END = "<!-- live -->", "<!-- end of live -->"
 FILES = ("summary", "verdicts", "live", "against", "engines")
 WEAK = "recorder, one core taken"
-MENTIONED = 0.05
-"""Share of the frames from which on the README tells what the node gave up."""
+MENTIONED = 0.05  #: Share of the frames from which on the README tells what the node gave up
 NOTHING = "Nothing is measured yet: `make bench` fills this section."
 BUDGET, GROWTH = "speed_budget.png", "speed_growth.png"
 ENGINES = ("lidar", "camera", "radar", "imu", "gnss", "fusion")

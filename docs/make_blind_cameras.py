@@ -28,8 +28,8 @@ from peft_dml_train.evaluation.subsets import BundleRunner
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- blind cameras: made by docs/make_blind_cameras.py -->", "<!-- end of blind cameras -->"
 BUNDLES, ONE, WITHOUT, ONE_LESS = ("demo", "base"), "CAM_FRONT", "no cameras", "five cameras"
+#: Cameras of the data have 2 Hz: so long before a keyframe lie its own pictures, and none of the one before
 JUST_BEFORE_NS: Final = 200_000_000
-"""Cameras of the data have 2 Hz: so long before a keyframe lie its own pictures, and none of the one before."""
 
 
 def blind(image: CameraImage, deviation: float = 0.0) -> CameraImage:

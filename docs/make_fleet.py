@@ -18,11 +18,10 @@ FILES = {
 }
 PAGES = ("fleet", "cookbook")
 MARKS = {name: (f"<!-- {name} -->", f"<!-- end of {name} -->") for name in FILES}
+#: A fleet, what each of its vehicles records, and how long the machines have until the morning
 VEHICLES, HOURS, WINDOW_H = 1000, 2.0, 8.0
-"""A fleet, what each of its vehicles records, and how long the machines have until the morning."""
 LEAST_SPEEDUP, MOST_OVERHEAD_PCT = 1.8, 5
-PRICE = 0.04
-"""Of a core hour, in any currency: an example, about what clouds ask for."""
+PRICE = 0.04  #: Of a core hour, in any currency: an example, about what clouds ask for
 GAPS = {
     "rain": "60 mm/h",
     "snow": "5 mm/h",

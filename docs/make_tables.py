@@ -132,6 +132,7 @@ def builds() -> str:
     )
 
 
+#: What makes the tables of each page, by their names in the marks
 PAGES = {
     "data.md": {"rules": rules, "faults": faults, "fields": fields, "topics": names},
     "engines.md": {"operators": operators, "builds": builds},
@@ -139,7 +140,6 @@ PAGES = {
     "topics.md": {"inputs": topics_in, "outputs": topics_out},
     "troubleshooting.md": {"doctor": doctor},
 }
-"""What makes the tables of each page, by their names in the marks."""
 
 
 def filled(page: str) -> str:

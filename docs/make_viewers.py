@@ -16,8 +16,7 @@ from peft_dml_tools.datasets.bag_topics import bag_topic
 
 FRONT = "CAM_FRONT"
 CAMERA_ROWS = (("CAM_FRONT_LEFT", FRONT, "CAM_FRONT_RIGHT"), ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"))
-CUBES = "track"
-"""Namespace of the tracks' own cubes: those of the boxes are shown, and of tracks the ids and trails."""
+CUBES = "track"  #: Namespace of the tracks' own cubes: those of the boxes are shown, and of tracks the ids and trails
 HEAD = "# SPDX-License-Identifier: Apache-2.0\n# Made by `python docs/make_viewers.py`.\n"
 RADARS = [name for name in ALL_SENSORS if modality_of_channel(name) == "radar"]
 LIDARS = [name for name in ALL_SENSORS if modality_of_channel(name) == "lidar"]

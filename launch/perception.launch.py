@@ -57,14 +57,14 @@ OWN = (
         "Fast DDS profile; the default one has room for LiDAR sweeps in shared memory",
     ),
 )
+#: Arguments that only the replay of a bag takes
 HANDED_ON = tuple(entry for entry in REPLAY if entry[0] not in {name for name, _, _ in OWN})
-"""Arguments that only the replay of a bag takes."""
 ARGUMENTS = OWN + HANDED_ON
+#: Arguments that are parameters of the node; those that are given override the parameter file
 TEXTS, FLAGS = ("bundle", "trusted_key", "engine", "calibration"), ("autodetect", "autoware", "use_sim_time")
-"""Arguments that are parameters of the node; those that are given override the parameter file."""
 TRUE = ("true", "1")
+#: Exit status of a node that refuses its parameters; restarts in a row; a run of STABLE_S seconds ends the row
 REFUSED, RETRIES, PAUSE_S, STABLE_S = 2, 5, 2.0, 60.0
-"""Exit status of a node that refuses its parameters; restarts in a row; a run of STABLE_S seconds ends the row."""
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -31,8 +31,8 @@ ARGUMENTS = (
         "Fast DDS profile; the default one has room for LiDAR sweeps in shared memory",
     ),
 )
+#: Arguments that are options of the node; an option without a value is left out, a switch counts when it is true
 VALUES, SWITCHES = ("rate", "start", "scene", "weather", "seed", "faults", "wait_for_node"), ("loop", "clock")
-"""Arguments that are options of the node; an option without a value is left out, a switch counts when it is true."""
 TRUE = ("true", "1")
 
 

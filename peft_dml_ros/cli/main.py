@@ -13,22 +13,22 @@ from typer.core import TyperGroup
 
 from peft_dml_ros.core.errors import ConfigError, PeftDmlError
 
-INTERRUPTED: Final = 130
-"""Exit status of a command that SIGINT ended: 128 + 2, as a shell has it."""
+INTERRUPTED: Final = 130  #: Exit status of a command that SIGINT ended: 128 + 2, as a shell has it
 
+#: Entry point group in which other packages add commands. An entry point names a `COMMANDS` mapping, whose commands are
+#: modules of its package; a mapping `MODULES` there names the module of a command that is not called like it.
 ENTRY_POINTS: Final = "peft_dml.commands"
-"""Entry point group in which other packages add commands. An entry point names a `COMMANDS` mapping, whose commands
-are modules of its package; a mapping `MODULES` there names the module of a command that is not called like it."""
 
+#: Help line by name of the vehicle's own commands. Command `x` is the function, or the group, `x` of its module.
 COMMANDS: Final = {"node": "Start the perception node of this robot."}
-"""Help line by name of the vehicle's own commands. Command `x` is the function, or the group, `x` of its module."""
 
+#: Commands of `peft_dml_tools`, so that a vehicle without the tools can say what to install
 TOOLS: Final = (
     *("doctor", "bundle", "adapter", "status", "topics", "set", "demo", "run", "simulate", "dataset", "bag", "bench"),
     *("chaos", "fleet", "view", "replay"),
 )
-"""Commands of `peft_dml_tools`, so that a vehicle without the tools can say what to install."""
 
+#: Optional dependency (`pip install 'peft_dml_ros[<extra>]'`) that brings a module
 EXTRA_OF_MODULE: Final[dict[str, str]] = {
     "embreex": "sim",
     "trimesh": "sim",
@@ -42,9 +42,9 @@ EXTRA_OF_MODULE: Final[dict[str, str]] = {
     "av": "datasets",
     "foxglove": "view",
 }
-"""Optional dependency (`pip install 'peft_dml_ros[<extra>]'`) that brings a module."""
 
 
+#: What to do about errors of the file system
 FIXES: Final = {
     errno.ENOENT: "check the path",
     errno.ENOTDIR: "check the path: a part of it is a file",
@@ -56,7 +56,6 @@ FIXES: Final = {
     errno.ENOSPC: "free space on that disk, or choose another one; what is incomplete can be deleted",
     errno.EDQUOT: "free space in your quota, or choose another disk",
 }
-"""What to do about errors of the file system."""
 
 
 @cache

@@ -22,6 +22,7 @@ class AutowareClass(NamedTuple):
     shape: int
 
 
+#: Autoware has no construction vehicles; cones and barriers are HAZARD: not to be driven over, of no other class
 KINDS: Final = {
     "car": AutowareClass(1, BOX),
     "truck": AutowareClass(2, BOX),
@@ -34,16 +35,12 @@ KINDS: Final = {
     "traffic_cone": AutowareClass(9, CYLINDER),
     "barrier": AutowareClass(9, BOX),
 }
-"""Autoware has no construction vehicles; cones and barriers are HAZARD: not to be driven over, of no other class."""
 UNKNOWN: Final = AutowareClass(0, BOX)
 
 SIGN_UNKNOWN, AVAILABLE = 1, 2
-SURE_RAD: Final = 0.6
-"""A larger standard deviation of the heading does not tell front from back."""
-DETECTED_SIGMA_MPS: Final = 1.0
-"""Standard deviation of a detection's velocity; the network gives none."""
-HORIZON_S, STEP_S = 5.0, 0.5
-"""Length of a predicted path, and the time between its poses."""
+SURE_RAD: Final = 0.6  #: A larger standard deviation of the heading does not tell front from back
+DETECTED_SIGMA_MPS: Final = 1.0  #: Standard deviation of a detection's velocity; the network gives none
+HORIZON_S, STEP_S = 5.0, 0.5  #: Length of a predicted path, and the time between its poses
 
 
 def detected_to_msg(

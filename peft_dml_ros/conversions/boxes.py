@@ -9,13 +9,12 @@ from peft_dml_ros.conversions.factory import MessageFactory, header
 from peft_dml_ros.conversions.pointcloud import DATATYPES
 from peft_dml_ros.core.boxes import Boxes3D
 
-VARIANCES: Final = (0, 7, 14, 35)
-"""Places of the variances of x, y, z and yaw in a 6 x 6 pose covariance."""
+VARIANCES: Final = (0, 7, 14, 35)  #: Places of the variances of x, y, z and yaw in a 6 x 6 pose covariance
 
+#: Points of the parallel cloud: centre in m, velocity in m/s (NaN: unknown), index into `ATTRIBUTES` (-1: none)
 VELOCITY_DTYPE: Final = np.dtype(
     [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("vx", "<f4"), ("vy", "<f4"), ("attribute", "i1")]
 )
-"""Points of the parallel cloud: centre in m, velocity in m/s (NaN: unknown), index into `ATTRIBUTES` (-1: none)."""
 
 
 def velocities_to_msg(boxes: Boxes3D, stamp_ns: int, frame_id: str, make: MessageFactory) -> Any:

@@ -5,12 +5,9 @@ import struct
 from typing import Final
 
 NS_PER_S: Final = 1_000_000_000
-LITTLE_ENDIAN: Final = b"\x00\x01\x00\x00"
-"""Encapsulation of plain CDR, little-endian."""
-HEADER_END: Final = 12
-"""4 bytes of encapsulation, then `header.stamp`: int32 seconds, uint32 nanoseconds."""
-_WIDTHS: Final = {"d": 8, "f": 4, "i": 4, "I": 4}
-"""Alignment of a type; those that are not named need none."""
+LITTLE_ENDIAN: Final = b"\x00\x01\x00\x00"  #: Encapsulation of plain CDR, little-endian
+HEADER_END: Final = 12  #: 4 bytes of encapsulation, then `header.stamp`: int32 seconds, uint32 nanoseconds
+_WIDTHS: Final = {"d": 8, "f": 4, "i": 4, "I": 4}  #: Alignment of a type; those that are not named need none
 
 
 def aligned(at: int, *fields: str) -> struct.Struct:

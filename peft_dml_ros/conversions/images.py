@@ -53,8 +53,7 @@ def _encodings() -> dict[str, Encoding]:
     return known
 
 
-ENCODINGS: Final = _encodings()
-"""By the names of sensor_msgs/image_encodings; `8UC3` is BGR, as OpenCV makes it."""
+ENCODINGS: Final = _encodings()  #: By the names of sensor_msgs/image_encodings; `8UC3` is BGR, as OpenCV makes it
 
 
 def image_from_msg(msg: Any) -> CameraImage:

@@ -12,12 +12,11 @@ from peft_dml_ros.core.errors import DataError, nearest
 from peft_dml_ros.core.measurements import LidarSweep
 from peft_dml_ros.core.typing import AnyArray, Float32Array
 
+#: Fields that may hold the intensity, the calibrated ones first: Ouster's `intensity` counts photons
 INTENSITY_FIELDS: Final = ("reflectivity", "intensity", "reflectance", "remission", "intensities", "i")
-"""Fields that may hold the intensity, the calibrated ones first: Ouster's `intensity` counts photons."""
 RING_FIELDS: Final = ("ring", "channel", "line", "laser_id")
 FULL_SCALE: Final = 255.0
-_MOST_INTENSITY: Final = 65535.0
-"""Beyond this no sensor measures: bytes were damaged on the way."""
+_MOST_INTENSITY: Final = 65535.0  #: Beyond this no sensor measures: bytes were damaged on the way
 _ONES: Final = np.ones(5, dtype=np.float32)
 
 
@@ -28,8 +27,7 @@ class Intensity(NamedTuple):
     scale: float = 0.0  #: Factor on its values; 0 takes 255 for reflectances of 0 to 1, and 1 for all others
 
 
-ANY: Final = Intensity()
-"""What the known names and ranges say."""
+ANY: Final = Intensity()  #: What the known names and ranges say
 
 
 def lidar_from_msg(msg: Any, intensity: Intensity = ANY) -> LidarSweep:

@@ -18,19 +18,16 @@ from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES
 from peft_dml_ros.core.typing import FloatArray
 
-MOVING_MPS: Final = 0.5
-"""Slower boxes get no arrow."""
+MOVING_MPS: Final = 0.5  #: Slower boxes get no arrow
+#: Namespace of the arrows; that of a cube is its class, so that viewers can hide either
 VELOCITY_NAMESPACE: Final = "velocity"
-"""Namespace of the arrows; that of a cube is its class, so that viewers can hide either."""
 
 _ARROW, _CUBE, _LINE, _TEXT = 0, 1, 4, 9
 _ADD, _DELETE_ALL = 0, 3
-_OPACITY: Final = (0.25, 0.5)
-"""Of a cube: at score 0, and how much more at score 1."""
-_EDGE_M: Final = 0.05
-"""Least side of a cube: viewers do not draw flat ones."""
+_OPACITY: Final = (0.25, 0.5)  #: Of a cube: at score 0, and how much more at score 1
+_EDGE_M: Final = 0.05  #: Least side of a cube: viewers do not draw flat ones
+#: Of an arrow between two points: diameter of the shaft, of the head, length of the head
 _ARROW_SIZE_M: Final = (0.15, 0.4, 0.5)
-"""Of an arrow between two points: diameter of the shaft, of the head, length of the head."""
 _ORIGIN: Final = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -119,12 +116,10 @@ def _packed(markers: Sequence[_Marker], stamp_ns: int, frame_id: str) -> bytes:
     return b"".join(parts)
 
 
-_EMPTY: Final = (1, b"\0")
-"""A string without letters."""
+_EMPTY: Final = (1, b"\0")  #: A string without letters
+#: No colours, no texture: resource, stamp, frame, format, bytes, coordinates
 _TEXTURE: Final = (0, *_EMPTY, 0, 0, *_EMPTY, *_EMPTY, 0, 0)
-"""No colours, no texture: resource, stamp, frame, format, bytes, coordinates."""
-_MESH: Final = (*_EMPTY, *_EMPTY, 0, False)
-"""No mesh: resource, file name, bytes, materials."""
+_MESH: Final = (*_EMPTY, *_EMPTY, 0, False)  #: No mesh: resource, file name, bytes, materials
 
 
 @lru_cache(maxsize=1024)

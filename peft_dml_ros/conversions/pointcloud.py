@@ -10,17 +10,15 @@ from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import LidarSweep, RadarSweep
 from peft_dml_ros.core.typing import AnyArray
 
+#: PointField.datatype -> numpy type without byte order
 _FORMATS: Final = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
-"""PointField.datatype -> numpy type without byte order."""
 
-DATATYPES: Final = {np.dtype(name).str[1:]: code for code, name in _FORMATS.items()}
-"""The inverse, for encoding."""
+DATATYPES: Final = {np.dtype(name).str[1:]: code for code, name in _FORMATS.items()}  #: The inverse, for encoding
 
+#: Points of a cloud beyond this are refused: fields that overlap in a byte would make twenty of it
 MAX_POINTS: Final = 8_000_000
-"""Points of a cloud beyond this are refused: fields that overlap in a byte would make twenty of it."""
 
-_LARGEST_STEP: Final = 1 << 20
-"""No point is larger than this; numpy's types are, at 2 GiB, limited as well."""
+_LARGEST_STEP: Final = 1 << 20  #: No point is larger than this; numpy's types are, at 2 GiB, limited as well
 
 
 def cloud_view(msg: Any, wanted: Sequence[str]) -> AnyArray:

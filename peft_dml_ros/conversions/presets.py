@@ -19,6 +19,7 @@ GUESSED: Final = "guessed"
 
 _CAMERAS: Final = CameraSpec().cameras
 _RADARS: Final = ("RADAR_FRONT", "RADAR_FRONT_LEFT", "RADAR_FRONT_RIGHT", "RADAR_BACK_LEFT", "RADAR_BACK_RIGHT")
+#: By the number in Autoware's camera topics, as data sets in its format have it
 _AUTOWARE_CAMERAS: Final = (
     "CAM_FRONT",
     "CAM_BACK",
@@ -27,7 +28,6 @@ _AUTOWARE_CAMERAS: Final = (
     "CAM_FRONT_RIGHT",
     "CAM_BACK_RIGHT",
 )
-"""By the number in Autoware's camera topics, as data sets in its format have it."""
 _LIDAR_WORDS: Final = ("lidar", "velodyne", "laser", "pandar", "hesai", "ouster", "livox", "rslidar", "robosense")
 
 
@@ -82,8 +82,8 @@ def _autoware() -> Preset:
     return Preset("autoware", sensors, infos, {camera: f"{folders[camera]}/image_raw" for camera in _CAMERAS})
 
 
+#: Presets by name, next to `DEFAULT`
 PRESETS: Final[dict[str, Preset]] = {preset.name: preset for preset in (_nuscenes2bag(), _autoware())}
-"""Presets by name, next to `DEFAULT`."""
 
 
 def check_preset(preset: str) -> None:

@@ -13,14 +13,14 @@ from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import RADAR_DTYPE, RadarSweep
 from peft_dml_ros.core.typing import AnyArray, FloatArray
 
+#: Fields that may hold the radial speed in m/s, positive for what moves away
 DOPPLER_FIELDS: Final = (
     *("range_rate", "doppler", "doppler_velocity", "radial_velocity", "radial_speed", "v_r", "vr", "velocity"),
     *("Doppler", "v_doppler_mps", "vel"),
 )
-"""Fields that may hold the radial speed in m/s, positive for what moves away."""
 RCS_FIELDS: Final = ("rcs", "RCS", "amplitude", "power", "snr", "intensity", "rcs_dbsm")
+#: A detection for which one of them is set is left out; flags of the standard deviations do not matter
 ARS548_FLAGS: Final = ("invalid_distance", "invalid_azimuth", "invalid_elevation", "invalid_range_rate")
-"""A detection for which one of them is set is left out; flags of the standard deviations do not matter."""
 _NEEDED: Final = ("x", "y", "vx_comp", "vy_comp")
 _DEFAULTS: Final = {"is_quality_valid": 1, "ambig_state": 3}
 _FINITE: Final = ("x", "y", "z", "rcs", "vx", "vy", "vx_comp", "vy_comp")

@@ -25,8 +25,8 @@ ODOMETRY: Final = "nav_msgs/msg/Odometry"
 TRANSFORMS: Final = "tf2_msgs/msg/TFMessage"
 DETECTIONS: Final = "vision_msgs/msg/Detection3DArray"
 MARKERS: Final = "visualization_msgs/msg/MarkerArray"
+#: Types that measurements, and the calibration of cameras, come in
 SENSOR_TYPES: Final = (POINT_CLOUD, RADAR_SCAN, ARS548, COMPRESSED_IMAGE, IMAGE, CAMERA_INFO, IMU, FIX, ODOMETRY)
-"""Types that measurements, and the calibration of cameras, come in."""
 
 SINGLE: Final = {"IMU": "imu/data", "GNSS": "gnss/fix", "ODOM": "odometry"}
 _ENDINGS: Final = {"lidar": "points", "radar": "points", "camera": "image/compressed"}

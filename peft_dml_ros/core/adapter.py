@@ -28,11 +28,10 @@ CARD: Final = "adapter.json"
 CONFIG: Final = "adapter_config.json"
 WEIGHTS: Final = "adapter_model.safetensors"
 RANGES: Final = "activation_ranges.json"
-PREFIX: Final = "base_model.model."
-"""Before every name in peft's files."""
+PREFIX: Final = "base_model.model."  #: Before every name in peft's files
 
+#: Options of peft that change the formula; none of them is known here
 _UNSUPPORTED: Final = ("use_dora", "use_rslora", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "lora_bias")
-"""Options of peft that change the formula; none of them is known here."""
 
 
 class AdapterCard(Frozen):

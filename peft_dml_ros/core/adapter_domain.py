@@ -24,12 +24,10 @@ CLOSE_M: Final = 2.0
 NEAR_M: Final = 8.0
 FAR_M: Final = 30.0
 LEAST_SHARE: Final = 1e-4
-CAMERAS: Final = 2
-"""Pictures that are looked at: each costs the vehicle a few milliseconds."""
-FREEDOM: Final = 4.0
-"""Degrees of freedom of Student's t: one odd figure does not decide alone."""
+CAMERAS: Final = 2  #: Pictures that are looked at: each costs the vehicle a few milliseconds
+FREEDOM: Final = 4.0  #: Degrees of freedom of Student's t: one odd figure does not decide alone
+#: Deviation that is always allowed; logarithms, shares and grey levels from 0 to 1 are all of this size
 LEAST_SPREAD: Final = 0.01
-"""Deviation that is always allowed; logarithms, shares and grey levels from 0 to 1 are all of this size."""
 
 
 class Spread(NamedTuple):

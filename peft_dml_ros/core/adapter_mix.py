@@ -11,11 +11,9 @@ from peft_dml_ros.core.adapter import Adapter, low_rank_product
 from peft_dml_ros.core.errors import BundleError, ConfigError
 from peft_dml_ros.core.typing import AnyArray, Float32Array
 
-DEFAULT: Final = "default"
-"""The adapter that a bundle is meant to run with."""
+DEFAULT: Final = "default"  #: The adapter that a bundle is meant to run with
 
-OFF: Final = "none"
-"""Runs the base alone."""
+OFF: Final = "none"  #: Runs the base alone
 
 
 def parse_mix(text: str) -> dict[str, float]:

@@ -13,8 +13,8 @@ from peft_dml_ros.core.classes import Modality
 from peft_dml_ros.core.errors import PeftDmlError
 from peft_dml_ros.core.params import RouterParams
 
+#: Mean log-likelihood, relative to a domain's own mean frame, below which a frame is like none of its frames
 STRANGE: Final = -4.0
-"""Mean log-likelihood, relative to a domain's own mean frame, below which a frame is like none of its frames."""
 
 
 class Choice(NamedTuple):

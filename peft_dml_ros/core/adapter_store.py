@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 from peft_dml_ros.core.adapter import CARD
 from peft_dml_ros.core.errors import BundleError, nearest
 
+#: Environment variable that names another folder for the vehicle's adapters
 FOLDER_VARIABLE: Final = "PEFT_DML_ADAPTERS"
-"""Environment variable that names another folder for the vehicle's adapters."""
 BASE_DIGITS: Final = 16
 
 

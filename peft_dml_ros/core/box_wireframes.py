@@ -14,10 +14,9 @@ from peft_dml_ros.core.typing import BoolArray, FloatArray, Int32Array, UInt8Arr
 
 Colour: TypeAlias = tuple[int, int, int]
 
+#: Pairs of `Boxes3D.corners_m` that are joined
 EDGES: Final = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
-"""Pairs of `Boxes3D.corners_m` that are joined."""
-NEAR_M: Final = 0.3
-"""What lies nearer to the image plane than this is cut off."""
+NEAR_M: Final = 0.3  #: What lies nearer to the image plane than this is cut off
 
 
 def pixels_from_boxes(sensor: Sensor, then_SE3_frame: SE3, width_px: int) -> FloatArray | None:

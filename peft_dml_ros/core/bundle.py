@@ -29,12 +29,10 @@ from peft_dml_ros.core.verified_files import CALIBRATION, altered_files, read_ca
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+#: The base network's weights by name: the graphs take theirs from it, and adapters are trained on it
 BASE_WEIGHTS = "base.safetensors"
-"""The base network's weights by name: the graphs take theirs from it, and adapters are trained on it."""
-WEIGHTS = "weights.safetensors"
-"""Large weights of a bundle without a base, in 8 bit; its graphs take them from it."""
-ADAPTERS = "adapters"
-"""Folder of the adapters that come with a bundle; each has a card with hashes of its own."""
+WEIGHTS = "weights.safetensors"  #: Large weights of a bundle without a base, in 8 bit; its graphs take them from it
+ADAPTERS = "adapters"  #: Folder of the adapters that come with a bundle; each has a card with hashes of its own
 
 Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
 

@@ -11,10 +11,9 @@ from peft_dml_ros.core.rig import CameraModel, Rig
 from peft_dml_ros.core.spec import CameraSpec, GridSpec, ModelSpec
 from peft_dml_ros.core.typing import AnyArray, FloatArray, Int32Array, UInt8Array
 
-MAX_PIXELS = 64_000_000
-"""Images beyond this are refused before they are decoded."""
+MAX_PIXELS = 64_000_000  #: Images beyond this are refused before they are decoded
+#: Images and calibration may differ in scale, but not in shape: rounding at an eighth of the size is within this
 SHAPE_TOLERANCE = 0.02
-"""Images and calibration may differ in scale, but not in shape: rounding at an eighth of the size is within this."""
 
 
 def network_intrinsics(camera: CameraModel, spec: CameraSpec) -> FloatArray:

@@ -3,6 +3,7 @@
 
 from typing import Final, Literal, TypeAlias
 
+#: Detection classes in the nuscenes-devkit's order (`DETECTION_NAMES`)
 CLASSES: Final = (
     "car",
     "truck",
@@ -15,8 +16,8 @@ CLASSES: Final = (
     "traffic_cone",
     "barrier",
 )
-"""Detection classes in the nuscenes-devkit's order (`DETECTION_NAMES`)."""
 
+#: nuScenes attributes in the devkit's order (`ATTRIBUTE_NAMES`)
 ATTRIBUTES: Final = (
     "pedestrian.moving",
     "pedestrian.sitting_lying_down",
@@ -27,10 +28,10 @@ ATTRIBUTES: Final = (
     "vehicle.parked",
     "vehicle.stopped",
 )
-"""nuScenes attributes in the devkit's order (`ATTRIBUTE_NAMES`)."""
 
 _VEHICLE: Final = (5, 6, 7)
 _CYCLE: Final = (3, 4)
+#: Indices into `ATTRIBUTES` that a class may carry; empty for static things
 ATTRIBUTES_OF_CLASS: Final[dict[str, tuple[int, ...]]] = {
     "car": _VEHICLE,
     "truck": _VEHICLE,
@@ -43,15 +44,15 @@ ATTRIBUTES_OF_CLASS: Final[dict[str, tuple[int, ...]]] = {
     "traffic_cone": (),
     "barrier": (),
 }
-"""Indices into `ATTRIBUTES` that a class may carry; empty for static things."""
 
 Modality: TypeAlias = Literal["lidar", "camera", "radar", "imu", "gnss"]
+#: Order of the `mask`, `age_s`, `completeness` and `gate` vectors everywhere
 MODALITIES: Final[tuple[Modality, ...]] = ("lidar", "camera", "radar", "imu", "gnss")
-"""Order of the `mask`, `age_s`, `completeness` and `gate` vectors everywhere."""
 
+#: Modalities that can see an object; without any of them the vehicle is blind
 DETECTING: Final[tuple[Modality, ...]] = ("lidar", "camera", "radar")
-"""Modalities that can see an object; without any of them the vehicle is blind."""
 
+#: Red, green, blue of each class in pictures, markers and reports
 CLASS_COLOURS: Final[dict[str, tuple[int, int, int]]] = {
     "car": (255, 158, 0),
     "truck": (255, 99, 71),
@@ -64,4 +65,3 @@ CLASS_COLOURS: Final[dict[str, tuple[int, int, int]]] = {
     "traffic_cone": (120, 144, 170),
     "barrier": (150, 140, 160),
 }
-"""Red, green, blue of each class in pictures, markers and reports."""

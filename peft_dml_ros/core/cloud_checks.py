@@ -11,17 +11,14 @@ from peft_dml_ros.core.pillars import MOST_MEAN_INTENSITY
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import FloatArray
 
-LEAST_INSIDE: Final = 0.3
-"""Share of the points that must lie inside the grid."""
+LEAST_INSIDE: Final = 0.3  #: Share of the points that must lie inside the grid
 GROUND_OFF_M: Final = 0.5
 MOST_TILT_RAD: Final = 0.2
-_NEAR_M, _FAR_M = 3.0, 25.0
-"""Points at this distance show the ground."""
+_NEAR_M, _FAR_M = 3.0, 25.0  #: Points at this distance show the ground
 _SAMPLE: Final = 1500
 _TRIES: Final = 80
 _INLIER_M: Final = 0.12
-_LEAST_SHARE: Final = 0.12
-"""Share of the sampled points on a plane that counts."""
+_LEAST_SHARE: Final = 0.12  #: Share of the sampled points on a plane that counts
 
 
 class Hint(NamedTuple):

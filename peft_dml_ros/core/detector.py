@@ -31,8 +31,8 @@ from peft_dml_ros.core.typing import AnyArray, Float32Array
 
 Outputs = TypeVar("Outputs")
 
+#: An encoder with a pace of its own runs this much before its time, since frames come at times of their own
 EARLY_NS: Final = 30_000_000
-"""An encoder with a pace of its own runs this much before its time, since frames come at times of their own."""
 
 
 @dataclass(frozen=True, slots=True)

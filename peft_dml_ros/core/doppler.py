@@ -13,17 +13,15 @@ import numpy as np
 from peft_dml_ros.core.measurements import RADAR_DTYPE
 from peft_dml_ros.core.typing import AnyArray, FloatArray
 
+#: A return whose Doppler speed is this near to what a radar's velocity foretells is of a thing that stands still
 AGREE_MPS: Final = 0.4
-"""A return whose Doppler speed is this near to what a radar's velocity foretells is of a thing that stands still."""
 FEWEST: Final = 6
-SHARE: Final = 0.5
-"""The standing returns must be so many, and this share of all, for a velocity to be believed."""
-MOST_RETURNS: Final = 5000
-"""More returns than any radar sends in a cycle."""
+SHARE: Final = 0.5  #: The standing returns must be so many, and this share of all, for a velocity to be believed
+MOST_RETURNS: Final = 5000  #: More returns than any radar sends in a cycle
 
 _TRIES: Final = 200
+#: Least determinant of the directions' mean square: returns in one line do not tell the velocity across it
 _SPREAD: Final = 1e-3
-"""Least determinant of the directions' mean square: returns in one line do not tell the velocity across it."""
 
 
 def points_from_returns(returns: FloatArray) -> AnyArray:

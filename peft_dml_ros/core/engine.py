@@ -19,11 +19,10 @@ EngineName: TypeAlias = Literal[
     "tensorrt",
     "tensorrt-rtx",
 ]
+#: Names of the engines; `auto` takes the CPU engine that is fastest on the machine
 ENGINES: tuple[str, ...] = get_args(EngineName)
-"""Names of the engines; `auto` takes the CPU engine that is fastest on the machine."""
 
-PRECISIONS = ("fp32", "fp16", "int8")
-"""Precisions that a bundle's graphs may hold."""
+PRECISIONS = ("fp32", "fp16", "int8")  #: Precisions that a bundle's graphs may hold
 
 ParameterPrecision: TypeAlias = Literal["auto", "fp32", "fp16", "int8"]
 

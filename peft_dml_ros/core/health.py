@@ -22,16 +22,15 @@ from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement,
 from peft_dml_ros.core.params import HealthParams, SyncParams, numbers_by_sensor
 from peft_dml_ros.core.payload_checks import poor_picture
 
+#: Measurements kept per sensor: a second of each, and as many sweeps as a network accumulates
 HISTORY = {"lidar": 12, "camera": 3, "radar": 12, "imu": 120, "gnss": 20, "odometry": 120}
-"""Measurements kept per sensor: a second of each, and as many sweeps as a network accumulates."""
 
 _OVERDUE_PERIODS = 1.5
+#: A camera's limit of age follows its period up to this: the first gap after a pause is no period
 _LONGEST_PERIOD_S = 1.0
-"""A camera's limit of age follows its period up to this: the first gap after a pause is no period."""
 
 
-NEAR_M: Final = 1.0
-"""Points nearer than this are firings without return, or the vehicle itself."""
+NEAR_M: Final = 1.0  #: Points nearer than this are firings without return, or the vehicle itself
 
 
 class State(Enum):

@@ -24,17 +24,15 @@ from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import AnyArray, Float32Array, Int32Array, UInt8Array
 
 Swept = TypeVar("Swept", LidarSweep, RadarSweep)
-Picture: TypeAlias = UInt8Array | str
-"""Pixels at network size, or why an image is dropped."""
+Picture: TypeAlias = UInt8Array | str  #: Pixels at network size, or why an image is dropped
 
+#: Pictures of a camera that are decoded before a frame asks for them: cameras may be a little faster than frames. More
+#: would be wasted on a machine that cannot keep up.
 AHEAD: Final = 2
-"""Pictures of a camera that are decoded before a frame asks for them: cameras may be a little faster than frames. More
-would be wasted on a machine that cannot keep up."""
+#: Deviation of grey levels of a picture at network size below which it is the same everywhere. The intake asks for more
+#: (`health.min_image_contrast`), but looks at a camera's pictures only now and then.
 LEAST_CONTRAST: Final = 1.0
-"""Deviation of grey levels of a picture at network size below which it is the same everywhere. The intake asks for more
-(`health.min_image_contrast`), but looks at a camera's pictures only now and then."""
-RADAR_OLDEST_S: Final = 1.0
-"""Radar sweeps older than this behind the newest are left out."""
+RADAR_OLDEST_S: Final = 1.0  #: Radar sweeps older than this behind the newest are left out
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,12 @@ except ImportError:
 
 JPEG: Final = b"\xff\xd8\xff"
 PNG: Final = b"\x89PNG\r\n\x1a\n"
-_PNG_COMPONENTS: Final = {b"\0": 1, b"\2": 3, b"\3": 3, b"\4": 2, b"\6": 4}
-"""By the colour type of a PNG."""
+_PNG_COMPONENTS: Final = {b"\0": 1, b"\2": 3, b"\3": 3, b"\4": 2, b"\6": 4}  #: By the colour type of a PNG
 
+#: Words of makers, and kinds of picture that this decoder does not know
 _HARMLESS: Final = re.compile("colou?r|JFIF revision|SOS parameters|ICC marker|JPEG process|precision")
-"""Words of makers, and kinds of picture that this decoder does not know."""
 _EXTRANEOUS: Final = re.compile(r"(\d+) extraneous bytes before marker (0x[0-9a-f]{2})")
-_IN_SCAN: Final = range(0xD0, 0xDA)
-"""Restart markers and the end: what stands before them is the picture."""
+_IN_SCAN: Final = range(0xD0, 0xDA)  #: Restart markers and the end: what stands before them is the picture
 _END: Final = b"\xff\xd9"
 
 

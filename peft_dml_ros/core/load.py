@@ -20,23 +20,18 @@ from peft_dml_ros.core.params import LoadParams, PaceParams
 from peft_dml_ros.core.spec import ModelSpec
 
 WINDOW_S: Final = 1.0
-SUPERSEDED_SHARE: Final = 0.1
-"""Share of superseded frames in a window beyond which it is too slow."""
+SUPERSEDED_SHARE: Final = 0.1  #: Share of superseded frames in a window beyond which it is too slow
+#: So many windows in a row with superseded frames are too slow, even where each has one alone
 HELD_UP_WINDOWS: Final = 3
-"""So many windows in a row with superseded frames are too slow, even where each has one alone."""
-CALM_SHARE: Final = 0.7
-"""A window is calm below this share of the limit of latency."""
-FULL_SHARE: Final = 0.9
-"""A step is taken back where the detector would then work for less than this share of the time."""
+CALM_SHARE: Final = 0.7  #: A window is calm below this share of the limit of latency
+FULL_SHARE: Final = 0.9  #: A step is taken back where the detector would then work for less than this share of the time
+#: Measurements that arrive later than this are no live ones, but those of a recording, for example
 LIVE_MS: Final = 1000.0
-"""Measurements that arrive later than this are no live ones, but those of a recording, for example."""
 PATIENCE_S: Final = 4.0
-LONGEST_PATIENCE_S: Final = 64.0
-"""Calm time before a step is taken back: at first, and after many tries in vain."""
+LONGEST_PATIENCE_S: Final = 64.0  #: Calm time before a step is taken back: at first, and after many tries in vain
+#: A step that is taken back must hold for so many times the calm time before it, or the next try waits longer
 TRIAL: Final = 4.0
-"""A step that is taken back must hold for so many times the calm time before it, or the next try waits longer."""
-SMOOTHING: Final = 0.2
-"""Share of the newest run in the mean time of an encoder."""
+SMOOTHING: Final = 0.2  #: Share of the newest run in the mean time of an encoder
 
 
 def usable_cores() -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.typing import AnyArray, BoolArray, Float32Array, FloatArray, UInt8Array
 
+#: The 18 fields of a nuScenes (ARS408) radar point, 43 bytes packed: metres, m/s, dBsm, sensor frame
 RADAR_DTYPE: Final = np.dtype(
     [
         *((name, "<f4") for name in ("x", "y", "z")),
@@ -18,7 +19,6 @@ RADAR_DTYPE: Final = np.dtype(
         *(("vx_rms", "i1"), ("vy_rms", "i1")),
     ]
 )
-"""The 18 fields of a nuScenes (ARS408) radar point, 43 bytes packed: metres, m/s, dBsm, sensor frame."""
 
 _LAST_KNOWN: Final = 6
 _CLEAR: Final = 3

@@ -13,10 +13,10 @@ from peft_dml_ros.core.typing import Float32Array, FloatArray
 
 EARTH_RADIUS_M = 6378137.0
 GRAVITY_MPS2 = 9.81
+#: Odometry this far before or after the wanted time is still extrapolated at constant velocity
 MAX_EXTRAPOLATION_NS = 150_000_000
-"""Odometry this far before or after the wanted time is still extrapolated at constant velocity."""
+#: Between poses further apart nothing is interpolated: odometry was away, and the vehicle may have turned meanwhile
 MAX_GAP_NS = 300_000_000
-"""Between poses further apart nothing is interpolated: odometry was away, and the vehicle may have turned meanwhile."""
 
 
 class EgoMotion:

@@ -24,8 +24,7 @@ _DIMS, _DATA_TYPE, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 8, 9, 13, 14
 _TYPES: Final[dict[int, str]] = {1: "f4", 2: "u1", 3: "i1", 6: "i4", 7: "i8", 9: "?", 10: "f2", 11: "f8"}
 _NUMBERS: Final = {np.dtype(kind): number for number, kind in _TYPES.items()}
 _SMALLEST_SCALE: Final = np.float32(1e-8)
-SCALE: Final = "_scale"
-"""Ending of the name of a quantisation scale; what precedes it is the tensor."""
+SCALE: Final = "_scale"  #: Ending of the name of a quantisation scale; what precedes it is the tensor
 
 
 def weight_scale(values: AnyArray, axis: int = 0) -> AnyArray:
@@ -46,6 +45,7 @@ def _transpose(x: AnyArray, attributes: Mapping[str, Any]) -> AnyArray:
     return np.ascontiguousarray(x.transpose(attributes.get("perm")))
 
 
+#: Operators that are computed here where all inputs are weights; all others stay for the runtime
 FOLDED: Final[dict[str, Callable[..., AnyArray]]] = {
     "Add": lambda _, a, b: a + b,
     "Cast": lambda attributes, x: x.astype(_TYPES[attributes["to"]]),
@@ -59,7 +59,6 @@ FOLDED: Final[dict[str, Callable[..., AnyArray]]] = {
     "Transpose": lambda attributes, x: _transpose(x, attributes),
     "Unsqueeze": lambda _, x, axes: np.expand_dims(x, tuple(axes)),
 }
-"""Operators that are computed here where all inputs are weights; all others stay for the runtime."""
 
 
 @dataclass(slots=True)

@@ -155,8 +155,8 @@ class PaceParams(Frozen):
     )
 
 
+#: What the load controller gives up, in this order: pace of cameras, pace of radars, LiDAR sweeps
 GIVEN_UP = ("cameras", "radars", "sweeps")
-"""What the load controller gives up, in this order: pace of cameras, pace of radars, LiDAR sweeps."""
 
 
 class LoadParams(Frozen):

@@ -15,8 +15,8 @@ from peft_dml_ros.core.measurements import LidarSweep, RadarSweep, trusted_radar
 from peft_dml_ros.core.spec import GridSpec, LidarSpec, RadarSpec
 from peft_dml_ros.core.typing import AnyArray, BoolArray, Float32Array, Int32Array
 
+#: Sweeps older than this behind the newest are left out, unless the model's own spacing reaches further
 OLDEST_S: Final = 0.5
-"""Sweeps older than this behind the newest are left out, unless the model's own spacing reaches further."""
 
 Swept = TypeVar("Swept", LidarSweep, RadarSweep)
 
@@ -43,9 +43,9 @@ def recent(sweeps: Sequence[Swept], count: int, spacing_s: float = 0.0, oldest_s
 
 
 FEWEST_POINTS: Final = 100
+#: A sweep with a mean above this is not on the scale 0 to 255 (nuScenes 20, KITTI 70): no intensity is better then. The
+#: mean of fewer than `FEWEST_POINTS` says nothing.
 MOST_MEAN_INTENSITY: Final = 128.0
-"""A sweep with a mean above this is not on the scale 0 to 255 (nuScenes 20, KITTI 70): no intensity is better then.
-The mean of fewer than `FEWEST_POINTS` says nothing."""
 
 
 def lidar_cloud(sweeps: Sequence[tuple[Float32Array, SE3, float]], min_range_m: float) -> Float32Array:

@@ -15,14 +15,12 @@ from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, Lida
 from peft_dml_ros.core.rig import Sensor
 from peft_dml_ros.core.spec import ModelSpec
 
+#: Ranges of bundles that do not state theirs: those of nuScenes with room to either side
 TRAINED: Final = {"lidar_intensity_median": (2.0, 60.0)}
-"""Ranges of bundles that do not state theirs: those of nuScenes with room to either side."""
-EVERY: Final = 50
-"""LiDAR sweeps from one look to the next; the first is looked at."""
+EVERY: Final = 50  #: LiDAR sweeps from one look to the next; the first is looked at
 SAMPLES: Final = 100
 G_MPS2: Final = 9.81
-_ROWS_OFF: Final = 1 / 3
-"""Principal point, in half images, beyond which it is implausible."""
+_ROWS_OFF: Final = 1 / 3  #: Principal point, in half images, beyond which it is implausible
 
 
 class SensorChecks:

@@ -16,11 +16,9 @@ from peft_dml_ros.core.errors import BundleError, ConfigError
 if TYPE_CHECKING:
     from minisign import PublicKey
 
-SUFFIX: Final = ".minisig"
-"""Ending of a signature's file."""
+SUFFIX: Final = ".minisig"  #: Ending of a signature's file
 
-_LARGEST: Final = 16_384
-"""Keys and signatures are a few hundred bytes: no more is read of what claims to be one."""
+_LARGEST: Final = 16_384  #: Keys and signatures are a few hundred bytes: no more is read of what claims to be one
 
 
 def public_key(text_or_file: str | Path) -> PublicKey:

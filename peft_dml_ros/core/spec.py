@@ -149,12 +149,12 @@ product with the axis is the logit of "the front is ahead" against "the front is
 along base_link's axes; natural logarithms of the variances of x and y (m²), z (m²) and yaw (rad²).
 """
 
+#: Columns of bundles made before the axis and the direction were separate: sine and cosine of the yaw itself
 REGRESSION_WITHOUT_AXIS = tuple(
     {"sin_2yaw": "sin_yaw", "cos_2yaw": "cos_yaw"}.get(name, name)
     for name in REGRESSION
     if name not in {"heading_x", "heading_y"}
 )
-"""Columns of bundles made before the axis and the direction were separate: sine and cosine of the yaw itself."""
 
 
 class ModelSpec(Frozen):
@@ -172,11 +172,10 @@ class ModelSpec(Frozen):
     regression: tuple[str, ...] = Field(REGRESSION, description="Columns of the fusion graph's `regression` output")
 
 
+#: Inputs that depend on calibration alone: `InputAssembler` makes them once and never writes to them again
 CONSTANT_INPUTS = frozenset({"voxel_pixel", "voxel_depth"})
-"""Inputs that depend on calibration alone: `InputAssembler` makes them once and never writes to them again."""
 
-TensorTable: TypeAlias = dict[str, tuple[tuple[int, ...], str]]
-"""Shape and numpy dtype name by tensor name."""
+TensorTable: TypeAlias = dict[str, tuple[tuple[int, ...], str]]  #: Shape and numpy dtype name by tensor name
 
 
 def graph_inputs(spec: ModelSpec) -> dict[str, TensorTable]:

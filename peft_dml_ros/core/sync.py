@@ -27,14 +27,12 @@ from peft_dml_ros.core.params import PerceptionParams, numbers_by_sensor
 from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.core.snapshot import Snapshot
 
-NO_REFERENCE = "clock"
-"""Reference of a frame that no sensor triggered."""
+NO_REFERENCE = "clock"  #: Reference of a frame that no sensor triggered
 
+#: A frame may follow the last after this share of the period: a 20 Hz LiDAR gives 10 Hz, a late frame is made up
 EARLY = 0.6
-"""A frame may follow the last after this share of the period: a 20 Hz LiDAR gives 10 Hz, a late frame is made up."""
 
-_STEPS = 3
-"""Measurements in a row far in the past, of any sensors, that make a glitch a clock that was set back."""
+_STEPS = 3  #: Measurements in a row far in the past, of any sensors, that make a glitch a clock that was set back
 
 Kind = TypeVar("Kind", LidarSweep, RadarSweep, CameraImage, ImuSample, GnssFix, OdometrySample)
 

@@ -7,8 +7,7 @@ from typing import Final
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
 
-MAX_FRAMES: Final = 1000
-"""Frames of a vehicle; whoever publishes ever new names must not fill the memory."""
+MAX_FRAMES: Final = 1000  #: Frames of a vehicle; whoever publishes ever new names must not fill the memory
 LONGEST_NAME: Final = 256
 
 

@@ -10,8 +10,7 @@ from typing import Final
 from peft_dml_ros.core.errors import BundleError
 
 CALIBRATION: Final = "calibration.json"
-LARGEST_CARD: Final = 16 * 2**20
-"""No larger manifest or card is read."""
+LARGEST_CARD: Final = 16 * 2**20  #: No larger manifest or card is read
 
 
 def sha256(path: Path) -> str:

@@ -15,8 +15,7 @@ from typing import Any, Final
 from peft_dml_ros.core.errors import EngineError
 
 FORMAT: Final = "peft-dml engine 2"
-FOLDER_VARIABLE: Final = "PEFT_DML_ENGINE_CACHE"
-"""Environment variable that names another folder for built engines."""
+FOLDER_VARIABLE: Final = "PEFT_DML_ENGINE_CACHE"  #: Environment variable that names another folder for built engines
 
 _LONGEST_HEADER: Final = 1 << 16
 

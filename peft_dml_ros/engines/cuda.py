@@ -18,8 +18,8 @@ from peft_dml_ros.core.engine import DeviceArray
 from peft_dml_ros.core.errors import EngineError
 from peft_dml_ros.core.typing import AnyArray
 
+#: Where cuda-python keeps the runtime: since 12.6, and before
 LAYOUTS: Final = ("cuda.bindings.runtime", "cuda.cudart")
-"""Where cuda-python keeps the runtime: since 12.6, and before."""
 
 DRIVER_VERSION_FILE: Final = Path("/sys/module/nvidia/version")
 

@@ -14,6 +14,7 @@ from peft_dml_ros.core.protobuf import fields
 Schema: TypeAlias = dict[int, str]
 
 _TENSOR: Final = "TensorProto"
+#: Fields of onnx.proto that lead to tensors, by message
 _NESTED: Final[dict[str, Schema]] = {
     "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
     "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
@@ -30,7 +31,6 @@ _NESTED: Final[dict[str, Schema]] = {
         23: "SparseTensorProto",
     },
 }
-"""Fields of onnx.proto that lead to tensors, by message."""
 
 _NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
 _DEEPEST: Final = 32

@@ -33,22 +33,22 @@ _DTYPES: Final = {
 }
 CPU: Final = "CPUExecutionProvider"
 RTX_PROVIDER: Final = "NvTensorRTRTXExecutionProvider"
+#: Providers by engine name, in the order in which they get to choose nodes
 PROVIDERS: Final = {
     "onnxruntime": (CPU,),
     "onnxruntime-tensorrt-rtx": (RTX_PROVIDER, CPU),
     "onnxruntime-cuda": ("CUDAExecutionProvider", CPU),
     "onnxruntime-tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", CPU),
 }
-"""Providers by engine name, in the order in which they get to choose nodes."""
 
+#: Name of the one zero point of all tensors that are never negative, in a quantised graph
 RELU_ZERO_POINT: Final = b"relu_zero_point"
-"""Name of the one zero point of all tensors that are never negative, in a quantised graph."""
 
 _SIGNED: Final = b"\x10\x03\x42\x0f" + RELU_ZERO_POINT
 _UNSIGNED: Final = b"\x10\x02\x42\x0f" + RELU_ZERO_POINT
+#: Steps of an unsigned tensor against those of a signed one of the same range; the last code must not lie beyond the
+#: bound of a ReLU6, or ONNX Runtime keeps that as an operator of its own
 _FINER: Final = 127 / 255 * (1 - 1e-6)
-"""Steps of an unsigned tensor against those of a signed one of the same range; the last code must not lie beyond the
-bound of a ReLU6, or ONNX Runtime keeps that as an operator of its own."""
 
 
 class OnnxRuntimeEngine:

@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 TRIAL_S: Final = 1.0
 LEAST_RUNS: Final = 3
 PREFERRED: Final = "openvino"
+#: ONNX Runtime is taken where it needs at most this share of OpenVINO's time: it may be faster because it computes in 8
+#: bit, where OpenVINO has bfloat16, which loses nothing
 WORTH: Final = 0.8
-"""ONNX Runtime is taken where it needs at most this share of OpenVINO's time: it may be faster because it computes in
-8 bit, where OpenVINO has bfloat16, which loses nothing."""
 
 Loader = Callable[[str], Mapping[str, Engine]]
 

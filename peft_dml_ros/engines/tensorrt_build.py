@@ -26,8 +26,7 @@ log = logging.getLogger(__name__)
 
 PROGRESS_EVERY_S: Final = 5.0
 SPARE_BYTES: Final = 64 << 20
-SIZE_FACTOR: Final = 4
-"""An engine holds the weights, at times in more than one layout."""
+SIZE_FACTOR: Final = 4  #: An engine holds the weights, at times in more than one layout
 
 
 @dataclass(frozen=True, slots=True)

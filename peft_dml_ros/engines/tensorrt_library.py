@@ -14,8 +14,8 @@ from peft_dml_ros.core.errors import EngineError
 log = logging.getLogger(__name__)
 
 RTX: Final = "tensorrt-rtx"
+#: Package that carries the libraries of TensorRT for RTX, and its provider for ONNX Runtime
 RTX_WHEEL: Final = "onnxruntime_ep_nv_tensorrt_rtx"
-"""Package that carries the libraries of TensorRT for RTX, and its provider for ONNX Runtime."""
 
 OLDEST: Final = {"tensorrt": (10,), RTX: (1, 4)}
 MODULES: Final = {"tensorrt": "tensorrt", RTX: "tensorrt_rtx_bindings"}

@@ -20,8 +20,7 @@ from peft_dml_ros.nodes.decoder import unpacked
 from peft_dml_ros.nodes.drops import DropCounter
 
 INFO: Final = " calibration"
-CONFIRMED_AFTER: Final = 1
-"""Seconds after which a calibration that came once and was never contradicted counts."""
+CONFIRMED_AFTER: Final = 1  #: Seconds after which a calibration that came once and was never contradicted counts
 
 
 def info_of(camera: str) -> str:

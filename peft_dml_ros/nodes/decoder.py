@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from peft_dml_ros.nodes.calibrations import CalibrationStore
 
 MIB: Final = 2**20
+#: Largest message by type that is unpacked; of all others, `MIB`. A full turn of a LiDAR is about one.
 LARGEST_BYTES: Final = {
     "PointCloud2": 64 * MIB,
     "Image": 256 * MIB,
@@ -34,7 +35,6 @@ LARGEST_BYTES: Final = {
     "RadarScan": MIB // 8,
     "ContinentalArs548DetectionList": MIB // 2,
 }
-"""Largest message by type that is unpacked; of all others, `MIB`. A full turn of a LiDAR is about one."""
 
 
 def unpacked(cdr: bytes, kind: type[Any]) -> Any:

@@ -13,8 +13,8 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 
 from peft_dml_ros.core.errors import ConfigError, nearest
 
+#: For what is published once and must reach whoever subscribes later
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-"""For what is published once and must reach whoever subscribes later."""
 
 _POLICIES: dict[str, Any] = {"reliability": ReliabilityPolicy, "durability": DurabilityPolicy}
 

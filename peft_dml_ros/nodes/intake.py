@@ -22,8 +22,7 @@ from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
 from peft_dml_ros.nodes.subscriptions import SensorSubscriptions
 
-HINTS_EVERY: Final = 5
-"""Seconds from one look at the sensors to the next."""
+HINTS_EVERY: Final = 5  #: Seconds from one look at the sensors to the next
 
 
 def ignore_image(name: str, image: CameraImage) -> None:

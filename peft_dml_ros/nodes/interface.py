@@ -11,21 +11,21 @@ from peft_dml_ros.core.rig import modality_of_channel
 
 NODE: Final = "perception"
 _ENCODED: Final = ("inputs", "pictures", "moved", *MODALITIES)
+#: From the stamp to the boxes' publication; `total` is all of it. Stages of several threads overlap. Tracks, and what
+#: Autoware takes, are made after that: `objects`.
 STAGES: Final = ("arrival", "wait", *_ENCODED, "fusion", "decode", "publish", "total", "objects")
-"""From the stamp to the boxes' publication; `total` is all of it. Stages of several threads overlap. Tracks, and what
-Autoware takes, are made after that: `objects`."""
 
 ALWAYS, LISTENED, LATCHED, EACH_SECOND = "each frame", "each frame that is listened to", "latched", "once a second"
 DRAWN: Final = "frames listened to, as many as a quarter of a core draws"
 
 
 AUTOWARE: Final = "autoware_perception_msgs/msg"
+#: Topics for Autoware
 OBJECTS: Final = (
     ("objects", "DetectedObjects", "the boxes for Autoware"),
     ("tracked_objects", "TrackedObjects", "the tracks for Autoware"),
     ("predicted_objects", "PredictedObjects", "the tracks with the path of their motion, 5 s ahead"),
 )
-"""Topics for Autoware."""
 
 
 class Topic(NamedTuple):

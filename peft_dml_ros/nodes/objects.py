@@ -24,8 +24,7 @@ from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
 
 DEPTH: Final = 10
-TRAIL: Final = 40
-"""Positions that a trail keeps: four seconds at 10 Hz."""
+TRAIL: Final = 40  #: Positions that a trail keeps: four seconds at 10 Hz
 
 
 class ObjectOutputs:

@@ -26,13 +26,11 @@ from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.frame_loop import LatestWorker
 
-WIDTH_PX: Final = 640
-"""Images are shrunk while they are decoded, but not below this width."""
+WIDTH_PX: Final = 640  #: Images are shrunk while they are decoded, but not below this width
 JPEG_QUALITY: Final = 80
-YIELDING: Final = 10
-"""Niceness of the thread: the detector goes first."""
+YIELDING: Final = 10  #: Niceness of the thread: the detector goes first
+#: Part of a core that drawing takes at most; where six cameras need 40 ms, their pictures come at 6 Hz
 SHARE: Final = 0.25
-"""Part of a core that drawing takes at most; where six cameras need 40 ms, their pictures come at 6 Hz."""
 
 
 class OverlayJob(NamedTuple):

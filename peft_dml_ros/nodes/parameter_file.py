@@ -7,10 +7,9 @@ from pydantic import Field
 
 from peft_dml_ros.core.params import PerceptionParams
 
+#: Parameters whose change loads another model while the node runs
 MODEL_PARAMETERS: Final = ("bundle", "adapter", "engine", "precision", "threads")
-"""Parameters whose change loads another model while the node runs."""
-READ_ONLY: Final = frozenset({"trusted_key"})
-"""Who may set parameters of a running node may not choose whom it trusts."""
+READ_ONLY: Final = frozenset({"trusted_key"})  #: Who may set parameters of a running node may not choose whom it trusts
 
 
 class NodeParams(PerceptionParams):

@@ -18,8 +18,7 @@ from peft_dml_ros.engines.kept import KeptEngines
 from peft_dml_ros.nodes.parameter_file import MODEL_PARAMETERS
 
 FALLBACK: Final = "onnxruntime"
-SLOWEST_HZ: Final = 2.0
-"""A machine that cannot hold this pace is named when the model is loaded."""
+SLOWEST_HZ: Final = 2.0  #: A machine that cannot hold this pace is named when the model is loaded
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from peft_dml_ros.core.errors import ConfigError, PeftDmlError
 
-POLL_S = 0.2
-"""Longest time until a signal is noticed while nothing else happens."""
+POLL_S = 0.2  #: Longest time until a signal is noticed while nothing else happens
 
 
 @contextmanager

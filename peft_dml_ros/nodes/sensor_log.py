@@ -9,8 +9,8 @@ from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.nodes.diagnostics import SensorReport
 
 PAUSE_S: Final = 2.0
+#: Time between two lines: sensors that come and go again and again are mentioned less and less often
 LONGEST_PAUSE_S: Final = 32.0
-"""Time between two lines: sensors that come and go again and again are mentioned less and less often."""
 
 
 class SensorLog:

@@ -28,13 +28,11 @@ from peft_dml_ros.nodes.decoder import Decoder
 from peft_dml_ros.nodes.fitting_subscription import FittingSubscription, message_class
 from peft_dml_ros.nodes.parameter_file import NodeParams
 
+#: Messages the middleware keeps while the executor is busy: a second at nuScenes' rates, so that a hold-up of the whole
+#: machine costs no message; with half a second, one of .7 s cost 38 of 213,210
 QUEUE: Final[dict[Modality | None, int]] = {"lidar": 20, "radar": 14, "camera": 12, "imu": 100, "gnss": 10, None: 50}
-"""Messages the middleware keeps while the executor is busy: a second at nuScenes' rates, so that a hold-up of the whole
-machine costs no message; with half a second, one of .7 s cost 38 of 213,210."""
-FAST: Final = 50
-"""Topics with so long a queue are taken empty at each turn."""
-RAW_AFTER: Final = 2
-"""Seconds without a compressed image of a camera after which its raw ones are taken."""
+FAST: Final = 50  #: Topics with so long a queue are taken empty at each turn
+RAW_AFTER: Final = 2  #: Seconds without a compressed image of a camera after which its raw ones are taken
 
 
 def raw_of(camera: str) -> str:

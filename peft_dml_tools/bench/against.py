@@ -22,8 +22,8 @@ from peft_dml_tools.live.short_drive import simulate_short_drive
 SEED: Final = 3
 OTHER, THIS = "other", "this"
 RATIOS: Final = ("frames", "p50_ms", "p95_ms", "node_cpu_s_per_frame", "recorder_replay_cores")
+#: Figures that are subtracted: a ratio of accuracies depends on how hard the drive is
 DIFFERENCES: Final = ("map_full",)
-"""Figures that are subtracted: a ratio of accuracies depends on how hard the drive is."""
 ALONE, TAKEN = "alone", "one core taken"
 LOADS: Final[Mapping[str, bool]] = {ALONE: False, TAKEN: True}
 

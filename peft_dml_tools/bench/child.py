@@ -13,8 +13,8 @@ from typing import Final
 
 from peft_dml_ros.core.errors import PeftDmlError
 
+#: A pinned process gains nothing by threads that wait for each other
 ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-"""A pinned process gains nothing by threads that wait for each other."""
 
 
 class BenchmarkError(PeftDmlError):

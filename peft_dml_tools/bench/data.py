@@ -20,8 +20,8 @@ Say = Callable[[str], None]
 
 TIMEOUT_S: Final = 900.0
 COMMANDS: Final = "peft_dml_ros.cli.main"
+#: What a 20 s scene may take on one core
 LIMITS: Final = {"simulate_s_per_scene": 90.0, "simulate_peak_mb": 1000.0, "export_s_per_scene": 30.0}
-"""What a 20 s scene may take on one core."""
 
 
 class BenchmarkPlan(Frozen):
@@ -42,6 +42,7 @@ class BenchmarkPlan(Frozen):
     realism_seed: int = 3
 
 
+#: Seconds instead of minutes: every stage once, figures of no worth
 QUICK: Final = BenchmarkPlan(
     scene_counts=(1,),
     scene_s=1.5,
@@ -52,7 +53,6 @@ QUICK: Final = BenchmarkPlan(
     realism_scenes=1,
     realism_s=1.5,
 )
-"""Seconds instead of minutes: every stage once, figures of no worth."""
 
 
 class DataBenchmark:

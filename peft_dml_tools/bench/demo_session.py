@@ -23,10 +23,9 @@ from peft_dml_tools.live.process_monitor import ProcessSample, cpu_pct, sample
 LIMIT_S: Final = 240.0
 SAMPLE_S: Final = 0.2
 END_S: Final = 15.0
+#: Part of a command line -> its name; the same in all versions of this software
 PROCESSES: Final = {"nodes.perception": "node", "nodes.recorder": "recorder", "nodes.replay": "replay"}
-"""Part of a command line -> its name; the same in all versions of this software."""
-LAST: Final = 1500
-"""Characters of a failed session's output that the error shows."""
+LAST: Final = 1500  #: Characters of a failed session's output that the error shows
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,12 +32,11 @@ class FleetPlan:
     image_width_px: int = 1600  #: Width of the long drives' pictures
 
 
+#: Loopback as well; Ray replaces 127.0.0.1 in a cluster's address by the host's address in its network
 NODE_ADDRESS = "127.0.0.2"
-"""Loopback as well; Ray replaces 127.0.0.1 in a cluster's address by the host's address in its network."""
 
 QUICK = FleetPlan(seconds=2.0, drives=2, repeats=1, many=12, image_width_px=352)
-SHORT_S = 0.5
-"""Length of each of the many drives: three frames."""
+SHORT_S = 0.5  #: Length of each of the many drives: three frames
 
 
 def measure_fleet(plan: FleetPlan, bundle: str, work: Path, repository: Path) -> dict[str, Any]:

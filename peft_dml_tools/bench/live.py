@@ -20,23 +20,22 @@ from peft_dml_tools.sim.faults import Fault
 Report: TypeAlias = dict[str, Any]
 
 ALL: Final = "all"
+#: Kinds of sensors that are silent, by name of the stretch
 SUBSETS: Final[Mapping[str, tuple[str, ...]]] = {
     ALL: (),
     "no LiDAR": ("lidar",),
     "no camera": ("camera",),
     "radar only": ("lidar", "camera"),
 }
-"""Kinds of sensors that are silent, by name of the stretch."""
 
+#: Rates of nuScenes' sensors; of the satellite receiver and the odometry, which nuScenes lacks, usual ones
 RATES_HZ: Final = {"lidar": 20.0, "camera": 12.0, "radar": 13.0, "imu": 100.0, "gnss": 10.0, "odometry": 50.0}
-"""Rates of nuScenes' sensors; of the satellite receiver and the odometry, which nuScenes lacks, usual ones."""
 
-SETTLE_S: Final = 1.0
-"""After a change of the sensors, the gate and the first frames of another kind do not count."""
+SETTLE_S: Final = 1.0  #: After a change of the sensors, the gate and the first frames of another kind do not count
 WINDOW_S: Final = 10.0
 WARM_SHARE: Final = 0.2
+#: Allocators and caches fill first: that much of the beginning does not count for the growth of memory
 WARM_MOST_S: Final = 120.0
-"""Allocators and caches fill first: that much of the beginning does not count for the growth of memory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,18 +23,16 @@ from peft_dml_tools.live.session import START_S, TOOLS, Session, Tell, follow
 from peft_dml_tools.live.short_drive import simulate_short_drive
 
 SEED: Final = 11
-STARTED: Final = "perception starts"
-"""First words of the node."""
+STARTED: Final = "perception starts"  #: First words of the node
 ACTIVE: Final = re.compile(r"perception active: bundle (.*), \d+ sensors wanted")
-FRAME_HZ: Final = 10.0
-"""Pace of frames that a node which keeps up holds."""
+FRAME_HZ: Final = 10.0  #: Pace of frames that a node which keeps up holds
+#: Name -> (a recorder of all topics runs, a process that computes without end takes one core)
 CONDITIONS: Final = {
     "recorder, alone": (True, False),
     "no recorder, alone": (False, False),
     "recorder, one core taken": (True, True),
     "no recorder, one core taken": (False, True),
 }
-"""Name -> (a recorder of all topics runs, a process that computes without end takes one core)."""
 MAIN: Final = "recorder, alone"
 WEAK: Final = "recorder, one core taken"
 

@@ -23,8 +23,8 @@ from peft_dml_tools.datasets.source import NuScenesSource
 from peft_dml_tools.sim.corruptions import CORRUPTIONS, corrupt
 from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
 
+#: Ten LiDAR sweeps, six cycles of each radar, six images, motion windows
 SPEC: Final = ModelSpec(lidar=LidarSpec(sweeps=10))
-"""Ten LiDAR sweeps, six cycles of each radar, six images, motion windows."""
 
 WEATHERS: Final = ("fog=50", "rain=25", "snow=5")
 SEVERITY: Final = 3

@@ -9,8 +9,8 @@ are a small sample: the figures of single sweeps lie apart by as much as the tab
 from dataclasses import dataclass
 from typing import Final
 
+#: Median of the LiDAR returns of an object and number of objects, by range bin; None where there was none
 Binned = tuple[tuple[float, int] | None, ...]
-"""Median of the LiDAR returns of an object and number of objects, by range bin; None where there was none."""
 
 
 @dataclass(frozen=True, slots=True)

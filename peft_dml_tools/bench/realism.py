@@ -12,8 +12,7 @@ from peft_dml_tools.bench import published
 from peft_dml_tools.bench.published import RealClass, RealSweep
 from peft_dml_tools.bench.statistics import EGO_RANGE_M, QUANTILES, RANGE_BINS_M, FolderStatistics, Sweeps, quantiles
 
-NEAR: Final = 1.5
-"""The factor that counts as near."""
+NEAR: Final = 1.5  #: The factor that counts as near
 
 
 class Row(TypedDict):

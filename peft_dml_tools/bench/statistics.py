@@ -20,8 +20,7 @@ LIDAR: Final = "LIDAR_TOP"
 RADAR: Final = "RADAR_FRONT"
 RANGE_BINS_M: Final = ((0, 10), (10, 20), (20, 30), (30, 50))
 QUANTILES: Final = (5, 50, 95)
-EGO_RANGE_M: Final = 2.5
-"""Returns nearer than this are the vehicle itself, or none at all."""
+EGO_RANGE_M: Final = 2.5  #: Returns nearer than this are the vehicle itself, or none at all
 
 
 @dataclass(frozen=True, slots=True)

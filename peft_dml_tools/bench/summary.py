@@ -51,6 +51,7 @@ NO_TRAINING: Final = "the training project is not installed: make setup-test"
 ALONE_ONLY: Final = "the comparison was --quick: without the load of another process"
 PAIRS: Final = ("loads.alone.figures", "loads.one core taken.figures")
 STAGES: Final = ("stretches.all.stages_ms", "stretches.all.beyond_engines_ms", "profile")
+#: Targets by name of the figure, in the order of the table
 TARGETS: Final[Mapping[str, BenchmarkTarget]] = {
     "overhead_ratio_p50": BenchmarkTarget(LIVE, most=1.15, profile=STAGES),
     "overhead_ratio_p99": BenchmarkTarget(LIVE, most=2.0, profile=STAGES),
@@ -78,7 +79,6 @@ TARGETS: Final[Mapping[str, BenchmarkTarget]] = {
     "nms500_ms": BenchmarkTarget(ENGINES, most=2, profile=("hot_path.nms500", "growth.boxes")),
     "configure_to_active_s": BenchmarkTarget(LIVE, most=5, profile=("transitions_s", "launch_s")),
 }
-"""Targets by name of the figure, in the order of the table."""
 
 
 def read_report(path: Path) -> Report | None:

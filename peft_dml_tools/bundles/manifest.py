@@ -8,8 +8,7 @@ from peft_dml_ros.core.signature import SUFFIX
 from peft_dml_ros.core.verified_files import sha256
 from peft_dml_tools.whole_files import write_json
 
-SIGNATURE = MANIFEST + SUFFIX
-"""File with a bundle's signature, which its manifest does not list."""
+SIGNATURE = MANIFEST + SUFFIX  #: File with a bundle's signature, which its manifest does not list
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -16,8 +16,7 @@ from peft_dml_ros.core.verified_files import CALIBRATION
 from peft_dml_tools.bundles.manifest import write_manifest
 from peft_dml_tools.whole_files import write_json
 
-SMALL: Final = 1e-6
-"""Squared norm below which weights count as nothing."""
+SMALL: Final = 1e-6  #: Squared norm below which weights count as nothing
 
 
 class PartDistance(NamedTuple):

@@ -13,8 +13,7 @@ from peft_dml_tools.sim.schedule import DriveSpec
 
 SEEING: Final = ("lidar", "camera", "radar")
 EVERY: Final = (*SEEING, "imu", "gnss", "odometry")
-TOLERANCE_S: Final = 0.1
-"""One frame: states arrive with frames, ten a second."""
+TOLERANCE_S: Final = 0.1  #: One frame: states arrive with frames, ten a second
 
 GAP: Final = frozenset({State.LATE.value, State.STALE.value})
 HEALTH: Final = HealthParams()
@@ -73,6 +72,7 @@ def _all(state: State | frozenset[str], kinds: tuple[str, ...] = EVERY) -> dict[
 
 
 COUNTED: Final = "usable messages go on; what is refused is counted"
+#: By the name that reports use
 VARIANTS: Final[dict[str, FaultVariant]] = {
     "silence": FaultVariant("silence", states=_all(GAP)),
     "freeze": FaultVariant(
@@ -104,8 +104,8 @@ VARIANTS: Final[dict[str, FaultVariant]] = {
     "duplicate": FaultVariant("duplicate", {"share": 0.5}, why=COUNTED),
     "fog": FaultVariant("weather", {"weather": "fog=50"}, hits=SEEING, why="weather is no fault of the sensor"),
 }
-"""By the name that reports use."""
 
+#: Modalities that fall silent together; with the last one the node must say that it is blind
 COMBINATIONS: Final = (
     ("lidar",),
     ("camera",),
@@ -115,12 +115,11 @@ COMBINATIONS: Final = (
     ("camera", "radar"),
     ("lidar", "camera", "radar"),
 )
-"""Modalities that fall silent together; with the last one the node must say that it is blind."""
 
+#: Sensors that suffer the same fault at the same time: what is expected of one does not depend on the others
 GROUPS: Final = (
     ("LIDAR_TOP", "GNSS"),
     ("CAM_FRONT", "CAM_BACK", "RADAR_FRONT", "RADAR_BACK_LEFT", "IMU"),
     ("CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "RADAR_FRONT_LEFT", "RADAR_BACK_RIGHT", "ODOM"),
     ("CAM_BACK_RIGHT", "CAM_FRONT_LEFT", "RADAR_FRONT_RIGHT"),
 )
-"""Sensors that suffer the same fault at the same time: what is expected of one does not depend on the others."""

@@ -10,8 +10,7 @@ from peft_dml_tools.chaos.stages import ChaosRun
 from peft_dml_tools.live.children import Child
 from peft_dml_tools.live.session import TOOLS
 
-SILENT_S: Final = 30.0
-"""A process that says nothing for so long hangs; it says something every thousand messages."""
+SILENT_S: Final = 30.0  #: A process that says nothing for so long hangs; it says something every thousand messages
 ATTEMPTS: Final = 5
 HANG_S: Final = 1.0
 

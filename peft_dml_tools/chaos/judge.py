@@ -14,12 +14,11 @@ from peft_dml_tools.live.frame_status import FrameStatus
 from peft_dml_tools.live.observed_drive import Observation
 
 RECOVERY_S: Final = 1.0
+#: The last message that a fault hits may be on its way for so long after its end; frames tell of it after that
 ARRIVAL_S: Final = 0.05
-"""The last message that a fault hits may be on its way for so long after its end; frames tell of it after that."""
+#: Longest time without a frame at work: the deadline of a silent LiDAR twice over, a period, and some for the rest
 GAP_S: Final = 0.5
-"""Longest time without a frame at work: the deadline of a silent LiDAR twice over, a period, and some for the rest."""
-SLOW_S: Final = 2.0
-"""A frame that takes longer stops the boxes, however busy the machine is."""
+SLOW_S: Final = 2.0  #: A frame that takes longer stops the boxes, however busy the machine is
 
 SHUT_OUT: Final = {s.value for s in (State.FROZEN, State.DEGRADED, State.CLOCK, State.UNCALIBRATED)}
 

@@ -11,11 +11,9 @@ from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_tools.chaos.expectations import COMBINATIONS, GROUPS, VARIANTS, FaultVariant, kind_of
 from peft_dml_tools.sim.faults import Fault
 
-BEGIN_S: Final = 3.0
-"""Before the first fault: all sensors are seen, and the pace without faults is known."""
+BEGIN_S: Final = 3.0  #: Before the first fault: all sensors are seen, and the pace without faults is known
 FAULT_S: Final = 1.5
-REST_S: Final = 1.3
-"""After a fault: a second to recover, and some to see that it lasts."""
+REST_S: Final = 1.3  #: After a fault: a second to recover, and some to see that it lasts
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,12 @@ FUZZ_MESSAGES: Final = 100_000
 RECOVERY_S: Final = 1.0
 RESPAWN_S: Final = 8.0
 P99_RATIO: Final = 1.1
+#: For a process of half a gigabyte; less cannot be distinguished from the allocator's own steps in half an hour
 RSS_MB_PER_MIN: Final = 1.0
-"""For a process of half a gigabyte; less cannot be distinguished from the allocator's own steps in half an hour."""
+#: Figures of a stage that stand at the top of the file
 TOP: Final = {"cells": ("cells", "cells_failed", "recovery_s_max"), "respawn": ("respawn_s",)}
-"""Figures of a stage that stand at the top of the file."""
+#: Figures of which the top holds the sum over stages; the fuzzer's crashes are its own
 ADDED_UP: Final = ("crashes", "frames_unaccounted")
-"""Figures of which the top holds the sum over stages; the fuzzer's crashes are its own."""
 
 
 def merged(results: Mapping[str, Any], stage: str, found: Mapping[str, Any]) -> dict[str, Any]:

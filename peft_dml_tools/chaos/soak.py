@@ -16,12 +16,10 @@ from peft_dml_tools.live.observed_drive import Circuit, Observation, ObservedDri
 from peft_dml_tools.live.process_monitor import ProcessMonitor
 
 WARM_SHARE: Final = 0.2
+#: Allocators and caches fill first: that much of the beginning does not count for the slope of memory
 WARM_MOST_S: Final = 120.0
-"""Allocators and caches fill first: that much of the beginning does not count for the slope of memory."""
-CURVE: Final = 60
-"""Values of memory in the file: a leak goes on, fragments of the heap come to rest."""
-POINTS: Final = 300
-"""Points of the slope: medians of stretches, since pairs grow with the square."""
+CURVE: Final = 60  #: Values of memory in the file: a leak goes on, fragments of the heap come to rest
+POINTS: Final = 300  #: Points of the slope: medians of stretches, since pairs grow with the square
 
 
 def soak(run: ChaosRun, minutes: float, seed: int) -> dict[str, Any]:

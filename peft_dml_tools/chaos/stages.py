@@ -17,8 +17,7 @@ from peft_dml_tools.live.children import Child
 from peft_dml_tools.live.observed_drive import Circuit, Observation, ObservedDrive
 from peft_dml_tools.live.session import Session, Tell
 
-FAILED: Final = ": failed"
-"""End of the reasons of drops that are errors inside the node."""
+FAILED: Final = ": failed"  #: End of the reasons of drops that are errors inside the node
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 
 from typing import Final
 
+#: Help line by command name. Command `x` is the function, or the group of commands, `x` of the module `x` here.
 COMMANDS: Final[dict[str, str]] = {
     "doctor": "Check this machine and the running system; names every fix.",
     "bundle": "Inspect, verify or sign a model bundle, or build its TensorRT engines.",
@@ -21,7 +22,6 @@ COMMANDS: Final[dict[str, str]] = {
     "view": "Show a recording, or a running vehicle, in Foxglove.",
     "replay": "Publish a bag's sensors live, with scripted faults.",
 }
-"""Help line by command name. Command `x` is the function, or the group of commands, `x` of the module `x` here."""
 
+#: Module of a command, where it is not called like the command
 MODULES: Final = {"status": "live", "topics": "live", "set": "live"}
-"""Module of a command, where it is not called like the command."""

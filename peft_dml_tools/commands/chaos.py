@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 DRIVE_S = 4.0
 SHORT_DRIVE_S = 1.2
 DRIVE_SEED = 7
-FUZZ, LIVE = 100_000, 5000
-"""Malformed messages to the callbacks, and over DDS."""
-BUSY = 2.0
-"""Load average a core beyond which nobody keeps deadlines; the processes of this command make half of that."""
+FUZZ, LIVE = 100_000, 5000  #: Malformed messages to the callbacks, and over DDS
+BUSY = 2.0  #: Load average a core beyond which nobody keeps deadlines; the processes of this command make half of that
 SHORT_FUZZ, SHORT_LIVE = 3000, 0
 
 

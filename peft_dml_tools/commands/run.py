@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from peft_dml_tools.run.reading_check import ReadingCheck
     from peft_dml_tools.run.sources import Kept, RunSource
 
-MOST_OTHERS: Final = 6
-"""Topics of a bag that are shown though no sensor is read from them."""
+MOST_OTHERS: Final = 6  #: Topics of a bag that are shown though no sensor is read from them
+#: Only the first seconds of a long source are drawn: their measurements have to be kept in memory
 REPORT_S: Final = 30.0
-"""Only the first seconds of a long source are drawn: their measurements have to be kept in memory."""
 
 
 def run(

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 VERSION = "v1.0-sim"
 Settings: TypeAlias = dict[str, Any]
+#: Counts the changes of the simulator that give other scenes for the same seed: no folder mixes two of them
 SIMULATOR = 2
-"""Counts the changes of the simulator that give other scenes for the same seed: no folder mixes two of them."""
 
 
 def simulate(
@@ -179,8 +179,7 @@ def _check_settings(out: Path, settings: Settings) -> None:
     write_table(note, settings)
 
 
-Job: TypeAlias = "tuple[str, str, int, float, DriveSpec]"
-"""Folder, scene, seed, seconds, and what the sensors are."""
+Job: TypeAlias = "tuple[str, str, int, float, DriveSpec]"  #: Folder, scene, seed, seconds, and what the sensors are
 
 
 def write_one(job: Job) -> str:

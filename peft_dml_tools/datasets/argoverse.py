@@ -25,8 +25,8 @@ from peft_dml_ros.core.typing import AnyArray
 from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.file_source import Entry, FileSource, camera_slots, image_entry, in_rig_order, pose_entries
 
-BASE_SE3_EGO: Final = SE3(np.eye(3), np.array([0.0, 0.0, 0.33]))
-"""From Argoverse's vehicle frame: the wheels' radius."""
+BASE_SE3_EGO: Final = SE3(np.eye(3), np.array([0.0, 0.0, 0.33]))  #: From Argoverse's vehicle frame: the wheels' radius
+#: Class by Argoverse's category; signs, strollers, riders and animals have none
 CLASS_OF_CATEGORY: Final = {
     "REGULAR_VEHICLE": "car",
     **dict.fromkeys(("LARGE_VEHICLE", "BOX_TRUCK", "TRUCK", "TRUCK_CAB"), "truck"),
@@ -38,7 +38,6 @@ CLASS_OF_CATEGORY: Final = {
     **dict.fromkeys(("CONSTRUCTION_CONE",), "traffic_cone"),
     **dict.fromkeys(("CONSTRUCTION_BARREL",), "barrier"),
 }
-"""Class by Argoverse's category; signs, strollers, riders and animals have none."""
 _CALIBRATION: Final = "calibration/egovehicle_SE3_sensor.feather"
 
 

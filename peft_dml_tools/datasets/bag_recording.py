@@ -23,9 +23,9 @@ from peft_dml_tools.measurement_source import Source
 
 PERIOD_NS: Final = 500_000_000
 _SPARSE: Final = 0.6
-WHOLE_PX: Final = 1 << 16
-"""Wider than any picture: it is not shrunk."""
+WHOLE_PX: Final = 1 << 16  #: Wider than any picture: it is not shrunk
 
+#: Detection class -> the commonest of its nuScenes categories
 CATEGORY_OF_CLASS: Final = {
     "car": "vehicle.car",
     "truck": "vehicle.truck",
@@ -38,7 +38,6 @@ CATEGORY_OF_CLASS: Final = {
     "traffic_cone": "movable_object.trafficcone",
     "barrier": "movable_object.barrier",
 }
-"""Detection class -> the commonest of its nuScenes categories."""
 
 
 class BagRecording:

@@ -22,16 +22,16 @@ from peft_dml_ros.core.errors import DataError
 from peft_dml_tools.datasets.bag_types import typestore
 from peft_dml_tools.datasets.mcap_repair import copy_whole_records, mcap_profile, refuse_other_formats
 
+#: Drift between the clock of the stamps and that of the recording that a start in the middle of a bag allows for
 SEEK_MARGIN_NS: Final = 10 * NS_PER_S
-"""Drift between the clock of the stamps and that of the recording that a start in the middle of a bag allows for."""
+#: Messages are put into the order of their stamps as long as they were recorded within this of each other
 REORDER_NS: Final = NS_PER_S
-"""Messages are put into the order of their stamps as long as they were recorded within this of each other."""
 
 
 AnyReader: TypeAlias = Reader | Ros1Reader
 BAG_SUFFIXES: Final = frozenset({".mcap", ".db3", ".bag"})
+#: Types of ROS 1 that ROS 2 has under another name, with the same content
 _RENAMED: Final = {"tf/msg/tfMessage": "tf2_msgs/msg/TFMessage"}
-"""Types of ROS 1 that ROS 2 has under another name, with the same content."""
 
 
 class Stamped(NamedTuple):

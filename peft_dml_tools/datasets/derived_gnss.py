@@ -14,11 +14,10 @@ from peft_dml_ros.core.rig import Rig, Sensor
 from peft_dml_tools.map_origins import MAP_ORIGINS_DEG
 from peft_dml_tools.measurement_source import Source, WrappedSource
 
+#: The localisation is good to a decimetre; the flat map does not lie quite on the ellipsoid 2 km from its corner
 SIGMA_M: Final = 1.0
-"""The localisation is good to a decimetre; the flat map does not lie quite on the ellipsoid 2 km from its corner."""
 
-FRAME: Final = "gnss_derived"
-"""`header.frame_id` of such fixes: whoever plays the bag sees that no receiver made them."""
+FRAME: Final = "gnss_derived"  #: `header.frame_id` of such fixes: whoever plays the bag sees that no receiver made them
 
 _PERIOD_NS: Final = 100_000_000
 

@@ -16,6 +16,7 @@ from peft_dml_ros.core.rig import CameraModel, Rig
 from peft_dml_ros.core.typing import FloatArray
 from peft_dml_tools.datasets.lidar_timing import spin_offsets_s
 
+#: Points of LiDAR clouds; four-byte aligned, as drivers send them
 LIDAR_DTYPE: Final = np.dtype(
     {
         "names": ["x", "y", "z", "intensity", "ring"],
@@ -24,8 +25,8 @@ LIDAR_DTYPE: Final = np.dtype(
         "itemsize": 20,
     }
 )
-"""Points of LiDAR clouds; four-byte aligned, as drivers send them."""
 
+#: The same with the time of each point in s, relative to the header's stamp
 TIMED_LIDAR_DTYPE: Final = np.dtype(
     {
         "names": [*(LIDAR_DTYPE.names or ()), "time"],
@@ -34,13 +35,10 @@ TIMED_LIDAR_DTYPE: Final = np.dtype(
         "itemsize": 24,
     }
 )
-"""The same with the time of each point in s, relative to the header's stamp."""
 
-TURN_S: Final = 0.05
-"""Duration of a turn of nuScenes' LiDAR."""
+TURN_S: Final = 0.05  #: Duration of a turn of nuScenes' LiDAR
 
-_LONGEST_STEP_NS: Final = 1_000_000_000
-"""Between poses this far apart the motion is unknown."""
+_LONGEST_STEP_NS: Final = 1_000_000_000  #: Between poses this far apart the motion is unknown
 
 _STATUS_FIX, _STATUS_NO_FIX, _SERVICE_GPS, _COVARIANCE_APPROXIMATED = 0, -1, 1, 1
 

@@ -15,8 +15,8 @@ from peft_dml_ros.core.spec import CameraSpec
 from peft_dml_tools.datasets.bag_topics import rig_order
 from peft_dml_tools.datasets.nuscenes_images import read_image
 
+#: Directions of the network's camera slots in `base_link`, those of nuScenes
 SLOT_YAWS_RAD: Final = dict(zip(CameraSpec().cameras, np.deg2rad([0, -55, -110, 180, 110, 55]), strict=True))
-"""Directions of the network's camera slots in `base_link`, those of nuScenes."""
 
 
 class Entry(NamedTuple):

@@ -30,6 +30,7 @@ from peft_dml_tools.datasets.nuscenes_images import read_image
 from peft_dml_tools.datasets.point_files import read_sweep
 
 BASE_SE3_LIDAR: Final = SE3(np.eye(3), np.array([0.76, 0.0, 1.73]))
+#: Class by KITTI's type; trams, misc and DontCare have none
 CLASS_OF_TYPE: Final = {
     "Car": "car",
     "Van": "car",
@@ -38,7 +39,6 @@ CLASS_OF_TYPE: Final = {
     "Person_sitting": "pedestrian",
     "Cyclist": "bicycle",
 }
-"""Class by KITTI's type; trams, misc and DontCare have none."""
 _NUMBERS: Final = re.compile(r"[\d\seE.+-]+")
 _MOMENTS_NS: Final = 10_000_000_000
 

@@ -15,12 +15,10 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
 from rosbags.rosbag2.storage_mcap import McapWriter, PendingChunk
 
-CHUNK_BYTES: Final = 2**20
-"""A chunk is closed when it is longer than this."""
+CHUNK_BYTES: Final = 2**20  #: A chunk is closed when it is longer than this
+#: Opcode and length of the record, channel, sequence number, times of recording and publication
 _MESSAGE: Final = Struct("<BQHIQQ")
-"""Opcode and length of the record, channel, sequence number, times of recording and publication."""
-_HEAD: Final = 9
-"""Bytes of opcode and length."""
+_HEAD: Final = 9  #: Bytes of opcode and length
 
 
 class _Gathered(BytesIO):

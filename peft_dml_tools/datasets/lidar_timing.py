@@ -11,11 +11,11 @@ import numpy as np
 
 from peft_dml_ros.core.typing import AnyArray, Float32Array
 
+#: Nearer points tell no direction: firings without return, and those that motion compensation moved
 NEAR_M: Final = 2.5
-"""Nearer points tell no direction: firings without return, and those that motion compensation moved."""
 
+#: Share of a turn by which most points may be off their place in the file, for its order to be trusted
 IN_ORDER: Final = 0.05
-"""Share of a turn by which most points may be off their place in the file, for its order to be trusted."""
 
 
 def spin_offsets_s(points_xyz: AnyArray, period_s: float) -> Float32Array:

@@ -8,10 +8,9 @@ from typing import BinaryIO, Final
 from peft_dml_ros.core.errors import DataError
 
 _MAGIC: Final = b"\x89MCAP0\r\n"
-_CHUNKED: Final = (0x03, 0x04, 0x05, 0x06)
-"""MCAP records that carry data: schema, channel, message, chunk."""
+_CHUNKED: Final = (0x03, 0x04, 0x05, 0x06)  #: MCAP records that carry data: schema, channel, message, chunk
+#: Header record of profile `ros2`: some writers leave the profile empty
 _HEADER: Final = b"\x01" + struct.pack("<QI4sI", 12, 4, b"ros2", 0)
-"""Header record of profile `ros2`: some writers leave the profile empty."""
 _END: Final = b"\x0f" + struct.pack("<QI", 4, 0) + b"\x02" + struct.pack("<QQQI", 20, 0, 0, 0) + _MAGIC
 
 

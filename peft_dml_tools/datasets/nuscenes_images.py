@@ -12,8 +12,7 @@ from peft_dml_ros.core.typing import Float32Array
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _ENDS: Final = {JPEG: b"\xff\xd9", _PNG: b"IEND"}
-_TAIL: Final = 4096
-"""Cameras may write this much after the end of the image."""
+_TAIL: Final = 4096  #: Cameras may write this much after the end of the image
 
 
 def read_image(path: Path) -> bytes:

@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+#: Whole numbers stay below this, so that microseconds fit into 64 bits as nanoseconds
 _LARGEST: Final = 9_000_000_000_000_000
-"""Whole numbers stay below this, so that microseconds fit into 64 bits as nanoseconds."""
 
 
 class FieldKind(NamedTuple):
@@ -75,6 +75,7 @@ INTRINSICS: Final = FieldKind("[] or 3 x 3 finite numbers", _intrinsics, lambda 
 
 _LINKS: Final = {"prev": TEXT, "next": TEXT}
 
+#: Fields that every record of a table has. The official sets have some more, which nothing depends on.
 TABLES: Final[dict[str, dict[str, FieldKind]]] = {
     "attribute": {"token": TOKEN, "name": TEXT},
     "calibrated_sensor": {
@@ -133,8 +134,8 @@ TABLES: Final[dict[str, dict[str, FieldKind]]] = {
     "sensor": {"token": TOKEN, "channel": TEXT, "modality": TEXT},
     "visibility": {"token": TOKEN},
 }
-"""Fields that every record of a table has. The official sets have some more, which nothing depends on."""
 
+#: (table, field) -> table that it refers to; an empty string refers to nothing
 REFERENCES: Final[dict[tuple[str, str], str]] = {
     ("calibrated_sensor", "sensor_token"): "sensor",
     ("instance", "category_token"): "category",
@@ -159,18 +160,16 @@ REFERENCES: Final[dict[tuple[str, str], str]] = {
     ("scene", "first_sample_token"): "sample",
     ("scene", "last_sample_token"): "sample",
 }
-"""(table, field) -> table that it refers to; an empty string refers to nothing."""
 
+#: Table whose records are linked by prev and next -> field that is the same all along a chain
 CHAINED: Final = {
     "sample": "scene_token",
     "sample_annotation": "instance_token",
     "sample_data": "calibrated_sensor_token",
 }
-"""Table whose records are linked by prev and next -> field that is the same all along a chain."""
 
 
-_OTHER_NAMES: Final = {("log", "date_captured"): "data_captured"}
-"""Names that T4 has for fields of nuScenes."""
+_OTHER_NAMES: Final = {("log", "date_captured"): "data_captured"}  #: Names that T4 has for fields of nuScenes
 
 
 def faults(table: str, record: Any, fields: Iterable[str] | None = None) -> list[str]:

@@ -29,8 +29,8 @@ from peft_dml_ros.core.geometry import SE3
 
 CONFIG = "detection_cvpr_2019"
 MOST_BOXES = 500
+#: Distances from the vehicle; the devkit itself ends at 30 to 50 m, by class
 RANGES_M = ((0.0, 20.0), (20.0, 30.0), (30.0, 50.0))
-"""Distances from the vehicle; the devkit itself ends at 30 to 50 m, by class."""
 
 
 _TRUTH: WeakKeyDictionary[NuScenes, dict[tuple[float, tuple[str, ...]], EvalBoxes]] = WeakKeyDictionary()

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 IMU_KEPT_NS: Final = 1_000_000_000
 GNSS_KEPT_NS: Final = 2_000_000_000
+#: A motion sensor that starts this shortly after the reference counts as present: one period of a 100 Hz stream
 STAMP_SLACK_NS: Final = 10_000_000
-"""A motion sensor that starts this shortly after the reference counts as present: one period of a 100 Hz stream."""
 
 _Stamped = TypeVar("_Stamped", ImuSample, GnssFix)
 _Sensed = TypeVar("_Sensed", LidarSweep, RadarSweep, CameraImage)

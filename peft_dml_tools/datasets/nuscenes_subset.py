@@ -12,20 +12,19 @@ from peft_dml_tools.datasets.nuscenes_tables import read_json
 from peft_dml_tools.datasets.nuscenes_writer_files import write_table
 
 Row = dict[str, Any]
-SHARED: Final = ("category", "attribute", "visibility", "sensor")
-"""Tables that do not depend on the scenes."""
+SHARED: Final = ("category", "attribute", "visibility", "sensor")  #: Tables that do not depend on the scenes
 TABLES: Final = (
     *SHARED, "calibrated_sensor", "ego_pose", "instance", "log", "map", "sample", "sample_annotation", "sample_data",
     "scene",
 )  # fmt: skip
 
 
+#: Tables whose records are linked: what a chain shares, and the column that gives its order (a stamp or a sample)
 CHAINS: Final = {
     "sample": ("scene_token", "timestamp"),
     "sample_data": ("calibrated_sensor_token", "timestamp"),
     "sample_annotation": ("instance_token", "sample_token"),
 }
-"""Tables whose records are linked: what a chain shares, and the column that gives its order (a stamp or a sample)."""
 
 
 class SubsetWriter:

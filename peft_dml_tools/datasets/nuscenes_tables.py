@@ -14,12 +14,13 @@ from peft_dml_tools.datasets.nuscenes_schema import TABLES, faults, fit
 Record: TypeAlias = dict[str, Any]
 
 NS_PER_US: Final = 1000
+#: Tables without which nothing can be read
 NEEDED = ("scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor")
-"""Tables without which nothing can be read."""
 
+#: Tables that hold the annotations; a folder may lack them, it has no truth then
 TRUTH = ("sample_annotation", "instance", "category", "attribute")
-"""Tables that hold the annotations; a folder may lack them, it has no truth then."""
 
+#: What the reader takes from the records of a table
 _FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "scene": ("token", "name"),
     "sample": ("token", "timestamp", "scene_token"),
@@ -38,7 +39,6 @@ _FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "category": ("token", "name"),
     "attribute": ("token", "name"),
 }
-"""What the reader takes from the records of a table."""
 
 
 def find_version(root: Path, version: str | None = None) -> str:

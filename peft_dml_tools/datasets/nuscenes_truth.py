@@ -12,6 +12,7 @@ from peft_dml_ros.core.geometry import SE3, rotation_from_quaternion_wxyz, wrap_
 from peft_dml_ros.core.typing import FloatArray
 from peft_dml_tools.datasets.nuscenes_tables import Record, Tables
 
+#: Official category -> detection class; categories that are not here are not evaluated
 CLASS_OF_CATEGORY: Final = {
     "movable_object.barrier": "barrier",
     "movable_object.trafficcone": "traffic_cone",
@@ -28,18 +29,17 @@ CLASS_OF_CATEGORY: Final = {
     "vehicle.trailer": "trailer",
     "vehicle.truck": "truck",
 }
-"""Official category -> detection class; categories that are not here are not evaluated."""
 
 _MAX_GAP_S: Final = 1.5
 
 
+#: Words in the categories of other data sets -> detection class
 _WORDS: Final = {
     **dict.fromkeys(("person", "adult", "child", "construction_worker", "police_officer"), "pedestrian"),
     **dict.fromkeys(("police_car",), "car"),
     **dict.fromkeys(("motorbike",), "motorcycle"),
     **dict.fromkeys(("cone", "trafficcone"), "traffic_cone"),
 }
-"""Words in the categories of other data sets -> detection class."""
 
 
 def class_of_category(name: str) -> str | None:

@@ -28,8 +28,7 @@ from peft_dml_tools.datasets.nuscenes_writer_tables import Tables, channels, sce
 
 __all__ = ["SIMULATED", "Origin", "WritableDrive", "write_scene"]
 
-_KEYFRAME_SPREAD_NS: Final = 250_000_000
-"""A measurement further away than this from a keyframe is none of it."""
+_KEYFRAME_SPREAD_NS: Final = 250_000_000  #: A measurement further away than this from a keyframe is none of it
 
 
 def write_scene(

@@ -15,8 +15,7 @@ from peft_dml_ros.core.typing import FloatArray, IntArray
 from peft_dml_tools.datasets.nuscenes_writer_tables import Tables, token
 
 ANNOTATED_M: Final = 75.0
-RAY_SOLID_ANGLE: Final = 0.00579 * 0.0233
-"""Azimuth step times beam spacing of the LiDAR, rad²."""
+RAY_SOLID_ANGLE: Final = 0.00579 * 0.0233  #: Azimuth step times beam spacing of the LiDAR, rad²
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,8 @@ _PLY_TYPES: Final = {
 }
 _MOST_HEADER: Final = 8192
 _MOST_POINTS: Final = 50_000_000
+#: Share of negative intensities in a .bin file, from which its points have another number of values
 _MOST_NEGATIVE: Final = 0.01
-"""Share of negative intensities in a .bin file, from which its points have another number of values."""
 _BIN_COLUMNS: Final = ("x", "y", "z", "intensity", "ring")
 
 

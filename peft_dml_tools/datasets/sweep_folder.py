@@ -18,12 +18,10 @@ from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.file_source import Entry, FileSource
 from peft_dml_tools.datasets.point_files import SUFFIXES, read_sweep
 
-PERIOD_NS: Final = 100_000_000
-"""From one sweep to the next, where the names of files are no times."""
-_EARLIEST_S, _LATEST_S = 0.9e9, 4.2e9
-"""Seconds since 1970 that a name may stand for."""
+PERIOD_NS: Final = 100_000_000  #: From one sweep to the next, where the names of files are no times
+_EARLIEST_S, _LATEST_S = 0.9e9, 4.2e9  #: Seconds since 1970 that a name may stand for
+#: A name that ends with a time, a fraction of a second behind a point (pcl_ros)
 _TIME: Final = re.compile(r"(?<!\d)(\d{9,19})(?:\.(\d{1,9}))?$")
-"""A name that ends with a time, a fraction of a second behind a point (pcl_ros)."""
 
 
 def sweep_files(folder: Path) -> list[Path]:

@@ -17,8 +17,7 @@ from peft_dml_ros.core.measurements import CameraImage, LidarSweep
 from peft_dml_tools.datasets.nuscenes_tables import Record, Tables
 
 CONTAINERS: Final = frozenset({"parquet", "av1_mp4"})
-_FULL_RANGE: Final = 2
-"""FFmpeg's AVCOL_RANGE_JPEG: T4 stores full-range BT.601."""
+_FULL_RANGE: Final = 2  #: FFmpeg's AVCOL_RANGE_JPEG: T4 stores full-range BT.601
 
 
 class T4Tables(Tables):

@@ -35,15 +35,12 @@ if TYPE_CHECKING:
     from peft_dml_tools.demo.progress import StepProgress
     from peft_dml_tools.measurement_source import Source
 
-FRAME_S: Final = 0.1
-"""Pace of frames that a perfect run keeps."""
+FRAME_S: Final = 0.1  #: Pace of frames that a perfect run keeps
+#: What a session writes; files of an earlier one are removed, so that nothing in the folder is of another run
 RESULTS: Final = ("detections.mcap", "report.html", "metrics.json", "scores.json", "picture.png")
-"""What a session writes; files of an earlier one are removed, so that nothing in the folder is of another run."""
-SETTLE_S: Final = 1.0
-"""After the drive: the last frame is still being worked on."""
+SETTLE_S: Final = 1.0  #: After the drive: the last frame is still being worked on
 OVERRUN_S: Final = 20.0
-DESIGNED_S: Final = 12.0
-"""Length of the drive that the built-in faults are written for; they stretch with it."""
+DESIGNED_S: Final = 12.0  #: Length of the drive that the built-in faults are written for; they stretch with it
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,7 @@ from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
 from peft_dml_tools.evaluation.scene import lidar_points_m, radar_points
 
-SHOWN_SCORE: Final = 0.3
-"""Boxes below this score are not drawn."""
+SHOWN_SCORE: Final = 0.3  #: Boxes below this score are not drawn
 BACKGROUND: Final = (10, 15, 21)
 TRUTH: Final = (235, 242, 250)
 RADAR: Final = (47, 191, 113)

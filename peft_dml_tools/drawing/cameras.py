@@ -18,8 +18,8 @@ from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
 from peft_dml_tools.evaluation.scene import FRESH_NS, decode_rgb, pixels_from_base
 
 COLUMNS: Final = 3
+#: Places of the nuScenes cameras in two rows of three
 ROWS: Final = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
-"""Places of the nuScenes cameras in two rows of three."""
 
 
 def in_rows(rig: Rig) -> list[Sensor]:

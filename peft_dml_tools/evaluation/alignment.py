@@ -12,8 +12,7 @@ from peft_dml_ros.core.measurements import OdometrySample
 from peft_dml_ros.core.motion import EgoMotion
 from peft_dml_ros.core.snapshot import Snapshot
 
-TRUTH_WITHIN_NS = 60_000_000
-"""Truth is moved over at most this gap; a frame farther from any truth stays without."""
+TRUTH_WITHIN_NS = 60_000_000  #: Truth is moved over at most this gap; a frame farther from any truth stays without
 WINDOW_NS = 500_000_000
 
 

@@ -14,12 +14,9 @@ from peft_dml_ros.core.typing import AnyArray, Float32Array, FloatArray, UInt8Ar
 from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.recording import Recording
 
-FRESH_NS: Final = 120_000_000
-"""A measurement belongs to a frame when it is at most this much older or younger."""
-LARGEST_PX: Final = 1600
-"""Wider pictures are shrunk while they are decoded."""
-SELF_M: Final = 2.0
-"""Returns nearer than this are the vehicle itself."""
+FRESH_NS: Final = 120_000_000  #: A measurement belongs to a frame when it is at most this much older or younger
+LARGEST_PX: Final = 1600  #: Wider pictures are shrunk while they are decoded
+SELF_M: Final = 2.0  #: Returns nearer than this are the vehicle itself
 
 
 def lidar_points_m(recording: Recording, alignment: Alignment, stamp_ns: int) -> Float32Array:

@@ -13,8 +13,7 @@ from peft_dml_ros.core.classes import ATTRIBUTES, CLASSES
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_tools.evaluation.recording import RecordedFrame
 
-SETTINGS = "detection_cvpr_2019"
-"""The devkit's settings of the official nuScenes detection benchmark."""
+SETTINGS = "detection_cvpr_2019"  #: The devkit's settings of the official nuScenes detection benchmark
 
 
 @dataclass(frozen=True, slots=True)

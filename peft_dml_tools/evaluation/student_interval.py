@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import Final, NamedTuple
 
+#: 97.5 % quantile of Student's t for 1 to 9 degrees of freedom; the last one is kept for more, which is wider
 STUDENT: Final = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""97.5 % quantile of Student's t for 1 to 9 degrees of freedom; the last one is kept for more, which is wider."""
 
 
 class MeanInterval(NamedTuple):

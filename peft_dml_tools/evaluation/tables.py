@@ -9,8 +9,7 @@ from rich.table import Table
 from peft_dml_tools.evaluation.metrics import SessionMetrics
 from peft_dml_tools.evaluation.scoring import Score
 
-ENOUGH: Final = 0.95
-"""Share of the frames due that a machine which keeps up publishes."""
+ENOUGH: Final = 0.95  #: Share of the frames due that a machine which keeps up publishes
 
 
 def timing_table(metrics: dict[str, Any], whole: str) -> Table:

@@ -17,18 +17,16 @@ from peft_dml_ros.core.errors import ConfigError, DataError, PeftDmlError
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-RETRIES: Final = 3
-"""Times that Ray starts a job again after its worker or node died."""
+RETRIES: Final = 3  #: Times that Ray starts a job again after its worker or node died
+#: Jobs in flight per core, so that no core waits and the driver's memory does not grow with the number of jobs
 AHEAD: Final = 2
-"""Jobs in flight per core, so that no core waits and the driver's memory does not grow with the number of jobs."""
 WAIT_S: Final = 0.5
 CANCEL_S: Final = 5.0
 CONNECT_S: Final = 5.0
 STARTS: Final = 3
+#: Words of the plain `Exception` that Ray raises when its own processes start too slowly
 TIMED_OUT: Final = "timed out during startup"
-"""Words of the plain `Exception` that Ray raises when its own processes start too slowly."""
-LOOPBACK: Final = "127.0.0.1"
-"""A cluster of this machine alone is not to be reached from others."""
+LOOPBACK: Final = "127.0.0.1"  #: A cluster of this machine alone is not to be reached from others
 JOB_MEMORY_MB: Final = 1500
 
 

@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from peft_dml_tools.measurement_source import Source
     from peft_dml_tools.run.offline import Loaded
 
-RECENT_NS: Final = NS
-"""Measurements kept for a picture."""
-MOTION_NS: Final = 5 * NS
-"""Odometry kept to move the truth to a frame's time."""
+RECENT_NS: Final = NS  #: Measurements kept for a picture
+MOTION_NS: Final = 5 * NS  #: Odometry kept to move the truth to a frame's time
 THUMBNAIL_PX: Final = 480
 
 

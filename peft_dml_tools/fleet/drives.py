@@ -13,8 +13,7 @@ from peft_dml_ros.core.errors import DataError
 from peft_dml_tools.fleet.storage import content_digest, fetched, filesystem, is_url
 
 BAG_SUFFIXES: Final = (".mcap", ".db3", ".bag")
-SCHEMA: Final = 1
-"""Version of the result files; a new one makes every drive run again."""
+SCHEMA: Final = 1  #: Version of the result files; a new one makes every drive run again
 
 
 @dataclass(frozen=True, slots=True)

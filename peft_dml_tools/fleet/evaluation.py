@@ -9,8 +9,7 @@ from peft_dml_ros.core.errors import DataError
 from peft_dml_tools.fleet.cluster import Cluster, Failure
 from peft_dml_tools.fleet.detection import Settings, loaded_once
 
-Rows = dict[str, list[dict[str, Any]]]
-"""Rows of the devkit's results file by sample token."""
+Rows = dict[str, list[dict[str, Any]]]  #: Rows of the devkit's results file by sample token
 
 
 def rows_of_scene(job: tuple[Settings, str, str, str]) -> Rows:

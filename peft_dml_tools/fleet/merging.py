@@ -20,13 +20,10 @@ from peft_dml_tools.fleet.segments import Segment
 from peft_dml_tools.fleet.storage import MARKER, Store
 from peft_dml_tools.whole_files import write_json
 
-BATCH_ROWS: Final = 20_000
-"""Boxes of a Parquet row group: the memory of the merge does not grow with the drive."""
-HARDEST: Final = 5
-"""Frames of a drive that the report names as hard."""
+BATCH_ROWS: Final = 20_000  #: Boxes of a Parquet row group: the memory of the merge does not grow with the drive
+HARDEST: Final = 5  #: Frames of a drive that the report names as hard
 COMPARED: Final = ("stamp_ns", "reference", "mask", "boxes")
-SCORED_FRAMES: Final = 4000
-"""Frames with truth that are scored, evenly spread: as many as fit into a worker's memory."""
+SCORED_FRAMES: Final = 4000  #: Frames with truth that are scored, evenly spread: as many as fit into a worker's memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,14 +24,13 @@ from peft_dml_tools.fleet.detection import Settings, loaded_once
 
 MATCH_M: Final = 2.0
 SURE_SCORE: Final = 0.3
+#: Sensors that have to find the same objects on their own
 SUBSETS: Final[tuple[tuple[Modality, ...], ...]] = (("lidar",), ("camera", "radar"))
-"""Sensors that have to find the same objects on their own."""
+#: Chosen keyframes of a scene are at least this far apart: neighbours show the same objects
 SPACING_NS: Final = 2_000_000_000
-"""Chosen keyframes of a scene are at least this far apart: neighbours show the same objects."""
+#: Deviations that a keyframe's figures have to lie from those of a domain, on average, to be outside it
 OUTSIDE: Final = 2.0
-"""Deviations that a keyframe's figures have to lie from those of a domain, on average, to be outside it."""
-DEVIATIONS: Final = 1.4826
-"""Standard deviations in a median absolute deviation, of a normal distribution."""
+DEVIATIONS: Final = 1.4826  #: Standard deviations in a median absolute deviation, of a normal distribution
 CRITERIA: Final = ("disagreement", "doubt", "flicker", "novelty")
 
 

@@ -9,8 +9,7 @@ from peft_dml_tools.fleet.detection import folder_of
 from peft_dml_tools.fleet.running import DriveOutcome
 from peft_dml_tools.fleet.storage import Store
 
-SHOWN_DRIVES: Final = 200
-"""Rows of the page's table of drives: those with problems first."""
+SHOWN_DRIVES: Final = 200  #: Rows of the page's table of drives: those with problems first
 SHOWN_PICTURES: Final = 24
 
 STYLE: Final = """

@@ -21,10 +21,8 @@ from peft_dml_ros.core.sync import EARLY
 from peft_dml_ros.core.typing import IntArray
 
 LEAD_S: Final = 6.0
-TAIL_S: Final = 0.5
-"""Overlap after a boundary that two segments are compared on, besides the last second before it."""
-STEADY: Final = 1.5
-"""A gap between sweeps above this many median gaps is no place to split."""
+TAIL_S: Final = 0.5  #: Overlap after a boundary that two segments are compared on, besides the last second before it
+STEADY: Final = 1.5  #: A gap between sweeps above this many median gaps is no place to split
 NS: Final = 1_000_000_000
 
 

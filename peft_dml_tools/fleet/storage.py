@@ -19,8 +19,7 @@ from typing import Any, Final
 
 from peft_dml_ros.core.errors import ConfigError, DataError
 
-MARKER: Final = "result.json"
-"""File of a result folder that is written last; a folder without it does not exist."""
+MARKER: Final = "result.json"  #: File of a result folder that is written last; a folder without it does not exist
 CHUNK: Final = 1 << 20
 
 

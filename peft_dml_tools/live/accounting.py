@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from peft_dml_tools.live.frame_status import FRAME_DROPS, FrameStatus
 
-NOT_MESSAGES: Final = ": points not finite"
-"""A reason that counts something else than messages."""
+NOT_MESSAGES: Final = ": points not finite"  #: A reason that counts something else than messages
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 LAST_LINES: Final = 15
-GRACE_S: Final = 3.0
-"""How long a process may take to end after SIGINT; a third of it again after SIGTERM."""
+GRACE_S: Final = 3.0  #: How long a process may take to end after SIGINT; a third of it again after SIGTERM
 
+#: Command before a module's name; standard input is a pipe that is open as long as the module may run
 ENDS_WITH_PARENT: Final = (sys.executable, str(Path(__file__).with_name("ends_with_parent.py")))
-"""Command before a module's name; standard input is a pipe that is open as long as the module may run."""
 
 
 @contextmanager

@@ -14,8 +14,7 @@ import sys
 import threading
 import time
 
-GRACE_S = 5.0
-"""How long the module may take to close its files after SIGTERM."""
+GRACE_S = 5.0  #: How long the module may take to close its files after SIGTERM
 
 
 def follow(pipe: int) -> None:

@@ -7,11 +7,9 @@ from typing import Any, Final, NamedTuple
 
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 
-ENGINES: Final = (*MODALITIES, "fusion")
-"""Stages of a frame that are the engines' own."""
+ENGINES: Final = (*MODALITIES, "fusion")  #: Stages of a frame that are the engines' own
 FRAME_DROPS: Final = "frame: "
-ERROR: Final = 2
-"""`diagnostic_msgs/DiagnosticStatus.ERROR`."""
+ERROR: Final = 2  #: `diagnostic_msgs/DiagnosticStatus.ERROR`
 
 
 class SensorStatus(NamedTuple):

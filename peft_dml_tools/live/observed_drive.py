@@ -22,8 +22,7 @@ from peft_dml_tools.live.frame_status import FrameStatus
 from peft_dml_tools.live.session import BOXES, START_S, STATUS, Session, follow
 from peft_dml_tools.sim.faults import Fault
 
-QUIET_S: Final = 2.0
-"""Silence at the end, after which all that was sent is accounted for."""
+QUIET_S: Final = 2.0  #: Silence at the end, after which all that was sent is accounted for
 
 
 @dataclass(frozen=True, slots=True)

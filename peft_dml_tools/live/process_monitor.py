@@ -11,8 +11,7 @@ from typing import Final, NamedTuple
 import psutil
 
 SAMPLE_S: Final = 0.5
-MIDDLEWARE: Final = "dds."
-"""Begin of the names of Fast DDS's threads."""
+MIDDLEWARE: Final = "dds."  #: Begin of the names of Fast DDS's threads
 
 
 class ProcessSample(NamedTuple):

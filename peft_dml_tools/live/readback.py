@@ -21,8 +21,8 @@ from peft_dml_tools.evaluation.recording import FaultWindow, RecordedFrame, Reco
 from peft_dml_tools.live.frame_status import FrameStatus, SensorStatus
 from peft_dml_tools.live.session import BOXES, STATUS, VELOCITIES
 
+#: A frame may be stamped this much after the end of the drive: stamps in seconds are rounded
 SLACK_NS: Final = 1_000_000
-"""A frame may be stamped this much after the end of the drive: stamps in seconds are rounded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 PREFIX: Final = "peft_dml_session_"
+#: File in such a folder that its process holds locked; the kernel releases it with the process, however that ends
 LOCK: Final = ".lock"
-"""File in such a folder that its process holds locked; the kernel releases it with the process, however that ends."""
 
 
 @contextmanager

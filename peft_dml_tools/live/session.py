@@ -21,12 +21,9 @@ NODE: Final = "/perception"
 BOXES: Final = f"{NODE}/detections"
 VELOCITIES: Final = f"{NODE}/velocities"
 STATUS: Final = f"{NODE}/status"
-START_S: Final = 60.0
-"""Longest wait for the nodes to load the model and to find each other."""
-CLOSE_S: Final = 10.0
-"""A recorder closes its file: an index is written, on a slow disk."""
-LOCAL_TF: Final = ("-r", "/tf_static:=tf_static")
-"""Several vehicles in one domain each have their own transforms."""
+START_S: Final = 60.0  #: Longest wait for the nodes to load the model and to find each other
+CLOSE_S: Final = 10.0  #: A recorder closes its file: an index is written, on a slow disk
+LOCAL_TF: Final = ("-r", "/tf_static:=tf_static")  #: Several vehicles in one domain each have their own transforms
 
 Tell = Callable[[str], None]
 

@@ -12,9 +12,9 @@ from peft_dml_tools.datasets.bags import BagFile, typestore
 from peft_dml_tools.datasets.lean_mcap import LeanMcapWriter
 
 RELEASED_EVERY = 16 << 20
+#: After so many bytes, the newest ones are written out, and those that are on the disk leave the page cache: writing 40
+#: MB/s takes .02 of a core instead of .05 to .07, and the system compacts no memory meanwhile
 RELEASED = 64 << 20
-"""After so many bytes, the newest ones are written out, and those that are on the disk leave the page cache: writing
-40 MB/s takes .02 of a core instead of .05 to .07, and the system compacts no memory meanwhile."""
 
 
 class RawBagFile(BagFile):

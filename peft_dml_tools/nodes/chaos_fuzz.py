@@ -51,16 +51,13 @@ from peft_dml_tools.nodes.recordings import open_recording, sensors_by_topic
 from peft_dml_tools.nodes.replay_parameters import spinning
 
 HANG_S: Final = 1.0
+#: What a message claims to hold may not be allocated: more than this is refused by the system, and reported
 MEMORY_BYTES: Final = 8 << 30
-"""What a message claims to hold may not be allocated: more than this is refused by the system, and reported."""
-POINTS: Final = 300
-"""Of the LiDAR sample: small messages are damaged where it matters more often, and faster."""
+POINTS: Final = 300  #: Of the LiDAR sample: small messages are damaged where it matters more often, and faster
 SOUND_EVERY: Final = 5
-INPUTS_EVERY: Final = 2
-"""Frames of which the inputs of the network are made, to decode what has come in."""
+INPUTS_EVERY: Final = 2  #: Frames of which the inputs of the network are made, to decode what has come in
 
-VARIETY: Final = 10
-"""Different sound messages of each input: a sensor that repeats itself is a frozen one."""
+VARIETY: Final = 10  #: Different sound messages of each input: a sensor that repeats itself is a frozen one
 
 Samples = dict[str, tuple[list[bytes], type[Any]]]
 

@@ -20,12 +20,10 @@ from peft_dml_ros.nodes.fitting_subscription import FittingSubscription, message
 from peft_dml_ros.nodes.runtime import ros_context
 
 FIND_S: Final = 8.0
-GRAPH_S: Final = 4.0
-"""Longest wait until something named is discovered, and the wait for all that is there."""
+GRAPH_S: Final = 4.0  #: Longest wait until something named is discovered, and the wait for all that is there
 ANSWER_S: Final = 3.0
 ATTEMPTS: Final = 4
-WARNING: Final = 30
-"""Level of a log message that is shown after a parameter was set."""
+WARNING: Final = 30  #: Level of a log message that is shown after a parameter was set
 
 
 @dataclass(slots=True)

@@ -16,8 +16,8 @@ from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.nodes.fitting_subscription import message_class
 
 Shift = Callable[[bytes, int], bytes]
+#: `(body, position, stamps) -> position behind the value`; appends the positions of header stamps
 Walk = Callable[[memoryview, int, list[int]], int]
-"""`(body, position, stamps) -> position behind the value`; appends the positions of header stamps."""
 
 HEADER: Final = "std_msgs/Header"
 ENCAPSULATION: Final = 4

@@ -19,10 +19,9 @@ from peft_dml_tools.nodes.recordings import Channel, Recorded
 
 CLOCK_PERIOD_NS = 10_000_000
 GLOBAL_TOPICS = ("/tf", "/tf_static", "/clock")
-NOTICED_S = 0.05
-"""Pauses up to this are slept through, at two thirds of the cost of one that an event may end."""
+NOTICED_S = 0.05  #: Pauses up to this are slept through, at two thirds of the cost of one that an event may end
+#: How long the last messages may take. Fast DDS asks for acknowledgements 3 s apart: most are out before it knows.
 ACKNOWLEDGE_S = 0.5
-"""How long the last messages may take. Fast DDS asks for acknowledgements 3 s apart: most are out before it knows."""
 
 
 @dataclass(slots=True)

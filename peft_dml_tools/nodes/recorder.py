@@ -31,14 +31,11 @@ from peft_dml_tools.nodes.bag_file import RawBagFile
 from peft_dml_tools.nodes.command_line import emit, pattern
 
 NOT_RECORDED = r"^/(parameter_events|rosout)$|/overlay/"
-QUEUE = 200
-"""Messages kept per topic until they are taken: two seconds of the fastest sensor."""
+QUEUE = 200  #: Messages kept per topic until they are taken: two seconds of the fastest sensor
 TAKE_S = 0.1
 DISCOVER_S = 0.2
-CALM_S = 1.0
-"""Between two looks at the graph: while topics appear, and later."""
-LIVELY_S = 30.0
-"""Nodes start and find each other for so long."""
+CALM_S = 1.0  #: Between two looks at the graph: while topics appear, and later
+LIVELY_S = 30.0  #: Nodes start and find each other for so long
 
 
 class Recorder(Node):

@@ -27,8 +27,7 @@ from peft_dml_tools.datasets.source import is_bag, last_stamp_ns, open_source
 from peft_dml_tools.measurement_source import Source
 
 DEPTH = 10
-FAST_DEPTH = 100
-"""Messages a publisher keeps for a reliable subscriber that lags behind: a second of most sensors."""
+FAST_DEPTH = 100  #: Messages a publisher keeps for a reliable subscriber that lags behind: a second of most sensors
 FAST = ("/imu/data", "/odometry")
 
 

@@ -26,8 +26,7 @@ from peft_dml_tools.sim.faults import ALL, Fault
 
 WARM_UP_MESSAGES: Final = 1000
 WINDOW_S: Final = 0.25
-AHEAD_S: Final = 1.0
-"""Weather wants the clear sweeps of some time before it begins."""
+AHEAD_S: Final = 1.0  #: Weather wants the clear sweeps of some time before it begins
 _SEEN: Final = {topics.POINT_CLOUD, topics.COMPRESSED_IMAGE, topics.IMAGE}
 
 

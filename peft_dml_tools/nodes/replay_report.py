@@ -19,8 +19,7 @@ from peft_dml_tools.nodes.recordings import sensors_by_topic
 
 PROGRESS_S = 0.2
 ENDLESS_NS = 2**62
-TIMED = ("lidar", "camera", "radar")
-"""Modalities whose measurements can set the time of a frame."""
+TIMED = ("lidar", "camera", "radar")  #: Modalities whose measurements can set the time of a frame
 
 
 class ReplayReport:

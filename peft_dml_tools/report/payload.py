@@ -16,11 +16,9 @@ from peft_dml_tools.evaluation.scene import lidar_points_m, radar_points
 from peft_dml_tools.report.pictures import camera_views
 
 RANGE_M: Final = 52.0
-LIDAR_POINTS: Final = 6000
-"""LiDAR points per frame in the page; more would not show and would weigh."""
+LIDAR_POINTS: Final = 6000  #: LiDAR points per frame in the page; more would not show and would weigh
 BOXES: Final = 120
-MIN_SCORE: Final = 0.1
-"""Boxes below this score never reach the page; its slider starts here."""
+MIN_SCORE: Final = 0.1  #: Boxes below this score never reach the page; its slider starts here
 
 
 def payload(recording: Recording) -> dict[str, Any]:

@@ -15,8 +15,7 @@ from peft_dml_tools.evaluation.scene import FRESH_NS, decode_rgb, pixels_from_ba
 
 WIDTH_PX: Final = 400
 QUALITY: Final = 62
-VIEWS: Final = 40
-"""Moments of a session that carry images; spread evenly."""
+VIEWS: Final = 40  #: Moments of a session that carry images; spread evenly
 
 
 def camera_views(recording: Recording, alignment: Alignment, start_ns: int) -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_tools.evaluation.recording import RecordedFrame
 from peft_dml_tools.evaluation.scoring import Score, score
 
+#: Modalities that see objects, with their words
 SEEING: Final = {"lidar": "LiDAR", "camera": "camera", "radar": "radar"}
-"""Modalities that see objects, with their words."""
 BLIND: Final = "blind"
 MOST_COLUMNS: Final = 4
 

@@ -19,8 +19,7 @@ from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.metrics import in_order
 from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
 
-PICTURES: Final = 6
-"""Frames of a run that are drawn, spread evenly."""
+PICTURES: Final = 6  #: Frames of a run that are drawn, spread evenly
 
 
 def frame_line(frame: RecordedFrame) -> str:

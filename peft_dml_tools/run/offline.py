@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from peft_dml_tools.datasets.nuscenes import NuScenesReader
 
 ODOMETRY = "ODOM"
-PERIODS = 20
-"""Stamps kept of each sensor, for its period."""
+PERIODS = 20  #: Stamps kept of each sensor, for its period
 SILENT_NS = 1_000_000_000
 
 

@@ -16,8 +16,7 @@ from peft_dml_ros.core.typing import IntArray
 if TYPE_CHECKING:
     from peft_dml_tools.datasets.nuscenes import NuScenesReader
 
-CHECKED: Final = 20
-"""Keyframes whose reading is checked."""
+CHECKED: Final = 20  #: Keyframes whose reading is checked
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,9 @@ from peft_dml_tools.sim.faults import parse_faults
 from peft_dml_tools.sim.faulty_source import FaultySource
 from peft_dml_tools.sim.schedule import DriveSpec
 
-SETTINGS: Final = "tracking_nips_2019"
-"""The devkit's settings of the official nuScenes tracking benchmark."""
+SETTINGS: Final = "tracking_nips_2019"  #: The devkit's settings of the official nuScenes tracking benchmark
 KEYFRAME_NS: Final = 500_000_000
-OUT_S: Final = 3.0
-"""Time after the LiDAR's death over which recall is compared."""
+OUT_S: Final = 3.0  #: Time after the LiDAR's death over which recall is compared
 MATCH_M: Final = 2.0
 SECONDS, SILENT_S, BACK_S = 14.0, 6.0, 10.0
 

@@ -20,8 +20,8 @@ from peft_dml_ros.core.spec import Frozen
 from peft_dml_tools.sim.weather import Weather
 
 NUMBERS: Final = {"source": range(2000, 3500), "target": range(3500, 5000)}
+#: All are clear of the official scenes; tokens follow from the numbers, so that those of two domains differ
 OTHERS: Final = range(5000, 9999)
-"""All are clear of the official scenes; tokens follow from the numbers, so that those of two domains differ."""
 
 
 def scene_numbers(domain: str, count: int) -> Sequence[int]:

@@ -9,8 +9,8 @@ PAINT: Final = Material((0.85, 0.86, 0.87), 0.3)
 HOUSING: Final = Material((0.2, 0.2, 0.22), 0.35)
 WINDSCREEN: Final = Material((0.08, 0.10, 0.13), 0.05, Surface.GLASS)
 
+#: Forward and left position of the six cameras' housings
 CAMERAS_M: Final = ((1.64, 0.0), (1.47, 0.46), (1.47, -0.46), (1.06, 0.5), (1.06, -0.5), (0.1, 0.0))
-"""Forward and left position of the six cameras' housings."""
 
 
 def ego_body(raised_m: float = 0.0) -> Mesh:

@@ -19,8 +19,8 @@ from peft_dml_tools.sim.corruptions.camera import black
 from peft_dml_tools.sim.faults import Fault
 from peft_dml_tools.sim.weather.images import edit
 
+#: Share of bytes that are wrong, at severities 1 and 2; at 3 the second half is missing
 DAMAGED_SHARE: Final = (1e-3, 1e-2)
-"""Share of bytes that are wrong, at severities 1 and 2; at 3 the second half is missing."""
 
 
 class Effects:

@@ -18,20 +18,19 @@ from peft_dml_tools.sim.weather import Weather
 FaultKind: TypeAlias = Literal[
     "silence", "drop", "weather", "corrupt", "blackout", "freeze", "skew", "delay", "jitter", "reorder", "duplicate"
 ]
+#: In the order in which they act when a sensor has several at once
 KINDS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
-"""In the order in which they act when a sensor has several at once."""
 
-ALL: Final = "all"
-"""Stands for every sensor."""
+ALL: Final = "all"  #: Stands for every sensor
 
-BYTES: Final = "bytes"
-"""The `corruption` that damages bytes of the message."""
+BYTES: Final = "bytes"  #: The `corruption` that damages bytes of the message
 
+#: Corruptions that need a whole annotated frame; a single message cannot suffer them
 FRAME_ONLY: Final = frozenset({"object_failure"})
-"""Corruptions that need a whole annotated frame; a single message cannot suffer them."""
 
 MESSAGE_CORRUPTIONS: Final = (BYTES, *(name for name in CORRUPTIONS if name not in FRAME_ONLY))
 
+#: Fields that a kind of fault reads, next to sensor, from_s and to_s
 FIELDS: Final[dict[FaultKind, tuple[str, ...]]] = {
     "silence": (),
     "drop": ("share", "seed"),
@@ -45,7 +44,6 @@ FIELDS: Final[dict[FaultKind, tuple[str, ...]]] = {
     "reorder": ("share", "seed"),
     "duplicate": ("share", "seed"),
 }
-"""Fields that a kind of fault reads, next to sensor, from_s and to_s."""
 
 MEANING: Final[dict[FaultKind, str]] = {
     "silence": "nothing arrives",
@@ -132,12 +130,12 @@ class Fault(Frozen):
         return " ".join([who, words.get(self.fault, self.fault), *details, f"from {self.from_s:g} s to {until}"])
 
 
+#: What happens in the demo
 DEMO_FAULTS = (
     Fault(sensor="LIDAR_TOP", fault="silence", from_s=4.0, to_s=7.0),
     Fault(sensor="camera", fault="silence", from_s=8.0, to_s=10.0),
     Fault(sensor="RADAR_FRONT_LEFT", fault="freeze", from_s=5.0, to_s=9.0),
 )
-"""What happens in the demo."""
 
 
 def weather_fault(text: str, seed: int = 0) -> tuple[Fault, ...]:

@@ -19,11 +19,10 @@ LAWN: Final = Material((0.22, 0.33, 0.12), 0.35, Surface.GRASS)
 
 CELL_M: Final = 4.0
 FINE_CELL_M: Final = 1.0
+#: Offsets between the cells of a verge, beyond the pavement; the hills need them this fine only where things stand
 VERGE_EDGES_M: Final = (1.0, 7.0, 13.0, 19.0, 26.0, 34.0, 44.0, 60.0, 80.0, 100.0)
-"""Offsets between the cells of a verge, beyond the pavement; the hills need them this fine only where things stand."""
 
-LAWN_Z_M: Final = -0.03
-"""Verges lie a little below the streets that cross, which are laid upon them."""
+LAWN_Z_M: Final = -0.03  #: Verges lie a little below the streets that cross, which are laid upon them
 
 
 def ground(road: Road, terrain: Terrain) -> Mesh:

@@ -13,8 +13,7 @@ from peft_dml_tools.sim.route import Corner
 from peft_dml_tools.sim.traffic import HEADWAY_S, SETTLE_S, STEP_S, Vehicle, drive_lane, queue, settled
 
 EGO_LENGTH_M: Final = 4.1
-EGO_CENTRE_M: Final = 1.3
-"""The vehicle's middle is this far ahead of `base_link` (the rear axle)."""
+EGO_CENTRE_M: Final = 1.3  #: The vehicle's middle is this far ahead of `base_link` (the rear axle)
 
 
 @dataclass(slots=True)

@@ -19,8 +19,7 @@ ACCEL_SIGMA: Final = 0.15
 GYRO_SIGMA: Final = 0.012
 GNSS_SIGMA_M: Final = 0.4
 GNSS_DRIFT_M: Final = 0.3
-OUTAGE_SHARE: Final = 0.25
-"""Share of drives with an outage of 1 to 6 s: a tunnel, a canyon of houses."""
+OUTAGE_SHARE: Final = 0.25  #: Share of drives with an outage of 1 to 6 s: a tunnel, a canyon of houses
 
 ODOM_SCALE_SIGMA: Final = 0.002
 ODOM_SPEED_SIGMA_MPS: Final = 0.02

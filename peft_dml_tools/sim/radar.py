@@ -16,15 +16,12 @@ from peft_dml_tools.sim.raycast import Caster, Hits
 HALF_FOV_RAD: Final = np.deg2rad(60.0)
 MAX_RANGE_M: Final = 250.0
 NARROW_RANGE_M: Final = 70.0
-NARROW_HALF_RAD: Final = np.deg2rad(9.0)
-"""Beyond `NARROW_RANGE_M` only the far lobe sees."""
+NARROW_HALF_RAD: Final = np.deg2rad(9.0)  #: Beyond `NARROW_RANGE_M` only the far lobe sees
 
-RAYS: Final = 320
-"""A whole number of the caster's blocks: what is left over would be tried against every mover."""
+RAYS: Final = 320  #: A whole number of the caster's blocks: what is left over would be tried against every mover
 
 MOVER_RANGE_M: Final = 120.0
-MAX_POINTS: Final = 125
-"""What the device sends at most in a cycle."""
+MAX_POINTS: Final = 125  #: What the device sends at most in a cycle
 
 BACKGROUND_SHARE: Final = 1.0
 CLUTTER_MEAN: Final = 6.0
@@ -32,11 +29,10 @@ MIRROR_TRIES: Final = 5
 MOVING_MPS: Final = 0.6
 DOPPLER_SIGMA_MPS: Final = 0.15
 WILD_SHARE: Final = 0.05
+#: Some compensated velocities are far off; real ones of still things have a median of 0.1 to 0.6 m/s
 WILD_MPS: Final = 1.5
-"""Some compensated velocities are far off; real ones of still things have a median of 0.1 to 0.6 m/s."""
 
-CELL_M: Final = 0.2
-"""The device reports places in steps of this."""
+CELL_M: Final = 0.2  #: The device reports places in steps of this
 
 _reflectors: WeakKeyDictionary[Caster, Reflectors] = WeakKeyDictionary()
 

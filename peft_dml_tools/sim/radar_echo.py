@@ -22,11 +22,11 @@ CORNER_LOSS_DB: Final = 2.5
 
 Widths and gains are assumptions in the shape of measured patterns (broadside strongest, then the ends)."""
 
+#: Range at which 0 dBsm is just detected; the floor rises with the fourth power of range (radar equation)
 FLOOR_RANGE_M: Final = 70.0
-"""Range at which 0 dBsm is just detected; the floor rises with the fourth power of range (radar equation)."""
 
+#: By how much cones, barriers, cycles and people differ among themselves: their classes overlap
 SMALL_SPREAD_DB: Final = 4.0
-"""By how much cones, barriers, cycles and people differ among themselves: their classes overlap."""
 
 _VEHICLES: Final = frozenset({"car", "truck", "bus", "trailer", "construction_vehicle"})
 _MICRO_SIGMA: Final = {"pedestrian": 0.3, "bicycle": 0.3}

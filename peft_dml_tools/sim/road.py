@@ -13,19 +13,16 @@ from peft_dml_tools.sim.domain import STREETS, Domain
 KERB_M: Final = 0.15
 CYCLE_STRIP_M: Final = 1.6
 PARKING_ALONG_M: Final = 2.5
+#: Depth of a parking strip where vehicles stand along the road, and where some stand across it
 PARKING_ACROSS_M: Final = 5.1
-"""Depth of a parking strip where vehicles stand along the road, and where some stand across it."""
 
 PAVEMENT_M: Final = 3.6
-CROSSING_HALF_M: Final = 7.5
-"""Half width of a street that crosses."""
+CROSSING_HALF_M: Final = 7.5  #: Half width of a street that crosses
 
 CROSSING_LANE_M: Final = 3.5
-CROSSING_ENDS_M: Final = 95.0
-"""Streets that cross end this far from the road's centre line."""
+CROSSING_ENDS_M: Final = 95.0  #: Streets that cross end this far from the road's centre line
 
-LEAD_M: Final = 140
-"""The road begins this far before the ego's start and goes on this far after its end."""
+LEAD_M: Final = 140  #: The road begins this far before the ego's start and goes on this far after its end
 
 
 @dataclass(frozen=True, slots=True)

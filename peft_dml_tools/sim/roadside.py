@@ -27,8 +27,8 @@ LOT: Final = {
     "bus": 0.01,
     "motorcycle": 0.05,
 }
+#: Rows of a parking lot beyond the pavement: two back to back, a lane, two more
 LOT_ROWS_M: Final = (4.2, 9.7, 20.5, 26.0)
-"""Rows of a parking lot beyond the pavement: two back to back, a lane, two more."""
 
 
 def park(street: Street, sites: list[Lot]) -> None:

@@ -13,8 +13,7 @@ from peft_dml_ros.core.typing import FloatArray
 from peft_dml_tools.sim.domain import MIXED, Domain
 from peft_dml_tools.sim.weather import Weather
 
-EPOCH_NS: Final = 1_735_700_000_000_000_000
-"""Start of drive 0; drives of other seeds start an hour apart."""
+EPOCH_NS: Final = 1_735_700_000_000_000_000  #: Start of drive 0; drives of other seeds start an hour apart
 
 _PHASE_S: Final = {
     # Cameras fire when the LiDAR's beam passes their field of view, just before its turn ends.

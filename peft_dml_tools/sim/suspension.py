@@ -12,15 +12,14 @@ from peft_dml_tools.sim.traffic import STEP_S
 
 WHEELBASE_M: Final = 2.6
 TRACK_M: Final = 1.5
+#: Roll and pitch of the body by what it is accelerated: a small car leans 1 degree at half of its hardest braking
 LEAN_RAD_PER_MPS2: Final = 0.0035
-"""Roll and pitch of the body by what it is accelerated: a small car leans 1 degree at half of its hardest braking."""
 
 LEAN_SMOOTH_S: Final = 0.3
 SWAY_RAD: Final = 0.002
 SWAY_SMOOTH_S: Final = 0.25
 LOAD_RAD: Final = 0.004
-LOAD_M: Final = 0.015
-"""Standard deviations of what passengers and luggage add for a whole drive."""
+LOAD_M: Final = 0.015  #: Standard deviations of what passengers and luggage add for a whole drive
 
 
 def attitude(yaw_rad: float, roll_rad: float, pitch_rad: float, translation_m: tuple[float, float, float]) -> SE3:

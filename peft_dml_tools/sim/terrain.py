@@ -10,8 +10,8 @@ from peft_dml_ros.core.typing import FloatArray
 
 HILLS: Final = 3
 HILL_LENGTH_M: Final = (60.0, 200.0)
+#: Slope of one hill's flank at relief 1; the ground mesh's cells of 4 to 6 m then lie within 4 cm of the waves
 STEEPEST: Final = 0.085
-"""Slope of one hill's flank at relief 1; the ground mesh's cells of 4 to 6 m then lie within 4 cm of the waves."""
 
 BUMPS: Final = 4
 BUMP_LENGTH_M: Final = (14.0, 40.0)

@@ -10,10 +10,10 @@ from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_tools.sim.corruptions import MULTICORRUPT, RADAR_NOISE
 
 SEVERITIES: Final = (1, 2, 3)
+#: Three severities each: visibility in m, rates in mm/h
 WEATHER: Final = (
     "fog=200", "fog=100", "fog=50", "rain=10", "rain=25", "rain=50", "snow=1", "snow=2.5", "snow=5",
 )  # fmt: skip
-"""Three severities each: visibility in m, rates in mm/h."""
 
 NO_DEGRADATION: Final = (
     *NO_DROPOUT,
@@ -30,12 +30,12 @@ BASELINES: Final = {
 CORRUPTED: Final = tuple(f"{name}/{s}" for name in MULTICORRUPT for s in SEVERITIES)
 NOISY: Final = tuple(f"{look}{WITH_RADAR}" for look in CORRUPTED)
 RADAR_CORRUPTED: Final = tuple(f"{name}/{s}" for name in RADAR_NOISE for s in SEVERITIES)
+#: Looks and subsets by the cell of `robustness` that each baseline is held against
 HELD_AGAINST: Final = {
     "multicorrupt": (CORRUPTED, ("all",)),
     "multicorrupt_radar": ((*NOISY, *RADAR_CORRUPTED), ("all",)),
     "weather": (WEATHER, STANDARD),
 }
-"""Looks and subsets by the cell of `robustness` that each baseline is held against."""
 
 
 def baselines() -> list[Cell]:

@@ -3,9 +3,11 @@
 
 from pathlib import Path
 
+#: The second stage's target in simulation, as in demo.yaml
 TARGET_WEATHER = "finetune.weather=[clear, clear, clear, clear, rain=10, rain=40, fog=80, snow=3]"
-"""The second stage's target in simulation, as in demo.yaml."""
 
+#: By the recipe's name. `tiny` itself trains for four steps on a grid that no pedestrian fits: here it gets what it
+#: needs to say something on two cores.
 BUDGETS: dict[str, tuple[str, ...]] = {
     "tiny": (
         "bfloat16=false",
@@ -30,8 +32,6 @@ BUDGETS: dict[str, tuple[str, ...]] = {
     "near": (),
     "nuscenes": (),
 }
-"""By the recipe's name. `tiny` itself trains for four steps on a grid that no pedestrian fits: here it gets what it
-needs to say something on two cores."""
 
 
 def recipe_file(config: str) -> Path:

@@ -109,6 +109,7 @@ COMMANDS: dict[str, Callable[[], list[Cell]]] = {
     "weights": weights,
 }
 
+#: What `evidence` runs first: every claim with one seed before any with three, and what needs most weights early
 FIRST: tuple[tuple[str, tuple[str, ...], int], ...] = (
     # command, cells (all of it when none is named), seeds at most
     ("robustness", ("subsets",), 1),
@@ -129,7 +130,6 @@ FIRST: tuple[tuple[str, tuple[str, ...], int], ...] = (
     ("zero-shot", (), 3),
     ("weights", (), 3),
 )
-"""What `evidence` runs first: every claim with one seed before any with three, and what needs most weights early."""
 
 RENAMED = {"ours": "it is called 'complete' now"}
 

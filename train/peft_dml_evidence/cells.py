@@ -8,22 +8,22 @@ from typing import Any, Literal
 from peft_dml_ros.core.classes import MODALITIES, Modality
 from peft_dml_train.evaluation.sensors import SUBSETS, parse_sensors
 
+#: What the second stage trains: low-rank and bottleneck adapters with the small modules, without one of the two,
+#: everything, the small modules alone, these and as many of the encoders' last weights as PEFT trains, everything from
+#: random weights, nothing; `untrained` skips both stages
 Mode = Literal["peft", "no_lora", "no_adapters", "full", "head", "partial", "scratch", "base", "untrained"]
-"""What the second stage trains: low-rank and bottleneck adapters with the small modules, without one of the two,
-everything, the small modules alone, these and as many of the encoders' last weights as PEFT trains, everything from
-random weights, nothing; `untrained` skips both stages."""
 
 Kind = Literal["any", "city", "other_city", "slow", "fast"]
 Measure = Literal["scores", "retrieval", "cost"]
 
 FIRST_SEED = 7
 KEY_SEEDS = (7, 8, 9)
+#: All 31 subsets of the five sensors
 EVERY_SUBSET = tuple("+".join(s) for n in range(1, 6) for s in combinations(MODALITIES, n))
-"""All 31 subsets of the five sensors."""
 
 STANDARD = tuple(SUBSETS)
+#: Clear air, and the weather that the second stage trains for
 TARGET_LOOKS = ("clear", "fog=50", "rain=25", "snow=2.5")
-"""Clear air, and the weather that the second stage trains for."""
 
 MAIN_SUBSETS = ("all", "no lidar", "no camera")
 
@@ -54,8 +54,7 @@ class TrainingPlan:
     fresh: bool = False  #: The second stage keeps the encoders alone; what lies behind them starts fresh
 
 
-PROPOSED = TrainingPlan()
-"""The winning recipe as it stands: everything else is compared with it."""
+PROPOSED = TrainingPlan()  #: The winning recipe as it stands: everything else is compared with it
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ from peft_dml_evidence.cells import KEY_SEEDS, MAIN_SUBSETS, NO_METRIC, TARGET_L
 from peft_dml_train.config import LossConfig
 
 NO_DROPOUT: Final = tuple(f"dropout.{m}=0" for m in ("lidar", "camera", "radar", "imu", "gnss"))
+#: Losses by what is swept
 SWEPT: Final = {
     "metric": ("alignment", "instance"),
     "consistency": ("consistency",),
     "gate": ("gate",),
     "single": ("single",),
 }
-"""Losses by what is swept."""
 FACTORS: Final = {"third": 1 / 3, "thrice": 3.0}
 
 

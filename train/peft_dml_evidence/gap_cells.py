@@ -6,12 +6,10 @@ from typing import Final
 
 from peft_dml_evidence.cells import KEY_SEEDS, Cell, Kind, Mode, Pick, TrainingPlan
 
-FEW_SCENES: Final = (2, 8, 32, 0)
-"""Scenes to adapt with; 0 for all."""
+FEW_SCENES: Final = (2, 8, 32, 0)  #: Scenes to adapt with; 0 for all
 
 TRIED: Final[tuple[Mode, ...]] = ("peft", "full", "head", "partial", "scratch")
-FORGETTING: Final[tuple[Mode, ...]] = ("peft", "full", "head", "partial")
-"""What is scored on the source as well."""
+FORGETTING: Final[tuple[Mode, ...]] = ("peft", "full", "head", "partial")  #: What is scored on the source as well
 
 WORDS: Final[dict[str, str]] = {
     "base": "not adapted",
@@ -53,6 +51,7 @@ class Gap:
         return f"{self.cell(mode)}_source"
 
 
+#: The first five lie in folders of their own, the last three are parts of the main data
 GAPS: Final = (
     Gap("rig", "another rig: a van, with a Pandar40P and wider cameras"),
     Gap("beams", "other beams: 8 instead of 32, 2.4 m up"),
@@ -63,7 +62,6 @@ GAPS: Final = (
     Gap("fast", "fast motion", "slow", "fast"),
     Gap("city", "another town", "city", "other_city"),
 )
-"""The first five lie in folders of their own, the last three are parts of the main data."""
 
 
 def domains() -> list[Cell]:

@@ -20,8 +20,8 @@ from peft_dml_tools.whole_files import write_json
 from peft_dml_train.few_shot.adapt import WITHOUT_LIDAR
 from peft_dml_train.few_shot.gain import accuracy, compare
 
+#: Kind of labels, which names the adapter, and the sensors that it is measured with
 SENSORS: Final[dict[str, tuple[Modality, ...]]] = {"labelled": MODALITIES, "unlabelled": WITHOUT_LIDAR}
-"""Kind of labels, which names the adapter, and the sensors that it is measured with."""
 
 Row = dict[str, Any]
 

@@ -13,11 +13,9 @@ from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_tools.sim.corruptions import corrupt
 from peft_dml_train.evaluation.conditions import Condition, parse_condition
 
-LOOK_SOURCES = (Path(__file__),)
-"""Sources that frames of a cache depend on besides those of the training."""
+LOOK_SOURCES = (Path(__file__),)  #: Sources that frames of a cache depend on besides those of the training
 WITH_RADAR = "+radar"
-FIELD = {"lidar": "lidar", "camera": "cameras", "radar": "radars"}
-"""Of a snapshot."""
+FIELD = {"lidar": "lidar", "camera": "cameras", "radar": "radars"}  #: Of a snapshot
 
 
 ODOMETRY = "lost_odometry"

@@ -5,8 +5,8 @@ from typing import Any
 
 from peft_dml_train.config import LossConfig, TrainConfig
 
+#: Losses' options that came after results were recorded: at their default they change nothing, and are left out
 LATER = ("metric", "temperature")
-"""Losses' options that came after results were recorded: at their default they change nothing, and are left out."""
 
 
 def recipe_tree(config: TrainConfig) -> dict[str, Any]:

@@ -18,8 +18,7 @@ from peft_dml_train.losses.targets import make_targets
 from peft_dml_train.network import PeftDmlNetwork
 
 MOST_OBJECTS = 1500
-DRAWN = 300
-"""Objects in the picture."""
+DRAWN = 300  #: Objects in the picture
 
 
 def embeddings(

@@ -88,8 +88,7 @@ def _measure(bench: Bench, cell: Cell, network: PeftDmlNetwork, seed: int) -> di
     return {**figures, "measuring": cost.as_json()}
 
 
-_HERE: dict[tuple[Setting, float], Bench] = {}
-"""Data that this process has open."""
+_HERE: dict[tuple[Setting, float], Bench] = {}  #: Data that this process has open
 
 
 def _one(setting: Setting, cell: Cell, seed: int, until: float) -> CellOutcome:

@@ -19,8 +19,7 @@ from peft_dml_train.config import SplitConfig
 from peft_dml_train.data.dataset import scenes_of
 from peft_dml_train.data.digest import digest
 
-FAST_MPS = 8.0
-"""Mean speed of a scene from which on it counts as fast."""
+FAST_MPS = 8.0  #: Mean speed of a scene from which on it counts as fast
 
 
 def town(location: str) -> str:

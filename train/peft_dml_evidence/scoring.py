@@ -33,8 +33,8 @@ class NetworkRunner(BundleRunner):
         self.start(bundle_in_memory(network), torch_engines(network, device), reader, cache)
 
 
+#: Looks times subsets of a cell up to which each scene is scored alone, for the intervals of comparisons
 MOST_BY_SCENE = 12
-"""Looks times subsets of a cell up to which each scene is scored alone, for the intervals of comparisons."""
 
 
 def score_cell(

@@ -17,8 +17,8 @@ import numpy as np
 from peft_dml_ros.core.typing import FloatArray
 from peft_dml_tools.evaluation.student_interval import student_interval
 
+#: Values by seed and scene; the figure over all scenes stands under `WHOLE`
 Sample: TypeAlias = Mapping[int, Mapping[str, float]]
-"""Values by seed and scene; the figure over all scenes stands under `WHOLE`."""
 
 WHOLE: Final = ""
 RESAMPLES: Final = 2000

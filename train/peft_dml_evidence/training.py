@@ -40,8 +40,7 @@ from peft_dml_train.network import PeftDmlNetwork
 log = logging.getLogger(__name__)
 
 
-FRESH = "fresh"
-"""In the identity of a second stage that keeps the encoders alone."""
+FRESH = "fresh"  #: In the identity of a second stage that keeps the encoders alone
 
 
 class OutOfTimeError(Exception):

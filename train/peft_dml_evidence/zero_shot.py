@@ -4,18 +4,18 @@
 from peft_dml_evidence.cells import KEY_SEEDS, NO_METRIC, Cell, TrainingPlan
 from peft_dml_ros.core.classes import DETECTING
 
+#: The only classes that less than half of the simulated frames hold, so that most frames keep the modality
 ZERO_SHOT_CLASSES = ("traffic_cone", "barrier")
-"""The only classes that less than half of the simulated frames hold, so that most frames keep the modality."""
 
+#: Pairs that one network is trained without: each modality lacks one class at most, three networks serve six pairs
 ZERO_SHOT_TOGETHER = {
     "lidar": (("lidar", "traffic_cone"), ("camera", "barrier")),
     "camera": (("camera", "traffic_cone"), ("radar", "barrier")),
     "radar": (("radar", "traffic_cone"), ("lidar", "barrier")),
 }
-"""Pairs that one network is trained without: each modality lacks one class at most, three networks serve six pairs."""
 
+#: Of zero-shot networks: the full pass would teach a modality what it must not have seen
 WHOLE = ("losses.consistency=0",)
-"""Of zero-shot networks: the full pass would teach a modality what it must not have seen."""
 
 
 def zero_shot() -> list[Cell]:

@@ -8,8 +8,7 @@ import numpy as np
 
 from peft_dml_ros.core.typing import FloatArray, IntArray
 
-GATE: Final = 11.0
-"""Squared Mahalanobis distance of position that is never matched: 99.6 % of true matches are nearer."""
+GATE: Final = 11.0  #: Squared Mahalanobis distance of position that is never matched: 99.6 % of true matches are nearer
 
 
 @numba.njit(cache=True, nogil=True)

@@ -31,8 +31,7 @@ GROUPS: Final = (
     Group(("traffic_cone",), 0.02, 0.0, 0.05, 0.8),
     Group(("barrier",), 0.02, 0.0, 0.05, 1.2),
 )
-DAMPING_S: Final = 2.0
-"""A turn rate is forgotten in this time: nobody turns for ever, and few know when it ends."""
+DAMPING_S: Final = 2.0  #: A turn rate is forgotten in this time: nobody turns for ever, and few know when it ends
 
 
 def predict(

@@ -22,21 +22,15 @@ from peft_dml_ros.core.tracking.motion import GROUPS, carried, predict, update
 from peft_dml_ros.core.tracking.visibility import Coverage
 from peft_dml_ros.core.typing import BoolArray, FloatArray, IntArray
 
-CLUTTER: Final = 0.12
-"""Score at which a detection says nothing about a track's existence."""
-TEMPER: Final = 0.4
-"""Exponent of a detection's odds: those of successive frames are far from independent."""
-LEARNING: Final = 0.3
-"""Share of a new size and height in the track's."""
-SLOWEST_MPS: Final = 2.0
-"""From this speed on the direction of motion decides which end is the front."""
+CLUTTER: Final = 0.12  #: Score at which a detection says nothing about a track's existence
+TEMPER: Final = 0.4  #: Exponent of a detection's odds: those of successive frames are far from independent
+LEARNING: Final = 0.3  #: Share of a new size and height in the track's
+SLOWEST_MPS: Final = 2.0  #: From this speed on the direction of motion decides which end is the front
+#: Share of objects that nothing hides. One that is missed is rather hidden than gone: misses of successive frames are
+#: not independent either.
 SEEN: Final = 0.8
-"""Share of objects that nothing hides. One that is missed is rather hidden than gone: misses of successive frames are
-not independent either."""
-HIDDEN_S: Final = 1.0
-"""Time after which what was seen or hidden says little about what is."""
-OTHER_CLASS: Final = 1.0
-"""Price of a match with another class of the group, as a squared Mahalanobis distance."""
+HIDDEN_S: Final = 1.0  #: Time after which what was seen or hidden says little about what is
+OTHER_CLASS: Final = 1.0  #: Price of a match with another class of the group, as a squared Mahalanobis distance
 LARGEST_STEP_S: Final = 0.25
 DEFAULT_SIGMAS: Final = (0.5, 0.5, 0.3, 0.3)
 VELOCITY_SIGMA_MPS: Final = 1.0

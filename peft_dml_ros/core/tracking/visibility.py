@@ -10,16 +10,16 @@ from peft_dml_ros.core.classes import CLASSES, DETECTING, MODALITIES
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.typing import Float32Array, FloatArray, IntArray
 
+#: Distance at which a sensor finds half as many objects as nearby
 REACH_M: Final = {"lidar": 45.0, "camera": 30.0, "radar": 50.0}
-"""Distance at which a sensor finds half as many objects as nearby."""
 _SMALL = ("pedestrian", "traffic_cone", "bicycle", "motorcycle", "barrier")
+#: (classes, LiDAR camera radar) share of nearby objects that each finds alone, of the demo's model, rounded
 RECALL: Final = np.array(
     [
         [0.85 if m == "lidar" else 0.45 if m == "camera" else 0.1 if c in _SMALL else 0.4 for m in DETECTING]
         for c in CLASSES
     ]
 )
-"""(classes, LiDAR camera radar) share of nearby objects that each finds alone, of the demo's model, rounded."""
 
 
 class Coverage:

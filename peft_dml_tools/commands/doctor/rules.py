@@ -41,8 +41,7 @@ class DoctorRule:
     live: bool = False  #: Needs the survey
 
 
-RULES: Final[dict[str, DoctorRule]] = {}
-"""Every rule by id; filled as the modules of rules are imported."""
+RULES: Final[dict[str, DoctorRule]] = {}  #: Every rule by id; filled as the modules of rules are imported
 
 
 def rule(rule_id: str, severity: Severity, title: str, *, live: bool = False) -> Callable[[Check], Check]:

@@ -14,8 +14,7 @@ from peft_dml_tools.datasets.checks.severity import Severity
 _UNIT_TOLERANCE: Final = 1e-3
 _MOUNTED_M: Final = 10.0
 _FASTEST_MPS: Final = 70.0
-_JITTER_M: Final = 0.5
-"""Poses may step by this much at once: localisation corrects itself."""
+_JITTER_M: Final = 0.5  #: Poses may step by this much at once: localisation corrects itself
 _LONGEST_M: Final = 40.0
 _ANNOTATED_M: Final = 250.0
 

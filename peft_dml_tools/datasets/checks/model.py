@@ -94,8 +94,7 @@ class CheckReport:
         }
 
 
-RULES: Final[dict[str, CheckRule]] = {}
-"""Every rule by id; filled as the modules of rules are imported."""
+RULES: Final[dict[str, CheckRule]] = {}  #: Every rule by id; filled as the modules of rules are imported
 
 _ID: Final = re.compile(r"(STR|REF|REC|GEO|FMT)\d{3}")
 

@@ -13,8 +13,8 @@ import numpy as np
 from peft_dml_ros.core.typing import Float32Array, FloatArray, Int32Array
 
 NEAR_M: Final = 0.1
+#: Parallel depth where there is no face; a perspective buffer starts at 0, which is infinitely far
 NOTHING: Final = np.float32(-1e9)
-"""Parallel depth where there is no face; a perspective buffer starts at 0, which is infinitely far."""
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -18,14 +18,13 @@ from peft_dml_tools.sim.camera.shadow import SunMaps
 from peft_dml_tools.sim.camera.textures import Paint
 from peft_dml_tools.sim.raycast import Caster
 
-GAIN_SPREAD: Final = 0.05
-"""Share by which cameras differ in brightness from picture to picture."""
+GAIN_SPREAD: Final = 0.05  #: Share by which cameras differ in brightness from picture to picture
 
 DEPTH_STEPS_PER_M: Final = 256.0
 DEPTH_LIMIT_M: Final = 255.0
 FLARE: Final = 0.06
+#: Light that the lens scatters with the sun on its axis, and how fast it fades off that axis (1 - cos)
 FLARE_WIDTH: Final = 0.25
-"""Light that the lens scatters with the sun on its axis, and how fast it fades off that axis (1 - cos)."""
 
 
 @dataclass(frozen=True, slots=True)

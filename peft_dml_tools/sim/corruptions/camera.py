@@ -20,8 +20,8 @@ BLUR_RADIUS_PX: Final = 15
 BLUR_SIGMA_PX: Final = (6.0, 10.0, 13.0)
 FOG_PLASMA: Final = (2.0, 3.0, 4.0)
 FOG_BETA: Final = (0.0005, 0.001, 0.002)
+#: Mean and zoom of the noise, threshold, blur radius and sigma, share of the picture
 SNOW: Final = ((0.3, 5.0, 0.9, 7, 7.0, 0.9), (0.4, 4.0, 0.85, 8, 8.0, 0.85), (0.5, 3.0, 0.8, 10, 10.0, 0.8))
-"""Mean and zoom of the noise, threshold, blur radius and sigma, share of the picture."""
 
 SNOW_BRIGHTNESS: Final = 0.9
 WIBBLE_DECAY: Final = 1.7

@@ -18,14 +18,11 @@ from peft_dml_ros.core.typing import AnyArray, UInt8Array
 from peft_dml_tools.sim.corruptions import camera, lidar, radar
 from peft_dml_tools.sim.weather.images import edit
 
-REPLACED: Final = (0.2, 0.4, 0.6)
-"""Chance that a sensor's content is the previous frame's, or a camera is missing."""
+REPLACED: Final = (0.2, 0.4, 0.6)  #: Chance that a sensor's content is the previous frame's, or a camera is missing
 
-HALF_FOV_DEG: Final = (90.0, 60.0, 45.0)
-"""nuScenes-R's two cuts, and nuScenes-C's hardest."""
+HALF_FOV_DEG: Final = (90.0, 60.0, 45.0)  #: nuScenes-R's two cuts, and nuScenes-C's hardest
 
-FAILED: Final = (0.25, 0.5, 0.75)
-"""Chance that an object returns no LiDAR points; nuScenes-R's is the second."""
+FAILED: Final = (0.25, 0.5, 0.75)  #: Chance that an object returns no LiDAR points; nuScenes-R's is the second
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +167,7 @@ def _object_failure(snapshot: Snapshot, context: CorruptionContext) -> Snapshot:
     return replace(snapshot, lidar=left)
 
 
+#: MultiCorrupt's ten types, by its names
 MULTICORRUPT: Final[dict[str, FrameChange]] = {
     "beamsreducing": _on_lidar(lambda points, severity, _: lidar.beams_reducing(points, severity)),
     "pointsreducing": _on_lidar(lidar.points_reducing),
@@ -182,16 +180,16 @@ MULTICORRUPT: Final[dict[str, FrameChange]] = {
     "brightness": _on_cameras(lambda pixels, severity, _: camera.brightness(pixels, severity)),
     "dark": _on_cameras(camera.dark),
 }
-"""MultiCorrupt's ten types, by its names."""
 
+#: RobuRCDet's four kinds
 RADAR_NOISE: Final[dict[str, FrameChange]] = {
     "radar_keypoint_missing": _on_radar(radar.keypoint_missing),
     "radar_spurious_points": _on_radar(radar.spurious_points),
     "radar_point_shifting": _on_radar(radar.point_shifting),
     "radar_non_positional": _on_radar(radar.non_positional),
 }
-"""RobuRCDet's four kinds."""
 
+#: All of them
 CORRUPTIONS: Final[dict[str, FrameChange]] = {
     **MULTICORRUPT,
     **RADAR_NOISE,
@@ -200,4 +198,3 @@ CORRUPTIONS: Final[dict[str, FrameChange]] = {
     "field_of_view": _field_of_view,
     "object_failure": _object_failure,
 }
-"""All of them."""

@@ -14,11 +14,10 @@ NEAREST_M: Final = 0.7
 FARTHEST_M: Final = 5.0
 MOST_STREAKS: Final = 2500
 LEAST_DROP_MM: Final = 0.8
-FLAKE_GROWTH: Final = 2.15
-"""Diameter of a flake of a tenth of water's density over that of the drop it melts to."""
+FLAKE_GROWTH: Final = 2.15  #: Diameter of a flake of a tenth of water's density over that of the drop it melts to
 
+#: Drops gather light of the whole sky, and are brighter than their share of the exposure (tuned by eye)
 GLINT: Final = 4.0
-"""Drops gather light of the whole sky, and are brighter than their share of the exposure (tuned by eye)."""
 
 _THICKEST: Final = 1 << 12
 

@@ -11,19 +11,18 @@ from peft_dml_ros.core.rig import CameraModel, Sensor
 from peft_dml_ros.core.typing import BoolArray, Float32Array, FloatArray
 
 GRID_COLUMNS: Final = 200
+#: Distance of what the ground plane does not reach and no LiDAR saw: sky, or houses that stand this side of it
 SKY_M: Final = 300.0
-"""Distance of what the ground plane does not reach and no LiDAR saw: sky, or houses that stand this side of it."""
 
-FILL_CELLS: Final = 2.3
-"""A LiDAR point speaks for its neighbours this far: half of the gap between two rings."""
+FILL_CELLS: Final = 2.3  #: A LiDAR point speaks for its neighbours this far: half of the gap between two rings
 
 OWN_RETURNS_M: Final = 2.5
+#: Sine of the elevation above which a return is the LiDAR's uppermost ring: what is seen there goes on above
 TOP_RING_SINE: Final = 0.155
-"""Sine of the elevation above which a return is the LiDAR's uppermost ring: what is seen there goes on above."""
 
 WALL_COLUMNS: Final = 15
+#: So much of this many columns has to reach the top for that: a wall does, a lamp post does not
 WALL_SHARE: Final = 0.7
-"""So much of this many columns has to reach the top for that: a wall does, a lamp post does not."""
 
 
 def ground_depth(camera: CameraModel, base_SE3_camera: SE3) -> Float32Array:

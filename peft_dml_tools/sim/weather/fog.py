@@ -17,15 +17,14 @@ from peft_dml_ros.core.typing import Float32Array, FloatArray
 
 LIGHT_MPS: Final = 299_792_458.0
 HALF_POWER_PULSE_S: Final = 20e-9
+#: The receiver sees none of the beam before the first range, all of it after the second, linearly in between
 CROSSOVER_M: Final = (0.9, 1.0)
-"""The receiver sees none of the beam before the first range, all of it after the second, linearly in between."""
 
-TARGET_BACKSCATTER: Final = 1e-6 / np.pi
-"""β0, differential reflectivity of the hard targets."""
+TARGET_BACKSCATTER: Final = 1e-6 / np.pi  #: β0, differential reflectivity of the hard targets
 
 STEP_M: Final = 0.1
+#: Beyond, I(R) only falls: its maximum lies where the pulse's middle leaves the crossover, about 4 m
 TABLE_END_M: Final = 12.0
-"""Beyond, I(R) only falls: its maximum lies where the pulse's middle leaves the crossover, about 4 m."""
 
 JITTER_M: Final = 10.0
 

@@ -13,8 +13,7 @@ from peft_dml_ros.core.typing import UInt8Array
 
 JPEG_QUALITY: Final = 90
 PNG_MAGIC: Final = b"\x89PNG"
-WHOLE_PX: Final = 1 << 16
-"""Wider than any picture: it is not shrunk while it is decoded."""
+WHOLE_PX: Final = 1 << 16  #: Wider than any picture: it is not shrunk while it is decoded
 
 
 def decode(image: CameraImage) -> UInt8Array:

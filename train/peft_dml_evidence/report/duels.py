@@ -12,8 +12,7 @@ from peft_dml_evidence.report.results import Figure, Results
 from peft_dml_evidence.statistics import WHOLE, Sample, joined
 from peft_dml_tools.sim.corruptions import MULTICORRUPT
 
-LEAST_WON: Final = 25
-"""Of the 30 cells."""
+LEAST_WON: Final = 25  #: Of the 30 cells
 WORDS: Final = {"zero_filled": "zero-filled concatenation", "averaging": "averaging"}
 
 

@@ -9,8 +9,9 @@ from peft_dml_evidence.report.markdown import MISSING, number, table
 from peft_dml_evidence.report.results import Figure, Results, compare
 from peft_dml_evidence.statistics import HOLDS, MISSED, UNDECIDED, Interval, difference
 
+#: Share of the gap that PEFT closes, against full fine-tuning: with all scenes, and with `FEW`
 LEAST_ALL, LEAST_FEW = 0.95, 1.0
-"""Share of the gap that PEFT closes, against full fine-tuning: with all scenes, and with `FEW`."""
+#: Column heads; `WORDS` say what each is
 SHORT: dict[Mode, str] = {
     "peft": "PEFT",
     "full": "full",
@@ -18,10 +19,8 @@ SHORT: dict[Mode, str] = {
     "partial": "partial",
     "scratch": "scratch",
 }
-"""Column heads; `WORDS` say what each is."""
 FEW = 8
-MOST_FORGOTTEN = 0.01
-"""NDS lost on the source."""
+MOST_FORGOTTEN = 0.01  #: NDS lost on the source
 
 
 def nds(results: Results, gap: Gap, mode: Mode, few: int = 0) -> Figure | None:

@@ -19,12 +19,9 @@ from peft_dml_evidence.report.why import why
 
 SUMMARY = "summary.json"
 PUBLISHED = ", nuScenes val |"
-UNSEEN = "\0"
-"""Begins the title of a section without any figure."""
-MOST_ROWS = 6
-"""Of an open table that stands behind a plot or a claim."""
-ALWAYS_OPEN = 20
-"""Rows of an open table that stands alone."""
+UNSEEN = "\0"  #: Begins the title of a section without any figure
+MOST_ROWS = 6  #: Of an open table that stands behind a plot or a claim
+ALWAYS_OPEN = 20  #: Rows of an open table that stands alone
 
 INTRO = """# Results
 

@@ -21,8 +21,7 @@ from peft_dml_tools.sim.corruptions import MULTICORRUPT
 from peft_dml_train.evaluation.palette_png import save_palette_png
 
 MARKERS = {"lidar": "o", "camera": "s", "radar": "^"}
-MOST_LABELLED = 30
-"""Bars of a plot that bear their figures."""
+MOST_LABELLED = 30  #: Bars of a plot that bear their figures
 
 
 def bars(axes: Axes, labels: list[str], series: dict[str, list[Figure | None]]) -> None:
@@ -163,6 +162,7 @@ def draw_cost(axes: Axes, results: Results) -> None:
 GAP_CELLS = tuple(("domains", gap.cell("base")) for gap in GAPS)
 
 Draw = Callable[[Axes, Results], None]
+#: By name: who draws, the title, and the cells without which there is nothing to draw
 PLOTS: dict[str, tuple[Draw, str, tuple[tuple[str, str], ...]]] = {
     "subsets": (draw_subsets, "NDS by subset of sensors", (("robustness", "subsets"),)),
     "weather": (draw_weather, "NDS in weather", (("robustness", "weather"),)),
@@ -175,7 +175,6 @@ PLOTS: dict[str, tuple[Draw, str, tuple[tuple[str, str], ...]]] = {
     "baselines": (draw_baselines, "PEFT-DML and others' fusion in the same harness", (("baselines", "zero_filled"),)),
     "cost": (draw_cost, "NDS against cost", (("cost", "subsets"), ("robustness", "subsets"))),
 }
-"""By name: who draws, the title, and the cells without which there is nothing to draw."""
 
 
 def drawable(results: Results, name: str) -> bool:

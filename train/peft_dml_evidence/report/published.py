@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published figures on nuScenes' validation set, for comparison: NDS, on real data."""
 
+#: NDS
 DROPOUT = (
     # system, full, without LiDAR, without cameras, source
     ("BEVFusion, zeros for what is missing", 71.4, 7.1, 67.5, "as reported by MetaBEV"),
     ("MetaBEV", 71.5, 42.6, 69.2, "its repository"),
     ("MoME", 73.6, 48.2, 69.5, "its repository"),
 )
-"""NDS."""
 
+#: MultiCorrupt's leaderboard: mRA by NDS, radar not used
 RESISTANCE = (
     ("CMT", 0.865),
     ("MEFormer", 0.856),
@@ -16,8 +17,8 @@ RESISTANCE = (
     ("UniBEV (concatenation)", 0.847),
     ("BEVFusion", 0.830),
 )
-"""MultiCorrupt's leaderboard: mRA by NDS, radar not used."""
 
+#: Systems whose figures stand on other data: what compares is what they do, not the number
 ROUTES = (
     # system, what it does about the same question, reported, what compares
     (
@@ -39,4 +40,3 @@ ROUTES = (
         "both dropped at once: the subset of radar, IMU and GNSS; no history here",
     ),
 )
-"""Systems whose figures stand on other data: what compares is what they do, not the number."""

@@ -18,8 +18,7 @@ from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_tools.sim.corruptions import MULTICORRUPT, RADAR_NOISE
 
 FOURTEEN = (*MULTICORRUPT, *RADAR_NOISE)
-LEAST_CHANGE = 0.005
-"""NDS: a change whose whole interval is within it is none."""
+LEAST_CHANGE = 0.005  #: NDS: a change whose whole interval is within it is none
 
 
 def verdicts(results: Results) -> list[str]:

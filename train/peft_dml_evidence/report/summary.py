@@ -20,12 +20,11 @@ ALL = "lidar+camera+radar+imu+gnss"
 NO_LIDAR = "camera+radar+imu+gnss"
 NO_CAMERA = "lidar+radar+imu+gnss"
 NO_RADAR = "lidar+camera+imu+gnss"
-LEAST_NDS = 0.1
-"""Of the complete network: below it, ratios are noise."""
+LEAST_NDS = 0.1  #: Of the complete network: below it, ratios are noise
 
+#: Mean of the zero-shot pairs: below it, nothing is found that could be lifted. Where the pairs are not found either
+#: when trained together, the network is too weak to tell.
 LEAST_AP = 0.01
-"""Mean of the zero-shot pairs: below it, nothing is found that could be lifted. Where the pairs are not found either
-when trained together, the network is too weak to tell."""
 
 KEYS = (
     "seeds",
@@ -77,11 +76,11 @@ class ClaimTarget:
         return self.word or self.found.verdict(self.least)
 
 
+#: Cells of embeddings by the loss that made them
 RETRIEVALS = {
     "recipe's loss": ("zero-shot", "retrieval"),
     "no metric loss": ("zero-shot", "retrieval_without_metric_loss"),
 }
-"""Cells of embeddings by the loss that made them."""
 
 
 def zero_shot_ap(results: Results, suffix: str = "") -> Figure | None:

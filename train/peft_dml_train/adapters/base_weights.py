@@ -11,10 +11,9 @@ from safetensors.torch import load_file, save_file
 from peft_dml_ros.core.bundle import BASE_WEIGHTS
 from peft_dml_ros.core.errors import DataError
 
+#: Tensors of fewer values stay in 32 bit: they are few in all, and rounded they would cost most of the accuracy
 LEAST: Final = 512
-"""Tensors of fewer values stay in 32 bit: they are few in all, and rounded they would cost most of the accuracy."""
-LARGEST: Final = 60000.0
-"""Where float16 ends, with room for rounding."""
+LARGEST: Final = 60000.0  #: Where float16 ends, with room for rounding
 
 READABLE: Final = 0o644
 State: TypeAlias = Mapping[str, torch.Tensor]

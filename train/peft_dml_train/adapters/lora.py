@@ -19,6 +19,7 @@ from peft_dml_ros.core.errors import ConfigError, DataError, nearest
 from peft_dml_train.config import AdapterConfig
 from peft_dml_train.network import PeftDmlNetwork
 
+#: Small modules that the fine-tuning trains as they are; peft stores copies of them with the low-rank matrices
 TRAINED_WHOLE = (
     *(f"adapters.{m}" for m in MODALITIES),
     *(f"projections.{m}" for m in MODALITIES),
@@ -26,7 +27,6 @@ TRAINED_WHOLE = (
     "fusion",
     "head",
 )
-"""Small modules that the fine-tuning trains as they are; peft stores copies of them with the low-rank matrices."""
 
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")

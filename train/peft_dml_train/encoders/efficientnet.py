@@ -13,8 +13,7 @@ from torch.nn import functional
 EPS: Final = 1e-3
 MOMENTUM: Final = 0.01
 STEM: Final = 32
-FINE_CHANNELS, COARSE_CHANNELS = 40, 112
-"""Channels at strides 8 and 16."""
+FINE_CHANNELS, COARSE_CHANNELS = 40, 112  #: Channels at strides 8 and 16
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 1 / 128.0
 
 
@@ -35,8 +34,7 @@ STAGES: Final = (
     Stage(3, 3, 2, 6, 80),
     Stage(3, 5, 1, 6, COARSE_CHANNELS),
 )
-FINE_BLOCKS, FROZEN_BLOCKS = 5, 10
-"""Blocks up to stride 8, and blocks that the adaptation leaves without adapters."""
+FINE_BLOCKS, FROZEN_BLOCKS = 5, 10  #: Blocks up to stride 8, and blocks that the adaptation leaves without adapters
 
 
 class TrunkFeatures(NamedTuple):

@@ -11,8 +11,8 @@ from peft_dml_train.encoders.blocks import BevPyramid, conv_bn
 from peft_dml_train.encoders.pillars import PillarMap
 from peft_dml_train.encoders.second import SecondPyramid
 
+#: For x, y, z, intensity, age, offsets from the pillar's mean x, y, z and centre x, y
 SCALES = (0.02, 0.02, 0.5, 2.0, 5.0, 5.0, 5.0, 2.0, 5.0, 5.0)
-"""For x, y, z, intensity, age, offsets from the pillar's mean x, y, z and centre x, y."""
 
 
 class LidarEncoder(nn.Module):

@@ -9,8 +9,8 @@ from peft_dml_train.config import BevConfig
 from peft_dml_train.encoders.blocks import BevPyramid
 from peft_dml_train.encoders.pillars import PillarMap
 
+#: For x, y, RCS, compensated velocity x, y, age, offsets from the pillar's centre x, y
 SCALES = (0.02, 0.02, 1.0, 3.0, 3.0, 3.0, 2.5, 2.5)
-"""For x, y, RCS, compensated velocity x, y, age, offsets from the pillar's centre x, y."""
 
 
 class RadarEncoder(nn.Module):

@@ -23,8 +23,8 @@ from peft_dml_train.evaluation.subsets import BundleRunner
 FOG_M = (1000.0, 400.0, 200.0, 100.0, 50.0, 25.0)
 AGES_S = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 SEVERITIES = (0, 1, 2, 3)
+#: The corruption that stands for each sensor's noise
 NOISE: dict[Modality, str] = {"lidar": "pointsreducing", "camera": "dark", "radar": "radar_spurious_points"}
-"""The corruption that stands for each sensor's noise."""
 
 Change = Callable[[Snapshot, Rig], Snapshot]
 

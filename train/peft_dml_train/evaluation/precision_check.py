@@ -16,10 +16,8 @@ from peft_dml_train.evaluation.conditions import CLEAR
 from peft_dml_train.evaluation.subsets import evaluate_bundle
 from peft_dml_train.export.rewriting import describe
 
-MOST_NDS: Final = 0.5
-"""Points of NDS that a subset may lose."""
-MOST_AP: Final = 2.0
-"""Points of average precision that a class may lose in a subset."""
+MOST_NDS: Final = 0.5  #: Points of NDS that a subset may lose
+MOST_AP: Final = 2.0  #: Points of average precision that a class may lose in a subset
 
 
 @dataclass(frozen=True, slots=True)

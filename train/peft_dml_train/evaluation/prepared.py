@@ -20,8 +20,7 @@ from peft_dml_train.data.dataset import Change, FrameReader, Wanted
 from peft_dml_train.data.frame import Frame, Pillars
 from peft_dml_train.evaluation.conditions import CLEAR, Condition
 
-_NUMBERS: Final = count(1)
-"""Version of each frame's inputs: its subsets of sensors share their encoders."""
+_NUMBERS: Final = count(1)  #: Version of each frame's inputs: its subsets of sensors share their encoders
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,7 @@ from peft_dml_train.evaluation.subsets import Scores
 ERRORS = {"mATE": "trans_err", "mASE": "scale_err", "mAOE": "orient_err", "mAVE": "vel_err", "mAAE": "attr_err"}
 
 
-FILE_WIDTH = 130
-"""Columns of tables that go to a file or a pipe."""
+FILE_WIDTH = 130  #: Columns of tables that go to a file or a pipe
 
 
 def wide_console() -> Console:

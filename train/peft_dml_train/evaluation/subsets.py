@@ -31,8 +31,8 @@ from peft_dml_train.evaluation.conditions import CLEAR, Condition
 from peft_dml_train.evaluation.prepared import PreparedFrames, PreparedSnapshot
 
 log = logging.getLogger(__name__)
+#: Metrics by condition and sensor subset, as `official.score` gives them
 Scores: TypeAlias = dict[str, dict[str, dict[str, Any]]]
-"""Metrics by condition and sensor subset, as `official.score` gives them."""
 
 LOWEST_SCORE = 0.03
 DEFAULT_ENGINE = "onnxruntime"

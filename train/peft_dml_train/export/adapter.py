@@ -24,8 +24,7 @@ from peft_dml_train.adapters.base_weights import READABLE, is_halved
 log = logging.getLogger(__name__)
 MODEL_CARD: Final = "ADAPTER_CARD.md"
 MOST_LISTED: Final = 8
-LARGEST_BYTES: Final = 1_200_000
-"""What an adapter may weigh: a fleet gets it over the air."""
+LARGEST_BYTES: Final = 1_200_000  #: What an adapter may weigh: a fleet gets it over the air
 
 
 def write_adapter(

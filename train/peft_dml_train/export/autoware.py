@@ -31,15 +31,12 @@ from peft_dml_train.network import PeftDmlNetwork
 ENCODER: Final = "pts_voxel_encoder_centerpoint.onnx"
 BACKBONE: Final = "pts_backbone_neck_head_centerpoint.onnx"
 PARAMETERS: Final = "centerpoint_ml_package.param.yaml"
-CHANNELS: Final = 32
-"""Channels of a pillar, fixed in Autoware."""
-POINTS: Final = 32
-"""Points of a pillar, fixed in Autoware."""
-FEATURES: Final = 11
-"""Features of a point; the last, the offset from the pillar's centre in z, is not used here."""
+CHANNELS: Final = 32  #: Channels of a pillar, fixed in Autoware
+POINTS: Final = 32  #: Points of a pillar, fixed in Autoware
+FEATURES: Final = 11  #: Features of a point; the last, the offset from the pillar's centre in z, is not used here
 OUTPUTS: Final = ("heatmap", "reg", "height", "dim", "rot", "vel")
+#: Autoware's names of classes that it has not; all others are the same in capitals
 NAMES: Final = {"construction_vehicle": "TRUCK", "traffic_cone": "HAZARD", "barrier": "HAZARD"}
-"""Autoware's names of classes that it has not; all others are the same in capitals."""
 _COLUMN = {name: i for i, name in enumerate(REGRESSION)}
 _LEAST = -1e4
 

@@ -61,13 +61,11 @@ from peft_dml_train.network import PeftDmlNetwork
 log = logging.getLogger(__name__)
 PARITY_FRAMES = 2
 VERSION = "0.1.0"
+#: Folder in a run that holds an earlier pretraining whose weights it began with; train/recipes/demo.sh makes it
 FIRST_ROUND = "first"
-"""Folder in a run that holds an earlier pretraining whose weights it began with; train/recipes/demo.sh makes it."""
-NOTE = "note.txt"
-"""File in a run with what else its model card has to tell."""
+NOTE = "note.txt"  #: File in a run with what else its model card has to tell
 IMPORTED = "LiDAR encoder and image backbone from public weights, then trained"
-MERGE_TOLERANCE = 1e-5
-"""Between torch's merged weights and the vehicle's, in 32 bit."""
+MERGE_TOLERANCE = 1e-5  #: Between torch's merged weights and the vehicle's, in 32 bit
 DESCRIPTION = "PEFT-DML on simulated data: LiDAR, camera, radar, IMU, GNSS to 3D boxes, for any subset of sensors."
 
 

@@ -16,8 +16,7 @@ CARD = "MODEL_CARD.md"
 MANY = 20
 WEAK = 0.2
 LEAST_GAIN = 0.01
-MUCH = {"orient_err": 0.6, "vel_err": 0.8}
-"""From these errors on, the card warns: radians of heading, m/s of velocity."""
+MUCH = {"orient_err": 0.6, "vel_err": 0.8}  #: From these errors on, the card warns: radians of heading, m/s of velocity
 
 ALWAYS = """\
 - Trained and tested on simulated drives only. On real recordings expect far less; the project reports what it reaches

@@ -22,8 +22,7 @@ from peft_dml_train.export.operators import require_operators
 from peft_dml_train.export.rewriting import describe, rewritten
 from peft_dml_train.export.weights import folded, refer_to_base
 
-LEAST: Final = 16_384
-"""Weights of fewer values stay as they are: first and last layers, a few percent of all."""
+LEAST: Final = 16_384  #: Weights of fewer values stay as they are: first and last layers, a few percent of all
 
 
 def rounded_codes(values: AnyArray) -> tuple[Int8Array, Float32Array]:

@@ -25,8 +25,7 @@ from peft_dml_train.head.candidates import top_candidates
 from peft_dml_train.network import PeftDmlNetwork
 
 OPSET = 17
-PREFIX = "network."
-"""Before the names of parameters in an exported graph."""
+PREFIX = "network."  #: Before the names of parameters in an exported graph
 
 
 class EncoderGraph(nn.Module):

@@ -6,14 +6,14 @@ from typing import Final
 import onnx
 from onnx import TensorProto, helper
 
+#: Operators that run in 16 bit. Norms, softmax, sigmoid and top-K stay in 32 bit.
 HALF_OPERATORS: Final = frozenset(
     {"Add", "Concat", "Conv", "Expand", "Flatten", "Gather", "Gemm", "MatMul", "MaxPool", "Mul", "Pad", "ReduceMax"}
     | {"Relu", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"}
 )
-"""Operators that run in 16 bit. Norms, softmax, sigmoid and top-K stay in 32 bit."""
 
+#: Operators whose first inputs alone are data; the others say how
 DATA_INPUTS: Final = {"Expand": 1, "Gather": 1, "Reshape": 1, "Resize": 1, "Slice": 1, "Split": 1, "Unsqueeze": 1}
-"""Operators whose first inputs alone are data; the others say how."""
 
 DOT_PRODUCTS: Final = frozenset({"Conv", "Gemm", "MatMul"})
 

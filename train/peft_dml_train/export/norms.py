@@ -15,11 +15,10 @@ from onnx import helper, numpy_helper
 
 from peft_dml_ros.core.typing import AnyArray
 
-Steps: TypeAlias = list[tuple[str, list[str], str]]
-"""Operator, inputs and output of each node."""
+Steps: TypeAlias = list[tuple[str, list[str], str]]  #: Operator, inputs and output of each node
 
+#: Operators that a batch norm folds into, with the axis of the output channels in their weight
 AXES: Final = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0, "MatMul": 1}
-"""Operators that a batch norm folds into, with the axis of the output channels in their weight."""
 
 
 def fold_parameters(model: onnx.ModelProto, ranks: Mapping[str, int]) -> onnx.ModelProto:

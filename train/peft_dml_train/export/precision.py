@@ -26,10 +26,13 @@ from peft_dml_train.export.weights import folded, refer_to_base
 
 log = logging.getLogger(__name__)
 
+#: What leads to an encoder's latents, which are divided by their norm: where that is small, rounding decides. In 8 bit
+#: these alone turned the camera latents of models/base to a cosine of .05, all others together leave .97.
 _TO_LATENT: Final = ("laterals", "pyramid/merge", "pyramid/out", "/down", "/up")
-"""What leads to an encoder's latents, which are divided by their norm: where that is small, rounding decides. In 8 bit
-these alone turned the camera latents of models/base to a cosine of .05, all others together leave .97."""
 
+#: By graph, parts of the names of convolutions that stay in float, as the last ones do: of the depth distribution, of
+#: the lifted voxels (sparse and of all sizes: half of the camera's error in models/demo, and hardly a millisecond), of
+#: the attention, and before a norm. The motion windows are too small to gain anything.
 FLOAT_PARTS: Final[dict[str, tuple[str, ...]]] = {
     "lidar": _TO_LATENT,
     "camera": ("lift", "/flatten", *_TO_LATENT),
@@ -38,25 +41,22 @@ FLOAT_PARTS: Final[dict[str, tuple[str, ...]]] = {
     "gnss": ("",),
     "fusion": ("/fusion/lidar", "/fusion/camera", "/fusion/radar", "/fusion/query"),
 }
-"""By graph, parts of the names of convolutions that stay in float, as the last ones do: of the depth distribution, of
-the lifted voxels (sparse and of all sizes: half of the camera's error in models/demo, and hardly a millisecond), of the
-attention, and before a norm. The motion windows are too small to gain anything."""
 
+#: The same for graphs that a bundle holds next to its own, for CPUs: only the camera encoder, half of a frame and twice
+#: as fast in 8 bit, hardly loses (.2 points of mAP at 2 m, all sensors, 36 simulated frames). The LiDAR encoder loses
+#: 1.3 points alone and 1.6 with radar (72 frames), the radar encoder .7, the fusion .5 with all sensors. What the
+#: camera's pyramid computes at full resolution of sparse voxels, and hands straight to the latent, stays in float as
+#: well: half of what is left of the camera's error, for a twentieth of its time.
 ADDED_FLOAT_PARTS: Final = FLOAT_PARTS | {
     "lidar": ("",),
     "camera": (*FLOAT_PARTS["camera"], "pyramid/levels.0", "pyramid/fine"),
     "radar": ("",),
     "fusion": ("",),
 }
-"""The same for graphs that a bundle holds next to its own, for CPUs: only the camera encoder, half of a frame and
-twice as fast in 8 bit, hardly loses (.2 points of mAP at 2 m, all sensors, 36 simulated frames). The LiDAR encoder
-loses 1.3 points alone and 1.6 with radar (72 frames), the radar encoder .7, the fusion .5 with all sensors. What the
-camera's pyramid computes at full resolution of sparse voxels, and hands straight to the latent, stays in float as well:
-half of what is left of the camera's error, for a twentieth of its time."""
 
+#: By graph, the share of values that ranges must hold, where it is not `quantise.PERCENTILE`. Activations of the camera
+#: have long tails that matter: the error of its heat map halves against 99.9, and is as large again without any bound.
 PERCENTILES: Final = {"camera": 99.99}
-"""By graph, the share of values that ranges must hold, where it is not `quantise.PERCENTILE`. Activations of the camera
-have long tails that matter: the error of its heat map halves against 99.9, and is as large again without any bound."""
 
 CALIBRATION_FRAMES: Final = 96
 

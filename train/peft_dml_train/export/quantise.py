@@ -20,12 +20,11 @@ from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.engines.onnxruntime import RELU_ZERO_POINT
 from peft_dml_train.export.weights import folded
 
+#: Share of a tensor's values, in percent, that its range must hold, unless a graph has its own; the few beyond are cut
+#: off
 PERCENTILE: Final = 99.9
-"""Share of a tensor's values, in percent, that its range must hold, unless a graph has its own; the few beyond are cut
-off."""
 
-PASSING: Final = {"Resize", "MaxPool"}
-"""Operators that pick values and keep their scale."""
+PASSING: Final = {"Resize", "MaxPool"}  #: Operators that pick values and keep their scale
 
 Feeds = Mapping[str, AnyArray]
 

@@ -17,14 +17,12 @@ from peft_dml_train.export.graphs import graph_module
 from peft_dml_train.export.parity import TOLERANCE
 from peft_dml_train.network import PeftDmlNetwork
 
+#: All 31 subsets of the modalities
 MASKS = tuple(np.array(bits, dtype=np.float32) for bits in product((1, 0), repeat=5) if any(bits))
-"""All 31 subsets of the modalities."""
 
-BACKGROUND = 0.05
-"""Scores below this are what the network says of empty ground."""
+BACKGROUND = 0.05  #: Scores below this are what the network says of empty ground
 
-MAX_UNMATCHED = 0.1
-"""Share of the other candidates that may sit one cell further."""
+MAX_UNMATCHED = 0.1  #: Share of the other candidates that may sit one cell further
 
 
 @torch.no_grad()

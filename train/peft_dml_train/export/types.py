@@ -12,17 +12,17 @@ from onnx import TensorProto
 
 FLOATS: Final = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16})
 INDICES: Final = frozenset({TensorProto.INT32, TensorProto.INT64})
+#: What the graphs of a bundle may hold. No float64: TensorRT has none.
 KNOWN: Final = FLOATS | INDICES | {TensorProto.BOOL, TensorProto.INT8, TensorProto.UINT8}
-"""What the graphs of a bundle may hold. No float64: TensorRT has none."""
 
+#: Operators whose data must all be of one type: every input, or the two branches of `Where`, data and updates of
+#: `ScatterND`
 EQUAL: Final = frozenset(
     """
     Add And BatchNormalization Concat Conv ConvTranspose Div Equal Gemm Greater GreaterOrEqual InstanceNormalization
     LayerNormalization Less LessOrEqual MatMul Max Mean Min Mod Mul Or PRelu ScatterND Sub Sum Where Xor
     """.split()  # noqa: SIM905 (a table to read)
 )
-"""Operators whose data must all be of one type: every input, or the two branches of `Where`, data and updates of
-`ScatterND`."""
 
 
 def type_problems(model: onnx.ModelProto) -> list[str]:

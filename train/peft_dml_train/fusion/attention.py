@@ -18,10 +18,8 @@ from peft_dml_train.encoders.blocks import conv_bn, upsample
 from peft_dml_train.fusion.gate import Gate
 
 NEIGHBOURS: Final = tuple((row, column) for row in range(3) for column in range(3))
-ASTRAY: Final = ("camera", "radar")
-"""Sensors whose neighbourhood is searched: a LiDAR's place is right."""
-COARSE: Final = 2
-"""Cells per side that share one set of weights: neighbours reach 2.4 m in the demo."""
+ASTRAY: Final = ("camera", "radar")  #: Sensors whose neighbourhood is searched: a LiDAR's place is right
+COARSE: Final = 2  #: Cells per side that share one set of weights: neighbours reach 2.4 m in the demo
 
 
 class Fused(NamedTuple):

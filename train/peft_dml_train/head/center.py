@@ -11,12 +11,12 @@ from peft_dml_ros.core.classes import ATTRIBUTES
 from peft_dml_ros.core.spec import REGRESSION
 from peft_dml_train.encoders.blocks import conv_bn
 
-PRIOR_BIAS = -3.5
-"""Logit of the heat map before training: objects are rare."""
+PRIOR_BIAS = -3.5  #: Logit of the heat map before training: objects are rare
 
+#: Speeds are some 8 m/s where all other columns are about 1: with equal steps of the weights they would learn last
 VELOCITY_SCALE = 8.0
-"""Speeds are some 8 m/s where all other columns are about 1: with equal steps of the weights they would learn last."""
 
+#: Classes of like shape share a regression (the six tasks of CenterPoint)
 GROUPS: Final = (
     ("car",),
     ("truck", "construction_vehicle"),
@@ -25,8 +25,8 @@ GROUPS: Final = (
     ("motorcycle", "bicycle"),
     ("pedestrian", "traffic_cone"),
 )
-"""Classes of like shape share a regression (the six tasks of CenterPoint)."""
 
+#: Length, width, height that the regression says before training, on level ground
 TYPICAL_SIZE_M: Final = {
     "car": (4.6, 1.95, 1.7),
     "truck": (6.9, 2.5, 2.8),
@@ -39,7 +39,6 @@ TYPICAL_SIZE_M: Final = {
     "traffic_cone": (0.4, 0.4, 1.1),
     "barrier": (0.5, 2.5, 1.0),
 }
-"""Length, width, height that the regression says before training, on level ground."""
 
 WINDOW: Final = tuple((row, column) for row in range(3) for column in range(3))
 

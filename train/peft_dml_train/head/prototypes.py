@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+#: Of the cosine: a unit vector equal to its prototype is a sure object, one at right angles to it is empty ground
 SCALE = 10.0
-"""Of the cosine: a unit vector equal to its prototype is a sure object, one at right angles to it is empty ground."""
 
 BIAS = -4.5
 

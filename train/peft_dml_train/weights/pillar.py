@@ -18,11 +18,10 @@ from peft_dml_train.encoders.lidar import SCALES
 from peft_dml_train.weights.mapping import MappingRule, Tensors, batch_norm
 
 TARGET = "encoders.lidar."
+#: Mounting of nuScenes' LIDAR_TOP in `base_link`; it is turned by -90 degrees about z
 LIDAR_X_M, LIDAR_Z_M = 0.943713, 1.84023
-"""Mounting of nuScenes' LIDAR_TOP in `base_link`; it is turned by -90 degrees about z."""
 
-PILLAR_MIDDLE_Z_M = -1.0
-"""Middle of the public pillars, -5 to 3 m, in the LiDAR's frame."""
+PILLAR_MIDDLE_Z_M = -1.0  #: Middle of the public pillars, -5 to 3 m, in the LiDAR's frame
 
 STYLES = {"mmdet3d": ("pts_voxel_encoder.", "pts_backbone.", "pts_neck."), "det3d": ("reader.", "neck.", "neck.")}
 REASONS = {
