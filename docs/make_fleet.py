@@ -115,15 +115,11 @@ def gaps(report: Report) -> str:
             low, high = row["gain_95_percent"]
             nds, mean_ap = (f"{row[f'{key}_before']:.3f} → {row[key]:.3f}" for key in ("nds", "map"))
             gain = f"{row['nds'] - row['nds_before']:+.3f} ({low:+.3f} to {high:+.3f}), {row['verdict']}"
+            gain += f"; `adapt` had said {row['adapt_said']}" if "adapt_said" in row else ""
         else:
-            nds, mean_ap, gain = (
-                f"{row['nds_before']:.3f}",
-                f"{row['map_before']:.3f}",
-                "no step was better, not written",
-            )
+            nds, mean_ap = (f"{row[f'{key}_before']:.3f}" for key in ("nds", "map"))
+            gain = f"{row.get('adapt_said', 'no step was better')}, not written"
         name = f"{row['domain']}, {GAPS[row['domain']]}"
-        if "steps" in row:
-            name += f" (another run: {row['steps']} steps, {row['test_frames']} keyframes)"
         rows.append((name, LABELS[row["labels"]], sensors, nds, mean_ap, gain))
     what = (
         f"Measured: {report['scenes']} scenes of six keyframes each, some of them held out, {report['steps']} steps "
@@ -131,7 +127,8 @@ def gaps(report: Report) -> str:
         "held out may be chance (`--undecided`); NDS and mAP over the classes that occur, on "
         f"{max(row['test_frames'] for row in report['rows'])} keyframes of other scenes of the domain:"
     )
-    head = ("domain", "labels", "measured with", "NDS", "mAP", "gain in NDS, 95 % over frames")
+    over = report.get("over", "frames")
+    head = ("domain", "labels", "measured with", "NDS", "mAP", f"gain in NDS, 95 % over {over}")
     absent = [name for name in GAPS if name not in {row["domain"] for row in report["rows"]}]
     rest = f"\n\nNot measured yet: {', '.join(absent)}." if absent else ""
     return f"{what}\n\n{markdown_table(head, rows)}{rest}"

@@ -22,7 +22,6 @@ from peft_dml_train.cli_adapt import adapt as adapt_command
 from peft_dml_train.export.adapter import LARGEST_BYTES
 from peft_dml_train.few_shot import adapt as adapting
 from peft_dml_train.few_shot.adapt import AdaptOptions, adapt
-from peft_dml_train.few_shot.gain import Accuracy
 from peft_dml_train.loop.checkpoint import load_checkpoint
 from peft_dml_train.loop.stages import new_network
 from tests.support.damaged_base import damaged_base
@@ -67,13 +66,13 @@ def test_an_interrupted_call_goes_on_where_it_was_and_with_other_frames_not(base
     """Scores are set here, rising, so that the best weights are the last; everything else is real."""
     out, scores = tmp_path / "mine", iter([0.1, 0.2, KeyboardInterrupt])
 
-    def score(_):
+    def score(*_):
         value = next(scores)
         if value is KeyboardInterrupt:
             raise KeyboardInterrupt
-        return Accuracy(0.0, value)
+        return (value,) * 3
 
-    monkeypatch.setattr(adapting, "accuracy", score)
+    monkeypatch.setattr(adapting, "half_scores", score)
     with pytest.raises(KeyboardInterrupt):
         adapt(base, drive, out, OPTIONS)
     work = out.with_name(".mine.training")
@@ -87,7 +86,8 @@ def test_an_interrupted_call_goes_on_where_it_was_and_with_other_frames_not(base
         adapt(base, drive, out, again)
     assert next(scores, None) is None, "steps 3 and 4 alone were left"
     assert load_checkpoint(work / "stage" / "last.pt")["step"] == 4
-    assert load_checkpoint(work / "best.pt")["step"] == 4
+    assert load_checkpoint(work / "checks" / "4.pt")["step"] == 4
+    assert len(list((work / "checks").iterdir())) == 4 - 1, "what was interrupted is not looked at"
 
 
 def test_a_model_that_is_sure_of_nothing_labels_nothing(base, drive, tmp_path):

@@ -179,15 +179,33 @@ class Scenes:
         return self._tokens[scene]
 
 
-def test_whole_scenes_are_held_out_where_there_are_enough():
+def test_whole_scenes_are_held_out_where_they_come_near_the_share():
     parts = hold_out(Scenes(5, 5, 5, 5), 0.25)
     assert {t.partition("-")[0] for t in parts.held_out} == {"0"}
     assert len(parts.trained) == 15
-    parts = hold_out(Scenes(8, 4), 0.25)
-    assert parts.held_out == ["0-6", "0-7", "1-3"]
-    assert not set(parts.held_out) & set(parts.trained)
+    assert hold_out(Scenes(8, 4), 0.25).held_out == ["1-0", "1-1", "1-2", "1-3"]
+    six = hold_out(Scenes(*[6] * 6), 0.25)
+    assert (six.units, six.groups, six.cut) == ("2 scenes", [0] * 6 + [5] * 6, 6)
+    assert not set(six.held_out) & set(six.trained)
+    assert hold_out(Scenes(*[1] * 40), 0.25).cut == 5
+
+
+def test_of_scenes_too_few_or_too_unlike_the_last_frames_are_held_out():
+    parts = hold_out(Scenes(20, 20), 0.1)
+    assert parts.held_out == ["0-18", "0-19", "1-18", "1-19"]
+    assert (parts.units, parts.cut) == ("2 scenes", 2)
+    one = hold_out(Scenes(40), 0.25)
+    assert one.held_out == [f"0-{n}" for n in range(30, 40)]
+    assert (one.units, one.groups, one.cut) == ("3 blocks of one scene", [0, 0, 0, 0, 1, 1, 1, 2, 2, 2], 4)
+    assert hold_out(Scenes(37, 1, 1, 1), 0.25).units == "3 blocks of one scene"
+    assert hold_out(Scenes(8), 0.25).groups == [0, 1]
+
+
+def test_too_few_frames_are_refused():
     with pytest.raises(DataError, match="7 labelled frames; label at least 8"):
         hold_out(Scenes(7), 0.25)
+    with pytest.raises(DataError, match="two halves are needed, raise --held-out"):
+        hold_out(Scenes(8), 0.1)
 
 
 # ---------------------------------------------------------------- the model's own labels

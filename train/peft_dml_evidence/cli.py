@@ -91,23 +91,12 @@ def _command(name: str) -> Callable[..., None]:
         from peft_dml_evidence.budgets import BUDGETS, recipe_file
         from peft_dml_evidence.training import Setting
 
+        domains, kept = domains or data.with_name(f"{data.name}_domains"), cache or runs / "frames"
         setting = Setting(
-            config.value,
-            recipe_file(config.value),
-            data,
-            domains or data.with_name(f"{data.name}_domains"),
-            runs,
-            out,
-            (*BUDGETS[config.value], *(overrides or ())),
-            device,
-            frames,
-            minutes or float("inf"),
-            start,
-            scenes,
-            (cache or runs / "frames") if cache_gb else None,
-            cache_gb,
-            base,
-        )
+            config.value, recipe_file(config.value), data, domains, runs, out,
+            (*BUDGETS[config.value], *(overrides or ())), device, frames, minutes or float("inf"), start, scenes,
+            kept if cache_gb else None, cache_gb, base,
+        )  # fmt: skip
         _run(name, setting, cell or [], jobs, seeds, show)
 
     return command

@@ -4,9 +4,11 @@
     train/recipes/gaps.sh
 
 Each adapter is compared with the one it went on from, on frames of other scenes of its domain. Where `adapt` wrote
-none, because frames held out got no better, the adapter before stays, as for a user.
+none, because frames held out got no better, the adapter before stays, as for a user. What `adapt` itself said of the
+gain goes into the row as well: the test frames show whether that was true.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -16,6 +18,7 @@ import typer
 from peft_dml_evidence.adapter_gain import frames_of, hits_of
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.classes import MODALITIES, Modality
+from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.whole_files import write_json
 from peft_dml_train.few_shot.adapt import WITHOUT_LIDAR
 from peft_dml_train.few_shot.gain import accuracy, compare
@@ -23,6 +26,7 @@ from peft_dml_train.few_shot.gain import accuracy, compare
 #: Kind of labels, which names the adapter, and the sensors that it is measured with
 SENSORS: Final[dict[str, tuple[Modality, ...]]] = {"labelled": MODALITIES, "unlabelled": WITHOUT_LIDAR}
 
+SAID: Final = re.compile(r"NDS \S+ -> \S+, (.+?, \w+) on \d+ frames")
 Row = dict[str, Any]
 
 
@@ -31,22 +35,24 @@ def measure_gap(base: Path, domain: Path) -> Iterator[Row]:
 
     Args:
         base: Bundle.
-        domain: Folder with test/, the frames to measure with, and the adapters that were written.
+        domain: Folder with test/, the frames to measure with, the adapters that were written, and what `adapt` said.
     """
     bundle = load_bundle(base)
-    frames = frames_of(domain / "test", bundle, "sim_test")
+    frames, reader = frames_of(domain / "test", bundle, "sim_test"), NuScenesReader(domain / "test")
+    scenes = [reader.scene_of(frame.token) for frame in frames]
     for labels, sensors in SENSORS.items():
         before = hits_of(bundle, frames, sensors)
         row: Row = {"domain": domain.name, "labels": labels, "sensors": list(sensors), "test_frames": len(frames)}
         mean_ap, nds = accuracy(before)
+        said = SAID.search((domain / f"{labels}.txt").read_text())
         row |= {"map_before": mean_ap, "nds_before": nds, "adapted": False}
+        row |= {"adapt_said": said[1] if said else "no step was better"}
         if (made := domain / labels).is_dir():
             adapted = load_bundle(base, adapter=str(made))
-            gain = compare(before, hits_of(adapted, frames, sensors))
-            card = adapted.adapters.parts[0][0].card
+            gain = compare(before, hits_of(adapted, frames, sensors), groups=scenes)
             row |= {"adapted": True, "map": gain.after.mean_ap, "nds": gain.after.nds, "verdict": gain.verdict}
             row |= {"gain_95_percent": [round(gain.low, 4), round(gain.high, 4)]}
-            row |= {"frames": card.provenance["frames_trained"]}
+            row |= {"frames": adapted.adapters.parts[0][0].card.provenance["frames_trained"]}
         yield {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
 
 
@@ -60,7 +66,7 @@ def main(
     """Measure every domain of a folder."""
     domains = sorted(path.parent for path in work.glob("*/test"))
     rows = [row for domain in domains for row in measure_gap(base, domain)]
-    write_json(out, {"base": base.name, "scenes": scenes, "steps": steps, "rows": rows})
+    write_json(out, {"base": base.name, "scenes": scenes, "steps": steps, "over": "scenes and frames", "rows": rows})
     typer.echo(out.read_text())
 
 

@@ -40,17 +40,15 @@ class Arm:
     out: Path  #: Folder of its adapter
 
 
-def train_arm(base: Path, arm: Arm, steps: int) -> bool:
-    """Adapt; return False where no adapter came of it. One that is there is kept."""
+def train_arm(base: Path, arm: Arm, steps: int) -> None:
+    """Adapt, where there is no adapter yet; the log says so where none comes of it."""
     if arm.out.is_dir():
-        return True
+        return
     options = AdaptOptions(steps=steps, minutes=60.0, seed=arm.seed, patience=steps, undecided=True, resume=True)
     try:
         log.info("%s, seed %d: %s", arm.name, arm.seed, adapt(base, arm.data, arm.out, options))
     except DataError as error:
         log.info("%s, seed %d: %s", arm.name, arm.seed, error)
-        return False
-    return True
 
 
 def score_arms(base: Path, arms: Sequence[Arm], frames: Sequence[Frame]) -> dict[str, Any]:

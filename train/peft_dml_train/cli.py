@@ -30,12 +30,8 @@ class _TrainingCommands(TyperGroup):
             raise typer.Exit(1) from None
 
 
-app = typer.Typer(
-    cls=_TrainingCommands,
-    no_args_is_help=True,
-    add_completion=False,
-    help="Train, evaluate and export the PEFT-DML detector.",
-)
+ABOUT = "Train, evaluate and export the PEFT-DML detector."
+app = typer.Typer(cls=_TrainingCommands, no_args_is_help=True, add_completion=False, help=ABOUT)
 
 
 class Device(str, Enum):

@@ -33,11 +33,12 @@ def adapt(
     resume: Annotated[bool, typer.Option("--resume", help="Carry on where the last call was interrupted")] = False,
     undecided: Annotated[bool, typer.Option("--undecided", help="Write it even if the gain may be chance")] = False,
 ) -> None:
-    """Train an adapter from a few frames; writes it only if frames that it never saw get better."""
+    """Train an adapter from a few frames; writes it only if frames that had no part in it get better."""
     from peft_dml_ros.core.bundle import find_bundle
     from peft_dml_ros.core.errors import ConfigError
     from peft_dml_train.few_shot.adapt import AdaptOptions
     from peft_dml_train.few_shot.adapt import adapt as run
+    from peft_dml_train.few_shot.checks import JUDGED
     from peft_dml_train.loop.stages import start_logging
 
     start_logging()
@@ -49,7 +50,7 @@ def adapt(
         steps=steps, rate=rate, seed=seed, resume=resume, undecided=undecided,
     )  # fmt: skip
     gain = run(find_bundle(base), data, out, options)
-    typer.echo(f"{out}: {gain}")
+    typer.echo(f"{out}: {gain}, {JUDGED}")
     typer.echo(f"hint: peft-dml adapter add {out} --bundle {base}, then ros2 param set /perception adapter {out.name}")
 
 

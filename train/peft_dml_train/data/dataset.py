@@ -182,7 +182,7 @@ def load_frames(
     cache: FrameCache | None = None,
     workers: int = 0,
 ) -> Sequence[Frame]:
-    """Return frames of the named splits, or every n-th of them.
+    """Return frames of the named splits or scenes, or a `share` of them, in memory or on disk with a cache.
 
     Args:
         root: nuScenes folder.

@@ -90,33 +90,20 @@ class BundleRunner:
         self, scenes: Iterable[str], conditions: Iterable[Condition] = (CLEAR,), wanted: Container[str] | None = None
     ) -> Iterator[tuple[str, Condition, Snapshot | PreparedSnapshot]]:
         """Sample tokens and snapshots, each under every condition; only the wanted tokens, if some are named."""
+        looks = tuple(conditions)
         for scene in scenes:
-            if self._prepared:
-                yield from self._kept(self._prepared, scene, tuple(conditions), wanted)
-            else:
-                yield from self._made(scene, tuple(conditions), wanted)
+            previous: Any = None
+            for token in self.reader.samples(scene):
+                now = token if self._prepared else self.reader.snapshot(token, self.bundle.spec)
+                if wanted is None or token in wanted:
+                    yield from ((token, look, self._under(look, token, now, previous)) for look in looks)
+                previous = now
 
-    def _made(
-        self, scene: str, conditions: tuple[Condition, ...], wanted: Container[str] | None
-    ) -> Iterator[tuple[str, Condition, Snapshot]]:
-        previous: Snapshot | None = None
-        for token in self.reader.samples(scene):
-            snapshot = self.reader.snapshot(token, self.bundle.spec)
-            if wanted is None or token in wanted:
-                rig, truth = self.reader.rig(token), self.reader.truth(token, keep_unseen=True)
-                for condition in conditions:
-                    yield token, condition, condition.apply(snapshot, rig, previous, truth)
-            previous = snapshot
-
-    def _kept(
-        self, prepared: PreparedFrames, scene: str, conditions: tuple[Condition, ...], wanted: Container[str] | None
-    ) -> Iterator[tuple[str, Condition, PreparedSnapshot]]:
-        previous: str | None = None
-        for token in self.reader.samples(scene):
-            if wanted is None or token in wanted:
-                for condition in conditions:
-                    yield token, condition, prepared.snapshot(token, previous, condition)
-            previous = token
+    def _under(self, look: Condition, token: str, now: Any, previous: Any) -> Snapshot | PreparedSnapshot:
+        """Return a keyframe under a condition: from the cache, by its token and the one before, or from snapshots."""
+        if self._prepared:
+            return self._prepared.snapshot(token, previous, look)
+        return look.apply(now, self.reader.rig(token), previous, self.reader.truth(token, keep_unseen=True))
 
     def detect(self, token: str, snapshot: Snapshot | PreparedSnapshot, sensors: tuple[Modality, ...]) -> Detections:
         """Return detections with these modalities only."""
@@ -197,19 +184,10 @@ def evaluate_runner(
     by_scene: bool = False,
     farthest_m: float = math.inf,
 ) -> Scores:
-    """Return the official metrics of anything that detects in keyframes.
+    """Return the official metrics of anything that detects in keyframes; more arguments are those of `evaluate_bundle`.
 
-    Args:
-        runner: It detects.
-        nusc: The devkit's tables.
-        scenes: Scenes to score.
-        subsets: Modalities by name.
-        out: Folder for results files.
-        conditions: Weather and corruptions.
-        wanted: Sample tokens to score; all without it.
-        ranges_m: Distances whose figures are wanted as well.
-        by_scene: Score each scene alone as well, as `scenes` of the metrics: NDS by scene.
-        farthest_m: Boxes farther away do not count, where the class's own range is longer.
+    `wanted` are the sample tokens to score, all without it. `by_scene` scores each scene alone as well, as `scenes` of
+    the metrics: NDS by scene. Boxes beyond `farthest_m` do not count, where the class's own range is longer.
     """
     results: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {
         (str(condition), name): {} for condition in conditions for name in subsets

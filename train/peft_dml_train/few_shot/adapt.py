@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
-import peft
 import torch
 from pydantic import ValidationError
 
-from peft_dml_ros.core.adapter_domain import scene_figures
+from peft_dml_ros.core.adapter_domain import AdapterDomain, scene_figures
 from peft_dml_ros.core.bundle import Bundle, load_bundle
 from peft_dml_ros.core.classes import MODALITIES, Modality
 from peft_dml_ros.core.errors import ConfigError, DataError
@@ -31,11 +30,11 @@ from peft_dml_train.data.digest import digest
 from peft_dml_train.data.frame import Frame
 from peft_dml_train.evaluation.torch_engine import bundle_in_memory, torch_engines
 from peft_dml_train.export.adapter import complete_adapter, domain_of, write_adapter
+from peft_dml_train.few_shot.checks import JUDGED, Checks, cross_judged, half_scores
 from peft_dml_train.few_shot.frames import Finder, Parts, hold_out
-from peft_dml_train.few_shot.gain import Gain, accuracy, compare
+from peft_dml_train.few_shot.gain import FrameHits, Gain, accuracy, compare
 from peft_dml_train.few_shot.labels import LabelledReader
 from peft_dml_train.few_shot.pseudo_labels import PseudoLabelledReader
-from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
 from peft_dml_train.loop.stages import new_network, set_threads, train_stage
 from peft_dml_train.network import PeftDmlNetwork
 
@@ -43,27 +42,12 @@ log = logging.getLogger(__name__)
 CHECKS: Final = 10
 """How often the frames held out are looked at."""
 WITHOUT_LIDAR: Final[tuple[Modality, ...]] = tuple(m for m in MODALITIES if m != "lidar")
-BEST: Final = "best.pt"
+MORE: Final = "label more frames, or frames that differ more"
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptOptions:
-    """How an adapter is trained.
-
-    Attributes:
-        labels: JSON files or one export, see `few_shot.labels`; the data's own annotations without it.
-        names: Class by the label's name.
-        unlabelled: The model's own boxes are the labels; what is measured is the sensors without LiDAR.
-        start: Adapter of the bundle to go on from; none begins with the base.
-        held_out: Share of the frames that is held out.
-        minutes: Wall-clock budget.
-        steps: Steps at most.
-        rate: Share of the recipe's learning rate.
-        patience: Checks without a better result that end the training.
-        seed: Of all draws.
-        resume: Carry on where the last call was interrupted.
-        undecided: Write the adapter too where the interval of its gain holds no gain at all.
-    """
+    """How an adapter is trained; `peft-dml-train adapt --help` says what each option does."""
 
     labels: Path | None = None
     names: Mapping[str, str] = field(default_factory=dict)
@@ -89,7 +73,8 @@ def adapt(base: Path, data: Path, out: Path, options: AdaptOptions) -> Gain:
         options: See there.
 
     Returns:
-        The gain over the adapter it went on from, by the vehicle's own merge and engines.
+        The gain over the adapter it went on from, by the vehicle's own merge and engines, each half of the frames held
+        out with the step that the other half chose.
 
     Raises:
         DataError: too few frames, labels that do not fit, or no gain; nothing is written.
@@ -105,23 +90,17 @@ def adapt(base: Path, data: Path, out: Path, options: AdaptOptions) -> Gain:
     reader = _reader(bundle, data, options)
     parts = hold_out(reader, options.held_out)
     frames = FrameReader(data, config.spec, None, reader)
-    trained, held = ([frames.prepared(Wanted(token)) for token in part] for part in parts)
-    log.info("%d frames to train on, %d held out", len(trained), len(held))
-    sensors = WITHOUT_LIDAR if options.unlabelled else MODALITIES
-    before = Finder(bundle, load_engines(bundle), sensors).hits(held)
-    adapted, steps = _train(bundle, config, options, trained, held, work, sensors, accuracy(before).nds)
-    save_adapter(adapted, work / "peft")
-    made = _write(work / out.name, work / "peft", bundle, data, options, parts, steps)
-    vehicle = load_bundle(base, adapter=str(made))
-    gain = compare(before, Finder(vehicle, load_engines(vehicle), sensors).hits(held), options.seed)
+    trained, held = ([frames.prepared(Wanted(token)) for token in part] for part in parts[:2])
+    log.info("%d frames to train on, %d held out (%s)", len(trained), len(held), parts.units)
+    training = _Training(bundle, config, options, data, parts, held, work)
+    training.run(trained)
+    gain = training.gain()
     if gain.change <= 0 or not (options.undecided or gain.verdict == "better"):
-        msg = (
-            f"no adapter is written: {gain}, against '{bundle.adapters}'; label more frames, or frames that differ more"
-        )
+        msg = f"no adapter is written: {gain}, against '{bundle.adapters}', {JUDGED}; {MORE}"
         raise DataError(f"{msg}, or take it undecided: --undecided --resume" if gain.change > 0 else msg)
     seen = [scene_figures(reader.snapshot(token, config.spec)) for token in parts.trained]
     domain = domain_of(seen, ("lidar",) if options.unlabelled else ())
-    complete_adapter(made, metrics=_metrics(gain, bundle, options), domain=domain)
+    made = training.write(out.name, gain, domain)
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     made.rename(out)
@@ -145,14 +124,9 @@ def recipe_of(bundle: Bundle, options: AdaptOptions) -> TrainConfig:
         msg = f"{bundle.path}: its recipe is of another version: {error.errors()[0]['loc']} {error.errors()[0]['msg']}"
         raise ConfigError(msg) from error
     few = {
-        "minutes": options.minutes,
-        "steps": options.steps,
-        "rate": options.rate * config.finetune.rate,
-        "checkpoint_every": max(1, options.steps // CHECKS),
-        "weather": (),
-        "frozen": (),
-        "ramp": 0.0,
-    }
+        "minutes": options.minutes, "steps": options.steps, "rate": options.rate * config.finetune.rate,
+        "checkpoint_every": max(1, options.steps // CHECKS), "weather": (), "frozen": (), "ramp": 0.0,
+    }  # fmt: skip
     changes: dict[str, Any] = {"finetune": config.finetune.model_copy(update=few), "processes": 1, "seed": options.seed}
     if options.unlabelled:
         changes["dropout"] = config.dropout.model_copy(update={"lidar": 0.8})
@@ -167,89 +141,96 @@ def _reader(bundle: Bundle, data: Path, options: AdaptOptions) -> NuScenesReader
     return PseudoLabelledReader(data, lambda token: find(frames.prepared(Wanted(token))))
 
 
-def _train(
-    bundle: Bundle,
-    config: TrainConfig,
-    options: AdaptOptions,
-    trained: list[Frame],
-    held: list[Frame],
-    work: Path,
-    sensors: tuple[Modality, ...],
-    start: float,
-) -> tuple[peft.PeftModel, int]:
-    """Return the adapted network with its best weights, and the step that they are from."""
-    network = new_network(config)
-    network.load_state_dict(load_base_state(bundle.path))
-    if bundle.adapters.parts:
-        adapted = load_adapter(network, bundle.adapters.parts[0][0].path, trainable=True)
-    else:
-        adapted = add_adapters(network, config.adapters)
-    inner: PeftDmlNetwork = adapted.get_base_model()  # type: ignore[assignment]
-    stage, finder = config.finetune, Finder(bundle_in_memory(inner), torch_engines(inner), sensors)
-    best = _Best(work / BEST, digest([config.model_dump(mode="json"), [f.token for f in trained]]), start)
+@dataclass
+class _Training:
+    """An adapter in the making: trained, judged and written, with what an interrupted call needs in `folder`."""
 
-    def watch(now: PeftDmlNetwork, step: int) -> bool:
-        return best.look(now, step, accuracy(finder.hits(held)).nds) >= options.patience
+    bundle: Bundle
+    config: TrainConfig
+    options: AdaptOptions
+    data: Path
+    parts: Parts
+    held: list[Frame]
+    folder: Path
 
-    stream = BatchStream(trained, config, stage, seed=options.seed)
-    # Statistics of a few frames would replace those of thousands within thirty steps: all norms keep the base's.
-    keep_norms = partial(train_mode, frozen=("",))
-    train_stage(config, stage, inner, stream, work / "stage", keep_norms, resume=options.resume, watch=watch)
-    if best.step == 0:
-        msg = f"no adapter is written: no step was better than '{bundle.adapters}' on the {len(held)} frames held out"
-        raise DataError(f"{msg} (NDS {start:.3f}); label more frames, or frames that differ more")
-    inner.load_state_dict(load_checkpoint(best.path)["network"])
-    return adapted.eval(), best.step
+    def __post_init__(self) -> None:
+        bundle, config, cut = self.bundle, self.config, self.parts.cut
+        self.sensors = WITHOUT_LIDAR if self.options.unlabelled else MODALITIES
+        self.before = self.find(bundle, slice(None))
+        identity = digest([config.model_dump(mode="json"), str(bundle.adapters), *self.parts])
+        self.checks = Checks(self.folder / "checks", identity, half_scores(self.before, cut), self.options.patience)
+        network = new_network(config)
+        network.load_state_dict(load_base_state(bundle.path))
+        if bundle.adapters.parts:
+            self.adapted = load_adapter(network, bundle.adapters.parts[0][0].path, trainable=True)
+        else:
+            self.adapted = add_adapters(network, config.adapters)
+        self.network = cast("PeftDmlNetwork", self.adapted.get_base_model())
 
+    def run(self, frames: list[Frame]) -> None:
+        """Train until neither the frames held out nor one of their halves get better.
 
-class _Best:
-    """The best weights so far, on disk, so that an interrupted training finds them again."""
+        Raises:
+            DataError: no step was better.
+        """
+        checks, config, stage = self.checks, self.config, self.config.finetune
+        finder = Finder(bundle_in_memory(self.network), torch_engines(self.network), self.sensors)
 
-    def __init__(self, path: Path, identity: str, start: float) -> None:
-        self.path, self.identity, self.score, self.step, self._since = path, identity, start, 0, 0
-        if path.is_file():
-            kept = load_checkpoint(path)
-            if kept["identity"] != identity:
-                raise ConfigError(f"{path.parent} is of other frames or settings; remove it, or leave --resume out")
-            self.score, self.step = kept["score"], kept["step"]
+        def watch(now: PeftDmlNetwork, step: int) -> bool:
+            checks.add(now, step, half_scores(finder.hits(self.held), self.parts.cut))
+            return checks.over
 
-    def look(self, network: PeftDmlNetwork, step: int, score: float) -> int:
-        """Keep better weights; return how many checks have passed since the last better ones."""
-        self._since += 1
-        if score > self.score:
-            self.score, self.step, self._since = score, step, 0
-            state = {"network": network.state_dict(), "score": score, "step": step, "identity": self.identity}
-            save_checkpoint(self.path, state)
-        words = "step %d: NDS on frames held out %.3f, best %.3f at step %d"
-        log.info(words, step, score, self.score, self.step)
-        return self._since
+        if not checks.over:
+            stream = BatchStream(frames, config, stage, seed=self.options.seed)
+            # Statistics of a few frames would replace those of thousands within thirty steps: norms keep the base's.
+            mode, resume = partial(train_mode, frozen=("",)), self.options.resume
+            train_stage(config, stage, self.network, stream, self.folder / "stage", mode, resume=resume, watch=watch)
+        if not checks.chosen[0]:
+            msg = f"no adapter is written: no step was better than '{self.bundle.adapters}' on the {len(self.held)}"
+            raise DataError(f"{msg} frames held out (NDS {accuracy(self.before).nds:.3f}); {MORE}")
 
+    def gain(self) -> Gain:
+        """Judge each half of the frames held out with the step that the other half chose, as a vehicle runs it."""
+        _, first, second = self.checks.chosen
 
-def _write(
-    folder: Path, source: Path, bundle: Bundle, data: Path, options: AdaptOptions, parts: Parts, steps: int
-) -> Path:
-    labels = "the model's own" if options.unlabelled else options.labels.name if options.labels else "the data's"
-    write_adapter(
-        source, folder, bundle, folder.name,
-        description=f"Adapted to {data.name} from '{bundle.adapters}' by {len(parts.trained)} frames.",
-        provenance={
-            "command": "peft-dml-train adapt", "data": data.name, "labels": labels, "seed": options.seed,
-            "started_from": str(bundle.adapters), "frames_trained": len(parts.trained),
-            "frames_held_out": parts.held_out, "steps": steps, "torch": torch.__version__,
-        },
-    )  # fmt: skip
-    for adapter, _ in bundle.adapters.parts:
-        if (file := adapter.path / CALIBRATION).is_file():
-            complete_adapter(folder, calibration=json.loads(file.read_text()), ranges=adapter.ranges or None)
-    return folder
+        def hits(step: int, part: slice) -> list[FrameHits]:
+            return self.find(self.save(step, "judged")[1], part) if step else self.before[part]
 
+        after = cross_judged(hits, first, second, self.parts.cut)
+        return compare(self.before, after, self.options.seed, self.parts.groups)
 
-def _metrics(gain: Gain, bundle: Bundle, options: AdaptOptions) -> dict[str, Any]:
-    sensors = "camera, radar, IMU, GNSS; against the model's own labels" if options.unlabelled else "all"
-    return {
-        "held_out": {
+    def write(self, name: str, gain: Gain, domain: AdapterDomain) -> Path:
+        """Return the folder of the adapter that all frames held out chose, complete with its card."""
+        made, _ = self.save(self.checks.chosen[0], name)
+        sensors = "camera, radar, IMU, GNSS; against the model's own labels" if self.options.unlabelled else "all"
+        found = {
             "nds": gain.after.nds, "nds_before": gain.before.nds, "gain_95_percent": [gain.low, gain.high],
-            "map": gain.after.mean_ap, "map_before": gain.before.mean_ap, "before": str(bundle.adapters),
-            "sensors": sensors, "verdict": gain.verdict, "frames": gain.frames,
-        }
-    }  # fmt: skip
+            "map": gain.after.mean_ap, "map_before": gain.before.mean_ap, "before": str(self.bundle.adapters),
+            "sensors": sensors, "verdict": gain.verdict, "frames": gain.frames, "resampled": self.parts.units,
+            "judged": JUDGED, "steps_of_halves": self.checks.chosen[1:],
+        }  # fmt: skip
+        complete_adapter(made, metrics={"held_out": found}, domain=domain)
+        return made
+
+    def find(self, bundle: Bundle, part: slice) -> list[FrameHits]:
+        return Finder(bundle, load_engines(bundle), self.sensors).hits(self.held[part])
+
+    def save(self, step: int, name: str) -> tuple[Path, Bundle]:
+        """Write the adapter of a step; return its folder, and the bundle with it as a vehicle loads it."""
+        bundle, options, parts, source = self.bundle, self.options, self.parts, self.folder / "peft"
+        self.checks.restore(self.network, step)
+        save_adapter(self.adapted.eval(), source)
+        labels = "the model's own" if options.unlabelled else options.labels.name if options.labels else "the data's"
+        made = write_adapter(
+            source, self.folder / name, bundle, name,
+            description=f"Adapted to {self.data.name} from '{bundle.adapters}' by {len(parts.trained)} frames.",
+            provenance={
+                "command": "peft-dml-train adapt", "data": self.data.name, "labels": labels, "seed": options.seed,
+                "started_from": str(bundle.adapters), "frames_trained": len(parts.trained),
+                "frames_held_out": parts.held_out, "steps": step, "torch": torch.__version__,
+            },
+        )  # fmt: skip
+        for adapter, _ in bundle.adapters.parts:
+            if (file := adapter.path / CALIBRATION).is_file():
+                complete_adapter(made, calibration=json.loads(file.read_text()), ranges=adapter.ranges or None)
+        return made, load_bundle(bundle.path, adapter=str(made))

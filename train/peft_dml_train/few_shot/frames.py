@@ -21,19 +21,36 @@ from peft_dml_train.evaluation.subsets import LOWEST_SCORE
 from peft_dml_train.few_shot.gain import FrameHits, frame_hits
 
 FEWEST: Final = 8
-WHOLE_SCENES: Final = 4
-"""From so many scenes on, whole scenes are held out; of fewer, the last frames of each."""
+BLOCK: Final = 3
+"""Frames of one scene that count as one look at it, for they show nearly the same."""
 
 
 class Parts(NamedTuple):
-    """Sample tokens."""
+    """Sample tokens.
+
+    Attributes:
+        trained: Of the frames to train on.
+        held_out: Of the others, by scene and time.
+        groups: Scene of each frame held out; where all are of one scene, its block of about `BLOCK` frames.
+        units: How many groups of which kind there are, for people.
+    """
 
     trained: list[str]
     held_out: list[str]
+    groups: list[int]
+    units: str
+
+    @property
+    def cut(self) -> int:
+        """Where the second half of the frames held out begins: between two groups, as near the middle as may be."""
+        borders = [i for i in range(1, len(self.groups)) if self.groups[i] != self.groups[i - 1]]
+        return min(borders, key=lambda i: abs(2 * i - len(self.groups)))
 
 
 def hold_out(reader: NuScenesReader, share: float) -> Parts:
-    """Set frames apart that the training does not see, nor their neighbours in time where there are enough scenes.
+    """Set frames apart that the training does not see, nor others of their scenes.
+
+    Whole scenes are held out where some come to between half and twice the share; else the last frames of each scene.
 
     Args:
         reader: The frames.
@@ -42,18 +59,23 @@ def hold_out(reader: NuScenesReader, share: float) -> Parts:
     Raises:
         DataError: there are too few frames.
     """
-    scenes = {name: tokens for name in reader.scenes if (tokens := reader.samples(name))}
-    count = sum(map(len, scenes.values()))
+    scenes = [tokens for name in reader.scenes if (tokens := reader.samples(name))]
+    count, n = sum(map(len, scenes)), len(scenes)
     if count < FEWEST:
         raise DataError(f"{reader.root} has {count} labelled frames; label at least {FEWEST}, a quarter is held out")
-    if len(scenes) >= WHOLE_SCENES:
-        places = np.linspace(0, len(scenes) - 1, max(1, round(share * len(scenes)))).astype(int)
-        chosen = [list(scenes)[i] for i in places]
-        held = [token for name in chosen for token in scenes[name]]
-    else:
-        held = [t for tokens in scenes.values() for t in tokens[len(tokens) - max(1, round(share * len(tokens))) :]]
-    out = set(held)
-    return Parts([t for tokens in scenes.values() for t in tokens if t not in out], held)
+    places = np.linspace(0, n - 1, max(1, round(share * n))).astype(int)
+    turned = [[tokens if i in (places + turn) % n else [] for i, tokens in enumerate(scenes)] for turn in range(n)]
+    held = min(turned, key=lambda parts: abs(sum(map(len, parts)) - share * count))
+    if n == 1 or not share / 2 <= sum(map(len, held)) / count <= 2 * share:
+        held = [tokens[min(-1, -round(share * len(tokens))) :] if len(tokens) > 1 else [] for tokens in scenes]
+    out = [token for tokens in held for token in tokens]
+    if len(out) < 2:
+        raise DataError(f"{reader.root}: 1 frame would be held out; two halves are needed, raise --held-out")
+    trained = [token for tokens in scenes for token in tokens if token not in set(out)]
+    if (held_scenes := sum(map(bool, held))) > 1:
+        return Parts(trained, out, [i for i, tokens in enumerate(held) for _ in tokens], f"{held_scenes} scenes")
+    blocks = max(2, round(len(out) / BLOCK))
+    return Parts(trained, out, [i * blocks // len(out) for i in range(len(out))], f"{blocks} blocks of one scene")
 
 
 class Finder:

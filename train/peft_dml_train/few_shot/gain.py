@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is one model better than another on a few frames? NDS, with an interval from a bootstrap over frames.
+"""Is one model better than another on a few frames? NDS, with an interval from a bootstrap over scenes and frames.
 
 The score is nuscenes-devkit's (Caesar et al., CVPR 2020) over the classes that the frames hold. Boxes are matched once
 a frame, so that hundreds of resamples take a second; `tests/train/test_gain.py` compares with the devkit itself.
@@ -170,12 +170,24 @@ def _mean_errors(scores: FloatArray, hits: BoolArray, errors: FloatArray, truth:
     return np.array([column[FIRST : last[0] + 1].mean() for column in columns])
 
 
-def compare(before: Sequence[FrameHits], after: Sequence[FrameHits], seed: int = 0) -> Gain:
-    """Return the gain on frames that both models have seen, resampled in pairs."""
-    draw, n = np.random.default_rng(seed), len(before)
-    changes = []
+def compare(
+    before: Sequence[FrameHits], after: Sequence[FrameHits], seed: int = 0, groups: Sequence[int | str] = ()
+) -> Gain:
+    """Return the gain on frames that both models have seen, resampled in pairs.
+
+    Args:
+        before: Of one model.
+        after: Of the other, on the same frames.
+        seed: Of the resampling.
+        groups: Scene of each frame. Scenes are resampled, then the frames of each: frames of a scene resemble each
+            other, and an interval over frames alone is too narrow. Without it all are taken for frames of one scene.
+    """
+    draw, n, changes = np.random.default_rng(seed), len(before), []
+    scenes = np.array(groups or [0] * n)
+    rows = [np.flatnonzero(scenes == scene) for scene in np.unique(scenes)]
     for _ in range(RESAMPLES):
-        picked = draw.integers(n, size=n)
+        drawn = [rows[i] for i in draw.integers(len(rows), size=len(rows))]
+        picked = [i for own in drawn for i in draw.choice(own, len(own))]
         changes.append(accuracy([after[i] for i in picked]).nds - accuracy([before[i] for i in picked]).nds)
     low, high = np.percentile(changes, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
     return Gain(accuracy(before), accuracy(after), float(low), float(high), n)

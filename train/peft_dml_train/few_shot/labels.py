@@ -19,8 +19,24 @@ FARTHEST_M: Final = 200.0
 MOST_PROBLEMS: Final = 8
 
 
-class LabelledReader(NuScenesReader):
-    """A nuScenes folder whose truth is what labels say; frames without labels are not its keyframes.
+class RelabelledReader(NuScenesReader):
+    """A nuScenes folder whose truth is `boxes`, by token in `base_link`; other frames are not its keyframes."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.boxes: dict[str, Boxes3D] = {}
+
+    def samples(self, split_or_scene: Any = None) -> list[str]:
+        """Return tokens of labelled keyframes."""
+        return [token for token in super().samples(split_or_scene) if token in self.boxes]
+
+    def truth(self, sample_token: str, *, keep_unseen: bool = False) -> Boxes3D:  # noqa: ARG002
+        """Return the boxes of a labelled keyframe."""
+        return self.boxes[sample_token]
+
+
+class LabelledReader(RelabelledReader):
+    """A nuScenes folder whose truth is what labels say.
 
     Args:
         root: nuScenes folder.
@@ -33,15 +49,7 @@ class LabelledReader(NuScenesReader):
 
     def __init__(self, root: Path, labels: Path, names: Mapping[str, str] | None = None) -> None:
         super().__init__(root)
-        self._boxes = _by_token(self, labels, names or {})
-
-    def samples(self, split_or_scene: Any = None) -> list[str]:
-        """Return tokens of labelled keyframes."""
-        return [token for token in super().samples(split_or_scene) if token in self._boxes]
-
-    def truth(self, sample_token: str, *, keep_unseen: bool = False) -> Boxes3D:  # noqa: ARG002
-        """Return the labelled boxes in `base_link`."""
-        return self._boxes[sample_token]
+        self.boxes = _by_token(self, labels, names or {})
 
 
 def _by_token(reader: NuScenesReader, labels: Path, names: Mapping[str, str]) -> dict[str, Boxes3D]:

@@ -4,9 +4,9 @@
 They teach the sensors that are weak alone; Lee, "Pseudo-Label", ICML workshop 2013.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -14,13 +14,14 @@ from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.typing import BoolArray
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_train.few_shot.labels import RelabelledReader
 
 SURE: Final = 0.35
 NEAR_M: Final = 2.0
 """How far from where its velocity leads it an object may be found again."""
 
 
-class PseudoLabelledReader(NuScenesReader):
+class PseudoLabelledReader(RelabelledReader):
     """A nuScenes folder whose truth is what a model finds in it; its own annotations are not read.
 
     Args:
@@ -33,21 +34,11 @@ class PseudoLabelledReader(NuScenesReader):
 
     def __init__(self, root: Path, find: Callable[[str], Boxes3D]) -> None:
         super().__init__(root)
-        self._boxes: Mapping[str, Boxes3D] = {}
-        found: dict[str, Boxes3D] = {}
         for scene in self.scenes:
-            found |= _confirmed(self, super().samples(scene), find)
-        if not any(map(len, found.values())):
+            found = _confirmed(self, NuScenesReader.samples(self, scene), find)
+            self.boxes |= {token: boxes for token, boxes in found.items() if len(boxes)}
+        if not self.boxes:
             raise DataError(f"{root}: the model is sure of nothing there; label some frames and leave --unlabelled out")
-        self._boxes = found
-
-    def samples(self, split_or_scene: Any = None) -> list[str]:
-        """Return tokens of keyframes in which something was found."""
-        return [t for t in super().samples(split_or_scene) if len(self._boxes.get(t, ()))]
-
-    def truth(self, sample_token: str, *, keep_unseen: bool = False) -> Boxes3D:  # noqa: ARG002
-        """Return what the model is sure of, in `base_link`."""
-        return self._boxes[sample_token]
 
 
 def _confirmed(reader: NuScenesReader, tokens: list[str], find: Callable[[str], Boxes3D]) -> dict[str, Boxes3D]:

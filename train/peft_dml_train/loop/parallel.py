@@ -47,14 +47,9 @@ def _free_port() -> int:
 def _enter(number: int, function: Callable[..., Any], count: int, port: int, arguments: tuple[Any, ...]) -> None:
     # What accelerate reads to find its peers.
     os.environ.update(
-        {
-            "RANK": str(number),
-            "LOCAL_RANK": str(number),
-            "WORLD_SIZE": str(count),
-            "LOCAL_WORLD_SIZE": str(count),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }
+        dict.fromkeys(("RANK", "LOCAL_RANK"), str(number))
+        | dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(count))
+        | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     )
     if not torch.cuda.is_available():
         os.environ["ACCELERATE_USE_CPU"] = "true"

@@ -107,14 +107,7 @@ def stage_stream(
 ) -> BatchStream:
     """Return the batches of a stage; every process holds its own part of the frames.
 
-    Args:
-        config: Recipe.
-        stage: Its stage.
-        splits: Splits or scenes of the data.
-        data: nuScenes folder.
-        seed: Of the order of samples and of what is dropped.
-        cache: Keeps prepared frames on disk.
-        weather_seed: Of the weather in which each frame is seen; `seed` without it.
+    `seed` decides the order of samples and what is dropped, and without `weather_seed` also the weather of each frame.
     """
     share, mine = slice(rank(), None, world_size()), process_seed(seed, rank())
     drawn = mine if weather_seed is None else weather_seed
@@ -138,19 +131,7 @@ def train_stage(
     resume: bool,
     watch: Callable[[PeftDmlNetwork, int], bool] | None = None,
 ) -> Trainer:
-    """Train what requires a gradient in a network, in place; the one driver of every training.
-
-    Args:
-        config: Recipe.
-        stage: Its stage.
-        network: Changed in place; holds the averaged weights afterwards.
-        stream: Batches.
-        out: Folder of checkpoints and logs.
-        set_mode: Puts the network into training mode.
-        device: cpu or cuda.
-        resume: Carry on from the last checkpoint.
-        watch: See `Trainer`.
-    """
+    """Train what requires a gradient in a network, which holds the averaged weights afterwards; see `Trainer`."""
     trainer = Trainer(config, stage, network, out, set_mode, device, watch)
     if resume:
         trainer.resume()
@@ -159,14 +140,8 @@ def train_stage(
 
 
 def _pretrain(
-    config: TrainConfig,
-    data: Path,
-    out: Path,
-    resume: bool,  # noqa: FBT001
-    device: str,
-    start: Path | None,
-    cache: FrameCache | None,
-) -> None:
+    config: TrainConfig, data: Path, out: Path, resume: bool, device: str, start: Path | None, cache: FrameCache | None  # noqa: FBT001
+) -> None:  # fmt: skip
     start_logging()
     set_threads(config)
     network = new_network(config)
@@ -304,15 +279,9 @@ def finetune(
 
 
 def _finetune(
-    config: TrainConfig,
-    data: Path,
-    out: Path,
-    resume: bool,  # noqa: FBT001
-    device: str,
-    adapter: str,
-    start: str,
+    config: TrainConfig, data: Path, out: Path, resume: bool, device: str, adapter: str, start: str,  # noqa: FBT001
     cache: FrameCache | None,
-) -> None:
+) -> None:  # fmt: skip
     start_logging()
     set_threads(config)
     base = load_base(config, out)
