@@ -124,7 +124,8 @@ def gaps(report: Report) -> str:
     what = (
         f"Measured: {report['scenes']} scenes of six keyframes each, some of them held out, {report['steps']} steps "
         f"at most from `{report['base']}`'s default adapter, one run each, written even where the gain on the frames "
-        "held out may be chance (`--undecided`); NDS and mAP over the classes that occur, on "
+        "held out may be chance (`--undecided`); NDS and mAP over the classes "
+        f"{report.get('classes', 'that occur')}, on "
         f"{max(row['test_frames'] for row in report['rows'])} keyframes of other scenes of the domain:"
     )
     over = report.get("over", "frames")

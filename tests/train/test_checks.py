@@ -8,7 +8,7 @@ from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_train.few_shot import gain as gaining
 from peft_dml_train.few_shot.checks import Checks, choose, cross_judged, half_scores
-from peft_dml_train.few_shot.gain import FrameHits, accuracy, compare
+from peft_dml_train.few_shot.gain import FrameHits, compare
 
 STEPS, GROUPS, BOXES = 10, [0] * 6 + [1] * 6, 8
 CUT = GROUPS.count(0)
@@ -26,35 +26,46 @@ def made_up(draw, found=0.5):
 
 
 def both_ways(seed, found=0.5, patience=3):
-    """Hits of the start, of the best step on the frames that chose it, and with each half judged by the other."""
+    """Gain of the best step on the frames that chose it, over frames alone, and with each half judged by the other."""
     draw = np.random.default_rng(seed)
     steps = [made_up(draw), *(made_up(draw, found) for _ in range(STEPS))]
     scores = zip(*(half_scores(hits, CUT) for hits in steps), strict=True)
     whole, first, second = (choose(column, patience)[0] for column in scores)
-    return steps[0], steps[whole], cross_judged(lambda step, part: steps[step][part], first, second, CUT)
+    after = cross_judged(lambda step, part: steps[step][part], first, second, CUT)
+    return compare(steps[0], steps[whole], 1), compare(steps[0], after, 1, GROUPS, CUT if first != second else 0)
 
 
 @pytest.mark.parametrize("patience", [3, STEPS])
-def test_on_noise_the_chosen_step_looks_better_and_gains_nothing_on_frames_that_did_not_choose_it(patience):
-    found = [[accuracy(hits).nds for hits in both_ways(seed, patience=patience)] for seed in range(150)]
-    start, old, new = np.array(found).T
-    error = np.std(new - start) / np.sqrt(len(start))
-    assert abs(np.mean(new - start)) < 2.5 * error
-    assert np.mean(old - start) > 5 * error, "the old way sees a gain where there is none"
+def test_on_noise_the_chosen_step_looks_better_and_gains_nothing_on_frames_that_did_not_choose_it(
+    patience, monkeypatch
+):
+    monkeypatch.setattr(gaining, "RESAMPLES", 1)
+    old, new = np.array([[gain.change for gain in both_ways(seed, patience=patience)] for seed in range(150)]).T
+    error = np.std(new) / np.sqrt(len(new))
+    assert abs(np.mean(new)) < 2.5 * error
+    assert np.mean(old) > 5 * error, "the old way sees a gain where there is none"
 
 
 def test_on_noise_better_is_said_as_rarely_as_the_interval_promises(monkeypatch):
     monkeypatch.setattr(gaining, "RESAMPLES", 80)
-    runs = [both_ways(seed, patience=STEPS) for seed in range(60)]
-    old = sum(compare(start, chosen, 1).verdict == "better" for start, chosen, _ in runs)
-    new = sum(compare(start, judged, 1, GROUPS).verdict == "better" for start, _, judged in runs)
+    verdicts = [[gain.verdict == "better" for gain in both_ways(seed, patience=STEPS)] for seed in range(60)]
+    old, new = np.sum(verdicts, axis=0)
     assert new <= 3
     assert old >= 9
 
 
 def test_steps_that_are_better_are_found_by_both_halves():
-    start, _, new = both_ways(1, found=0.9)
-    assert compare(start, new, 1, GROUPS).verdict == "better"
+    assert both_ways(1, found=0.9)[1].verdict == "better"
+
+
+def test_halves_of_two_models_are_scored_apart():
+    """The same boxes with another scale of confidence: on a common curve they would seem worse."""
+    draw = np.random.default_rng(2)
+    start = made_up(draw)
+    doubtful = [frame._replace(scores=frame.scores / 9) for frame in start[CUT:]]
+    apart = compare(start, start[:CUT] + doubtful, 1, GROUPS, CUT)
+    assert (apart.change, apart.low, apart.high) == (0, 0, 0)
+    assert compare(start, start[:CUT] + doubtful, 1, GROUPS).low < 0
 
 
 def test_a_choice_ends_after_patience_and_what_follows_does_not_count():

@@ -10,7 +10,7 @@ from nuscenes.eval.detection.data_classes import DetectionMetrics
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import ATTRIBUTES_OF_CLASS, CLASSES
 from peft_dml_tools.evaluation.scoring import _Devkit
-from peft_dml_train.few_shot.gain import RULES, UNDEFINED, accuracy, compare, frame_hits
+from peft_dml_train.few_shot.gain import RULES, UNDEFINED, accuracy, common_classes, compare, frame_hits, of_classes
 
 ERRORS = ("trans_err", "scale_err", "orient_err", "vel_err", "attr_err")
 
@@ -104,3 +104,16 @@ def test_a_gain_is_sure_only_where_frames_agree():
     assert mixed.verdict == "undecided"
     assert mixed.low < 0 < mixed.high
     assert "undecided on 10 frames; mAP" in str(mixed)
+
+
+def test_one_object_of_a_rare_class_decides_nothing():
+    """It is seen in six frames, and found by one model alone; twelve cars in each are found by both."""
+    places = [(4.0 * n, 0.0) for n in range(12)]
+    truth = boxes(*places, (0, 30), labels=[0] * 12 + [5])
+    both, cars = (frame_hits(found, truth) for found in (truth, truth[truth.labels == 0]))
+    assert compare([cars] * 6, [both] * 6).verdict == "better"
+    classes = common_classes([cars] * 6)
+    assert [CLASSES[c] for c in np.flatnonzero(classes)] == ["car"]
+    gain = compare(*(of_classes([hits] * 6, classes) for hits in (cars, both)))
+    assert (gain.change, gain.verdict) == (0.0, "undecided")
+    assert common_classes([both]).sum() == 2, "of a few frames all count"

@@ -52,13 +52,7 @@ def train_arm(base: Path, arm: Arm, steps: int) -> None:
 
 
 def score_arms(base: Path, arms: Sequence[Arm], frames: Sequence[Frame]) -> dict[str, Any]:
-    """Return NDS of the base and of each arm on test frames, and the difference mined - random with intervals.
-
-    Args:
-        base: Bundle.
-        arms: Both arms of each seed; one without an adapter counts as the base.
-        frames: Test frames.
-    """
+    """Return NDS of the base and of each arm, which is the base's without an adapter, and mined - random."""
     before = hits_of(load_bundle(base), frames)
     hits: dict[tuple[str, int], list[FrameHits]] = {}
     for arm in arms:

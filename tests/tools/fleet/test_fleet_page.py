@@ -66,10 +66,13 @@ def test_each_gap_shows_its_gain_or_that_no_adapter_was_written(script):
     assert text.endswith("Not measured yet: snow, beams.")
     assert "95 % over frames |" in text, "results before there were scenes to resample"
     rows = [row | {"adapt_said": "+0.020 (-0.010 to +0.050), undecided"} for row in rows]
-    text = script["gaps"]({"base": "base", "scenes": 6, "steps": 80, "over": "scenes and frames", "rows": rows})
+    text = script["gaps"](
+        {"base": "base", "scenes": 6, "steps": 80, "over": "scenes and frames", "classes": "seen", "rows": rows}
+    )
     assert "better; `adapt` had said +0.020 (-0.010 to +0.050), undecided |" in text
     assert "| +0.020 (-0.010 to +0.050), undecided, not written |" in text
     assert "95 % over scenes and frames |" in text
+    assert "NDS and mAP over the classes seen, on" in text
 
 
 def test_the_measured_run_lost_no_drive_and_its_engine_costs_little(repository):

@@ -142,23 +142,13 @@ def evaluate_bundle(
     ranges_m: tuple[tuple[float, float], ...] = RANGES_M,
     every: int = 1,
 ) -> Scores:
-    """Return the official metrics of a bundle for each condition and sensor subset.
+    """Return the official metrics of a bundle by condition and sensor subset; results files go to `out`.
+
+    `engine` runs the graphs in a `precision` that the bundle holds, its own when empty; `adapter` is as in
+    `core.adapter_mix.parse_mix`. The figures of `ranges_m`, distances, take as long as all others together. With
+    `every`, so many keyframes of a scene stand for one that is scored: neighbours are much alike.
 
     Raises ConfigError: the bundle detects other classes than the devkit scores.
-
-    Args:
-        bundle: Folder of the bundle.
-        data: nuScenes folder.
-        splits: Scenes to score.
-        subsets: Modalities by name.
-        out: Folder for results files and metrics.json.
-        conditions: Weather and corruptions.
-        engine: What runs the graphs.
-        cache: Keeps prepared frames for the next call.
-        adapter: With which of the bundle's adapters; see `core.adapter_mix.parse_mix`.
-        precision: One that the bundle holds; its own when empty.
-        ranges_m: Distances whose figures are wanted as well; they take as long as all others together.
-        every: Score every so many keyframes of a scene: neighbours are much alike.
     """
     reader = NuScenesReader(data)
     runner = BundleRunner(bundle, reader, engine=engine, cache=cache, adapter=adapter, precision=precision)

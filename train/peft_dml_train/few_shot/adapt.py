@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from peft_dml_ros.core.adapter_domain import AdapterDomain, scene_figures
 from peft_dml_ros.core.bundle import Bundle, load_bundle
-from peft_dml_ros.core.classes import MODALITIES, Modality
+from peft_dml_ros.core.classes import CLASSES, MODALITIES, Modality
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.verified_files import CALIBRATION
 from peft_dml_ros.engines import load_engines
@@ -32,7 +32,7 @@ from peft_dml_train.evaluation.torch_engine import bundle_in_memory, torch_engin
 from peft_dml_train.export.adapter import complete_adapter, domain_of, write_adapter
 from peft_dml_train.few_shot.checks import JUDGED, Checks, cross_judged, half_scores
 from peft_dml_train.few_shot.frames import Finder, Parts, hold_out
-from peft_dml_train.few_shot.gain import FrameHits, Gain, accuracy, compare
+from peft_dml_train.few_shot.gain import FrameHits, Gain, accuracy, common_classes, compare, of_classes
 from peft_dml_train.few_shot.labels import LabelledReader
 from peft_dml_train.few_shot.pseudo_labels import PseudoLabelledReader
 from peft_dml_train.loop.stages import new_network, set_threads, train_stage
@@ -47,7 +47,22 @@ MORE: Final = "label more frames, or frames that differ more"
 
 @dataclass(frozen=True, slots=True)
 class AdaptOptions:
-    """How an adapter is trained; `peft-dml-train adapt --help` says what each option does."""
+    """How an adapter is trained.
+
+    Attributes:
+        labels: JSON files or one export, see `few_shot.labels`; the data's own annotations without it.
+        names: Class by the label's name.
+        unlabelled: The model's own boxes are the labels; what is measured is the sensors without LiDAR.
+        start: Adapter of the bundle to go on from; none begins with the base.
+        held_out: Share of the frames that is held out.
+        minutes: Wall-clock budget.
+        steps: Steps at most.
+        rate: Share of the recipe's learning rate.
+        patience: Checks without a better result that end the training.
+        seed: Of all draws.
+        resume: Carry on where the last call was interrupted.
+        undecided: Write the adapter too where the interval of its gain holds no gain at all.
+    """
 
     labels: Path | None = None
     names: Mapping[str, str] = field(default_factory=dict)
@@ -156,7 +171,11 @@ class _Training:
     def __post_init__(self) -> None:
         bundle, config, cut = self.bundle, self.config, self.parts.cut
         self.sensors = WITHOUT_LIDAR if self.options.unlabelled else MODALITIES
-        self.before = self.find(bundle, slice(None))
+        found = Finder(bundle, load_engines(bundle), self.sensors).hits(self.held)
+        self.classes = common_classes(found)
+        self.before = of_classes(found, self.classes)
+        self.names = [name for name, counts in zip(CLASSES, self.classes, strict=True) if counts]
+        log.info("what counts there: %s", ", ".join(self.names))
         identity = digest([config.model_dump(mode="json"), str(bundle.adapters), *self.parts])
         self.checks = Checks(self.folder / "checks", identity, half_scores(self.before, cut), self.options.patience)
         network = new_network(config)
@@ -177,7 +196,7 @@ class _Training:
         finder = Finder(bundle_in_memory(self.network), torch_engines(self.network), self.sensors)
 
         def watch(now: PeftDmlNetwork, step: int) -> bool:
-            checks.add(now, step, half_scores(finder.hits(self.held), self.parts.cut))
+            checks.add(now, step, half_scores(of_classes(finder.hits(self.held), self.classes), self.parts.cut))
             return checks.over
 
         if not checks.over:
@@ -194,10 +213,13 @@ class _Training:
         _, first, second = self.checks.chosen
 
         def hits(step: int, part: slice) -> list[FrameHits]:
-            return self.find(self.save(step, "judged")[1], part) if step else self.before[part]
+            if not step:
+                return self.before[part]
+            _, vehicle = self.save(step, "judged")
+            return of_classes(Finder(vehicle, load_engines(vehicle), self.sensors).hits(self.held[part]), self.classes)
 
         after = cross_judged(hits, first, second, self.parts.cut)
-        return compare(self.before, after, self.options.seed, self.parts.groups)
+        return compare(self.before, after, self.options.seed, self.parts.groups, (first != second) * self.parts.cut)
 
     def write(self, name: str, gain: Gain, domain: AdapterDomain) -> Path:
         """Return the folder of the adapter that all frames held out chose, complete with its card."""
@@ -207,13 +229,10 @@ class _Training:
             "nds": gain.after.nds, "nds_before": gain.before.nds, "gain_95_percent": [gain.low, gain.high],
             "map": gain.after.mean_ap, "map_before": gain.before.mean_ap, "before": str(self.bundle.adapters),
             "sensors": sensors, "verdict": gain.verdict, "frames": gain.frames, "resampled": self.parts.units,
-            "judged": JUDGED, "steps_of_halves": self.checks.chosen[1:],
+            "classes": self.names, "judged": JUDGED, "steps_of_halves": self.checks.chosen[1:],
         }  # fmt: skip
         complete_adapter(made, metrics={"held_out": found}, domain=domain)
         return made
-
-    def find(self, bundle: Bundle, part: slice) -> list[FrameHits]:
-        return Finder(bundle, load_engines(bundle), self.sensors).hits(self.held[part])
 
     def save(self, step: int, name: str) -> tuple[Path, Bundle]:
         """Write the adapter of a step; return its folder, and the bundle with it as a vehicle loads it."""

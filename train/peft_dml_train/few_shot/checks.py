@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which step of a training is the best. Each half of the frames held out chooses for itself, and the other one judges.
 
-The best of ten steps on twelve frames is partly luck, and looks better on these frames than it is. Cross-fitting takes
-the luck out without further training: no frame counts in the gain of a step that it had a part in choosing.
+The best of ten steps is partly luck. Cross-fitting takes it out: no frame counts in the gain of a step that it chose.
 """
 
 import logging

@@ -6,7 +6,7 @@ a frame, so that hundreds of resamples take a second; `tests/train/test_gain.py`
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from nuscenes.eval.common.config import config_factory
@@ -20,6 +20,8 @@ from peft_dml_train.evaluation.calibration import assigned
 
 RESAMPLES: Final = 500
 LEVEL: Final = 95.0
+FEWEST_BOXES: Final = 20
+"""Of a class that counts in a comparison: one object, seen in six frames, is no evidence but moves NDS as cars do."""
 RULES: Final = config_factory(CONFIG)
 RANGES_M: Final = np.array([RULES.class_range[name] for name in CLASSES])
 RECALLS: Final = np.linspace(0, 1, 101)
@@ -170,24 +172,41 @@ def _mean_errors(scores: FloatArray, hits: BoolArray, errors: FloatArray, truth:
     return np.array([column[FIRST : last[0] + 1].mean() for column in columns])
 
 
+def common_classes(frames: Sequence[FrameHits]) -> BoolArray:
+    """Return (classes,) which have `FEWEST_BOXES` truth boxes in these frames; all that occur where none has."""
+    counts = np.sum([f.truth for f in frames], axis=0)
+    common: BoolArray = counts >= (FEWEST_BOXES if counts.max() >= FEWEST_BOXES else 1)
+    return common
+
+
+def of_classes(frames: Sequence[FrameHits], classes: BoolArray) -> list[FrameHits]:
+    """Return the hits of these classes alone."""
+    kept = [(f, classes[f.labels]) for f in frames]
+    return [FrameHits(f[0][k], f[1][k], f[2][k], f[3][k], np.where(classes, f.truth, 0)) for f, k in kept]
+
+
 def compare(
-    before: Sequence[FrameHits], after: Sequence[FrameHits], seed: int = 0, groups: Sequence[int | str] = ()
+    before: Sequence[FrameHits], after: Sequence[FrameHits], seed: int = 0, groups: Sequence[Any] = (), cut: int = 0
 ) -> Gain:
     """Return the gain on frames that both models have seen, resampled in pairs.
 
-    Args:
-        before: Of one model.
-        after: Of the other, on the same frames.
-        seed: Of the resampling.
-        groups: Scene of each frame. Scenes are resampled, then the frames of each: frames of a scene resemble each
-            other, and an interval over frames alone is too narrow. Without it all are taken for frames of one scene.
+    `groups` is the scene of each frame. Scenes are resampled, then the frames of each, which resemble each other: an
+    interval over frames alone is too narrow. Frames before and from `cut` on are scored apart and averaged, where they
+    are two models': confidence that differs between the two would spoil a common precision-recall curve.
     """
     draw, n, changes = np.random.default_rng(seed), len(before), []
     scenes = np.array(groups or [0] * n)
     rows = [np.flatnonzero(scenes == scene) for scene in np.unique(scenes)]
     for _ in range(RESAMPLES):
         drawn = [rows[i] for i in draw.integers(len(rows), size=len(rows))]
-        picked = [i for own in drawn for i in draw.choice(own, len(own))]
-        changes.append(accuracy([after[i] for i in picked]).nds - accuracy([before[i] for i in picked]).nds)
+        picked = np.concatenate([draw.choice(own, len(own)) for own in drawn])
+        changes.append(_score(after, picked, cut).nds - _score(before, picked, cut).nds)
     low, high = np.percentile(changes, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
-    return Gain(accuracy(before), accuracy(after), float(low), float(high), n)
+    whole = np.arange(n)
+    return Gain(_score(before, whole, cut), _score(after, whole, cut), float(low), float(high), n)
+
+
+def _score(frames: Sequence[FrameHits], picked: IntArray, cut: int) -> Accuracy:
+    parts = [part for part in (picked[picked < cut], picked[picked >= cut]) if len(part)]
+    found = [accuracy([frames[i] for i in part]) for part in parts]
+    return Accuracy(*np.average(found, axis=0, weights=[len(part) for part in parts]).tolist())
