@@ -47,35 +47,20 @@ MORE: Final = "label more frames, or frames that differ more"
 
 @dataclass(frozen=True, slots=True)
 class AdaptOptions:
-    """How an adapter is trained.
+    """How an adapter is trained."""
 
-    Attributes:
-        labels: JSON files or one export, see `few_shot.labels`; the data's own annotations without it.
-        names: Class by the label's name.
-        unlabelled: The model's own boxes are the labels; what is measured is the sensors without LiDAR.
-        start: Adapter of the bundle to go on from; none begins with the base.
-        held_out: Share of the frames that is held out.
-        minutes: Wall-clock budget.
-        steps: Steps at most.
-        rate: Share of the recipe's learning rate.
-        patience: Checks without a better result that end the training.
-        seed: Of all draws.
-        resume: Carry on where the last call was interrupted.
-        undecided: Write the adapter too where the interval of its gain holds no gain at all.
-    """
-
-    labels: Path | None = None
-    names: Mapping[str, str] = field(default_factory=dict)
-    unlabelled: bool = False
-    start: str = "default"
-    held_out: float = 0.25
-    minutes: float = 8.0
-    steps: int = 300
-    rate: float = 0.15
-    patience: int = 3
-    seed: int = 7
-    resume: bool = False
-    undecided: bool = False
+    labels: Path | None = None  #: Files or an export, see `few_shot.labels`; the data's annotations without it
+    names: Mapping[str, str] = field(default_factory=dict)  #: Class by the label's name
+    unlabelled: bool = False  #: The model's own boxes are the labels; what is measured is the sensors without LiDAR
+    start: str = "default"  #: Adapter of the bundle to go on from; none begins with the base
+    held_out: float = 0.25  #: Share of the frames that is held out
+    minutes: float = 8.0  #: Wall-clock budget
+    steps: int = 300  #: Steps at most
+    rate: float = 0.15  #: Share of the recipe's learning rate
+    patience: int = 3  #: Checks without a better result that end the training
+    seed: int = 7  #: Of all draws
+    resume: bool = False  #: Carry on where the last call was interrupted
+    undecided: bool = False  #: Write the adapter too where the interval of its gain holds no gain at all
 
 
 def adapt(base: Path, data: Path, out: Path, options: AdaptOptions) -> Gain:
