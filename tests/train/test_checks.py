@@ -59,7 +59,7 @@ def test_steps_that_are_better_are_found_by_both_halves():
 
 
 def test_halves_of_two_models_are_scored_apart():
-    """The same boxes with another scale of confidence: on a common curve they would seem worse."""
+    """Boxes whose confidence has another scale would seem worse on a common curve."""
     draw = np.random.default_rng(2)
     start = made_up(draw)
     doubtful = [frame._replace(scores=frame.scores / 9) for frame in start[CUT:]]
