@@ -12,10 +12,7 @@ _CHOOSER = "rmw_implementation"
 
 
 def require_middleware() -> None:
-    """Check that the middleware that the environment names is installed.
-
-    Raises ConfigError: it is not; names those that are.
-    """
+    """Check that the chosen middleware is installed. Raises ConfigError: it is not; names those that are."""
     wanted = os.environ.get(VARIABLE, "")
     prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
     indices = [Path(prefix, "share", "ament_index", "resource_index") for prefix in prefixes if prefix]

@@ -26,10 +26,7 @@ def aligned(at: int, *fields: str) -> struct.Struct:
 
 
 def leading_stamp_ns(cdr: bytes | memoryview) -> int:
-    """Return the stamp of a serialised message that begins with a header.
-
-    Raises struct.error: fewer than `HEADER_END` bytes.
-    """
+    """Return the stamp of a message that begins with a header. Raises struct.error: less than `HEADER_END` bytes."""
     seconds, nanoseconds = struct.unpack_from(_order(cdr) + "iI", cdr, 4)
     return int(seconds) * NS_PER_S + int(nanoseconds)
 

@@ -90,10 +90,7 @@ def transforms_from_msg(msg: Any) -> list[tuple[str, str, SE3]]:
 
 
 def se3_from_msg(msg: Any, translation: Any, quaternion: Any) -> SE3:
-    """Return the rigid transform of a Point or Vector3 and a Quaternion.
-
-    Raises DataError: it is not finite or the quaternion has no length.
-    """
+    """Return the SE3 of a Point or Vector3 and a Quaternion. Raises DataError: one is not finite or has no length."""
     return SE3.from_quaternion_xyzw((quaternion.x, quaternion.y, quaternion.z, quaternion.w), _vector(msg, translation))
 
 

@@ -29,10 +29,7 @@ _DECODERS: Final[dict[Modality | None, Decoder]] = {
 
 
 def decoder_of(sensor: str, inputs: InputParams = InputParams()) -> Decoder:  # noqa: B008  it is immutable
-    """Return the function that makes measurements of a sensor's messages.
-
-    Raises ConfigError: the name has no known prefix.
-    """
+    """Return what makes measurements of a sensor's messages. Raises ConfigError: the name has no known prefix."""
     modality = modality_of_channel(sensor)
     if modality == "lidar" and (chosen := intensity_of(sensor, inputs)) != ANY:
         return partial(lidar_from_msg, intensity=chosen)

@@ -52,10 +52,7 @@ def upright_pose(center_m: FloatArray, yaw_rad: float, make: MessageFactory) -> 
 
 
 def image_to_msg(image: CameraImage, frame_id: str, make: MessageFactory) -> Any:
-    """Return a CompressedImage of compressed bytes, an Image (rgb8) of pixels.
-
-    Raises DataError: the image has neither.
-    """
+    """Return a CompressedImage of bytes, an Image (rgb8) of pixels. Raises DataError: it has neither."""
     head = header(image.stamp_ns, frame_id, make)
     if image.jpeg is not None:
         kind = "png" if image.jpeg.startswith(b"\x89PNG") else "jpeg"

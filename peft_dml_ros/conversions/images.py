@@ -112,10 +112,6 @@ def camera_model_from_msg(msg: Any, *, rectified: bool = False) -> CameraModel:
     The rectified projection is the left part of P, or K where P is empty, or the images are raw and have no distortion.
     A camera with distortion gets its lens, so that its raw images can be undistorted. Raises DataError: the camera is
     uncalibrated (K[0] = 0), the size is not positive, or the lens model is unknown.
-
-    Args:
-        msg: sensor_msgs/CameraInfo.
-        rectified: The images that come with it are rectified already.
     """
     raw = np.array(msg.k, dtype=np.float64).reshape(3, 3)
     projection = np.array(msg.p, dtype=np.float64).reshape(3, 4)[:, :3]

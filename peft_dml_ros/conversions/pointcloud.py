@@ -22,13 +22,9 @@ _LARGEST_STEP: Final = 1 << 20  #: No point is larger than this; numpy's types a
 
 
 def cloud_view(msg: Any, wanted: Sequence[str]) -> AnyArray:
-    """Return the points of a PointCloud2, a structured (height, width) view of its memory that must not be written to.
+    """Return the `wanted` fields that a PointCloud2 has: a structured (height, width) view of its memory, read-only.
 
     Raises DataError: sizes or fields contradict each other.
-
-    Args:
-        msg: sensor_msgs/PointCloud2 of rclpy or rosbags.
-        wanted: Names of the fields to expose; those that the cloud lacks are left out.
     """
     height, width, point_step = (int(n) for n in (msg.height, msg.width, msg.point_step))
     if min(height, width, point_step) < 0 or point_step > _LARGEST_STEP or (height * width and not point_step):
@@ -67,10 +63,7 @@ def column(view: AnyArray, name: str) -> AnyArray:
 
 
 def need(msg: Any, names: tuple[str, ...], needed: tuple[str, ...], hint: str = "") -> None:
-    """Refuse a cloud with data that lacks needed fields.
-
-    Raises DataError: names the fields that are missing and those that are there.
-    """
+    """Refuse a cloud with data that lacks fields. Raises DataError: names those that are missing, and those there."""
     missing = [name for name in needed if name not in names]
     if missing and len(msg.data):
         there = ", ".join(field.name for field in msg.fields)

@@ -34,10 +34,7 @@ _TYPES: Final = {"lidar": POINT_CLOUD, "radar": POINT_CLOUD, "camera": COMPRESSE
 
 
 def topic_of(sensor: str) -> str:
-    """Return the relative topic of a sensor's measurements, e.g. LIDAR_TOP -> lidar_top/points.
-
-    Raises ConfigError: the name has no known prefix.
-    """
+    """Return a sensor's relative topic: LIDAR_TOP -> lidar_top/points. Raises ConfigError: no known prefix."""
     if sensor in SINGLE:
         return SINGLE[sensor]
     modality = modality_of_channel(sensor)

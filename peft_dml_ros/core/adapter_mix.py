@@ -17,12 +17,9 @@ OFF: Final = "none"  #: Runs the base alone
 
 
 def parse_mix(text: str) -> dict[str, float]:
-    """Return the weight of each adapter by name or folder.
+    """Return the weight of each adapter by name or folder, from `rain`, `none`, or a mix: `default=0.7,rain=0.3`.
 
     Raises ConfigError: a weight is no number from 0 to 1, their sum is above 1, or a name stands twice.
-
-    Args:
-        text: `rain`, `none`, or a mix such as `default=0.7,rain=0.3`.
     """
     if text.strip() in {"", OFF}:
         return {}
@@ -55,14 +52,10 @@ class AdapterMix:
         return ",".join(f"{adapter.card.name}={weight:g}" for adapter, weight in self.parts) or OFF
 
     def weights(self, base: Mapping[str, AnyArray], wanted: Iterable[str]) -> dict[str, Float32Array]:
-        """Return the weights that differ from the base's.
+        """Return those `wanted` weights that differ from the base's.
 
         Low-rank matrices are added, W + Σ wᵢ αᵢ/rᵢ BᵢAᵢ; the small modules are blended, M + Σ wᵢ (Mᵢ − M). Raises
         BundleError: an adapter has another shape than the base.
-
-        Args:
-            base: The base's values by name.
-            wanted: Names that somebody asks for.
         """
         names, found = set(wanted), dict[str, Float32Array]()
         for adapter, weight in self.parts:

@@ -94,12 +94,7 @@ class AdapterRouter:
 
 
 def domains_of(bundle: Bundle, trusted_key: str = "") -> tuple[dict[str, AdapterDomain], dict[str, str]]:
-    """Return the domain of each adapter of a bundle's base, and why others are left out.
-
-    Args:
-        bundle: The base; its own adapters and the vehicle's are read and verified.
-        trusted_key: As for `load_bundle`.
-    """
+    """Return the domain of each adapter of a bundle's base, and why others are left out."""
     digits = str(bundle.manifest.base.get("sha256", ""))[:BASE_DIGITS]
     domains, refused = dict[str, AdapterDomain](), dict[str, str]()
     for name in sorted({*own_adapters(bundle), *(s.name for s in stored_adapters() if s.base == digits)}):

@@ -66,10 +66,7 @@ def draw_wires(
 
 
 def _segments_px(ends: FloatArray) -> tuple[Int32Array, BoolArray]:
-    """Return the pixel ends (M, 2, 2) of homogeneous segments (M, 2, 3), and which lie at least partly in front.
-
-    What lies behind is cut off.
-    """
+    """Return pixel ends (M, 2, 2) of homogeneous segments (M, 2, 3), cut off behind, and which lie partly in front."""
     depth = ends[:, :, 2]
     shown: BoolArray = depth.max(axis=1) >= NEAR_M
     run = depth[:, ::-1] - depth

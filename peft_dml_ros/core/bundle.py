@@ -119,12 +119,7 @@ class Bundle:
         return (self.manifest.precision, *self.manifest.variants)
 
     def graph_file(self, graph: str, precision: str = "") -> Path:
-        """Return the ONNX file of a graph. Raises BundleError: the bundle does not hold this precision.
-
-        Args:
-            graph: Name of the graph.
-            precision: One of `precisions`; the bundle's own when empty.
-        """
+        """Return a graph's ONNX file, in `precision` or the bundle's own. Raises BundleError: it holds no such."""
         if precision and precision not in self.precisions:
             fix = f"add it: peft-dml-train convert --bundle {self.path} --precision {precision} --add"
             known: tuple[str, ...] = get_args(Precision)
@@ -201,10 +196,7 @@ def bundle_folders() -> list[Path]:
 
 
 def find_bundle(name: str | Path) -> Path:
-    """Return the folder of a bundle given as a path or by name.
-
-    Raises BundleError: no such folder; the bundles that exist are named.
-    """
+    """Return the folder of a bundle by path or name. Raises BundleError: no such folder; those that exist are named."""
     path = Path(name).expanduser()
     if (path / MANIFEST).is_file():
         return path

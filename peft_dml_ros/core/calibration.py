@@ -64,10 +64,7 @@ class _File(Frozen):
 
 
 def load_calibration(path: Path) -> Rig:
-    """Return the sensors that a file describes.
-
-    Raises ConfigError: the file cannot be read, or what is in it is no calibration: all mistakes at once.
-    """
+    """Return the sensors that a file describes. Raises ConfigError: it cannot be read, or all its mistakes at once."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -154,10 +154,7 @@ def shape_mismatch(image: CameraImage, camera: CameraModel | None) -> str:
 
 
 def image_size(image: CameraImage) -> tuple[int, int]:
-    """Return the width and height of an image, without decoding it.
-
-    Raises DataError: compressed bytes that are neither JPEG nor PNG, or cut short.
-    """
+    """Return width and height of an image, not decoded. Raises DataError: neither JPEG nor PNG, or cut short."""
     if image.pixels is not None:
         return int(image.pixels.shape[1]), int(image.pixels.shape[0])
     return picture_header(image.jpeg or b"")[:2]

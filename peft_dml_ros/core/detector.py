@@ -188,10 +188,7 @@ class Detector:
         return 0 < stamp_ns - last.stamp_ns < self.effort.period_ns(modality) - EARLY_NS
 
     def _encode(self, modality: Modality, inputs: EncoderInputs, stamp_ns: int, clock: StageClock) -> Latent:
-        """Run an encoder, unless it has run on these very inputs.
-
-        On an accelerator it runs again, since its result may have been overwritten.
-        """
+        """Run an encoder unless it has run on these inputs; always on an accelerator, which may overwrite results."""
         last = self._latents.get(modality)
         if last is not None and last.inputs.version == inputs.version and not isinstance(last.array, DeviceArray):
             return last
@@ -247,10 +244,7 @@ class Detector:
 
     @staticmethod
     def _run(graph: str, engine: Callable[[Any], Outputs], feeds: Mapping[str, EngineArray]) -> Outputs:
-        """Run a graph; whatever the library raises becomes one kind of error.
-
-        Raises EngineError: the graph could not be run.
-        """
+        """Run a graph. Raises EngineError: it could not be run, whatever the library raised."""
         try:
             return engine(feeds)
         except Exception as error:

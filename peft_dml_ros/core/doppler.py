@@ -49,12 +49,7 @@ def points_from_returns(returns: FloatArray) -> AnyArray:
 
 
 def radar_velocity(directions: FloatArray, doppler_mps: FloatArray) -> FloatArray | None:
-    """Return the (2,) velocity of the radar over ground, in its own frame; None when too few returns agree on one.
-
-    Args:
-        directions: (N, 2) of the returns, seen from the radar.
-        doppler_mps: (N,) their Doppler speeds, positive when they move away.
-    """
+    """Return a radar's (2,) velocity over ground by Doppler speeds, positive away, None when too few returns agree."""
     needed = max(FEWEST, int(np.ceil(SHARE * len(doppler_mps))))
     if len(doppler_mps) < needed:
         return None

@@ -84,11 +84,7 @@ class Engine(Protocol):
         """
 
     def __call__(self, feeds: Mapping[str, EngineArray]) -> dict[str, AnyArray]:
-        """Run the graph and wait for it. Raises EngineError: an input is missing, or has another shape or dtype.
-
-        Args:
-            feeds: One array per input, of the declared shape and dtype.
-        """
+        """Run the graph and wait for it. Raises EngineError: an input is missing, or has another shape or dtype."""
 
     def warm_up(self) -> None:
         """Run once on zeros, so that later runs find everything compiled and allocated."""

@@ -35,10 +35,7 @@ class Lens:
 
     @classmethod
     def make(cls, model: str, intrinsics: FloatArray, coefficients: Sequence[float], where: str) -> "Lens":
-        """Build a lens.
-
-        Raises DataError: the model is unknown, its coefficients are not finite or of another number, or K is no matrix.
-        """
+        """Build a lens. Raises DataError: unknown model, coefficients not finite or of another number, K no matrix."""
         values = np.array(list(coefficients), dtype=np.float64)
         if model not in MODELS:
             msg = f"{where}: lens model '{model}' is unknown; {nearest(model, MODELS)}, or send rectified images"

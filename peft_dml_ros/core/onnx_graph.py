@@ -184,10 +184,7 @@ def filled(
 
 
 def rescaled(content: bytes, zero_point: str, factor: float) -> bytes:
-    """Return a quantised graph in which the scales that stand with one zero point are multiplied by a factor.
-
-    Raises ValueError: it is no ONNX graph.
-    """
+    """Multiply the scales that stand with one zero point in a quantised graph. Raises ValueError: no ONNX graph."""
     parts = [*fields(memoryview(content))]
     graph = [*fields(next(value for n, value in parts if n == _GRAPH and isinstance(value, memoryview)))]
     nodes = (_Node.parse(value) for n, value in graph if n == _NODE and isinstance(value, memoryview))

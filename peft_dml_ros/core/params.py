@@ -37,10 +37,7 @@ def numbers_by_sensor(entries: tuple[str, ...], unit: str = "SECONDS") -> dict[s
 
 
 def words_by_sensor(entries: tuple[str, ...], what: str) -> dict[str, str]:
-    """Return `("LIDAR_TOP=/points",)` as `{"LIDAR_TOP": "/points"}`.
-
-    Raises ValueError: an entry is not of that form.
-    """
+    """Return `("LIDAR_TOP=/points",)` as `{"LIDAR_TOP": "/points"}`. Raises ValueError: an entry of another form."""
     found = {}
     for entry in entries:
         name, _, value = (part.strip() for part in entry.partition("="))
@@ -297,10 +294,7 @@ def _choices(annotation: Any) -> tuple[str, ...]:
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `{"sync.period_s": 1}` as `{"sync": {"period_s": 1}}`.
-
-    Raises ConfigError: a name is both a value and a group of values.
-    """
+    """Return `{"sync.period_s": 1}` as `{"sync": {"period_s": 1}}`. Raises ConfigError: a name is value and group."""
     tree: dict[str, Any] = {}
     for dotted, value in flat.items():
         *parents, leaf = str(dotted).split(".")

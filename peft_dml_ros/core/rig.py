@@ -57,10 +57,7 @@ class Rig:
 
 
 def modality_of_channel(name: str) -> Modality | None:
-    """Return the modality by a nuScenes-style channel name; `None` for odometry.
-
-    Raises ConfigError: the name starts with no known prefix.
-    """
+    """Return a channel's modality; None for odometry. Raises ConfigError: the name starts with no known prefix."""
     prefixes: dict[str, Modality | None] = {
         "LIDAR": "lidar",
         "CAM": "camera",

@@ -38,12 +38,7 @@ Kind = TypeVar("Kind", LidarSweep, RadarSweep, CameraImage, ImuSample, GnssFix, 
 
 
 class Synchroniser:
-    """Collects measurements and decides when a frame is due. Safe to call from several threads.
-
-    Args:
-        params: Sensors to expect, clock and health limits.
-        sensors: Names to expect instead of `params.sensors`.
-    """
+    """Collects measurements of `sensors` and decides when a frame is due. Safe to call from several threads."""
 
     def __init__(self, params: PerceptionParams, sensors: Sequence[str] | None = None) -> None:
         self._params = params

@@ -19,10 +19,7 @@ def sha256(path: Path) -> str:
 
 
 def read_limited(file: Path) -> bytes:
-    """Return the content of a manifest or card.
-
-    Raises BundleError: it is larger than any of them; OSError: it cannot be read.
-    """
+    """Return a manifest's or card's bytes. Raises BundleError: it is larger than any of them; OSError: unreadable."""
     if (size := file.stat().st_size) > LARGEST_CARD:
         raise BundleError(f"{file} is of {size} bytes; no manifest is larger than {LARGEST_CARD}")
     return file.read_bytes()
@@ -49,10 +46,7 @@ def altered_files(folder: Path, files: Mapping[str, str], used: Iterable[str]) -
 
 
 def read_calibration(folder: Path) -> dict[str, float]:
-    """Return the confidence temperatures by availability mask; empty where there is no such file.
-
-    Raises BundleError: the file is damaged.
-    """
+    """Return the temperatures by availability mask; none without a file. Raises BundleError: the file is damaged."""
     file = folder / CALIBRATION
     if not file.is_file():
         return {}

@@ -50,10 +50,7 @@ def load_engines(
 
 
 def choose(bundle: Bundle, engine: str, threads: int, precision: str) -> tuple[str, str]:
-    """Return the engine and the precision that `auto` stands for on this machine; other values as they are.
-
-    Raises EngineError: unknown engine.
-    """
+    """Return the engine and precision that `auto` stands for here; others as they are. Raises EngineError: unknown."""
     if engine not in ENGINES:
         raise EngineError(f"unknown engine '{engine}'; {nearest(engine, ENGINES)}")
     if engine == "auto":

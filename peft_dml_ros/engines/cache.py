@@ -122,10 +122,7 @@ def require_space(folder: Path, nbytes: int) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file as a whole, or leave everything as it was.
-
-    Raises EngineError: the folder cannot be written, or the disk is full.
-    """
+    """Write a file as a whole, or not at all. Raises EngineError: the folder cannot be written, or the disk is full."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

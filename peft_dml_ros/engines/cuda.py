@@ -34,10 +34,7 @@ class Gpu:
 
 
 class Cuda:
-    """The CUDA runtime; every call is checked.
-
-    Raises EngineError: cuda-python is not installed, or there is no usable GPU.
-    """
+    """The CUDA runtime, every call checked. Raises EngineError: cuda-python is not installed, or no GPU is usable."""
 
     def __init__(self) -> None:
         self._cudart: Any = _runtime()
@@ -56,10 +53,7 @@ class Cuda:
         return Gpu(name, f"{properties.major}.{properties.minor}", driver)
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """Call the runtime and return its results without the error code.
-
-        Raises EngineError: the driver is missing or too old, or the call failed.
-        """
+        """Return a call's results without error code. Raises EngineError: driver missing or too old, or it failed."""
         try:
             error, *values = getattr(self._cudart, function)(*arguments)
         except RuntimeError as missing:
@@ -147,10 +141,7 @@ class DeviceSession:
         self._cuda.call("cudaEventRecord", self.done, self.stream)
 
     def record(self, enqueue: Callable[[], None]) -> None:
-        """Record kernels as one graph, for all later runs.
-
-        Raises EngineError: they cannot be recorded; the session works on without.
-        """
+        """Record kernels as one graph for all later runs. Raises EngineError: they cannot be; the session works on."""
         mode = self._cuda.enumerator("cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal")
         self._cuda.call("cudaStreamBeginCapture", self.stream, mode)
         try:

@@ -37,10 +37,7 @@ _DEEPEST: Final = 32
 
 
 def require_inside(path: Path, content: bytes) -> None:
-    """Refuse an ONNX graph that does not hold all of its weights.
-
-    Raises EngineError: it is no ONNX graph, or a tensor of it is in another file.
-    """
+    """Refuse an ONNX graph with a tensor in another file. Raises EngineError: it has one, or is no ONNX graph."""
     try:
         outside = next(_outside(memoryview(content), "ModelProto", 0), None)
     except (IndexError, ValueError) as error:

@@ -88,10 +88,7 @@ class TensorRtEngine:
         return self._session.download(self.outputs)
 
     def warm_up(self) -> None:
-        """Run once on zeros, then record the kernels as one CUDA graph.
-
-        An engine that cannot be recorded runs without, and logs it once.
-        """
+        """Run once on zeros, then record the kernels as one CUDA graph; where that fails, log it and run without."""
         zeros = {name: np.zeros(shape, dtype=dtype) for name, (shape, dtype) in self.inputs.items()}
         self(zeros)
         try:

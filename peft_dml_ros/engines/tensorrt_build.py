@@ -42,14 +42,10 @@ class EngineStore:
     folder: Path  #: Cache
 
     def plan(self, graph: str, profile: BuildProfile | None = None) -> bytes:
-        """Return the engine of a graph, from the cache or built now.
+        """Return the engine of a graph, from the cache or built now; without a profile whatever is stored will do.
 
         Raises BundleError: the graph's file is not what the manifest says. Raises EngineError: it cannot be built or
         stored, or there is no space to store it; engines built before stay.
-
-        Args:
-            graph: Name of the graph.
-            profile: How to build; none takes whatever is stored, and builds by the defaults.
         """
         content = self.bundle.graph(graph, self.precision)
         name, key = f"{self.bundle.manifest.name}-{graph}", self._key(content.sha256, profile)

@@ -66,9 +66,6 @@ def preload_rtx(*patterns: str) -> Path | None:
 
     Raises OSError: a library does not load. The result is the wheel's folder; none when it is not installed, and the
     libraries may come from elsewhere.
-
-    Args:
-        patterns: File names, in the order in which they need each other.
     """
     spec = find_spec(RTX_WHEEL)
     if spec is None or not spec.submodule_search_locations:

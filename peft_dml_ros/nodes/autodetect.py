@@ -16,8 +16,7 @@ from peft_dml_ros.nodes.fitting_subscription import installed, message_class
 class Autodetect:
     """Looks at the graph; where names tell nothing, one message of a topic is taken for its frame.
 
-    Args:
-        node: Sees the graph. Only topics in its namespace are looked at: not those of another vehicle.
+    Only topics in the node's namespace are looked at: not those of another vehicle.
     """
 
     def __init__(self, node: Node) -> None:

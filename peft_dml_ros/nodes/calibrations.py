@@ -48,9 +48,6 @@ class CameraInfoFilter:
 
     CameraInfo comes with every image, and one damaged message must not count. A calibration that is latched comes once:
     it counts when for a second nothing contradicts it.
-
-    Args:
-        drops: Counts calibrations that nothing confirmed.
     """
 
     def __init__(self, drops: DropCounter) -> None:

@@ -38,10 +38,7 @@ LARGEST_BYTES: Final = {
 
 
 def unpacked(cdr: bytes, kind: type[Any]) -> Any:
-    """Return the message in serialised bytes.
-
-    Raises DataError: the bytes are none of that type: cut short, damaged, or more than any sensor sends.
-    """
+    """Return the message in serialised bytes. Raises DataError: cut short, damaged, or more than any sensor sends."""
     if len(cdr) > (limit := LARGEST_BYTES.get(kind.__name__, MIB)):
         raise DataError(f"{kind.__name__} of {len(cdr)} bytes, at most {limit} are taken")
     try:

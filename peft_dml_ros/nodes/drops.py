@@ -10,11 +10,7 @@ LOG_PERIOD_S = 5.0
 
 
 class DropCounter:
-    """Totals by reason; safe to use from several threads.
-
-    Args:
-        logger: Of the node; hears of a reason at most once in `LOG_PERIOD_S`.
-    """
+    """Totals by reason, each logged at most once in `LOG_PERIOD_S`; safe to use from several threads."""
 
     def __init__(self, logger: Any) -> None:
         self._logger, self._lock = logger, Lock()

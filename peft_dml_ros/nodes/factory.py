@@ -11,10 +11,7 @@ from peft_dml_ros.nodes.fitting_subscription import message_class
 
 
 class RclpyFactory:
-    """Builds rclpy messages.
-
-    Arrays go into messages as `array.array`: rclpy checks a numpy array element by element, a thousand times slower.
-    """
+    """Builds rclpy messages with arrays as `array.array`: numpy's are checked one by one, a thousand times slower."""
 
     def __call__(self, msgtype: str, /, **fields: Any) -> Any:
         """Return a message, e.g. of `sensor_msgs/msg/Imu`."""

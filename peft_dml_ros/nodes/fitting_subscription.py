@@ -21,10 +21,7 @@ _POLICIES: dict[str, Any] = {"reliability": ReliabilityPolicy, "durability": Dur
 
 @cache
 def message_class(name: str) -> type[Any]:
-    """Return the rclpy class of a message type such as `sensor_msgs/msg/Imu`.
-
-    Raises ConfigError: no such type is installed.
-    """
+    """Return the rclpy class of a type such as `sensor_msgs/msg/Imu`. Raises ConfigError: it is not installed."""
     package, _, rest = name.partition("/")
     try:
         found: type[Any] = getattr(import_module(f"{package}.msg"), rest.rpartition("/")[2])

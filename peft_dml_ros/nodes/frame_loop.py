@@ -30,12 +30,7 @@ Job = TypeVar("Job")
 
 
 class LatestWorker(Generic[Job]):
-    """Runs `work` in its own thread on the newest submitted job.
-
-    Args:
-        work: Called with each job that is taken; its errors go to `on_error`, and the thread lives on.
-        on_error: Called in the worker's thread with what `work` raised.
-    """
+    """Runs `work` in a thread of its own on the newest submitted job; its errors go to `on_error`, and it lives on."""
 
     def __init__(self, work: Callable[[Job], None], on_error: Callable[[Exception], None]) -> None:
         self._work, self._on_error = work, on_error

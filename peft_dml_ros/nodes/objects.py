@@ -28,12 +28,7 @@ TRAIL: Final = 40  #: Positions that a trail keeps: four seconds at 10 Hz
 
 
 class ObjectOutputs:
-    """Tracks and Autoware's messages of one node. Raises ConfigError: they are, and are not installed.
-
-    Args:
-        new: Makes a publisher of a message class, topic and depth.
-        params: Frame, settings of the tracker, and whether Autoware's messages are wanted.
-    """
+    """Tracks and Autoware's messages of one node. Raises ConfigError: these are wanted, and are not installed."""
 
     def __init__(self, new: Callable[[type[Any], str, int], Any], params: NodeParams) -> None:
         self._params, self._frame, self._make = params, params.base_frame, RclpyFactory()

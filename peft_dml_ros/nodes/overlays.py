@@ -47,10 +47,6 @@ class Overlays:
     """Publishes the newest frame's pictures; a frame that comes while one is drawn replaces the one that waits.
 
     After each frame the thread rests, so that a recorder of everything does not cost the detector a core.
-
-    Args:
-        publishers: One per camera.
-        drops: Counts pictures that could not be made.
     """
 
     def __init__(self, publishers: Mapping[str, Any], drops: DropCounter) -> None:

@@ -39,10 +39,7 @@ def declare_parameters(node: Node) -> NodeParams:
 
 
 def read_parameters(node: Node) -> NodeParams:
-    """Return the parameters as they stand now; they take effect when the node is configured.
-
-    Raises ConfigError: the values do not fit together.
-    """
+    """Return the parameters as they stand, for the next configure. Raises ConfigError: they do not fit together."""
     values = {info.name: node.get_parameter(info.name).value for info in describe(NodeParams)}
     return validated(NodeParams, nested(values), "parameters")
 

@@ -76,10 +76,7 @@ class Pipeline:
         self.detection = self.detector.params = detection
 
     def fall_back(self, error: EngineError) -> str:
-        """Replace an engine that fails by ONNX Runtime; return what to say about it.
-
-        Raises EngineError: it is ONNX Runtime that fails.
-        """
+        """Replace a failing engine by ONNX Runtime; return words on it. Raises EngineError: that one fails."""
         if self.engine == FALLBACK:
             raise error
         failed, rig = self.engine, self.detector.rig

@@ -71,11 +71,7 @@ class Outputs:
         self._overlays.close()
 
     def announce(self, threshold: float) -> None:
-        """Publish, latched, what the class names are and which model speaks.
-
-        Args:
-            threshold: Score below which boxes are not published.
-        """
+        """Publish, latched, class names, model, and the score below which boxes are not published."""
         header = Header(stamp=self._node.get_clock().now().to_msg(), frame_id=self._frame)
         classes = [VisionClass(class_id=i, class_name=name) for i, name in enumerate(self._classes)]
         self._labels.publish(LabelInfo(header=header, class_map=classes, threshold=threshold))

@@ -25,9 +25,6 @@ def ros_context(args: Sequence[str] | None = None) -> Iterator[threading.Event]:
 
     The process's own handlers replace rclpy's: those tear the context down at once, under the feet of a thread that is
     still publishing and of a file that still has to be closed.
-
-    Args:
-        args: Command line with `--ros-args`, `None` for `sys.argv`.
     """
     stop = threading.Event()
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -14,12 +14,7 @@ LONGEST_PAUSE_S: Final = 32.0
 
 
 class SensorLog:
-    """Compares the sensors in use with those of the last line.
-
-    Args:
-        on_gone: Called with a line when sensors are gone.
-        on_back: Called with a line when sensors only came back.
-    """
+    """Logs a line when sensors are gone or only came back, by comparing those in use with the last line's."""
 
     def __init__(self, on_gone: Callable[[str], None], on_back: Callable[[str], None]) -> None:
         self._on_gone, self._on_back = on_gone, on_back

@@ -15,11 +15,7 @@ _CODE: Final = (
 
 @contextmanager
 def busy_core(longest_s: float) -> Iterator[int]:
-    """Run the process for the time of a block; yields its id. It ends by itself when this process has gone.
-
-    Args:
-        longest_s: It ends after this in any case.
-    """
+    """Run the process for the time of a block; yields its id. It ends with this process, and after `longest_s`."""
     with subprocess.Popen([sys.executable, "-I", "-S", "-c", _CODE, str(longest_s)]) as process:  # noqa: S603
         try:
             yield process.pid

@@ -113,10 +113,7 @@ class DataBenchmark:
         }
 
     def clear(self) -> None:
-        """Remove the working folder.
-
-        Raises ConfigError: it holds something, but no benchmark's notes: it is somebody's own.
-        """
+        """Remove the working folder. Raises ConfigError: it holds something, but no benchmark's notes."""
         if self.folder.is_dir() and any(self.folder.iterdir()) and not self._notes.is_file():
             msg = f"{self.folder} holds files that no benchmark wrote; name an empty or a new folder with --work"
             raise ConfigError(msg)

@@ -50,10 +50,7 @@ class LiveOptions:
 
 
 def run_live(plan: LivePlan, options: LiveOptions, scratch: Path, tell: Tell) -> Report:
-    """Measure the main condition at length, and the others for a shorter time each.
-
-    Raises PeftDmlError: a process failed; with its last lines.
-    """
+    """Measure the main condition at length, the others for less. Raises PeftDmlError: a process failed; last lines."""
     bundle = load_bundle(options.bundle)
     report: Report = {
         "machine": machine(),

@@ -49,12 +49,7 @@ class _Figure(TypedDict):
 
 
 def realism_rows(simulated: FolderStatistics, keyframe: FolderStatistics | None = None) -> list[Row]:
-    """Return the whole table.
-
-    Args:
-        simulated: A simulated folder.
-        keyframe: A real folder that is at hand; its own figures stand next to the published ones, for comparison only.
-    """
+    """Return the whole table; figures of a real keyframe stand next to the published ones, for comparison only."""
     measured = _measured(simulated)
     nearby = _measured(keyframe) if keyframe else {}
     nothing: tuple[float | None, int] = (None, 0)

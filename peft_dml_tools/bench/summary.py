@@ -94,11 +94,7 @@ def read_report(path: Path) -> Report | None:
 
 
 def summarise(reports: Mapping[str, Report | None]) -> Report:
-    """Return one figure for each target, and nothing else; None where it was not measured.
-
-    Args:
-        reports: By source, `engines`, `live` and `against`; None for what was not measured.
-    """
+    """Return one figure for each target, and nothing else; None where it was not measured."""
     found = {source: report["summary"] if report else {} for source, report in reports.items()}
     return {name: found.get(target.source, {}).get(name) for name, target in TARGETS.items()}
 

@@ -12,14 +12,7 @@ SIGNATURE = MANIFEST + SUFFIX  #: File with a bundle's signature, which its mani
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write a manifest with the sha256 of every other file in the folder, atomically.
-
-    Raises DataError: it cannot be written.
-
-    Args:
-        folder: The bundle.
-        manifest: Its `files` are computed here, whatever they hold.
-    """
+    """Write a manifest with the sha256 of every other file, atomically. Raises DataError: it cannot be written."""
     files = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)

@@ -30,10 +30,7 @@ class PartDistance(NamedTuple):
 
 
 def write_merged(bundle: Bundle, out: Path) -> Path:
-    """Write a bundle whose graphs hold all weights, its adapters merged, in every precision that it has.
-
-    Raises ConfigError: the folder exists.
-    """
+    """Write a bundle, adapters merged into all weights, in every precision it has. Raises ConfigError: `out` exists."""
     if out.exists():
         raise ConfigError(f"{out} exists; name a new folder, or remove it")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 
 def make_keys(secret: Path) -> PublicKey:
-    """Write a new secret key, readable by its owner only, and its public key next to it (`.pub`).
-
-    Raises ConfigError: one of the files exists.
-    """
+    """Write a secret key for its owner only, and its public one next to it (`.pub`). Raises ConfigError: one exists."""
     pair = signature_library().KeyPair.generate()
     public: PublicKey = pair.public_key
     for path, content, mode in (

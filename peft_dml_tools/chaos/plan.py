@@ -69,12 +69,7 @@ def _consecutive(tried: list[dict[str, str]], combinations: tuple[tuple[str, ...
 
 
 def random_minute(minute: int, seed: int) -> list[Phase]:
-    """Return a minute of random faults: every three seconds or so, one to three sensors suffer each its own.
-
-    Args:
-        minute: Number of the minute in the drive.
-        seed: What is drawn from; with the same seed two minutes are alike.
-    """
+    """Return a minute of random faults: every three seconds or so, one to three sensors suffer each its own."""
     rng = np.random.default_rng(seed)
     phases, at_s = [], 60.0 * minute + 2.0
     while at_s < 60.0 * (minute + 1) - 4.0:

@@ -76,11 +76,7 @@ def _minute(seen: Observation, minute: int) -> list[FrameStatus]:
 
 
 def slope_per_min(memory: Sequence[tuple[float, float]]) -> float:
-    """Return the growth a minute by Theil and Sen: the median of all pairs' slopes, which no single step can move.
-
-    Args:
-        memory: (time in s, MB), in order.
-    """
+    """Return the growth a minute of (s, MB) by Theil and Sen: the median of all pairs' slopes, moved by no step."""
     if len(memory) < 2:
         return float("nan")
     begin_s, end_s = memory[0][0], memory[-1][0]

@@ -105,12 +105,7 @@ def build(
 
 
 def licence_of(module: str, library: str) -> str:
-    """Return the line that names the licence file of an installed library, or says that it is missing.
-
-    Args:
-        module: Top-level Python module of the library.
-        library: Its name for people.
-    """
+    """Return the line that names the licence file of an installed library, or says that it is missing."""
     from importlib.metadata import distribution, packages_distributions
 
     wheels = sorted(set(packages_distributions().get(module, ())))

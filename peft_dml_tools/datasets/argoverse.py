@@ -47,10 +47,7 @@ def is_argoverse(path: Path) -> bool:
 
 
 def open_argoverse(path: Path, options: BagOptions) -> FileSource:
-    """Open a sensor log; of the options, only those on intensity count: it has its own calibration.
-
-    Raises DataError: a table is missing or damaged.
-    """
+    """Open a sensor log; it has its own calibration. Raises DataError: a table is missing or damaged."""
     cameras = {sensor.name: sensor for sensor in _cameras(path)}
     slots = camera_slots(cameras.values())
     lidar = Sensor("LIDAR_TOP", "lidar", BASE_SE3_EGO)

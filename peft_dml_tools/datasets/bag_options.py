@@ -28,9 +28,6 @@ class BagOptions:
 
     @classmethod
     def of(cls, params: NodeParams, described_by: str = "") -> BagOptions:
-        """Return the options that parameters of the node give.
-
-        Raises ConfigError: the calibration file cannot be read.
-        """
+        """Return the options that the node's parameters give. Raises ConfigError: the calibration cannot be read."""
         given = load_calibration(Path(params.calibration)) if params.calibration else Rig()
         return cls(params.inputs, params.base_frame, given, described_by)

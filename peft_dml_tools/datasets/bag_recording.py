@@ -173,10 +173,6 @@ def choose_keyframes(reference_ns: list[int], truth_ns: list[int]) -> tuple[int,
     """Choose two keyframes a second at stamps of the reference sensor, at those with truth where there are any.
 
     Truth that is itself given about twice a second, as in nuScenes, sets all of them.
-
-    Args:
-        reference_ns: Stamps of the reference sensor, in order; not empty.
-        truth_ns: Stamps that have truth, in order.
     """
     annotated = sorted(set(truth_ns) & set(reference_ns))
     if annotated and (len(annotated) == 1 or float(np.median(np.diff(annotated))) >= _SPARSE * PERIOD_NS):

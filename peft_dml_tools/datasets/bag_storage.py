@@ -78,13 +78,9 @@ class BagStorage:
             self.count, self.begin_ns, self.end_ns = reader.message_count, reader.start_time, reader.end_time
 
     def messages(self, topics: set[str], from_ns: int = 0) -> Iterator[Stamped]:
-        """Yield messages of these topics in the order of their header stamps.
+        """Yield messages of these topics in the order of their header stamps, from a stamp on.
 
         Raises DataError: after the last message that could be read, when the file is damaged.
-
-        Args:
-            topics: Of messages that start with a header.
-            from_ns: Stamp of the first message wanted; the part of the bag before it is not read.
         """
         waiting: list[tuple[Stamped, int]] = []
         newest_ns = -(1 << 63)
@@ -259,10 +255,7 @@ def _drained(waiting: list[tuple[Stamped, int]]) -> Iterator[Stamped]:
 
 
 def _bag_file(path: Path) -> Path:
-    """Return the folder with its metadata, or the single file to read.
-
-    Raises DataError: there is no bag at that place.
-    """
+    """Return the folder with its metadata, or the single file to read. Raises DataError: there is no bag there."""
     if path.is_file() and path.suffix in BAG_SUFFIXES:
         return path
     if (path / "metadata.yaml").is_file():

@@ -116,10 +116,7 @@ class BagFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write the index, and give the bag its final name.
-
-        Raises DataError: the index cannot be written; what there is stays under the name of the part.
-        """
+        """Write the index, and give the bag its final name. Raises DataError: it cannot be; the part stays."""
         if error is not None and self._whole:
             self._discard()
             return

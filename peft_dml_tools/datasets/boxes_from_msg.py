@@ -46,10 +46,7 @@ def boxes_from_msg(msg: Any, classes: Sequence[str] = CLASSES) -> Boxes3D:
 
 
 def with_velocities(boxes: Boxes3D, msg: Any) -> Boxes3D:
-    """Return boxes with velocities and attributes from the parallel cloud.
-
-    Raises DataError: the cloud is malformed or has another number of points.
-    """
+    """Return boxes with a cloud's velocities and attributes. Raises DataError: it is malformed or of another length."""
     view = cloud_view(msg, ("vx", "vy", "attribute"))
     names = view.dtype.names or ()
     if view.size != len(boxes) or (view.size and not {"vx", "vy"} <= set(names)):

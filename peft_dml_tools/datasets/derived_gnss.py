@@ -30,12 +30,7 @@ class WithDerivedGnss(WrappedSource):
     """
 
     def __init__(self, source: Source, location: str) -> None:
-        """Add fixes to a source. Raises ConfigError: the source has GNSS already, or the map's place is not known.
-
-        Args:
-            source: A nuScenes scene without GNSS.
-            location: Name of its map.
-        """
+        """Add fixes to a source. Raises ConfigError: the source has GNSS already, or the map's place is not known."""
         if "GNSS" in source.rig.sensors:
             raise ConfigError(f"'{source.name}' has satellite fixes of its own; none are derived")
         if location not in MAP_ORIGINS_DEG:

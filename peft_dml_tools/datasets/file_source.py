@@ -49,10 +49,7 @@ class FileSource:
         return max((entry.stamp_ns for entry in self.entries), default=0)
 
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
-        """Yield (sensor name, measurement) in stamp order, read as they are asked for.
-
-        Raises DataError: a file is missing or damaged.
-        """
+        """Yield (sensor, measurement) in stamp order, as asked for. Raises DataError: a file is missing or damaged."""
         for entry in sorted(
             self.entries, key=lambda e: (e.stamp_ns, modality_of_channel(e.sensor) is not None, e.sensor)
         ):
@@ -79,10 +76,6 @@ def camera_slots(cameras: Iterable[Sensor], widest_rad: float = 0.7) -> dict[str
 
     Nearest pairs come first; a camera that is further than `widest_rad` from every free slot has none, and one whose
     name is that of a slot keeps it.
-
-    Args:
-        cameras: With their mounting; optical frames.
-        widest_rad: Largest difference of directions.
     """
     cameras = list(cameras)
     found = {camera.name: camera.name for camera in cameras if camera.name in SLOT_YAWS_RAD}

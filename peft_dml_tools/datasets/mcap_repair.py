@@ -25,10 +25,7 @@ def mcap_profile(path: Path) -> str | None:
 
 
 def refuse_other_formats(path: Path) -> None:
-    """Refuse an MCAP file that is sound, but nothing that can be read.
-
-    Raises DataError: it is empty, or holds ROS 1 messages.
-    """
+    """Refuse a sound MCAP file that nothing here can read. Raises DataError: it is empty, or holds ROS 1 messages."""
     if not path.stat().st_size:
         msg = f"bag {path} is empty (0 bytes): nothing was recorded, or the disk was full; fix: record it again"
         raise DataError(msg)

@@ -127,10 +127,7 @@ class NuScenesReader:
         return name
 
     def location(self, scene: str) -> str:
-        """Return the name of the map that a scene was recorded on.
-
-        Raises ConfigError: no such scene; DataError: the tables do not tell.
-        """
+        """Return the name of a scene's map. Raises ConfigError: no such scene; DataError: the tables do not tell."""
         log_token = self.tables.get("scene", self._scene(scene)).get("log_token", "")
         return str(self.tables.get("log", log_token).get("location", ""))
 
@@ -209,12 +206,7 @@ class NuScenesReader:
         return SE3.from_quaternion_wxyz(ego["rotation"], ego["translation"])
 
     def truth(self, sample_token: str, *, keep_unseen: bool = False) -> Boxes3D:
-        """Return annotations in `base_link` at the reference time.
-
-        Args:
-            sample_token: The keyframe.
-            keep_unseen: Keep boxes without a single LiDAR or radar point.
-        """
+        """Return boxes in `base_link` at the reference time, also those without a point if `keep_unseen`."""
         return boxes_of_sample(self.tables, sample_token, self.global_SE3_base(sample_token), keep_unseen=keep_unseen)
 
     def snapshot(self, sample_token: str, spec: ModelSpec) -> Snapshot:
@@ -226,10 +218,7 @@ class NuScenesReader:
 
     # ---------------------------------------------------------------- records to measurements
     def load(self, data: Record) -> LidarSweep | RadarSweep | CameraImage:
-        """Return the measurement of a sample_data record, in the sensor's frame.
-
-        Raises DataError: the file is missing or damaged.
-        """
+        """Return a sample_data record's measurement, sensor frame. Raises DataError: the file is missing or damaged."""
         path, modality = self.root / data["filename"], modality_of_channel(self.tables.channel(data))
         if modality == "lidar":
             chosen = intensity_of(self.tables.channel(data), self.inputs)

@@ -16,10 +16,7 @@ _TAIL: Final = 4096  #: Cameras may write this much after the end of the image
 
 
 def read_image(path: Path) -> bytes:
-    """Read the bytes of a whole and sound JPEG or PNG file.
-
-    Raises DataError: it cannot be read, is no image, was cut off, or is damaged inside.
-    """
+    """Read a whole and sound JPEG or PNG file. Raises DataError: it cannot be read, is cut off, damaged or no image."""
     try:
         data = path.read_bytes()
     except OSError as error:

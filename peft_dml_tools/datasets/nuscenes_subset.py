@@ -36,10 +36,7 @@ class SubsetWriter:
         self._scenes: list[str] = []
 
     def add(self, root: Path, version: str, samples: Iterable[str]) -> None:
-        """Take keyframes of a folder: records, and files by hard link or copy.
-
-        Raises DataError: the folder has no such keyframe.
-        """
+        """Take keyframes of a folder: records, and files by hard link or copy. Raises DataError: it lacks one."""
         tables = {name: read_json(root / version / f"{name}.json") for name in TABLES}
         wanted = set(samples)
         if unknown := wanted - {row["token"] for row in tables["sample"]}:

@@ -42,13 +42,9 @@ _FIELDS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def find_version(root: Path, version: str | None = None) -> str:
-    """Return the name of the folder with the tables.
+    """Return the name of the folder with the tables, the only one there is when none is named.
 
     Raises DataError: there is no such folder, or none was named and there are several.
-
-    Args:
-        root: Folder that holds samples/, sweeps/ and the version folder.
-        version: e.g. v1.0-mini; None takes the only one there is.
     """
     if not root.is_dir():
         raise DataError(f"no folder {root}; a nuScenes folder holds samples/, sweeps/ and v1.0-*/")
@@ -100,10 +96,7 @@ class Tables:
         return self._rows[table]
 
     def require(self, table: str, rows: list[Any]) -> None:
-        """Refuse a table whose records lack what the reader takes from them.
-
-        Raises DataError: names the first record that does.
-        """
+        """Refuse a table whose records lack what the reader takes. Raises DataError: names the first of them."""
         fields = _FIELDS.get(table, ("token",))
         if table not in TABLES or fit(table, rows, fields):
             return
@@ -160,10 +153,7 @@ class Tables:
         }
 
     def channel(self, data: Record) -> str:
-        """Return the sensor name of a sample_data record's channel.
-
-        Raises DataError: its calibration is not in the tables.
-        """
+        """Return the sensor name of a sample_data record. Raises DataError: its calibration is not in the tables."""
         try:
             channel = self.channel_of_calibration[data["calibrated_sensor_token"]]
         except KeyError:

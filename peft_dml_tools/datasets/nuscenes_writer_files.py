@@ -49,10 +49,7 @@ def _pcd_bytes(points: AnyArray) -> bytes:
 
 
 def file_of(measurement: Measurement) -> tuple[bytes, str, str]:
-    """Return bytes, extension and `fileformat` of a measurement that nuScenes keeps as a file.
-
-    Raises DataError: it keeps none for this kind.
-    """
+    """Return bytes, extension and `fileformat` of a measurement. Raises DataError: nuScenes keeps none of its kind."""
     if isinstance(measurement, LidarSweep):
         return np.ascontiguousarray(measurement.points, "<f4").tobytes(), ".pcd.bin", "pcd"
     if isinstance(measurement, RadarSweep):

@@ -20,10 +20,7 @@ def _table(root: Path, name: str, missing: Any = None) -> Any:
 
 
 def domain_of(root: Path) -> dict[str, Any]:
-    """Return the fields of the simulator's domain; empty for data sets that are not simulated.
-
-    Raises DataError: the note of the simulation is damaged.
-    """
+    """Return the simulator's domain, empty for real data. Raises DataError: the note of the simulation is damaged."""
     return dict(_table(root, "simulate.json", {}).get("domain", {}))
 
 

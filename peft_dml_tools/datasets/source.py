@@ -64,12 +64,7 @@ class NuScenesSource:
     """
 
     def __init__(self, reader: NuScenesReader, scene: str | None = None) -> None:
-        """Pick a scene. Raises ConfigError: no such scene; DataError: the scene has no keyframe.
-
-        Args:
-            reader: The folder.
-            scene: Name; None takes the first.
-        """
+        """Pick a scene, the first if None. Raises ConfigError: no such scene; DataError: the scene has no keyframe."""
         self.reader = reader
         self.name = scene or next(iter(reader.scenes), "")
         self.tokens = reader.samples(self.name)

@@ -88,10 +88,7 @@ def _linked(row: Record) -> Record:
 
 
 def read_row_group(path: Path, index: int, stamp_ns: int, intensity: Intensity) -> LidarSweep:
-    """Read a sweep of a parquet file, which has a row group a sweep.
-
-    Raises DataError: the file is missing or damaged, or has no such sweep.
-    """
+    """Read one sweep, a row group of a parquet file. Raises DataError: it is missing, damaged, or has no such sweep."""
     from pyarrow import parquet  # noqa: PLC0415  an extra
     from pyarrow.lib import ArrowException  # noqa: PLC0415
 

@@ -22,12 +22,7 @@ _SUBPIXEL: Final = 4
 
 
 class BirdsEye:
-    """A square canvas over ±`range_m` around the vehicle.
-
-    Args:
-        size_px: Side of the picture.
-        range_m: Half of the side in metres.
-    """
+    """A square canvas of `size_px` pixels a side over ±`range_m` around the vehicle."""
 
     def __init__(self, size_px: int, range_m: float = 50.0) -> None:
         self.pixels: UInt8Array = np.full((size_px, size_px, 3), BACKGROUND, np.uint8)

@@ -32,12 +32,7 @@ class Alignment:
         return motion or SE3.identity()
 
     def truth_at(self, truth: dict[int, Boxes3D], stamp_ns: int) -> Boxes3D | None:
-        """Return the nearest truth moved to a time, or None when none is within `TRUTH_WITHIN_NS`.
-
-        Args:
-            truth: True boxes by stamp, each in `base_link` at that stamp.
-            stamp_ns: Wanted time.
-        """
+        """Return the nearest truth moved to a time, or None when none is within `TRUTH_WITHIN_NS`."""
         if not truth:
             return None
         stamps = np.fromiter(truth, dtype=np.int64, count=len(truth))

@@ -13,12 +13,7 @@ ENOUGH: Final = 0.95  #: Share of the frames due that a machine which keeps up p
 
 
 def timing_table(metrics: dict[str, Any], whole: str) -> Table:
-    """Return percentiles by stage.
-
-    Args:
-        metrics: Content of metrics.json.
-        whole: Name of the row that holds `latency_ms`.
-    """
+    """Return percentiles by stage of a metrics.json; `whole` names the row of `latency_ms`."""
     table = _table("Time, ms", "stage", "p50", "p95", "p99")
     for name, values in (*metrics["stages_ms"].items(), (whole, metrics["latency_ms"])):
         if values:

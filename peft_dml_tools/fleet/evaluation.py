@@ -13,11 +13,7 @@ Rows = dict[str, list[dict[str, Any]]]  #: Rows of the devkit's results file by 
 
 
 def rows_of_scene(job: tuple[Settings, str, str, str]) -> Rows:
-    """Detect in the keyframes of one scene.
-
-    Args:
-        job: Settings, nuScenes folder, scene, and the sensors to use (empty for all).
-    """
+    """Detect in the keyframes of a scene; the job: settings, folder, scene, and the sensors to use (empty for all)."""
     from peft_dml_tools.datasets.nuscenes_scores import result_rows
     from peft_dml_tools.run.offline import Offline, chosen_sensors
 

@@ -50,12 +50,7 @@ class Segment:
 
 
 def frame_grid(stamps_ns: IntArray, sync: SyncParams) -> IntArray:
-    """Return the sweeps that become frames in one run of the whole drive, where no LiDAR is refused.
-
-    Args:
-        stamps_ns: (N,) ascending stamps of the LiDAR.
-        sync: As of the node.
-    """
+    """Return which ascending LiDAR stamps (N,) become frames in one run of the whole drive, where none is refused."""
     gap_ns, frames = int(EARLY * sync.period_s * 1e9), list[int]()
     for stamp in stamps_ns.tolist():
         if not frames or stamp - frames[-1] >= gap_ns:

@@ -13,9 +13,6 @@ def explained(words: Callable[[], str]) -> Iterator[Callable[[], None]]:
 
     Python swallows an exception in a destructor or the callback of a weak reference, so also the interrupt that hits
     one. The block gets a function that raises it again: long loops call it, and it is called at the block's end.
-
-    Args:
-        words: Called after the interrupt; returns what is there and how to go on.
     """
     pressed = False
 

@@ -160,14 +160,7 @@ class ObservedDrive:
 
 
 def read_outputs(bag: Path, prefix: str = "") -> tuple[tuple[FrameStatus, ...], dict[int, int]]:
-    """Return the statuses of a node in a recording, and when the boxes of each stamp arrived.
-
-    Raises DataError: it cannot be read.
-
-    Args:
-        bag: The recording.
-        prefix: Namespace of the node, e.g. `/car1`.
-    """
+    """Return a node's statuses in a recording, and when each stamp's boxes arrived. Raises DataError: unreadable."""
     frames: list[FrameStatus] = []
     boxes_ns: dict[int, int] = {}
     for seen_ns, message in BagStorage(bag).recorded({f"{prefix}{STATUS}", f"{prefix}{BOXES}"}):

@@ -161,12 +161,7 @@ FIELD_LEVEL: Final[dict[str, Callable[[Any, Rng], None]]] = {
 
 
 class Malformed:
-    """Endless malformed messages.
-
-    Args:
-        samples: A sound serialised message, and its class, for each input.
-        seed: What all of them are drawn from.
-    """
+    """Endless malformed messages, drawn from a seed and a sound serialised message, with its class, for each input."""
 
     def __init__(self, samples: Mapping[str, tuple[bytes, type[Any]]], seed: int) -> None:
         self._samples, self._keys = samples, tuple(samples)

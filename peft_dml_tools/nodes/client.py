@@ -63,10 +63,7 @@ class Client:
             self._executor.spin_once(timeout_sec=min(left_s, 0.1))
 
     def find(self, name: str) -> str:
-        """Return the full name of a running node, given as that or as its last part.
-
-        Raises ConfigError: no such node runs, or several do.
-        """
+        """Return a running node's full name, by that or its last part. Raises ConfigError: none runs, or several."""
         self.spin(FIND_S, lambda: len(self._matching(name)) > 0)
         found = self._matching(name)
         if len(found) == 1:
@@ -113,10 +110,7 @@ class Client:
         return found
 
     def topics(self, seconds: float, wanted: Sequence[str] = ()) -> list[TopicRate]:
-        """Return the traffic on topics: on those named, or on all that are published.
-
-        Raises ConfigError: a topic is published by nobody.
-        """
+        """Return the traffic on topics, all if none is named. Raises ConfigError: one is published by nobody."""
         published = self._node.count_publishers
         self.spin(FIND_S if wanted else GRAPH_S, lambda: bool(wanted) and all(map(published, wanted)))
         types = {t: kinds[0] for t, kinds in self._node.get_topic_names_and_types() if published(t)}

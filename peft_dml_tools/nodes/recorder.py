@@ -100,10 +100,7 @@ class Recorder(Node):
 
 
 def record(options: argparse.Namespace, stop: threading.Event) -> None:
-    """Record until `stop` is set, then close the file.
-
-    Raises PeftDmlError: the file exists already, or cannot be written.
-    """
+    """Record until `stop` is set. Raises PeftDmlError: the file exists already, or cannot be written."""
     begun_s = time.monotonic()
     bag = RawBagFile(options.out)
     with bag:

@@ -40,10 +40,7 @@ SETTLE_S = 0.5
 
 
 def replay(options: argparse.Namespace, stop: threading.Event) -> None:
-    """Play until the end, or until `stop` is set.
-
-    Raises PeftDmlError: the source, the fault script or a topic name is wrong.
-    """
+    """Play until the end, or `stop` is set. Raises PeftDmlError: a wrong source, fault script or topic name."""
     played: Playable = open_recording(options.source, options.scene, as_recorded=options.as_recorded)
     begin_ns = played.start_ns + int(options.start * 1e9)
     if begin_ns >= played.end_ns:

@@ -63,20 +63,13 @@ class MessageFaults:
         self.switch(faults)
 
     def switch(self, faults: Sequence[Fault]) -> None:
-        """Go on with another script; safe from any thread.
-
-        Raises ConfigError: it names a sensor the recording does not hold; the old one stays.
-        """
+        """Go on with another script, from any thread. Raises ConfigError: no such sensor; the old one stays."""
         check_sensors(faults, self._sensors.values())
         self._script = tuple(faults)
         self._stream.faults = self._script
 
     def warm_up(self, messages: Iterable[Recorded]) -> None:
-        """Act the slow faults of the script out once: what is loaded and compiled for them would delay messages later.
-
-        Args:
-            messages: The recording, of which the first message of each topic is taken.
-        """
+        """Act the slow faults of the script out once: what is loaded and compiled for them would delay messages."""
         slow = {(fault.fault, fault.sensor): fault for fault in self._script if fault.fault in {"weather", "blackout"}}
         if not slow:
             return
@@ -106,11 +99,7 @@ class MessageFaults:
 
 
 class CdrCarrier:
-    """Measurements that travel as serialised ROS messages.
-
-    Args:
-        types: Topic -> message type.
-    """
+    """Measurements that travel as serialised ROS messages, of types by topic."""
 
     def __init__(self, types: Mapping[str, str]) -> None:
         self._types, self._make = dict(types), RosbagsFactory()
@@ -124,10 +113,7 @@ class CdrCarrier:
         return shift_leading(payload, stamp_ns - self.stamp_ns(payload))
 
     def measurement(self, sent: Sent[bytes]) -> Measurement | None:
-        """Return the sweep, radar cycle or image of a message; `None` for any other.
-
-        Raises DataError: it cannot be decoded.
-        """
+        """Return a message's sweep, radar cycle or image, else None. Raises DataError: it cannot be decoded."""
         if self._types[sent.topic] not in _SEEN:
             return None
         message = self._message(sent)

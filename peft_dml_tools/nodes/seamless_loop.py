@@ -12,12 +12,9 @@ from peft_dml_tools.nodes.recordings import Playable, Recorded
 
 
 class SeamlessLoop:
-    """A short drive held in memory and repeated without a seam, as a stream without end.
+    """A short drive held in memory and repeated without a seam, as a stream without end, cut to whole seconds.
 
     Raises DataError: it holds no message in its whole seconds.
-
-    Args:
-        played: The drive; its length is cut to whole seconds, so that each sensor keeps its period at the seam.
     """
 
     def __init__(self, played: Playable) -> None:

@@ -22,11 +22,7 @@ MIN_SCORE: Final = 0.1  #: Boxes below this score never reach the page; its slid
 
 
 def payload(recording: Recording) -> dict[str, Any]:
-    """Return everything the page's script needs, ready for JSON.
-
-    Args:
-        recording: The session; at least one frame.
-    """
+    """Return everything the page's script needs, ready for JSON; the session has at least one frame."""
     frames, start_ns = recording.frames, recording.start_ns
     alignment = Alignment(recording.odometry)
     names = shown_sensors(recording.rig)

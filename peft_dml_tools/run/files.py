@@ -62,10 +62,7 @@ def write_timing(path: Path, frames: Sequence[RecordedFrame]) -> None:
 
 
 def write_pictures(recording: Recording, folder: Path) -> list[Path]:
-    """Draw a few frames from above and in all cameras; returns the files.
-
-    Frames with truth go first: only they show how far the boxes are off.
-    """
+    """Draw a few frames from above and in all cameras, those with truth first; return the files."""
     alignment = Alignment(recording.odometry)
     frames = [frame for frame in recording.frames if frame.truth is not None] or list(recording.frames)
     picked = sorted({round(i) for i in np.linspace(0, len(frames) - 1, min(PICTURES, len(frames)))})

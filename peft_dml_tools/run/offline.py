@@ -54,10 +54,7 @@ Loaded: TypeAlias = "tuple[Bundle, Mapping[str, Engine]]"
 
 
 def load(params: PerceptionParams) -> Loaded:
-    """Return the bundle and the engines that the parameters name.
-
-    Raises BundleError: the bundle is refused; EngineError: an engine cannot be built.
-    """
+    """Return bundle and engines of the parameters. Raises BundleError: it is refused; EngineError: one is not built."""
     bundle = load_bundle(params.bundle, params.trusted_key)
     return bundle, load_engines(bundle, params.engine, params.threads, params.precision)
 

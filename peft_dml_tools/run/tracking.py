@@ -99,12 +99,7 @@ def measure(runs: Sequence[Run], params: TrackingParams | None = None) -> dict[s
 
 
 def _cost_of(objects: int, calls: FloatArray) -> float:
-    """Return the milliseconds of so many objects, by the line through the median calls of each tenth.
-
-    Args:
-        objects: How many.
-        calls: (N, 2) objects and milliseconds of each call, at least two.
-    """
+    """Return the milliseconds of so many objects, by the line through the median calls of each tenth."""
     tenths = np.array_split(calls[np.argsort(calls[:, 0], kind="stable")], 10)
     middle = np.array([np.median(part, axis=0) for part in tenths if len(part)])
     if np.ptp(middle[:, 0]) < 1:

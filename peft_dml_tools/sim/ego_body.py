@@ -16,10 +16,8 @@ CAMERAS_M: Final = ((1.64, 0.0), (1.47, 0.46), (1.47, -0.46), (1.06, 0.5), (1.06
 def ego_body(raised_m: float = 0.0) -> Mesh:
     """Return roof, windscreen, bonnet and what stands on the roof, in `base_link` (rear axle on the ground, x forward).
 
-    Heights and edges are those that the beams of a real keyframe meet.
-
-    Args:
-        raised_m: By how much all of it lies higher than on that car.
+    Heights and edges are those that the beams of a real keyframe meet. All of it lies higher by `raised_m` than on that
+    car.
     """
     roof = prism(
         [(-0.12, 1.35), (1.9, 1.35), (1.9, 1.38), (1.58, 1.51), (0.35, 1.51), (0.05, 1.47), (-0.12, 1.41)],

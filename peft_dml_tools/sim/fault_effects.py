@@ -47,10 +47,7 @@ class Effects:
             self._sweeps[sensor] = measurement
 
     def __call__(self, fault: Fault, sensor: str, measurement: Measurement) -> Measurement:
-        """Return the measurement under a fault of its content: weather, corrupt or blackout.
-
-        Raises DataError: the bytes of an image are none.
-        """
+        """Return a measurement in weather, corrupt or blacked out. Raises DataError: an image's bytes are none."""
         if fault.fault == "weather":
             rng = weather.weather_rng(fault.seed, sensor, measurement.stamp_ns)
             points = self._base_points() if isinstance(measurement, CameraImage) else None

@@ -70,11 +70,7 @@ class FaultStream(Generic[T]):
         self._carrier, self._effects, self._start_ns = carrier, effects, start_ns
 
     def __call__(self, stream: Iterable[Sent[T]]) -> Iterator[Sent[T]]:
-        """Return what arrives, in order of time.
-
-        Args:
-            stream: In order of time.
-        """
+        """Return what arrives of a stream, both in order of time."""
         frozen: dict[str, T] = {}
         held: dict[str, list[Sent[T]]] = {}
         late: list[tuple[int, int, Sent[T]]] = []

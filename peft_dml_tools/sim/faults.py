@@ -161,10 +161,7 @@ def check_sensors(faults: Sequence[Fault], sensors: Iterable[str] | Rig) -> None
 
 
 def load_faults(path: Path) -> tuple[Fault, ...]:
-    """Read a YAML list of faults.
-
-    Raises ConfigError: the file is missing, is no list, or an entry is wrong; the entry and field are named.
-    """
+    """Read a YAML list of faults. Raises ConfigError: no file, no list, or a wrong entry; entry and field are named."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -176,10 +173,6 @@ def parse_faults(text: str, where: str = "the fault script") -> tuple[Fault, ...
     """Return the faults of a YAML text: a list of {sensor, fault, from_s, to_s, ...}.
 
     Raises ConfigError: it is no list, or an entry is wrong; all wrong entries and fields are named.
-
-    Args:
-        text: The YAML.
-        where: What to call it in errors.
     """
     try:
         entries = yaml.safe_load(text)

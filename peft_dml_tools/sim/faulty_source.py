@@ -23,9 +23,7 @@ class FaultySource(WrappedSource):
     def __init__(self, source: Source, faults: Sequence[Fault]) -> None:
         """Wrap a source. Raises ConfigError: the script names a sensor that the source lacks.
 
-        Args:
-            source: A sound one; times of the script count from its first measurement.
-            faults: The script; `weather_fault("rain=25")` for a whole drive in the rain.
+        Times of the script count from the source's first measurement.
         """
         check_sensors(faults, source.rig)
         super().__init__(source)

@@ -101,11 +101,7 @@ class Reflectors:
 
 
 def aspect_gain_db(aspect_rad: FloatArray) -> FloatArray:
-    """Return the gain over a vehicle's median cross-section.
-
-    Args:
-        aspect_rad: (N,) angle between the line of sight and the vehicle's length; 0 seen from behind or the front.
-    """
+    """Return the gain over a vehicle's median cross-section by (N,) aspect; 0 is seen from behind or the front."""
     away_from_end = np.abs(np.arcsin(np.clip(np.sin(aspect_rad), -1, 1)))
     away_from_side = np.pi / 2 - away_from_end
     lobes = SIDE_GAIN_DB * np.exp(-((away_from_side / LOBE_RAD) ** 2))

@@ -130,12 +130,7 @@ class Road:
         return self.kerb_m + PAVEMENT_M
 
     def lane_offset_m(self, lane: int, direction: int) -> float:
-        """Return the offset of a lane's centre.
-
-        Args:
-            lane: 0 is next to the centre line.
-            direction: +1 goes with the station, -1 against it.
-        """
+        """Return the offset of a lane's centre; lane 0 is next to the centre line, direction -1 against the station."""
         return -self.hand * direction * (lane + 0.5) * self.lane_m
 
     def locate(self, station_m: npt.ArrayLike, offset_m: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:

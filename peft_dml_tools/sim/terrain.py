@@ -28,12 +28,7 @@ class Terrain:
 
     @classmethod
     def make(cls, rng: np.random.Generator, relief: float = 1.0) -> "Terrain":
-        """Draw hills and bumps; a quarter of all places is nearly flat.
-
-        Args:
-            rng: Source of everything random.
-            relief: Factor on all heights, 0 for a plane.
-        """
+        """Draw hills and bumps of heights times `relief`; a quarter of all places is nearly flat."""
         hilliness = float(rng.choice([rng.uniform(0.0, 0.2), rng.uniform(0.2, 1.0)], p=[0.25, 0.75]))
         lengths = np.concatenate([rng.uniform(*HILL_LENGTH_M, HILLS), rng.uniform(*BUMP_LENGTH_M, BUMPS)])
         slopes = hilliness * STEEPEST * rng.uniform(0.25, 1.0, HILLS)

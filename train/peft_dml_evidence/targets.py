@@ -135,10 +135,7 @@ def fill_page(page: Path, rows: list[tuple[str, ...]], about: str) -> None:
 
 
 def read_previous(path: Path) -> Measured:
-    """Read figures of another bundle: a `targets.json`, or the `metrics.json` of `peft-dml-train evaluate`.
-
-    Raises DataError: the file is neither.
-    """
+    """Read another bundle's figures: `targets.json`, or `metrics.json` of `evaluate`. Raises DataError: it is none."""
     try:
         found = json.loads(path.read_text())
         if "scores" in found:
@@ -150,10 +147,7 @@ def read_previous(path: Path) -> Measured:
 
 
 def parse_withheld(text: str) -> tuple[Modality, str, list[str]]:
-    """Parse `radar:barrier=ADAPTER[,ADAPTER_WITHOUT_METRIC_LOSS]`.
-
-    Raises ConfigError: the text has another form, or names no modality or class.
-    """
+    """Parse `radar:barrier=ADAPTER[,ADAPTER_WITHOUT_METRIC_LOSS]`. Raises ConfigError: another form, unknown names."""
     pair, _, adapters = text.partition("=")
     modality, _, name = pair.partition(":")
     for word, choices in ((modality, DETECTING), (name, CLASSES)):

@@ -114,12 +114,7 @@ class PeftDmlNetwork(nn.Module):
         return unit_latent(self.projections[modality](features))
 
     def encode_all(self, feeds: dict[str, dict[str, torch.Tensor]], mask: torch.Tensor | None = None) -> Latents:
-        """Return the latents of all modalities.
-
-        Args:
-            feeds: An entry per modality, zeros where a sample lacks it.
-            mask: (B, 5); samples that lack a modality are left out of its encoder, so that they enter no statistics.
-        """
+        """Return all latents; a sample without a modality is left out of its encoder and its statistics."""
         latents: dict[str, torch.Tensor] = {}
         depth: torch.Tensor | None = None
         for i, m in enumerate(MODALITIES):

@@ -41,10 +41,6 @@ def assign(cost: FloatArray, limit: float) -> IntArray:  # noqa: C901, PLR0912  
     """Return the (N,) column of each row, -1 for as few rows as possible, at the least total cost.
 
     Shortest augmenting paths (Jonker and Volgenant, 1987); a row may stay unmatched at the price of `limit`.
-
-    Args:
-        cost: (N, M); entries of `limit` and above are never matched.
-        limit: Price of an unmatched row.
     """
     n, m = cost.shape
     # Column 0 starts a path; columns m + 1 to m + n are each row's own way out.

@@ -90,11 +90,7 @@ class TrackedBoxes:
 
 
 class Tracker:
-    """Detections of one frame after the other in, confirmed tracks out.
-
-    Args:
-        params: Births, deaths and what is published; may be replaced between frames.
-    """
+    """Detections of one frame after the other in, confirmed tracks out; `params` may be replaced between frames."""
 
     def __init__(self, params: TrackingParams | None = None) -> None:
         self.params = params or TrackingParams()

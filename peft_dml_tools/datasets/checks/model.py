@@ -112,10 +112,7 @@ def rule(rule_id: str, severity: Severity, title: str, fix: str) -> Callable[[Ch
 
 
 def excluded_ids(names: tuple[str, ...]) -> frozenset[str]:
-    """Return ids of the rules that ids (GEO004) and groups (GEO) name.
-
-    Raises ConfigError: a name is no id and no group.
-    """
+    """Return the ids that ids (GEO004) and groups (GEO) name. Raises ConfigError: a name is no id and no group."""
     groups = {rule_id[:3] for rule_id in RULES}
     unknown = [name for name in names if name not in RULES and name not in groups]
     if unknown:

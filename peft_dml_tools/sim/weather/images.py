@@ -17,10 +17,7 @@ WHOLE_PX: Final = 1 << 16  #: Wider than any picture: it is not shrunk while it 
 
 
 def decode(image: CameraImage) -> UInt8Array:
-    """Return the RGB pixels (H, W, 3) uint8, not to be written to.
-
-    Raises DataError: neither payload is set, or the bytes are no JPEG or PNG.
-    """
+    """Return RGB pixels (H, W, 3) uint8, not to be written to. Raises DataError: no payload, or no JPEG or PNG."""
     if image.pixels is not None:
         return image.pixels
     return decode_bytes(image.jpeg or b"", WHOLE_PX, image.mosaic)

@@ -227,12 +227,7 @@ def chapter(results: Results) -> list[str]:
 
 
 def render(found: list[Results], bundles: dict[str, dict[str, Any]] | None = None) -> str:
-    """Return the whole page.
-
-    Args:
-        found: Of all recipes.
-        bundles: Metrics of the shipped bundles by name.
-    """
+    """Return the whole page, of the results of all recipes and the metrics of the shipped bundles by name."""
     # Without any result the page still lists what there is to run.
     chapters = found or [Results(CONFIGS[-1], {})]
     lines = [line for results in chapters for line in chapter(results)]

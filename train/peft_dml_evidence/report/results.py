@@ -60,12 +60,7 @@ def value_of(statistic: Callable[..., float], *figures: Figure | None) -> float:
 
 
 class Results:
-    """Results of one recipe.
-
-    Args:
-        config: Its name.
-        records: By command and cell, one for each seed.
-    """
+    """Results of one recipe: records by command and cell, one for each seed."""
 
     def __init__(self, config: str, records: dict[tuple[str, str], list[dict[str, Any]]]) -> None:
         self.config, self.records = config, records

@@ -34,15 +34,11 @@ ADAPTABLE = nn.Conv1d | nn.Conv2d | nn.Linear
 
 
 def target_names(network: nn.Module, plain: tuple[str, ...] = ()) -> list[str]:
-    """Return names of the encoders' convolutions and linear layers that get low-rank adapters.
+    """Return the encoders' layers that get low-rank adapters: convolutions and linear ones, but those under `plain`.
 
     Depth-wise convolutions are left out: no exact adapter exists for them, and the point-wise ones around them have
     most of the weights. peft has no adapter for transposed convolutions. Raises ConfigError: a convolution cannot carry
     an exact low-rank adapter.
-
-    Args:
-        network: The network.
-        plain: Beginnings of names that get none.
     """
     found = [(n, m) for n, m in network.named_modules() if n.startswith("encoders.") and isinstance(m, ADAPTABLE)]
     names = [n for n, m in found if not n.startswith(plain or ("\0",)) and not _depthwise(m)]
@@ -114,12 +110,7 @@ def train_mode(network: nn.Module, frozen: tuple[str, ...] = ("encoders.",)) -> 
 
 
 def freeze(network: nn.Module, parts: tuple[str, ...]) -> None:
-    """Keep the weights of some parts as they are. Raises ConfigError: nothing begins so.
-
-    Args:
-        network: Changed in place.
-        parts: Beginnings of parameter names, e.g. `encoders.lidar.`.
-    """
+    """Keep the weights of parts, such as `encoders.lidar.`, as they are. Raises ConfigError: nothing begins so."""
     names = [name for name, _ in network.named_parameters()]
     for part in parts:
         if not any(name.startswith(part) for name in names):

@@ -115,11 +115,7 @@ class LiteTrunk(nn.Module):
         self.frozen, self.blocks = nn.ModuleList(blocks[:FROZEN_BLOCKS]), nn.ModuleList(blocks[FROZEN_BLOCKS:])
 
     def early(self, images: torch.Tensor) -> TrunkFeatures:
-        """Compute the frozen part.
-
-        Args:
-            images: (B, H, W, 3) uint8 RGB.
-        """
+        """Compute the frozen part of (B, H, W, 3) uint8 RGB."""
         x = images.permute(0, 3, 1, 2).float().sub(PIXEL_MEAN).mul(PIXEL_SCALE)
         x = self.stem(x)
         fine = x

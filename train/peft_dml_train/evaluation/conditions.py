@@ -44,12 +44,9 @@ CLEAR = Condition(Weather())
 
 
 def parse_condition(text: str) -> Condition:
-    """Return the weather or a corruption by the name that `str` gives.
+    """Return the weather or a corruption by the name that `str` gives, such as `clear`, `fog=50`, `dark/2`.
 
     Raises ConfigError: no such weather, corruption or severity.
-
-    Args:
-        text: `clear`, `fog=50`, `rain=25`, `snow=5`, `dark/2`.
     """
     name, slash, level = text.partition("/")
     if not slash:

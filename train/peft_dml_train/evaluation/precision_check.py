@@ -51,12 +51,7 @@ def all_subsets() -> dict[str, tuple[Modality, ...]]:
 
 
 def losses(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[PrecisionLoss]:
-    """Return the loss of each subset.
-
-    Args:
-        own: Metrics by subset, as `official.score` gives them, in the bundle's own precision.
-        other: The same in another one.
-    """
+    """Return the loss of each subset from its metrics (`official.score`) in the bundle's own precision to another's."""
     found = []
     for subset, before in own.items():
         after = other[subset]

@@ -115,10 +115,7 @@ class BundleRunner:
 
 
 def refuse_other_classes(bundle: Bundle, wanted: tuple[str, ...], where: str) -> None:
-    """Refuse a bundle whose classes, or their order, are not the ones wanted.
-
-    Raises ConfigError: names what differs.
-    """
+    """Refuse a bundle with other classes, or in another order, than wanted. Raises ConfigError: names what differs."""
     mine = bundle.spec.classes
     if mine != wanted:
         lacks, adds = [c for c in wanted if c not in mine], [c for c in mine if c not in wanted]

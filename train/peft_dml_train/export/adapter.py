@@ -81,12 +81,7 @@ def write_card(folder: Path, card: AdapterCard) -> None:
 
 
 def domain_of(seen: Sequence[Mapping[str, float]], absent: tuple[Modality, ...] = ()) -> AdapterDomain:
-    """Return the domain of some frames by their figures. Raises DataError: there is no frame.
-
-    Args:
-        seen: Of `scene_figures`, one for each frame.
-        absent: Sensors without which the adapter is to be used.
-    """
+    """Return the domain of frames by their `scene_figures`, and absent sensors. Raises DataError: there is no frame."""
     if not seen:
         raise DataError("no frame to describe a domain by; name scenes that have keyframes")
     by_name = {name: [s[name] for s in seen if name in s] for name in sorted(set().union(*seen))}

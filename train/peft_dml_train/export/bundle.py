@@ -177,10 +177,7 @@ def compare_adapter(base: PeftDmlNetwork, adapted: Bundle, config: TrainConfig, 
 
 
 def merge_difference(network: PeftDmlNetwork, adapted: Bundle) -> float:
-    """Return the largest difference between torch's merged weights and the vehicle's.
-
-    Raises BundleError: it is more than `MERGE_TOLERANCE`.
-    """
+    """Return how far torch's merge and the vehicle's differ. Raises BundleError: by more than `MERGE_TOLERANCE`."""
     state = network.state_dict()
     merged = adapted.adapters.weights(adapted.base_weights(), [n for n, v in state.items() if v.is_floating_point()])
     worst = max(float(np.abs(state[name].numpy() - value).max()) for name, value in merged.items())

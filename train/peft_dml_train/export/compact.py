@@ -33,13 +33,9 @@ def rounded_codes(values: AnyArray) -> tuple[Int8Array, Float32Array]:
 
 
 def compact_bundle(bundle: Path, out: Path) -> Path:
-    """Make a bundle that stores its large weights in 8 bit; return `out`.
+    """Make a bundle that stores its large weights in 8 bit; return `out`, which is replaced and may be the old one.
 
     Raises ConfigError: its weights are in a file already, or it has none that are large.
-
-    Args:
-        bundle: Bundle whose graphs hold their weights, in any float type.
-        out: Folder of the new bundle; replaced. May be the old one.
     """
     source = load_bundle(bundle)
     if source.weights_file.is_file():

@@ -26,13 +26,9 @@ KINDS: Final = {
 
 
 def refer_to_base(model: onnx.ModelProto, base: Path) -> onnx.ModelProto:
-    """Let a graph take its parameters from the base's file.
+    """Let a graph take its parameters, inputs or constants by name, from the base's file next to it; changed in place.
 
     Raises BundleError: a parameter is stored in a way that no graph knows.
-
-    Args:
-        model: The parameters are inputs, or constants as the file holds them, by name; changed in place.
-        base: `base.safetensors`; its name is its location relative to the graph.
     """
     header, start = _header(base)
     graph, casts = model.graph, []

