@@ -23,6 +23,7 @@ VEHICLES, HOURS, WINDOW_H = 1000, 2.0, 8.0
 LEAST_SPEEDUP, MOST_OVERHEAD_PCT = 1.8, 5
 PRICE = 0.04  #: Of a core hour, in any currency: an example, about what clouds ask for
 GAPS = {
+    "fog": "40 m of sight",
     "rain": "60 mm/h",
     "snow": "5 mm/h",
     "beams": "16 beams, LiDAR at 2.4 m",
@@ -32,7 +33,7 @@ LABELS = {"labelled": "the data's", "unlabelled": "none, its own boxes"}
 NOTHING = {
     "fleet": "Nothing is measured yet: `peft-dml bench fleet` fills this section, in eight minutes.",
     "mining": "Nothing is measured yet: `train/recipes/mining.sh` fills this section, in 40 minutes.",
-    "gaps": "Nothing is measured yet: `train/recipes/gaps.sh` fills this section, in 35 minutes.",
+    "gaps": "Nothing is measured yet: `train/recipes/gaps.sh` fills this section, in three quarters of an hour.",
 }
 
 Report = dict[str, Any]

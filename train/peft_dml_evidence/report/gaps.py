@@ -96,13 +96,7 @@ def closing(results: Results) -> list[str]:
             text = MISSING if share is None else share.text(2)
             cells = [number(before), *(number(f) for f in figures), text, verdict(results, gap, few)]
             rows.append([f"{gap.about}; {few or 'all'} scenes", *cells])
-    head = (
-        "gap",
-        WORDS["base"],
-        *(SHORT[mode] for mode in TRIED),
-        "closed by PEFT",
-        "",
-    )
+    head = ("gap", WORDS["base"], *(SHORT[mode] for mode in TRIED), "closed by PEFT", "")
     return table(head, rows or [["any", *[MISSING] * (len(TRIED) + 3)]])
 
 

@@ -221,6 +221,8 @@ def _gap_claims(results: Results) -> list[ClaimTarget]:
                 made_of = ", ".join(f.text() for f in figures if f)
                 words = f"Share of gap `{gap.name}` that PEFT closes, {few or 'all'} scenes"
                 found.append(ClaimTarget(words, least, share, made_of, word=gaps.verdict(results, gap, few)))
+                words = f"NDS of PEFT on gap `{gap.name}`, less that of full fine-tuning, {few or 'all'} scenes"
+                found.append(ClaimTarget(words, 0.0, compare(difference, *figures[:2]), made_of))
         if (lost := gaps.forgotten(results, gap)) is not None:
             kept = Interval(-lost.value, -lost.high, -lost.low, lost.by_seed, lost.scenes)
             words = f"Gained on the source after adapting to `{gap.name}` (less than 0 is forgotten)"
