@@ -12,7 +12,6 @@ from peft_dml_ros.core.typing import FloatArray
 
 NS_PER_S: Final = 1_000_000_000
 UNKNOWN_SIGMA_M: Final = 10.0  #: Standard deviation assumed for a fix that states no covariance
-
 _MOST_ACCEL_MPS2: Final = 1e3
 _MOST_GYRO_RADPS: Final = 1e2
 _MOST_ALTITUDE_M: Final = 1e5

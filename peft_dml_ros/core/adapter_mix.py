@@ -12,7 +12,6 @@ from peft_dml_ros.core.errors import BundleError, ConfigError
 from peft_dml_ros.core.typing import AnyArray, Float32Array
 
 DEFAULT: Final = "default"  #: The adapter that a bundle is meant to run with
-
 OFF: Final = "none"  #: Runs the base alone
 
 

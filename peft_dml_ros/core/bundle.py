@@ -33,7 +33,6 @@ MANIFEST = "manifest.json"
 BASE_WEIGHTS = "base.safetensors"
 WEIGHTS = "weights.safetensors"  #: Large weights of a bundle without a base, in 8 bit; its graphs take them from it
 ADAPTERS = "adapters"  #: Folder of the adapters that come with a bundle; each has a card with hashes of its own
-
 Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
 
 

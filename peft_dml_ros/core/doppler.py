@@ -18,7 +18,6 @@ AGREE_MPS: Final = 0.4
 FEWEST: Final = 6
 SHARE: Final = 0.5  #: The standing returns must be so many, and this share of all, for a velocity to be believed
 MOST_RETURNS: Final = 5000  #: More returns than any radar sends in a cycle
-
 _TRIES: Final = 200
 #: Least determinant of the directions' mean square: returns in one line do not tell the velocity across it
 _SPREAD: Final = 1e-3

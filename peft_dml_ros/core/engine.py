@@ -23,7 +23,6 @@ EngineName: TypeAlias = Literal[
 ENGINES: tuple[str, ...] = get_args(EngineName)
 
 PRECISIONS = ("fp32", "fp16", "int8")  #: Precisions that a bundle's graphs may hold
-
 ParameterPrecision: TypeAlias = Literal["auto", "fp32", "fp16", "int8"]
 
 

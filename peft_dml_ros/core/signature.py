@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from minisign import PublicKey
 
 SUFFIX: Final = ".minisig"  #: Ending of a signature's file
-
 _LARGEST: Final = 16_384  #: Keys and signatures are a few hundred bytes: no more is read of what claims to be one
 
 

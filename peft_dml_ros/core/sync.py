@@ -33,7 +33,6 @@ NO_REFERENCE = "clock"  #: Reference of a frame that no sensor triggered
 EARLY = 0.6
 
 _STEPS = 3  #: Measurements in a row far in the past, of any sensors, that make a glitch a clock that was set back
-
 Kind = TypeVar("Kind", LidarSweep, RadarSweep, CameraImage, ImuSample, GnssFix, OdometrySample)
 
 

@@ -16,7 +16,6 @@ from peft_dml_ros.core.errors import EngineError
 
 FORMAT: Final = "peft-dml engine 2"
 FOLDER_VARIABLE: Final = "PEFT_DML_ENGINE_CACHE"  #: Environment variable that names another folder for built engines
-
 _LONGEST_HEADER: Final = 1 << 16
 
 

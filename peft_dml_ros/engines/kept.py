@@ -11,7 +11,6 @@ from peft_dml_ros.engines import load_engines
 
 MOST: Final = 2  #: Models whose engines are kept: the one in use and the one before it
 LEAST_FREE_BYTES: Final = 512 << 20  #: Where less memory is free, only the newest engines are kept
-
 Key: TypeAlias = tuple[str, str, int, str]
 
 

@@ -14,7 +14,6 @@ from peft_dml_tools.sim.schedule import DriveSpec
 SEEING: Final = ("lidar", "camera", "radar")
 EVERY: Final = (*SEEING, "imu", "gnss", "odometry")
 TOLERANCE_S: Final = 0.1  #: One frame: states arrive with frames, ten a second
-
 GAP: Final = frozenset({State.LATE.value, State.STALE.value})
 HEALTH: Final = HealthParams()
 

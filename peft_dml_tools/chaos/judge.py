@@ -19,7 +19,6 @@ ARRIVAL_S: Final = 0.05
 #: Longest time without a frame at work: the deadline of a silent LiDAR twice over, a period, and some for the rest
 GAP_S: Final = 0.5
 SLOW_S: Final = 2.0  #: A frame that takes longer stops the boxes, however busy the machine is
-
 SHUT_OUT: Final = {s.value for s in (State.FROZEN, State.DEGRADED, State.CLOCK, State.UNCALIBRATED)}
 
 

@@ -22,7 +22,6 @@ from peft_dml_tools.datasets.nuscenes_writer import Origin, write_scene
 from peft_dml_tools.datasets.nuscenes_writer_tables import finish, scene_file
 
 SPLIT: Final = "bag"  #: Split of imported scenes in `splits.json`
-
 _SCENE_NAME: Final = re.compile(r"scene-\d{4}")
 
 

@@ -36,7 +36,6 @@ from peft_dml_tools.datasets.bag_writer import BagFile, write_bag
 from peft_dml_tools.datasets.boxes_from_msg import boxes_from_msg, with_velocities
 
 NOT_FINITE: Final = "points not finite"  #: Reason for points of an otherwise good cloud
-
 __all__ = ["NOT_FINITE", "BagFile", "BagSource", "RosbagsFactory", "typestore", "write_bag"]
 
 _TREE_MESSAGES: Final = 500  #: Messages of /tf to look at for the sensors' mounting, in bags without /tf_static

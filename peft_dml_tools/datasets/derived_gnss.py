@@ -18,7 +18,6 @@ from peft_dml_tools.measurement_source import Source, WrappedSource
 SIGMA_M: Final = 1.0
 
 FRAME: Final = "gnss_derived"  #: `header.frame_id` of such fixes: whoever plays the bag sees that no receiver made them
-
 _PERIOD_NS: Final = 100_000_000
 
 

@@ -37,9 +37,7 @@ TIMED_LIDAR_DTYPE: Final = np.dtype(
 )
 
 TURN_S: Final = 0.05  #: Duration of a turn of nuScenes' LiDAR
-
 _LONGEST_STEP_NS: Final = 1_000_000_000  #: Between poses this far apart the motion is unknown
-
 _STATUS_FIX, _STATUS_NO_FIX, _SERVICE_GPS, _COVARIANCE_APPROXIMATED = 0, -1, 1, 1
 
 

@@ -24,7 +24,6 @@ STATUS: Final = f"{NODE}/status"
 START_S: Final = 60.0  #: Longest wait for the nodes to load the model and to find each other
 CLOSE_S: Final = 10.0  #: A recorder closes its file: an index is written, on a slow disk
 LOCAL_TF: Final = ("-r", "/tf_static:=tf_static")  #: Several vehicles in one domain each have their own transforms
-
 Tell = Callable[[str], None]
 
 

@@ -56,9 +56,7 @@ MEMORY_BYTES: Final = 8 << 30
 POINTS: Final = 300  #: Of the LiDAR sample: small messages are damaged where it matters more often, and faster
 SOUND_EVERY: Final = 5
 INPUTS_EVERY: Final = 2  #: Frames of which the inputs of the network are made, to decode what has come in
-
 VARIETY: Final = 10  #: Different sound messages of each input: a sensor that repeats itself is a frozen one
-
 Samples = dict[str, tuple[list[bytes], type[Any]]]
 
 

@@ -27,7 +27,6 @@ from peft_dml_tools.sim.world import World
 __all__ = ["Drive", "DriveSpec"]
 
 CHUNK: Final = 48  #: Events that a worker process renders at a time
-
 KEYFRAME_NS: Final = 500_000_000
 
 

@@ -22,7 +22,6 @@ FaultKind: TypeAlias = Literal[
 KINDS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
 
 ALL: Final = "all"  #: Stands for every sensor
-
 BYTES: Final = "bytes"  #: The `corruption` that damages bytes of the message
 
 #: Corruptions that need a whole annotated frame; a single message cannot suffer them

@@ -24,28 +24,21 @@ from peft_dml_tools.sim.raycast import RETRO_REFLECTANCE, Caster, Hits, tree_of
 from peft_dml_tools.sim.world import World
 
 TURN_S: Final = 0.05  #: Duration of a turn. Slower rates leave turns out: the head does not slow down.
-
 MIN_RANGE_M: Final = 0.5
 MAX_RANGE_M: Final = 105.0
 RANGE_SIGMA_M: Final = 0.02
 FULL_SCALE: Final = 125.0  #: Intensity of a perfect white diffuse surface at normal incidence
-
 SPECKLE: Final = 0.05  #: Standard deviation of the logarithm of the intensity from point to point; faces differ by more
-
 AMBIENT: Final = 0.15  #: Share of a surface's return that does not depend on incidence: it is rough
-
 FAINTEST: Final = 1.5e-5  #: Reflectance / m² at which 63 % of firings return
-
 GLASS_RETURNS: Final = 0.3  #: Share of firings at glass that come back from it, or from behind it
 
 #: Share of firings that come back from a vehicle's lacquer at grazing incidence, a mirror there; all do head on
 COATING_RETURNS: Final = 0.25
 
 FOLIAGE_DEPTH_M: Final = 0.2  #: Mean depth at which a beam meets a leaf behind the outline of a crown or a hedge
-
 LOST: Final = 0.005
 RETRO_INTENSITY: Final = (100.0, 290.0)  #: What retro-reflectors return from all sides; the scale ends at 255
-
 IDLE_INTENSITY: Final = 9.0  #: Median intensity of firings without return
 
 

@@ -7,7 +7,6 @@ from peft_dml_tools.sim.mesh import Material, Mesh, Surface, box, column, merge,
 
 RUBBER = Material((0.05, 0.05, 0.05), 0.06)
 GLASS = Material((0.08, 0.10, 0.13), 0.005, Surface.GLASS)  #: Window panes pass or mirror nearly all of a laser pulse
-
 METAL = Material((0.45, 0.46, 0.48), 0.45)
 DARK = Material((0.12, 0.12, 0.13), 0.12)
 LAMP = Material((0.85, 0.15, 0.10), 0.9)

@@ -20,7 +20,6 @@ GYRO_SIGMA: Final = 0.012
 GNSS_SIGMA_M: Final = 0.4
 GNSS_DRIFT_M: Final = 0.3
 OUTAGE_SHARE: Final = 0.25  #: Share of drives with an outage of 1 to 6 s: a tunnel, a canyon of houses
-
 ODOM_SCALE_SIGMA: Final = 0.002
 ODOM_SPEED_SIGMA_MPS: Final = 0.02
 ODOM_RATE_SIGMA_RADPS: Final = 0.0003

@@ -16,7 +16,6 @@ STEEL: Final = Material((0.42, 0.43, 0.45), 0.4)
 CONCRETE: Final = Material((0.55, 0.54, 0.51), 0.3)
 FACADES: Final = ((0.62, 0.55, 0.47), (0.50, 0.30, 0.24), (0.70, 0.69, 0.66), (0.42, 0.44, 0.48), (0.75, 0.66, 0.52))
 DEEP_M: Final = 1.6  #: Walls go on this far below the ground, which slopes along them
-
 ROOTS_M: Final = 0.15
 
 

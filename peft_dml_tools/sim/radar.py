@@ -17,12 +17,9 @@ HALF_FOV_RAD: Final = np.deg2rad(60.0)
 MAX_RANGE_M: Final = 250.0
 NARROW_RANGE_M: Final = 70.0
 NARROW_HALF_RAD: Final = np.deg2rad(9.0)  #: Beyond `NARROW_RANGE_M` only the far lobe sees
-
 RAYS: Final = 320  #: A whole number of the caster's blocks: what is left over would be tried against every mover
-
 MOVER_RANGE_M: Final = 120.0
 MAX_POINTS: Final = 125  #: What the device sends at most in a cycle
-
 BACKGROUND_SHARE: Final = 1.0
 CLUTTER_MEAN: Final = 6.0
 MIRROR_TRIES: Final = 5
@@ -33,7 +30,6 @@ WILD_SHARE: Final = 0.05
 WILD_MPS: Final = 1.5
 
 CELL_M: Final = 0.2  #: The device reports places in steps of this
-
 _reflectors: WeakKeyDictionary[Caster, Reflectors] = WeakKeyDictionary()
 
 

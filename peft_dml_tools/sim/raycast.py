@@ -19,9 +19,7 @@ from peft_dml_tools.sim.world import World
 
 MISS_M: Final = 1e9
 FACE_SPREAD: Final = 0.45  #: Standard deviation of the logarithm of reflectance among faces of one material
-
 RETRO_REFLECTANCE: Final = 0.9  #: Materials from here on are retro-reflectors
-
 CLEAR_COATED: Final = frozenset({"car", "truck", "bus", "motorcycle"})
 BLOCK: Final = 8  #: Rays that are taken or left together
 

@@ -18,10 +18,8 @@ PARKING_ACROSS_M: Final = 5.1
 
 PAVEMENT_M: Final = 3.6
 CROSSING_HALF_M: Final = 7.5  #: Half width of a street that crosses
-
 CROSSING_LANE_M: Final = 3.5
 CROSSING_ENDS_M: Final = 95.0  #: Streets that cross end this far from the road's centre line
-
 LEAD_M: Final = 140  #: The road begins this far before the ego's start and goes on this far after its end
 
 

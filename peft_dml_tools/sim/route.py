@@ -10,7 +10,6 @@ from peft_dml_ros.core.typing import FloatArray
 from peft_dml_tools.sim.road import CROSSING_LANE_M, Road
 
 STREET_LEFT_M: Final = 80.0  #: A street that crosses is driven no further from the main road than this
-
 _STEP_M: Final = 0.25
 _SMOOTH_M: Final = 3.0
 

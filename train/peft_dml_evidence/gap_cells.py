@@ -7,7 +7,6 @@ from typing import Final
 from peft_dml_evidence.cells import KEY_SEEDS, Cell, Kind, Mode, Pick, TrainingPlan
 
 FEW_SCENES: Final = (2, 8, 32, 0)  #: Scenes to adapt with; 0 for all
-
 TRIED: Final[tuple[Mode, ...]] = ("peft", "full", "head", "partial", "scratch")
 FORGETTING: Final[tuple[Mode, ...]] = ("peft", "full", "head", "partial")  #: What is scored on the source as well
 

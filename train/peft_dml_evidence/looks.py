@@ -16,8 +16,6 @@ from peft_dml_train.evaluation.conditions import Condition, parse_condition
 LOOK_SOURCES = (Path(__file__),)  #: Sources that frames of a cache depend on besides those of the training
 WITH_RADAR = "+radar"
 FIELD = {"lidar": "lidar", "camera": "cameras", "radar": "radars"}  #: Of a snapshot
-
-
 ODOMETRY = "lost_odometry"
 LOST_ODOMETRY = tuple(f"{ODOMETRY}{also}" for also in ("", ":imu", ":gnss", ":imu+gnss"))
 MOTION: tuple[Modality, ...] = ("imu", "gnss")

@@ -15,7 +15,6 @@ from peft_dml_tools.datasets.nuscenes_schema import TABLES
 __all__ = ["MODULES", "RULES", "CheckOutcome", "CheckReport", "CheckRule", "Found", "Severity", "check_dataset"]
 
 MODULES: Final = (structure, references, records, geometry, files)  #: Where the rules are
-
 EXAMPLES: Final = 20  #: Findings of a rule that a report keeps; all are counted
 
 

@@ -95,7 +95,6 @@ class CheckReport:
 
 
 RULES: Final[dict[str, CheckRule]] = {}  #: Every rule by id; filled as the modules of rules are imported
-
 _ID: Final = re.compile(r"(STR|REF|REC|GEO|FMT)\d{3}")
 
 

@@ -10,16 +10,12 @@ import numpy as np
 from peft_dml_ros.core.typing import BoolArray, Float32Array, FloatArray, Int32Array, UInt8Array
 
 NOMINAL_S: Final = 3e-3  #: Exposure at gain 1 of a scene that needs neither more nor less, with the sun at the zenith
-
 SHORTEST_S: Final = 2e-4
 LONGEST_S: Final = 5e-3
 TARGET: Final = 0.30  #: Mean of the light after exposure
-
 PULL: Final = 0.8  #: How far the exposure follows the scene: what is bright stays a little bright
-
 METER_STEP_PX: Final = 8
 METER_LIMIT: Final = 1.5  #: Light that counts for no more: the sun's disc must not turn day into night
-
 READ_NOISE: Final = 7e-4
 SHOT_NOISE: Final = 1.6e-4
 MOST_TAPS: Final = 9
@@ -27,7 +23,6 @@ STILL_PX: Final = 0.5
 CURVE_STEPS: Final = 8192
 CURVE_END: Final = 4.0
 SHOULDER: Final = 0.65  #: Light above this is compressed towards white
-
 _MIX1 = np.uint64(0x9E3779B97F4A7C15)
 _MIX2 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX3 = np.uint64(0x94D049BB133111EB)

@@ -19,7 +19,6 @@ from peft_dml_tools.sim.camera.textures import Paint
 from peft_dml_tools.sim.raycast import Caster
 
 GAIN_SPREAD: Final = 0.05  #: Share by which cameras differ in brightness from picture to picture
-
 DEPTH_STEPS_PER_M: Final = 256.0
 DEPTH_LIMIT_M: Final = 255.0
 FLARE: Final = 0.06

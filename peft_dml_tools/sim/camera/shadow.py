@@ -14,7 +14,6 @@ from peft_dml_tools.sim.camera.shading import Sunshine
 
 SIDE_PX: Final = 2048
 HALF_WIDTHS_M: Final = (48.0, 190.0)  #: Of the map that is sharp and near, and the one that is coarse and far
-
 NO_WINDOWS: Final[IntArray] = np.zeros((0, 4), np.int64)
 STEP_M: Final = 16.0  #: The maps follow the vehicle in such steps, so that a picture depends on its instant alone
 

@@ -19,9 +19,7 @@ from peft_dml_tools.sim.corruptions import camera, lidar, radar
 from peft_dml_tools.sim.weather.images import edit
 
 REPLACED: Final = (0.2, 0.4, 0.6)  #: Chance that a sensor's content is the previous frame's, or a camera is missing
-
 HALF_FOV_DEG: Final = (90.0, 60.0, 45.0)  #: nuScenes-R's two cuts, and nuScenes-C's hardest
-
 FAILED: Final = (0.25, 0.5, 0.75)  #: Chance that an object returns no LiDAR points; nuScenes-R's is the second
 
 

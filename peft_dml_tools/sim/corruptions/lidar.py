@@ -15,16 +15,12 @@ from peft_dml_tools.sim.weather.fog import fog as fog_points
 from peft_dml_tools.sim.weather.precipitation import flakes, precipitate
 
 RING_STEPS: Final = (2, 4, 8)  #: Every n-th ring stays, from ring 1: 16, 8, 4 of 32
-
 DROPPED: Final = (0.7, 0.8, 0.9)
 FOG: Final = ((0.02, 0.008), (0.03, 0.008), (0.06, 0.05))  #: Extinction in 1/m and backscatter in 1/(m sr)
-
 SNOW: Final = ((0.5, 1.2), (2.5, 1.6), (1.5, 0.4))  #: Snowfall in mm/h and terminal velocity in m/s
-
 BLUR_M: Final = (0.06, 0.1, 0.13)
 JITTER_SHARES: Final = (0.15, 0.2, 0.12)
 MISALIGNED: Final = ((0.2, 1.0), (0.4, 2.0), (0.6, 3.0))  #: Chance, and rotation about each axis in degrees
-
 MISALIGNED_M: Final = (2.0, 0.0, 0.0)
 
 

@@ -13,7 +13,6 @@ from peft_dml_tools.sim.weather.radar_attenuation import own_velocity_mps
 
 MISSING: Final = (0.2, 0.4, 0.6)
 SPURIOUS: Final = (0.2, 0.5, 1.0)  #: Invented points for each real one
-
 SPURIOUS_RANGE_M: Final = (3.0, 100.0)
 SPURIOUS_HALF_FOV_RAD: Final = float(np.deg2rad(60.0))
 SHIFT_M: Final = (0.3, 0.7, 1.5)

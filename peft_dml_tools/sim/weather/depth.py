@@ -15,7 +15,6 @@ GRID_COLUMNS: Final = 200
 SKY_M: Final = 300.0
 
 FILL_CELLS: Final = 2.3  #: A LiDAR point speaks for its neighbours this far: half of the gap between two rings
-
 OWN_RETURNS_M: Final = 2.5
 #: Sine of the elevation above which a return is the LiDAR's uppermost ring: what is seen there goes on above
 TOP_RING_SINE: Final = 0.155

@@ -21,7 +21,6 @@ HALF_POWER_PULSE_S: Final = 20e-9
 CROSSOVER_M: Final = (0.9, 1.0)
 
 TARGET_BACKSCATTER: Final = 1e-6 / np.pi  #: β0, differential reflectivity of the hard targets
-
 STEP_M: Final = 0.1
 #: Beyond, I(R) only falls: its maximum lies where the pulse's middle leaves the crossover, about 4 m
 TABLE_END_M: Final = 12.0

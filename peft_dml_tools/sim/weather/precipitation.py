@@ -13,15 +13,11 @@ from peft_dml_ros.core.typing import AnyArray, Float32Array, FloatArray
 
 MAX_RANGE_M: Final = 200.0
 DETECTABLE: Final = 0.9 / MAX_RANGE_M**2  #: Least power that counts as a return: a white target at the maximum range
-
 MIN_RANGE_M: Final = 1.5  #: Nearer returns are the vehicle itself; they stay, and no drop is seen there
-
 SPREAD: Final = float(np.tan(3e-3))  #: Tangent of the beam's divergence
-
 RANGE_RESOLUTION_M: Final = 0.09
 LEAST_MM: Final = 0.05
 EXTINCTION_EFFICIENCY: Final = 2.0  #: Q_ext of particles much larger than the wavelength
-
 WATER_INDEX: Final = 1.328
 ICE_INDEX: Final = 1.3031
 RARE: Final = 1e-6  #: Particles larger than all but this share are taken for impossible when the search is bounded

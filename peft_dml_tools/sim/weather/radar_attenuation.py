@@ -18,11 +18,8 @@ ALPHA_HORIZONTAL: Final = 0.7177
 FLOOR_DBSM_AT_100_M: Final = 0.0
 
 DRY_SNOW_SHARE: Final = 0.1  #: Attenuation of dry snow relative to rain of the same water (an assumption: a tenth)
-
 SNOW_RADOME_DB: Final = 2.0  #: Loss through snow on the radome, lower end of what is reported (2 to 10 dB)
-
 CLUTTER_PER_MMPH: Final = 0.05  #: Mean number of spray detections a cycle per mm/h (an assumption)
-
 CLUTTER_RANGE_M: Final = (5.0, 50.0)
 CLUTTER_HALF_FOV_RAD: Final = float(np.deg2rad(60.0))
 MOVING_MPS: Final = 0.6

@@ -14,7 +14,6 @@ from peft_dml_ros.core.errors import DataError
 #: Tensors of fewer values stay in 32 bit: they are few in all, and rounded they would cost most of the accuracy
 LEAST: Final = 512
 LARGEST: Final = 60000.0  #: Where float16 ends, with room for rounding
-
 READABLE: Final = 0o644
 State: TypeAlias = Mapping[str, torch.Tensor]
 

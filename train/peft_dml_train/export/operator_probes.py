@@ -25,7 +25,6 @@ CAPABILITY: Final = "SM89"
 TYPES: Final = ("float", "float16", "int32", "int64", "bool", "uint8", "int8")
 REFUSED, NOT_BUILT = "refused", "parses, does not build"
 OPSETS: Final = (17, 20, 23)  #: Opset of the exporter, and later ones for the operators that came with them
-
 Weights: TypeAlias = dict[str, Any]
 
 

@@ -13,7 +13,6 @@ from onnx import TensorProto, helper, numpy_helper
 TABLE: Final = Path(__file__).with_name("operator_table.json")
 BUILDS: Final = "builds"
 LARGEST_TOPK: Final = 3840  #: One more is parsed without a word, and the build then returns nothing
-
 PLAIN_MODES: Final = {"", "nearest", "linear", "bilinear"}
 
 

@@ -25,7 +25,6 @@ from peft_dml_train.export.weights import folded
 PERCENTILE: Final = 99.9
 
 PASSING: Final = {"Resize", "MaxPool"}  #: Operators that pick values and keep their scale
-
 Feeds = Mapping[str, AnyArray]
 
 

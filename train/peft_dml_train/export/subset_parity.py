@@ -21,7 +21,6 @@ from peft_dml_train.network import PeftDmlNetwork
 MASKS = tuple(np.array(bits, dtype=np.float32) for bits in product((1, 0), repeat=5) if any(bits))
 
 BACKGROUND = 0.05  #: Scores below this are what the network says of empty ground
-
 MAX_UNMATCHED = 0.1  #: Share of the other candidates that may sit one cell further
 
 

@@ -8,9 +8,7 @@ from torch.nn import functional
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 
 ABSENT = -1e4  #: Added to the logit of an absent modality: its softmax weight is exactly 0 in float32 and float16
-
 AGEING = 2.95  #: Before training a modality's logit falls by 3 for each second of its age
-
 RELIABILITY = (1.0, 0.5, 0.5, -1.5, -1.5)
 HIDDEN = 16
 FEW = 4.0  #: Cells' worth of evidence that makes a frame's shares of agreement count

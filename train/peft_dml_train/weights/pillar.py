@@ -22,7 +22,6 @@ TARGET = "encoders.lidar."
 LIDAR_X_M, LIDAR_Z_M = 0.943713, 1.84023
 
 PILLAR_MIDDLE_Z_M = -1.0  #: Middle of the public pillars, -5 to 3 m, in the LiDAR's frame
-
 STYLES = {"mmdet3d": ("pts_voxel_encoder.", "pts_backbone.", "pts_neck."), "det3d": ("reader.", "neck.", "neck.")}
 REASONS = {
     r"(pts_)?bbox_head\.": "detection head: this network has its own, behind the fusion",
