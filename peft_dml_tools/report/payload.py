@@ -5,16 +5,22 @@ import base64
 from collections.abc import Sequence
 from typing import Any, Final
 
+import cv2
 import numpy as np
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES, MODALITIES
+from peft_dml_ros.core.measurements import CameraImage
+from peft_dml_ros.core.rig import Sensor
 from peft_dml_ros.core.typing import AnyArray, Float32Array
+from peft_dml_tools.drawing.cameras import in_rows
 from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.recording import RecordedFrame, Recording, shown_sensors
-from peft_dml_tools.evaluation.scene import lidar_points_m, radar_points
-from peft_dml_tools.report.pictures import camera_views
+from peft_dml_tools.evaluation.scene import FRESH_NS, decode_rgb, lidar_points_m, pixels_from_base, radar_points
 
+WIDTH_PX: Final = 400
+QUALITY: Final = 62
+VIEWS: Final = 40  #: Moments of a session that carry images; spread evenly
 RANGE_M: Final = 52.0
 LIDAR_POINTS: Final = 6000  #: LiDAR points per frame in the page; more would not show and would weigh
 BOXES: Final = 120
@@ -136,3 +142,34 @@ def _radar_rows(recording: Recording, alignment: Alignment) -> list[AnyArray]:
         points = radar_points(recording, alignment, frame.stamp_ns)
         rows.append((points[(np.abs(points[:, :2]) < RANGE_M).all(axis=1)] * 100).astype(np.int16))
     return rows
+
+
+def camera_views(recording: Recording, alignment: Alignment, start_ns: int) -> list[dict[str, Any]]:
+    """Return moments with the images nearest to them; None stands for an image that is not there."""
+    step = max(1, -(-len(recording.frames) // VIEWS))
+    cameras = in_rows(recording.rig)
+    moments = []
+    for index in range(0, len(recording.frames), step):
+        frame = recording.frames[index]
+        views = {sensor.name: _view(recording, alignment, frame, sensor, start_ns) for sensor in cameras}
+        moments.append({"frame": index, "views": views})
+    return moments
+
+
+def _view(
+    recording: Recording, alignment: Alignment, frame: RecordedFrame, sensor: Sensor, start_ns: int
+) -> dict[str, Any] | None:
+    image = recording.nearest(sensor.name, frame.stamp_ns, FRESH_NS)
+    pixels = decode_rgb(image, sensor) if isinstance(image, CameraImage) else None
+    if image is None or pixels is None:
+        return None
+    height = round(WIDTH_PX * pixels.shape[0] / pixels.shape[1])
+    small = cv2.resize(pixels, (WIDTH_PX, height), interpolation=cv2.INTER_AREA)
+    _, jpeg = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    matrix = pixels_from_base(sensor, alignment, frame.stamp_ns, image.stamp_ns, WIDTH_PX)
+    return {
+        "time": round((image.stamp_ns - start_ns) * 1e-9, 4),
+        "size": [WIDTH_PX, height],
+        "projection": None if matrix is None else [round(float(v), 5) for v in matrix.ravel()],
+        "jpeg": base64.b64encode(jpeg.tobytes()).decode(),
+    }

@@ -9,10 +9,9 @@ import pytest
 
 from peft_dml_evidence.cells import EVERY_SUBSET, KEY_SEEDS, TARGET_LOOKS
 from peft_dml_evidence.report import headlines
-from peft_dml_evidence.report.bundles import bundles_of, bundles_table
 from peft_dml_evidence.report.page import SUMMARY, render, render_summary, write_report
 from peft_dml_evidence.report.results import load
-from peft_dml_evidence.report.sections import ablation_changes, verdict_of
+from peft_dml_evidence.report.sections import ablation_changes, bundles_of, bundles_table, verdict_of
 from peft_dml_evidence.report.summary import ALL, KEYS, NO_CAMERA, NO_LIDAR, summary_of, targets
 from peft_dml_evidence.report.why import why
 from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES

@@ -11,9 +11,9 @@ from peft_dml_evidence.cells import STANDARD
 from peft_dml_evidence.report import duels, gaps, sections
 from peft_dml_evidence.report import headlines as says
 from peft_dml_evidence.report import plots as drawing
-from peft_dml_evidence.report.bundles import bundles_of, bundles_table
 from peft_dml_evidence.report.markdown import MISSING, table
 from peft_dml_evidence.report.results import CONFIGS, Results, load
+from peft_dml_evidence.report.sections import bundles_of, bundles_table
 from peft_dml_evidence.report.summary import fullest, summary_of
 from peft_dml_evidence.report.why import why
 

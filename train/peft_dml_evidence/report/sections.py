@@ -2,6 +2,7 @@
 """The tables of the results page, one function a claim."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from peft_dml_evidence import catalog
@@ -14,6 +15,7 @@ from peft_dml_evidence.report.results import Figure, Results, compare
 from peft_dml_evidence.report.summary import ALL, RETRIEVALS, targets
 from peft_dml_evidence.statistics import Interval, difference, joined, paired
 from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
+from peft_dml_ros.core.bundle import MANIFEST, load_bundle
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_tools.sim.corruptions import MULTICORRUPT, RADAR_NOISE
 
@@ -223,3 +225,26 @@ def _costs(found: dict[str, Any]) -> list[str]:
     latency = f"{found['p50_ms']:.1f} / {found['p95_ms']:.1f}"
     cpu = f"{found['cpu_s']:.4f}" if "cpu_s" in found else "-"
     return [f"{found['parameters'] / 1e6:.2f}", f"{found['flops'] / 1e9:.2f}", latency, cpu]
+
+
+def bundles_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return metrics by name of the bundles in a folder that were evaluated with `--record`."""
+    found = (load_bundle(path.parent).manifest for path in sorted(folder.glob(f"*/{MANIFEST}")))
+    return {
+        m.name: {**m.metrics, "share": m.trained_share, "stages": m.provenance["stages"]}
+        for m in found
+        if m.metrics.get("subsets")
+    }
+
+
+def bundles_table(bundles: dict[str, dict[str, Any]]) -> list[str]:
+    """Return one row a bundle."""
+    rows = []
+    for name, metrics in bundles.items():
+        whole, no_lidar, no_camera = (
+            Figure.single(metrics["subsets"][s]["nds"]) for s in ("all", "no lidar", "no camera")
+        )
+        kept = (percent(no_lidar, whole), percent(no_camera, whole))
+        steps = str(sum(stage["steps"] for stage in metrics["stages"].values()))
+        rows.append([f"`{name}`", steps, number(metrics["map"]), number(whole), *kept, f"{metrics['share']:.1%}"])
+    return table(("bundle", "steps", "mAP", "NDS", "kept without LiDAR", "kept without cameras", "trained"), rows)
