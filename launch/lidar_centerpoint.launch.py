@@ -6,11 +6,11 @@ ros2 launch peft_dml_ros lidar_centerpoint.launch.py input/pointcloud:=/sensing/
 Radars and cameras that the parameter file names are used as well; without them the LiDAR alone is.
 """
 
+import runpy
 from pathlib import Path
 from typing import Any
 
 import yaml
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -19,6 +19,7 @@ from launch_ros.substitutions import FindPackageShare
 from launch import LaunchContext, LaunchDescription
 
 SHARE = FindPackageShare("peft_dml_ros")
+SHARED = runpy.run_path(str(Path(__file__).with_name("replay.launch.py")))
 ARGUMENTS = (
     ("input/pointcloud", "/sensing/lidar/pointcloud", "LiDAR cloud, in base_link or in a frame that /tf_static knows"),
     ("output/objects", "objects", "Topic of the autoware_perception_msgs/DetectedObjects"),
@@ -27,25 +28,13 @@ ARGUMENTS = (
     ("bundle", "", "Model bundle: a folder, or the name of an installed one; as in params_file when empty"),
     ("score_threshold", "0.35", "Objects below this probability of existence are not published"),
     ("use_sim_time", "false", "Take the time from /clock, as simulators and bags at another rate publish it"),
-    (
-        "dds_profile",
-        PathJoinSubstitution([SHARE, "config", "fastdds_large_messages.xml"]),
-        "Fast DDS profile; the default one has room for LiDAR sweeps in shared memory",
-    ),
+    SHARED["PROFILE"],
 )
 
 
 def generate_launch_description() -> LaunchDescription:
     """Build what `ros2 launch` runs."""
-    profile = LaunchConfiguration("dds_profile")
-    return LaunchDescription(
-        [
-            *(DeclareLaunchArgument(name, default_value=d, description=text) for name, d, text in ARGUMENTS),
-            SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", profile),
-            SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", profile),
-            OpaqueFunction(function=detector),
-        ]
-    )
+    return SHARED["described"](ARGUMENTS, detector)
 
 
 def parameters_of(file: Path) -> dict[str, Any]:

@@ -13,14 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-from launch.actions import (
-    DeclareLaunchArgument,
-    IncludeLaunchDescription,
-    LogInfo,
-    OpaqueFunction,
-    SetEnvironmentVariable,
-    TimerAction,
-)
+from launch.actions import IncludeLaunchDescription, LogInfo, TimerAction
 from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
@@ -30,10 +23,9 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
-# Transforms go into the namespace as well: vehicles in one domain must not use each other's mounting.
-TRANSFORMS = [("/tf", "tf"), ("/tf_static", "tf_static")]
 SHARE = FindPackageShare("peft_dml_ros")
-REPLAY = runpy.run_path(str(Path(__file__).with_name("replay.launch.py")))["ARGUMENTS"]
+SHARED = runpy.run_path(str(Path(__file__).with_name("replay.launch.py")))
+REPLAY, TRANSFORMS = SHARED["ARGUMENTS"], SHARED["TRANSFORMS"]
 OWN = (
     ("namespace", "", "Namespace of all topics, transforms and nodes, one per vehicle"),
     ("params_file", PathJoinSubstitution([SHARE, "config", "perception.yaml"]), "YAML file with the node's parameters"),
@@ -51,11 +43,7 @@ OWN = (
     ),
     ("bag", "", "Bag or nuScenes folder to play into the node once it listens; none when empty"),
     ("rviz", "false", "Show clouds, boxes, velocities, tracks and the front camera in RViz"),
-    (
-        "dds_profile",
-        PathJoinSubstitution([SHARE, "config", "fastdds_large_messages.xml"]),
-        "Fast DDS profile; the default one has room for LiDAR sweeps in shared memory",
-    ),
+    SHARED["PROFILE"],
 )
 #: Arguments that only the replay of a bag takes
 HANDED_ON = tuple(entry for entry in REPLAY if entry[0] not in {name for name, _, _ in OWN})
@@ -69,18 +57,7 @@ REFUSED, RETRIES, PAUSE_S, STABLE_S = 2, 5, 2.0, 60.0
 
 def generate_launch_description() -> LaunchDescription:
     """Build what `ros2 launch` runs: RViz first, because its absence must end the launch before a node runs."""
-    arguments = [DeclareLaunchArgument(name, default_value=d, description=text) for name, d, text in ARGUMENTS]
-    profile = LaunchConfiguration("dds_profile")
-    return LaunchDescription(
-        [
-            *arguments,
-            SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", profile),
-            SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", profile),
-            OpaqueFunction(function=rviz),
-            OpaqueFunction(function=perception),
-            OpaqueFunction(function=replay),
-        ]
-    )
+    return SHARED["described"](ARGUMENTS, rviz, perception, replay)
 
 
 def read(context: LaunchContext) -> dict[str, str]:

@@ -4,6 +4,9 @@
 ros2 launch peft_dml_ros replay.launch.py bag:=drive.mcap weather:=rain=25 faults:=faults.yaml loop:=true
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -13,6 +16,11 @@ from launch import LaunchContext, LaunchDescription
 
 # Transforms go into the namespace as well: vehicles in one domain must not use each other's mounting.
 TRANSFORMS = [("/tf", "tf"), ("/tf_static", "tf_static")]
+PROFILE = (
+    "dds_profile",
+    PathJoinSubstitution([FindPackageShare("peft_dml_ros"), "config", "fastdds_large_messages.xml"]),
+    "Fast DDS profile; the default one has room for LiDAR sweeps in shared memory",
+)
 ARGUMENTS = (
     ("bag", None, "Bag (.mcap, .db3 or folder) or nuScenes folder"),
     ("namespace", "", "Namespace that the topics are put into, one per vehicle, and /tf and /tf_static too"),
@@ -25,29 +33,29 @@ ARGUMENTS = (
     ("seed", "0", "Seed of the weather's randomness"),
     ("faults", "", "Fault script: a YAML list of {sensor, fault, from_s, to_s}; none when empty"),
     ("wait_for_node", "", "Node that must listen before the first message, 30 s at most; none when empty"),
-    (
-        "dds_profile",
-        PathJoinSubstitution([FindPackageShare("peft_dml_ros"), "config", "fastdds_large_messages.xml"]),
-        "Fast DDS profile; the default one has room for LiDAR sweeps in shared memory",
-    ),
+    PROFILE,
 )
 #: Arguments that are options of the node; an option without a value is left out, a switch counts when it is true
 VALUES, SWITCHES = ("rate", "start", "scene", "weather", "seed", "faults", "wait_for_node"), ("loop", "clock")
 TRUE = ("true", "1")
 
 
-def generate_launch_description() -> LaunchDescription:
-    """Build what `ros2 launch` runs."""
-    arguments = [DeclareLaunchArgument(name, default_value=d, description=text) for name, d, text in ARGUMENTS]
+def described(arguments: Sequence[tuple[str, Any, str]], *functions: Callable[..., Any]) -> LaunchDescription:
+    """Return what `ros2 launch` runs: arguments, the transport's profile, then what the functions make of them."""
     profile = LaunchConfiguration("dds_profile")
     return LaunchDescription(
         [
-            *arguments,
+            *(DeclareLaunchArgument(name, default_value=d, description=text) for name, d, text in arguments),
             SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", profile),
             SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", profile),
-            OpaqueFunction(function=replay),
+            *(OpaqueFunction(function=function) for function in functions),
         ]
     )
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Build what `ros2 launch` runs."""
+    return described(ARGUMENTS, replay)
 
 
 def replay(context: LaunchContext) -> list[Node]:
