@@ -41,10 +41,6 @@ def _quantise(values: AnyArray, scale: AnyArray, axis: int) -> AnyArray:
     return quantised.astype(np.int8)
 
 
-def _transpose(x: AnyArray, attributes: Mapping[str, Any]) -> AnyArray:
-    return np.ascontiguousarray(x.transpose(attributes.get("perm")))
-
-
 #: Operators that are computed here where all inputs are weights; all others stay for the runtime
 FOLDED: Final[dict[str, Callable[..., AnyArray]]] = {
     "Add": lambda _, a, b: a + b,
@@ -56,7 +52,7 @@ FOLDED: Final[dict[str, Callable[..., AnyArray]]] = {
     "Sqrt": lambda _, x: np.sqrt(x),
     "Squeeze": lambda _, x, axes: np.squeeze(x, tuple(axes)),
     "Sub": lambda _, a, b: a - b,
-    "Transpose": lambda attributes, x: _transpose(x, attributes),
+    "Transpose": lambda attributes, x: np.ascontiguousarray(x.transpose(attributes.get("perm"))),
     "Unsqueeze": lambda _, x, axes: np.expand_dims(x, tuple(axes)),
 }
 

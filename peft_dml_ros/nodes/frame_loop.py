@@ -117,7 +117,7 @@ class FrameLoop:
         self._counting = threading.Lock()
         self.last = NodeReport({}, {})
         self._last_s = time.monotonic()
-        self._worker = LatestWorker(self._work, self._failed)
+        self._worker = LatestWorker(self._work, lambda error: drops.count("frame: failed", repr(error)))
 
     @property
     def idle_s(self) -> float:
@@ -146,9 +146,6 @@ class FrameLoop:
         if self._worker.withdraw() is not None:
             self._drops.count("frame: stopped")
         self._worker.close()
-
-    def _failed(self, error: Exception) -> None:
-        self._drops.count("frame: failed", repr(error))
 
     def _work(self, job: FrameJob) -> None:
         """Work on one frame, in the worker's thread."""

@@ -15,6 +15,8 @@ from peft_dml_ros.core.errors import DataError
 Report: TypeAlias = dict[str, Any]
 
 ENGINES, LIVE, AGAINST = "engines", "live", "against"
+#: Where and on what a file was made
+CONDITIONS: Final = ("bundle", "machine", "software", "load_average", "vehicle", "node", "runs", "sides", "pairs")
 COMMANDS: Final = {
     ENGINES: "peft-dml bench engines",
     LIVE: "peft-dml bench live",
@@ -115,7 +117,11 @@ def judge(figures: Report, reports: Mapping[str, Report | None]) -> Report:
         "met": {name: TARGETS[name].met(value) for name, value in figures.items() if value is not None},
         "missing": missing,
         "misses": profiles,
-        "conditions": {source: _conditions(report) for source, report in reports.items() if report is not None},
+        "conditions": {
+            source: {key: report[key] for key in CONDITIONS if key in report}
+            for source, report in reports.items()
+            if report is not None
+        },
     }
 
 
@@ -125,9 +131,3 @@ def _at(report: Report, path: str) -> Any:
     for key in path.split("."):
         part = part.get(key) if isinstance(part, dict) else None
     return part
-
-
-def _conditions(report: Report) -> Report:
-    """Return where and on what a file was made."""
-    kept = ("bundle", "machine", "software", "load_average", "vehicle", "node", "runs", "sides", "pairs")
-    return {key: report[key] for key in kept if key in report}

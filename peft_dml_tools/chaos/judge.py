@@ -48,7 +48,7 @@ class Judge:
     def __init__(self, seen: Observation, timetable: Timetable) -> None:
         self._seen, self._timetable = seen, timetable
         calm = seen.during(BEGIN_S - 2.0, BEGIN_S)
-        self.calm_interval_s = longest_interval_s(calm)
+        self.calm_interval_s = max(((b.at_ns - a.at_ns) * 1e-9 for a, b in pairwise(calm)), default=float("inf"))
 
     def __call__(self, phases: Iterable[Phase]) -> list[FaultCell]:
         """Return two cells for each fault of each sensor, and for each combination."""
@@ -147,8 +147,3 @@ def _longest_gap(frames: Sequence[FrameStatus]) -> float:
     """Return the longest time without work on a frame: that a busy machine is slow is no fault of the sensors'."""
     idle = [(b.at_ns - a.at_ns) * 1e-9 - a.work_ms * 1e-3 for a, b in pairwise(frames)]
     return max(idle) if idle else float("inf")
-
-
-def longest_interval_s(frames: Sequence[FrameStatus]) -> float:
-    """Return the longest time between two frames."""
-    return max(((b.at_ns - a.at_ns) * 1e-9 for a, b in pairwise(frames)), default=float("inf"))

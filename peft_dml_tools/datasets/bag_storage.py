@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
-from rosbags.interfaces import Connection, Qos
+from rosbags.interfaces import Connection
 from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.storage_mcap import McapReader
@@ -74,7 +74,7 @@ class BagStorage:
         self._file = _bag_file(path)
         with self._reader() as reader:
             self.connections = {c.topic: _RENAMED.get(c.msgtype, c.msgtype) for c in reader.connections}
-            self.offered = {c.topic: _profiles(c) for c in reader.connections}
+            self.offered = {c.topic: list(getattr(c.ext, "offered_qos_profiles", ())) for c in reader.connections}
             self.count, self.begin_ns, self.end_ns = reader.message_count, reader.start_time, reader.end_time
 
     def messages(self, topics: set[str], from_ns: int = 0) -> Iterator[Stamped]:
@@ -243,10 +243,6 @@ def _in_log_order(
 def _first(waiting: list[tuple[int, int, Connection, bytes]]) -> tuple[Connection, int, bytes]:
     logged_ns, _, connection, cdr = heapq.heappop(waiting)
     return connection, logged_ns, cdr
-
-
-def _profiles(connection: Connection) -> list[Qos]:
-    return list(getattr(connection.ext, "offered_qos_profiles", ()))
 
 
 def _drained(waiting: list[tuple[Stamped, int]]) -> Iterator[Stamped]:

@@ -142,16 +142,13 @@ class NuScenesReader:
         found = {
             self.tables.channel(r): r for r in self.tables.data_of_sample.get(sample_token, []) if r["is_key_frame"]
         }
-        return {name: found[name] for name in sorted(found, key=rig_order) if self._has_channel(name)}
+        return {name: found[name] for name in sorted(found, key=rig_order) if name in self._present_channels}
 
     @cached_property
     def _present_channels(self) -> frozenset[str]:
         return frozenset(
             name for name, folders in self._folders.items() if any((self.root / folder).is_dir() for folder in folders)
         )
-
-    def _has_channel(self, name: str) -> bool:
-        return name in self._present_channels
 
     # ---------------------------------------------------------------- one keyframe
     def rig(self, sample_token: str) -> Rig:

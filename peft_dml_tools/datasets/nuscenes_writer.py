@@ -83,12 +83,6 @@ def _key_stamps(work: SceneWork) -> dict[str, dict[int, int]]:
     return out
 
 
-def _sample_of(work: SceneWork, stamp_ns: int) -> int:
-    """Return the keyframe that a sweep belongs to: the next one, as in nuScenes."""
-    keyframes = work.recording.keyframes_ns
-    return next((key for key in keyframes if key >= stamp_ns), keyframes[-1])
-
-
 def _write_file(work: SceneWork, channel: str, measurement: Measurement, keys: Mapping[int, int]) -> None:
     """Write one file, and record its sample_data and its ego_pose."""
     stamp = measurement.stamp_ns
@@ -104,7 +98,9 @@ def _write_file(work: SceneWork, channel: str, measurement: Measurement, keys: M
     at = stamps.index(stamp)
     own = token(work.name, channel, stamp)
     camera = work.recording.rig[channel].camera
-    sample = _sample_of(work, stamp) if key is None else key
+    # A sweep belongs to the next keyframe, as in nuScenes.
+    keyframes = work.recording.keyframes_ns
+    sample = next((k for k in keyframes if k >= stamp), keyframes[-1]) if key is None else key
     work.tables["sample_data"].append(
         {
             "token": own,

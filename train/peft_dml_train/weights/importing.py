@@ -4,6 +4,7 @@
 import json
 import math
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 from peft_dml_ros.core.errors import ConfigError, DataError
@@ -45,7 +46,7 @@ def import_weights(
         rules = resnet.resnet_rules(tensors, config.network.camera)
         accounts["camera"] = fill(state, resnet.TARGET, tensors, rules, resnet.reason)
     out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({name: account.to_json() for name, account in accounts.items()}, indent=1)
+    text = json.dumps({name: asdict(account) for name, account in accounts.items()}, indent=1)
     (out / ACCOUNT).write_text(f"{text}\n")
     if not partial and not all(account.complete for account in accounts.values()):
         raise DataError(_complaint(accounts, out))

@@ -2,7 +2,7 @@
 """Rules from a file's tensors to an encoder's, and the account of what became of each."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -37,10 +37,6 @@ class Account:
     def complete(self) -> bool:
         """Whether every tensor of the encoder was filled."""
         return not self.missing and not self.mismatched
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
 
 def batch_norm(target: str, source: str) -> list[MappingRule]:
