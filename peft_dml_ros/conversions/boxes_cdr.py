@@ -12,14 +12,7 @@ from peft_dml_ros.core.boxes import Boxes3D
 
 
 def boxes_to_cdr(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequence[str]) -> bytes:
-    """Return the message of `boxes_to_msg`, serialised.
-
-    Args:
-        boxes: Boxes in `frame_id` axes.
-        stamp_ns: Reference time, for the array and for each detection.
-        frame_id: Frame of the boxes.
-        classes: Names that `boxes.labels` index.
-    """
+    """Return the message of `boxes_to_msg`, serialised."""
     seconds, nanoseconds = divmod(stamp_ns, NS_PER_S)
     frame = frame_id.encode() + b"\0"
     names = [name.encode() + b"\0" for name in classes]

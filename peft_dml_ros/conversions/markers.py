@@ -49,12 +49,6 @@ def markers_to_cdr(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequen
     """Return a MarkerArray: all markers before are deleted, then a cube per box and an arrow where it moves.
 
     An arrow leads from the centre to where the box will be in a second.
-
-    Args:
-        boxes: Boxes in `frame_id` axes.
-        stamp_ns: Their time.
-        frame_id: Their frame.
-        classes: Names that `boxes.labels` index.
     """
     markers = [_Marker("", 0, action=_DELETE_ALL)]
     poses, scales = upright_poses(boxes), np.maximum(boxes.sizes_m, _EDGE_M).tolist()

@@ -26,13 +26,7 @@ class Choice(NamedTuple):
 
 
 class AdapterRouter:
-    """Weighs what was seen in the last seconds, and changes when another adapter has led by a margin for a while.
-
-    Args:
-        domains: By adapter.
-        params: Window, margin and holding time.
-        adapter: The one in use.
-    """
+    """Weighs what was seen in the last seconds, and changes when another adapter has led by a margin for a while."""
 
     def __init__(self, domains: Mapping[str, AdapterDomain], params: RouterParams, adapter: str) -> None:
         self._domains, self.params, self.adapter = dict(domains), params, adapter
@@ -46,13 +40,7 @@ class AdapterRouter:
         self._fits.pop(adapter, None)
 
     def look(self, figures: Mapping[str, float], present: Collection[Modality], time_s: float) -> Choice:
-        """Take one look into account.
-
-        Args:
-            figures: Of `scene_figures`.
-            present: Modalities that are there.
-            time_s: When, on a clock that does not step.
-        """
+        """Take one look into account."""
         usable = _usable(self._domains, present)
         self._smooth({name: self._domains[name].fit(figures) for name in usable}, time_s)
         if not self._fits:

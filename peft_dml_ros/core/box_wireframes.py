@@ -22,13 +22,12 @@ NEAR_M: Final = 0.3  #: What lies nearer to the image plane than this is cut off
 def pixels_from_boxes(sensor: Sensor, then_SE3_frame: SE3, width_px: int) -> FloatArray | None:
     """Return the (3, 4) matrix from `base_link` at the boxes' time to homogeneous pixels of an image of another time.
 
+    None for a camera without calibration.
+
     Args:
         sensor: The camera.
         then_SE3_frame: Maps `base_link` at the boxes' time to `base_link` at the time of the exposure.
         width_px: Width of the image as it is drawn; the calibration is scaled to it.
-
-    Returns:
-        None for a camera without calibration.
     """
     if sensor.camera is None:
         return None

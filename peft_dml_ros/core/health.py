@@ -75,14 +75,7 @@ class SensorState:
 
 
 class SensorHealth:
-    """Buffer and gate of one sensor.
-
-    Args:
-        name: Channel name.
-        modality: Its modality; `None` for odometry.
-        health: Limits.
-        sync: Clock limits.
-    """
+    """Buffer and gate of one sensor."""
 
     def __init__(self, name: str, modality: Modality | None, health: HealthParams, sync: SyncParams) -> None:
         self.name, self.modality = name, modality

@@ -76,13 +76,7 @@ class Effort:
 
 
 def ladder(pace: PaceParams, keep: tuple[str, ...], spec: ModelSpec) -> tuple[Effort, ...]:
-    """Return what is given up step by step: pace of cameras, pace of radars, sweeps; the first step gives up nothing.
-
-    Args:
-        pace: Paces without load.
-        keep: What is never given up, of `cameras`, `radars` and `sweeps`.
-        spec: Model facts.
-    """
+    """Return what is given up step by step: pace of cameras, of radars, sweeps; at first nothing."""
     most = spec.lidar.sweeps
     changes: list[tuple[str, str, float, str]] = [
         *(("cameras", "camera_hz", hz, f"cameras at {hz:g} Hz, up to {1 / hz:.1f} s old") for hz in (5.0, 2.5)),

@@ -323,11 +323,6 @@ def validated(model: type[Model], tree: Mapping[str, Any], where: str) -> Model:
     """Build a configuration, or raise one error that lists everything wrong in it.
 
     Raises ConfigError: unknown keys (with the nearest known one) and values outside their range.
-
-    Args:
-        model: Configuration class.
-        tree: Nested values.
-        where: What the user would open to fix it, e.g. a file name.
     """
     known = [info.name for info in describe(model)]
     problems = [f"unknown parameter '{key}': {nearest(key, known)}" for key in _flat(tree) if key not in known]

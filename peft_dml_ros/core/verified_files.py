@@ -26,13 +26,7 @@ def read_limited(file: Path) -> bytes:
 
 
 def altered_files(folder: Path, files: Mapping[str, str], used: Iterable[str]) -> list[str]:
-    """Return what is wrong with the files of a folder.
-
-    Args:
-        folder: Bundle or adapter.
-        files: Expected sha256 by relative path.
-        used: Files that must be among them.
-    """
+    """Return what is wrong with the files of a folder."""
     problems = []
     for name, expected in files.items():
         file = (folder / name).resolve()

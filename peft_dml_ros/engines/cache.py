@@ -71,14 +71,7 @@ def engine_headers(folder: Path, name: str = "") -> Iterator[tuple[Path, dict[st
 
 
 def find_engine(folder: Path, name: str, key: EngineKey, log: Callable[[str], None]) -> bytes | None:
-    """Return the newest stored engine that fits; where none does, log why those that are there do not.
-
-    Args:
-        folder: Cache.
-        name: Bundle and graph.
-        key: What the engine must have been built from.
-        log: Takes the reasons.
-    """
+    """Return the newest stored engine that fits; where none does, log why those that are there do not."""
     unfit = []
     for path, header in engine_headers(folder, f"{name}-"):
         if header and (differences := key.differences(header["key"])):

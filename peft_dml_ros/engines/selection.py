@@ -33,14 +33,7 @@ Loader = Callable[[str], Mapping[str, Engine]]
 
 
 def choose_engine(bundle: Bundle, threads: int, load: Loader, precision: str = "auto") -> str:
-    """Return the CPU engine to run a bundle with.
-
-    Args:
-        bundle: Verified bundle.
-        threads: Threads per graph.
-        load: Loads the bundle's graphs with an engine.
-        precision: That it loads; another one is another trial.
-    """
+    """Return the CPU engine to run a bundle with."""
     try:
         versions = [f"{name} {version(name)}" for name in ("onnxruntime", "openvino")]
     except PackageNotFoundError:

@@ -23,14 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class TensorRtEngine:
-    """One engine with static shapes. Raises EngineError: the engine does not load here, or memory is short.
-
-    Args:
-        name: Graph, for messages.
-        plan: Serialised engine.
-        library: TensorRT.
-        cuda: CUDA runtime.
-    """
+    """One engine with static shapes. Raises EngineError: the engine does not load here, or memory is short."""
 
     def __init__(self, name: str, plan: bytes, library: TensorRtLibrary, cuda: Cuda) -> None:
         trt, self._name = library.trt, name

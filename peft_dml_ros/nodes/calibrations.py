@@ -58,11 +58,6 @@ class CameraInfoFilter:
         """Take a serialised CameraInfo; return its projection when that is new, and certain.
 
         Raises DataError: the bytes are no CameraInfo, or the camera is not calibrated.
-
-        Args:
-            camera: Name of the sensor.
-            cdr: The message.
-            rectified: The images that come with it are rectified already.
         """
         content, infos = cdr[HEADER_END:], self._cameras.setdefault(camera, _CameraInfos())
         if content == infos.pending:

@@ -83,14 +83,6 @@ def compare_builds(
     """Play the sessions, the sides in turn and each first in every second pair.
 
     Raises DataError: a session failed; with its last lines.
-
-    Args:
-        both: From `sides`.
-        plan: How much.
-        domain_id: ROS domain.
-        scratch: For the drive and the sessions.
-        tell: Called with words on what goes on.
-        drive: Bag to play; a simulated one when there is none.
     """
     tell("simulating a drive")
     drive = drive or simulate_short_drive(scratch / "drive.mcap", plan.seconds, SEED)

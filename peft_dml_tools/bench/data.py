@@ -64,15 +64,7 @@ class DataBenchmark:
     """
 
     def __init__(self, plan: BenchmarkPlan, folder: Path, repository: Path, real: Path | None, say: Say) -> None:
-        """Take up what was measured in the folder by the same plan and commit.
-
-        Args:
-            plan: What to measure.
-            folder: Where to work.
-            repository: The checkout, for its commit.
-            real: A real nuScenes folder shown next to the published figures.
-            say: Called with the name of each stage as it starts.
-        """
+        """Take up what was measured in the folder by the same plan and commit."""
         self.plan, self.folder, self._repository, self._real, self._say = plan, folder, repository, real, say
         self._core = pick_core()
         self._notes = folder / "notes.json"

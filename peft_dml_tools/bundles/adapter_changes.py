@@ -20,13 +20,6 @@ def add_adapter(folder: Path, base: str, where: str, trusted_key: str = "", stor
     """Verify an adapter and copy it into the store; its name then stands for this one.
 
     Raises BundleError: the adapter is refused, see `load_adapter`, or it cannot be stored; what was there stays.
-
-    Args:
-        folder: The adapter.
-        base: sha256 of the base's weights.
-        where: The base's bundle, for messages.
-        trusted_key: As for `load_adapter`.
-        store: Another folder than the vehicle's.
     """
     store = store or store_folder()
     load_adapter(folder, base, where, trusted_key)

@@ -42,15 +42,7 @@ _STATUS_FIX, _STATUS_NO_FIX, _SERVICE_GPS, _COVARIANCE_APPROXIMATED = 0, -1, 1, 
 
 
 def boxes_to_msg(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequence[str], make: MessageFactory) -> Any:
-    """Return a vision_msgs/Detection3DArray; each detection has one result, covariance from the boxes' sigmas.
-
-    Args:
-        boxes: Boxes in `frame_id` axes.
-        stamp_ns: Reference time, for the array and for each detection.
-        frame_id: Frame of the boxes.
-        classes: Names that `boxes.labels` index.
-        make: Builds messages.
-    """
+    """Return a vision_msgs/Detection3DArray; each detection has one result, covariance from the boxes' sigmas."""
     head = header(stamp_ns, frame_id, make)
     detections = []
     for i in range(len(boxes)):

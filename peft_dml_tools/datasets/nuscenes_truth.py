@@ -62,12 +62,6 @@ def detection_class(tables: Tables, annotation: Record) -> str | None:
 def boxes_of_sample(tables: Tables, sample_token: str, global_SE3_base: SE3, *, keep_unseen: bool = False) -> Boxes3D:
     """Return annotations of a keyframe.
 
-    Args:
-        tables: Tables of the data set.
-        sample_token: The keyframe.
-        global_SE3_base: Pose of the vehicle at the reference time.
-        keep_unseen: Keep boxes without a single LiDAR or radar point.
-
     Returns:
         Boxes in `base_link`, ids = instance tokens, velocity NaN where the neighbours in time do not tell it.
     """

@@ -6,7 +6,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from peft_dml_ros.core import box_wireframes as wires
+from peft_dml_ros.core import box_wireframes
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES
 from peft_dml_ros.core.measurements import CameraImage
@@ -15,7 +15,7 @@ from peft_dml_ros.core.typing import FloatArray, UInt8Array
 from peft_dml_tools.drawing.birds_eye import BACKGROUND, SHOWN_SCORE, TRUTH, label
 from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
-from peft_dml_tools.evaluation.scene import FRESH_NS, decode_rgb, pixels_from_base
+from peft_dml_tools.evaluation.scene import FRESH_NS, decode_rgb
 
 COLUMNS: Final = 3
 #: Places of the nuScenes cameras in two rows of three
@@ -54,7 +54,7 @@ def draw_camera(
         return dark
     height = round(width_px * pixels.shape[0] / pixels.shape[1])
     drawn: UInt8Array = cv2.resize(pixels, (width_px, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
-    matrix = pixels_from_base(sensor, alignment, frame.stamp_ns, image.stamp_ns, width_px)
+    matrix = box_wireframes.pixels_from_boxes(sensor, alignment.now_SE3_then(image.stamp_ns, frame.stamp_ns), width_px)
     if matrix is not None:
         if frame.truth is not None:
             draw_wires(drawn, frame.truth, matrix, truth=True)
@@ -64,13 +64,6 @@ def draw_camera(
 
 
 def draw_wires(pixels: UInt8Array, boxes: Boxes3D, matrix: FloatArray, *, truth: bool = False) -> None:
-    """Draw the edges of boxes into an image.
-
-    Args:
-        pixels: (H, W, 3) RGB, drawn into.
-        boxes: In the frame that `matrix` starts from.
-        matrix: (3, 4) to homogeneous pixels.
-        truth: Thin white lines instead of coloured ones.
-    """
+    """Draw the edges of boxes into RGB pixels by a (3, 4) matrix, true ones as thin white lines."""
     colours = [TRUTH if truth else CLASS_COLOURS[CLASSES[i]] for i in boxes.labels]
-    wires.draw_wires(pixels, boxes, matrix, colours, 1 if truth else max(1, round(pixels.shape[1] / 400)))
+    box_wireframes.draw_wires(pixels, boxes, matrix, colours, 1 if truth else max(1, round(pixels.shape[1] / 400)))

@@ -5,12 +5,11 @@ from typing import Final
 
 import numpy as np
 
-from peft_dml_ros.core.box_wireframes import pixels_from_boxes
 from peft_dml_ros.core.camera_view import decoded
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, RadarSweep
 from peft_dml_ros.core.rig import Sensor
-from peft_dml_ros.core.typing import AnyArray, Float32Array, FloatArray, UInt8Array
+from peft_dml_ros.core.typing import AnyArray, Float32Array, UInt8Array
 from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.recording import Recording
 
@@ -50,24 +49,6 @@ def _radar_rows(raw: AnyArray, sensor: Sensor, alignment: Alignment, now_ns: int
     velocity = now_SE3_sensor.rotate(np.stack([raw["vx_comp"], raw["vy_comp"], np.zeros_like(raw["x"])], axis=1))
     rows: Float32Array = np.concatenate([position[:, :2], velocity[:, :2]], axis=1).astype(np.float32)
     return rows
-
-
-def pixels_from_base(
-    sensor: Sensor, alignment: Alignment, frame_ns: int, image_ns: int, width_px: int
-) -> FloatArray | None:
-    """Return (3, 4) matrix from `base_link` at a frame's time to homogeneous pixels of an image taken at another time.
-
-    Args:
-        sensor: The camera.
-        alignment: Ego motion.
-        frame_ns: Time of the boxes.
-        image_ns: Time of the exposure.
-        width_px: Width of the image as it is drawn; the calibration is scaled to it.
-
-    Returns:
-        None for a camera without calibration.
-    """
-    return pixels_from_boxes(sensor, alignment.now_SE3_then(image_ns, frame_ns), width_px)
 
 
 def decode_rgb(image: CameraImage, sensor: Sensor) -> UInt8Array | None:

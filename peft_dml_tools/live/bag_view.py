@@ -17,15 +17,7 @@ STATUS_END: Final = "/perception/status"
 def play_bag(
     storage: BagStorage, server: FoxgloveServer, stop: threading.Event, *, rate: float = 1.0, once: bool = False
 ) -> None:
-    """Play until `stop` is set, or once. Raises DataError: the bag holds no message, or is damaged.
-
-    Args:
-        storage: The recording.
-        server: Where to.
-        stop: Ends it.
-        rate: Recorded seconds per second.
-        once: End with the recording instead of beginning again.
-    """
+    """Play until `stop` is set, or once. Raises DataError: the bag holds no message, or is damaged."""
     if not storage.count:
         raise DataError(f"bag {storage.path} holds no message")
     shown = {topic for topic, kind in storage.connections.items() if server.declare(topic, kind)}

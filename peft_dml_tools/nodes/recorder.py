@@ -39,13 +39,7 @@ LIVELY_S = 30.0  #: Nodes start and find each other for so long
 
 
 class Recorder(Node):
-    """Finds topics by the graph, subscribes to their bytes, and writes what has arrived.
-
-    Args:
-        bag: Where to.
-        topics: What to record; everything where none is named.
-        exclude: What not to record then.
-    """
+    """Finds topics by the graph, subscribes to their bytes, and writes what has arrived."""
 
     def __init__(self, bag: RawBagFile, topics: Sequence[str], exclude: re.Pattern[str]) -> None:
         super().__init__("recorder", start_parameter_services=False)

@@ -23,14 +23,6 @@ class FaultParameters:
     """Declares `weather` and `faults` on a node, and switches the faults of its messages when they are set.
 
     Raises ConfigError: a value given for the parameters on the command line is wrong.
-
-    Args:
-        node: Owner of the parameters.
-        faulty: What they act on.
-        script: Faults at the start.
-        weather: Weather at the start.
-        seed: Of the weather.
-        announce: Called with the new texts after a switch.
     """
 
     def __init__(

@@ -18,14 +18,7 @@ SCRIPTS: Final = ("data.js", "scene.js", "timeline.js", "views.js", "viewport.js
 
 
 def write_report(recording: Recording, results: SessionMetrics, path: Path, *, details: str = "") -> None:
-    """Write a self-contained HTML page.
-
-    Args:
-        recording: The session; at least one frame.
-        results: Its figures.
-        path: File to write.
-        details: One sentence for the page's foot, e.g. bundle and machine.
-    """
+    """Write a self-contained HTML page."""
     data = json.dumps(payload(recording), separators=(",", ":"), allow_nan=False)
     fields = {
         "title": "PEFT-DML session report",

@@ -8,6 +8,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
+from peft_dml_ros.core.box_wireframes import pixels_from_boxes
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES, MODALITIES
 from peft_dml_ros.core.measurements import CameraImage
@@ -16,7 +17,7 @@ from peft_dml_ros.core.typing import AnyArray, Float32Array
 from peft_dml_tools.drawing.cameras import in_rows
 from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.recording import RecordedFrame, Recording, shown_sensors
-from peft_dml_tools.evaluation.scene import FRESH_NS, decode_rgb, lidar_points_m, pixels_from_base, radar_points
+from peft_dml_tools.evaluation.scene import FRESH_NS, decode_rgb, lidar_points_m, radar_points
 
 WIDTH_PX: Final = 400
 QUALITY: Final = 62
@@ -166,7 +167,7 @@ def _view(
     height = round(WIDTH_PX * pixels.shape[0] / pixels.shape[1])
     small = cv2.resize(pixels, (WIDTH_PX, height), interpolation=cv2.INTER_AREA)
     _, jpeg = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    matrix = pixels_from_base(sensor, alignment, frame.stamp_ns, image.stamp_ns, WIDTH_PX)
+    matrix = pixels_from_boxes(sensor, alignment.now_SE3_then(image.stamp_ns, frame.stamp_ns), WIDTH_PX)
     return {
         "time": round((image.stamp_ns - start_ns) * 1e-9, 4),
         "size": [WIDTH_PX, height],

@@ -58,14 +58,7 @@ class FaultStream(Generic[T]):
     """
 
     def __init__(self, carrier: Carrier[T], effects: Effects, start_ns: int, faults: Sequence[Fault] = ()) -> None:
-        """Start a drive.
-
-        Args:
-            carrier: Opens and closes what comes by.
-            effects: Changes contents.
-            start_ns: Begin of the drive, from which the times of the script count.
-            faults: The script.
-        """
+        """Start a drive."""
         self.faults = tuple(faults)
         self._carrier, self._effects, self._start_ns = carrier, effects, start_ns
 

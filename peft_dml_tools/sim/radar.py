@@ -46,15 +46,7 @@ def _rays(rng: np.random.Generator) -> FloatArray:
 def measure(
     caster: Caster, base_SE3_radar: SE3, time_s: float, stamp_ns: int, rng: np.random.Generator
 ) -> tuple[RadarSweep, IntArray]:
-    """Return a radar's cycle, by range as the device sends it, and (A,) the number of trusted detections of each actor.
-
-    Args:
-        caster: The world.
-        base_SE3_radar: Mounting; x looks ahead.
-        time_s: When, in the world's time.
-        stamp_ns: Stamp to give it.
-        rng: Noise.
-    """
+    """Return a radar's cycle, by range as devices send it, and (A,) the number of trusted detections of each actor."""
     if caster not in _reflectors:
         _reflectors[caster] = Reflectors.of(caster.world.actors, caster.world.seed)
     world_SE3_radar = caster.world.world_SE3_base(time_s) @ base_SE3_radar

@@ -64,14 +64,7 @@ class Renderer:
         self._buffers: dict[tuple[int, int], _Buffers] = {}
 
     def picture(self, base_SE3_camera: SE3, camera: CameraModel, time_s: float, rng: np.random.Generator) -> Picture:
-        """Return a picture whose exposure has its middle at a time.
-
-        Args:
-            base_SE3_camera: Mounting.
-            camera: Projection and size.
-            time_s: World time.
-            rng: Brightness and noise.
-        """
+        """Return a picture whose exposure has its middle at a time."""
         pose = self._world.world_SE3_base(time_s) @ base_SE3_camera
         shape = (camera.height_px, camera.width_px)
         buffers = self._buffers.setdefault(shape, _Buffers.of(*shape))

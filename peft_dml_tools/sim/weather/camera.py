@@ -84,13 +84,6 @@ def falling(
 
     Drops fill the field of view between `NEAREST_M` and `FARTHEST_M` evenly; those too small to be seen, and all
     beyond, are part of the extinction.
-
-    Args:
-        shape: (H, W) of the picture.
-        focal_px: Focal length at that size.
-        particles: What falls.
-        fall: How it shows.
-        rng: Where.
     """
     import cv2  # noqa: PLC0415
 

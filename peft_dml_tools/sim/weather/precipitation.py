@@ -88,11 +88,6 @@ def precipitate(points: Float32Array, particles: Particles, rng: np.random.Gener
     A point whose power falls below `DETECTABLE` is lost. One that is below it in clear air already, though the sensor
     did see it, is kept with a chance of the power left, so that the effect vanishes with the rate. The result is (M, 5)
     float32, M <= N, in the same order; a return of a drop stands in its beam's place.
-
-    Args:
-        points: (N, 5) float32: x, y, z in m (sensor frame), intensity 0-255, ring.
-        particles: What falls.
-        rng: Drops, losses and noise.
     """
     range_m = np.sqrt(np.einsum("ij,ij->i", points[:, :3], points[:, :3])).astype(np.float64)
     outside = range_m >= MIN_RANGE_M

@@ -160,14 +160,7 @@ def camera_in_weather(
 
 
 def apply_to_snapshot(snapshot: Snapshot, rig: Rig, weather: Weather, seed: int = 0) -> Snapshot:
-    """Return a whole frame in a weather; pictures take their depth from the frame's newest LiDAR sweep, if it has one.
-
-    Args:
-        snapshot: In clear air.
-        rig: Mountings and calibration.
-        weather: Which.
-        seed: Of all randomness.
-    """
+    """Return a whole frame in a weather; pictures take their depth from its newest LiDAR sweep, if it has one."""
     if weather.is_clear:
         return snapshot
     clouds = [

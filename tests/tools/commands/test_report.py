@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
+from peft_dml_ros.core.box_wireframes import pixels_from_boxes
 from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.geometry import SE3
 from peft_dml_tools.demo.picture import write_picture
 from peft_dml_tools.drawing.cameras import draw_wires
-from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.metrics import evaluate
-from peft_dml_tools.evaluation.scene import pixels_from_base
 from peft_dml_tools.report.build import write_report
 from tests.tools.commands.fabricated import truth
 
@@ -81,8 +81,7 @@ def test_projection_of_the_page_hits_the_box(data, recording):
 
 def test_wires_behind_the_camera_are_cut(recording):
     sensor = recording.rig["CAM_FRONT"]
-    stamp_ns = recording.frames[0].stamp_ns
-    matrix = pixels_from_base(sensor, Alignment(recording.odometry), stamp_ns, stamp_ns, 400)
+    matrix = pixels_from_boxes(sensor, SE3.identity(), 400)
     neighbour = Boxes3D.make(np.array([[2.0, 1.5, 1.6]]), np.array([[6.0, 1.0, 1.0]]), np.zeros(1), np.array([0]))
     behind = Boxes3D.make(np.array([[-9.0, 0.0, 1.6]]), np.array([[4.0, 2.0, 1.0]]), np.zeros(1), np.array([0]))
     pixels = np.zeros((225, 400, 3), np.uint8)

@@ -81,13 +81,7 @@ def weights_digest(state: dict[str, torch.Tensor]) -> str:
 
 
 def adapt(network: PeftDmlNetwork, config: AdapterConfig, whole: tuple[str, ...] = TRAINED_WHOLE) -> peft.PeftModel:
-    """Freeze the network and give it adapters; the network is changed in place and lives on inside the result.
-
-    Args:
-        network: Changed in place.
-        config: Ranks.
-        whole: Modules that are trained as they are.
-    """
+    """Freeze the network and give it adapters; the network is changed in place and lives on inside the result."""
     settings = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
@@ -159,11 +153,6 @@ def load_adapter(network: PeftDmlNetwork, folder: Path, *, trainable: bool = Fal
     """Return the base network with a stored adapter put into it.
 
     Raises DataError: a file is missing, or the adapter belongs to another base.
-
-    Args:
-        network: The base; changed in place.
-        folder: The adapter.
-        trainable: To be trained on.
     """
     if absent := [name for name in ADAPTER_FILES if not (folder / name).is_file()]:
         msg = f"{folder} is no adapter: {' and '.join(absent)} missing; `peft-dml-train finetune` writes both"

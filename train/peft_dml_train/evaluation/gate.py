@@ -68,12 +68,6 @@ def sweeps() -> list[Sweep]:
 def measure_gate(bundle: Path, data: Path, splits: tuple[str, ...], most_frames: int) -> dict[str, Any]:
     """Return the mean gate weights along every sweep.
 
-    Args:
-        bundle: Folder of the bundle.
-        data: nuScenes folder.
-        splits: Scenes; frames are taken evenly from them.
-        most_frames: Frames per value.
-
     Returns:
         By sweep: label, values, and weight (value -> modality), its standard error, and the watched modalities.
     """
