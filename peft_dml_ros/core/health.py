@@ -11,8 +11,9 @@ A single bad measurement is left out and counted, and changes no state: the sens
 
 import zlib
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from math import inf
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -59,19 +60,24 @@ class SensorState:
     """What is known of a sensor at one instant."""
 
     state: State  #: See `State`
-    reason: str  #: In a word or two, empty when all is well
-    detail: str  #: The same with numbers, for people
-    age_s: float  #: Age of its newest usable measurement; infinite when there was none
-    rate_hz: float  #: Rate by its stamps
-    received: int  #: Measurements received
-    admitted: int  #: Those of them that were usable
-    gated: int  #: Frames made without it
-    reasons: dict[str, int]  #: Frames made without it, and measurements refused, by reason
+    reason: str = ""  #: In a word or two, empty when all is well
+    detail: str = ""  #: The same with numbers, for people
+    age_s: float = inf  #: Age of its newest usable measurement; infinite when there was none
+    rate_hz: float = 0.0  #: Rate by its stamps
+    received: int = 0  #: Measurements received, usable or not
+    admitted: int = 0  #: Those that were usable; `received` is this and the drops that begin with the sensor's name
+    gated: int = 0  #: Frames made without it
+    reasons: dict[str, int] = field(default_factory=dict)  #: Frames made without it, measurements refused, by reason
 
     @property
     def used(self) -> bool:
         """True when frames stand on it."""
         return self.state in {State.OK, State.LATE}
+
+    @property
+    def words(self) -> str:
+        """State and detail, for people."""
+        return f"{self.state.value}: {self.detail}" if self.detail else self.state.value
 
 
 class SensorHealth:

@@ -7,9 +7,9 @@ Written as bytes: a status has five hundred strings, and each frame has one.
 import socket
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from math import inf, isfinite
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from typing import Any, NamedTuple
 
 from rclpy.node import Node
 
@@ -19,7 +19,7 @@ from peft_dml_ros.core.detector import Detections
 from peft_dml_ros.core.health import SensorState, State
 
 _OK, _WARN, _ERROR, _STALE = 0, 1, 2, 3
-_LEVELS = {State.OK.value: _OK} | {state.value: _STALE for state in (State.STALE, State.MISSING)}
+_LEVELS = {State.OK: _OK} | dict.fromkeys((State.STALE, State.MISSING), _STALE)
 
 
 class _Status(NamedTuple):
@@ -32,24 +32,10 @@ class _Status(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class SensorReport:
-    """One sensor as the node sees it."""
-
-    state: str  #: Name of a `State`
-    reason: str = ""  #: In a word or two, empty when all is well
-    detail: str = ""  #: The same with age and number, for people
-    age_s: float = inf  #: Age of its newest usable measurement; infinite when there was none
-    rate_hz: float = 0.0  #: Rate by its stamps
-    received: int = 0  #: Messages that arrived, usable or not
-    admitted: int = 0  #: Those that were usable; `received` is this and the drops that begin with the sensor's name
-    gated: int = 0  #: Frames made without it
-
-
-@dataclass(frozen=True, slots=True)
 class NodeReport:
     """The node at one instant."""
 
-    sensors: Mapping[str, SensorReport]  #: By name
+    sensors: Mapping[str, SensorState]  #: By name
     drops: Mapping[str, int]  #: Everything that was dropped since the start, by reason
     frames: Mapping[str, int] = field(default_factory=dict)  #: Frames triggered, published, waiting
     detections: Detections | None = None  #: The last frame, `None` before the first
@@ -74,22 +60,14 @@ def identity_of(node: Node, model: str) -> Identity:
 
 def sensor_reports(
     states: Mapping[str, SensorState], missing: Mapping[str, str], received: Mapping[str, int]
-) -> dict[str, SensorReport]:
+) -> dict[str, SensorState]:
     """Join health as the synchroniser knows it with what it cannot know: messages that never got that far."""
     reports = {}
     for name, state in states.items():
-        count = received.get(name, 0)
-        uncalibrated = name in missing and count > 0
-        reports[name] = SensorReport(
-            state=State.UNCALIBRATED.value if uncalibrated else state.state.value,
-            reason=missing[name] if uncalibrated else state.reason,
-            detail=missing[name] if uncalibrated else state.detail,
-            age_s=state.age_s,
-            rate_hz=state.rate_hz,
-            received=count,
-            admitted=state.admitted,
-            gated=state.gated,
-        )
+        known: dict[str, Any] = {"received": received.get(name, 0)}
+        if name in missing and known["received"]:
+            known |= {"state": State.UNCALIBRATED, "reason": missing[name], "detail": missing[name]}
+        reports[name] = replace(state, **known)
     return reports
 
 
@@ -159,9 +137,9 @@ def _judge(report: NodeReport) -> tuple[int, str]:
     return _OK, "all modalities"
 
 
-def _sensor_status(name: str, sensor: SensorReport) -> _Status:
+def _sensor_status(name: str, sensor: SensorState) -> _Status:
     values: dict[str, object] = {
-        "state": sensor.state,
+        "state": sensor.state.value,
         "reason": sensor.reason,
         "detail": sensor.detail,
         "age_s": sensor.age_s,
@@ -170,9 +148,7 @@ def _sensor_status(name: str, sensor: SensorReport) -> _Status:
         "admitted": sensor.admitted,
         "gated": sensor.gated,
     }
-    level = _LEVELS.get(sensor.state, _WARN)
-    text = f"{sensor.state}: {sensor.detail}" if sensor.detail else sensor.state
-    return _Status(f"sensor {name}", level, text, values)
+    return _Status(f"sensor {name}", _LEVELS.get(sensor.state, _WARN), sensor.words, values)
 
 
 def _text(value: object) -> str:

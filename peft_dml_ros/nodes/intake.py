@@ -9,13 +9,14 @@ from rclpy.node import Node
 
 from peft_dml_ros.conversions.decoders import decoder_of
 from peft_dml_ros.core.cloud_checks import Hint
+from peft_dml_ros.core.health import SensorState
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.sensor_checks import SensorChecks
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.sync import Synchroniser
 from peft_dml_ros.nodes.calibrations import CalibrationStore
 from peft_dml_ros.nodes.decoder import Decoder
-from peft_dml_ros.nodes.diagnostics import SensorReport, sensor_reports
+from peft_dml_ros.nodes.diagnostics import sensor_reports
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.fitting_subscription import FittingSubscription
 from peft_dml_ros.nodes.parameter_file import NodeParams
@@ -105,7 +106,7 @@ class Intake:
         """Forget all measurements, as after a jump of the clock."""
         self._synchroniser.reset()
 
-    def reports(self) -> dict[str, SensorReport]:
+    def reports(self) -> dict[str, SensorState]:
         """Return every sensor as it is now."""
         unusable = self._store.missing | self._decoder.unfit
         return sensor_reports(self._synchroniser.states(self._now_ns()), unusable, self._decoder.received)

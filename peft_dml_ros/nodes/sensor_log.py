@@ -4,9 +4,8 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from peft_dml_ros.core.health import State
+from peft_dml_ros.core.health import SensorState
 from peft_dml_ros.core.rig import modality_of_channel
-from peft_dml_ros.nodes.diagnostics import SensorReport
 
 PAUSE_S: Final = 2.0
 #: Time between two lines: sensors that come and go again and again are mentioned less and less often
@@ -22,9 +21,9 @@ class SensorLog:
         self._seen: frozenset[str] = frozenset()
         self._changes, self._line_s, self._pause_s = 0, float("-inf"), PAUSE_S
 
-    def update(self, reports: Mapping[str, SensorReport], now_s: float) -> None:
+    def update(self, reports: Mapping[str, SensorState], now_s: float) -> None:
         """Look at all sensors at a steady time; to be called a few times a second."""
-        used = frozenset(name for name, report in reports.items() if report.state in {State.OK.value, State.LATE.value})
+        used = frozenset(name for name, report in reports.items() if report.used)
         if self._used is None:
             self._used = self._seen = used
             return
@@ -34,7 +33,7 @@ class SensorLog:
         if used == self._used or now_s - self._line_s < self._pause_s:
             return
         gone, back = sorted(self._used - used), sorted(used - self._used)
-        parts = [f"gone: {', '.join(f'{name} ({_words(reports[name])})' for name in gone)}"] if gone else []
+        parts = [f"gone: {', '.join(f'{name} ({reports[name].words})' for name in gone)}"] if gone else []
         parts += [f"there: {', '.join(back)}"] if back else []
         often = f"; {self._changes} changes since the last line" if self._changes > 1 else ""
         line = f"sensors {'; '.join(parts)}; frames stand on {standing(used, reports)}{often}"
@@ -48,7 +47,7 @@ class SensorLog:
         self._used, self._changes, self._line_s = used, 0, now_s
 
 
-def standing(used: frozenset[str], reports: Mapping[str, SensorReport]) -> str:
+def standing(used: frozenset[str], reports: Mapping[str, SensorState]) -> str:
     """Return the modalities in use with their numbers, e.g. `lidar, 5 of 6 cameras`."""
     parts = []
     for modality, word in (
@@ -63,7 +62,3 @@ def standing(used: frozenset[str], reports: Mapping[str, SensorReport]) -> str:
         if here:
             parts.append(word if len(all_of) == 1 else f"{here} of {len(all_of)} {word}s")
     return ", ".join(parts) or "nothing: the node is blind"
-
-
-def _words(report: SensorReport) -> str:
-    return f"{report.state}: {report.detail}" if report.detail else report.state

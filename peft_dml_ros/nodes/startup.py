@@ -8,9 +8,8 @@ from rclpy.node import Node
 
 from peft_dml_ros.conversions.topics import CAMERA_INFO, TF_STATIC, frame_of, other_types_of, type_of
 from peft_dml_ros.core.errors import nearest
-from peft_dml_ros.core.health import State
+from peft_dml_ros.core.health import SensorState, State
 from peft_dml_ros.nodes.calibrations import info_of
-from peft_dml_ros.nodes.diagnostics import SensorReport
 from peft_dml_ros.nodes.fitting_subscription import FittingSubscription, installed
 from peft_dml_ros.nodes.interface import NODE
 from peft_dml_ros.nodes.parameter_file import NodeParams
@@ -24,32 +23,31 @@ class UnusedSensor(NamedTuple):
     fix: str  #: What to do about it
 
 
-def table(connections: Mapping[str, FittingSubscription], reports: Mapping[str, SensorReport]) -> str:
+def table(connections: Mapping[str, FittingSubscription], reports: Mapping[str, SensorState]) -> str:
     """Return one line per sensor: topic, publishers, rate, state."""
-    good = sum(report.state in {State.OK.value, State.LATE.value} for report in reports.values())
+    good = sum(report.used for report in reports.values())
     width = max(len(connections[name].topic) for name in reports)
     lines = [f"{good} of {len(reports)} sensors are in use"]
     for name, report in reports.items():
         topic, publishers = connections[name].topic, len(connections[name].offered)
         rate = f"{report.rate_hz:5.1f} Hz" if report.received else "     -  "
-        words = f"{report.state}: {report.detail}" if report.detail else report.state
-        lines.append(f"  {name:18} {topic:{width}}  {publishers} publishers  {rate}  {words}")
+        lines.append(f"  {name:18} {topic:{width}}  {publishers} publishers  {rate}  {report.words}")
     return "\n".join(lines)
 
 
 def findings(
-    node: Node, connections: Mapping[str, FittingSubscription], reports: Mapping[str, SensorReport], params: NodeParams
+    node: Node, connections: Mapping[str, FittingSubscription], reports: Mapping[str, SensorState], params: NodeParams
 ) -> list[UnusedSensor]:
     """Return every sensor that is not used, why, and the fix."""
     graph = _OfferedTopics(node, connections)
     found = []
     for name, report in reports.items():
-        if report.state in {State.OK.value, State.LATE.value}:
+        if report.used:
             continue
-        if report.state == State.UNCALIBRATED.value:
+        if report.state is State.UNCALIBRATED:
             problem, fix = _uncalibrated(graph, name, report, params.base_frame)
         elif report.received:
-            problem, fix = f"{report.state}: {report.detail}", "see the health.* parameters for its limits"
+            problem, fix = report.words, "see the health.* parameters for its limits"
         else:
             problem, fix = _silent(graph, name, autodetect=params.autodetect)
         found.append(UnusedSensor(name, problem, fix))
@@ -111,7 +109,7 @@ def _silent(graph: _OfferedTopics, name: str, *, autodetect: bool) -> tuple[str,
     return f"nobody publishes {topic}", f"{fix}, or leave {name} out of 'sensors'"
 
 
-def _uncalibrated(graph: _OfferedTopics, name: str, report: SensorReport, base_frame: str) -> tuple[str, str]:
+def _uncalibrated(graph: _OfferedTopics, name: str, report: SensorState, base_frame: str) -> tuple[str, str]:
     if "transform" in report.reason:
         count = len(graph.connections[TF_STATIC].offered)
         fix = (

@@ -11,8 +11,9 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.serialization import deserialize_message
 
+from peft_dml_ros.core.health import SensorState, State
 from peft_dml_ros.core.params import ALL_SENSORS
-from peft_dml_ros.nodes.diagnostics import Identity, NodeReport, SensorReport, to_diagnostics
+from peft_dml_ros.nodes.diagnostics import Identity, NodeReport, to_diagnostics
 
 
 @pytest.mark.parametrize("node", ["perception", "v1/perception"])
@@ -20,7 +21,7 @@ def test_every_status_belongs_to_one_analyzer(repository, node):
     text = (repository / "config" / "diagnostics_analyzers.yaml").read_text()
     groups = yaml.safe_load(text)["analyzers"]["ros__parameters"]["perception"]["analyzers"]
     patterns = [re.compile(pattern) for group in groups.values() for pattern in group["regex"]]
-    report = NodeReport({name: SensorReport("OK") for name in ALL_SENSORS}, {})
+    report = NodeReport({name: SensorState(State.OK) for name in ALL_SENSORS}, {})
     cdr = to_diagnostics(report, 0, Identity(node, "v1", "demo"))
     statuses = deserialize_message(cdr, DiagnosticArray).status
     assert len(statuses) > len(ALL_SENSORS)

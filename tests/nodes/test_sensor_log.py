@@ -4,8 +4,8 @@
 import pytest
 from rclpy.logging import get_logger
 
+from peft_dml_ros.core.health import SensorState, State
 from peft_dml_ros.core.params import ALL_SENSORS
-from peft_dml_ros.nodes.diagnostics import SensorReport
 from peft_dml_ros.nodes.sensor_log import LONGEST_PAUSE_S, SensorLog
 
 pytestmark = pytest.mark.ros
@@ -13,9 +13,9 @@ pytestmark = pytest.mark.ros
 
 def reports(*gone):
     return {
-        name: SensorReport("STALE", "stale", "nothing usable for 0.8 s, limit 0.25 s")
+        name: SensorState(State.STALE, "stale", "nothing usable for 0.8 s, limit 0.25 s")
         if name in gone
-        else SensorReport("OK")
+        else SensorState(State.OK)
         for name in ALL_SENSORS
     }
 

@@ -12,8 +12,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import PointCloud2
 
-from peft_dml_ros.core.health import State
-from peft_dml_ros.nodes.diagnostics import NodeReport, SensorReport, identity_of, to_diagnostics
+from peft_dml_ros.core.health import SensorState, State
+from peft_dml_ros.nodes.diagnostics import NodeReport, identity_of, to_diagnostics
 from peft_dml_ros.nodes.fitting_subscription import FittingSubscription
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.startup import findings, table
@@ -52,7 +52,7 @@ def vehicle(ros_node):
 
 
 def missing(*names):
-    return {name: SensorReport(State.MISSING.value, "missing", "nothing ever came") for name in names}
+    return {name: SensorState(State.MISSING, "missing", "nothing ever came") for name in names}
 
 
 def test_neither_own_outputs_nor_another_vehicle_are_offered(vehicle):
@@ -104,7 +104,7 @@ def test_a_type_that_is_installed_is_not_asked_for(vehicle):
 
 def test_the_table_gives_age_and_number(vehicle):
     _, connections, _ = vehicle
-    frozen = SensorReport("FROZEN", "frozen", "the same payload, 12 times for 1.1 s", received=40, rate_hz=10.0)
+    frozen = SensorState(State.FROZEN, "frozen", "the same payload, 12 times for 1.1 s", received=40, rate_hz=10.0)
     text = table(connections, missing("RADAR_FRONT") | {"LIDAR_TOP": frozen})
     assert "FROZEN: the same payload, 12 times for 1.1 s" in text
     assert text.startswith("0 of 2 sensors are in use")
