@@ -124,10 +124,7 @@ def range_images(shots: list[Shot]) -> Figure:
     """Return ranges and intensities by ring and azimuth; returns of the vehicle itself are left out."""
     made, axes = figure(4, 1, (13, 8))
     for kind, (name, norm, colours) in enumerate(
-        (
-            ("range in m", mpl.colors.LogNorm(3, 80), "turbo_r"),
-            ("intensity", mpl.colors.LogNorm(1, 120), "viridis"),
-        )
+        (("range in m", mpl.colors.LogNorm(3, 80), "turbo_r"), ("intensity", mpl.colors.LogNorm(1, 120), "viridis"))
     ):
         for number, one in enumerate(shots):
             points = one.lidar.points.astype(np.float64)

@@ -65,10 +65,7 @@ def detector(context: LaunchContext) -> list[Node]:
             package="peft_dml_ros",
             executable="perception",
             name=given["node_name"],
-            remappings=[
-                ("lidar_top/points", given["input/pointcloud"]),
-                ("~/objects", given["output/objects"]),
-            ],
+            remappings=[("lidar_top/points", given["input/pointcloud"]), ("~/objects", given["output/objects"])],
             parameters=[parameters_of(Path(given["params_file"])), values],
             output="screen",
         )

@@ -12,12 +12,7 @@ from peft_dml_ros.core.errors import DataError, nearest
 from peft_dml_ros.core.typing import AnyArray, FloatArray, UInt8Array
 
 #: Names of sensor_msgs/distortion_models (`fisheye` is another name of `equidistant`) and numbers of coefficients
-MODELS: Final = {
-    "plumb_bob": (4, 5),
-    "rational_polynomial": (8, 12, 14),
-    "equidistant": (4,),
-    "fisheye": (4,),
-}
+MODELS: Final = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,), "fisheye": (4,)}
 _FISHEYE: Final = frozenset({"equidistant", "fisheye"})
 _STEPS: Final = 512
 

@@ -135,12 +135,7 @@ def radar_cloud(sweeps: Sequence[tuple[AnyArray, SE3, float]]) -> Float32Array:
 
 @numba.njit(cache=True, nogil=True)
 def _cells(
-    points: Float32Array,
-    half_range_m: float,
-    side: int,
-    z_m: tuple[float, float],
-    cells: Int32Array,
-    seen: BoolArray,
+    points: Float32Array, half_range_m: float, side: int, z_m: tuple[float, float], cells: Int32Array, seen: BoolArray
 ) -> int:
     """Fill `cells` (N,) with each point's cell, -1 outside, and `seen` (side²,); returns how many were seen."""
     scale = side / (2.0 * half_range_m)

@@ -119,10 +119,7 @@ class RigBuilder:
         absent = self.missing()
         sensors = {
             name: Sensor(
-                name,
-                modality_of_channel(name),
-                self._mounting(name, frame) or SE3.identity(),
-                self._projection(name),
+                name, modality_of_channel(name), self._mounting(name, frame) or SE3.identity(), self._projection(name)
             )
             for name, frame in self._frames.items()
             if name not in absent

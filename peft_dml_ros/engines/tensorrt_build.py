@@ -68,11 +68,7 @@ class EngineStore:
 
 
 def open_store(
-    bundle: Bundle,
-    engine: str,
-    precision: str = "",
-    capabilities: tuple[str, ...] = (),
-    folder: Path | None = None,
+    bundle: Bundle, engine: str, precision: str = "", capabilities: tuple[str, ...] = (), folder: Path | None = None
 ) -> EngineStore:
     """Return the store of a bundle's engines.
 

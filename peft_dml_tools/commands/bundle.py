@@ -144,8 +144,7 @@ def sign(
 
 @bundle.command("verify-signature")
 def verify_signature(
-    name: NameArgument,
-    key: Annotated[str, typer.Option(help="Public key (RW...), or the file that holds it")],
+    name: NameArgument, key: Annotated[str, typer.Option(help="Public key (RW...), or the file that holds it")]
 ) -> None:
     """Check who signed a bundle, and that no byte of it has changed since."""
     from peft_dml_ros.core.bundle import MANIFEST, load_bundle

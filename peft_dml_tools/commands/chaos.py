@@ -73,12 +73,7 @@ def chaos(
     load_bundle(bundle)
     stages = only or ([SuiteStage.cells, SuiteStage.fuzz] if short else list(SuiteStage))
     console = Console(stderr=True)
-    with (
-        graceful_exit(),
-        alone_in(domain_id),
-        scratch_folder() as scratch,
-        console.status("") as status,
-    ):
+    with graceful_exit(), alone_in(domain_id), scratch_folder() as scratch, console.status("") as status:
         status.update("simulating a drive")
         length_s = SHORT_DRIVE_S if short else DRIVE_S
         path = drive or simulate_short_drive(scratch / "drive.mcap", length_s, DRIVE_SEED, image_width_px=352)

@@ -52,9 +52,7 @@ def boxes_to_msg(boxes: Boxes3D, stamp_ns: int, frame_id: str, classes: Sequence
         result = make(
             "vision_msgs/msg/ObjectHypothesisWithPose",
             hypothesis=make(
-                "vision_msgs/msg/ObjectHypothesis",
-                class_id=classes[int(boxes.labels[i])],
-                score=float(boxes.scores[i]),
+                "vision_msgs/msg/ObjectHypothesis", class_id=classes[int(boxes.labels[i])], score=float(boxes.scores[i])
             ),
             pose=make("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=make.floats(covariance)),
         )

@@ -116,11 +116,7 @@ class NuScenesSource:
 
 
 def open_source(
-    path: str | Path,
-    *,
-    scene: str | None = None,
-    allow_missing: bool = False,
-    options: BagOptions | None = None,
+    path: str | Path, *, scene: str | None = None, allow_missing: bool = False, options: BagOptions | None = None
 ) -> Source:
     """Open a folder in nuScenes format (also T4, TruckScenes), a bag, Argoverse 2, KITTI, or a folder of sweeps.
 

@@ -73,11 +73,7 @@ def _refuse(out: Path, folders: list[Path]) -> None:
 
 
 def _written(
-    folders: list[Path],
-    out: Path,
-    chosen: list[tuple[Keyframe, dict[str, float]]],
-    candidates: int,
-    failed: list[str],
+    folders: list[Path], out: Path, chosen: list[tuple[Keyframe, dict[str, float]]], candidates: int, failed: list[str]
 ) -> list[dict[str, Any]]:
     """Write the folder and the reasons; return these."""
     writer = SubsetWriter(out, VERSION)

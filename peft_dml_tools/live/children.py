@@ -49,12 +49,7 @@ class Child:
     """
 
     def __init__(
-        self,
-        name: str,
-        module: str,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        grace_s: float = GRACE_S,
+        self, name: str, module: str, arguments: Sequence[str], environment: Mapping[str, str], grace_s: float = GRACE_S
     ) -> None:
         self.name, self.grace_s = name, grace_s
         self.latest: dict[str, dict[str, Any]] = {}

@@ -58,8 +58,7 @@ CacheGbOption = Annotated[float, typer.Option(min=0, help="Its size at most; 0 f
 CellOption = Annotated[list[str] | None, typer.Option(help="Only these cells; repeatable")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override in every cell; repeatable")]
 StartOption = Annotated[
-    Path | None,
-    typer.Option("--from", help="Encoders to begin with: a weights file, a bundle or its base.safetensors"),
+    Path | None, typer.Option("--from", help="Encoders to begin with: a weights file, a bundle or its base.safetensors")
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda")]
 ListOption = Annotated[bool, typer.Option("--list", help="Only list the cells and whether they are finished")]

@@ -24,11 +24,7 @@ class NetworkRunner(BundleRunner):
     """A network's detector on keyframes of a nuScenes folder."""
 
     def __init__(
-        self,
-        network: PeftDmlNetwork,
-        reader: NuScenesReader,
-        device: str = "cpu",
-        cache: FrameCache | None = None,
+        self, network: PeftDmlNetwork, reader: NuScenesReader, device: str = "cpu", cache: FrameCache | None = None
     ) -> None:
         self.start(bundle_in_memory(network), torch_engines(network, device), reader, cache)
 

@@ -11,15 +11,7 @@ from typing import Any
 import numpy as np
 
 from peft_dml_ros.core.adapter_domain import scene_figures
-from peft_dml_ros.core.bundle import (
-    ADAPTERS,
-    BASE_WEIGHTS,
-    Bundle,
-    GraphInfo,
-    Manifest,
-    TensorInfo,
-    load_bundle,
-)
+from peft_dml_ros.core.bundle import ADAPTERS, BASE_WEIGHTS, Bundle, GraphInfo, Manifest, TensorInfo, load_bundle
 from peft_dml_ros.core.errors import BundleError
 from peft_dml_ros.core.spec import ModelSpec, graph_inputs, graph_outputs
 from peft_dml_ros.core.verified_files import CALIBRATION

@@ -17,12 +17,7 @@ from onnx import TensorProto, helper
 from peft_dml_ros.core.errors import BundleError
 from peft_dml_ros.core.onnx_graph import filled
 
-KINDS: Final = {
-    "F16": TensorProto.FLOAT16,
-    "F32": TensorProto.FLOAT,
-    "I8": TensorProto.INT8,
-    "I64": TensorProto.INT64,
-}
+KINDS: Final = {"F16": TensorProto.FLOAT16, "F32": TensorProto.FLOAT, "I8": TensorProto.INT8, "I64": TensorProto.INT64}
 
 
 def refer_to_base(model: onnx.ModelProto, base: Path) -> onnx.ModelProto:
