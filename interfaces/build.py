@@ -185,8 +185,11 @@ def libraries(package: Package, out: Path) -> Iterator[Library]:
     def made(folder: str, pattern: str) -> list[Path]:
         return sorted((out / folder / name).glob(pattern))
 
+    def of_deps(kind: str) -> list[str]:
+        return [f"{dep}__{kind}" for dep in deps]
+
     def shared(kind: str, sources: list[Path], links: list[str]) -> Library:
-        return Library(lib / f"lib{name}__{kind}.so", sources, [*links, *(f"{dep}__{kind}" for dep in deps)])
+        return Library(lib / f"lib{name}__{kind}.so", sources, [*links, *of_deps(kind)])
 
     yield shared("rosidl_generator_c", made("c", "**/*.c"), ["rosidl_runtime_c", "rcutils"])
     yield shared(
