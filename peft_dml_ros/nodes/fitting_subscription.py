@@ -103,10 +103,6 @@ class FittingSubscription:
         drain: Take all messages that wait at each turn of the executor.
         typed: Hand the message class over as `kind`.
         others: Message types of which one is listened to instead where all publishers send that.
-
-    Attributes:
-        kind: Message class that is listened to.
-        callback: Called with each message.
     """
 
     def __init__(

@@ -91,11 +91,6 @@ class FrameLoop:
         drops: Counts frames that come to nothing.
         all_drops: Returns everything that was dropped, by reason.
         on_notice: Called with what the log should say, as a warning.
-
-    Attributes:
-        counts: Frames triggered and published.
-        last: What the last frame was like.
-        newest: The frame that was handed over last.
     """
 
     def __init__(

@@ -41,14 +41,6 @@ class Pipeline:
     Args:
         params: Bundle, adapter, engine, threads, paces and detection settings.
         kept: Engines that were used before, and may be used again.
-
-    Attributes:
-        bundle: The loaded bundle.
-        threads: Threads of the engines.
-        detection: Settings of the detection.
-        engine: Name of the engine that runs the graphs.
-        controller: Chooses how much work goes into a frame.
-        detector: Detects in snapshots of one rig.
     """
 
     def __init__(self, params: PerceptionParams, kept: KeptEngines | None = None) -> None:

@@ -56,12 +56,7 @@ QUICK: Final = BenchmarkPlan(
 
 
 class DataBenchmark:
-    """Runs a plan; what was measured is kept, so that a run that was cut short goes on where it was.
-
-    Attributes:
-        plan: What is measured.
-        folder: For scenes, bags and notes; of this benchmark alone.
-    """
+    """Runs a plan; what was measured is kept, so that a run that was cut short goes on where it was."""
 
     def __init__(self, plan: BenchmarkPlan, folder: Path, repository: Path, real: Path | None, say: Say) -> None:
         """Take up what was measured in the folder by the same plan and commit."""

@@ -22,11 +22,7 @@ _PERIOD_NS: Final = 100_000_000
 
 
 class WithDerivedGnss(WrappedSource):
-    """A source with fixes at 10 Hz made from its odometry, whose frame must be the map's.
-
-    Attributes:
-        name: The source's.
-    """
+    """A source with fixes at 10 Hz made from its odometry, whose frame must be the map's."""
 
     def __init__(self, source: Source, location: str) -> None:
         """Add fixes to a source. Raises ConfigError: the source has GNSS already, or the map's place is not known."""

@@ -22,12 +22,7 @@ _HEAD: Final = 9  #: Bytes of opcode and length
 
 
 class _Gathered(BytesIO):
-    """Records of a chunk as a list of buffers; where rosbags writes into it, that is one of them.
-
-    Attributes:
-        parts: What the chunk holds, in order.
-        size: Bytes of all parts.
-    """
+    """Records of a chunk as a list of buffers; where rosbags writes into it, that is one of them."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -59,12 +59,7 @@ def find_version(root: Path, version: str | None = None) -> str:
 
 
 class Tables:
-    """Lazy access to the tables of one version.
-
-    Attributes:
-        folder: The version folder.
-        renamed: Sensor names of channels that have another name.
-    """
+    """Lazy access to the tables of one version."""
 
     NEEDED: ClassVar[tuple[str, ...]] = NEEDED
 

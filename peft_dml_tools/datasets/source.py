@@ -56,12 +56,7 @@ class Beginning(WrappedSource):
 
 
 class NuScenesSource:
-    """A nuScenes scene as a stream: every sweep, image and motion sample, odometry from the ego poses.
-
-    Attributes:
-        name: Name of the scene.
-        reader: The folder.
-    """
+    """A nuScenes scene as a stream: every sweep, image and motion sample, odometry from the ego poses."""
 
     def __init__(self, reader: NuScenesReader, scene: str | None = None) -> None:
         """Pick a scene, the first if None. Raises ConfigError: no such scene; DataError: the scene has no keyframe."""

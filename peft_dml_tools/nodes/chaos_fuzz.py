@@ -117,12 +117,7 @@ def stamped_now(cdr: bytes) -> bytes:
 
 
 class IntakeHarness:
-    """An intake of its own, whose callbacks are called as the executor would call them.
-
-    Attributes:
-        jobs: Frames that came of it.
-        reasons: Dropped, by reason, with the first detail of each.
-    """
+    """An intake of its own, whose callbacks are called as the executor would call them."""
 
     def __init__(self, node: Node, samples: Samples, bundle: str) -> None:
         self.jobs, self.reasons, self._turn = 0, dict[str, str](), 0

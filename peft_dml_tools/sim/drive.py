@@ -40,17 +40,7 @@ class Rendered(NamedTuple):
 
 
 class Drive:
-    """A `Source` of simulated measurements; the same for a seed, whatever the number of workers.
-
-    Attributes:
-        name: Name of the drive.
-        seed: What everything is made from.
-        duration_s: Its length.
-        spec: Rates and sizes.
-        rig: The sensors.
-        workers: Processes that render; 1 renders in this one.
-        events: What is measured when, in stamp order.
-    """
+    """A `Source` of simulated measurements; the same for a seed, whatever the number of workers."""
 
     def __init__(
         self, seed: int, duration_s: float, spec: DriveSpec | None = None, *, workers: int = 1, name: str = ""

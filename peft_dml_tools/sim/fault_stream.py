@@ -51,11 +51,7 @@ class Carrier(Protocol[T]):
 
 
 class FaultStream(Generic[T]):
-    """Passes a stream on as a vehicle with faulty sensors would have sent it.
-
-    Attributes:
-        faults: The script; may be replaced at any time, also by another thread.
-    """
+    """Passes a stream on as a vehicle with faulty sensors would have sent it."""
 
     def __init__(self, carrier: Carrier[T], effects: Effects, start_ns: int, faults: Sequence[Fault] = ()) -> None:
         """Start a drive."""

@@ -97,9 +97,6 @@ class Odometry:
 
     The tyre's radius is a little wrong and wheels slip; height is that of the way driven; roll and pitch are levelled
     by gravity, as an inertial unit does it.
-
-    Attributes:
-        scale: Distance reported by distance driven.
     """
 
     def __init__(self, world: World) -> None:

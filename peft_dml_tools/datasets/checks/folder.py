@@ -25,13 +25,7 @@ class SensorFile(NamedTuple):
 
 
 class CheckedFolder:
-    """Lenient access: nothing raises here for what the data holds, so that all rules can run.
-
-    Attributes:
-        root: Folder with samples/, sweeps/ and the version folder.
-        version: Name of the version folder.
-        tables: The version folder.
-    """
+    """Lenient access: nothing raises here for what the data holds, so that all rules can run."""
 
     def __init__(self, path: Path, version: str | None = None) -> None:
         """Find the version folder. Raises DataError: there is nothing to check."""
