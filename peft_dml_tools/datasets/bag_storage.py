@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Serialised messages of a ROS 2 or ROS 1 bag, also of one that was cut off while it was recorded."""
 
+import copy
 import heapq
 import itertools
 import shutil
 import struct
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from rosbags.interfaces import Connection
 from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2 import Reader
+from rosbags.rosbag2.reader import DirectoryReader
 from rosbags.rosbag2.storage_mcap import McapReader
 
 from peft_dml_ros.conversions.cdr import NS_PER_S, leading_stamp_ns
@@ -26,7 +29,6 @@ from peft_dml_tools.datasets.mcap_repair import copy_whole_records, mcap_profile
 SEEK_MARGIN_NS: Final = 10 * NS_PER_S
 #: Messages are put into the order of their stamps as long as they were recorded within this of each other
 REORDER_NS: Final = NS_PER_S
-
 
 AnyReader: TypeAlias = Reader | Ros1Reader
 BAG_SUFFIXES: Final = frozenset({".mcap", ".db3", ".bag"})
@@ -88,13 +90,13 @@ class BagStorage:
             if message.stamp_ns < from_ns:
                 continue
             if message.stamp_ns < newest_ns - REORDER_NS:  # the recording loops, or a clock was set back
-                yield from _drained(waiting)
-                newest_ns = message.stamp_ns
+                yield from (earlier for earlier, _ in sorted(waiting))
+                waiting, newest_ns = [], message.stamp_ns
             newest_ns = max(newest_ns, message.stamp_ns)
             heapq.heappush(waiting, (message, logged_ns))
             while waiting[0][1] < logged_ns - REORDER_NS:
                 yield heapq.heappop(waiting)[0]
-        yield from _drained(waiting)
+        yield from (last for last, _ in sorted(waiting))
         self.check()
 
     def check(self) -> None:
@@ -131,10 +133,9 @@ class BagStorage:
     def logged(self, topics: set[str], from_ns: int = 0) -> Iterator[Logged]:
         """Yield messages of these topics, of whatever type, recorded at or after a time; stops at damage."""
         with self._reader() as reader:
-            wanted = [c for c in reader.connections if c.topic in topics]
-            if not wanted:
+            if topics.isdisjoint(c.topic for c in reader.connections):
                 return
-            read = _in_log_order(reader, wanted, from_ns)
+            read = _in_log_order(reader, topics, from_ns)
             last = "before the first message"
             for number in itertools.count(1):
                 try:
@@ -160,6 +161,10 @@ class BagStorage:
         reader: AnyReader = Ros1Reader(self._file) if self._file.suffix == ".bag" else Reader(self._file)
         try:
             reader.open()
+            for file in _files(reader):
+                # To rosbags a file whose index has no copies of the channels has no topics: they are in its chunks.
+                if isinstance(file, McapReader) and not file.channels:
+                    file.meta_scan()
         except Exception as error:  # noqa: BLE001  rosbags lets parsing errors of any type out
             if self._file.suffix == ".mcap":
                 refuse_other_formats(self._file)
@@ -212,42 +217,48 @@ class BagStorage:
         )
 
 
-def _in_log_order(
-    reader: AnyReader, wanted: list[Connection], from_ns: int
-) -> Iterator[tuple[Connection, int, "bytes | memoryview"]]:
-    """Yield messages by time of recording, also of a file without index (rosbags reads it only if it is in order)."""
-    start_ns = from_ns or None
-    storage = reader.storage if isinstance(reader, Reader) else None
-    if not isinstance(storage, McapReader) or storage.chunks:
-        yield from reader.messages(wanted, start=start_ns)
-        return
-    waiting: list[tuple[int, int, Connection, bytes]] = []
-    newest_ns = 0
-    scan = enumerate(storage.messages_scan(wanted, start_ns))
-    while True:
-        try:
-            order, (connection, logged_ns, cdr) = next(scan)
-        except Exception as error:  # noqa: BLE001  decompressors and parsers raise types of their own
-            problem = error
-            break
-        newest_ns = max(newest_ns, logged_ns)
-        heapq.heappush(waiting, (logged_ns, order, connection, cdr))
-        while waiting[0][0] < newest_ns - REORDER_NS:
-            yield _first(waiting)
+def _files(reader: AnyReader) -> list[Any]:
+    whole = getattr(reader, "storage", reader)
+    return list(getattr(whole, "storages", [whole]))
+
+
+def _in_log_order(reader: AnyReader, topics: set[str], from_ns: int) -> Iterator[Any]:
+    """Yield messages by time of recording, also of a folder whose files overlap (rosbags reads file after file)."""
+    waiting: list[tuple[int, int, Any, Any]] = []
+    for number, file in enumerate(_files(reader)):
+        part = file
+        if isinstance(reader, Reader) and isinstance(reader.storage, DirectoryReader):
+            part = copy.copy(reader.storage)
+            part.storages = [file]
+        if isinstance(file, McapReader) and not file.chunks:
+            file.messages = partial(_scanned, file)  # type: ignore[method-assign]
+        read = part.messages([c for c in file.connections if c.topic in topics], from_ns or None)
+        # A file after the first is opened when its first message is due: of a long drive, one at a time.
+        waiting.append((file.metadata.start_time if number else 0, number, None, read))
+    heapq.heapify(waiting)
     while waiting:
-        yield _first(waiting)
-    if not isinstance(problem, StopIteration):
+        _, number, message, read = heapq.heappop(waiting)
+        if message:
+            yield message
+        for following in itertools.islice(read, 1):
+            heapq.heappush(waiting, (following[1], number, following, read))
+
+
+def _scanned(file: McapReader, connections: Collection[Connection], *times_ns: int | None) -> Any:
+    """Yield messages of a file without index by time of recording; rosbags reads it only if it is in order."""
+    waiting: list[tuple[int, int, Any]] = []
+    newest_ns, problem = 0, None
+    try:
+        for order, message in enumerate(file.messages_scan(connections, *times_ns)):
+            newest_ns = max(newest_ns, message[1])
+            heapq.heappush(waiting, (message[1], order, message))
+            while waiting[0][0] < newest_ns - REORDER_NS:
+                yield heapq.heappop(waiting)[2]
+    except Exception as error:  # noqa: BLE001  decompressors and parsers raise types of their own
+        problem = error
+    yield from (message for _, _, message in sorted(waiting))
+    if problem:
         raise problem
-
-
-def _first(waiting: list[tuple[int, int, Connection, bytes]]) -> tuple[Connection, int, bytes]:
-    logged_ns, _, connection, cdr = heapq.heappop(waiting)
-    return connection, logged_ns, cdr
-
-
-def _drained(waiting: list[tuple[Stamped, int]]) -> Iterator[Stamped]:
-    while waiting:
-        yield heapq.heappop(waiting)[0]
 
 
 def _bag_file(path: Path) -> Path:

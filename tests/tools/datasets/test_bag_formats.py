@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bags that no ROS 2 recorder wrote, and bags that the node's parameter file has to explain."""
 
+import shutil
 import struct
 
 import numpy as np
 import pytest
+import yaml
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin, Writer
 
@@ -15,9 +17,11 @@ from peft_dml_ros.core.measurements import ImuSample, LidarSweep
 from peft_dml_ros.core.rig import Rig, Sensor
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_tools.datasets.bag_options import BagOptions
+from peft_dml_tools.datasets.bag_storage import BagStorage
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
-from peft_dml_tools.datasets.bags import BagSource, write_bag
+from peft_dml_tools.datasets.bags import BagFile, BagSource, write_bag
 from peft_dml_tools.datasets.encode import imu_to_msg, lidar_to_msg, tf_static_to_msg
+from peft_dml_tools.datasets.mcap_repair import copy_whole_records
 from peft_dml_tools.datasets.source import open_source
 from tests.support.made_source import MadeSource, pose, sweep
 
@@ -55,6 +59,52 @@ def test_an_mcap_of_ros_1_and_an_empty_one_are_named(bag, tmp_path):
     (tmp_path / "nothing.mcap").write_bytes(b"")
     with pytest.raises(DataError, match=r"is empty \(0 bytes\).*record it again"):
         BagSource(tmp_path / "nothing.mcap")
+
+
+@pytest.mark.parametrize("sqlite3", [False, True])
+def test_files_of_a_folder_that_overlap_are_read_by_time(tmp_path, sqlite3):
+    """One recording a sensor, put together by `ros2 bag reindex`; with MCAP, one has no index and is out of order."""
+    logged_ns = {"/a": [100, 200, 300, 400], "/b": [150, 350, 250]}
+    (whole := tmp_path / "whole").mkdir()
+    parts = []
+    for topic, times_ns in logged_ns.items():
+        with BagFile(tmp_path / topic[1:], sqlite3=sqlite3) as part:
+            for time_ns in (t * 10**7 for t in times_ns):
+                part.write(topic, time_ns, imu_to_msg(ImuSample(time_ns, np.zeros(3), np.zeros(3)), "imu_link", MAKE))
+        parts.append(
+            yaml.safe_load((tmp_path / topic[1:] / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+        )
+        (name,) = parts[-1]["relative_file_paths"]
+        (copy_whole_records if topic == "/b" and not sqlite3 else shutil.copy)(
+            tmp_path / topic[1:] / name, whole / name
+        )
+    for name in ("relative_file_paths", "topics_with_message_count", "files"):
+        parts[0][name] += parts[1][name]
+    parts[0]["message_count"] += parts[1]["message_count"]
+    (whole / "metadata.yaml").write_text(yaml.safe_dump({"rosbag2_bagfile_information": parts[0]}))
+    storage = BagStorage(whole)
+    assert [m.logged_ns // 10**7 for m in storage.logged({"/a", "/b"})] == [100, 150, 200, 250, 300, 350, 400]
+    assert [m.logged_ns // 10**7 for m in storage.logged({"/b"}, 2 * 10**9)] == [250, 350]
+    assert storage.damage is None
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_an_mcap_whose_index_has_no_copies_of_the_channels_is_read(bag, tmp_path, folder):
+    """The format lets writers leave them out; rosbags then finds no topic."""
+    stamps = [m.stamp_ns for _, m in BagSource(bag).measurements()]
+    path = write_bag(BagSource(bag), tmp_path / "folder") if folder else bag
+    (file,) = path.glob("*.mcap") if folder else [bag]
+    data = file.read_bytes()
+    (start,) = struct.unpack_from("<Q", data, len(data) - 28)
+    at, kept = start, b""
+    while data[at] not in {0x02, 0x0E}:
+        end = at + 9 + struct.unpack_from("<Q", data, at + 1)[0]
+        kept += data[at:end] if data[at] != 0x04 else b""
+        at = end
+    file.write_bytes(data[:start] + kept + b"\x02" + struct.pack("<QQQI", 20, start, 0, 0) + data[-8:])
+    source = BagSource(path)
+    assert [m.stamp_ns for _, m in source.measurements()] == stamps
+    assert source.damage == ""
 
 
 def ros1(message, kind):
