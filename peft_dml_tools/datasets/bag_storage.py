@@ -9,7 +9,7 @@ import struct
 import tempfile
 import weakref
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -172,10 +172,8 @@ class BagStorage:
             with self._repaired() as copy:
                 yield copy
             return
-        try:
+        with closing(reader):
             yield reader
-        finally:
-            reader.close()
 
     @contextmanager
     def _repaired(self) -> Iterator[Reader]:
@@ -191,10 +189,8 @@ class BagStorage:
             raise DataError(self._complaint(str(error))) from error
         if mcap_profile(files[0]) == "":
             self.damage = None  # whole, only without a profile
-        try:
+        with closing(reader):
             yield reader
-        finally:
-            reader.close()
 
     def _repair(self, file: Path) -> Path:
         """Copy what is whole of a file; the copy lasts as long as this object."""
@@ -247,25 +243,22 @@ def _in_log_order(reader: AnyReader, topics: set[str], from_ns: int) -> Iterator
 def _scanned(file: McapReader, connections: Collection[Connection], *times_ns: int | None) -> Any:
     """Yield messages of a file without index by time of recording; rosbags reads it only if it is in order."""
     waiting: list[tuple[int, int, Any]] = []
-    newest_ns, problem = 0, None
+    newest_ns = 0
     try:
         for order, message in enumerate(file.messages_scan(connections, *times_ns)):
             newest_ns = max(newest_ns, message[1])
             heapq.heappush(waiting, (message[1], order, message))
             while waiting[0][0] < newest_ns - REORDER_NS:
                 yield heapq.heappop(waiting)[2]
-    except Exception as error:  # noqa: BLE001  decompressors and parsers raise types of their own
-        problem = error
+    except Exception:  # decompressors and parsers raise types of their own
+        yield from (message for _, _, message in sorted(waiting))
+        raise
     yield from (message for _, _, message in sorted(waiting))
-    if problem:
-        raise problem
 
 
 def _bag_file(path: Path) -> Path:
     """Return the folder with its metadata, or the single file to read. Raises DataError: there is no bag there."""
-    if path.is_file() and path.suffix in BAG_SUFFIXES:
-        return path
-    if (path / "metadata.yaml").is_file():
+    if (path.is_file() and path.suffix in BAG_SUFFIXES) or (path / "metadata.yaml").is_file():
         return path
     files = sorted(p for p in path.glob("*") if p.suffix in BAG_SUFFIXES) if path.is_dir() else []
     if len(files) == 1:
