@@ -33,7 +33,7 @@ LABELS = {"labelled": "the data's", "unlabelled": "none, its own boxes"}
 NOTHING = {
     "fleet": "Nothing is measured yet: `peft-dml bench fleet` fills this section, in eight minutes.",
     "mining": "Nothing is measured yet: `train/recipes/mining.sh` fills this section, in 40 minutes.",
-    "gaps": "Nothing is measured yet: `train/recipes/gaps.sh` fills this section, in three quarters of an hour.",
+    "gaps": "Nothing is measured yet: `train/recipes/gaps.sh` fills this section, in an hour.",
 }
 
 Report = dict[str, Any]
