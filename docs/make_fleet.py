@@ -25,7 +25,6 @@ PRICE = 0.04  #: Of a core hour, in any currency: an example, about what clouds 
 GAPS = {
     "fog": "40 m of sight",
     "rain": "60 mm/h",
-    "snow": "5 mm/h",
     "beams": "16 beams, LiDAR at 2.4 m",
     "city": "another city and vehicle, right-hand traffic",
 }

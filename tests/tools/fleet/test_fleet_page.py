@@ -63,7 +63,7 @@ def test_each_gap_shows_its_gain_or_that_no_adapter_was_written(script):
     assert "| all sensors | 0.300 → 0.340 | 0.250 → 0.260 | +0.040 (+0.010 to +0.070), better |" in text
     assert "traffic | none, its own boxes | no LiDAR | 0.300 | 0.250 | no step was better, not written |" in text
     assert "on 48 keyframes of other scenes" in text
-    assert text.endswith("Not measured yet: snow, beams.")
+    assert text.endswith("Not measured yet: fog, beams.")
     assert "95 % over frames |" in text, "results before there were scenes to resample"
     rows = [row | {"adapt_said": "+0.020 (-0.010 to +0.050), undecided"} for row in rows]
     text = script["gaps"](
