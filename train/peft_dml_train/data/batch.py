@@ -27,33 +27,19 @@ from peft_dml_train.losses.targets import Targets, make_targets
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Tensors of B samples.
+    """Tensors of B samples."""
 
-    Attributes:
-        feeds: Encoder inputs by modality, with a leading batch axis; zeros where a sample lacks the modality.
-        mask: (B, 5) what each sample holds.
-        dropped: (B, 5) a random part of the mask, never without a detecting modality.
-        age_s: (B, 5).
-        completeness: (B, 5).
-        quality: (B, 5), 1 where untouched, 0 where worthless.
-        depth_bins: (B, cameras, rows · columns) int64, `NO_DEPTH` where unknown.
-        boxes: Truth per sample.
-        tokens: Sample tokens.
-        pictures: Number of each sample's pictures within the stage, -1 where they are seen once; see `CameraFrame`.
-        targets: Of the boxes, where whoever made the batch made them too.
-    """
-
-    feeds: dict[str, dict[str, torch.Tensor]]
-    mask: torch.Tensor
-    dropped: torch.Tensor
-    age_s: torch.Tensor
-    completeness: torch.Tensor
-    quality: torch.Tensor
-    depth_bins: torch.Tensor
-    boxes: list[Boxes3D]
-    tokens: list[str]
-    pictures: list[int]
-    targets: Targets | None = None
+    feeds: dict[str, dict[str, torch.Tensor]]  #: Encoder inputs by modality, B first; zeros where a sample lacks it
+    mask: torch.Tensor  #: (B, 5) what each sample holds
+    dropped: torch.Tensor  #: (B, 5) a random part of the mask, never without a detecting modality
+    age_s: torch.Tensor  #: (B, 5)
+    completeness: torch.Tensor  #: (B, 5)
+    quality: torch.Tensor  #: (B, 5), 1 where untouched, 0 where worthless
+    depth_bins: torch.Tensor  #: (B, cameras, rows · columns) int64, `NO_DEPTH` where unknown
+    boxes: list[Boxes3D]  #: Truth per sample
+    tokens: list[str]  #: Sample tokens
+    pictures: list[int]  #: Number of each sample's pictures within the stage, -1 where seen once; see `CameraFrame`
+    targets: Targets | None = None  #: Of the boxes, where whoever made the batch made them too
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch with its tensors on another device."""

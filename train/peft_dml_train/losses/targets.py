@@ -23,27 +23,16 @@ Row: TypeAlias = tuple[int, int, AnyArray, float, int, int, bool]
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Targets of a batch; M entries are cells around object centres, each cell at most once.
+    """Targets of a batch; M entries are cells around object centres, each cell at most once."""
 
-    Attributes:
-        heat: (B, classes, H, W) float32.
-        sample: (M,) int64 row of the batch.
-        cell: (M,) int64 flat cell.
-        values: (M, 12) float32; NaN where unknown; the heading is a unit vector.
-        weight: (M,) float32, 1 at the centre, less around it.
-        attribute: (M,) int64, -1 for none.
-        label: (M,) int64.
-        central: (M,) bool, the cell that holds the centre.
-    """
-
-    heat: torch.Tensor
-    sample: torch.Tensor
-    cell: torch.Tensor
-    values: torch.Tensor
-    weight: torch.Tensor
-    attribute: torch.Tensor
-    label: torch.Tensor
-    central: torch.Tensor
+    heat: torch.Tensor  #: (B, classes, H, W) float32
+    sample: torch.Tensor  #: (M,) int64 row of the batch
+    cell: torch.Tensor  #: (M,) int64 flat cell
+    values: torch.Tensor  #: (M, 12) float32; NaN where unknown; the heading is a unit vector
+    weight: torch.Tensor  #: (M,) float32, 1 at the centre, less around it
+    attribute: torch.Tensor  #: (M,) int64, -1 for none
+    label: torch.Tensor  #: (M,) int64
+    central: torch.Tensor  #: (M,) bool, the cell that holds the centre
 
     def only(self, taught: torch.Tensor | None) -> "Targets":
         """Return the targets without boxes and attributes of what a sample does not teach.
