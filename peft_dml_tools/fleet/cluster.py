@@ -6,13 +6,10 @@ becomes a `Failure`, so that one job never ends the others.
 """
 
 import os
-import signal
 import socket
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Final, Generic, TypeVar
 
 from peft_dml_ros.core.errors import ConfigError, DataError, PeftDmlError
@@ -31,8 +28,6 @@ STARTS: Final = 3
 TIMED_OUT: Final = "timed out during startup"
 LOOPBACK: Final = "127.0.0.1"  #: A cluster of this machine alone is not to be reached from others
 JOB_MEMORY_MB: Final = 1500
-#: A Ctrl-C was seen. Its exception may be lost in the library that it falls into: one of six runs went on to its end
-_INTERRUPTED: Final = threading.Event()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +84,6 @@ class Queue(Generic[Job, Result]):
         if not self._running:
             return
         done, _ = ray.wait(list(self._running), num_returns=1, timeout=WAIT_S)
-        if _INTERRUPTED.is_set():
-            _INTERRUPTED.clear()
-            raise KeyboardInterrupt
         for reference in done:
             yield self._running.pop(reference), _result(ray, reference)
 
@@ -179,24 +171,11 @@ def connected(address: str, memory_mb: int, workers: int = 0, *, dashboard: bool
             else f"--address {address}: no Ray cluster there ({reason}); fix: start one (ray start --head), check "
             "HOST:PORT, or use --address local"
         ) from error
-    _INTERRUPTED.clear()
-    # Only where Ctrl-C means what it usually does, which is in the main thread of a command in the foreground.
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    usual = usual and threading.current_thread() is threading.main_thread()
     try:
-        if usual:
-            signal.signal(signal.SIGINT, _interrupt)
         yield Cluster(str(getattr(context, "dashboard_url", "") or ""), memory_mb)
     finally:
-        if usual:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
         if owned:
             ray.shutdown()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    _INTERRUPTED.set()
-    signal.default_int_handler(number, frame)
 
 
 def _initialised(ray: Any, tries: int = STARTS, *, owned: bool, **options: Any) -> Any:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -43,16 +42,6 @@ def test_every_job_gives_one_result(cluster) -> None:
     for number in range(30):
         queue.add(number)
     assert sorted(queue.drain()) == [(n, 2 * n) for n in range(30)]
-
-
-def test_an_interrupt_that_is_dropped_on_its_way_is_not_lost(cluster) -> None:
-    queue = cluster.queue(double)
-    queue.add(1)
-    with suppress(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        list(queue.drain())
-    assert list(queue.drain()) == [(1, 2)], "it ends the run once"
 
 
 def test_an_error_is_a_result_in_one_line(cluster) -> None:

@@ -85,8 +85,16 @@ def test_an_interrupt_leaves_what_is_done_and_the_same_command_goes_on(many, bun
     out = tmp_path / "out"
     command = [sys.executable, "-m", "peft_dml_ros.cli.main", "fleet", "run", str(many), "--out", str(out)]
     command += ["--bundle", str(bundle), "--workers", "2", "--memory-mb", "300"]
+    # What starts in a shell's background ignores Ctrl-C, unless it says otherwise.
+    usual = (
+        "import signal, os, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.executable, sys.argv[1:])"
+    )
     first = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        [sys.executable, "-c", usual, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and len(list(out.glob("drives/*"))) < 2:
