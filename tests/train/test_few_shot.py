@@ -10,13 +10,16 @@ from numpy.lib.recfunctions import structured_to_unstructured
 from typer.testing import CliRunner
 
 from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import DataError
 from peft_dml_tools.commands.dataset import dataset
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.point_files import read_pcd
+from peft_dml_train.few_shot.adapt import AdaptOptions, recipe_of
 from peft_dml_train.few_shot.frames import hold_out
 from peft_dml_train.few_shot.labels import LabelledReader
 from peft_dml_train.few_shot.pseudo_labels import PseudoLabelledReader
+from tests.support.damaged_base import BASE
 
 
 def boxes(*centers, scores=None):
@@ -224,3 +227,11 @@ def test_the_models_own_boxes_count_where_the_next_frame_has_them_too(miniature)
     assert len(found.truth(reader.samples(scene)[0])) == 1
     with pytest.raises(DataError, match="sure of nothing"):
         PseudoLabelledReader(miniature, lambda _: Boxes3D.empty())
+
+
+def test_a_base_trained_by_many_processes_is_adapted_in_one(monkeypatch):
+    bundle = load_bundle(BASE)
+    monkeypatch.setitem(bundle.manifest.provenance["config"], "workers", 12)
+    monkeypatch.setitem(bundle.manifest.provenance["config"], "processes", 8)
+    recipe = recipe_of(bundle, AdaptOptions())
+    assert (recipe.workers, recipe.processes) == (0, 1)

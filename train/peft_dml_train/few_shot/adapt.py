@@ -6,7 +6,7 @@ import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -127,7 +127,8 @@ def recipe_of(bundle: Bundle, options: AdaptOptions) -> TrainConfig:
         "minutes": options.minutes, "steps": options.steps, "rate": options.rate * config.finetune.rate,
         "checkpoint_every": max(1, options.steps // CHECKS), "weather": (), "frozen": (), "ramp": 0.0,
     }  # fmt: skip
-    changes: dict[str, Any] = {"finetune": config.finetune.model_copy(update=few), "processes": 1, "seed": options.seed}
+    stage, one = config.finetune.model_copy(update=few), {"processes": 1, "workers": 0}
+    changes: dict[str, Any] = {"finetune": stage, "seed": options.seed, **one}
     if options.unlabelled:
         changes["dropout"] = config.dropout.model_copy(update={"lidar": 0.8})
     return config.model_copy(update=changes)
@@ -197,11 +198,13 @@ class _Training:
         """Judge each half of the frames held out with the step that the other half chose, as a vehicle runs it."""
         _, first, second = self.checks.chosen
 
-        def hits(step: int, part: slice) -> list[FrameHits]:
-            if not step:
-                return self.before[part]
+        @cache
+        def finder(step: int) -> Finder:
             _, vehicle = self.save(step, "judged")
-            return of_classes(Finder(vehicle, load_engines(vehicle), self.sensors).hits(self.held[part]), self.classes)
+            return Finder(vehicle, load_engines(vehicle), self.sensors)
+
+        def hits(step: int, part: slice) -> list[FrameHits]:
+            return of_classes(finder(step).hits(self.held[part]), self.classes) if step else self.before[part]
 
         after = cross_judged(hits, first, second, self.parts.cut)
         return compare(self.before, after, self.options.seed, self.parts.groups, (first != second) * self.parts.cut)

@@ -55,9 +55,8 @@ def start_logging() -> None:
 
 
 def set_threads(config: TrainConfig) -> None:
-    """Set the threads of one operator; a GPU's matrix units may round products of float32 to 19 bit."""
+    """Set the threads of one operator."""
     torch.set_num_threads(config.threads)
-    torch.set_float32_matmul_precision("high")
 
 
 def pretrain(
