@@ -30,6 +30,7 @@ BUDGETS: dict[str, tuple[str, ...]] = {
     ),
     "demo": ("pretrain.checkpoint_every=200", "finetune.checkpoint_every=200"),
     "near": (),
+    "fresh": (),
     "nuscenes": (),
 }
 

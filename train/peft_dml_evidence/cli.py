@@ -20,6 +20,7 @@ class Recipe(str, Enum):
     tiny = "tiny"
     demo = "demo"
     near = "near"
+    fresh = "fresh"
     nuscenes = "nuscenes"
 
 

@@ -30,8 +30,9 @@ run says so. Scores are nuscenes-devkit's own (`detection_cvpr_2019`), on scenes
 deviation over seeds. Every comparison uses the seeds that both sides have, seed by seed; brackets hold its 95 %
 interval: a bootstrap over seeds and scenes in pairs, Student's over seeds where a cell has no figures by scene. A claim
 holds where the whole interval does, is missed where none of it does, and is undecided otherwise; one seed decides
-nothing. Recipe `near` begins with the network of `models/base` at the commit of each cell, which has no seed. How every
-cell is trained and tested: `train/peft_dml_evidence/catalog.py`.
+nothing. Recipe `near` begins with the network of `models/base` at the commit of each cell, which has no seed; recipe
+`fresh` with its encoders alone, frozen, so that parts and fusions can be replaced and all begin alike (trained much
+shorter, it finds less). How every cell is trained and tested: `train/peft_dml_evidence/catalog.py`.
 
 **What can be compared.** Figures on simulated scenes compare with one another, not with published ones on real
 nuScenes: other scenes, other annotation, a much smaller network. What carries over is the shape, such as the share of
@@ -237,8 +238,12 @@ def render(found: list[Results], bundles: dict[str, dict[str, Any]] | None = Non
 
 
 def render_summary(found: list[Results]) -> str:
-    """Return the text of summary.json."""
-    return json.dumps(summary_of(fullest(found)), indent=1) + "\n"
+    """Return the text of summary.json: of the fullest recipe, and of others what it lacks, named under `from`."""
+    summary, origin = summary_of(first := fullest(found)), dict[str, str]()
+    for other in (results for results in found if results is not first):
+        more = {k: v for k, v in summary_of(other).items() if summary[k] is None and v is not None}
+        summary, origin = summary | more, origin | dict.fromkeys(more, other.config)
+    return json.dumps(summary | {"from": origin}, indent=1) + "\n"
 
 
 def write_report(results: Path, page: Path, *, bundles: Path | None = None, plots: bool = True) -> list[Path]:
