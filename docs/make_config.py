@@ -8,8 +8,9 @@ from textwrap import wrap
 import yaml
 
 from peft_dml_ros.core.params import ParamInfo, describe
-from peft_dml_ros.nodes.interface import NODE, SERVICES, published, subscribed
+from peft_dml_ros.nodes.interface import NODE
 from peft_dml_ros.nodes.parameter_file import NodeParams
+from peft_dml_tools.node_interface import SERVICES, published, subscribed
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"
 WIDTH = 116

@@ -13,13 +13,13 @@ from peft_dml_ros.conversions import presets
 from peft_dml_ros.conversions.topics import topic_of
 from peft_dml_ros.core.params import describe
 from peft_dml_ros.core.spec import CameraSpec
-from peft_dml_ros.nodes.interface import inputs, outputs
 from peft_dml_ros.nodes.parameter_file import MODEL_PARAMETERS, READ_ONLY, NodeParams
 from peft_dml_tools.commands.doctor import machine, system  # noqa: F401  they register their rules
 from peft_dml_tools.commands.doctor.rules import RULES as DOCTOR
 from peft_dml_tools.datasets.checks import RULES as DATA
 from peft_dml_tools.datasets.renaming import renamer
 from peft_dml_tools.markdown_pages import fill_section, markdown_table
+from peft_dml_tools.node_interface import inputs, outputs
 from peft_dml_tools.sim.faults import FIELDS, KINDS, MEANING, Fault
 
 DOCS = Path(__file__).parent

@@ -12,6 +12,12 @@ from peft_dml_ros.core.tracking import TrackedBoxes, future
 from peft_dml_ros.core.typing import FloatArray
 
 PACKAGE: Final = "autoware_perception_msgs"
+#: Message type by topic below the node's name
+TOPICS: Final = {
+    "objects": "DetectedObjects",
+    "tracked_objects": "TrackedObjects",
+    "predicted_objects": "PredictedObjects",
+}
 BOX, CYLINDER = 0, 1
 
 

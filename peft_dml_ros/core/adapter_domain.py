@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from pydantic import Field, ValidationError
 
+from peft_dml_ros.core.camera_view import thumbnail
 from peft_dml_ros.core.classes import Modality
 from peft_dml_ros.core.errors import BundleError, DataError
-from peft_dml_ros.core.payload_checks import thumbnail
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import Frozen
 

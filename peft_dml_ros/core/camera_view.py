@@ -131,6 +131,27 @@ def decode_any(data: bytes, flags: int) -> UInt8Array:
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
+def thumbnail(image: CameraImage) -> UInt8Array | None:
+    """Return the picture in grey at an eighth of its size; None for what is no picture.
+
+    Raises DataError: it is damaged inside, or cannot be decoded at all.
+    """
+    if image.pixels is not None:
+        small: UInt8Array = image.pixels[::8, ::8].mean(axis=2).astype(np.uint8)
+        return small
+    data = image.jpeg or b""
+    try:
+        width, height, _ = picture_header(data)
+    except DataError:
+        return None
+    if width * height > MAX_PIXELS:
+        return None
+    sound = decode_sound(data, (-(-width // 8), -(-height // 8)), "GRAY")
+    if sound is not None:
+        return sound[:, :, 0]
+    return decode_any(data, cv2.IMREAD_REDUCED_GRAYSCALE_8)[:, :, 0]
+
+
 def eight_bits(values: AnyArray) -> UInt8Array:
     """Return the upper eight of the bits that are used: cameras of 10, 12 and 14 bits fill 16 from below."""
     most = int(values.max(initial=0))

@@ -18,10 +18,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from peft_dml_ros.core.camera_view import thumbnail
 from peft_dml_ros.core.classes import Modality
+from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.params import HealthParams, SyncParams, numbers_by_sensor
-from peft_dml_ros.core.payload_checks import poor_picture
 
 #: Measurements kept per sensor: a second of each, and as many sweeps as a network accumulates
 HISTORY = {"lidar": 12, "camera": 3, "radar": 12, "imu": 120, "gnss": 20, "odometry": 120}
@@ -291,3 +292,16 @@ def poor_points(measurement: Measurement, invalid_share: float, limits: HealthPa
         far = np.count_nonzero(np.einsum("ij,ij->i", xyz, xyz) > NEAR_M**2)
         return "too few points" if far < limits.min_lidar_points else None
     return None
+
+
+def poor_picture(image: CameraImage, limits: HealthParams) -> str | None:
+    """Return why a picture says nothing (damaged, dark, the same everywhere); `None` when it is none of these."""
+    try:
+        grey = thumbnail(image)
+    except DataError:
+        return "damaged image"
+    if grey is None:
+        return None
+    if float(grey.mean()) < limits.min_image_brightness:
+        return "dark image"
+    return "blank image" if float(grey.std()) < limits.min_image_contrast else None

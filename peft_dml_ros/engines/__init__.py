@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from peft_dml_ros.core.engine import ENGINES
 from peft_dml_ros.core.errors import BundleError, EngineError, nearest
@@ -12,6 +13,10 @@ from peft_dml_ros.core.errors import BundleError, EngineError, nearest
 if TYPE_CHECKING:
     from peft_dml_ros.core.bundle import Bundle
     from peft_dml_ros.core.engine import Engine
+
+MOST: Final = 2  #: Models whose engines are kept: the one in use and the one before it
+LEAST_FREE_BYTES: Final = 512 << 20  #: Where less memory is free, only the newest engines are kept
+Key: TypeAlias = tuple[str, str, int, str]
 
 
 def load_engines(
@@ -90,3 +95,36 @@ def _refuse_other_tensors(bundle: Bundle, name: str, engine: Engine) -> None:
         if found != declared:
             msg = f"{bundle.path / graph.file}: its {kind} are {found}, the manifest says {declared}; export it again"
             raise BundleError(msg)
+
+
+class KeptEngines:
+    """The engines of up to `MOST` models, the least recently used go first.
+
+    A model is known by the content of its graphs and adapters, so that files that have changed are loaded again.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Key, Mapping[str, Engine]] = {}
+
+    def engines(
+        self, bundle: Bundle, engine: str, threads: int, precision: str = "auto"
+    ) -> tuple[Mapping[str, Engine], bool]:
+        """Return one engine per graph, and True where they were loaded now; see `load_engines`.
+
+        Raises EngineError: as `load_engines` does; what is kept stays.
+        """
+        key = (bundle.identity, engine, threads, precision)
+        fresh = key not in self._kept
+        found = load_engines(bundle, engine, threads, precision) if fresh else self._kept.pop(key)
+        self._kept[key] = found
+        while len(self._kept) > (MOST if _free_bytes() >= LEAST_FREE_BYTES else 1):
+            del self._kept[next(iter(self._kept))]
+        return found, fresh
+
+    def clear(self) -> None:
+        """Let all of them go."""
+        self._kept.clear()
+
+
+def _free_bytes() -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -7,7 +7,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from peft_dml_ros.core.params import PerceptionParams
-from peft_dml_ros.engines.kept import KeptEngines
+from peft_dml_ros.engines import KeptEngines
 from peft_dml_ros.nodes.frame_loop import FrameLoop, LatestWorker
 from peft_dml_ros.nodes.parameter_file import MODEL_PARAMETERS, NodeParams
 from peft_dml_ros.nodes.parameters import read_parameters

@@ -10,7 +10,7 @@ from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
 from peft_dml_ros.conversions import trails_to_cdr
-from peft_dml_ros.conversions.autoware import PACKAGE, detected_to_msg, predicted_to_msg, tracked_to_msg
+from peft_dml_ros.conversions.autoware import PACKAGE, TOPICS, detected_to_msg, predicted_to_msg, tracked_to_msg
 from peft_dml_ros.conversions.boxes_cdr import boxes_to_cdr
 from peft_dml_ros.core.detector import Detections
 from peft_dml_ros.core.errors import ConfigError
@@ -35,16 +35,8 @@ class ObjectOutputs:
         self._process = secrets.token_bytes(8)
         self._tracks = new(Detection3DArray, "~/tracks", DEPTH)
         self._markers = new(MarkerArray, "~/track_markers", DEPTH)
-        self._autoware: dict[str, Any] = {}
-        if params.autoware:
-            self._autoware = {
-                topic: new(self._class(kind), f"~/{topic}", 1)
-                for topic, kind in (
-                    ("objects", "DetectedObjects"),
-                    ("tracked_objects", "TrackedObjects"),
-                    ("predicted_objects", "PredictedObjects"),
-                )
-            }
+        wanted = TOPICS.items() if params.autoware else ()
+        self._autoware = {topic: new(self._class(kind), f"~/{topic}", 1) for topic, kind in wanted}
         compile_kernels()
         self._tracker: Tracker | None = None
         self._last_ns = 0

@@ -19,9 +19,8 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from peft_dml_ros.core.errors import ConfigError, PeftDmlError
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.sensor_checks import SensorChecks
-from peft_dml_ros.engines.kept import KeptEngines
-from peft_dml_ros.nodes.adapter_router import RouterAtWork
-from peft_dml_ros.nodes.adapter_switch import AdapterSwitch
+from peft_dml_ros.engines import KeptEngines
+from peft_dml_ros.nodes.adapters import AdapterSwitch, RouterAtWork
 from peft_dml_ros.nodes.diagnostics import NodeReport
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.frame_loop import FrameLoop

@@ -13,8 +13,7 @@ from peft_dml_ros.core.load import LoadController, spare_cores
 from peft_dml_ros.core.params import DetectionParams, PerceptionParams
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
-from peft_dml_ros.engines import choose, computed_in
-from peft_dml_ros.engines.kept import KeptEngines
+from peft_dml_ros.engines import KeptEngines, choose, computed_in
 from peft_dml_ros.nodes.parameter_file import MODEL_PARAMETERS
 
 FALLBACK: Final = "onnxruntime"

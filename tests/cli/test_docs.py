@@ -14,8 +14,9 @@ import yaml
 from peft_dml_ros.cli.main import app as peft_dml
 from peft_dml_ros.core.health import State
 from peft_dml_ros.core.params import describe
-from peft_dml_ros.nodes.interface import SERVICES, STAGES
+from peft_dml_ros.nodes.interface import STAGES
 from peft_dml_ros.nodes.parameter_file import NodeParams
+from peft_dml_tools.node_interface import SERVICES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(

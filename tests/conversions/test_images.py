@@ -13,8 +13,8 @@ from peft_dml_ros.conversions import camera_model_from_msg, image_from_msg
 from peft_dml_ros.conversions.images import ENCODINGS
 from peft_dml_ros.core.camera_view import decode, decoded
 from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.health import poor_picture
 from peft_dml_ros.core.params import HealthParams
-from peft_dml_ros.core.payload_checks import poor_picture
 
 HEADER = SimpleNamespace(stamp=SimpleNamespace(sec=1, nanosec=0), frame_id="cam")
 HEIGHT, WIDTH = 48, 64

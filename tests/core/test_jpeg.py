@@ -8,10 +8,10 @@ import pytest
 from peft_dml_ros.core import camera_view
 from peft_dml_ros.core.camera_view import decode
 from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.health import poor_picture
 from peft_dml_ros.core.jpeg import decode_sound, jpeg_damage
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.params import HealthParams
-from peft_dml_ros.core.payload_checks import poor_picture
 
 RNG = np.random.default_rng(6)
 

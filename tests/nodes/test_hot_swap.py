@@ -17,7 +17,7 @@ from peft_dml_ros.conversions import stamp_ns_from_msg
 from peft_dml_ros.core.adapter import WEIGHTS
 from peft_dml_ros.core.bundle import ADAPTERS, MANIFEST
 from peft_dml_ros.core.errors import BundleError
-from peft_dml_ros.engines.kept import KeptEngines
+from peft_dml_ros.engines import KeptEngines
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_ros.nodes.fitting_subscription import LATCHED
 from peft_dml_ros.nodes.parameter_file import NodeParams

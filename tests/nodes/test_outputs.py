@@ -28,12 +28,12 @@ from peft_dml_ros.nodes import overlays, publishers
 from peft_dml_ros.nodes.diagnostics import NodeReport
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.fitting_subscription import LATCHED
-from peft_dml_ros.nodes.interface import LATCHED as LATCHED_WORD
-from peft_dml_ros.nodes.interface import SERVICES, outputs, published, subscribed
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
 from peft_dml_ros.nodes.publishers import Outputs
 from peft_dml_tools.datasets.boxes_from_msg import boxes_from_msg, with_velocities
+from peft_dml_tools.node_interface import LATCHED as LATCHED_WORD
+from peft_dml_tools.node_interface import SERVICES, outputs, published, subscribed
 from tests.support import scenes
 from tests.support.random_bundle import make_random_bundle
 from tests.support.ros_processes import ros_process

@@ -10,9 +10,9 @@ import yaml
 from peft_dml_ros.conversions.topics import topic_of
 from peft_dml_ros.core.classes import CLASS_COLOURS, MODALITIES
 from peft_dml_ros.core.spec import CameraSpec
-from peft_dml_ros.nodes.interface import inputs, outputs
 from peft_dml_tools.datasets.bag_topics import bag_topic
 from peft_dml_tools.live.foxglove_server import GATE, SENSORS
+from peft_dml_tools.node_interface import inputs, outputs
 
 
 @pytest.fixture

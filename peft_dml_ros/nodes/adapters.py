@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The router at work: once a second it looks at the newest frame and sets the parameter `adapter`; off by default.
-
-What it chose and why is published on `~/adapter_choice`. While the adapter is switched off (`none`) it rests, and an
-adapter that could not be loaded is chosen no more.
-"""
+"""What sets the parameter `adapter` of the running node: the service `~/use_adapter`, and the router, if it is on."""
 
 import time
 from typing import Final
@@ -11,20 +7,48 @@ from typing import Final
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from std_srvs.srv import SetBool
 
 from peft_dml_ros.core.adapter_domain import scene_figures
-from peft_dml_ros.core.adapter_mix import OFF
+from peft_dml_ros.core.adapter_mix import DEFAULT, OFF
 from peft_dml_ros.core.adapter_router import AdapterRouter, Choice, domains_of
-from peft_dml_ros.nodes.adapter_switch import PARAMETER
 from peft_dml_ros.nodes.fitting_subscription import LATCHED
 from peft_dml_ros.nodes.frame_loop import FrameLoop
 from peft_dml_ros.nodes.parameter_file import NodeParams
 
+PARAMETER: Final = "adapter"
 CHOICE: Final = "~/adapter_choice"
 
 
+class AdapterSwitch:
+    """Serves `~/use_adapter`: the base alone, or the adapter that was named before; frames go on meanwhile."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._last = DEFAULT
+        self._service = node.create_service(SetBool, "~/use_adapter", self._switch)
+
+    def destroy(self) -> None:
+        """End the service."""
+        self._node.destroy_service(self._service)
+
+    def _switch(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        now = str(self._node.get_parameter(PARAMETER).value)
+        if now not in {OFF, ""}:
+            self._last = now
+        wanted = self._last if request.data else OFF
+        (result,) = self._node.set_parameters([Parameter(PARAMETER, value=wanted)])
+        response.success = bool(result.successful)
+        response.message = result.reason or f"adapter {wanted} follows {now} between two frames"
+        return response
+
+
 class RouterAtWork:
-    """Follows the parameter `router.enabled`."""
+    """Looks at the newest frame once a second and sets the parameter, where `router.enabled` says so.
+
+    What it chose and why is published on `~/adapter_choice`. While the adapter is switched off (`none`) it rests, and
+    an adapter that could not be loaded is chosen no more.
+    """
 
     def __init__(self, node: Node, loop: FrameLoop) -> None:
         self._node, self._loop = node, loop
