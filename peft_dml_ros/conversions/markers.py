@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from peft_dml_ros.conversions.boxes_cdr import upright_poses
+from peft_dml_ros.conversions.boxes import upright_poses
 from peft_dml_ros.conversions.cdr import LITTLE_ENDIAN, NS_PER_S, aligned
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASS_COLOURS, CLASSES

@@ -5,7 +5,7 @@ A box is its geometric centre, (length, width, height), yaw about +z from +x, al
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TypeAlias
 
 import numba
@@ -90,18 +90,9 @@ class Boxes3D:
 
     def __getitem__(self, index: Index) -> "Boxes3D":
         """Return the boxes that an index array, boolean mask or slice selects."""
-        picked = np.arange(len(self))[index]
-        return Boxes3D(
-            self.centers_m[index],
-            self.sizes_m[index],
-            self.yaws_rad[index],
-            self.velocities_mps[index],
-            self.labels[index],
-            self.scores[index],
-            self.attributes[index],
-            self.sigmas[index],
-            tuple(self.ids[i] for i in picked) if self.ids else (),
-        )
+        ids = tuple(self.ids[i] for i in np.arange(len(self))[index]) if self.ids else ()
+        columns = {column.name: getattr(self, column.name)[index] for column in fields(self)[:-1]}
+        return replace(self, **columns, ids=ids)
 
     def transform(self, a_SE3_b: SE3) -> "Boxes3D":
         """Return the boxes, given in frame b, in frame a; velocities turn, they are not compensated."""

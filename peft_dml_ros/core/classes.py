@@ -29,20 +29,12 @@ ATTRIBUTES: Final = (
     "vehicle.stopped",
 )
 
-_VEHICLE: Final = (5, 6, 7)
-_CYCLE: Final = (3, 4)
 #: Indices into `ATTRIBUTES` that a class may carry; empty for static things
 ATTRIBUTES_OF_CLASS: Final[dict[str, tuple[int, ...]]] = {
-    "car": _VEHICLE,
-    "truck": _VEHICLE,
-    "bus": _VEHICLE,
-    "trailer": _VEHICLE,
-    "construction_vehicle": _VEHICLE,
+    **dict.fromkeys(("car", "truck", "bus", "trailer", "construction_vehicle"), (5, 6, 7)),
     "pedestrian": (0, 1, 2),
-    "motorcycle": _CYCLE,
-    "bicycle": _CYCLE,
-    "traffic_cone": (),
-    "barrier": (),
+    **dict.fromkeys(("motorcycle", "bicycle"), (3, 4)),
+    **dict.fromkeys(("traffic_cone", "barrier"), ()),
 }
 
 Modality: TypeAlias = Literal["lidar", "camera", "radar", "imu", "gnss"]

@@ -10,13 +10,34 @@ Format: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from peft_dml_ros.core.errors import BundleError
+from peft_dml_ros.core.errors import BundleError, EngineError
 from peft_dml_ros.core.protobuf import encode, fields, signed, varint
 from peft_dml_ros.core.typing import AnyArray
+
+_TENSOR: Final = "TensorProto"
+#: Fields of onnx.proto that lead to tensors, by message
+_NESTED: Final[dict[str, dict[int, str]]] = {
+    "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
+    "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
+    "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
+    "GraphProto": {1: "NodeProto", 5: _TENSOR, 15: "SparseTensorProto"},
+    "SparseTensorProto": {1: _TENSOR, 2: _TENSOR},
+    "NodeProto": {5: "AttributeProto"},
+    "AttributeProto": {
+        5: _TENSOR,
+        6: "GraphProto",
+        10: _TENSOR,
+        11: "GraphProto",
+        22: "SparseTensorProto",
+        23: "SparseTensorProto",
+    },
+}
+_DEEPEST: Final = 32
 
 _GRAPH: Final = 7
 _NODE, _INITIALIZER, _OUTPUT, _VALUE_INFO = 1, 5, 12, 13
@@ -142,16 +163,39 @@ class _Tensor:
 def outside_weights(content: bytes) -> list[str]:
     """Return the names of the weights whose values are not in the file; none for what is no ONNX graph."""
     with suppress(IndexError, ValueError):
-        return list(_outside(content))
+        return list(_outside(memoryview(content)))
     return []
 
 
-def _outside(content: bytes) -> Iterator[str]:
-    graph = next((v for n, v in fields(memoryview(content)) if n == _GRAPH and isinstance(v, memoryview)), None)
-    if graph is None:
+def require_inside(path: Path, content: bytes) -> None:
+    """Refuse a graph whose weights lie in other files, of which no hash says anything, and which may be anywhere.
+
+    Raises EngineError: it has such a tensor, at any depth, or is no ONNX graph.
+    """
+    try:
+        outside = next(_outside(memoryview(content)), None)
+    except (IndexError, ValueError) as error:
+        msg = f"cannot load {path}: {len(content)} bytes are no ONNX graph ({error}); restore the bundle"
+        raise EngineError(msg) from error
+    if outside is not None:
+        raise EngineError(
+            f"{path} refused: its tensor '{outside}' lies in another file, which no hash covers;"
+            " export it with all weights inside (onnx.save with save_as_external_data=False)"
+        )
+
+
+def _outside(data: memoryview, kind: str = "ModelProto", depth: int = 0) -> Iterator[str]:
+    """Yield names of the tensors below a message whose values are elsewhere."""
+    if depth > _DEEPEST:
+        raise ValueError(f"nested deeper than {_DEEPEST}")
+    if kind == _TENSOR:
+        if (tensor := _Tensor.parse(data)).outside:
+            yield tensor.name
         return
-    parsed = (_Tensor.parse(v) for n, v in fields(graph) if n == _INITIALIZER and isinstance(v, memoryview))
-    yield from (tensor.name for tensor in parsed if tensor.outside)
+    for number, value in fields(data):
+        inner = _NESTED[kind].get(number)
+        if inner is not None and isinstance(value, memoryview):
+            yield from _outside(value, inner, depth + 1)
 
 
 def filled(

@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from peft_dml_ros.core.classes import CLASSES
+from peft_dml_ros.core.classes import CLASSES, DETECTING
 from peft_dml_ros.core.typing import FloatArray
 
 Positive = Annotated[int, Field(gt=0)]
@@ -202,14 +202,9 @@ def graph_inputs(spec: ModelSpec) -> dict[str, TensorTable]:
         "imu": {"window": ((spec.imu.steps, spec.imu.features), "float32")},
         "gnss": {"window": ((spec.gnss.steps, spec.gnss.features), "float32")},
         "fusion": {
-            "lidar": ((1, d, cells, cells), "float32"),
-            "camera": ((1, d, cells, cells), "float32"),
-            "radar": ((1, d, cells, cells), "float32"),
-            "imu": ((1, d), "float32"),
-            "gnss": ((1, d), "float32"),
-            "mask": ((5,), "float32"),
-            "age_s": ((5,), "float32"),
-            "completeness": ((5,), "float32"),
+            **dict.fromkeys(DETECTING, ((1, d, cells, cells), "float32")),
+            **dict.fromkeys(("imu", "gnss"), ((1, d), "float32")),
+            **dict.fromkeys(("mask", "age_s", "completeness"), ((5,), "float32")),
         },
     }
 
@@ -220,11 +215,8 @@ def graph_outputs(spec: ModelSpec) -> dict[str, TensorTable]:
     latent: TensorTable = {"latent": ((1, d, cells, cells), "float32")}
     token: TensorTable = {"latent": ((1, d), "float32")}
     return {
-        "lidar": latent,
-        "camera": latent,
-        "radar": latent,
-        "imu": token,
-        "gnss": token,
+        **dict.fromkeys(DETECTING, latent),
+        **dict.fromkeys(("imu", "gnss"), token),
         "fusion": {
             "scores": ((k,), "float32"),
             "labels": ((k,), "int32"),

@@ -15,11 +15,10 @@ import onnxruntime as ort
 from peft_dml_ros.core.bundle import GraphContent
 from peft_dml_ros.core.engine import Constant, EngineArray, check_feeds
 from peft_dml_ros.core.errors import EngineError
-from peft_dml_ros.core.onnx_graph import rescaled
+from peft_dml_ros.core.onnx_graph import require_inside, rescaled
 from peft_dml_ros.core.spec import TensorTable
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.engines.cache import cache_folder
-from peft_dml_ros.engines.graph_file import require_inside
 from peft_dml_ros.engines.tensorrt_library import preload_rtx
 
 log = logging.getLogger(__name__)

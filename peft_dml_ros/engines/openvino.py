@@ -16,9 +16,9 @@ import numpy as np
 from peft_dml_ros.core.bundle import Bundle, GraphContent
 from peft_dml_ros.core.engine import Engine, EngineArray, check_feeds
 from peft_dml_ros.core.errors import EngineError
+from peft_dml_ros.core.onnx_graph import require_inside
 from peft_dml_ros.core.spec import TensorTable
 from peft_dml_ros.core.typing import AnyArray
-from peft_dml_ros.engines.graph_file import require_inside
 from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine, for_cpu
 
 OLDEST: Final = (2025, 0)

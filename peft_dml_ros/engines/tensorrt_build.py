@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from peft_dml_ros.core.bundle import Bundle, GraphContent
 from peft_dml_ros.core.errors import EngineError
+from peft_dml_ros.core.onnx_graph import require_inside
 from peft_dml_ros.engines.cache import (
     BuildProfile,
     EngineKey,
@@ -19,7 +20,6 @@ from peft_dml_ros.engines.cache import (
     write_engine,
 )
 from peft_dml_ros.engines.cuda import Cuda, Gpu
-from peft_dml_ros.engines.graph_file import require_inside
 from peft_dml_ros.engines.tensorrt_library import RTX, TensorRtLibrary, load_tensorrt, make_logger
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from visualization_msgs.msg import MarkerArray
 
 from peft_dml_ros.conversions import trails_to_cdr
 from peft_dml_ros.conversions.autoware import PACKAGE, TOPICS, detected_to_msg, predicted_to_msg, tracked_to_msg
-from peft_dml_ros.conversions.boxes_cdr import boxes_to_cdr
+from peft_dml_ros.conversions.boxes import boxes_to_cdr
 from peft_dml_ros.core.detector import Detections
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.motion import EgoMotion

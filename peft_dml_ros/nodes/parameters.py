@@ -2,6 +2,8 @@
 """ROS parameters of the perception node, declared from the typed parameters of `core.params`."""
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -31,9 +33,8 @@ def declare_parameters(node: Node) -> NodeParams:
     params = validated(NodeParams, nested(given), "parameters")
     values = params.model_dump()
     for info in describe(NodeParams):
-        node.declare_parameter(
-            info.name, _ros_value(_lookup(values, info.name)), _descriptor(info), ignore_override=True
-        )
+        value = reduce(getitem, info.name.split("."), values)
+        node.declare_parameter(info.name, _ros_value(value), _descriptor(info), ignore_override=True)
     node.add_on_set_parameters_callback(lambda changes: _judge(node, changes))
     return params
 
@@ -73,13 +74,6 @@ def _descriptor(info: ParamInfo) -> ParameterDescriptor:
             FloatingPointRange(from_value=float(info.minimum), to_value=float(info.maximum))
         ]
     return descriptor
-
-
-def _lookup(tree: dict[str, Any], dotted: str) -> Any:
-    value: Any = tree
-    for key in dotted.split("."):
-        value = value[key]
-    return value
 
 
 def _ros_value(value: Any) -> Any:

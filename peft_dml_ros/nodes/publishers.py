@@ -12,7 +12,7 @@ from vision_msgs.msg import Detection3DArray, LabelInfo, VisionClass, VisionInfo
 from visualization_msgs.msg import MarkerArray
 
 from peft_dml_ros.conversions import markers_to_cdr, velocities_to_msg
-from peft_dml_ros.conversions.boxes_cdr import boxes_to_cdr
+from peft_dml_ros.conversions.boxes import boxes_to_cdr
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import Bundle
 from peft_dml_ros.core.detector import Detections

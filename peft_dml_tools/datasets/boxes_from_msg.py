@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from peft_dml_ros.conversions.boxes import VARIANCES
 from peft_dml_ros.conversions.pointcloud import cloud_view, column
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import ATTRIBUTES, CLASSES
 from peft_dml_ros.core.errors import DataError, nearest
 from peft_dml_ros.core.typing import FloatArray
+from peft_dml_tools.datasets.encode import VARIANCES
 
 
 def boxes_from_msg(msg: Any, classes: Sequence[str] = CLASSES) -> Boxes3D:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from peft_dml_ros.conversions.boxes import VARIANCES, cloud_to_msg
+from peft_dml_ros.conversions.boxes import cloud_to_msg
 from peft_dml_ros.conversions.factory import POINT, VECTOR, MessageFactory, header, triple, upright_pose
 from peft_dml_ros.conversions.topics import BASE_FRAME, ODOM_FRAME, frame_of
 from peft_dml_ros.core.boxes import Boxes3D
@@ -36,6 +36,7 @@ TIMED_LIDAR_DTYPE: Final = np.dtype(
     }
 )
 
+VARIANCES: Final = (0, 7, 14, 35)  #: Places of the variances of x, y, z and yaw in a 6 x 6 pose covariance
 TURN_S: Final = 0.05  #: Duration of a turn of nuScenes' LiDAR
 _LONGEST_STEP_NS: Final = 1_000_000_000  #: Between poses this far apart the motion is unknown
 _STATUS_FIX, _STATUS_NO_FIX, _SERVICE_GPS, _COVARIANCE_APPROXIMATED = 0, -1, 1, 1

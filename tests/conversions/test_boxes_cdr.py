@@ -8,7 +8,7 @@ import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 from vision_msgs.msg import Detection3DArray
 
-from peft_dml_ros.conversions.boxes_cdr import boxes_to_cdr
+from peft_dml_ros.conversions.boxes import boxes_to_cdr
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.nodes.factory import RclpyFactory
 from peft_dml_tools.datasets.boxes_from_msg import boxes_from_msg
