@@ -32,7 +32,7 @@ def load_params(
     try:
         tree = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read parameter file {source}: {error}") from error
+        raise ConfigError(f"cannot read parameter file {source}: {error}; config/perception.yaml is one") from error
     for key in (node, f"/{node}", "/**"):
         tree = tree.get(key, tree) if isinstance(tree, dict) else tree
     tree = tree.get("ros__parameters", tree) if isinstance(tree, dict) else tree

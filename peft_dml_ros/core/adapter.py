@@ -166,5 +166,5 @@ def _read_ranges(folder: Path) -> dict[str, dict[str, float]]:
     except (ValueError, AttributeError, TypeError) as error:
         raise BundleError(f"{path}: expected {{graph: {{tensor: number}}}}: {error}") from error
     if any(not math.isfinite(v) or v < 0 for by in found.values() for v in by.values()):
-        raise BundleError(f"{path}: a range is not finite")
+        raise BundleError(f"{path}: a range is not finite; add the adapter again from its source")
     return found

@@ -68,7 +68,7 @@ def load_calibration(path: Path) -> Rig:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read calibration {path}: {error}") from error
+        raise ConfigError(f"cannot read calibration {path}: {error}; fix: name another file") from error
     try:
         file = _File.model_validate(tree)
         return Rig({name: _sensor(name, mounting) for name, mounting in file.sensors.items()})

@@ -54,7 +54,7 @@ def verify(file: Path, content: bytes, trusted: PublicKey) -> str:
     try:
         signature = library.Signature.from_bytes(read_small(path))
     except library.ParseError as error:
-        raise BundleError(f"{path} is no signature in minisign's format: {error}") from error
+        raise BundleError(f"{path} is no signature in minisign's format: {error}; sign it again") from error
     try:
         trusted.verify(content, signature)
     except library.VerifyError as error:

@@ -92,7 +92,7 @@ class TensorRtEngine:
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(int(self._session.stream)):
-            raise EngineError(f"TensorRT cannot run '{self._name}': {self._logger.last_error}")
+            raise EngineError(f"TensorRT cannot run '{self._name}': {self._logger.last_error}; use engine: onnxruntime")
 
 
 def load_tensorrt_engines(bundle: Bundle, engine: str = "tensorrt", precision: str = "") -> dict[str, TensorRtEngine]:

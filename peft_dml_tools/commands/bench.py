@@ -151,7 +151,7 @@ def live(
 
     require_ros()
     if compare and not compare.is_file():
-        raise ConfigError(f"--compare {compare}: there is no such file")
+        raise ConfigError(f"--compare {compare}: there is no such file; fix: name an older report, or leave it out")
     older = read_report(compare) if compare else None
     plan = QUICK if quick else replace(LivePlan(), minutes=minutes, image_width_px=image_width)
     options = LiveOptions(bundle, threads, engine, drive, domain_id, Path(__file__).resolve().parents[2])

@@ -60,7 +60,7 @@ def open_kitti(path: Path, options: BagOptions) -> FileSource:
 def _object_benchmark(path: Path, read: Callable[[Path, int], LidarSweep]) -> FileSource:
     files = sorted((path / "velodyne").glob("*.bin"))
     if not files:
-        raise DataError(f"{path / 'velodyne'} holds no .bin file")
+        raise DataError(f"{path / 'velodyne'} holds no .bin file; fix: name the folder above velodyne/")
     entries, truth, sensors = list[Entry](), dict[int, Boxes3D](), dict[str, Sensor]()
     for number, file in enumerate(files):
         stamp_ns = (number + 1) * _MOMENTS_NS
@@ -155,7 +155,9 @@ def _lidar_SE3_camera(values: dict[str, FloatArray], where: Path) -> SE3:
         camera_T_lidar = values["Tr_velo_to_cam"].reshape(3, 4)
         rectifying = values["R0_rect"].reshape(3, 3)
     except (KeyError, ValueError) as error:
-        raise DataError(f"{where}: no Tr_velo_to_cam of 12 and R0_rect of 9 numbers ({error})") from error
+        raise DataError(
+            f"{where}: no Tr_velo_to_cam of 12 and R0_rect of 9 numbers ({error}); fix: copy it again"
+        ) from error
     # The files have seven digits: the nearest rotation is meant.
     u, _, v = np.linalg.svd(rectifying @ camera_T_lidar[:, :3])
     return SE3(u @ v, rectifying @ camera_T_lidar[:, 3]).inverse()
@@ -180,7 +182,7 @@ def _labels(path: Path, base_SE3_camera: SE3) -> Boxes3D:
     try:
         numbers = np.array([row[8:15] for row in rows], dtype=np.float64)
     except ValueError as error:
-        raise DataError(f"{path}: a line has no 15 values ({error})") from error
+        raise DataError(f"{path}: a line has no 15 values ({error}); fix: copy it again") from error
     height, width, length = numbers[:, :3].T
     centres = numbers[:, 3:6] - np.stack([0 * height, height / 2, 0 * height], axis=1)
     turn = numbers[:, 6]

@@ -184,7 +184,9 @@ class NuScenesReader:
             return REFERENCE, keyframes[REFERENCE]
         time_us = self.tables.get("sample", sample_token)["timestamp"]
         if not keyframes:
-            raise DataError(f"sample {sample_token} of {self.tables.folder} has no sensor data")
+            raise DataError(
+                f"sample {sample_token} of {self.tables.folder} has no sensor data; fix: peft-dml dataset check"
+            )
         lidars = [name for name in keyframes if name.startswith("LIDAR")]
         name = min(lidars or keyframes, key=lambda n: abs(keyframes[n]["timestamp"] - time_us))
         return name, keyframes[name]

@@ -38,7 +38,7 @@ def read_radar(path: Path, stamp_ns: int, *, keep_all: bool = False) -> RadarSwe
     if relative := {"vrel_x", "vrel_y"} <= set(names):
         names = (*names, *(name for name in RADAR_DTYPE.names or () if name not in names))
     if missing := [name for name in RADAR_DTYPE.names or () if name not in names]:
-        raise DataError(f"{path} lacks the radar fields {', '.join(missing)}")
+        raise DataError(f"{path} lacks the radar fields {', '.join(missing)}; it has: {', '.join(names)}")
     if relative:
         points = _of_relative_speed(raw)
     else:

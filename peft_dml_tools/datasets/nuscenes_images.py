@@ -20,7 +20,7 @@ def read_image(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+        raise DataError(f"cannot read {path}: {error.strerror}; fix: copy it again") from error
     start = next((start for start in _ENDS if data.startswith(start)), None)
     if start is None:
         msg = f"{path} ({len(data)} bytes) is neither JPEG nor PNG: it begins with {data[:8].hex(' ') or 'nothing'}"

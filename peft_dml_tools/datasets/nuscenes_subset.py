@@ -40,7 +40,7 @@ class SubsetWriter:
         tables = {name: read_json(root / version / f"{name}.json") for name in TABLES}
         wanted = set(samples)
         if unknown := wanted - {row["token"] for row in tables["sample"]}:
-            raise DataError(f"{root}: no keyframe {min(unknown)}")
+            raise DataError(f"{root}: no keyframe {min(unknown)}; fix: name tokens of its table sample")
         kept = {name: list(rows) for name, rows in tables.items()}
         kept["sample"] = [row for row in tables["sample"] if row["token"] in wanted]
         for name in ("sample_data", "sample_annotation"):

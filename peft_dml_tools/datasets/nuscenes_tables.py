@@ -170,7 +170,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}; fix: copy it again") from error
     except (ValueError, RecursionError) as error:
         msg = f"{path} cannot be read as JSON{_place(path, error)}: {error}; it was cut off or damaged, copy it again"
         raise DataError(msg) from error

@@ -71,7 +71,7 @@ def _read_bin(path: Path, columns: int) -> AnyArray:
         whole = len(payload) // (4 * columns) * 4 * columns
         raise DataError(
             f"{path} has {len(payload)} bytes, no multiple of {4 * columns} ({columns} float32 a point): it is cut off "
-            f"within the point that starts at byte {whole}, or has another number of values a point"
+            f"within the point that starts at byte {whole}, or has another number of values a point; fix: copy it again"
         )
     names = [*_BIN_COLUMNS, *(f"extra{i}" for i in range(5, columns))][:columns]
     points = np.frombuffer(payload, dtype=[(name, "<f4") for name in names])
@@ -92,14 +92,14 @@ def read_pcd(path: Path) -> AnyArray:
     mark = payload.find(b"\nDATA ", 0, _MOST_HEADER)
     end = payload.find(b"\n", mark + 1) + 1
     if mark < 0 or not end:
-        raise DataError(f"{path} has no 'DATA' line in its first 8 KiB: it is no PCD file")
+        raise DataError(f"{path} has no 'DATA' line in its first 8 KiB: it is no PCD file; fix: copy it again")
     words = [line.split() for line in payload[:end].decode("ascii", errors="replace").splitlines()]
     header = {line[0]: line[1:] for line in words if line and not line[0].startswith("#")}
     layout, kind = _pcd_layout(path, header), "".join(header["DATA"])
     try:
         count = int(header["POINTS"][0])
     except (KeyError, IndexError, ValueError):
-        raise DataError(f"{path}: the header has no number of POINTS") from None
+        raise DataError(f"{path}: the header has no number of POINTS; fix: write it again") from None
     body = payload[end:]
     if not 0 <= count <= _MOST_POINTS:
         raise DataError(f"{path} promises {count} points, expected 0 to {_MOST_POINTS}")
@@ -139,7 +139,7 @@ def _ascii_rows(path: Path, body: bytes, layout: np.dtype[np.void], count: int) 
     try:
         rows = np.array([line.split() for line in body.decode("ascii").splitlines() if line.strip()], dtype=np.float64)
     except ValueError as error:
-        raise DataError(f"{path}: its points are no table of numbers ({error})") from error
+        raise DataError(f"{path}: its points are no table of numbers ({error}); fix: copy it again") from error
     shapes = {name: layout[name].shape for name in layout.names or ()}
     width = sum(int(np.prod(shape)) for shape in shapes.values())
     if len(rows) < count or (len(rows) and rows.shape[1] != width):
@@ -245,4 +245,4 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+        raise DataError(f"cannot read {path}: {error.strerror}; fix: copy it again") from error

@@ -16,7 +16,7 @@ def _table(root: Path, name: str, missing: Any = None) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read where {root} is from: {error}") from error
+        raise DataError(f"cannot read where {root} is from: {error}; fix: copy it again") from error
 
 
 def domain_of(root: Path) -> dict[str, Any]:

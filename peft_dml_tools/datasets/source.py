@@ -64,7 +64,7 @@ class NuScenesSource:
         self.name = scene or next(iter(reader.scenes), "")
         self.tokens = reader.samples(self.name)
         if not self.tokens:
-            raise DataError(f"scene '{self.name}' of {reader.root} has no keyframe")
+            raise DataError(f"scene '{self.name}' of {reader.root} has no keyframe; fix: another --scene")
 
     @cached_property
     def rig(self) -> Rig:

@@ -99,7 +99,7 @@ def read_row_group(path: Path, index: int, stamp_ns: int, intensity: Intensity) 
         for name, values in columns.items():
             points[name] = values
     except (OSError, IndexError, KeyError, TypeError, ValueError, ArrowException) as error:
-        raise DataError(f"cannot read sweep {index} of {path}: {str(error).splitlines()[0]}") from error
+        raise DataError(f"cannot read sweep {index} of {path}: {str(error).splitlines()[0]}; copy it again") from error
     if missing := {"x", "y", "z"} - columns.keys():
         raise DataError(f"{path} lacks the columns {', '.join(sorted(missing))}; it has: {', '.join(columns)}")
     return sweep_of_columns(points, stamp_ns, intensity, str(path))

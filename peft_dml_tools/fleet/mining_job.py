@@ -25,7 +25,7 @@ def draw_folders(folders: list[Path], out: Path, count: int, seed: int) -> tuple
     scenes = [(f.resolve(), s) for f in folders for s in NuScenesReader(f, allow_missing=True).scenes]
     candidates = [keyframe for root, scene in scenes for keyframe in unseen_keyframes(root, scene)]
     if not candidates:
-        raise DataError("the folders hold no keyframe")
+        raise DataError("the folders hold no keyframe; fix: nuScenes folders, as peft-dml bag import writes them")
     return _written(folders, out, draw(candidates, count, seed), len(candidates), []), len(candidates)
 
 

@@ -162,7 +162,7 @@ def fetched(place: str, files: list[str] | None = None) -> Iterator[Path]:
             else:
                 fs.get(path, str(target), recursive=bool(fs.isdir(path)))
         except FileNotFoundError as error:
-            raise DataError(f"{place} does not exist or is not readable: {error}") from error
+            raise DataError(f"{place} does not exist or is not readable: {error}; fix: check the address") from error
         yield target
 
 

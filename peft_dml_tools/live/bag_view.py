@@ -19,7 +19,7 @@ def play_bag(
 ) -> None:
     """Play until `stop` is set, or once. Raises DataError: the bag holds no message, or is damaged."""
     if not storage.count:
-        raise DataError(f"bag {storage.path} holds no message")
+        raise DataError(f"bag {storage.path} holds no message; fix: name another recording")
     shown = {topic for topic, kind in storage.connections.items() if server.declare(topic, kind)}
     latched = {
         topic

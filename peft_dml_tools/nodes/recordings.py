@@ -91,7 +91,7 @@ class PlayedBag:
         self._path, self._storage = path, BagStorage(path)
         if not self._storage.count:
             self._storage.check()
-            raise DataError(f"bag {path} holds no message")
+            raise DataError(f"bag {path} holds no message; fix: name another recording")
         self.start_ns, self.end_ns = self._storage.begin_ns, self._storage.end_ns
         self.channels = {
             topic: Channel(topic, kind, publishing_qos(topic, self._storage.offered[topic]))

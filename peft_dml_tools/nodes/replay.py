@@ -45,7 +45,7 @@ def replay(options: argparse.Namespace, stop: threading.Event) -> None:
     begin_ns = played.start_ns + int(options.start * 1e9)
     if begin_ns >= played.end_ns:
         length_s = (played.end_ns - played.start_ns) / 1e9
-        raise ConfigError(f"--start {options.start} is past the end: {options.source} lasts {length_s:.1f} s")
+        raise ConfigError(f"--start {options.start} is past the end: {options.source} lasts {length_s:.1f} s; lower it")
     if options.seamless:
         played = SeamlessLoop(played)
     script = load_faults(Path(options.faults)) if options.faults else ()

@@ -87,7 +87,7 @@ class Domain(Frozen):
         else:
             raise ConfigError(f"no domain '{text}'; {nearest(text, PRESETS)}. Fix: name one of them, or a YAML file")
         if not isinstance(values, dict):
-            raise ConfigError(f"{text} is not a mapping of {', '.join(cls.model_fields)}")
+            raise ConfigError(f"{text} is not a mapping; fix: a YAML file with {', '.join(cls.model_fields)}")
         given = {key: value for key, value in changes.items() if value is not None}
         if given and "name" not in given and text in PRESETS:
             words = (value if isinstance(value, str) else "-".join(value) for value in given.values())

@@ -164,7 +164,7 @@ def load_faults(path: Path) -> tuple[Fault, ...]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the fault script {path}: {error}") from error
+        raise ConfigError(f"cannot read the fault script {path}: {error}; fix: check the path") from error
     return parse_faults(text, str(path))
 
 

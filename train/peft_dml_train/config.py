@@ -219,7 +219,7 @@ class TrainConfig(Section):
 def _set(tree: dict[str, Any], assignment: str) -> None:
     path, separator, value = assignment.partition("=")
     if not separator:
-        raise ConfigError(f"--set {assignment!r} is not of the form section.key=value")
+        raise ConfigError(f"--set {assignment!r} is not of the form section.key=value, e.g. adapters.rank=8")
     *parents, key = path.strip().split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})

@@ -52,7 +52,9 @@ class Weather(Frozen):
         try:
             return cls.model_validate({KINDS[kind.strip()]: float(value)})
         except ValidationError as error:
-            raise ConfigError(f"weather '{text}': {error.errors()[0]['msg']}") from error
+            raise ConfigError(
+                f"weather '{text}': {error.errors()[0]['msg']}; e.g. fog=50, rain=25 or snow=5"
+            ) from error
         except ValueError as error:
             msg = f"weather '{text}': '{value}' is no number; write it as fog=50 (m), rain=25 or snow=5 (mm/h)"
             raise ConfigError(msg) from error

@@ -116,7 +116,7 @@ def adapter_in(bundle: Path, name: str) -> Path:
     """Return the folder of an adapter that comes with a bundle. Raises BundleError: it has none of that name."""
     folder = bundle / ADAPTERS / name
     if not (folder / CARD).is_file():
-        raise BundleError(f"{bundle} has no adapter '{name}'")
+        raise BundleError(f"{bundle} has no adapter '{name}'; list them: peft-dml adapter list")
     return folder
 
 

@@ -44,5 +44,5 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise DataError(f"checkpoint {path} cannot be read: {error}") from error
+        raise DataError(f"checkpoint {path} cannot be read: {error}; fix: an older one, or train again") from error
     return state

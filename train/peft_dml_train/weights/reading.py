@@ -20,7 +20,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     Raises DataError: no such file, no tensors in it, or it would have to run code to be read.
     """
     if not path.is_file():
-        raise DataError(f"weights file {path} does not exist")
+        raise DataError(f"weights file {path} does not exist; fix: check the path")
     content: Any
     try:
         if path.suffix == ".safetensors":
@@ -28,7 +28,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path} is damaged: {error}") from error
+        raise DataError(f"{path} is damaged: {error}; fix: download it again") from error
     except Exception as error:
         raise DataError(
             f"{path} is not read: it holds more than tensors, and reading that could run code ({_first_line(error)}). "
@@ -43,7 +43,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         if isinstance(v, torch.Tensor)
     }
     if not tensors:
-        raise DataError(f"{path} holds no named tensors")
+        raise DataError(f"{path} holds no named tensors; fix: save a state_dict")
     return tensors
 
 
