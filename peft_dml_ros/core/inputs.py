@@ -196,8 +196,8 @@ class InputAssembler:
     def cameras(self, snapshot: Snapshot) -> tuple[EncoderInputs | None, Counter[str]]:
         """Make the inputs of the camera encoder, and count what was dropped by reason.
 
-        Arrays and version stay those of the last frame while no camera has a new image. Frames one after the other,
-        from one thread at a time.
+        Arrays and version stay those of the last frame while no camera has a new image: the same object is the same
+        image. Frames one after the other, from one thread at a time.
         """
         spec, drops = self.spec.camera, Counter[str]()
         sources = self.sources(snapshot, "camera")

@@ -43,6 +43,7 @@ class Rig:
 
     #: name -> Sensor, in the order of the network's camera slots for cameras
     sensors: dict[str, Sensor] = field(default_factory=dict)
+    version: int = 0  #: The same number means the same sensors; 0 of a rig that no `RigBuilder` made
 
     def __getitem__(self, name: str) -> Sensor:
         """Return the sensor of that name. Raises ConfigError: no such sensor."""

@@ -2,6 +2,7 @@
 """The rig as the vehicle describes it at run time: mounting from /tf_static, projection from CameraInfo."""
 
 from collections.abc import Iterable, Mapping
+from itertools import count
 from typing import Final
 
 from peft_dml_ros.core.geometry import SE3
@@ -9,6 +10,7 @@ from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
 
 MAX_FRAMES: Final = 1000  #: Frames of a vehicle; whoever publishes ever new names must not fill the memory
 LONGEST_NAME: Final = 256
+_VERSIONS: Final = count(1)  #: Of all rigs of this process, so that one builder's are not taken for another's
 
 
 class StaticTree:
@@ -115,7 +117,10 @@ class RigBuilder:
         return self._cameras.get(sensor) if given is None or given.camera is None else given.camera
 
     def rig(self) -> Rig:
-        """Return all sensors that are complete. Odometry needs no mounting: it tells of the base frame itself."""
+        """Return all sensors that are complete, each time under a new version.
+
+        Odometry needs no mounting: it tells of the base frame itself.
+        """
         absent = self.missing()
         sensors = {
             name: Sensor(
@@ -124,7 +129,7 @@ class RigBuilder:
             for name, frame in self._frames.items()
             if name not in absent
         }
-        return Rig(sensors)
+        return Rig(sensors, next(_VERSIONS))
 
 
 def _equal(first: SE3, second: SE3) -> bool:

@@ -145,7 +145,7 @@ class FrameLoop:
     def _work(self, job: FrameJob) -> None:
         """Work on one frame, in the worker's thread."""
         self._change()
-        if job.rig is not self.pipeline.detector.rig:
+        if job.rig.version != self.pipeline.detector.rig.version:
             self.pipeline.mount(job.rig)
         begin_ns = int(self._clock.now().nanoseconds)
         try:

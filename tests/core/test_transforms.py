@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from peft_dml_ros.core.geometry import SE3
-from peft_dml_ros.core.rig import CameraModel
+from peft_dml_ros.core.rig import CameraModel, Rig
 from peft_dml_ros.core.transforms import MAX_FRAMES, RigBuilder, StaticTree
 
 OPTICAL = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
@@ -90,3 +90,8 @@ def test_a_camera_measures_in_its_optical_frame(builder):
     assert builder.name_frame("CAM_FRONT", "cam_front_optical")
     ahead = builder.rig()["CAM_FRONT"].base_SE3_sensor.transform(np.array([[0.0, 0.0, 10.0]]))
     np.testing.assert_allclose(ahead, base_SE3_camera.transform(np.array([[10.0, 0.0, 0.0]])), atol=1e-12)
+
+
+def test_no_two_rigs_share_a_version(builder):
+    other = RigBuilder({"ODOM": "odom"}, "base_link")
+    assert len({rig.version for rig in (builder.rig(), builder.rig(), other.rig(), Rig())}) == 4

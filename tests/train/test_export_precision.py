@@ -141,15 +141,13 @@ def test_rewritten_graphs_give_the_same():
         helper.make_node("Reshape", ["image", "shape"], ["a"]),
         helper.make_node("Transpose", ["a"], ["b"], perm=[0, 2, 1]),
         helper.make_node("Cast", ["b"], ["c"], to=F),
-        helper.make_node("Mul", ["c", "factor"], ["d"]),
-        helper.make_node("MatMul", ["d", "matrix"], ["e"]),
+        helper.make_node("MatMul", ["c", "matrix"], ["e"]),
         helper.make_node("Softmax", ["e"], ["y"], "soft", axis=1),
     ]
     rng = np.random.default_rng(0)
     weights = {
         "shape": np.array([2, 3, 4]),
-        "factor": rng.normal(size=3).astype(np.float32) / 100,
-        "matrix": rng.normal(size=(3, 5)).astype(np.float32),
+        "matrix": rng.normal(size=(3, 5)).astype(np.float32) / 100,
     }
     inputs = [helper.make_tensor_value_info("image", U, [24])]
     outputs = [helper.make_tensor_value_info("y", F, [2, 4, 5])]

@@ -48,13 +48,12 @@ def require_operators(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     """Bring an exported graph to a form that TensorRT takes and every runtime runs faster; results stay the same.
 
-    Casts of uint8 inputs move to the front, constant factors before a matrix product into its matrix, and a softmax
-    over an inner axis, which ONNX Runtime would transpose twice for, becomes the arithmetic that it stands for.
+    Casts of uint8 inputs move to the front, and a softmax over an inner axis, which ONNX Runtime would transpose twice
+    for, becomes the arithmetic that it stands for.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     _cast_inputs_first(result.graph)
-    _fold_factors(result.graph)
     _spell_out_softmax(result.graph)
     onnx.checker.check_model(result, full_check=True)
     return result
@@ -79,26 +78,6 @@ def _cast_inputs_first(graph: onnx.GraphProto) -> None:
         chain[0].input[0] = cast.output[0]
         graph.node.insert(at, cast)
         del graph.value_info[:]
-
-
-def _fold_factors(graph: onnx.GraphProto) -> None:
-    weights = {w.name: w for w in graph.initializer}
-    for multiply in [n for n in graph.node if n.op_type == "Mul"]:
-        readers = [n for n in graph.node if multiply.output[0] in n.input]
-        factor = weights.get(multiply.input[1])
-        if factor is None or len(readers) != 1 or readers[0].op_type != "MatMul" or readers[0].input[1] not in weights:
-            continue
-        matrix = numpy_helper.to_array(weights[readers[0].input[1]])
-        scale = numpy_helper.to_array(factor).reshape(-1)
-        if matrix.ndim != 2 or len(scale) not in {1, len(matrix)}:
-            continue
-        name = f"{readers[0].input[1]}_scaled"
-        graph.initializer.append(numpy_helper.from_array((matrix * scale[:, None]).astype(matrix.dtype), name))
-        readers[0].input[0], readers[0].input[1] = multiply.input[0], name
-        graph.node.remove(multiply)
-    used = {name for n in graph.node for name in n.input}
-    for weight in [w for w in graph.initializer if w.name not in used]:
-        graph.initializer.remove(weight)
 
 
 def _spell_out_softmax(graph: onnx.GraphProto) -> None:
