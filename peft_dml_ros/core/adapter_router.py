@@ -17,7 +17,7 @@ from peft_dml_ros.core.params import RouterParams
 STRANGE: Final = -4.0
 
 
-class Choice(NamedTuple):
+class AdapterChoice(NamedTuple):
     """What the router says of one look."""
 
     adapter: str  #: The adapter to use
@@ -39,22 +39,22 @@ class AdapterRouter:
         self._domains.pop(adapter, None)
         self._fits.pop(adapter, None)
 
-    def look(self, figures: Mapping[str, float], present: Collection[Modality], time_s: float) -> Choice:
+    def look(self, figures: Mapping[str, float], present: Collection[Modality], time_s: float) -> AdapterChoice:
         """Take one look into account."""
         usable = _usable(self._domains, present)
         self._smooth({name: self._domains[name].fit(figures) for name in usable}, time_s)
         if not self._fits:
-            return Choice(self.adapter, "nothing seen that an adapter's domain knows", {})
+            return AdapterChoice(self.adapter, "nothing seen that an adapter's domain knows", {})
         leader, why = self._lead(present)
         if leader != self._leader:
             self._leader, self._since_s = leader, time_s
         if leader == self.adapter:
-            return Choice(self.adapter, why, dict(self._fits))
+            return AdapterChoice(self.adapter, why, dict(self._fits))
         if (held_s := time_s - self._since_s) < self.params.hold_s:
             wait = f"'{leader}' leads for {held_s:.0f} of {self.params.hold_s:g} s: {why}"
-            return Choice(self.adapter, wait, dict(self._fits))
+            return AdapterChoice(self.adapter, wait, dict(self._fits))
         before, self.adapter = self.adapter, leader
-        return Choice(leader, f"{why}; it follows '{before}'", dict(self._fits))
+        return AdapterChoice(leader, f"{why}; it follows '{before}'", dict(self._fits))
 
     def _smooth(self, fits: Mapping[str, float], time_s: float) -> None:
         """Update the exponential mean over the window; adapters that cannot be used now are forgotten."""

@@ -11,7 +11,7 @@ from std_srvs.srv import SetBool
 
 from peft_dml_ros.core.adapter_domain import scene_figures
 from peft_dml_ros.core.adapter_mix import DEFAULT, OFF
-from peft_dml_ros.core.adapter_router import AdapterRouter, Choice, domains_of
+from peft_dml_ros.core.adapter_router import AdapterChoice, AdapterRouter, domains_of
 from peft_dml_ros.nodes.fitting_subscription import LATCHED
 from peft_dml_ros.nodes.frame_loop import FrameLoop
 from peft_dml_ros.nodes.parameter_file import NodeParams
@@ -43,7 +43,7 @@ class AdapterSwitch:
         return response
 
 
-class RouterAtWork:
+class AdapterRouting:
     """Looks at the newest frame once a second and sets the parameter, where `router.enabled` says so.
 
     What it chose and why is published on `~/adapter_choice`. While the adapter is switched off (`none`) it rests, and
@@ -68,7 +68,7 @@ class RouterAtWork:
             return
         self._looked_ns = job.snapshot.stamp_ns
         if now in {OFF, ""}:
-            self._publish(Choice(OFF, "adapters are switched off, the router rests", {}))
+            self._publish(AdapterChoice(OFF, "adapters are switched off, the router rests", {}))
             return
         router = self._ready(params, now)
         choice = router.look(scene_figures(job.snapshot), job.snapshot.present, time.monotonic())
@@ -94,7 +94,7 @@ class RouterAtWork:
             self._router.adapter = now
         return self._router
 
-    def _publish(self, choice: Choice) -> None:
+    def _publish(self, choice: AdapterChoice) -> None:
         fits = sorted(choice.fits.items(), key=lambda item: -item[1])
         values = [KeyValue(key=f"fit {name}", value=f"{fit:.3f}") for name, fit in fits]
         values.insert(0, KeyValue(key="adapter", value=choice.adapter))

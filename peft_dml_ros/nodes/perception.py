@@ -20,7 +20,7 @@ from peft_dml_ros.core.errors import ConfigError, PeftDmlError
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.sensor_checks import SensorChecks
 from peft_dml_ros.engines import KeptEngines
-from peft_dml_ros.nodes.adapters import AdapterSwitch, RouterAtWork
+from peft_dml_ros.nodes.adapters import AdapterRouting, AdapterSwitch
 from peft_dml_ros.nodes.diagnostics import NodeReport
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.frame_loop import FrameLoop
@@ -81,7 +81,7 @@ class PerceptionNode(LifecycleNode):
         self._loop = FrameLoop(self._pipeline, self._outputs, clock, self._drops, self._all_drops, logger.warning)
         self._undo += [self._keep_model, self._loop.close]
         self._swap = HotSwap(self, self._params, self._loop, self._kept)
-        switch, self._router = AdapterSwitch(self), RouterAtWork(self, self._loop)
+        switch, self._router = AdapterSwitch(self), AdapterRouting(self, self._loop)
         self._undo += [self._swap.close, switch.destroy, self._router.destroy]
         bundle = self._pipeline.bundle
         checks = SensorChecks(bundle.spec, bundle.manifest.trained_ranges, self._params.base_frame)

@@ -15,7 +15,7 @@ from peft_dml_tools.bench.statistics import EGO_RANGE_M, QUANTILES, RANGE_BINS_M
 NEAR: Final = 1.5  #: The factor that counts as near
 
 
-class Row(TypedDict):
+class RealismRow(TypedDict):
     """One figure.
 
     `ratio` is simulated / real, of dBsm in m²; null where the real figure is 0. `within_1_5` holds where the ratio is
@@ -48,7 +48,7 @@ class _Figure(TypedDict):
     rounding: float
 
 
-def realism_rows(simulated: FolderStatistics, keyframe: FolderStatistics | None = None) -> list[Row]:
+def realism_rows(simulated: FolderStatistics, keyframe: FolderStatistics | None = None) -> list[RealismRow]:
     """Return the whole table; figures of a real keyframe stand next to the published ones, for comparison only."""
     measured = _measured(simulated)
     nearby = _measured(keyframe) if keyframe else {}
@@ -61,13 +61,13 @@ def realism_rows(simulated: FolderStatistics, keyframe: FolderStatistics | None 
     return rows
 
 
-def _row(figure: _Figure, value: float | None, count: int, keyframe: float | None) -> Row:
+def _row(figure: _Figure, value: float | None, count: int, keyframe: float | None) -> RealismRow:
     real = float(np.median(figure["real"]))
     ratio = _ratio(value, real, figure["unit"])
     near = ratio is not None and 1 / NEAR <= ratio <= NEAR
     rounded = value is not None and abs(value - real) <= figure["rounding"] + 1e-9
     several = len(figure["real"]) > 1
-    return Row(
+    return RealismRow(
         group=figure["group"],
         name=figure["name"],
         unit=figure["unit"],

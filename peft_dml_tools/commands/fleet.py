@@ -114,9 +114,9 @@ def _finish(settings: Settings, outcomes: list[DriveOutcome], wall_s: float, clu
     """Write fleet.json and the report, and say what is there."""
     from peft_dml_tools.fleet.report import fleet_page
     from peft_dml_tools.fleet.running import fleet_json, summarise
-    from peft_dml_tools.fleet.storage import Store
+    from peft_dml_tools.fleet.storage import ResultStore
 
-    store = Store(settings.out)
+    store = ResultStore(settings.out)
     summary = summarise(outcomes, wall_s, cluster.cores)
     store.write("fleet.json", fleet_json(summary))
     store.write("fleet.html", fleet_page(summary, outcomes, store))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from peft_dml_tools.evaluation.scoring import Score
     from peft_dml_tools.run.offline import Offline
     from peft_dml_tools.run.reading_check import ReadingCheck
-    from peft_dml_tools.run.sources import Kept, RunSource
+    from peft_dml_tools.run.sources import KeptMeasurements, RunSource
 
 MOST_OTHERS: Final = 6  #: Topics of a bag that are shown though no sensor is read from them
 #: Only the first seconds of a long source are drawn: their measurements have to be kept in memory
@@ -62,7 +62,7 @@ def run(
     from peft_dml_tools.parameter_files import load_params
     from peft_dml_tools.run.accuracy import scores_by_present
     from peft_dml_tools.run.offline import Offline, chosen_sensors
-    from peft_dml_tools.run.sources import Kept, open_run_source
+    from peft_dml_tools.run.sources import KeptMeasurements, open_run_source
     from peft_dml_tools.sim.faults import load_faults
 
     console = Console()
@@ -76,7 +76,7 @@ def run(
         chosen = tuple(name for name in chosen if name in params.sensors)
     out.mkdir(parents=True, exist_ok=True)
     _show_wiring(console, opened, chosen)
-    offline, kept = Offline(params, opened.rig, chosen), Kept(REPORT_S)
+    offline, kept = Offline(params, opened.rig, chosen), KeptMeasurements(REPORT_S)
     try:
         with explained(partial(_interrupted, out)) as check_interrupt:
             frames, wall_s, problem = _detect(console, opened, offline, kept, seconds, out, check_interrupt)
@@ -133,7 +133,13 @@ def _show_wiring(console: Any, source: RunSource, chosen: tuple[str, ...]) -> No
 
 
 def _detect(
-    console: Any, source: RunSource, offline: Offline, kept: Kept, seconds: float, out: Path, check: Callable[[], None]
+    console: Any,
+    source: RunSource,
+    offline: Offline,
+    kept: KeptMeasurements,
+    seconds: float,
+    out: Path,
+    check: Callable[[], None],
 ) -> tuple[list[RecordedFrame], float, DataError | None]:
     """Return the frames, the seconds they took, and what ended them early.
 
@@ -166,7 +172,7 @@ def _detect(
 
 
 def _evaluate(
-    source: RunSource, offline: Offline, kept: Kept, frames: list[RecordedFrame]
+    source: RunSource, offline: Offline, kept: KeptMeasurements, frames: list[RecordedFrame]
 ) -> tuple[Recording, SessionMetrics]:
     from peft_dml_ros.core.errors import DataError
     from peft_dml_tools.evaluation.alignment import Alignment
@@ -193,7 +199,7 @@ def _write(
     recording: Recording,
     results: SessionMetrics,
     offline: Offline,
-    kept: Kept,
+    kept: KeptMeasurements,
     check: ReadingCheck | None,
     scores: dict[str, Score],
     wall_s: float,

@@ -26,7 +26,7 @@ _SCENE_NAME: Final = re.compile(r"scene-\d{4}")
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportSummary:
     """What became of a bag."""
 
     scene: str  #: Name of the scene
@@ -47,7 +47,7 @@ def import_bag(
     location: str = "unknown",
     allow_damaged: bool = False,
     assume_still: bool = False,
-) -> Imported:
+) -> ImportSummary:
     """Write a bag as a scene of a nuScenes folder; scenes that were imported into it before stay.
 
     Raises DataError: the bag is damaged or lacks what is needed, or a file cannot be written: the same call completes
@@ -75,7 +75,7 @@ def import_bag(
     _unite(root, version, name, recording.rig)
     part = read_json(scene_file(root, version, name))
     dropped = Counter({f"{sensor}: {reason}": times for (sensor, reason), times in source.dropped.items()})
-    return Imported(
+    return ImportSummary(
         name,
         len(part["sample"]),
         len(part["sample_data"]),

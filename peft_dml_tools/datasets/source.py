@@ -29,7 +29,7 @@ from peft_dml_tools.measurement_source import Source, WrappedSource
 
 
 @runtime_checkable
-class Located(Protocol):
+class LocatedSource(Protocol):
     """A source that tells where each sensor is read from."""
 
     left_out: dict[str, str]  #: Why sensors are not in the rig though the source holds something of them
@@ -38,7 +38,7 @@ class Located(Protocol):
         """Return the topic, folder or file of a sensor."""
 
 
-class Beginning(WrappedSource):
+class FirstSeconds(WrappedSource):
     """The first seconds of a source, raw images as JPEG."""
 
     def __init__(self, source: Source, seconds: float) -> None:

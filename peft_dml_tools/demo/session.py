@@ -20,12 +20,12 @@ from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.bag_topics import bag_topic
 from peft_dml_tools.datasets.bags import BagSource, write_bag
-from peft_dml_tools.datasets.source import Beginning, open_source
+from peft_dml_tools.datasets.source import FirstSeconds, open_source
 from peft_dml_tools.evaluation.recording import FaultWindow
 from peft_dml_tools.live.children import Child
 from peft_dml_tools.live.environment import require_ros
 from peft_dml_tools.live.process_monitor import ProcessMonitor, cpu_pct
-from peft_dml_tools.live.readback import Played
+from peft_dml_tools.live.readback import PlayedDrive
 from peft_dml_tools.live.session import BOXES, NODE, START_S, STATUS, Session, SessionError, follow
 from peft_dml_tools.live.viewer_address import announce
 from peft_dml_tools.parameter_files import load_params
@@ -131,7 +131,7 @@ def _opened(path: Path, request: DemoRequest, scratch: Path) -> tuple[Path, Sour
         return path, open_source(path, scene=request.scene)
     options = BagOptions.of(load_params(request.config, model=NodeParams), str(request.config))
     source = open_source(path, scene=request.scene, options=options)
-    return write_bag(Beginning(source, request.seconds), scratch / "drive.mcap"), source
+    return write_bag(FirstSeconds(source, request.seconds), scratch / "drive.mcap"), source
 
 
 def _faults(request: DemoRequest, rig: Rig) -> tuple[Fault, ...]:
@@ -160,7 +160,7 @@ def _script(faults: tuple[Fault, ...]) -> str:
 class SessionOutcome:
     """How a session went."""
 
-    played: Played  #: What was played, in live time
+    played: PlayedDrive  #: What was played, in live time
     problem: str  #: What went wrong; empty when nothing did
     cores: dict[str, float]  #: Mean processor load of node, recorder and replay during the drive, in cores
 
@@ -206,7 +206,7 @@ def play(request: DemoRequest, drive: PreparedDrive, scratch: Path, steps: StepP
                 child.interrupt()
             raise
         except SessionError as error:
-            return SessionOutcome(Played(drive.title, 0, 0, 0), str(error), {})
+            return SessionOutcome(PlayedDrive(drive.title, 0, 0, 0), str(error), {})
         played = _played(drive, replay)
         cores = {name: (cpu_pct(s, played.from_ns, played.to_ns) or 0.0) / 100 for name, s in monitor.samples.items()}
     return SessionOutcome(played, "", {name: round(value, 3) for name, value in cores.items()})
@@ -240,7 +240,7 @@ def _drive(children: tuple[Child, Child, Child], steps: StepProgress) -> None:
     time.sleep(SETTLE_S)
 
 
-def _played(drive: PreparedDrive, replay: Child) -> Played:
+def _played(drive: PreparedDrive, replay: Child) -> PlayedDrive:
     """Translate the drive to the live clock."""
     begin_ns, shift_ns = int(replay.value("start", "begin_ns")), int(replay.value("start", "shift_ns"))
     length_s = float(replay.value("start", "duration_s"))
@@ -250,7 +250,7 @@ def _played(drive: PreparedDrive, replay: Child) -> Played:
         for f in drive.faults
         if f.from_s < length_s
     )
-    return Played(
+    return PlayedDrive(
         title=drive.title,
         from_ns=from_ns,
         to_ns=to_ns,

@@ -19,7 +19,7 @@ from peft_dml_tools.evaluation.alignment import WINDOW_NS, Alignment
 from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
 from peft_dml_tools.fleet.drives import FleetDrive, drive_key, scene_files
 from peft_dml_tools.fleet.segments import NS, Segment, plan_segments
-from peft_dml_tools.fleet.storage import Store, fetched, is_url
+from peft_dml_tools.fleet.storage import ResultStore, fetched, is_url
 from peft_dml_tools.run.files import box_trees, frame_line
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Inspected:
+class InspectedDrive:
     """A drive after a first look."""
 
     drive: FleetDrive  #: The drive
@@ -63,7 +63,7 @@ class SegmentJob:
     """One segment to detect in."""
 
     settings: Settings
-    inspected: Inspected
+    inspected: InspectedDrive
     segment: Segment
 
 
@@ -80,15 +80,15 @@ class SegmentResult:
     problem: str = ""  #: What ended it early; empty where nothing did
 
 
-def inspect(job: tuple[Settings, FleetDrive]) -> Inspected:
+def inspect(job: tuple[Settings, FleetDrive]) -> InspectedDrive:
     """Return a drive's key and segments. Raises DataError: it does not exist or cannot be opened."""
     settings, drive = job
     key = drive_key(drive, settings.bundle_sha, settings.params)
     stamps: tuple[int, ...] = ()
-    if not drive.scene and settings.segment_s and not Store(settings.out).result(folder_of(drive, key)):
+    if not drive.scene and settings.segment_s and not ResultStore(settings.out).result(folder_of(drive, key)):
         with fetched(drive.place) as path:
             stamps = _lidar_stamps(path, settings.node_params())
-    return Inspected(drive, key, stamps, plan_segments(stamps, settings.segment_s, settings.node_params().sync))
+    return InspectedDrive(drive, key, stamps, plan_segments(stamps, settings.segment_s, settings.node_params().sync))
 
 
 def _lidar_stamps(path: Path, params: NodeParams) -> tuple[int, ...]:
@@ -117,7 +117,7 @@ def detect_segment(job: SegmentJob) -> SegmentResult:
     from time import perf_counter
 
     start = perf_counter()
-    store, name = Store(job.settings.out), segment_file(job.inspected.key, job.segment)
+    store, name = ResultStore(job.settings.out), segment_file(job.inspected.key, job.segment)
     drive, result = job.inspected.drive, SegmentResult(job.segment.index)
     with store.workspace() as folder, _opened(drive, job.settings.node_params()) as source:
         file = folder / "frames.jsonl"

@@ -17,7 +17,7 @@ from peft_dml_tools.evaluation.percentiles import percentiles
 from peft_dml_tools.fleet.detection import Settings, boxes_of, folder_of, segment_file
 from peft_dml_tools.fleet.drives import FleetDrive
 from peft_dml_tools.fleet.segments import Segment
-from peft_dml_tools.fleet.storage import MARKER, Store
+from peft_dml_tools.fleet.storage import MARKER, ResultStore
 from peft_dml_tools.whole_files import write_json
 
 BATCH_ROWS: Final = 20_000  #: Boxes of a Parquet row group: the memory of the merge does not grow with the drive
@@ -37,7 +37,7 @@ class MergeJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class MergeResult:
     """What became of a merge."""
 
     #: Indices of segments whose overlap with the one before differs; they have to be run again with more lead
@@ -46,16 +46,16 @@ class Merged:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-def merge(job: MergeJob) -> Merged:
+def merge(job: MergeJob) -> MergeResult:
     """Join a drive's segments and publish its result."""
-    store, start = Store(job.settings.out), perf_counter()
+    store, start = ResultStore(job.settings.out), perf_counter()
     torn = tuple(
         after.index
         for before, after in zip(job.segments, job.segments[1:], strict=False)
         if _overlap(store, job.key, before, after.from_ns) != _overlap(store, job.key, after, after.from_ns)
     )
     if torn:
-        return Merged(torn)
+        return MergeResult(torn)
     with store.workspace() as folder:
         result = folder / "result"
         result.mkdir()
@@ -64,15 +64,15 @@ def merge(job: MergeJob) -> Merged:
         write_json(result / MARKER, summary)
         store.publish(folder_of(job.drive, job.key), result)
     store.remove(f"work/{job.key}")
-    return Merged((), summary)
+    return MergeResult((), summary)
 
 
-def _lines(store: Store, key: str, segment: Segment) -> Iterator[dict[str, Any]]:
+def _lines(store: ResultStore, key: str, segment: Segment) -> Iterator[dict[str, Any]]:
     for line in (store.read(segment_file(key, segment)) or b"").splitlines():
         yield json.loads(line)
 
 
-def _overlap(store: Store, key: str, segment: Segment, boundary_ns: int) -> list[list[Any]]:
+def _overlap(store: ResultStore, key: str, segment: Segment, boundary_ns: int) -> list[list[Any]]:
     """Return the frames of a segment around a boundary, as far as two runs of them must agree."""
     frames = (tree for tree in _lines(store, key, segment) if "stamp_ns" in tree)
     return [[t[name] for name in COMPARED] for t in frames if segment.compared(t["stamp_ns"], boundary_ns)]
@@ -121,7 +121,7 @@ class _Figures:
         }
 
 
-def _write(job: MergeJob, store: Store, folder: Path) -> dict[str, Any]:
+def _write(job: MergeJob, store: ResultStore, folder: Path) -> dict[str, Any]:
     """Write boxes.jsonl, boxes.parquet and the thumbnails; return the summary."""
     figures, ends, scored = _Figures(), list[dict[str, Any]](), list[dict[str, Any]]()
     rows = _ParquetRows(folder / "boxes.parquet")

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from peft_dml_tools.fleet.detection import folder_of
 from peft_dml_tools.fleet.running import DriveOutcome
-from peft_dml_tools.fleet.storage import Store
+from peft_dml_tools.fleet.storage import ResultStore
 
 SHOWN_DRIVES: Final = 200  #: Rows of the page's table of drives: those with problems first
 SHOWN_PICTURES: Final = 24
@@ -26,7 +26,7 @@ th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(-
 """
 
 
-def fleet_page(summary: dict[str, Any], outcomes: list[DriveOutcome], store: Store) -> bytes:
+def fleet_page(summary: dict[str, Any], outcomes: list[DriveOutcome], store: ResultStore) -> bytes:
     """Return the HTML page of a fleet run."""
     parts = [
         "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>",
@@ -88,7 +88,7 @@ def _drives(outcomes: list[DriveOutcome]) -> str:
     return _table(heads, rows, classes=[row[1] for row in rows]) + note
 
 
-def _pictures(outcomes: list[DriveOutcome], store: Store) -> str:
+def _pictures(outcomes: list[DriveOutcome], store: ResultStore) -> str:
     figures = list[str]()
     for outcome in outcomes:
         if len(figures) == SHOWN_PICTURES:

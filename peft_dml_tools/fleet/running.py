@@ -11,7 +11,7 @@ import numpy as np
 
 from peft_dml_tools.fleet.cluster import Cluster, Failure, Queue
 from peft_dml_tools.fleet.detection import (
-    Inspected,
+    InspectedDrive,
     SegmentJob,
     SegmentResult,
     Settings,
@@ -20,16 +20,16 @@ from peft_dml_tools.fleet.detection import (
     inspect,
 )
 from peft_dml_tools.fleet.drives import FleetDrive
-from peft_dml_tools.fleet.merging import Merged, MergeJob, merge
+from peft_dml_tools.fleet.merging import MergeJob, MergeResult, merge
 from peft_dml_tools.fleet.segments import LEAD_S, frame_grid, with_lead
-from peft_dml_tools.fleet.storage import Store
+from peft_dml_tools.fleet.storage import ResultStore
 
 
 @dataclass(slots=True)
 class _Open:
     """A drive that is being worked on."""
 
-    inspected: Inspected
+    inspected: InspectedDrive
     waiting: set[int]
     tries: Counter[int] = field(default_factory=Counter)
 
@@ -48,10 +48,10 @@ class FleetRun:
     """Runs drives on a cluster."""
 
     def __init__(self, cluster: Cluster, settings: Settings, drives: Iterable[FleetDrive]) -> None:
-        self._settings, self._store = settings, Store(settings.out)
-        self._inspecting: Queue[tuple[Settings, FleetDrive], Inspected] = cluster.queue(inspect)
+        self._settings, self._store = settings, ResultStore(settings.out)
+        self._inspecting: Queue[tuple[Settings, FleetDrive], InspectedDrive] = cluster.queue(inspect)
         self._detecting: Queue[SegmentJob, SegmentResult] = cluster.queue(detect_segment)
-        self._merging: Queue[MergeJob, Merged] = cluster.queue(merge)
+        self._merging: Queue[MergeJob, MergeResult] = cluster.queue(merge)
         self._open: dict[str, _Open] = {}
         self._taken: dict[str, FleetDrive] = {}
         self._twins: list[tuple[str, FleetDrive]] = []

@@ -45,7 +45,7 @@ def filesystem(place: str) -> tuple[Any, str]:
 
 
 @dataclass(frozen=True)
-class Store:
+class ResultStore:
     """A folder of results, local or remote."""
 
     root: str  #: Path or URL

@@ -26,7 +26,7 @@ SLACK_NS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class PlayedDrive:
     """What was played, in live time."""
 
     title: str  #: One sentence on it
@@ -37,7 +37,7 @@ class Played:
     faults: tuple[FaultWindow, ...] = ()  #: Scripted faults in live time
 
 
-def read_session(bag: Path, played: Played) -> Recording:
+def read_session(bag: Path, played: PlayedDrive) -> Recording:
     """Read a session from its bag. Raises DataError: the bag holds no detection."""
     source = BagSource(bag)
     measurements: dict[str, list[Measurement]] = {}

@@ -15,7 +15,7 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_tools.nodes.message_stamps import Shift, shifter
-from peft_dml_tools.nodes.recordings import Channel, Recorded
+from peft_dml_tools.nodes.recordings import Channel, RecordedMessage
 
 CLOCK_PERIOD_NS = 10_000_000
 GLOBAL_TOPICS = ("/tf", "/tf_static", "/clock")
@@ -91,7 +91,7 @@ class Player:
             return False
         return any(p.topic_name in wanted for topic, p in self._publishers.items() if topic not in GLOBAL_TOPICS)
 
-    def publish_latched(self, messages: Iterable[Recorded]) -> None:
+    def publish_latched(self, messages: Iterable[RecordedMessage]) -> None:
         """Publish latched messages at once, with the stamps they have: they hold for the whole recording."""
         for message in messages:
             if self._latched.get(message.topic):
@@ -99,7 +99,7 @@ class Player:
 
     def play(
         self,
-        messages: Iterable[Recorded],
+        messages: Iterable[RecordedMessage],
         start_ns: int,
         shift_ns: int | None,
         stop: threading.Event,

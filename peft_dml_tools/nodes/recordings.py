@@ -51,7 +51,7 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedMessage:
     """One message: time in ns on the recording's clock, topic, CDR bytes with encapsulation."""
 
     time_ns: int
@@ -74,10 +74,10 @@ class Playable(Protocol):
     def damage(self) -> str:
         """What was found to be wrong with it by now, and the fix; empty when nothing was."""
 
-    def latched(self) -> Iterator[Recorded]:
+    def latched(self) -> Iterator[RecordedMessage]:
         """Return messages of latched topics."""
 
-    def messages(self, from_ns: int = 0) -> Iterator[Recorded]:
+    def messages(self, from_ns: int = 0) -> Iterator[RecordedMessage]:
         """Return messages of all other topics at or after a time."""
 
 
@@ -111,18 +111,18 @@ class PlayedBag:
         """What was found to be wrong with the file by now."""
         return self._storage.complaint
 
-    def latched(self) -> Iterator[Recorded]:
+    def latched(self) -> Iterator[RecordedMessage]:
         """Return messages of latched topics."""
         return self._read(latched=True)
 
-    def messages(self, from_ns: int = 0) -> Iterator[Recorded]:
+    def messages(self, from_ns: int = 0) -> Iterator[RecordedMessage]:
         """Return messages of all other topics at or after a time."""
         return self._read(latched=False, from_ns=from_ns)
 
-    def _read(self, *, latched: bool, from_ns: int = 0) -> Iterator[Recorded]:
+    def _read(self, *, latched: bool, from_ns: int = 0) -> Iterator[RecordedMessage]:
         wanted = {topic for topic, channel in self.channels.items() if channel.latched == latched}
         for time_ns, topic, _, cdr in self._storage.logged(wanted, from_ns):
-            yield Recorded(time_ns, topic, cdr)
+            yield RecordedMessage(time_ns, topic, cdr)
 
 
 class SourceRecording:
@@ -158,18 +158,18 @@ class SourceRecording:
         """What was found to be wrong with the bag by now."""
         return self._source.damage if isinstance(self._source, BagSource) else ""
 
-    def latched(self) -> Iterator[Recorded]:
+    def latched(self) -> Iterator[RecordedMessage]:
         """Yield the mounting of the sensors."""
         message = encode.tf_static_to_msg(self._source.rig, self._make, self.start_ns)
         yield self._recorded(topics.TF_STATIC, self.start_ns, message)
 
-    def messages(self, from_ns: int = 0) -> Iterator[Recorded]:
+    def messages(self, from_ns: int = 0) -> Iterator[RecordedMessage]:
         """Return measurements and truth at or after a time."""
         streams = (self._truth(), self._measurements())
         merged = heapq.merge(*streams, key=lambda message: message.time_ns)
         return (message for message in merged if message.time_ns >= from_ns)
 
-    def _measurements(self) -> Iterator[Recorded]:
+    def _measurements(self) -> Iterator[RecordedMessage]:
         # How fast the LiDAR of a foreign bag turns is not known.
         turn_s = None if isinstance(self._source, BagSource) else encode.TURN_S
         before: OdometrySample | None = None
@@ -185,13 +185,13 @@ class SourceRecording:
             if not self.damage:
                 raise
 
-    def _truth(self) -> Iterator[Recorded]:
+    def _truth(self) -> Iterator[RecordedMessage]:
         for stamp_ns, boxes in sorted(self._source.truth.items()):
             message = encode.boxes_to_msg(boxes, stamp_ns, topics.BASE_FRAME, CLASSES, self._make)
             yield self._recorded(bag_topics.TRUTH, stamp_ns, message)
 
-    def _recorded(self, topic: str, time_ns: int, message: Any) -> Recorded:
-        return Recorded(time_ns, bag_topics.bag_topic(topic), serialize_message(message))
+    def _recorded(self, topic: str, time_ns: int, message: Any) -> RecordedMessage:
+        return RecordedMessage(time_ns, bag_topics.bag_topic(topic), serialize_message(message))
 
 
 def open_recording(path: Path, scene: str | None = None, *, as_recorded: bool = False) -> Playable:

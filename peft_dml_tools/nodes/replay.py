@@ -29,7 +29,7 @@ from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.nodes.runtime import POLL_S, ros_main
 from peft_dml_tools.nodes.command_line import pattern
 from peft_dml_tools.nodes.player import Player, wall_clock_ns
-from peft_dml_tools.nodes.recordings import Playable, Recorded, open_recording
+from peft_dml_tools.nodes.recordings import Playable, RecordedMessage, open_recording
 from peft_dml_tools.nodes.replay_faults import MessageFaults
 from peft_dml_tools.nodes.replay_parameters import FaultParameters, spinning
 from peft_dml_tools.nodes.replay_report import ReplayReport, SentNotes
@@ -98,7 +98,7 @@ def _play(
     report.done(player.progress, silent_ns, stopped=stop.is_set(), damage=played.damage)
 
 
-def _until(messages: Iterable[Recorded], end_ns: int) -> Iterator[Recorded]:
+def _until(messages: Iterable[RecordedMessage], end_ns: int) -> Iterator[RecordedMessage]:
     return itertools.takewhile(lambda message: message.time_ns < end_ns, messages)
 
 

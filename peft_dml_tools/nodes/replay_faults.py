@@ -19,9 +19,9 @@ from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement,
 from peft_dml_ros.core.rig import Rig
 from peft_dml_tools.datasets import encode
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
-from peft_dml_tools.nodes.recordings import Channel, Recorded, sensors_by_topic
+from peft_dml_tools.nodes.recordings import Channel, RecordedMessage, sensors_by_topic
 from peft_dml_tools.sim.fault_effects import Effects, damaged_bytes
-from peft_dml_tools.sim.fault_stream import FaultStream, Sent
+from peft_dml_tools.sim.fault_stream import Arrival, FaultStream
 from peft_dml_tools.sim.faults import ALL, Fault
 
 WARM_UP_MESSAGES: Final = 1000
@@ -68,7 +68,7 @@ class MessageFaults:
         self._script = tuple(faults)
         self._stream.faults = self._script
 
-    def warm_up(self, messages: Iterable[Recorded]) -> None:
+    def warm_up(self, messages: Iterable[RecordedMessage]) -> None:
         """Act the slow faults of the script out once: what is loaded and compiled for them would delay messages."""
         slow = {(fault.fault, fault.sensor): fault for fault in self._script if fault.fault in {"weather", "blackout"}}
         if not slow:
@@ -79,14 +79,16 @@ class MessageFaults:
             stream = FaultStream(self._carrier, self._effects, self._start_ns, [fault.model_copy(update=always)])
             list(stream(self._sent(sorted(first.values(), key=lambda message: message.time_ns))))
 
-    def __call__(self, messages: Iterable[Recorded]) -> Iterator[Recorded]:
+    def __call__(self, messages: Iterable[RecordedMessage]) -> Iterator[RecordedMessage]:
         """Yield messages in time order, from such."""
-        return (Recorded(s.time_ns, s.topic, s.payload) for s in self._stream(self._sent(self._watched(messages))))
+        return (
+            RecordedMessage(s.time_ns, s.topic, s.payload) for s in self._stream(self._sent(self._watched(messages)))
+        )
 
-    def _sent(self, messages: Iterable[Recorded]) -> Iterator[Sent[bytes]]:
-        return (Sent(m.time_ns, m.topic, self._sensors.get(m.topic, ""), m.cdr) for m in messages)
+    def _sent(self, messages: Iterable[RecordedMessage]) -> Iterator[Arrival[bytes]]:
+        return (Arrival(m.time_ns, m.topic, self._sensors.get(m.topic, ""), m.cdr) for m in messages)
 
-    def _watched(self, messages: Iterable[Recorded]) -> Iterator[Recorded]:
+    def _watched(self, messages: Iterable[RecordedMessage]) -> Iterator[RecordedMessage]:
         """Give the stream the faults of the next moments alone: a long script has hundreds, each asked every time."""
         script, until_s = self._script, -math.inf
         for message in messages:
@@ -112,7 +114,7 @@ class CdrCarrier:
         """Return the message under another stamp."""
         return shift_leading(payload, stamp_ns - self.stamp_ns(payload))
 
-    def measurement(self, sent: Sent[bytes]) -> Measurement | None:
+    def measurement(self, sent: Arrival[bytes]) -> Measurement | None:
         """Return a message's sweep, radar cycle or image, else None. Raises DataError: it cannot be decoded."""
         if self._types[sent.topic] not in _SEEN:
             return None
@@ -121,7 +123,7 @@ class CdrCarrier:
             return conversions.image_from_msg(message)
         return (conversions.radar_from_msg if sent.sensor.startswith("RADAR") else conversions.lidar_from_msg)(message)
 
-    def packed(self, sent: Sent[bytes], measurement: Measurement) -> bytes:
+    def packed(self, sent: Arrival[bytes], measurement: Measurement) -> bytes:
         """Return the message with another measurement in it, in its own frame and of the same type.
 
         Raises DataError: an image has neither bytes nor pixels.
@@ -140,11 +142,11 @@ class CdrCarrier:
             return sent.payload
         return bytes(typestore().serialize_cdr(message, self._types[sent.topic]))
 
-    def damaged(self, sent: Sent[bytes], severity: int, rng: np.random.Generator) -> bytes | None:
+    def damaged(self, sent: Arrival[bytes], severity: int, rng: np.random.Generator) -> bytes | None:
         """Return the message with wrong or missing bytes after its stamp."""
         return damaged_bytes(sent.payload, severity, rng, spare=HEADER_END)
 
-    def _message(self, sent: Sent[bytes]) -> Any:
+    def _message(self, sent: Arrival[bytes]) -> Any:
         try:
             return typestore().deserialize_cdr(sent.payload, self._types[sent.topic])
         except (SerdeError, struct.error, ValueError, IndexError, KeyError, AssertionError, TypeError) as error:

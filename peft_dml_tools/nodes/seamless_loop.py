@@ -8,7 +8,7 @@ from peft_dml_ros.conversions.cdr import NS_PER_S
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.rig import Rig
 from peft_dml_tools.nodes.message_stamps import shifter
-from peft_dml_tools.nodes.recordings import Playable, Recorded
+from peft_dml_tools.nodes.recordings import Playable, RecordedMessage
 
 
 class SeamlessLoop:
@@ -37,15 +37,15 @@ class SeamlessLoop:
         """What was found to be wrong with the drive."""
         return self._played.damage
 
-    def latched(self) -> Iterator[Recorded]:
+    def latched(self) -> Iterator[RecordedMessage]:
         """Return messages of latched topics, once."""
         return self._played.latched()
 
-    def messages(self, from_ns: int = 0) -> Iterator[Recorded]:
+    def messages(self, from_ns: int = 0) -> Iterator[RecordedMessage]:
         """Yield messages at or after a time without end, their stamps moved on from cycle to cycle."""
         for cycle in itertools.count():
             offset_ns = cycle * self._cycle_ns
             for message in self._messages:
                 if message.time_ns + offset_ns >= from_ns:
                     cdr = self._shifters[message.topic](message.cdr, offset_ns)
-                    yield Recorded(message.time_ns + offset_ns, message.topic, cdr)
+                    yield RecordedMessage(message.time_ns + offset_ns, message.topic, cdr)

@@ -17,7 +17,7 @@ from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.bag_recording import compressed
 from peft_dml_tools.datasets.bags import NOT_FINITE, BagSource
 from peft_dml_tools.datasets.file_source import FileSource
-from peft_dml_tools.datasets.source import Located, NuScenesSource, open_source
+from peft_dml_tools.datasets.source import LocatedSource, NuScenesSource, open_source
 from peft_dml_tools.evaluation.recording import RecordedFrame
 from peft_dml_tools.run.offline import Offline
 from peft_dml_tools.run.reading_check import ReadingCheck, check_reading
@@ -56,14 +56,14 @@ class RunSource(Protocol):
     def where(self, sensor: Sensor) -> str:
         """Return the topic or folder that a sensor is read from."""
 
-    def frames(self, offline: Offline, kept: Kept, seconds: float) -> Iterator[RecordedFrame]:
+    def frames(self, offline: Offline, kept: KeptMeasurements, seconds: float) -> Iterator[RecordedFrame]:
         """Yield frames; put the measurements that pictures need into `kept`."""
 
     def check(self) -> ReadingCheck | None:
         """Compare points with annotations, where the source counts them."""
 
 
-class Kept:
+class KeptMeasurements:
     """Measurements that pictures and the report need: those of the first `limit_s` seconds."""
 
     def __init__(self, limit_s: float) -> None:
@@ -96,7 +96,7 @@ class StreamSource:
         self._source, self._reader, self._tokens = source, reader, tokens
         self._faulty = FaultySource(source, faults) if faults else None
         self.rig, self.truth = source.rig, source.truth
-        self.left_out = source.left_out if isinstance(source, Located) else {}
+        self.left_out = source.left_out if isinstance(source, LocatedSource) else {}
         self.assumed = source.assumed if isinstance(source, FileSource) else frozenset[str]()
         self.words = f"{source.name}, every measurement in stamp order" + _fault_words(faults)
 
@@ -123,13 +123,13 @@ class StreamSource:
         """Return the topic of a bag, or the folder of a data set."""
         if self._reader is not None:
             return _folder_of(sensor)
-        return self._source.where(sensor.name) if isinstance(self._source, Located) else ""
+        return self._source.where(sensor.name) if isinstance(self._source, LocatedSource) else ""
 
-    def frames(self, offline: Offline, kept: Kept, seconds: float) -> Iterator[RecordedFrame]:
+    def frames(self, offline: Offline, kept: KeptMeasurements, seconds: float) -> Iterator[RecordedFrame]:
         """Yield frames as the live node makes them."""
         return offline.arriving(self._arrivals(kept, seconds))
 
-    def _arrivals(self, kept: Kept, seconds: float) -> Iterator[tuple[int, str, Measurement]]:
+    def _arrivals(self, kept: KeptMeasurements, seconds: float) -> Iterator[tuple[int, str, Measurement]]:
         sound = ((m.stamp_ns, name, m) for name, m in self._source.measurements())
         first_ns: int | None = None
         for time_ns, name, measurement in self._faulty.arrivals() if self._faulty else sound:
@@ -158,7 +158,7 @@ class KeyframeSource(RunSource):
         """Return the folder of a sensor."""
         return _folder_of(sensor)
 
-    def frames(self, offline: Offline, kept: Kept, seconds: float) -> Iterator[RecordedFrame]:
+    def frames(self, offline: Offline, kept: KeptMeasurements, seconds: float) -> Iterator[RecordedFrame]:
         """Yield one frame per keyframe."""
         first_ns = self._reader.stamp_ns(self._tokens[0])
         chosen = [t for t in self._tokens if not seconds or self._reader.stamp_ns(t) - first_ns <= seconds * 1e9]

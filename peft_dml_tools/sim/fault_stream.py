@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Sent(Generic[T]):
+class Arrival(Generic[T]):
     """Something that arrives."""
 
     time_ns: int  #: When
@@ -40,13 +40,13 @@ class Carrier(Protocol[T]):
     def restamped(self, payload: T, stamp_ns: int) -> T:
         """Return the same content under another stamp."""
 
-    def measurement(self, sent: Sent[T]) -> Measurement | None:
+    def measurement(self, sent: Arrival[T]) -> Measurement | None:
         """Return what it carries; `None` for calibration and the like. Raises DataError: it cannot be decoded."""
 
-    def packed(self, sent: Sent[T], measurement: Measurement) -> T:
+    def packed(self, sent: Arrival[T], measurement: Measurement) -> T:
         """Return a changed measurement in the place of the one it carried."""
 
-    def damaged(self, sent: Sent[T], severity: int, rng: np.random.Generator) -> T | None:
+    def damaged(self, sent: Arrival[T], severity: int, rng: np.random.Generator) -> T | None:
         """Return what is left when bytes are damaged on the way; `None` when nothing is."""
 
 
@@ -58,11 +58,11 @@ class FaultStream(Generic[T]):
         self.faults = tuple(faults)
         self._carrier, self._effects, self._start_ns = carrier, effects, start_ns
 
-    def __call__(self, stream: Iterable[Sent[T]]) -> Iterator[Sent[T]]:
+    def __call__(self, stream: Iterable[Arrival[T]]) -> Iterator[Arrival[T]]:
         """Return what arrives of a stream, both in order of time."""
         frozen: dict[str, T] = {}
-        held: dict[str, list[Sent[T]]] = {}
-        late: list[tuple[int, int, Sent[T]]] = []
+        held: dict[str, list[Arrival[T]]] = {}
+        late: list[tuple[int, int, Arrival[T]]] = []
         last_ns = 0
         for order, sent in enumerate(stream):
             last_ns = sent.time_ns
@@ -89,7 +89,7 @@ class FaultStream(Generic[T]):
         rest += [replace(out, time_ns=max(out.time_ns, last_ns)) for waiting in held.values() for out in waiting]
         yield from sorted(rest, key=lambda out: out.time_ns)
 
-    def _arriving(self, sent: Sent[T], faults: Sequence[Fault], frozen: dict[str, T]) -> list[Sent[T]]:
+    def _arriving(self, sent: Arrival[T], faults: Sequence[Fault], frozen: dict[str, T]) -> list[Arrival[T]]:
         """Return what becomes of one message: nothing, itself, changed or late, or two of it."""
         if self._struck("silence", faults, sent) or self._struck("drop", faults, sent):
             return []
@@ -111,7 +111,7 @@ class FaultStream(Generic[T]):
         out = replace(sent, time_ns=sent.time_ns + int(delay_s * 1e9), payload=payload)
         return [out, out] if self._struck("duplicate", faults, sent) else [out]
 
-    def _content(self, sent: Sent[T], faults: Sequence[Fault]) -> T | None:
+    def _content(self, sent: Arrival[T], faults: Sequence[Fault]) -> T | None:
         """Return the payload in weather, corrupted and damaged; what cannot be decoded passes as it is."""
         kinds: tuple[FaultKind, ...] = ("weather", "corrupt", "blackout")
         struck = [fault for kind in kinds for fault in self._struck(kind, faults, sent)]
@@ -130,7 +130,7 @@ class FaultStream(Generic[T]):
                 payload = self._carrier.damaged(replace(sent, payload=payload), fault.severity, self._rng(fault, sent))
         return payload
 
-    def _observe(self, sent: Sent[T]) -> None:
+    def _observe(self, sent: Arrival[T]) -> None:
         """Keep the clear sweep for the depth of pictures, when there is a weather anywhere in the script."""
         if not sent.sensor.startswith("LIDAR") or not any(fault.fault == "weather" for fault in self.faults):
             return
@@ -138,16 +138,16 @@ class FaultStream(Generic[T]):
         if measurement is not None:
             self._effects.observe(sent.sensor, measurement)
 
-    def _opened(self, sent: Sent[T]) -> Measurement | None:
+    def _opened(self, sent: Arrival[T]) -> Measurement | None:
         try:
             return self._carrier.measurement(sent)
         except DataError:
             return None
 
-    def _struck(self, kind: FaultKind, faults: Sequence[Fault], sent: Sent[T]) -> list[Fault]:
+    def _struck(self, kind: FaultKind, faults: Sequence[Fault], sent: Arrival[T]) -> list[Fault]:
         """Return the active faults of a kind that hit one message."""
         return [f for f in faults if f.fault == kind and (f.share >= 1 or self._rng(f, sent).random() < f.share)]
 
-    def _rng(self, fault: Fault, sent: Sent[T]) -> np.random.Generator:
+    def _rng(self, fault: Fault, sent: Arrival[T]) -> np.random.Generator:
         words = [fault.seed, KINDS.index(fault.fault), zlib.crc32(sent.sensor.encode())]
         return np.random.default_rng([*words, self._carrier.stamp_ns(sent.payload)])

@@ -10,7 +10,7 @@ import numpy as np
 from peft_dml_ros.core.measurements import Measurement
 from peft_dml_tools.measurement_source import Source, WrappedSource
 from peft_dml_tools.sim import fault_effects
-from peft_dml_tools.sim.fault_stream import FaultStream, Sent
+from peft_dml_tools.sim.fault_stream import Arrival, FaultStream
 from peft_dml_tools.sim.faults import Fault, check_sensors
 
 
@@ -38,7 +38,7 @@ class FaultySource(WrappedSource):
 
         Raises DataError: the source is damaged.
         """
-        stream = (Sent(m.stamp_ns, name, name, m) for name, m in self._source.measurements())
+        stream = (Arrival(m.stamp_ns, name, name, m) for name, m in self._source.measurements())
         first = next(stream, None)
         if first is None:
             return
@@ -56,13 +56,13 @@ class _PlainCarrier:
     def restamped(self, payload: Measurement, stamp_ns: int) -> Measurement:
         return replace(payload, stamp_ns=stamp_ns)
 
-    def measurement(self, sent: Sent[Measurement]) -> Measurement | None:
+    def measurement(self, sent: Arrival[Measurement]) -> Measurement | None:
         return sent.payload
 
-    def packed(self, sent: Sent[Measurement], measurement: Measurement) -> Measurement:  # noqa: ARG002
+    def packed(self, sent: Arrival[Measurement], measurement: Measurement) -> Measurement:  # noqa: ARG002
         return measurement
 
-    def damaged(self, sent: Sent[Measurement], severity: int, rng: np.random.Generator) -> Measurement | None:
+    def damaged(self, sent: Arrival[Measurement], severity: int, rng: np.random.Generator) -> Measurement | None:
         return fault_effects.damaged(sent.payload, severity, rng)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from peft_dml_tools.sim.actors import CLASS_STATISTICS
 from peft_dml_tools.sim.layout import Street, draw
 from peft_dml_tools.sim.road import CROSSING_HALF_M, CYCLE_STRIP_M, KERB_M, PARKING_ACROSS_M, PARKING_ALONG_M
-from peft_dml_tools.sim.scenery import Lot
+from peft_dml_tools.sim.scenery import OpenGround
 from peft_dml_tools.sim.traffic import STEP_S
 
 PARKED: Final = {
@@ -31,7 +31,7 @@ LOT: Final = {
 LOT_ROWS_M: Final = (4.2, 9.7, 20.5, 26.0)
 
 
-def park(street: Street, sites: list[Lot]) -> None:
+def park(street: Street, sites: list[OpenGround]) -> None:
     """Fill the parking strips along or across the road, and stand cycles on the pavement."""
     rng, road = street.rng, street.road
     for side in (-1, 1):
@@ -47,13 +47,13 @@ def park(street: Street, sites: list[Lot]) -> None:
                     street.stand("bicycle", s + 0.75 * k + 1.5, where, turn, base_z_m=KERB_M)
 
 
-def _blocked(street: Street, sites: list[Lot], side: int, middle_m: float, length_m: float) -> bool:
+def _blocked(street: Street, sites: list[OpenGround], side: int, middle_m: float, length_m: float) -> bool:
     """Return whether a place of a parking strip is a building site or too near to a crossing."""
     taken = any(site.side == side and site.start_m - length_m < middle_m < site.end_m + length_m for site in sites)
     return taken or bool(street.road.near_crossing(middle_m, length_m / 2 + 4.0, side * street.road.kerb_m))
 
 
-def _park_across(street: Street, sites: list[Lot], side: int) -> None:
+def _park_across(street: Street, sites: list[OpenGround], side: int) -> None:
     """Fill one strip with cars and motorcycles that stand across the road, or at a slant to it."""
     rng, road = street.rng, street.road
     slant = float(rng.choice([np.pi / 2, rng.uniform(0.7, 1.2), rng.uniform(1.9, 2.4)], p=[0.6, 0.2, 0.2]))
@@ -72,7 +72,7 @@ def _park_across(street: Street, sites: list[Lot], side: int) -> None:
         street.stand(cls, middle, side * (road.kerb_m - 0.15 - depth), turn, parked=True)
 
 
-def _park_along(street: Street, sites: list[Lot], side: int) -> None:
+def _park_along(street: Street, sites: list[OpenGround], side: int) -> None:
     """Fill one strip with vehicles in a row, and with motorcycles side by side."""
     rng, road = street.rng, street.road
     offset = side * (road.kerb_m - PARKING_ALONG_M / 2 + 0.1)
@@ -119,7 +119,7 @@ def park_crossings(street: Street) -> None:
                     d += length + float(rng.exponential(0.8))
 
 
-def fill_lot(street: Street, lot: Lot) -> None:
+def fill_lot(street: Street, lot: OpenGround) -> None:
     """Park vehicles in rows at any angle to the road."""
     rng, road = street.rng, street.road
     slant = float(rng.choice([np.pi / 2, rng.uniform(0.5, np.pi - 0.5)], p=[0.45, 0.55]))
@@ -137,7 +137,7 @@ def fill_lot(street: Street, lot: Lot) -> None:
             s += pitch
 
 
-def build_site(street: Street, site: Lot) -> None:
+def build_site(street: Street, site: OpenGround) -> None:
     """Return a closed parking strip: cones or barriers along the traffic, machines and workers behind."""
     rng, road = street.rng, street.road
     inner, middle = road.carriageway_m + CYCLE_STRIP_M - 0.35, road.kerb_m - PARKING_ALONG_M / 2 + 0.35

@@ -14,7 +14,7 @@ from peft_dml_tools.sim.terrain import Terrain
 
 
 @dataclass(frozen=True, slots=True)
-class Lot:
+class OpenGround:
     """Open ground along the pavement, kept free of buildings."""
 
     side: int  #: +1 left of the road, -1 right
@@ -29,7 +29,7 @@ class _Site:
     road: Road
     terrain: Terrain
     rng: np.random.Generator
-    lots: Sequence[Lot]
+    lots: Sequence[OpenGround]
     parts: list[Mesh] = field(default_factory=list)
 
     def stand(self, mesh: Mesh, station_m: float, offset_m: float, turn_rad: float = 0.0, base_m: float = 0.0) -> None:
@@ -59,7 +59,7 @@ def scenery(
     rng: np.random.Generator,
     open_share: float,
     setback_m: tuple[float, float],
-    lots: Sequence[Lot],
+    lots: Sequence[OpenGround],
     terrain: Terrain,
 ) -> Mesh:
     """Return everything along the road.
@@ -89,7 +89,7 @@ def scenery(
     return merge(site.parts)
 
 
-def _enclose(site: _Site, lot: Lot) -> None:
+def _enclose(site: _Site, lot: OpenGround) -> None:
     """Place a hedge, a wall or a fence between the pavement and a lot, with a gap to drive in."""
     rng = site.rng
     make = obstacles.hedge if rng.random() < 0.7 else obstacles.fence

@@ -15,7 +15,7 @@ from peft_dml_tools.sim.domain import MIXED, STREETS, Domain
 from peft_dml_tools.sim.mesh import Mesh
 from peft_dml_tools.sim.road import Road
 from peft_dml_tools.sim.route import STREET_LEFT_M, Corner, DrivePlan, ego_route
-from peft_dml_tools.sim.scenery import Lot, scenery
+from peft_dml_tools.sim.scenery import OpenGround, scenery
 from peft_dml_tools.sim.suspension import attitude, body_motion
 from peft_dml_tools.sim.terrain import Terrain
 from peft_dml_tools.sim.traffic import STEP_S, Vehicle
@@ -160,20 +160,20 @@ def _street(
 
 def _lots(
     road: Road, rng: np.random.Generator, span_m: tuple[float, float], *, busy: bool
-) -> tuple[list[Lot], list[Lot]]:
+) -> tuple[list[OpenGround], list[OpenGround]]:
     """Return parking lots along the road, and building sites on its parking strips; both clear of crossings."""
-    lots: list[Lot] = []
-    sites: list[Lot] = []
+    lots: list[OpenGround] = []
+    sites: list[OpenGround] = []
     for side in (-1, 1):
         for _ in range(int(rng.choice([0, 1, 2], p=[0.3, 0.45, 0.25]))):
             start = float(rng.uniform(span_m[0] + 60, span_m[1] - 80))
-            lot = Lot(side, start, start + float(rng.uniform(18, 42)))
+            lot = OpenGround(side, start, start + float(rng.uniform(18, 42)))
             free = all(other.side != side or other.end_m < start or lot.end_m < other.start_m for other in lots)
             if free and not _meets_crossing(road, lot):
                 lots.append(lot)
         if rng.random() < (0.65 if busy else 0.25):
             start = float(rng.uniform(span_m[0] + 80, span_m[1] - 90))
-            site = Lot(side, start, start + float(rng.uniform(22, 45)))
+            site = OpenGround(side, start, start + float(rng.uniform(22, 45)))
             if not _meets_crossing(road, site):
                 sites.append(site)
     return lots, sites
@@ -213,7 +213,7 @@ def _ego_vehicle(street: layout.Street, plan: DrivePlan, duration_s: float) -> V
     )
 
 
-def _meets_crossing(road: Road, lot: Lot) -> bool:
+def _meets_crossing(road: Road, lot: OpenGround) -> bool:
     """Return whether a street that crosses comes near to a lot."""
     stations = np.arange(lot.start_m, lot.end_m, 2.0)
     return any(road.near_crossing(stations, 5.0, lot.side * d).any() for d in (road.kerb_m, road.frontage_m + 28.0))

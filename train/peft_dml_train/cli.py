@@ -41,7 +41,7 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
-class Format(str, Enum):
+class ExportFormat(str, Enum):
     """What an export is for."""
 
     bundle = "bundle"
@@ -150,8 +150,8 @@ def export(
     adapter: AdapterOption = "default",
     precision: PrecisionOption = "fp32",
     form: Annotated[
-        Format, typer.Option("--format", help="bundle, or the LiDAR branch for Autoware's lidar_centerpoint")
-    ] = Format.bundle,
+        ExportFormat, typer.Option("--format", help="bundle, or the LiDAR branch for Autoware's lidar_centerpoint")
+    ] = ExportFormat.bundle,
 ) -> None:
     """Write the base with its default adapter as a bundle, or a further adapter into one; checked and calibrated.
 
@@ -159,7 +159,7 @@ def export(
     parameter file of Autoware's lidar_centerpoint instead.
     """
     recipe = _recipe(config, overrides)
-    if form is Format.autoware_centerpoint:
+    if form is ExportFormat.autoware_centerpoint:
         from peft_dml_train.export.autoware import export_run
 
         typer.echo(export_run(recipe, out, bundle, adapter))

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from peft_dml_tools.datasets.checks.folder import CheckedFolder
-from peft_dml_tools.datasets.checks.model import Found, rule
+from peft_dml_tools.datasets.checks.model import Breach, rule
 from peft_dml_tools.datasets.checks.severity import Severity
 from peft_dml_tools.datasets.nuscenes_schema import CHAINED, REFERENCES
 
@@ -16,7 +16,7 @@ from peft_dml_tools.datasets.nuscenes_schema import CHAINED, REFERENCES
     "every token refers to a record",
     "the tables do not belong together, or one was cut: take all from one archive, or write them again",
 )
-def keys_resolve(folder: CheckedFolder) -> Iterator[Found]:
+def keys_resolve(folder: CheckedFolder) -> Iterator[Breach]:
     """Yield a finding per reference that leads nowhere."""
     for (table, name), target in REFERENCES.items():
         known = folder.tokens(target)
@@ -24,7 +24,7 @@ def keys_resolve(folder: CheckedFolder) -> Iterator[Found]:
             value = row[name]
             for token in value if isinstance(value, list) else [value] if value else []:
                 if token not in known:
-                    yield Found(f"{table} {row['token']}", f"{name} '{token}' is no record of {target}")
+                    yield Breach(f"{table} {row['token']}", f"{name} '{token}' is no record of {target}")
 
 
 @rule(
@@ -33,7 +33,7 @@ def keys_resolve(folder: CheckedFolder) -> Iterator[Found]:
     "prev and next lead both ways within one chain",
     "link the records again in the order of their timestamps",
 )
-def chains_agree(folder: CheckedFolder) -> Iterator[Found]:
+def chains_agree(folder: CheckedFolder) -> Iterator[Breach]:
     """Yield a finding per link that does not lead back, and per link into another chain."""
     for table, owner in CHAINED.items():
         known = folder.by_token(table)
@@ -43,9 +43,9 @@ def chains_agree(folder: CheckedFolder) -> Iterator[Found]:
                 if other is None:
                     continue
                 if other[back] != row["token"]:
-                    yield Found(f"{table} {row['token']}", f"{forth} is {row[forth]}, whose {back} is '{other[back]}'")
+                    yield Breach(f"{table} {row['token']}", f"{forth} is {row[forth]}, whose {back} is '{other[back]}'")
                 elif forth == "next" and other[owner] != row[owner]:
-                    yield Found(f"{table} {row['token']}", f"next has another {owner}: '{other[owner]}'")
+                    yield Breach(f"{table} {row['token']}", f"next has another {owner}: '{other[owner]}'")
 
 
 @rule(
@@ -54,7 +54,7 @@ def chains_agree(folder: CheckedFolder) -> Iterator[Found]:
     "scenes and instances name the ends of their chains and count them right",
     "set first, last and number from the records themselves",
 )
-def ends_fit(folder: CheckedFolder) -> Iterator[Found]:
+def ends_fit(folder: CheckedFolder) -> Iterator[Breach]:
     """Yield findings on first_*, last_* and nbr_* of scenes and instances."""
     for table, member, number in (("scene", "sample", "nbr_samples"), ("instance", "annotation", "nbr_annotations")):
         chained = "sample" if table == "scene" else "sample_annotation"
@@ -65,11 +65,11 @@ def ends_fit(folder: CheckedFolder) -> Iterator[Found]:
             for end, link in (("first", "prev"), ("last", "next")):
                 record = known.get(row[f"{end}_{member}_token"])
                 if record is not None and record[link]:
-                    yield Found(where, f"{end}_{member}_token has a {link}, so it is not the {end}")
+                    yield Breach(where, f"{end}_{member}_token has a {link}, so it is not the {end}")
                 if record is not None and record[CHAINED[chained]] != row["token"]:
-                    yield Found(where, f"{end}_{member}_token belongs to {table} {record[CHAINED[chained]]}")
+                    yield Breach(where, f"{end}_{member}_token belongs to {table} {record[CHAINED[chained]]}")
             if members[row["token"]] != row[number]:
-                yield Found(where, f"{number} is {row[number]}, but {members[row['token']]} records refer to it")
+                yield Breach(where, f"{number} is {row[number]}, but {members[row['token']]} records refer to it")
 
 
 @rule(
@@ -78,7 +78,7 @@ def ends_fit(folder: CheckedFolder) -> Iterator[Found]:
     "every keyframe has every sensor",
     "copy the missing sensors, or read with --allow-missing; a sensor that broke down is no mistake",
 )
-def keyframes_complete(folder: CheckedFolder) -> Iterator[Found]:
+def keyframes_complete(folder: CheckedFolder) -> Iterator[Breach]:
     """Yield a finding per scene and set of sensors that its keyframes lack."""
     channels = {row["channel"] for row in folder.rows("sensor")}
     lacking: dict[tuple[str, tuple[str, ...]], int] = defaultdict(int)
@@ -89,7 +89,7 @@ def keyframes_complete(folder: CheckedFolder) -> Iterator[Found]:
         if absent := channels - here:
             lacking[scenes.get(sample["scene_token"], "?"), tuple(sorted(absent))] += 1
     for (scene, absent_names), samples in lacking.items():
-        yield Found(f"scene {scene}", f"{samples} keyframe(s) without {', '.join(absent_names)}")
+        yield Breach(f"scene {scene}", f"{samples} keyframe(s) without {', '.join(absent_names)}")
 
 
 @rule(
@@ -98,13 +98,13 @@ def keyframes_complete(folder: CheckedFolder) -> Iterator[Found]:
     "a keyframe has at most one file per sensor, and every sample has data",
     "unmark the additional keyframes; remove samples without data",
 )
-def keyframes_single(folder: CheckedFolder) -> Iterator[Found]:
+def keyframes_single(folder: CheckedFolder) -> Iterator[Breach]:
     """Yield a finding per sample without data, and per sensor that occurs twice in it."""
     for sample in folder.rows("sample"):
         records = folder.data_of_sample.get(sample["token"], [])
         if not records:
-            yield Found(f"sample {sample['token']}", "no sample_data refers to it")
+            yield Breach(f"sample {sample['token']}", "no sample_data refers to it")
         keyframes = (row["calibrated_sensor_token"] for row in records if row["is_key_frame"])
         for token, times in Counter(folder.channels.get(t, (t, ""))[0] for t in keyframes).items():
             if times > 1:
-                yield Found(f"sample {sample['token']}", f"has {times} keyframes of {token}")
+                yield Breach(f"sample {sample['token']}", f"has {times} keyframes of {token}")

@@ -23,7 +23,7 @@ _THICKEST: Final = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
-class Fall:
+class ParticleAppearance:
     """How particles show in pictures."""
 
     growth: float  #: Diameter seen over melted diameter
@@ -32,8 +32,8 @@ class Fall:
     glint: float  #: Factor on the opacity
 
 
-RAIN: Final = Fall(1.0, 0.12, 0.98, GLINT)
-SNOW: Final = Fall(FLAKE_GROWTH, 0.5, 1.08, 2.0)
+RAIN: Final = ParticleAppearance(1.0, 0.12, 0.98, GLINT)
+SNOW: Final = ParticleAppearance(FLAKE_GROWTH, 0.5, 1.08, 2.0)
 
 
 def air_light(pixels: UInt8Array) -> Float32Array:
@@ -78,7 +78,7 @@ def blend(pixels: UInt8Array, opacity: AnyArray, colour: Float32Array) -> UInt8A
 
 
 def falling(
-    shape: tuple[int, int], focal_px: float, particles: Particles, fall: Fall, rng: np.random.Generator
+    shape: tuple[int, int], focal_px: float, particles: Particles, fall: ParticleAppearance, rng: np.random.Generator
 ) -> Float32Array:
     """Return the opacity (H, W), float32 in 0-1, of drops or flakes near the camera, smeared over their fall.
 

@@ -8,7 +8,7 @@ from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_tools.datasets.bag_writer import messages_of
 from peft_dml_tools.datasets.bags import BagFile, RosbagsFactory
 from peft_dml_tools.datasets.encode import boxes_to_msg, tf_static_to_msg
-from peft_dml_tools.live.readback import Played, read_session
+from peft_dml_tools.live.readback import PlayedDrive, read_session
 from peft_dml_tools.live.session import BOXES
 from tests.support.drive_bag import MadeUpDrive
 from tests.support.scenes import MS, START_NS
@@ -35,19 +35,19 @@ def recorded(path, stamps):
 def test_frames_are_those_of_the_drive(tmp_path):
     end_ns = START_NS + 400 * MS
     stamps = [START_NS - 100 * MS, START_NS, START_NS + 200 * MS, end_ns + 1000, end_ns + 50 * MS]
-    session = read_session(recorded(tmp_path / "s.mcap", stamps), Played("", START_NS, end_ns, 5))
+    session = read_session(recorded(tmp_path / "s.mcap", stamps), PlayedDrive("", START_NS, end_ns, 5))
     assert [frame.stamp_ns for frame in session.frames] == stamps[1:4]
 
 
 def test_uncompressed_images_are_not_held_as_such(tmp_path):
-    session = read_session(recorded(tmp_path / "s.mcap", [START_NS]), Played("", START_NS, START_NS + 400 * MS, 5))
+    session = read_session(recorded(tmp_path / "s.mcap", [START_NS]), PlayedDrive("", START_NS, START_NS + 400 * MS, 5))
     images = session.measurements["CAM_FRONT"]
     assert images
     assert sum(len(image.jpeg) for image in images) < len(images) * 198 * 352 * 3 / 20
 
 
 def test_a_frame_whose_status_was_lost_has_the_latency_of_its_arrival(tmp_path):
-    played = Played("", START_NS, START_NS + 400 * MS, 5)
+    played = PlayedDrive("", START_NS, START_NS + 400 * MS, 5)
     (frame,) = read_session(recorded(tmp_path / "s.mcap", [START_NS + 100 * MS]), played).frames
     assert frame.latency_ms == 0.0
     assert frame.sensors == {}

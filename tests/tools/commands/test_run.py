@@ -37,7 +37,7 @@ from peft_dml_tools.evaluation.recording import RecordedFrame
 from peft_dml_tools.run.accuracy import accuracy_table, present_words, scores_by_present
 from peft_dml_tools.run.offline import Offline
 from peft_dml_tools.run.reading_check import count_points
-from peft_dml_tools.run.sources import Kept, StreamSource, open_run_source
+from peft_dml_tools.run.sources import KeptMeasurements, StreamSource, open_run_source
 from peft_dml_tools.sim.faults import Fault
 from tests.support import scenes
 from tests.support.made_source import MadeSource
@@ -155,7 +155,7 @@ def test_weather_and_faults_are_suffered_in_a_run(bag, bundle, tmp_path):
 
 def test_a_keyframe_in_fog_shows_less(real_keyframe, bundle, tmp_path):
     source = open_run_source(real_keyframe, None, weather="fog=50")
-    kept = Kept(30.0)
+    kept = KeptMeasurements(30.0)
     offline = Offline(NodeParams(bundle=str(bundle)), source.rig, tuple(source.rig.sensors))
     (frame,) = source.frames(offline, kept, 0)
     assert frame.reference == "LIDAR_TOP"
@@ -168,7 +168,7 @@ def test_a_keyframe_in_fog_shows_less(real_keyframe, bundle, tmp_path):
 
 
 def test_what_is_kept_for_the_report_does_not_hold_raw_pictures():
-    kept = Kept(1.0)
+    kept = KeptMeasurements(1.0)
     for stamp_s in (0, 1, 2):
         kept.add("CAM_FRONT", CameraImage(stamp_s * 10**9, pixels=np.full((90, 160, 3), 99, np.uint8)))
         kept.add("ODOM", scenes.odometry(stamp_s * 10**9))

@@ -12,7 +12,7 @@ from peft_dml_ros.core.params import PaceParams, PerceptionParams
 from peft_dml_tools.datasets.source import open_source
 from peft_dml_tools.live.children import Child
 from peft_dml_tools.live.environment import ros_environment
-from peft_dml_tools.live.readback import Played, read_session
+from peft_dml_tools.live.readback import PlayedDrive, read_session
 from peft_dml_tools.live.session import BOXES
 from peft_dml_tools.run.offline import Offline
 from tests.tools.commands.conftest import DRIVE_S
@@ -54,7 +54,7 @@ def live(bag: Path, bundle: Path, folder: Path):
         for child in reversed(children):
             child.stop()
     shift_ns, begin_ns = replay.value("start", "shift_ns"), replay.value("start", "begin_ns")
-    played = Played("", begin_ns + shift_ns, begin_ns + shift_ns + int(DRIVE_S * 1e9), 0)
+    played = PlayedDrive("", begin_ns + shift_ns, begin_ns + shift_ns + int(DRIVE_S * 1e9), 0)
     return {frame.stamp_ns - shift_ns: frame for frame in read_session(recording, played).frames}
 
 

@@ -10,7 +10,7 @@ from peft_dml_tools.fleet import running
 from peft_dml_tools.fleet.detection import folder_of
 from peft_dml_tools.fleet.drives import FleetDrive, expand
 from peft_dml_tools.fleet.running import FleetRun, summarise
-from peft_dml_tools.fleet.storage import Store
+from peft_dml_tools.fleet.storage import ResultStore
 from peft_dml_tools.run.files import frame_line
 from peft_dml_tools.run.offline import Offline, chosen_sensors
 
@@ -22,7 +22,7 @@ def run(cluster, settings, drives):
 
 
 def lines(settings, outcome) -> list[str]:
-    store = Store(settings.out)
+    store = ResultStore(settings.out)
     content = store.read(f"{folder_of(outcome.drive, outcome.summary['key'])}/boxes.jsonl")
     return content.decode().splitlines(keepends=True)
 

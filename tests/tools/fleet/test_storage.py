@@ -7,7 +7,7 @@ import pytest
 
 from peft_dml_ros.core.errors import DataError
 from peft_dml_tools.fleet.drives import FleetDrive, expand
-from peft_dml_tools.fleet.storage import MARKER, Store, content_digest, fetched
+from peft_dml_tools.fleet.storage import MARKER, ResultStore, content_digest, fetched
 
 moto_server = pytest.importorskip("moto.server")
 pytest.importorskip("s3fs")
@@ -43,7 +43,7 @@ def root(request, tmp_path):
 
 
 def test_a_result_is_there_with_its_marker_only(root) -> None:
-    store = Store(root)
+    store = ResultStore(root)
     with store.workspace() as folder:
         (folder / "r").mkdir()
         (folder / "r" / "boxes.jsonl").write_text("{}\n")
@@ -58,13 +58,13 @@ def test_a_result_is_there_with_its_marker_only(root) -> None:
 
 
 def test_a_marker_cut_short_is_no_result(root) -> None:
-    store = Store(root)
+    store = ResultStore(root)
     store.write(f"drives/a/{MARKER}", b'{"frames"')
     assert store.result("drives/a") is None
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch) -> None:
-    store = Store(str(tmp_path))
+    store = ResultStore(str(tmp_path))
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -89,7 +89,7 @@ def test_sources_expand_alike_on_disk_and_in_a_bucket(root, drives, tmp_path) ->
 
 
 def test_the_digest_is_that_of_the_content(root) -> None:
-    store = Store(root)
+    store = ResultStore(root)
     store.write("a.mcap", b"one")
     first = content_digest(f"{root}/a.mcap")
     store.write("a.mcap", b"two")

@@ -22,10 +22,10 @@ from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_tools.datasets.bags import BagSource, write_bag
 from peft_dml_tools.nodes.player import Player
-from peft_dml_tools.nodes.recordings import Recorded, SourceRecording, open_recording
+from peft_dml_tools.nodes.recordings import RecordedMessage, SourceRecording, open_recording
 from peft_dml_tools.nodes.replay_faults import CdrCarrier, MessageFaults, sensors_by_topic
 from peft_dml_tools.nodes.replay_parameters import FaultParameters
-from peft_dml_tools.sim.fault_stream import Sent
+from peft_dml_tools.sim.fault_stream import Arrival
 from peft_dml_tools.sim.faults import Fault
 from peft_dml_tools.sim.faulty_source import FaultySource
 from tests.support.drive_bag import MadeUpDrive, make_drive_bag
@@ -193,7 +193,8 @@ def test_a_message_that_is_none_passes_as_it_is(bag):
     recording = open_recording(bag)
     spoil = MessageFaults(recording.channels, lambda: recording.rig, recording.start_ns, [RAIN])
     broken = [
-        Recorded(recording.start_ns, LIDAR, cdr) for cdr in (b"", b"\0\1\0\0", b"\0\1\0\0" + bytes(60), b"x" * 99)
+        RecordedMessage(recording.start_ns, LIDAR, cdr)
+        for cdr in (b"", b"\0\1\0\0", b"\0\1\0\0" + bytes(60), b"x" * 99)
     ]
     assert list(spoil(broken)) == broken
 
@@ -215,7 +216,7 @@ def test_damaged_messages_are_decoded_or_refused_and_nothing_else(one_of_each, d
     damaged = bytearray(first[topic][: data.draw(st.integers(0, len(first[topic])))])
     for place in data.draw(st.lists(st.integers(0, max(min(len(damaged) - 1, 400), 0)), max_size=6)) if damaged else ():
         damaged[place] = data.draw(st.integers(0, 255))
-    sent = Sent(0, topic, sensors_by_topic(kinds)[topic], bytes(damaged))
+    sent = Arrival(0, topic, sensors_by_topic(kinds)[topic], bytes(damaged))
     carrier = CdrCarrier(kinds)
     try:
         measurement = carrier.measurement(sent)
@@ -290,8 +291,8 @@ def test_a_missing_source_is_named():
 def test_the_schedule_is_absolute_and_stamps_are_shifted(bag, ros_node: Node):
     recording = open_recording(bag)
     player = Player(ros_node, recording.channels.values(), rate=4.0)
-    sent: list[tuple[float, Recorded]] = []
-    player._send = lambda topic, cdr: sent.append((time.monotonic(), Recorded(0, topic, cdr)))
+    sent: list[tuple[float, RecordedMessage]] = []
+    player._send = lambda topic, cdr: sent.append((time.monotonic(), RecordedMessage(0, topic, cdr)))
     shift_ns = 12_345_678_900
     player.play(recording.messages(), recording.start_ns, shift_ns, threading.Event())
     sweeps = [(at, m) for at, m in sent if m.topic == LIDAR]

@@ -47,7 +47,7 @@ class PreparingJob:
     wanted: tuple[Wanted, ...]
 
 
-class Prepared(NamedTuple):
+class PreparedCount(NamedTuple):
     """How many frames were made, and how many were there."""
 
     made: int
@@ -77,7 +77,7 @@ def stage_frames(config: TrainConfig, reader: FrameReader) -> list[Wanted]:
     return list({(one.token, one.name): one for one in wanted}.values())
 
 
-def prepare(config: TrainConfig, data: Path, cache: FrameCache, address: str, workers: int) -> Iterator[Prepared]:
+def prepare(config: TrainConfig, data: Path, cache: FrameCache, address: str, workers: int) -> Iterator[PreparedCount]:
     """Prepare the frames that the cache lacks; yield what each job did, first what was there.
 
     Args:
@@ -94,7 +94,7 @@ def prepare(config: TrainConfig, data: Path, cache: FrameCache, address: str, wo
     reader = FrameReader(data, config.spec, cache)
     wanted = stage_frames(config, reader)
     missing = [one for one in wanted if not reader.kept(one)]
-    yield Prepared(0, len(wanted) - len(missing))
+    yield PreparedCount(0, len(wanted) - len(missing))
     root, folder = data.resolve(), FrameCache(cache.folder.resolve(), cache.most_gb, cache.sources)
     parts = [tuple(missing[i : i + FRAMES_A_JOB]) for i in range(0, len(missing), FRAMES_A_JOB)]
     jobs = [PreparingJob(root, config.spec, folder, part) for part in parts]
@@ -102,14 +102,14 @@ def prepare(config: TrainConfig, data: Path, cache: FrameCache, address: str, wo
         yield from every_result(prepare_frames, jobs, address, workers)
 
 
-def prepare_frames(job: PreparingJob) -> Prepared:
+def prepare_frames(job: PreparingJob) -> PreparedCount:
     """Prepare the frames of one job; those that another one made meanwhile count as there."""
     reader, made = _reader(job.root, job.spec.model_dump_json(), job.cache.folder, job.cache.most_gb), 0
     for one in job.wanted:
         if not reader.kept(one):
             reader.prepared(one)
             made += 1
-    return Prepared(made, len(job.wanted) - made)
+    return PreparedCount(made, len(job.wanted) - made)
 
 
 @lru_cache(maxsize=2)

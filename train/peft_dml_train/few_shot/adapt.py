@@ -31,7 +31,7 @@ from peft_dml_train.data.frame import Frame
 from peft_dml_train.evaluation.torch_engine import bundle_in_memory, torch_engines
 from peft_dml_train.export.adapter import complete_adapter, domain_of, write_adapter
 from peft_dml_train.few_shot.checks import JUDGED, Checks, cross_judged, half_scores
-from peft_dml_train.few_shot.frames import Finder, Parts, hold_out
+from peft_dml_train.few_shot.frames import Finder, TokenSplit, hold_out
 from peft_dml_train.few_shot.gain import FrameHits, Gain, accuracy, common_classes, compare, of_classes
 from peft_dml_train.few_shot.labels import LabelledReader
 from peft_dml_train.few_shot.pseudo_labels import PseudoLabelledReader
@@ -150,7 +150,7 @@ class _Training:
     config: TrainConfig
     options: AdaptOptions
     data: Path
-    parts: Parts
+    parts: TokenSplit
     held: list[Frame]
     folder: Path
 

@@ -25,7 +25,7 @@ BLOCK: Final = 3
 """Frames of one scene that count as one look at it, for they show nearly the same."""
 
 
-class Parts(NamedTuple):
+class TokenSplit(NamedTuple):
     """Sample tokens.
 
     Attributes:
@@ -47,7 +47,7 @@ class Parts(NamedTuple):
         return min(borders, key=lambda i: abs(2 * i - len(self.groups)))
 
 
-def hold_out(reader: NuScenesReader, share: float) -> Parts:
+def hold_out(reader: NuScenesReader, share: float) -> TokenSplit:
     """Set frames apart that the training does not see, nor others of their scenes.
 
     Whole scenes are held out where some come to between half and twice the share; else the last frames of each scene.
@@ -73,9 +73,9 @@ def hold_out(reader: NuScenesReader, share: float) -> Parts:
         raise DataError(f"{reader.root}: 1 frame would be held out; two halves are needed, raise --held-out")
     trained = [token for tokens in scenes for token in tokens if token not in set(out)]
     if (held_scenes := sum(map(bool, held))) > 1:
-        return Parts(trained, out, [i for i, tokens in enumerate(held) for _ in tokens], f"{held_scenes} scenes")
+        return TokenSplit(trained, out, [i for i, tokens in enumerate(held) for _ in tokens], f"{held_scenes} scenes")
     blocks = max(2, round(len(out) / BLOCK))
-    return Parts(trained, out, [i * blocks // len(out) for i in range(len(out))], f"{blocks} blocks of one scene")
+    return TokenSplit(trained, out, [i * blocks // len(out) for i in range(len(out))], f"{blocks} blocks of one scene")
 
 
 class Finder:

@@ -80,7 +80,7 @@ def embed(
     return Embeddings(torch.cat(vectors), torch.cat(labels), torch.cat(numbers))
 
 
-class Memory:
+class EmbeddingMemory:
     """Embeddings of earlier steps, without their gradients; the oldest go first.
 
     Args:

@@ -10,7 +10,7 @@ from peft_dml_train.config import LossConfig
 from peft_dml_train.data.batch import Batch
 from peft_dml_train.data.frame import NO_DEPTH
 from peft_dml_train.data.withheld import learnt, parse_pairs
-from peft_dml_train.losses.alignment import UNNAMED, AlignmentLoss, Embeddings, Memory, concentration, embed
+from peft_dml_train.losses.alignment import UNNAMED, AlignmentLoss, EmbeddingMemory, Embeddings, concentration, embed
 from peft_dml_train.losses.auxiliary import consistency, depth_loss, gate_loss
 from peft_dml_train.losses.detection import box_losses, focal
 from peft_dml_train.losses.targets import Targets, make_targets
@@ -54,7 +54,7 @@ class TotalLoss:
         temperature = config.temperature if config.metric == "contrastive" else None
         margins = (config.alignment_margin, config.instance_margin)
         self.align, self.separate = (AlignmentLoss(margin, temperature) for margin in margins)
-        self.memory = Memory(config.memory if temperature else 0)
+        self.memory = EmbeddingMemory(config.memory if temperature else 0)
 
     def __call__(
         self, network: PeftDmlNetwork, batch: Batch, latents: Latents, passes: list[Detection]
