@@ -92,7 +92,7 @@ def live(report: Report) -> list[str]:
         *slowest(report["profile"]),
         f"![Where the time of a frame goes, by sensors](images/{BUDGET})",
         "### Messages, frames and memory",
-        books(report),
+        accounts(report),
     ]
 
 
@@ -203,7 +203,7 @@ def slowest(profile: Report) -> list[str]:
     return parts
 
 
-def books(report: Report) -> str:
+def accounts(report: Report) -> str:
     """Return where every message and frame went, and what memory did."""
     messages, frames, memory = report["messages"], report["frames"], report["memory"]
     dropped = sum(sum(s["dropped"].values()) for s in messages["by_sensor"].values())

@@ -99,11 +99,11 @@ def camera(name: str, objects: dict[str, Any]) -> dict[str, Any]:
     return {"imageMode": topics, "topics": objects}
 
 
-def in_a_row(panels: list[str]) -> Any:
+def side_by_side(panels: list[str]) -> Any:
     """Return panels next to each other, all of one width."""
     if len(panels) == 1:
         return panels[0]
-    return {"first": panels[0], "second": in_a_row(panels[1:])} | {
+    return {"first": panels[0], "second": side_by_side(panels[1:])} | {
         "direction": "row",
         "splitPercentage": round(100 / len(panels)),
     }
@@ -152,7 +152,7 @@ def foxglove() -> str:
     left = {"first": "3D!above", "second": plots, "direction": "column", "splitPercentage": 72}
     states = {"first": "DiagnosticSummary!all", "second": "RawMessages!sensors", "direction": "column"}
     states |= {"splitPercentage": 60}
-    top, bottom = (in_a_row([f"Image!{name.lower()}" for name in row]) for row in CAMERA_ROWS)
+    top, bottom = (side_by_side([f"Image!{name.lower()}" for name in row]) for row in CAMERA_ROWS)
     cameras = {"first": top, "second": bottom, "direction": "column", "splitPercentage": 50}
     right = {"first": cameras, "second": states, "direction": "column", "splitPercentage": 50}
     layout = {"first": left, "second": right, "direction": "row", "splitPercentage": 62}

@@ -14,7 +14,7 @@ from peft_dml_ros.core.errors import PeftDmlError
 from peft_dml_ros.core.params import RouterParams
 
 #: Mean log-likelihood, relative to a domain's own mean frame, below which a frame is like none of its frames
-STRANGE: Final = -4.0
+LEAST_FIT: Final = -4.0
 
 
 class AdapterChoice(NamedTuple):
@@ -70,7 +70,7 @@ class AdapterRouter:
         best = max(self._fits, key=lambda name: self._fits[name])
         domain, fit = self._domains[best], self._fits[best]
         usual = domain.fit({name: spread.mean for name, spread in domain.figures.items()})
-        if fit - usual < STRANGE and DEFAULT in self._fits:
+        if fit - usual < LEAST_FIT and DEFAULT in self._fits:
             return DEFAULT, f"the scene is like no adapter's domain, least unlike that of '{best}'"
         missing = [m for m in domain.absent if m not in present]
         why = f"it is made for use without {' and '.join(missing)}" if missing else "the scene is most like its domain"

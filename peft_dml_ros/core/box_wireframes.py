@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes as wires in an image: the one projection that live overlays and drawn pictures share."""
+"""Boxes as wireframes in an image: the one projection that live overlays and drawn pictures share."""
 
 from collections.abc import Sequence
 from typing import Final, TypeAlias
@@ -38,7 +38,7 @@ def pixels_from_boxes(sensor: Sensor, then_SE3_frame: SE3, width_px: int) -> Flo
     return matrix
 
 
-def draw_wires(
+def draw_wireframes(
     pixels: UInt8Array, boxes: Boxes3D, matrix: FloatArray, colours: Sequence[Colour], thickness_px: int = 1
 ) -> None:
     """Draw the edges of boxes into an image, cut off where they pass behind the camera.

@@ -97,10 +97,10 @@ def open_store(
     elif engine != RTX:
         msg = "engine: tensorrt builds for the GPU at hand only; leave --compute-capability out, or use tensorrt-rtx"
         raise EngineError(msg)
-    if engine == RTX and (strange := [c for c in capabilities if c not in library.capabilities]):
+    if engine == RTX and (unknown := [c for c in capabilities if c not in library.capabilities]):
         of = f" of {gpu.name}" if gpu else ""
         raise EngineError(
-            f"{library.name} does not know compute capability {strange[0]}{of}; it knows"
+            f"{library.name} does not know compute capability {unknown[0]}{of}; it knows"
             f" {', '.join(library.capabilities)} (RTX cards); use engine: tensorrt or onnxruntime-cuda there"
         )
     return EngineStore(bundle, precision, library, cuda, gpu, capabilities, folder or cache_folder())

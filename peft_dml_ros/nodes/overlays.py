@@ -11,7 +11,7 @@ import cv2
 
 from peft_dml_ros.conversions import image_to_msg
 from peft_dml_ros.conversions.topics import frame_of
-from peft_dml_ros.core.box_wireframes import draw_wires, pixels_from_boxes
+from peft_dml_ros.core.box_wireframes import draw_wireframes, pixels_from_boxes
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.camera_view import decoded
 from peft_dml_ros.core.classes import CLASS_COLOURS
@@ -100,7 +100,7 @@ class Overlays:
 def overlay(
     image: CameraImage, sensor: Sensor, then_SE3_frame: SE3, boxes: Boxes3D, classes: Sequence[str]
 ) -> UInt8Array:
-    """Return an image with boxes as wires in the colours of their classes. Raises DataError: the bytes are no image.
+    """Return an image with wireframes in the colours of their classes. Raises DataError: the bytes are no image.
 
     Args:
         image: Of the camera.
@@ -118,5 +118,5 @@ def overlay(
     matrix = pixels_from_boxes(sensor, then_SE3_frame, pixels.shape[1])
     if matrix is not None:
         colours = [CLASS_COLOURS.get(classes[int(i)], (200, 200, 200)) for i in boxes.labels]
-        draw_wires(pixels, boxes, matrix, colours, max(1, round(pixels.shape[1] / 400)))
+        draw_wireframes(pixels, boxes, matrix, colours, max(1, round(pixels.shape[1] / 400)))
     return pixels

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Still pictures of the cameras with detected boxes as coloured wires and true boxes as thin white ones."""
+"""Still pictures of the cameras with detected boxes as coloured wireframes, true ones thin and white."""
 
 from typing import Final
 
@@ -57,13 +57,13 @@ def draw_camera(
     matrix = box_wireframes.pixels_from_boxes(sensor, alignment.now_SE3_then(image.stamp_ns, frame.stamp_ns), width_px)
     if matrix is not None:
         if frame.truth is not None:
-            draw_wires(drawn, frame.truth, matrix, truth=True)
-        draw_wires(drawn, frame.boxes[frame.boxes.scores >= SHOWN_SCORE], matrix)
+            draw_wireframes(drawn, frame.truth, matrix, truth=True)
+        draw_wireframes(drawn, frame.boxes[frame.boxes.scores >= SHOWN_SCORE], matrix)
     label(drawn, sensor.name, scale=width_px / 1100)
     return drawn
 
 
-def draw_wires(pixels: UInt8Array, boxes: Boxes3D, matrix: FloatArray, *, truth: bool = False) -> None:
+def draw_wireframes(pixels: UInt8Array, boxes: Boxes3D, matrix: FloatArray, *, truth: bool = False) -> None:
     """Draw the edges of boxes into RGB pixels by a (3, 4) matrix, true ones as thin white lines."""
     colours = [TRUTH if truth else CLASS_COLOURS[CLASSES[i]] for i in boxes.labels]
-    box_wireframes.draw_wires(pixels, boxes, matrix, colours, 1 if truth else max(1, round(pixels.shape[1] / 400)))
+    box_wireframes.draw_wireframes(pixels, boxes, matrix, colours, 1 if truth else max(1, round(pixels.shape[1] / 400)))

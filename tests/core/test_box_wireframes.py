@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes as wires: in place, cut off behind the camera, in their colours."""
+"""Boxes as wireframes: in place, cut off behind the camera, in their colours."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_dml_ros.core.box_wireframes import NEAR_M, _segments_px, draw_wires, pixels_from_boxes
+from peft_dml_ros.core.box_wireframes import NEAR_M, _segments_px, draw_wireframes, pixels_from_boxes
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.geometry import SE3
 from tests.support import scenes
@@ -22,7 +22,7 @@ def boxes(*centres, size=(2.0, 2.0, 2.0)):
 def drawn(shown, colours, width_px=352):
     pixels = np.zeros((198, 352, 3), np.uint8)
     matrix = pixels_from_boxes(scenes.rig()["CAM_FRONT"], SE3.identity(), width_px)
-    draw_wires(pixels, shown, matrix, colours)
+    draw_wireframes(pixels, shown, matrix, colours)
     return pixels
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The live benchmark's figures follow from its records; a short real run has all of them, and its books balance."""
+"""The live benchmark's figures follow from its records; a short real run has all of them, and its counts add up."""
 
 import json
 import os

@@ -11,7 +11,7 @@ from peft_dml_ros.core.box_wireframes import pixels_from_boxes
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_tools.demo.picture import write_picture
-from peft_dml_tools.drawing.cameras import draw_wires
+from peft_dml_tools.drawing.cameras import draw_wireframes
 from peft_dml_tools.evaluation.metrics import evaluate
 from peft_dml_tools.report.build import write_report
 from tests.tools.commands.fabricated import truth
@@ -85,9 +85,9 @@ def test_wires_behind_the_camera_are_cut(recording):
     neighbour = Boxes3D.make(np.array([[2.0, 1.5, 1.6]]), np.array([[6.0, 1.0, 1.0]]), np.zeros(1), np.array([0]))
     behind = Boxes3D.make(np.array([[-9.0, 0.0, 1.6]]), np.array([[4.0, 2.0, 1.0]]), np.zeros(1), np.array([0]))
     pixels = np.zeros((225, 400, 3), np.uint8)
-    draw_wires(pixels, behind, matrix)
+    draw_wireframes(pixels, behind, matrix)
     assert not pixels.any()
-    draw_wires(pixels, neighbour, matrix)
+    draw_wireframes(pixels, neighbour, matrix)
     assert pixels[:, :200].any()
     assert not pixels[:, 220:].any()
 
