@@ -15,12 +15,13 @@ from peft_dml_ros.core.pillars import lidar_pillars, radar_pillars
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_train.config import DropoutConfig, SplitConfig
-from peft_dml_train.data.augment import degrade, mirror
+from peft_dml_train.data.augment import another_lidar, degrade, mirror
 from peft_dml_train.data.batch import BatchStream, collate, draw_mask, frame_weights
 from peft_dml_train.data.dataset import load_degraded, load_frames
 from peft_dml_train.data.frame import NO_DEPTH, CameraFrame, Frame, Pillars, project_depth
+from peft_dml_train.data.lying import corrupt
 from peft_dml_train.data.paste import collect_objects, inside, paste
-from peft_dml_train.data.points import lidar_points, radar_points
+from peft_dml_train.data.points import lidar_points, radar_points, to_lidar, to_radar
 from peft_dml_train.data.turn import Pose, turn
 from peft_dml_train.loop.stages import stage_stream
 
@@ -204,6 +205,50 @@ def test_masks_keep_a_detecting_modality_and_the_designed_rates():
     np.testing.assert_allclose(1 - masks.mean(axis=0), [0.459, 0.459, 0.243, 0.3, 0.3], atol=0.03)
 
 
+def test_tilts_are_rotations_and_carry_boxes_and_points_alike(frames, config):
+    pitch, roll = 0.026, -0.02
+    c, s, d, t = np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+    tilt = np.array([[1, 0, 0], [0, d, -t], [0, t, d]]) @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    lidar = np.zeros((6, 5), dtype=np.float32)
+    lidar[:, :3] = frames[0].boxes.centers_m
+    before = replace(frames[0], pillars={"lidar": to_lidar(lidar, config.spec)})
+    after = turn(before, Pose(pitch_rad=pitch, roll_rad=roll, rise_m=0.25), config.spec)
+    wanted = (before.boxes.centers_m @ tilt.T)[:, 2] + 0.25
+    np.testing.assert_allclose(after.boxes.centers_m[:, 2], wanted, atol=0.02)
+    np.testing.assert_allclose(np.sort(lidar_points(after.pillars["lidar"])[:, 2]), np.sort(wanted), atol=0.02)
+
+
+def test_another_lidar_differs_in_intensity_or_beams(frames, config):
+    stage, found, draw = config.pretrain, [], np.random.default_rng(1)
+    points = np.c_[draw.uniform(-45, 45, (300, 2)), draw.uniform(0, 3, 300), draw.random(300), np.zeros(300)]
+    frame = replace(frames[0], pillars={"lidar": to_lidar(points.astype(np.float32), config.spec)})
+    before = lidar_points(frame.pillars["lidar"])
+    for seed in range(30):
+        one = stage.model_copy(update={"intensity": float(seed % 2), "beams": float(1 - seed % 2)})
+        draw = np.random.default_rng(seed)
+        after = lidar_points(another_lidar(frame, one, config.spec, draw).pillars["lidar"])
+        assert seed % 2 == (len(after) == len(before))
+        found.append(after[:, 3])
+    assert any(not values.any() for values in found[1::2]), "intensity is sometimes unknown"
+    assert len({round(float(values.mean()), 3) for values in found[1::2]}) > 8
+    assert {len(v) * 10 // len(before) for v in found[::2]} >= {5, 6, 7}
+
+
+def test_a_radar_lies_in_four_ways(frames, config):
+    draw, kinds = np.random.default_rng(1), set()
+    points = np.c_[draw.uniform(-45, 45, (40, 2)), draw.normal(size=(40, 3)), np.zeros(40)].astype(np.float32)
+    frame = replace(frames[0], pillars={"radar": to_radar(points, config.spec)})
+    before = radar_points(frame.pillars["radar"])
+    for seed in range(40):
+        lying = corrupt(frame, "radar", config.spec, np.random.default_rng(seed))
+        assert lying.quality.tolist() == [1, 1, 0, 1, 1]
+        after = radar_points(lying.pillars["radar"])
+        there = np.isin(before[:, 0], after[:, 0]).mean()
+        kinds.add("strength" if len(after) == len(before) and there == 1 else "invented" if len(after) > 90 else
+                  "lost" if np.isin(after[:, 0], before[:, 0]).all() else "moved")  # fmt: skip
+    assert kinds == {"strength", "invented", "lost", "moved"}
+
+
 def test_a_modality_that_a_sample_lacks_stays_absent(frames):
     draw = np.random.default_rng(0)
     lacking = np.array([1, 0, 1, 0, 1], np.float32)
@@ -221,7 +266,7 @@ def test_degraded_frames_say_so(frames, config):
         assert (after.completeness[2:] < 1).all()
         assert after.completeness[1] == pytest.approx(after.camera.present.mean())
         if after.quality[1]:
-            assert not after.camera.images[after.camera.present == 0].any()
+            assert after.camera.images is before.camera.images, "features of these pixels are cached"
         assert before.quality.min() == 1, "the frame in memory must not change"
 
 

@@ -155,6 +155,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
 
 def test_every_term_is_logged(frames, config, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("peft_dml_train.loop.trainer.LOG_EVERY", 2)
+    monkeypatch.setattr("peft_dml_train.loop.trainer.NORMS_EVERY", 2)
     with caplog.at_level(logging.INFO):
         Trainer(config, config.pretrain, new_network(config), tmp_path).run(stream(frames, config))
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -163,5 +164,8 @@ def test_every_term_is_logged(frames, config, tmp_path, monkeypatch, caplog):
         lines[0]
     )
     assert "left) loss" in caplog.text
+    # The depth's loss is none of the projections' concern: so does a dead term show.
+    alive = ("instance", "single/radar", "dropped/heatmap", "dropped/box")
+    assert min(lines[0][f"gradient/{name}"] for name in alive) > 0 == lines[0]["gradient/depth"]
     accumulator = EventAccumulator(str(tmp_path)).Reload()
     assert [event.step for event in accumulator.Scalars("dropped/heatmap")] == [2, 4]

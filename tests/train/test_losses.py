@@ -9,7 +9,7 @@ import torch
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_train.data.batch import collate
-from peft_dml_train.losses.alignment import AlignmentLoss, embed
+from peft_dml_train.losses.alignment import AlignmentLoss, Embeddings, Memory, embed
 from peft_dml_train.losses.auxiliary import gate_loss
 from peft_dml_train.losses.targets import make_targets
 from peft_dml_train.losses.total import TotalLoss
@@ -106,6 +106,18 @@ def test_an_object_is_nearer_to_itself_than_to_its_like(make_boxes, config):
     others = likeness - 2 * torch.eye(len(centre))
     assert (likeness.diagonal() > others.amax(dim=1)).all()
     assert set(embeddings.label.tolist()) == {0, len(config.spec.classes)}
+
+
+def test_the_memory_gives_negatives_and_forgets_the_oldest():
+    memory, eye = Memory(3), torch.eye(4)
+    for first in (0, 2, 4):
+        memory.push(Embeddings(eye[:2], torch.tensor([0, 1]), torch.arange(2) + first))
+    assert memory.kept.instance.tolist() == [3, 4, 5]
+    assert memory.instances == 6
+    loss, vectors, label = AlignmentLoss(0.3, temperature=0.1), eye[[0, 0, 2, 2]], torch.tensor([0, 0, 2, 2])
+    alone, crowded = loss(vectors, label), loss(vectors, label, eye[[0, 2]], torch.tensor([5, 6]))
+    assert crowded - alone > 0.5, "others that look alike in the memory cost"
+    assert loss(vectors, label, eye[[0, 2]], torch.tensor([0, 2])) < 0.01 + alone + np.log(2)
 
 
 def test_contrast_pulls_sensors_together_and_does_not_collapse():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shapes, availability, adapters and export of the network, on a tiny one."""
 
+import re
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -33,7 +34,7 @@ from peft_dml_train.data.batch import BatchStream, collate
 from peft_dml_train.encoders.blocks import _flat_rows, gather_rows
 from peft_dml_train.export.graphs import graph_module, skeleton
 from peft_dml_train.export.parity import TOLERANCE, parity
-from peft_dml_train.loop.stages import new_network
+from peft_dml_train.loop.stages import finetune, new_network
 from peft_dml_train.loop.trainer import Trainer
 from peft_dml_train.network import PeftDmlNetwork
 from tests.support.exported import bundle_of
@@ -177,6 +178,16 @@ def test_finetuning_trains_less_than_a_tenth_of_the_demo_network():
     counts = parameter_counts(adapt(new_network(demo), demo.adapters).get_base_model())
     assert 3.2e6 < counts["total"] < 4.0e6
     assert counts["share_without_projections_fusion_head"] < counts["share"] < 0.10
+
+
+def test_a_finetuning_of_a_tenth_is_refused_before_the_first_step(config, tmp_path, caplog):
+    large = config.model_copy(update={"adapters": config.adapters.model_copy(update={"rank": 8})})
+    with (
+        caplog.at_level("INFO"),
+        pytest.raises(ConfigError, match=r"would train 10\.\d% of all .*lower adapters\.rank"),
+    ):
+        finetune(large, tmp_path, tmp_path, resume=False)
+    assert re.search(r"parameters \(10\.\d %\); without projections, fusion and head: 7\.\d %", caplog.text)
 
 
 def test_a_finetuning_step_leaves_the_encoders_alone(network, frames, config, tmp_path):

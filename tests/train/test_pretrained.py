@@ -4,14 +4,18 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 import torch
 
 from peft_dml_ros.core.errors import ConfigError, DataError
-from peft_dml_train.config import load_config
+from peft_dml_train.config import DropoutConfig, load_config
+from peft_dml_train.data.augment import degrade
 from peft_dml_train.data.batch import collate
+from peft_dml_train.data.synthetic import random_feeds
 from peft_dml_train.encoders.efficientnet import LiteTrunk, PaddedConv
 from peft_dml_train.loop import domains
 from peft_dml_train.loop.pictures import PictureFeatures
@@ -78,12 +82,30 @@ def test_features_of_pictures_are_computed_once_and_change_nothing(config):
         calls.clear()
         found = encoder(**batch.feeds["camera"]).features
         assert not calls, "with features the images are not read"
+    lost = replace(frames[1], camera=replace(frames[1].camera, picture=7))
+    lost = degrade(lost, DropoutConfig(single_camera=0.6, corruption=0), 1.0, config.spec, np.random.default_rng(0))
+    assert lost.camera.present.min() == 0
+    pictures.fill(collate([lost], config.spec))
+    whole = early(torch.from_numpy(frames[1].camera.images)).cut.half()
+    torch.testing.assert_close(
+        pictures.kept[7].cut, whole, msg="a camera lost in one sample is black in all later ones"
+    )
     torch.testing.assert_close(found, wanted, atol=0.02 * float(wanted.abs().max()), rtol=0)
     none = PictureFeatures(encoder, 0.0)
     none.fill(batch)
     assert not none.kept
     trained = new_network(recipe).encoders["camera"]
     assert not PictureFeatures(trained, 1.0).active, "features of layers that are trained are never kept"
+
+
+def test_a_voxel_between_two_pixels_gets_a_share_of_both(config):
+    camera = config.spec.camera.model_copy(update={"stride": 4})
+    spec = config.spec.model_copy(update={"camera": camera})
+    encoder = new_network(config.model_copy(update={"spec": spec})).encoders["camera"]
+    ramp = torch.arange(camera.width_px // 8.0).expand(6, camera.depth_bins + 16, camera.height_px // 8, -1)
+    encoder.lift.forward = lambda _: ramp
+    logits = encoder(**random_feeds(spec)["camera"]).depth_logits[0, 0, :4, 0]
+    torch.testing.assert_close(logits, torch.tensor([0.0, 0.25, 0.75, 1.25]))
 
 
 def test_source_and_target_that_share_a_scene_are_refused(miniature, tmp_path, caplog):

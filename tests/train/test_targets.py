@@ -10,8 +10,8 @@ from peft_dml_ros.core.boxes import decode_candidates, non_maximum_suppression
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.spec import REGRESSION, ModelSpec
 from peft_dml_train.head.candidates import top_candidates
-from peft_dml_train.head.center import BoxValues
-from peft_dml_train.losses.detection import focal
+from peft_dml_train.head.center import GROUPS, BoxValues
+from peft_dml_train.losses.detection import HEADING, box_losses, focal
 from peft_dml_train.losses.targets import VALUES, gaussian_radius, make_targets
 
 
@@ -109,3 +109,29 @@ def test_focal_loss_equals_its_formula():
     torch.testing.assert_close(loss, formula)
     own, wanted = (torch.autograd.grad(x, logits, retain_graph=True)[0] for x in (loss, formula))
     torch.testing.assert_close(own, wanted)
+
+
+def test_classes_of_a_group_share_a_regression_and_others_do_not(network):
+    head, zero = network.head, torch.zeros(1, dtype=torch.int64)
+    found = head(torch.randn(1, network.spec.latent_dim, 32, 32))
+    head.boxes_at(found, zero, zero + 40, zero + CLASSES.index("bus")).regression.sum().backward()
+    touched = head.box.weight.grad.view(len(GROUPS), -1).any(dim=1)
+    assert touched.tolist() == ["bus" in names for names in GROUPS]
+
+
+def test_the_front_is_a_loss_apart_from_the_axis(config, make_boxes):
+    def losses(sign, turn=0.0):
+        truth = make_boxes(6, 1)
+        truth.labels[:] = 0
+        said = make_targets([truth], config.spec).values.clone()
+        said[:, HEADING] *= sign
+        truth.yaws_rad[:] += turn
+        targets = make_targets([truth], config.spec)
+        counts = {"weight": targets.weight.sum(), "attribute": targets.weight.sum()}
+        boxes = BoxValues(functional.pad(said, (0, 15 - VALUES)), torch.zeros(len(said), 8))
+        return box_losses(boxes, targets, config.losses, counts)
+
+    right, wrong, opposite = losses(9.0), losses(-9.0), losses(9.0, np.pi)
+    assert right["heading"] < 0.01
+    assert min(wrong["heading"], opposite["heading"]) > 8
+    assert max(loss["box"] for loss in (right, wrong, opposite)) < 1e-4

@@ -138,12 +138,10 @@ def _lose_cameras(frame: Frame, probability: float, draw: np.random.Generator) -
     kept = camera.present * (draw.random(len(camera.present)) >= probability)
     if not kept.any() or (kept == camera.present).all():
         return frame
-    images = camera.images * kept.astype(np.uint8)[:, None, None, None]
     completeness = frame.completeness.copy()
     completeness[CAMERA] = kept.mean()
-    return replace(
-        frame, camera=replace(camera, images=images, present=kept.astype(np.float32)), completeness=completeness
-    )
+    # The pixels stay: nothing of an absent camera counts, and features cached of black ones would outlast this sample.
+    return replace(frame, camera=replace(camera, present=kept.astype(np.float32)), completeness=completeness)
 
 
 def another_lidar(frame: Frame, stage: StageConfig, spec: ModelSpec, draw: np.random.Generator) -> Frame:
