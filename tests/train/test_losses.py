@@ -9,7 +9,7 @@ import torch
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_train.data.batch import collate
-from peft_dml_train.losses.alignment import AlignmentLoss, Embeddings, Memory, embed
+from peft_dml_train.losses.alignment import AlignmentLoss, EmbeddingMemory, Embeddings, embed
 from peft_dml_train.losses.auxiliary import gate_loss
 from peft_dml_train.losses.targets import make_targets
 from peft_dml_train.losses.total import TotalLoss
@@ -109,7 +109,7 @@ def test_an_object_is_nearer_to_itself_than_to_its_like(make_boxes, config):
 
 
 def test_the_memory_gives_negatives_and_forgets_the_oldest():
-    memory, eye = Memory(3), torch.eye(4)
+    memory, eye = EmbeddingMemory(3), torch.eye(4)
     for first in (0, 2, 4):
         memory.push(Embeddings(eye[:2], torch.tensor([0, 1]), torch.arange(2) + first))
     assert memory.kept.instance.tolist() == [3, 4, 5]
