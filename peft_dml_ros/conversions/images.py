@@ -25,31 +25,28 @@ class Encoding(NamedTuple):
     channels: int  #: Values a pixel; 2 where two pixels share their colour
     code: int | None  #: Colour conversion of OpenCV; None where the values are RGB
     deep: bool = False  #: Values have 16 bits
-    planes: float = 1.0  #: Rows of the array a row of the image: 1.5 where the colour follows in a plane of its own
+    planes: float = 1.0  #: Rows of the array a row of the image: 1.5 or 3 where the colour follows in its own plane
 
 
 def _encodings() -> dict[str, Encoding]:
-    known = {
-        "rgb8": Encoding(3, None),
-        "bgr8": Encoding(3, cv2.COLOR_BGR2RGB),
-        "8UC3": Encoding(3, cv2.COLOR_BGR2RGB),
-        "rgba8": Encoding(4, cv2.COLOR_RGBA2RGB),
-        "bgra8": Encoding(4, cv2.COLOR_BGRA2RGB),
-        "8UC4": Encoding(4, cv2.COLOR_BGRA2RGB),
-        "mono8": Encoding(1, cv2.COLOR_GRAY2RGB),
-        "8UC1": Encoding(1, cv2.COLOR_GRAY2RGB),
-        "mono16": Encoding(1, cv2.COLOR_GRAY2RGB, deep=True),
-        "16UC1": Encoding(1, cv2.COLOR_GRAY2RGB, deep=True),
-        "rgb16": Encoding(3, None, deep=True),
-        "bgr16": Encoding(3, cv2.COLOR_BGR2RGB, deep=True),
+    colours: dict[str, tuple[int, int | None]] = {
+        "rgb": (3, None),
+        "bgr": (3, cv2.COLOR_BGR2RGB),
+        "mono": (1, cv2.COLOR_GRAY2RGB),
+        "rgba": (4, cv2.COLOR_RGBA2RGB),
+        "bgra": (4, cv2.COLOR_BGRA2RGB),
+        **{f"bayer_{o}": (1, getattr(cv2, f"COLOR_Bayer{o.upper()}2RGB")) for o in ("rggb", "bggr", "gbrg", "grbg")},
+    }
+    known = {f"{name}{bits}": Encoding(*how, deep=bits == 16) for name, how in colours.items() for bits in (8, 16)}
+    known |= {"8UC1": known["mono8"], "8UC3": known["bgr8"], "8UC4": known["bgra8"]}
+    known |= {"16UC1": known["mono16"], "16UC3": known["bgr16"], "16UC4": known["bgra16"]}
+    known |= dict.fromkeys(("yuv422", "uyvy"), Encoding(2, cv2.COLOR_YUV2RGB_UYVY))
+    known |= dict.fromkeys(("yuv422_yuy2", "yuyv"), Encoding(2, cv2.COLOR_YUV2RGB_YUYV))
+    known |= {
         "nv12": Encoding(1, cv2.COLOR_YUV2RGB_NV12, planes=1.5),
         "nv21": Encoding(1, cv2.COLOR_YUV2RGB_NV21, planes=1.5),
     }
-    known |= dict.fromkeys(("yuv422", "uyvy"), Encoding(2, cv2.COLOR_YUV2RGB_UYVY))
-    known |= dict.fromkeys(("yuv422_yuy2", "yuyv"), Encoding(2, cv2.COLOR_YUV2RGB_YUYV))
-    for order in ("rggb", "bggr", "gbrg", "grbg"):
-        code = getattr(cv2, f"COLOR_Bayer{order.upper()}2RGB")
-        known |= {f"bayer_{order}8": Encoding(1, code), f"bayer_{order}16": Encoding(1, code, deep=True)}
+    known["nv24"] = Encoding(1, cv2.COLOR_YUV2RGB_NV12, planes=3.0)
     return known
 
 
@@ -89,15 +86,19 @@ def _rgb(msg: Any) -> UInt8Array:
     needed, rows = width * encoding.channels * depth, int(height * encoding.planes)
     if step < needed or step * rows != size:
         step = needed  # a step of 0, or of another encoding: the data decide
-    even = encoding.planes == 1.0 or not (height % 2 or width % 2)
+    even = encoding.planes == 1.0 or not (height % 2 or width % 2)  # two by two pixels share their colour
     even &= encoding.channels != 2 or not width % 2
     if height <= 0 or width <= 0 or step * rows != size or not even:
         text = (
             f"malformed Image in frame '{msg.header.frame_id}': {width} x {height} {msg.encoding} with step {msg.step} "
-            f"does not agree with {size} bytes; expected step {needed} and {needed * rows} bytes"
+            f"does not agree with {size} bytes; expected step {needed} and {needed * rows} bytes; fix: in the driver"
         )
         raise DataError(text)
-    values = np.frombuffer(msg.data, dtype=np.uint8).reshape(rows, step)[:, :needed]
+    raw = np.frombuffer(msg.data, dtype=np.uint8).reshape(rows, step)
+    values = raw[:, :needed]
+    if encoding.planes == 3.0:  # OpenCV reads no colour of full size: every second one of every second row is kept
+        colour = raw[height:].reshape(height, 2 * step)[::2, : 2 * width].reshape(height // 2, width, 2)[:, ::2]
+        values, rows = np.concatenate([values[:height], colour.reshape(height // 2, width)]), height * 3 // 2
     if encoding.deep:
         values = eight_bits(np.ascontiguousarray(values).view(">u2" if msg.is_bigendian else "<u2"))
     pixels = values.reshape(rows, width, encoding.channels)
@@ -118,9 +119,12 @@ def camera_model_from_msg(msg: Any, *, rectified: bool = False) -> CameraModel:
     distorted = any(value != 0 for value in msg.d)
     projected = (distorted and rectified) or ((distorted or rectified) and projection[0, 0] > 0)
     matrix, name = (projection, "P") if projected else (raw, "K")
-    if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-        raise DataError(f"camera '{msg.header.frame_id}' is not calibrated: {name} is {matrix.tolist()}")
     width, height = int(msg.roi.width) or int(msg.width), int(msg.roi.height) or int(msg.height)
+    if not np.isfinite(matrix).all() or min(matrix[0, 0], matrix[1, 1], width, height) <= 0:
+        text = (
+            f"camera '{msg.header.frame_id}' is not calibrated: {name} is {matrix.tolist()} for {width} x {height} px"
+        )
+        raise DataError(f"{text}; fix: calibrate it and let its driver publish the result, focal lengths in pixels")
     lens = None
     if distorted and not rectified:
         lens = Lens.make(str(msg.distortion_model), _binned(raw, msg), msg.d, f"camera '{msg.header.frame_id}'")

@@ -39,7 +39,7 @@ def lidar_from_msg(msg: Any, intensity: Intensity = ANY) -> LidarSweep:
     wanted = (*INTENSITY_FIELDS, intensity.field) if intensity.field else INTENSITY_FIELDS
     view = cloud_view(msg, ("x", "y", "z", *wanted, *RING_FIELDS))
     names = view.dtype.names or ()
-    need(msg, names, ("x", "y", "z"))
+    need(msg, names, ("x", "y", "z"), "; fix: let the driver publish x, y, z in metres")
     stamp = msg.header.stamp
     stamp_ns, where = int(stamp.sec) * NS_PER_S + int(stamp.nanosec), f"PointCloud2 in frame '{msg.header.frame_id}'"
     return sweep_of_columns(view.reshape(-1), stamp_ns, intensity, where, [field.name for field in msg.fields])

@@ -94,7 +94,7 @@ def _layout(msg: Any, wanted: Sequence[str], point_step: int) -> np.dtype[np.voi
 
 
 def _fail(msg: Any, reason: str) -> NoReturn:
-    raise DataError(f"malformed PointCloud2 in frame '{msg.header.frame_id}': {reason}")
+    raise DataError(f"malformed PointCloud2 in frame '{msg.header.frame_id}': {reason}; fix: in the driver")
 
 
 def points_dropped(msg: Any, sweep: LidarSweep | RadarSweep) -> int:

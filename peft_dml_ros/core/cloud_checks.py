@@ -7,7 +7,7 @@ import numpy as np
 
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import LidarSweep
-from peft_dml_ros.core.pillars import MOST_MEAN_INTENSITY
+from peft_dml_ros.core.pillars import MOST_MEAN_INTENSITY, mean_intensity
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import FloatArray
 
@@ -45,7 +45,7 @@ def intensity_hint(name: str, sweep: LidarSweep, trained: tuple[float, float]) -
     if not sweep.intensity_field:
         problem = "its clouds have no intensity: the network sees 0 everywhere, and confuses small things more often"
         return Hint("SEN101", name, problem, f"record a field of it, or name it: inputs.intensity_field [{name}=FIELD]")
-    values = sweep.points[:, 3]
+    values = sweep.points[sweep.points[:, :3].any(axis=1), 3]
     if not len(values):
         return None
     middle, most = float(np.median(values)), float(values.max())
@@ -53,7 +53,7 @@ def intensity_hint(name: str, sweep: LidarSweep, trained: tuple[float, float]) -
     field = f"field '{sweep.intensity_field}' has median {middle:.4g}, maximum {most:.4g}"
     known = f"the network knows medians of {low:g} to {high:g} on a scale to 255"
     fix = f"inputs.intensity_scale [{name}={_factor(middle, low, high):.2g}], or another inputs.intensity_field"
-    if float(values.mean()) > MOST_MEAN_INTENSITY:
+    if mean_intensity(sweep.points) > MOST_MEAN_INTENSITY:
         return Hint("SEN103", name, f"{field}: {known}; its intensity is not used", fix)
     if not most:
         return Hint(

@@ -15,6 +15,7 @@ from peft_dml_ros.core.typing import AnyArray, FloatArray, UInt8Array
 MODELS: Final = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,), "fisheye": (4,)}
 _FISHEYE: Final = frozenset({"equidistant", "fisheye"})
 _STEPS: Final = 512
+_COUNTS: Final = ", ".join(f"{name}: {'/'.join(map(str, sizes))}" for name, sizes in MODELS.items())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +45,8 @@ class Lens:
         if not size or not sound:
             raise DataError(
                 f"{where}: lens '{model}' has coefficients {values.tolist()} and focal lengths {intrinsics[0, 0]:g}, "
-                f"{intrinsics[1, 1]:g}; expected {' or '.join(map(str, sizes))} finite ones, and lengths above 0"
+                f"{intrinsics[1, 1]:g}; expected {' or '.join(map(str, sizes))} finite ones, and lengths above 0; "
+                f"fix: name the model that they belong to ({_COUNTS}), or send rectified images"
             )
         return cls(model, intrinsics, np.pad(values, (0, max(size - len(values), 0)))[:size])
 

@@ -72,8 +72,13 @@ def lidar_cloud(sweeps: Sequence[tuple[Float32Array, SE3, float]], min_range_m: 
 
 def _gain(points: Float32Array) -> np.float32:
     """Return the factor on intensities of 0 to 255; 0 where they count something else, photons for example."""
-    mean = float(points[:, 3].mean()) if len(points) >= FEWEST_POINTS else 0.0
-    return np.float32(1 / 255 if mean <= MOST_MEAN_INTENSITY else 0.0)
+    counts = len(points) >= FEWEST_POINTS and mean_intensity(points) > MOST_MEAN_INTENSITY
+    return np.float32(0.0 if counts else 1 / 255)
+
+
+def mean_intensity(points: Float32Array) -> float:
+    """Return the mean of a sweep's returns: organised clouds have (0, 0, 0) where there was none."""
+    return float(points[:, 3].sum()) / max(int(np.count_nonzero(points[:, 0])), 1)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -71,6 +71,22 @@ def nv12():
     return np.concatenate([y, np.stack([u, v], axis=1).reshape(-1)]).reshape(HEIGHT * 3 // 2, WIDTH)
 
 
+def swapped(values):
+    colour = values[HEIGHT:].reshape(HEIGHT // 2, WIDTH // 2, 2)[..., ::-1]
+    return np.concatenate([values[:HEIGHT], colour.reshape(HEIGHT // 2, WIDTH)])
+
+
+@pytest.mark.parametrize("pad", [0, 10])
+def test_nv24_gives_the_picture_of_nv12(pad):
+    luma, colour = nv12()[:HEIGHT], nv12()[HEIGHT:].reshape(HEIGHT // 2, WIDTH // 2, 2)
+    step, full = WIDTH + pad, colour.repeat(2, axis=0).repeat(2, axis=1).reshape(HEIGHT, 2 * WIDTH)
+    raw = np.concatenate([np.pad(luma, ((0, 0), (0, pad))).ravel(), np.pad(full, ((0, 0), (0, 2 * pad))).ravel()])
+    message = image("nv12", nv12())
+    expected = image_from_msg(message).pixels
+    message.encoding, message.step, message.data = "nv24", step, raw
+    np.testing.assert_array_equal(image_from_msg(message).pixels, expected)
+
+
 @pytest.mark.parametrize(
     ("encoding", "values", "off"),
     [
@@ -78,12 +94,14 @@ def nv12():
         ("8UC3", RGB[..., ::-1].copy(), 0),
         ("bgra8", np.dstack([RGB[..., ::-1], RGB[..., 0]]), 0),
         *((f"bayer_{o}8", mosaic(o), 8) for o in ("rggb", "bggr", "gbrg", "grbg")),
-        ("bayer_rggb16", (mosaic("rggb").astype(np.uint16) << 8), 8),
+        *((f"bayer_{o}16", (mosaic(o).astype(np.uint16) << 8), 8) for o in ("rggb", "bggr", "gbrg", "grbg")),
         ("yuv422", packed("uyvy"), 24),
         ("uyvy", packed("uyvy"), 24),
         ("yuyv", packed("yuyv"), 24),
         ("yuv422_yuy2", packed("yuyv"), 24),
         ("nv12", nv12(), 12),
+        ("nv21", swapped(nv12()), 12),
+        ("rgba16", np.dstack([RGB, RGB[..., 0]]).astype(np.uint16) << 8, 1),
     ],
 )
 @pytest.mark.parametrize("pad", [0, 10])
@@ -202,7 +220,9 @@ def test_camera_info_of_a_lens():
         camera_model_from_msg(info("omni", (1.0,)))
     with pytest.raises(DataError, match=r"equidistant.*expected 4"):
         camera_model_from_msg(info("equidistant", (0.1, 0.1, 0.1, 0.1, 0.1)))
-    with pytest.raises(DataError, match="not calibrated: K"):
+    with pytest.raises(DataError, match=r"plumb_bob.*expected 4 or 5.*fix: .*rational_polynomial: 8/12/14"):
+        camera_model_from_msg(info("plumb_bob", (0.1,) * 8))
+    with pytest.raises(DataError, match=r"not calibrated: K.*fix: calibrate it"):
         camera_model_from_msg(info(k=(0.0, 0.0, 0.0, 0.0)))
 
 

@@ -62,6 +62,21 @@ LAYOUTS = {
         ],
         *(32, "intensity", "channel"),
     ),
+    "hesai_ros_driver, padded by PCL": (
+        [("x", 0, F4), ("y", 4, F4), ("z", 8, F4), ("intensity", 16, F4), ("timestamp", 24, F8), ("ring", 32, U2)],
+        *(48, "intensity", "ring"),
+    ),
+    "seyond, padded by PCL": (
+        [
+            *(("x", 0, F4), ("y", 4, F4), ("z", 8, F4), ("timestamp", 16, F8), ("intensity", 24, U2)),
+            *(("flags", 26, U1), ("elongation", 27, U1), ("scan_id", 28, U2), ("scan_idx", 30, U2)),
+        ],
+        *(48, "intensity", ""),
+    ),
+    "speeds of an FMCW LiDAR, padded": (
+        [("x", 0, F4), ("y", 4, F4), ("z", 8, F4), ("velocity", 12, F4), ("reflectivity", 16, U1), ("line", 18, U2)],
+        *(32, "reflectivity", "line"),
+    ),
     "float64 at odd offsets": (
         [("tag", 0, U1), ("x", 1, F8), ("y", 9, F8), ("z", 17, F8), ("intensity", 25, F8), ("ring", 33, I4)],
         *(37, "intensity", "ring"),

@@ -70,6 +70,18 @@ def test_three_ways_to_the_same_points():
     assert speed[-1] == pytest.approx((3.0 + 8 * np.cos(0.3)) * np.cos(0.2), abs=0.3)
 
 
+def test_another_driver_of_the_same_radar():
+    """The fields of the ars548_driver: `v` is the range rate, `RCS` has one byte, what follows is unaligned."""
+    fields = [("x", 0, F4), ("y", 4, F4), ("z", 8, F4), ("v", 12, F4), ("r", 16, F4), ("RCS", 20, I1)]
+    rows = [(d.range * np.cos(d.azimuth_angle), d.range * np.sin(d.azimuth_angle), d.range_rate) for d in STANDING]
+    x, y, rate = np.array(rows).T
+    values = {"x": x, "y": y, "z": 0 * x, "v": rate, "r": np.hypot(x, y), "RCS": 0 * x - 7}
+    points = radar_from_msg(cloud([*fields, ("azimuth", 21, F4), ("elevation", 25, F4)], 29, values)).points
+    assert set(points["rcs"]) == {-7}
+    assert len(points) == len(STANDING)
+    assert np.hypot(points["vx_comp"], points["vy_comp"]).max() < 0.5
+
+
 @pytest.mark.parametrize("flag", ["invalid_distance", "invalid_azimuth", "invalid_elevation", "invalid_range_rate"])
 def test_flagged_detections_are_left_out_and_counted(flag):
     message = SimpleNamespace(header=HEADER, detections=[*STANDING, detection(0.1, **{flag: True})])

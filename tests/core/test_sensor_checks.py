@@ -10,6 +10,7 @@ import pytest
 from peft_dml_ros.conversions import camera_model_from_msg
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep
+from peft_dml_ros.core.pillars import MOST_MEAN_INTENSITY, lidar_cloud, mean_intensity
 from peft_dml_ros.core.rig import CameraModel, Sensor
 from peft_dml_ros.core.sensor_checks import SensorChecks
 from peft_dml_ros.core.spec import ModelSpec
@@ -41,6 +42,19 @@ def hints(measurement, sensor=TOP, times=1):
 def test_a_usual_street_is_right():
     assert hints(street()) == {}
     assert hints(street(intensity=45)) == {}
+
+
+def test_places_of_an_organised_cloud_where_nothing_returned_say_nothing_on_intensity():
+    """Ouster and others fill them with (0, 0, 0) and intensity 0: in the open they are most of a cloud."""
+    sweep = street()
+    empty = np.zeros((9000, 5), np.float32)
+    assert hints(replace(sweep, points=np.concatenate([sweep.points, empty]))) == {}
+    (found,) = hints(replace(street(200), points=np.concatenate([street(200).points, empty]))).values()
+    assert found.id == "SEN103"
+    # As the hint says, the network gets none of it: 200 over all places would be a mean below the limit.
+    counted = np.concatenate([street(200).points, empty])
+    assert counted[:, 3].mean() < MOST_MEAN_INTENSITY < mean_intensity(counted)
+    assert not lidar_cloud([(counted, SE3.identity(), 0.0)], 1.0)[:, 3].any()
 
 
 @pytest.mark.parametrize(
