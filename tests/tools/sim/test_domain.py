@@ -140,7 +140,7 @@ def test_a_domain_comes_from_a_file_and_takes_changes(tmp_path):
         ("traffic: up", "traffic: Input should be 'both', 'right' or 'left'"),
         ("beams: 3", "beams: Extra inputs.*fields: name, traffic"),
         ("weather: [hail=3]", "hail"),
-        ("- 3", "is not a mapping of name, traffic"),
+        ("- 3", "is not a mapping; fix: a YAML file with name, traffic"),
     ],
 )
 def test_a_domain_that_cannot_be_is_refused(tmp_path, content, said):
