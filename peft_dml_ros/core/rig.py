@@ -2,12 +2,16 @@
 """The sensor rig: which sensors a vehicle carries, where they sit, and how its cameras project."""
 
 from dataclasses import dataclass, field
+from itertools import count
+from typing import Final
 
 from peft_dml_ros.core.classes import Modality
 from peft_dml_ros.core.errors import ConfigError, DataError, nearest
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.lenses import Lens
 from peft_dml_ros.core.typing import FloatArray
+
+_VERSIONS: Final = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,8 @@ class Rig:
 
     #: name -> Sensor, in the order of the network's camera slots for cameras
     sensors: dict[str, Sensor] = field(default_factory=dict)
-    version: int = 0  #: The same number means the same sensors; 0 of a rig that no `RigBuilder` made
+    #: Another one for every rig of this process: the same number means the same sensors
+    version: int = field(default_factory=_VERSIONS.__next__, compare=False)
 
     def __getitem__(self, name: str) -> Sensor:
         """Return the sensor of that name. Raises ConfigError: no such sensor."""

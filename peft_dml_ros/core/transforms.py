@@ -2,7 +2,6 @@
 """The rig as the vehicle describes it at run time: mounting from /tf_static, projection from CameraInfo."""
 
 from collections.abc import Iterable, Mapping
-from itertools import count
 from typing import Final
 
 from peft_dml_ros.core.geometry import SE3
@@ -10,7 +9,6 @@ from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
 
 MAX_FRAMES: Final = 1000  #: Frames of a vehicle; whoever publishes ever new names must not fill the memory
 LONGEST_NAME: Final = 256
-_VERSIONS: Final = count(1)  #: Of all rigs of this process, so that one builder's are not taken for another's
 
 
 class StaticTree:
@@ -129,7 +127,7 @@ class RigBuilder:
             for name, frame in self._frames.items()
             if name not in absent
         }
-        return Rig(sensors, next(_VERSIONS))
+        return Rig(sensors)
 
 
 def _equal(first: SE3, second: SE3) -> bool:

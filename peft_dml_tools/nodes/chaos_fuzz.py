@@ -181,7 +181,7 @@ class IntakeHarness:
         self.sees |= {modality_of_channel(n) or "" for n in (*job.snapshot.lidar, *job.snapshot.radars)}
         self.sees |= {modality_of_channel(n) or "" for n in job.snapshot.cameras}
         if self.jobs % INPUTS_EVERY == 0:
-            if self._assembler is None or self._assembler[0] is not job.rig:
+            if self._assembler is None or self._assembler[0].version != job.rig.version:
                 self._assembler = (job.rig, InputAssembler(self._spec, job.rig))
             for reason, n in self._assembler[1](job.snapshot).drops.items():
                 self.drops.count(reason, n=n)

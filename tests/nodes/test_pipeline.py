@@ -93,7 +93,7 @@ def job(rig):
     odometry = tuple(replace(o, stamp_ns=o.stamp_ns + shift) for o in frame.odometry)
     lidar = {n: tuple(replace(s, stamp_ns=s.stamp_ns + shift) for s in sweeps) for n, sweeps in frame.lidar.items()}
     snapshot = replace(frame, stamp_ns=frame.stamp_ns + shift, odometry=odometry, lidar=lidar)
-    return FrameJob(snapshot, replace(rig, version=1), {}, {}, {}, snapshot.stamp_ns)
+    return FrameJob(snapshot, rig, {}, {}, {}, snapshot.stamp_ns)
 
 
 def until(condition, timeout_s=20.0):
