@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from peft_dml_ros.nodes.parameter_file import NodeParams
+from peft_dml_tools.atomic_files import write_json
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.markdown_pages import fill_page, markdown_table
 from peft_dml_tools.run.keyframe_study import study
-from peft_dml_tools.run.offline import Offline
-from peft_dml_tools.whole_files import write_json
+from peft_dml_tools.run.offline import OfflineDetector
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- real keyframe: made by docs/make_real_table.py -->", "<!-- end of real keyframe -->"
@@ -24,7 +24,7 @@ def measured(folder: Path, bundle: str) -> dict[str, Any]:
     reader = NuScenesReader(folder, allow_missing=True)
     token = reader.samples()[0]
     rig = reader.rig(token)
-    offline = Offline(NodeParams(bundle=bundle), rig, tuple(rig.sensors))
+    offline = OfflineDetector(NodeParams(bundle=bundle), rig, tuple(rig.sensors))
     manifest = offline.bundle.manifest
     return {"bundle": f"{manifest.name} {manifest.version}", "rows": list(study(offline, reader, token))}
 

@@ -19,7 +19,7 @@ from peft_dml_ros.nodes.overlays import overlay
 from peft_dml_tools.drawing.birds_eye import BACKGROUND, draw_from_above, label
 from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
-from peft_dml_tools.run.offline import Offline
+from peft_dml_tools.run.offline import OfflineDetector
 from peft_dml_tools.sim.drive import Drive
 
 OUT = Path(__file__).with_name("images") / "view.webp"
@@ -34,7 +34,7 @@ def drive_through(seed: int) -> tuple[Recording, list[str]]:
     """Yield the frames of a drive, and the names of their classes."""
     drive = Drive(seed, SECONDS)
     params = PerceptionParams(detection=DetectionParams(score_threshold=SCORE))
-    offline = Offline(params, drive.rig, tuple(drive.rig.sensors))
+    offline = OfflineDetector(params, drive.rig, tuple(drive.rig.sensors))
     kept: dict[str, list[Measurement]] = {name: [] for name in drive.rig.sensors}
 
     def watched() -> object:

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from peft_dml_ros.conversions.decode import gnss_from_msg, imu_from_msg, odometry_from_msg
 from peft_dml_ros.conversions.images import image_from_msg
-from peft_dml_ros.conversions.lidar import ANY, Intensity, lidar_from_msg
+from peft_dml_ros.conversions.lidar import ANY, IntensityField, lidar_from_msg
 from peft_dml_ros.conversions.radar import radar_from_msg
 from peft_dml_ros.core.classes import Modality
 from peft_dml_ros.core.measurements import Measurement
@@ -36,10 +36,10 @@ def decoder_of(sensor: str, inputs: InputParams = InputParams()) -> Decoder:  # 
     return _DECODERS[modality]
 
 
-def intensity_of(sensor: str, inputs: InputParams) -> Intensity:
+def intensity_of(sensor: str, inputs: InputParams) -> IntensityField:
     """Return the field and the scale of a LiDAR's intensity that the parameters name."""
     field = words_by_sensor(inputs.intensity_field, "FIELD").get(sensor, "")
-    return Intensity(field, numbers_by_sensor(inputs.intensity_scale, "FACTOR").get(sensor, 0.0))
+    return IntensityField(field, numbers_by_sensor(inputs.intensity_scale, "FACTOR").get(sensor, 0.0))
 
 
 def is_rectified(camera: str, topic: str, inputs: InputParams = InputParams()) -> bool:  # noqa: B008

@@ -20,17 +20,17 @@ _MOST_INTENSITY: Final = 65535.0  #: Beyond this no sensor measures: bytes were 
 _ONES: Final = np.ones(5, dtype=np.float32)
 
 
-class Intensity(NamedTuple):
+class IntensityField(NamedTuple):
     """Where the intensity of a LiDAR stands, and how it becomes 0 to 255."""
 
     field: str = ""  #: Name of the field; empty takes the first of `INTENSITY_FIELDS`
     scale: float = 0.0  #: Factor on its values; 0 takes 255 for reflectances of 0 to 1, and 1 for all others
 
 
-ANY: Final = Intensity()  #: What the known names and ranges say
+ANY: Final = IntensityField()  #: What the known names and ranges say
 
 
-def lidar_from_msg(msg: Any, intensity: Intensity = ANY) -> LidarSweep:
+def lidar_from_msg(msg: Any, intensity: IntensityField = ANY) -> LidarSweep:
     """Convert a PointCloud2 to a sweep. Needs x, y, z; intensity and ring are 0 when absent.
 
     Points that are not finite are dropped; `points_dropped` counts them. Raises DataError: the cloud is malformed, or
@@ -46,7 +46,7 @@ def lidar_from_msg(msg: Any, intensity: Intensity = ANY) -> LidarSweep:
 
 
 def sweep_of_columns(
-    view: AnyArray, stamp_ns: int, intensity: Intensity = ANY, where: str = "cloud", fields: Sequence[str] = ()
+    view: AnyArray, stamp_ns: int, intensity: IntensityField = ANY, where: str = "cloud", fields: Sequence[str] = ()
 ) -> LidarSweep:
     """Return the sweep of a structured array (N,) with x, y, z and any other fields.
 

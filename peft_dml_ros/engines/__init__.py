@@ -97,7 +97,7 @@ def _refuse_other_tensors(bundle: Bundle, name: str, engine: Engine) -> None:
             raise BundleError(msg)
 
 
-class KeptEngines:
+class LoadedEngines:
     """The engines of up to `MOST` models, the least recently used go first.
 
     A model is known by the content of its graphs and adapters, so that files that have changed are loaded again.

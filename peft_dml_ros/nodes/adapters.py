@@ -12,8 +12,8 @@ from std_srvs.srv import SetBool
 from peft_dml_ros.core.adapter_domain import scene_figures
 from peft_dml_ros.core.adapter_mix import DEFAULT, OFF
 from peft_dml_ros.core.adapter_router import AdapterChoice, AdapterRouter, domains_of
-from peft_dml_ros.nodes.fitting_subscription import LATCHED
 from peft_dml_ros.nodes.frame_loop import FrameLoop
+from peft_dml_ros.nodes.matched_subscription import LATCHED
 from peft_dml_ros.nodes.parameter_file import NodeParams
 
 PARAMETER: Final = "adapter"

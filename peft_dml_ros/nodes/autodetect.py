@@ -10,7 +10,7 @@ from rclpy.qos import qos_profile_sensor_data
 from peft_dml_ros.conversions import topics
 from peft_dml_ros.conversions.cdr import leading_frame_id
 from peft_dml_ros.conversions.presets import BagTopics, recognise
-from peft_dml_ros.nodes.fitting_subscription import installed, message_class
+from peft_dml_ros.nodes.matched_subscription import installed, message_class
 
 
 class Autodetect:

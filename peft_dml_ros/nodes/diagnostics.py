@@ -44,7 +44,7 @@ class NodeReport:
     given_up: tuple[str, ...] = ()  #: What the load controller has given up
 
 
-class Identity(NamedTuple):
+class NodeIdentity(NamedTuple):
     """Who speaks."""
 
     node: str  #: Fully qualified name of the node, without its leading slash
@@ -52,10 +52,10 @@ class Identity(NamedTuple):
     model: str  #: Bundle in use
 
 
-def identity_of(node: Node, model: str) -> Identity:
+def identity_of(node: Node, model: str) -> NodeIdentity:
     """Return who a node speaks for."""
     vehicle = node.get_namespace().strip("/") or socket.gethostname()
-    return Identity(node.get_fully_qualified_name().lstrip("/"), vehicle, model)
+    return NodeIdentity(node.get_fully_qualified_name().lstrip("/"), vehicle, model)
 
 
 def sensor_reports(
@@ -71,7 +71,7 @@ def sensor_reports(
     return reports
 
 
-def to_diagnostics(report: NodeReport, stamp_ns: int, identity: Identity) -> bytes:
+def to_diagnostics(report: NodeReport, stamp_ns: int, identity: NodeIdentity) -> bytes:
     """Return a serialised DiagnosticArray with one status for the frame, one for the load, one per sensor.
 
     Args:

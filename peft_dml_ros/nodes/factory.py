@@ -7,7 +7,7 @@ from array import array
 from typing import Any
 
 from peft_dml_ros.core.typing import AnyArray
-from peft_dml_ros.nodes.fitting_subscription import message_class
+from peft_dml_ros.nodes.matched_subscription import message_class
 
 
 class RclpyFactory:

@@ -23,7 +23,7 @@ from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.pipeline import FrameJob, Pipeline
 
 if TYPE_CHECKING:
-    from peft_dml_ros.nodes.publishers import Outputs
+    from peft_dml_ros.nodes.publishers import NodeOutputs
 
 
 Job = TypeVar("Job")
@@ -96,7 +96,7 @@ class FrameLoop:
     def __init__(
         self,
         pipeline: Pipeline,
-        outputs: Outputs,
+        outputs: NodeOutputs,
         clock: Clock,
         drops: DropCounter,
         all_drops: Callable[[], Mapping[str, int]],

@@ -7,7 +7,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from peft_dml_ros.core.params import PerceptionParams
-from peft_dml_ros.engines import KeptEngines
+from peft_dml_ros.engines import LoadedEngines
 from peft_dml_ros.nodes.frame_loop import FrameLoop, LatestWorker
 from peft_dml_ros.nodes.parameter_file import MODEL_PARAMETERS, NodeParams
 from peft_dml_ros.nodes.parameters import read_parameters
@@ -17,7 +17,7 @@ from peft_dml_ros.nodes.pipeline import Pipeline
 class HotSwap:
     """Acts on parameters that were set; models are loaded one at a time, of requests that wait the newest counts."""
 
-    def __init__(self, node: Node, params: NodeParams, loop: FrameLoop, kept: KeptEngines) -> None:
+    def __init__(self, node: Node, params: NodeParams, loop: FrameLoop, kept: LoadedEngines) -> None:
         self._node, self._params, self._loop, self._kept = node, params, loop, kept
         self._failure: Exception | None = None
         self._loader = LatestWorker(self._load, self._fail)

@@ -18,7 +18,7 @@ from peft_dml_ros.nodes.calibrations import CalibrationStore
 from peft_dml_ros.nodes.decoder import Decoder
 from peft_dml_ros.nodes.diagnostics import sensor_reports
 from peft_dml_ros.nodes.drops import DropCounter
-from peft_dml_ros.nodes.fitting_subscription import FittingSubscription
+from peft_dml_ros.nodes.matched_subscription import MatchedSubscription
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
 from peft_dml_ros.nodes.subscriptions import SensorSubscriptions
@@ -82,7 +82,7 @@ class Intake:
             for hint in self._checks.survey(name, self._synchroniser.buffered(name), sensor):
                 self._warn(str(hint))
 
-    def connections(self) -> dict[str, FittingSubscription]:
+    def connections(self) -> dict[str, MatchedSubscription]:
         """Return what is listened to: by sensor, by `info_of(camera)`, by `raw_of(camera)`, and /tf_static."""
         return self._subscriptions.connections()
 

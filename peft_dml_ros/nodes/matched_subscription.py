@@ -39,7 +39,7 @@ def installed(name: str) -> bool:
     return True
 
 
-def fitting_qos(offered: Iterable[QoSProfile], *, depth: int, latched: bool = False) -> QoSProfile:
+def matched_qos(offered: Iterable[QoSProfile], *, depth: int, latched: bool = False) -> QoSProfile:
     """Return the strongest profile that matches every offer.
 
     rclpy's own BEST_AVAILABLE decides once, and for reliable when nobody publishes yet: a best-effort driver that
@@ -88,7 +88,7 @@ def overridden(qos: QoSProfile, node: Node, topic: str) -> QoSProfile:
     return qos
 
 
-class FittingSubscription:
+class MatchedSubscription:
     """One subscription; `refresh` subscribes again when the publishers of the topic offer something else by now.
 
     Args:
@@ -167,7 +167,7 @@ class FittingSubscription:
             self._subscription = None
 
     def _fitting(self) -> QoSProfile:
-        fitting = fitting_qos(self.offered, depth=self._depth, latched=self._latched)
+        fitting = matched_qos(self.offered, depth=self._depth, latched=self._latched)
         return overridden(fitting, self._node, self.topic)
 
     def _fitting_kind(self) -> type[Any]:

@@ -19,7 +19,7 @@ from peft_dml_ros.core.tracking import TrackedBoxes, Tracker, compile_kernels
 from peft_dml_ros.core.tracking.visibility import Coverage, camera_sectors
 from peft_dml_ros.core.typing import FloatArray
 from peft_dml_ros.nodes.factory import RclpyFactory
-from peft_dml_ros.nodes.fitting_subscription import message_class
+from peft_dml_ros.nodes.matched_subscription import message_class
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
 

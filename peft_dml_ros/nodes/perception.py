@@ -19,7 +19,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from peft_dml_ros.core.errors import ConfigError, PeftDmlError
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.sensor_checks import SensorChecks
-from peft_dml_ros.engines import KeptEngines
+from peft_dml_ros.engines import LoadedEngines
 from peft_dml_ros.nodes.adapters import AdapterRouting, AdapterSwitch
 from peft_dml_ros.nodes.diagnostics import NodeReport
 from peft_dml_ros.nodes.drops import DropCounter
@@ -28,7 +28,7 @@ from peft_dml_ros.nodes.hot_swap import HotSwap
 from peft_dml_ros.nodes.intake import Intake
 from peft_dml_ros.nodes.parameters import declare_parameters, read_parameters
 from peft_dml_ros.nodes.pipeline import Pipeline
-from peft_dml_ros.nodes.publishers import Outputs
+from peft_dml_ros.nodes.publishers import NodeOutputs
 from peft_dml_ros.nodes.runtime import make_executor, ros_main, spin
 from peft_dml_ros.nodes.sensor_log import SensorLog
 from peft_dml_ros.nodes.startup import findings, table
@@ -50,7 +50,7 @@ class PerceptionNode(LifecycleNode):
         self.problem: PeftDmlError | None = None
         self._drops = DropCounter(self.get_logger())
         self._undo: list[Callable[[], object]] = []
-        self._kept = KeptEngines()
+        self._kept = LoadedEngines()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the model."""
@@ -61,7 +61,7 @@ class PerceptionNode(LifecycleNode):
             return self._fail(problem)
         if slow := self._pipeline.too_slow():
             self.get_logger().warning(slow)
-        self._outputs = Outputs(self, self._pipeline.bundle, self._params, self._drops)
+        self._outputs = NodeOutputs(self, self._pipeline.bundle, self._params, self._drops)
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -13,7 +13,7 @@ from peft_dml_ros.core.load import LoadController, spare_cores
 from peft_dml_ros.core.params import DetectionParams, PerceptionParams
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
-from peft_dml_ros.engines import KeptEngines, choose, computed_in
+from peft_dml_ros.engines import LoadedEngines, choose, computed_in
 from peft_dml_ros.nodes.parameter_file import MODEL_PARAMETERS
 
 FALLBACK: Final = "onnxruntime"
@@ -42,9 +42,9 @@ class Pipeline:
         kept: Engines that were used before, and may be used again.
     """
 
-    def __init__(self, params: PerceptionParams, kept: KeptEngines | None = None) -> None:
+    def __init__(self, params: PerceptionParams, kept: LoadedEngines | None = None) -> None:
         self._params, self.detection = params, params.detection
-        self._kept = kept or KeptEngines()
+        self._kept = kept or LoadedEngines()
         self.bundle = load_bundle(params.bundle, params.trusted_key, params.adapter)
         self.threads = params.threads or spare_cores()
         self.controller = LoadController(params.load, params.pace, self.bundle.spec)

@@ -16,11 +16,11 @@ from peft_dml_ros.conversions.boxes import boxes_to_cdr
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import Bundle
 from peft_dml_ros.core.detector import Detections
-from peft_dml_ros.nodes.diagnostics import Identity, NodeReport, identity_of, to_diagnostics
+from peft_dml_ros.nodes.diagnostics import NodeIdentity, NodeReport, identity_of, to_diagnostics
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.factory import RclpyFactory
-from peft_dml_ros.nodes.fitting_subscription import LATCHED
 from peft_dml_ros.nodes.interface import STAGES, cameras_of, overlay_topic
+from peft_dml_ros.nodes.matched_subscription import LATCHED
 from peft_dml_ros.nodes.objects import ObjectOutputs
 from peft_dml_ros.nodes.overlays import Overlays
 from peft_dml_ros.nodes.parameter_file import NodeParams
@@ -29,7 +29,7 @@ from peft_dml_ros.nodes.pipeline import FrameJob
 DEPTH = 10
 
 
-class Outputs:
+class NodeOutputs:
     """Publishers of the node; a message is only made while somebody listens to its topic.
 
     Args:
@@ -120,5 +120,5 @@ class Outputs:
         now_ns = int(self._node.get_clock().now().nanoseconds)
         self._diagnostics.publish(to_diagnostics(report, now_ns, self._identity()))
 
-    def _identity(self) -> Identity:
+    def _identity(self) -> NodeIdentity:
         return identity_of(self._node, self._bundle.manifest.name)

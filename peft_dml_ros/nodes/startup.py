@@ -10,8 +10,8 @@ from peft_dml_ros.conversions.topics import CAMERA_INFO, TF_STATIC, frame_of, ot
 from peft_dml_ros.core.errors import nearest
 from peft_dml_ros.core.health import SensorState, State
 from peft_dml_ros.nodes.calibrations import info_of
-from peft_dml_ros.nodes.fitting_subscription import FittingSubscription, installed
 from peft_dml_ros.nodes.interface import NODE
+from peft_dml_ros.nodes.matched_subscription import MatchedSubscription, installed
 from peft_dml_ros.nodes.parameter_file import NodeParams
 
 
@@ -23,7 +23,7 @@ class UnusedSensor(NamedTuple):
     fix: str  #: What to do about it
 
 
-def table(connections: Mapping[str, FittingSubscription], reports: Mapping[str, SensorState]) -> str:
+def table(connections: Mapping[str, MatchedSubscription], reports: Mapping[str, SensorState]) -> str:
     """Return one line per sensor: topic, publishers, rate, state."""
     good = sum(report.used for report in reports.values())
     width = max(len(connections[name].topic) for name in reports)
@@ -36,7 +36,7 @@ def table(connections: Mapping[str, FittingSubscription], reports: Mapping[str, 
 
 
 def findings(
-    node: Node, connections: Mapping[str, FittingSubscription], reports: Mapping[str, SensorState], params: NodeParams
+    node: Node, connections: Mapping[str, MatchedSubscription], reports: Mapping[str, SensorState], params: NodeParams
 ) -> list[UnusedSensor]:
     """Return every sensor that is not used, why, and the fix."""
     graph = _OfferedTopics(node, connections)
@@ -61,7 +61,7 @@ class _OfferedTopics:
     node), and topics that are listened to already.
     """
 
-    def __init__(self, node: Node, connections: Mapping[str, FittingSubscription]) -> None:
+    def __init__(self, node: Node, connections: Mapping[str, MatchedSubscription]) -> None:
         self._node, self.connections = node, connections
         self.types: dict[str, list[str]] = dict(node.get_topic_names_and_types())
         self._prefix = node.get_namespace().rstrip("/") + "/"

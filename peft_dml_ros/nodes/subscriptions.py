@@ -25,7 +25,7 @@ from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.nodes.autodetect import Autodetect
 from peft_dml_ros.nodes.calibrations import INFO, CalibrationStore, info_of
 from peft_dml_ros.nodes.decoder import Decoder
-from peft_dml_ros.nodes.fitting_subscription import FittingSubscription, message_class
+from peft_dml_ros.nodes.matched_subscription import MatchedSubscription, message_class
 from peft_dml_ros.nodes.parameter_file import NodeParams
 
 #: Messages the middleware keeps while the executor is busy: a second at nuScenes' rates, so that a hold-up of the whole
@@ -64,7 +64,7 @@ class SensorSubscriptions:
     def __init__(self, node: Node, params: NodeParams, decoder: Decoder, store: CalibrationStore) -> None:
         self._node, self._decoder, self._store, self._inputs = node, decoder, store, params.inputs
         topics, infos = (words_by_sensor(entries, "/TOPIC") for entries in (params.inputs.topics, params.inputs.infos))
-        transforms = FittingSubscription(
+        transforms = MatchedSubscription(
             node, TFMessage, TF_STATIC, store.take_transforms, depth=100, latched=True, raw=True
         )
         self._subscriptions = {TF_STATIC: transforms}
@@ -77,7 +77,7 @@ class SensorSubscriptions:
             self._subscriptions[info_of(name)] = self._listen_to_calibration(name, topic)
         self._autodetect = Autodetect(node) if params.autodetect else None
 
-    def connections(self) -> dict[str, FittingSubscription]:
+    def connections(self) -> dict[str, MatchedSubscription]:
         """Return what is listened to: by sensor, by `info_of(camera)`, by `raw_of(camera)`, and /tf_static."""
         return dict(self._subscriptions)
 
@@ -99,10 +99,10 @@ class SensorSubscriptions:
         if self._autodetect is not None:
             self._find_topics(self._autodetect)
 
-    def _listen(self, name: str, topic: str, type_name: str, others: tuple[str, ...] = ()) -> FittingSubscription:
+    def _listen(self, name: str, topic: str, type_name: str, others: tuple[str, ...] = ()) -> MatchedSubscription:
         depth = QUEUE[modality_of_channel(name)]
         # Bytes, because the middleware drops a message that it cannot deserialise without a word.
-        return FittingSubscription(
+        return MatchedSubscription(
             self._node,
             message_class(type_name),
             topic,
@@ -114,8 +114,8 @@ class SensorSubscriptions:
             others=others,
         )
 
-    def _listen_to_calibration(self, camera: str, topic: str) -> FittingSubscription:
-        return FittingSubscription(self._node, CameraInfo, topic, partial(self._take_info, camera), depth=1, raw=True)
+    def _listen_to_calibration(self, camera: str, topic: str) -> MatchedSubscription:
+        return MatchedSubscription(self._node, CameraInfo, topic, partial(self._take_info, camera), depth=1, raw=True)
 
     def _take_info(self, camera: str, cdr: bytes) -> None:
         rectified = is_rectified(camera, self._subscriptions[camera].topic, self._inputs)

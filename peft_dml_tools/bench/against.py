@@ -11,7 +11,7 @@ from typing import Final
 
 from peft_dml_ros.core.bundle import MANIFEST, load_bundle
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_tools.bench.busy import busy_core
+from peft_dml_tools.bench.background_load import busy_core
 from peft_dml_tools.bench.demo_session import LIMIT_S, DemoSession, demo_figures
 from peft_dml_tools.bench.live import Report
 from peft_dml_tools.bench.machine import commit, machine
@@ -42,8 +42,8 @@ SHORT: Final = ComparisonPlan(seconds=3.0, loads={ALONE: False})
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """One side of the comparison."""
+class Build:
+    """One build that is compared with another."""
 
     code: Path  #: Checkout that runs
     bundle: str  #: Folder or name of its model; a name is looked up in that checkout
@@ -54,7 +54,7 @@ class Side:
         return {"commit": commit(self.code), "bundle": self.bundle}
 
 
-def sides(against: Path, repository: Path, bundle: str) -> dict[str, Side]:
+def sides(against: Path, repository: Path, bundle: str) -> dict[str, Build]:
     """Return both sides, the other one first.
 
     Raises ConfigError: it is neither; BundleError: it is a bundle that this build cannot load.
@@ -68,17 +68,17 @@ def sides(against: Path, repository: Path, bundle: str) -> dict[str, Side]:
     named = str(Path(bundle).expanduser().resolve()) if Path(bundle).expanduser().is_dir() else bundle
     if (here / MANIFEST).is_file():
         load_bundle(here)
-        return {OTHER: Side(repository, str(here)), THIS: Side(repository, named)}
+        return {OTHER: Build(repository, str(here)), THIS: Build(repository, named)}
     if not (here / "peft_dml_ros" / "cli" / "main.py").is_file():
         raise ConfigError(
             f"--against {against}: neither a checkout of this software nor a bundle (a folder with {MANIFEST}); "
             "fix: name one, e.g. made by: git worktree add ../before COMMIT"
         )
-    return {OTHER: Side(here, named), THIS: Side(repository, named)}
+    return {OTHER: Build(here, named), THIS: Build(repository, named)}
 
 
 def compare_builds(
-    both: Mapping[str, Side], plan: ComparisonPlan, domain_id: int, scratch: Path, tell: Tell, drive: Path | None = None
+    both: dict[str, Build], plan: ComparisonPlan, domain_id: int, scratch: Path, tell: Tell, drive: Path | None = None
 ) -> Report:
     """Play the sessions, the sides in turn and each first in every second pair.
 

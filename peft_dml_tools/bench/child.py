@@ -22,7 +22,7 @@ class BenchmarkError(PeftDmlError):
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class ProcessUsage:
     """What a command used."""
 
     wall_s: float  #: Seconds that passed
@@ -40,7 +40,7 @@ def pick_core() -> int:
     return max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
 
 
-def measured(command: list[str], core: int, timeout_s: float) -> Usage:
+def measured(command: list[str], core: int, timeout_s: float) -> ProcessUsage:
     """Run a command to its end. Raises BenchmarkError: it failed, or took too long; with its last lines.
 
     Args:
@@ -71,7 +71,7 @@ def measured(command: list[str], core: int, timeout_s: float) -> Usage:
         if process.returncode or not note.is_file():
             raise BenchmarkError(f"'{' '.join(command)}' ended with {process.returncode}: {output[-2000:].strip()}")
         used = json.loads(note.read_text(encoding="utf-8"))
-    return Usage(used["wall_s"], used["cpu_s"], used["peak_mb"], output)
+    return ProcessUsage(used["wall_s"], used["cpu_s"], used["peak_mb"], output)
 
 
 def module(name: str, *arguments: object) -> list[str]:

@@ -48,7 +48,7 @@ class EnginePlan:
 QUICK: Final = EnginePlan(repeats=2, frames=4, drive_s=1.1)
 
 
-class Metered:
+class MeteredEngine:
     """An engine with its processor time."""
 
     def __init__(self, engine: Engine) -> None:
@@ -140,7 +140,7 @@ class EngineBenchmark:
     def _steady(self) -> Report:
         """Measure whole frames one after the other: stages, what is not the engines', memory that stays."""
         stages: dict[str, list[float]] = {}
-        metered = {graph: Metered(engine) for graph, engine in self._engines.items()}
+        metered = {graph: MeteredEngine(engine) for graph, engine in self._engines.items()}
         detector = Detector(self._bundle, self._scene.rig, metered, threads=1)
         spent: list[tuple[float, float]] = []
         memory: list[float] = []

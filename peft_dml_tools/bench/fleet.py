@@ -14,7 +14,7 @@ from peft_dml_tools.bench.machine import machine, software
 from peft_dml_tools.datasets.bag_storage import BagStorage
 from peft_dml_tools.datasets.bags import write_bag
 from peft_dml_tools.fleet.cluster import Cluster, connected
-from peft_dml_tools.fleet.detection import Settings
+from peft_dml_tools.fleet.detection import DetectionSettings
 from peft_dml_tools.fleet.drives import expand
 from peft_dml_tools.fleet.running import FleetRun
 from peft_dml_tools.fleet.settings import fleet_settings
@@ -71,7 +71,7 @@ def measure_fleet(plan: FleetPlan, bundle: str, work: Path, repository: Path) ->
     }
 
 
-def _settings(bundle: str, out: Path) -> Settings:
+def _settings(bundle: str, out: Path) -> DetectionSettings:
     return fleet_settings(str(out), NodeParams(bundle=bundle), 0.0)
 
 

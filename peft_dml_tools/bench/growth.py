@@ -34,20 +34,20 @@ BOXES: Final = (10, 50, 100, 200, 500)
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class BenchmarkFrames:
     """Frames to measure on."""
 
     rig: Rig  #: Sensors
     snapshots: tuple[Snapshot, ...]  #: With all five modalities, newest reference last
 
 
-def simulated_frames(seconds: float, seed: int = 11) -> Scene:
+def simulated_frames(seconds: float, seed: int = 11) -> BenchmarkFrames:
     """Return snapshots of a drive, as the node's synchroniser makes them."""
     drive = Drive(seed, seconds, DriveSpec())
     sync = Synchroniser(PerceptionParams())
     made = (sync.add(name, measurement, measurement.stamp_ns) for name, measurement in drive.measurements())
     whole = [s for s in made if s is not None and s.reference == "LIDAR_TOP" and len(s.present) == len(MODALITIES)]
-    return Scene(drive.rig, tuple(whole))
+    return BenchmarkFrames(drive.rig, tuple(whole))
 
 
 def fresh(snapshot: Snapshot) -> Snapshot:
@@ -75,7 +75,7 @@ def by_subset(detector: Detector, last: Snapshot, repeats: int) -> Report:
     return {"frame_ms": spent_ms, "added_ms": added, "r2": round(r2, 4)}
 
 
-def by_size(bundle: Bundle, scene: Scene, detector: Detector, repeats: int) -> Report:
+def by_size(bundle: Bundle, scene: BenchmarkFrames, detector: Detector, repeats: int) -> Report:
     """Return the processor time over points, sweeps, cameras and boxes."""
     rng, last, spec = np.random.default_rng(1), scene.snapshots[-1], bundle.spec
     outputs = {n: candidates(n, spec, rng) for n in BOXES}
@@ -104,7 +104,7 @@ def _cameras(detector: Detector, last: Snapshot, count: int) -> Callable[[], obj
     return lambda: detector(fresh(fewer))
 
 
-def _sweeps(spec: ModelSpec, scene: Scene, count: int) -> Callable[[], object]:
+def _sweeps(spec: ModelSpec, scene: BenchmarkFrames, count: int) -> Callable[[], object]:
     """Return LiDAR inputs of `count` sweeps."""
     name, sweeps = next(iter(scene.snapshots[-1].lidar.items()))
     repeated = tuple(sweeps[i % len(sweeps)] for i in range(count))

@@ -39,7 +39,7 @@ WARM_MOST_S: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class DriveSection:
     """A part of the drive, in s since its start; kinds of sensors may be silent."""
 
     name: str
@@ -52,7 +52,7 @@ class Stretch:
 class LiveRun:
     """What a live run left behind."""
 
-    stretches: tuple[Stretch, ...]  #: Parts of the drive, in order
+    stretches: tuple[DriveSection, ...]  #: Parts of the drive, in order
     seen: Observation  #: What was sent and what the node said
     samples: Mapping[str, Sequence[ProcessSample]]  #: Of node, recorder and replay
     transitions_s: Mapping[str, float] = field(default_factory=dict)  #: Seconds by transition of the lifecycle
@@ -60,16 +60,16 @@ class LiveRun:
     thread_cpu_pct: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def all(self) -> Stretch:
+    def all(self) -> DriveSection:
         """The stretch with all sensors."""
         return next(s for s in self.stretches if s.name == ALL)
 
-    def span_ns(self, stretch: Stretch) -> tuple[int, int]:
+    def span_ns(self, stretch: DriveSection) -> tuple[int, int]:
         """Return begin and end of a stretch by this host's clock."""
         start_ns = self.seen.start_ns
         return start_ns + int(stretch.from_s * 1e9), start_ns + int(stretch.to_s * 1e9)
 
-    def frames(self, stretch: Stretch) -> list[FrameStatus]:
+    def frames(self, stretch: DriveSection) -> list[FrameStatus]:
         """Return the frames of a stretch that are of its sensors, after the change to it has settled."""
         from_ns, to_ns = self.span_ns(stretch)
         from_ns += int(SETTLE_S * 1e9)
@@ -92,13 +92,13 @@ class LivePlan:
     image_width_px: int = 1600  #: Width of the pictures, 16:9; nuScenes' own by default
     condition_s: float = 60.0  #: Length of the drives with other recorders and loads, in s
 
-    def stretches(self) -> list[Stretch]:
+    def stretches(self) -> list[DriveSection]:
         """Return the parts of the drive in order."""
         found, at_s = [], 0.0
         for name, silent in SUBSETS.items():
             seconds = 60 * self.minutes if name == ALL else self.subset_s
             if seconds:
-                found.append(Stretch(name, silent, at_s, at_s + seconds))
+                found.append(DriveSection(name, silent, at_s, at_s + seconds))
                 at_s += seconds
         return found
 
@@ -168,7 +168,7 @@ def _ratio(frame: FrameStatus) -> float:
     return frame.latency_ms / frame.engines_ms
 
 
-def _stretch_figures(run: LiveRun, stretch: Stretch) -> Report:
+def _stretch_figures(run: LiveRun, stretch: DriveSection) -> Report:
     """Return the latency, pace and load of one stretch."""
     (from_ns, to_ns), frames = run.span_ns(stretch), run.frames(stretch)
     from_ns += int(SETTLE_S * 1e9)

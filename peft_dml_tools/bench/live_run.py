@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_tools.bench.busy import busy_core
+from peft_dml_tools.bench.background_load import busy_core
 from peft_dml_tools.bench.live import ALL, RATES_HZ, LivePlan, LiveRun, Report, live_report
 from peft_dml_tools.bench.machine import machine, software
 from peft_dml_tools.datasets.bag_storage import BagStorage

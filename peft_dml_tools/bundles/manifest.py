@@ -6,7 +6,7 @@ from pathlib import Path
 from peft_dml_ros.core.bundle import ADAPTERS, MANIFEST, Manifest
 from peft_dml_ros.core.signature import SUFFIX
 from peft_dml_ros.core.verified_files import sha256
-from peft_dml_tools.whole_files import write_json
+from peft_dml_tools.atomic_files import write_json
 
 SIGNATURE = MANIFEST + SUFFIX  #: File with a bundle's signature, which its manifest does not list
 

@@ -13,8 +13,8 @@ from peft_dml_ros.core.bundle import BASE_WEIGHTS, MANIFEST, WEIGHTS, Bundle, lo
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.onnx_graph import outside_weights
 from peft_dml_ros.core.verified_files import CALIBRATION
+from peft_dml_tools.atomic_files import write_json
 from peft_dml_tools.bundles.manifest import write_manifest
-from peft_dml_tools.whole_files import write_json
 
 SMALL: Final = 1e-6  #: Squared norm below which weights count as nothing
 

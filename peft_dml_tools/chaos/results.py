@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import psutil
 
-from peft_dml_tools.whole_files import write_json
+from peft_dml_tools.atomic_files import write_json
 
 FUZZ_MESSAGES: Final = 100_000
 RECOVERY_S: Final = 1.0

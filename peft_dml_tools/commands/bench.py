@@ -26,8 +26,8 @@ def data(
     """
     from rich.console import Console
 
+    from peft_dml_tools.atomic_files import write_json
     from peft_dml_tools.bench.data import QUICK, BenchmarkPlan, DataBenchmark
-    from peft_dml_tools.whole_files import write_json
 
     console = Console(stderr=True)
     repository = Path(__file__).resolve().parents[2]
@@ -66,8 +66,8 @@ def fleet(
     """
     from dataclasses import replace
 
+    from peft_dml_tools.atomic_files import write_json
     from peft_dml_tools.bench.fleet import QUICK, FleetPlan, measure_fleet
-    from peft_dml_tools.whole_files import write_json
 
     plan = QUICK if quick else replace(FleetPlan(), many=drives)
     figures = measure_fleet(plan, bundle, work, Path(__file__).resolve().parents[2])
@@ -187,11 +187,11 @@ def tracking(
     """
     from rich.console import Console
 
-    from peft_dml_tools.run.tracking import Run, drive, measure
-    from peft_dml_tools.whole_files import write_json
+    from peft_dml_tools.atomic_files import write_json
+    from peft_dml_tools.run.tracking import TrackedDrive, drive, measure
 
     console = Console(stderr=True)
-    runs: list[Run] = []
+    runs: list[TrackedDrive] = []
     with console.status("") as status:
         for seed in range(first_seed, first_seed + drives):
             status.update(f"drive {len(runs) + 1} of {drives}")
@@ -223,8 +223,8 @@ def summary(
     from rich.console import Console
     from rich.table import Table
 
+    from peft_dml_tools.atomic_files import write_json
     from peft_dml_tools.bench.summary import AGAINST, ENGINES, LIVE, TARGETS, judge, read_report, summarise
-    from peft_dml_tools.whole_files import write_json
 
     files = {ENGINES: engines_file, LIVE: live_file, AGAINST: against_file}
     reports = {source: read_report(path) for source, path in files.items()}
@@ -251,9 +251,9 @@ def _tell(report: dict[str, Any], out: Path, older: dict[str, Any] | None) -> No
     from rich.console import Console
     from rich.table import Table
 
+    from peft_dml_tools.atomic_files import write_json
     from peft_dml_tools.bench.against import flat
     from peft_dml_tools.bench.engines import compare
-    from peft_dml_tools.whole_files import write_json
 
     write_json(out, report)
     table = Table("figure", "value")

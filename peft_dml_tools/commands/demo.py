@@ -103,11 +103,11 @@ def _fail(console: Any, problem: str, out: Path) -> None:
 def _report(request: DemoRequest, outcome: SessionOutcome, steps: StepProgress) -> tuple[Recording, SessionMetrics]:
     import os
 
+    from peft_dml_tools.atomic_files import write_json
     from peft_dml_tools.demo.picture import write_picture
     from peft_dml_tools.evaluation.metrics import evaluate
     from peft_dml_tools.live.readback import read_session
     from peft_dml_tools.report.build import write_report
-    from peft_dml_tools.whole_files import write_json
 
     steps.begin("report", 4, "reading the recording")
     recording = read_session(request.bag, outcome.played)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from peft_dml_tools.atomic_files import write_json
 from peft_dml_tools.commands.simulate import simulate
-from peft_dml_tools.whole_files import write_json
 
 if TYPE_CHECKING:
     from peft_dml_tools.fleet.cluster import Cluster
-    from peft_dml_tools.fleet.detection import Settings
+    from peft_dml_tools.fleet.detection import DetectionSettings
     from peft_dml_tools.fleet.running import DriveOutcome, FleetRun
 
 fleet = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -78,7 +78,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _settings(out: str, bundle: str | None, config: Path | None, segment_s: float) -> Settings:
+def _settings(out: str, bundle: str | None, config: Path | None, segment_s: float) -> DetectionSettings:
     from peft_dml_ros.nodes.parameter_file import NodeParams
     from peft_dml_tools.fleet.settings import fleet_settings
     from peft_dml_tools.parameter_files import load_params
@@ -110,7 +110,7 @@ def _watch(cluster: Cluster, job: FleetRun, total: int, outcomes: list[DriveOutc
         show()
 
 
-def _finish(settings: Settings, outcomes: list[DriveOutcome], wall_s: float, cluster: Cluster) -> None:
+def _finish(settings: DetectionSettings, outcomes: list[DriveOutcome], wall_s: float, cluster: Cluster) -> None:
     """Write fleet.json and the report, and say what is there."""
     from peft_dml_tools.fleet.report import fleet_page
     from peft_dml_tools.fleet.running import fleet_json, summarise

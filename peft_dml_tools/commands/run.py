@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 
 import typer
 
-from peft_dml_tools.whole_files import write_json
+from peft_dml_tools.atomic_files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from peft_dml_tools.evaluation.metrics import SessionMetrics
     from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
     from peft_dml_tools.evaluation.scoring import Score
-    from peft_dml_tools.run.offline import Offline
+    from peft_dml_tools.run.offline import OfflineDetector
     from peft_dml_tools.run.reading_check import ReadingCheck
-    from peft_dml_tools.run.sources import KeptMeasurements, RunSource
+    from peft_dml_tools.run.sources import MeasurementHistory, RunSource
 
 MOST_OTHERS: Final = 6  #: Topics of a bag that are shown though no sensor is read from them
 #: Only the first seconds of a long source are drawn: their measurements have to be kept in memory
@@ -61,8 +61,8 @@ def run(
     from peft_dml_tools.live.interrupts import explained
     from peft_dml_tools.parameter_files import load_params
     from peft_dml_tools.run.accuracy import scores_by_present
-    from peft_dml_tools.run.offline import Offline, chosen_sensors
-    from peft_dml_tools.run.sources import KeptMeasurements, open_run_source
+    from peft_dml_tools.run.offline import OfflineDetector, chosen_sensors
+    from peft_dml_tools.run.sources import MeasurementHistory, open_run_source
     from peft_dml_tools.sim.faults import load_faults
 
     console = Console()
@@ -76,7 +76,7 @@ def run(
         chosen = tuple(name for name in chosen if name in params.sensors)
     out.mkdir(parents=True, exist_ok=True)
     _show_wiring(console, opened, chosen)
-    offline, kept = Offline(params, opened.rig, chosen), KeptMeasurements(REPORT_S)
+    offline, kept = OfflineDetector(params, opened.rig, chosen), MeasurementHistory(REPORT_S)
     try:
         with explained(partial(_interrupted, out)) as check_interrupt:
             frames, wall_s, problem = _detect(console, opened, offline, kept, seconds, out, check_interrupt)
@@ -135,8 +135,8 @@ def _show_wiring(console: Any, source: RunSource, chosen: tuple[str, ...]) -> No
 def _detect(
     console: Any,
     source: RunSource,
-    offline: Offline,
-    kept: KeptMeasurements,
+    offline: OfflineDetector,
+    kept: MeasurementHistory,
     seconds: float,
     out: Path,
     check: Callable[[], None],
@@ -172,7 +172,7 @@ def _detect(
 
 
 def _evaluate(
-    source: RunSource, offline: Offline, kept: KeptMeasurements, frames: list[RecordedFrame]
+    source: RunSource, offline: OfflineDetector, kept: MeasurementHistory, frames: list[RecordedFrame]
 ) -> tuple[Recording, SessionMetrics]:
     from peft_dml_ros.core.errors import DataError
     from peft_dml_tools.evaluation.alignment import Alignment
@@ -198,8 +198,8 @@ def _write(
     source: RunSource,
     recording: Recording,
     results: SessionMetrics,
-    offline: Offline,
-    kept: KeptMeasurements,
+    offline: OfflineDetector,
+    kept: MeasurementHistory,
     check: ReadingCheck | None,
     scores: dict[str, Score],
     wall_s: float,
@@ -259,7 +259,7 @@ def _show_results(
         )
 
 
-def _show_hints(console: Any, source: RunSource | None, offline: Offline) -> None:
+def _show_hints(console: Any, source: RunSource | None, offline: OfflineDetector) -> None:
     """Print what looks wrong with the sensors, what was refused of them, and those that fell silent."""
     lines = [str(hint) for hint in offline.checks.hints.values()]
     lines += [f"refused: {reason} [SEN001]" for reason in (source.refusals() if source else ())]

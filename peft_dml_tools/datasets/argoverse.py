@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from peft_dml_ros.conversions.decoders import intensity_of
-from peft_dml_ros.conversions.lidar import Intensity, sweep_of_columns
+from peft_dml_ros.conversions.lidar import IntensityField, sweep_of_columns
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError
@@ -91,7 +91,7 @@ def _cameras(path: Path) -> list[Sensor]:
     return cameras
 
 
-def _sweep(file: Path, intensity: Intensity) -> LidarSweep:
+def _sweep(file: Path, intensity: IntensityField) -> LidarSweep:
     """Read a sweep; its points lie in the vehicle's frame."""
     columns = _table(file, ("x", "y", "z", "intensity", "laser_number"))
     names = ("x", "y", "z", "intensity", "ring")

@@ -36,7 +36,7 @@ BAG_SUFFIXES: Final = frozenset({".mcap", ".db3", ".bag"})
 _RENAMED: Final = {"tf/msg/tfMessage": "tf2_msgs/msg/TFMessage"}
 
 
-class Stamped(NamedTuple):
+class StampedMessage(NamedTuple):
     """A serialised message: its header stamp, where it stood in the bag, topic, type, CDR bytes."""
 
     stamp_ns: int
@@ -46,7 +46,7 @@ class Stamped(NamedTuple):
     cdr: bytes
 
 
-class Logged(NamedTuple):
+class LoggedMessage(NamedTuple):
     """A serialised message of any type: when it was recorded, topic, type, CDR bytes."""
 
     logged_ns: int
@@ -79,12 +79,12 @@ class BagStorage:
             self.offered = {c.topic: list(getattr(c.ext, "offered_qos_profiles", ())) for c in reader.connections}
             self.count, self.begin_ns, self.end_ns = reader.message_count, reader.start_time, reader.end_time
 
-    def messages(self, topics: set[str], from_ns: int = 0) -> Iterator[Stamped]:
+    def messages(self, topics: set[str], from_ns: int = 0) -> Iterator[StampedMessage]:
         """Yield messages of these topics in the order of their header stamps, from a stamp on.
 
         Raises DataError: after the last message that could be read, when the file is damaged.
         """
-        waiting: list[tuple[Stamped, int]] = []
+        waiting: list[tuple[StampedMessage, int]] = []
         newest_ns = -(1 << 63)
         for logged_ns, message in self.recorded(topics, self._logged_before(topics, from_ns)):
             if message.stamp_ns < from_ns:
@@ -117,7 +117,7 @@ class BagStorage:
         offset_ns = first[0] - first[1].stamp_ns if first else 0
         return max(0, stamp_ns + offset_ns - SEEK_MARGIN_NS)
 
-    def recorded(self, topics: set[str], from_ns: int = 0) -> Iterator[tuple[int, Stamped]]:
+    def recorded(self, topics: set[str], from_ns: int = 0) -> Iterator[tuple[int, StampedMessage]]:
         """Yield messages of these topics in the order of recording, with the time of recording; stops at damage.
 
         For topics whose messages start with a header.
@@ -128,9 +128,9 @@ class BagStorage:
             except (struct.error, IndexError) as error:
                 self.damage = self.damage or f"{error} (message {order + 1} of the topics read, {topic})"
                 return
-            yield logged_ns, Stamped(stamp_ns, order, topic, msgtype, cdr)
+            yield logged_ns, StampedMessage(stamp_ns, order, topic, msgtype, cdr)
 
-    def logged(self, topics: set[str], from_ns: int = 0) -> Iterator[Logged]:
+    def logged(self, topics: set[str], from_ns: int = 0) -> Iterator[LoggedMessage]:
         """Yield messages of these topics, of whatever type, recorded at or after a time; stops at damage."""
         with self._reader() as reader:
             if topics.isdisjoint(c.topic for c in reader.connections):
@@ -153,7 +153,7 @@ class BagStorage:
                     except Exception as error:  # noqa: BLE001  rosbags lets errors of any type out
                         self.damage = self.damage or f"{str(error) or type(error).__name__} ({last})"
                         continue
-                yield Logged(logged_ns, connection.topic, msgtype, bytes(cdr))
+                yield LoggedMessage(logged_ns, connection.topic, msgtype, bytes(cdr))
 
     @contextmanager
     def _reader(self) -> Iterator[AnyReader]:

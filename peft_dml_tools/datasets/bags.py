@@ -30,7 +30,7 @@ from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
 from peft_dml_ros.core.transforms import StaticTree
 from peft_dml_tools.datasets import bag_topics
 from peft_dml_tools.datasets.bag_options import BagOptions
-from peft_dml_tools.datasets.bag_storage import BagStorage, Stamped
+from peft_dml_tools.datasets.bag_storage import BagStorage, StampedMessage
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
 from peft_dml_tools.datasets.bag_writer import BagFile, write_bag
 from peft_dml_tools.datasets.boxes_from_msg import boxes_from_msg, with_velocities
@@ -291,7 +291,7 @@ class BagSource:
                 velocities[message.stamp_ns] = self._decode(message)
         return {s: with_velocities(b, velocities[s]) if s in velocities else b for s, b in boxes.items()}
 
-    def _decode(self, message: Stamped) -> Any:
+    def _decode(self, message: StampedMessage) -> Any:
         try:
             return typestore().deserialize_cdr(message.cdr, message.msgtype)
         except (SerdeError, struct.error, ValueError, IndexError, KeyError, AssertionError, TypeError) as error:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from peft_dml_ros.conversions.lidar import ANY, Intensity
+from peft_dml_ros.conversions.lidar import ANY, IntensityField
 from peft_dml_ros.core.doppler import points_from_returns
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import RADAR_DTYPE, GnssFix, ImuSample, LidarSweep, RadarSweep, trusted_radar_points
@@ -16,7 +16,7 @@ from peft_dml_tools.datasets.nuscenes_tables import NS_PER_US, Record, read_json
 from peft_dml_tools.datasets.point_files import read_pcd, read_sweep
 
 
-def read_lidar(path: Path, stamp_ns: int, columns: int = 5, intensity: Intensity = ANY) -> LidarSweep:
+def read_lidar(path: Path, stamp_ns: int, columns: int = 5, intensity: IntensityField = ANY) -> LidarSweep:
     """Read a sweep as nuScenes stores it (float32 x, y, z, intensity, ring per point, sensor frame), or a PCD file.
 
     Raises DataError: the file is missing, or its size is no multiple of 4 bytes a column.

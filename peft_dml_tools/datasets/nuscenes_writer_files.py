@@ -10,7 +10,7 @@ import numpy as np
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import RADAR_DTYPE, CameraImage, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.typing import AnyArray
-from peft_dml_tools.whole_files import write_whole
+from peft_dml_tools.atomic_files import write_whole
 
 PCD_PAGE: Final = 4096
 _KINDS: Final = {"f": "F", "i": "I", "u": "U"}

@@ -7,7 +7,7 @@ from typing import Final
 import numba
 import numpy as np
 
-from peft_dml_ros.conversions.lidar import ANY, Intensity, sweep_of_columns
+from peft_dml_ros.conversions.lidar import ANY, IntensityField, sweep_of_columns
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import LidarSweep
 from peft_dml_ros.core.typing import AnyArray, UInt8Array
@@ -37,7 +37,7 @@ _MOST_NEGATIVE: Final = 0.01
 _BIN_COLUMNS: Final = ("x", "y", "z", "intensity", "ring")
 
 
-def read_sweep(path: Path, stamp_ns: int, columns: int = 0, intensity: Intensity = ANY) -> LidarSweep:
+def read_sweep(path: Path, stamp_ns: int, columns: int = 0, intensity: IntensityField = ANY) -> LidarSweep:
     """Read the sweep in a file of one of `SUFFIXES`; the intensity is chosen and scaled as that of a message.
 
     Names of fields count in lower case and without CloudCompare's `scalar_`. Raises DataError: the file cannot be read,

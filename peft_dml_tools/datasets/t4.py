@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from peft_dml_ros.conversions.lidar import Intensity, sweep_of_columns
+from peft_dml_ros.conversions.lidar import IntensityField, sweep_of_columns
 from peft_dml_ros.conversions.topics import BASE_FRAME
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep
@@ -87,7 +87,7 @@ def _linked(row: Record) -> Record:
     return row | {name: row[name] or "" for name in ("prev", "next") if name in row}
 
 
-def read_row_group(path: Path, index: int, stamp_ns: int, intensity: Intensity) -> LidarSweep:
+def read_row_group(path: Path, index: int, stamp_ns: int, intensity: IntensityField) -> LidarSweep:
     """Read one sweep, a row group of a parquet file. Raises DataError: it is missing, damaged, or has no such sweep."""
     from pyarrow import parquet  # noqa: PLC0415  an extra
     from pyarrow.lib import ArrowException  # noqa: PLC0415

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 
 from peft_dml_ros.core.typing import UInt8Array
+from peft_dml_tools.atomic_files import write_whole
 from peft_dml_tools.drawing.birds_eye import BACKGROUND, SHOWN_SCORE, draw_from_above, label
 from peft_dml_tools.drawing.cameras import draw_camera
 from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.metrics import full_frames, lidar_out_frames
 from peft_dml_tools.evaluation.recording import RecordedFrame, Recording
-from peft_dml_tools.whole_files import write_whole
 
 PANEL_PX = 620
 GAP_PX = 12

@@ -2,7 +2,7 @@
 """Ray as the engine of fleet jobs: bounded submission, retries after lost workers and nodes, failures as results.
 
 Everything that knows Ray is in this file. Ray re-runs a task whose worker process or node died; what fails for good
-becomes a `Failure`, so that one job never ends the others.
+becomes a `JobFailure`, so that one job never ends the others.
 """
 
 import os
@@ -31,7 +31,7 @@ JOB_MEMORY_MB: Final = 1500
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class JobFailure:
     """A job that gave no result."""
 
     reason: str  #: One line for the report
@@ -75,7 +75,7 @@ class Queue(Generic[Job, Result]):
     def __len__(self) -> int:
         return len(self._waiting) + len(self._running)
 
-    def poll(self) -> Iterator[tuple[Job, Result | Failure]]:
+    def poll(self) -> Iterator[tuple[Job, Result | JobFailure]]:
         """Submit what fits and yield what has finished within `WAIT_S`, in order of completion."""
         ray = _ray()
         while self._waiting and len(self._running) < AHEAD * self._cluster.cores:
@@ -87,7 +87,7 @@ class Queue(Generic[Job, Result]):
         for reference in done:
             yield self._running.pop(reference), _result(ray, reference)
 
-    def drain(self) -> Iterator[tuple[Job, Result | Failure]]:
+    def drain(self) -> Iterator[tuple[Job, Result | JobFailure]]:
         """Yield results until no job is left."""
         while len(self):
             yield from self.poll()
@@ -115,7 +115,7 @@ def every_result(work: Callable[[Job], Result], jobs: Iterable[Job], address: st
         for job in jobs:
             queue.add(job)
         for _, found in queue.drain():
-            if isinstance(found, Failure):
+            if isinstance(found, JobFailure):
                 failures.append(found.reason)
             else:
                 yield found
@@ -124,19 +124,19 @@ def every_result(work: Callable[[Job], Result], jobs: Iterable[Job], address: st
 
 
 def _result(ray: Any, reference: Any) -> Any:
-    """Return a job's result, or a `Failure` that says why there is none."""
+    """Return a job's result, or a `JobFailure` that says why there is none."""
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
         kind = "" if isinstance(cause, PeftDmlError) else f"{type(cause).__name__}: "
-        return Failure(f"{kind}{cause}".splitlines()[0])
+        return JobFailure(f"{kind}{cause}".splitlines()[0])
     except ray.exceptions.OutOfMemoryError:
-        return Failure(f"out of memory {RETRIES + 1} times; give each job more: --memory-mb")
+        return JobFailure(f"out of memory {RETRIES + 1} times; give each job more: --memory-mb")
     except ray.exceptions.NodeDiedError:
-        return Failure(f"its node died {RETRIES + 1} times")
+        return JobFailure(f"its node died {RETRIES + 1} times")
     except ray.exceptions.RayError as error:
-        return Failure(f"its worker died {RETRIES + 1} times ({type(error).__name__})")
+        return JobFailure(f"its worker died {RETRIES + 1} times ({type(error).__name__})")
 
 
 @contextmanager

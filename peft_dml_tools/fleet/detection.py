@@ -33,7 +33,7 @@ THUMBNAIL_PX: Final = 480
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class DetectionSettings:
     """What all drives of a job share."""
 
     out: str  #: Path or URL of the results
@@ -62,7 +62,7 @@ class InspectedDrive:
 class SegmentJob:
     """One segment to detect in."""
 
-    settings: Settings
+    settings: DetectionSettings
     inspected: InspectedDrive
     segment: Segment
 
@@ -80,7 +80,7 @@ class SegmentResult:
     problem: str = ""  #: What ended it early; empty where nothing did
 
 
-def inspect(job: tuple[Settings, FleetDrive]) -> InspectedDrive:
+def inspect(job: tuple[DetectionSettings, FleetDrive]) -> InspectedDrive:
     """Return a drive's key and segments. Raises DataError: it does not exist or cannot be opened."""
     settings, drive = job
     key = drive_key(drive, settings.bundle_sha, settings.params)
@@ -171,12 +171,12 @@ def _opened(drive: FleetDrive, params: NodeParams) -> Iterator[Source]:
 
 def _frames(job: SegmentJob, source: Source, result: SegmentResult, folder: Path) -> Iterator[RecordedFrame]:
     """Yield the frames of a segment with their truth, lead and tail included, and fill in the result."""
-    from peft_dml_tools.run.offline import Offline, chosen_sensors
+    from peft_dml_tools.run.offline import OfflineDetector, chosen_sensors
 
     segment = job.segment
     params = job.settings.node_params()
-    offline = Offline(params, source.rig, chosen_sensors(source.rig, ""), loaded_once(params.model_dump_json()))
-    recent = _Recent(source, folder / f"{segment.index:04d}.jpg", segment)
+    offline = OfflineDetector(params, source.rig, chosen_sensors(source.rig, ""), loaded_once(params.model_dump_json()))
+    recent = _RecentMeasurements(source, folder / f"{segment.index:04d}.jpg", segment)
     waiting: deque[RecordedFrame] = deque()
     first_ns = last_ns = 0
     dropped_before, dropped = Counter[str](), Counter[str]()
@@ -204,7 +204,7 @@ def _frames(job: SegmentJob, source: Source, result: SegmentResult, folder: Path
         raise DataError(f"no frame came of it; received: {received}; needed: LiDAR, camera or radar")
 
 
-class _Recent:
+class _RecentMeasurements:
     """The last measurements of a stream: enough for one picture and to move truth, whatever the drive's length."""
 
     def __init__(self, source: Source, picture: Path, segment: Segment) -> None:

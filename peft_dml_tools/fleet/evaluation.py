@@ -6,22 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from peft_dml_ros.core.errors import DataError
-from peft_dml_tools.fleet.cluster import Cluster, Failure
-from peft_dml_tools.fleet.detection import Settings, loaded_once
+from peft_dml_tools.fleet.cluster import Cluster, JobFailure
+from peft_dml_tools.fleet.detection import DetectionSettings, loaded_once
 
 Rows = dict[str, list[dict[str, Any]]]  #: Rows of the devkit's results file by sample token
 
 
-def rows_of_scene(job: tuple[Settings, str, str, str]) -> Rows:
+def rows_of_scene(job: tuple[DetectionSettings, str, str, str]) -> Rows:
     """Detect in the keyframes of a scene; the job: settings, folder, scene, and the sensors to use (empty for all)."""
     from peft_dml_tools.datasets.nuscenes_scores import result_rows
-    from peft_dml_tools.run.offline import Offline, chosen_sensors
+    from peft_dml_tools.run.offline import OfflineDetector, chosen_sensors
 
     settings, root, scene, sensors = job
     reader, params = _reader(root), settings.node_params()
     tokens = reader.samples(scene)
     rig = reader.rig(tokens[0])
-    offline = Offline(params, rig, chosen_sensors(rig, sensors), loaded_once(params.model_dump_json()))
+    offline = OfflineDetector(params, rig, chosen_sensors(rig, sensors), loaded_once(params.model_dump_json()))
     frames = offline.keyframes(reader, tokens)
     return {
         token: result_rows(token, frame.boxes, reader.global_SE3_base(token))
@@ -37,7 +37,7 @@ def _reader(root: str) -> Any:
 
 
 def evaluate_scenes(
-    cluster: Cluster, settings: Settings, root: Path, scenes: list[str], sensors: str, folder: Path
+    cluster: Cluster, settings: DetectionSettings, root: Path, scenes: list[str], sensors: str, folder: Path
 ) -> dict[str, Any]:
     """Return the devkit's metrics over the keyframes of these scenes.
 
@@ -50,7 +50,7 @@ def evaluate_scenes(
     for scene in scenes:
         queue.add((settings, str(root), scene, sensors))
     for job, found in queue.drain():
-        if isinstance(found, Failure):
+        if isinstance(found, JobFailure):
             queue.cancel()
             raise DataError(f"{root}: scene {job[2]}: {found.reason}")
         rows |= found

@@ -13,12 +13,12 @@ import numpy as np
 
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.sync import NO_REFERENCE
+from peft_dml_tools.atomic_files import write_json
 from peft_dml_tools.evaluation.percentiles import percentiles
-from peft_dml_tools.fleet.detection import Settings, boxes_of, folder_of, segment_file
+from peft_dml_tools.fleet.detection import DetectionSettings, boxes_of, folder_of, segment_file
 from peft_dml_tools.fleet.drives import FleetDrive
 from peft_dml_tools.fleet.segments import Segment
 from peft_dml_tools.fleet.storage import MARKER, ResultStore
-from peft_dml_tools.whole_files import write_json
 
 BATCH_ROWS: Final = 20_000  #: Boxes of a Parquet row group: the memory of the merge does not grow with the drive
 HARDEST: Final = 5  #: Frames of a drive that the report names as hard
@@ -30,7 +30,7 @@ SCORED_FRAMES: Final = 4000  #: Frames with truth that are scored, evenly spread
 class MergeJob:
     """A drive whose segments are all there."""
 
-    settings: Settings
+    settings: DetectionSettings
     drive: FleetDrive
     key: str
     segments: tuple[Segment, ...]

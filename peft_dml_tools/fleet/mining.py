@@ -20,7 +20,7 @@ from peft_dml_ros.core.classes import Modality
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.typing import FloatArray
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
-from peft_dml_tools.fleet.detection import Settings, loaded_once
+from peft_dml_tools.fleet.detection import DetectionSettings, loaded_once
 
 MATCH_M: Final = 2.0
 SURE_SCORE: Final = 0.3
@@ -49,9 +49,9 @@ class Keyframe:
     domain: AdapterDomain | None = None  #: That of the adapter that looked; None where the bundle states none
 
 
-def look_at_scene(job: tuple[Settings, str, str]) -> list[Keyframe]:
+def look_at_scene(job: tuple[DetectionSettings, str, str]) -> list[Keyframe]:
     """Detect in the keyframes of a scene with all sensors and with parts of them, and measure each keyframe."""
-    from peft_dml_tools.run.offline import Offline, chosen_sensors
+    from peft_dml_tools.run.offline import OfflineDetector, chosen_sensors
 
     settings, root, scene = job
     reader, params = NuScenesReader(Path(root), allow_missing=True), settings.node_params()
@@ -60,7 +60,7 @@ def look_at_scene(job: tuple[Settings, str, str]) -> list[Keyframe]:
     loaded = loaded_once(params.model_dump_json())
 
     def boxes(sensors: str) -> list[Boxes3D]:
-        offline = Offline(params, rig, chosen_sensors(rig, sensors), loaded)
+        offline = OfflineDetector(params, rig, chosen_sensors(rig, sensors), loaded)
         return [frame.boxes for frame in offline.keyframes(reader, tokens)]
 
     every = boxes("")

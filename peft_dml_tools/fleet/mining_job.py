@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_tools.atomic_files import write_json
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.nuscenes_subset import SubsetWriter
-from peft_dml_tools.fleet.cluster import Cluster, Failure
-from peft_dml_tools.fleet.detection import Settings
+from peft_dml_tools.fleet.cluster import Cluster, JobFailure
+from peft_dml_tools.fleet.detection import DetectionSettings
 from peft_dml_tools.fleet.mining import Keyframe, choose, draw, look_at_scene, unseen_keyframes
-from peft_dml_tools.whole_files import write_json
 
 VERSION: Final = "v1.0-mined"
 SPLIT: Final = "mined"
@@ -30,7 +30,7 @@ def draw_folders(folders: list[Path], out: Path, count: int, seed: int) -> tuple
 
 
 def mine_folders(
-    cluster: Cluster, settings: Settings, folders: list[Path], out: Path, count: int
+    cluster: Cluster, settings: DetectionSettings, folders: list[Path], out: Path, count: int
 ) -> tuple[list[dict[str, Any]], int]:
     """Write chosen keyframes of nuScenes folders; return these and why, best first, and the number of candidates.
 
@@ -44,7 +44,7 @@ def mine_folders(
             queue.add((settings, str(folder.resolve()), scene))
     candidates, failed = list[Keyframe](), list[str]()
     for job, found in queue.drain():
-        if isinstance(found, Failure):
+        if isinstance(found, JobFailure):
             failed.append(f"{job[1]}:{job[2]}: {found.reason}")
         else:
             candidates += found

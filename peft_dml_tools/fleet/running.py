@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from peft_dml_tools.fleet.cluster import Cluster, Failure, Queue
+from peft_dml_tools.fleet.cluster import Cluster, JobFailure, Queue
 from peft_dml_tools.fleet.detection import (
+    DetectionSettings,
     InspectedDrive,
     SegmentJob,
     SegmentResult,
-    Settings,
     detect_segment,
     folder_of,
     inspect,
@@ -26,7 +26,7 @@ from peft_dml_tools.fleet.storage import ResultStore
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenDrive:
     """A drive that is being worked on."""
 
     inspected: InspectedDrive
@@ -47,12 +47,12 @@ class DriveOutcome:
 class FleetRun:
     """Runs drives on a cluster."""
 
-    def __init__(self, cluster: Cluster, settings: Settings, drives: Iterable[FleetDrive]) -> None:
+    def __init__(self, cluster: Cluster, settings: DetectionSettings, drives: Iterable[FleetDrive]) -> None:
         self._settings, self._store = settings, ResultStore(settings.out)
-        self._inspecting: Queue[tuple[Settings, FleetDrive], InspectedDrive] = cluster.queue(inspect)
+        self._inspecting: Queue[tuple[DetectionSettings, FleetDrive], InspectedDrive] = cluster.queue(inspect)
         self._detecting: Queue[SegmentJob, SegmentResult] = cluster.queue(detect_segment)
         self._merging: Queue[MergeJob, MergeResult] = cluster.queue(merge)
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, _OpenDrive] = {}
         self._taken: dict[str, FleetDrive] = {}
         self._twins: list[tuple[str, FleetDrive]] = []
         self.segments_done = 0
@@ -79,7 +79,7 @@ class FleetRun:
 
     def _inspected(self) -> Iterator[DriveOutcome]:
         for (_, drive), found in self._inspecting.poll():
-            if isinstance(found, Failure):
+            if isinstance(found, JobFailure):
                 yield DriveOutcome(drive, "failed", {}, found.reason)
             elif found.key in self._taken:
                 self._twins.append((found.key, drive))
@@ -88,7 +88,7 @@ class FleetRun:
                 if (summary := self._store.result(folder_of(drive, found.key))) is not None:
                     yield DriveOutcome(drive, "kept", summary, str(summary.get("problem", "")))
                     continue
-                self._open[found.key] = _Open(found, {s.index for s in found.segments})
+                self._open[found.key] = _OpenDrive(found, {s.index for s in found.segments})
                 for segment in found.segments:
                     self._detecting.add(SegmentJob(self._settings, found, segment))
 
@@ -97,7 +97,7 @@ class FleetRun:
             opened = self._open.get(job.inspected.key)
             if opened is None:
                 continue  # a segment of a drive that has failed
-            if isinstance(found, Failure):
+            if isinstance(found, JobFailure):
                 del self._open[job.inspected.key]
                 yield DriveOutcome(job.inspected.drive, "failed", {}, found.reason)
                 continue
@@ -109,7 +109,7 @@ class FleetRun:
 
     def _merged(self) -> Iterator[DriveOutcome]:
         for job, found in self._merging.poll():
-            if isinstance(found, Failure):
+            if isinstance(found, JobFailure):
                 del self._open[job.key]
                 yield DriveOutcome(job.drive, "failed", {}, found.reason)
             elif found.torn:
@@ -118,7 +118,7 @@ class FleetRun:
                 del self._open[job.key]
                 yield DriveOutcome(job.drive, "done", found.summary, str(found.summary["problem"]))
 
-    def _again(self, opened: _Open, torn: tuple[int, ...]) -> None:
+    def _again(self, opened: _OpenDrive, torn: tuple[int, ...]) -> None:
         """Run segments again: one frame earlier, then with twice the lead, and so on."""
         known = opened.inspected
         grid = frame_grid(np.array(known.stamps_ns, dtype=np.int64), self._settings.node_params().sync)

@@ -5,10 +5,10 @@ import hashlib
 
 from peft_dml_ros.core.bundle import MANIFEST, find_bundle, load_bundle
 from peft_dml_ros.nodes.parameter_file import NodeParams
-from peft_dml_tools.fleet.detection import Settings
+from peft_dml_tools.fleet.detection import DetectionSettings
 
 
-def fleet_settings(out: str, params: NodeParams, segment_s: float) -> Settings:
+def fleet_settings(out: str, params: NodeParams, segment_s: float) -> DetectionSettings:
     """Return the settings of a job; its bundle is verified once, here. Raises BundleError: the bundle is refused.
 
     Args:
@@ -20,4 +20,4 @@ def fleet_settings(out: str, params: NodeParams, segment_s: float) -> Settings:
     folder = find_bundle(params.bundle).resolve()
     sha = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
     kept = params.model_copy(update={"threads": 1, "bundle": str(folder)}).model_dump(mode="json")
-    return Settings(out, kept, sha, segment_s)
+    return DetectionSettings(out, kept, sha, segment_s)

@@ -37,14 +37,14 @@ from peft_dml_ros.core.rig import Rig, modality_of_channel
 from peft_dml_ros.nodes.calibrations import info_of
 from peft_dml_ros.nodes.drops import DropCounter
 from peft_dml_ros.nodes.factory import RclpyFactory
-from peft_dml_ros.nodes.fitting_subscription import LATCHED, installed, message_class
 from peft_dml_ros.nodes.intake import Intake
+from peft_dml_ros.nodes.matched_subscription import LATCHED, installed, message_class
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
 from peft_dml_ros.nodes.runtime import ros_main
 from peft_dml_ros.nodes.subscriptions import raw_of
 from peft_dml_tools.datasets import encode
-from peft_dml_tools.nodes.chaos_malformed import Malformed
+from peft_dml_tools.nodes.chaos_malformed import MalformedMessages
 from peft_dml_tools.nodes.command_line import emit
 from peft_dml_tools.nodes.player import wall_clock_ns
 from peft_dml_tools.nodes.recordings import open_recording, sensors_by_topic
@@ -198,7 +198,7 @@ def fuzz(options: argparse.Namespace, stop: threading.Event) -> None:
     kinds: Counter[str] = Counter()
     longest_s, hangs, begun_s = 0.0, 0, time.monotonic()
     inputs = {key: (samples[key][0][0], samples[key][1]) for key in harness.inputs}
-    for i, (key, what, cdr) in enumerate(islice(Malformed(inputs, options.seed), options.messages)):
+    for i, (key, what, cdr) in enumerate(islice(MalformedMessages(inputs, options.seed), options.messages)):
         # Nine of ten have a stamp of now, else nothing but their stamps would be refused.
         fresh = stamped_now(cdr) if i % 10 and key != topics.TF_STATIC and what != "header" else cdr
         took_s = _seconds(harness, key, fresh)
@@ -299,7 +299,7 @@ def _mixed(samples: Samples, seed: int, messages: int) -> Iterator[tuple[str, by
     """Yield as many messages as asked for: malformed ones, and a sound one of each sensor now and then."""
     sensors = [(key, cdrs) for key, (cdrs, _) in samples.items() if key != topics.TF_STATIC]
     inputs = {key: (cdrs[0], kind) for key, (cdrs, kind) in samples.items()}
-    for i, (key, what, cdr) in enumerate(islice(Malformed(inputs, seed), messages)):
+    for i, (key, what, cdr) in enumerate(islice(MalformedMessages(inputs, seed), messages)):
         if i % SOUND_EVERY == 0:
             name, whole = sensors[i // SOUND_EVERY % len(sensors)]
             yield name, stamped_now(whole[i // SOUND_EVERY // len(sensors) % len(whole)])

@@ -160,7 +160,7 @@ FIELD_LEVEL: Final[dict[str, Callable[[Any, Rng], None]]] = {
 }
 
 
-class Malformed:
+class MalformedMessages:
     """Endless malformed messages, drawn from a seed and a sound serialised message, with its class, for each input."""
 
     def __init__(self, samples: Mapping[str, tuple[bytes, type[Any]]], seed: int) -> None:

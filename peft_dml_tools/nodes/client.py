@@ -16,7 +16,7 @@ from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.parameter_client import AsyncParameterClient
 
 from peft_dml_ros.core.errors import ConfigError, nearest
-from peft_dml_ros.nodes.fitting_subscription import FittingSubscription, message_class
+from peft_dml_ros.nodes.matched_subscription import MatchedSubscription, message_class
 from peft_dml_ros.nodes.runtime import ros_context
 
 FIND_S: Final = 8.0
@@ -127,7 +127,7 @@ class Client:
             with suppress(ConfigError):
                 kind = message_class(row.type)
                 take = sizes.setdefault(row.topic, []).append
-                FittingSubscription(self._node, kind, row.topic, lambda cdr, t=take: t(len(cdr)), raw=True)
+                MatchedSubscription(self._node, kind, row.topic, lambda cdr, t=take: t(len(cdr)), raw=True)
         self.spin(seconds)
         for row in rates:
             if row.topic in sizes:

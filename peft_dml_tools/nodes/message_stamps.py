@@ -13,7 +13,7 @@ from typing import Final
 
 from peft_dml_ros.conversions.cdr import NS_PER_S, shift_leading
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.nodes.fitting_subscription import message_class
+from peft_dml_ros.nodes.matched_subscription import message_class
 
 Shift = Callable[[bytes, int], bytes]
 #: `(body, position, stamps) -> position behind the value`; appends the positions of header stamps

@@ -25,7 +25,7 @@ from rclpy.utilities import remove_ros_args
 from rosbags.interfaces import Connection
 
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.nodes.fitting_subscription import FittingSubscription, message_class
+from peft_dml_ros.nodes.matched_subscription import MatchedSubscription, message_class
 from peft_dml_ros.nodes.runtime import ros_main
 from peft_dml_tools.nodes.bag_file import RawBagFile
 from peft_dml_tools.nodes.command_line import emit, pattern
@@ -44,7 +44,7 @@ class Recorder(Node):
     def __init__(self, bag: RawBagFile, topics: Sequence[str], exclude: re.Pattern[str]) -> None:
         super().__init__("recorder", start_parameter_services=False)
         self._bag, self._topics, self._exclude = bag, frozenset(topics), exclude
-        self._sources: dict[str, tuple[FittingSubscription, Connection]] = {}
+        self._sources: dict[str, tuple[MatchedSubscription, Connection]] = {}
         self._refreshed = 0
         self.counts: Counter[str] = Counter()
         self.skipped: dict[str, str] = {}
@@ -87,7 +87,7 @@ class Recorder(Node):
     def _subscribe(self, topic: str, type_name: str) -> None:
         offered = [info.qos_profile for info in self.get_publishers_info_by_topic(topic)]
         channel = self._bag.add_topic(topic, type_name, offered)
-        subscription = FittingSubscription(
+        subscription = MatchedSubscription(
             self, message_class(type_name), topic, lambda _: None, depth=QUEUE, raw=True, count_lost=True
         )
         self._sources[topic] = (subscription, channel)

@@ -18,7 +18,7 @@ from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import OdometrySample
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.nodes.factory import RclpyFactory
-from peft_dml_ros.nodes.fitting_subscription import message_class
+from peft_dml_ros.nodes.matched_subscription import message_class
 from peft_dml_tools.datasets import bag_topics, encode
 from peft_dml_tools.datasets.bag_storage import BagStorage
 from peft_dml_tools.datasets.bag_writer import messages_of

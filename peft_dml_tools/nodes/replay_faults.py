@@ -20,7 +20,7 @@ from peft_dml_ros.core.rig import Rig
 from peft_dml_tools.datasets import encode
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
 from peft_dml_tools.nodes.recordings import Channel, RecordedMessage, sensors_by_topic
-from peft_dml_tools.sim.fault_effects import Effects, damaged_bytes
+from peft_dml_tools.sim.fault_effects import FaultEffects, damaged_bytes
 from peft_dml_tools.sim.fault_stream import Arrival, FaultStream
 from peft_dml_tools.sim.faults import ALL, Fault
 
@@ -58,7 +58,7 @@ class MessageFaults:
     ) -> None:
         self._sensors, self._start_ns = sensors_by_topic(channels), start_ns
         self._carrier = CdrCarrier({topic: channel.type_name for topic, channel in channels.items()})
-        self._effects = Effects(rig)
+        self._effects = FaultEffects(rig)
         self._stream = FaultStream(self._carrier, self._effects, start_ns)
         self.switch(faults)
 

@@ -43,7 +43,7 @@ from peft_dml_ros.core.rig import modality_of_channel
 from peft_dml_ros.core.sensor_checks import SAMPLES, SensorChecks
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.transforms import RigBuilder
-from peft_dml_ros.nodes.fitting_subscription import FittingSubscription, message_class
+from peft_dml_ros.nodes.matched_subscription import MatchedSubscription, message_class
 from peft_dml_ros.nodes.runtime import ros_main, spin
 from peft_dml_tools.nodes.command_line import emit
 
@@ -62,7 +62,7 @@ class Listener:
             maxlen=SAMPLES if modality_of_channel(sensor) == "imu" else 1
         )
         self._camera: CameraInfo | None = None
-        self.subscription = FittingSubscription(
+        self.subscription = MatchedSubscription(
             node,
             message_class(type_of(sensor)),
             topic_of(sensor),
@@ -73,7 +73,7 @@ class Listener:
             others=other_types_of(sensor),
         )
         self._infos = (
-            FittingSubscription(node, CameraInfo, camera_info_topic_of(sensor), self._take_info, depth=1, raw=True)
+            MatchedSubscription(node, CameraInfo, camera_info_topic_of(sensor), self._take_info, depth=1, raw=True)
             if modality_of_channel(sensor) == "camera"
             else None
         )
@@ -139,7 +139,7 @@ def survey(seconds: float, stop: threading.Event) -> None:
         builder.tree.update(transforms_from_msg(message))
         transforms.update((t.child_frame_id.lstrip("/"), t.header.frame_id.lstrip("/")) for t in message.transforms)
 
-    static = FittingSubscription(node, TFMessage, TF_STATIC, take, depth=100, latched=True)
+    static = MatchedSubscription(node, TFMessage, TF_STATIC, take, depth=100, latched=True)
     listeners = {name: Listener(node, name) for name in ALL_SENSORS}
     begun_s = [time.monotonic()]
 

@@ -20,7 +20,7 @@ from rclpy.qos import DurabilityPolicy
 from rclpy.utilities import remove_ros_args
 
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_ros.nodes.fitting_subscription import FittingSubscription, message_class
+from peft_dml_ros.nodes.matched_subscription import MatchedSubscription, message_class
 from peft_dml_ros.nodes.runtime import ros_main
 from peft_dml_tools.live.bag_view import STATUS_END
 from peft_dml_tools.live.foxglove_server import GATE, PORT, SENSORS, FoxgloveServer
@@ -39,7 +39,7 @@ class Viewer(Node):
         super().__init__("viewer", start_parameter_services=False)
         self._server = server
         self._types: dict[str, str] = {}
-        self._taken: dict[str, FittingSubscription] = {}
+        self._taken: dict[str, MatchedSubscription] = {}
 
     def discover(self) -> None:
         """Offer new topics; begin and end subscriptions as viewers come and go."""
@@ -69,7 +69,7 @@ class Viewer(Node):
 
     def _subscribe(self, topic: str, kind: str) -> None:
         try:
-            self._taken[topic] = FittingSubscription(
+            self._taken[topic] = MatchedSubscription(
                 self, message_class(kind), topic, lambda _: None, depth=QUEUE, raw=True
             )
         except ConfigError as error:

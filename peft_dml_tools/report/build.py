@@ -8,11 +8,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+from peft_dml_tools.atomic_files import write_whole
 from peft_dml_tools.evaluation.metrics import SessionMetrics
 from peft_dml_tools.evaluation.recording import Recording
 from peft_dml_tools.evaluation.scoring import Score
 from peft_dml_tools.report.payload import payload
-from peft_dml_tools.whole_files import write_whole
 
 SCRIPTS: Final = ("data.js", "scene.js", "timeline.js", "views.js", "viewport.js", "page.js")
 

@@ -22,7 +22,7 @@ from peft_dml_tools.evaluation.scoring import score
 
 if TYPE_CHECKING:
     from peft_dml_tools.datasets.nuscenes import NuScenesReader
-    from peft_dml_tools.run.offline import Offline
+    from peft_dml_tools.run.offline import OfflineDetector
 
 FOUND_M: Final = 2.0
 FOUND_SCORE: Final = 0.2
@@ -71,7 +71,7 @@ VARIANTS: Final = (
 
 
 def study(
-    offline: Offline, reader: NuScenesReader, token: str, variants: Iterable[KeyframeVariant] = VARIANTS
+    offline: OfflineDetector, reader: NuScenesReader, token: str, variants: Iterable[KeyframeVariant] = VARIANTS
 ) -> Iterator[dict[str, Any]]:
     """Yield a row of figures per variant and set of sensors ("LiDAR" or "all") of a keyframe."""
     rig, truth = reader.rig(token), inside(reader.truth(token), offline.bundle.spec.grid)

@@ -59,7 +59,7 @@ def load(params: PerceptionParams) -> Loaded:
     return bundle, load_engines(bundle, params.engine, params.threads, params.precision)
 
 
-class Offline:
+class OfflineDetector:
     """One detector and what it went through.
 
     Args:

@@ -19,7 +19,7 @@ from peft_dml_tools.datasets.bags import NOT_FINITE, BagSource
 from peft_dml_tools.datasets.file_source import FileSource
 from peft_dml_tools.datasets.source import LocatedSource, NuScenesSource, open_source
 from peft_dml_tools.evaluation.recording import RecordedFrame
-from peft_dml_tools.run.offline import Offline
+from peft_dml_tools.run.offline import OfflineDetector
 from peft_dml_tools.run.reading_check import ReadingCheck, check_reading
 from peft_dml_tools.sim.faults import Fault, weather_fault
 from peft_dml_tools.sim.faulty_source import FaultySource
@@ -56,14 +56,14 @@ class RunSource(Protocol):
     def where(self, sensor: Sensor) -> str:
         """Return the topic or folder that a sensor is read from."""
 
-    def frames(self, offline: Offline, kept: KeptMeasurements, seconds: float) -> Iterator[RecordedFrame]:
+    def frames(self, offline: OfflineDetector, kept: MeasurementHistory, seconds: float) -> Iterator[RecordedFrame]:
         """Yield frames; put the measurements that pictures need into `kept`."""
 
     def check(self) -> ReadingCheck | None:
         """Compare points with annotations, where the source counts them."""
 
 
-class KeptMeasurements:
+class MeasurementHistory:
     """Measurements that pictures and the report need: those of the first `limit_s` seconds."""
 
     def __init__(self, limit_s: float) -> None:
@@ -125,11 +125,11 @@ class StreamSource:
             return _folder_of(sensor)
         return self._source.where(sensor.name) if isinstance(self._source, LocatedSource) else ""
 
-    def frames(self, offline: Offline, kept: KeptMeasurements, seconds: float) -> Iterator[RecordedFrame]:
+    def frames(self, offline: OfflineDetector, kept: MeasurementHistory, seconds: float) -> Iterator[RecordedFrame]:
         """Yield frames as the live node makes them."""
         return offline.arriving(self._arrivals(kept, seconds))
 
-    def _arrivals(self, kept: KeptMeasurements, seconds: float) -> Iterator[tuple[int, str, Measurement]]:
+    def _arrivals(self, kept: MeasurementHistory, seconds: float) -> Iterator[tuple[int, str, Measurement]]:
         sound = ((m.stamp_ns, name, m) for name, m in self._source.measurements())
         first_ns: int | None = None
         for time_ns, name, measurement in self._faulty.arrivals() if self._faulty else sound:
@@ -158,7 +158,7 @@ class KeyframeSource(RunSource):
         """Return the folder of a sensor."""
         return _folder_of(sensor)
 
-    def frames(self, offline: Offline, kept: KeptMeasurements, seconds: float) -> Iterator[RecordedFrame]:
+    def frames(self, offline: OfflineDetector, kept: MeasurementHistory, seconds: float) -> Iterator[RecordedFrame]:
         """Yield one frame per keyframe."""
         first_ns = self._reader.stamp_ns(self._tokens[0])
         chosen = [t for t in self._tokens if not seconds or self._reader.stamp_ns(t) - first_ns <= seconds * 1e9]

@@ -20,7 +20,7 @@ from peft_dml_ros.core.tracking.visibility import Coverage
 from peft_dml_ros.core.typing import FloatArray
 from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.recording import RecordedFrame
-from peft_dml_tools.run.offline import Offline
+from peft_dml_tools.run.offline import OfflineDetector
 from peft_dml_tools.sim.drive import Drive
 from peft_dml_tools.sim.faults import parse_faults
 from peft_dml_tools.sim.faulty_source import FaultySource
@@ -34,7 +34,7 @@ SECONDS, SILENT_S, BACK_S = 14.0, 6.0, 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TrackedDrive:
     """One drive."""
 
     name: str  #: Of the drive
@@ -42,7 +42,7 @@ class Run:
     odometry: tuple[OdometrySample, ...]  #: Poses of the vehicle
 
 
-def drive(seed: int, bundle: str) -> Run:
+def drive(seed: int, bundle: str) -> TrackedDrive:
     """Simulate a drive whose LiDAR is silent from `SILENT_S` to `BACK_S`, and detect in it."""
     made = Drive(seed, SECONDS, DriveSpec(camera_hz=5.0, imu_hz=50.0, gnss_hz=5.0))
     script = f"[{{sensor: LIDAR_TOP, fault: silence, from_s: {SILENT_S}, to_s: {BACK_S}}}]"
@@ -54,15 +54,15 @@ def drive(seed: int, bundle: str) -> Run:
                 odometry.append(measurement)
             yield time_ns, name, measurement
 
-    offline = Offline(PerceptionParams(bundle=bundle, threads=1), made.rig, tuple(made.rig.sensors))
+    offline = OfflineDetector(PerceptionParams(bundle=bundle, threads=1), made.rig, tuple(made.rig.sensors))
     frames = list(offline.arriving(arrivals()))
     poses = tuple(sorted(odometry, key=lambda sample: sample.stamp_ns))
     alignment = Alignment(poses)
     known = tuple(replace(f, truth=alignment.truth_at(made.truth, f.stamp_ns)) for f in frames)
-    return Run(made.name, known, poses)
+    return TrackedDrive(made.name, known, poses)
 
 
-def tracked(run: Run, params: TrackingParams | None = None) -> tuple[list[Boxes3D], list[tuple[int, float]]]:
+def tracked(run: TrackedDrive, params: TrackingParams | None = None) -> tuple[list[Boxes3D], list[tuple[int, float]]]:
     """Return the tracks of every frame, and (objects, milliseconds) of each call."""
     tracker, alignment = Tracker(params), Alignment(run.odometry)
     found, times, last_ns = [], [], run.frames[0].stamp_ns
@@ -76,7 +76,7 @@ def tracked(run: Run, params: TrackingParams | None = None) -> tuple[list[Boxes3
     return found, times
 
 
-def measure(runs: Sequence[Run], params: TrackingParams | None = None) -> dict[str, Any]:
+def measure(runs: Sequence[TrackedDrive], params: TrackingParams | None = None) -> dict[str, Any]:
     """Return every figure of `docs/results/tracking.json`."""
     tracks = {run.name: tracked(run, params) for run in runs}
     boxes = {name: found for name, (found, _) in tracks.items()}
@@ -107,7 +107,7 @@ def _cost_of(objects: int, calls: FloatArray) -> float:
     return float(np.polyval(np.polyfit(middle[:, 0], middle[:, 1], 1), objects))
 
 
-def _recall_after(pairs: Iterable[tuple[Run, list[Boxes3D]]], *, of_tracks: bool) -> tuple[float, float]:
+def _recall_after(pairs: Iterable[tuple[TrackedDrive, list[Boxes3D]]], *, of_tracks: bool) -> tuple[float, float]:
     """Return recall and precision in the seconds after the LiDAR died, matched within `MATCH_M`, best box first."""
     hits = wanted = given = 0
     for run, tracks in pairs:
@@ -132,7 +132,7 @@ def _matched(boxes: Boxes3D, truth: Boxes3D) -> int:
     return int((~free).sum())
 
 
-def devkit_scores(pairs: Sequence[tuple[Run, list[Boxes3D]]]) -> dict[str, Any]:
+def devkit_scores(pairs: Sequence[tuple[TrackedDrive, list[Boxes3D]]]) -> dict[str, Any]:
     """Return AMOTA, AMOTP, MOTA, recall and counts of nuscenes-devkit's tracking evaluation, over keyframes."""
     devkit = import_module("nuscenes.eval.tracking.algo")
     classes = import_module("nuscenes.eval.tracking.data_classes")
@@ -173,7 +173,7 @@ def _add(metrics: Any, name: str, data: Any, constants: Any, settings: Any) -> N
 
 
 def _tracks(
-    pairs: Sequence[tuple[Run, list[Boxes3D]]], settings: Any, make: Callable[..., Any], *, of_truth: bool
+    pairs: Sequence[tuple[TrackedDrive, list[Boxes3D]]], settings: Any, make: Callable[..., Any], *, of_truth: bool
 ) -> dict[str, dict[int, list[Any]]]:
     """Return the devkit's boxes by drive and time, interpolated, each track with its mean score."""
     interpolate = import_module("nuscenes.eval.tracking.loaders").interpolate_tracks

@@ -23,7 +23,7 @@ from peft_dml_tools.sim.weather.images import edit
 DAMAGED_SHARE: Final = (1e-3, 1e-2)
 
 
-class Effects:
+class FaultEffects:
     """Changes contents of a drive's measurements; remembers the clear LiDAR sweep that pictures take their depth from.
 
     Args:

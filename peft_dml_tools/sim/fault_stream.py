@@ -15,7 +15,7 @@ import numpy as np
 
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import Measurement
-from peft_dml_tools.sim.fault_effects import Effects
+from peft_dml_tools.sim.fault_effects import FaultEffects
 from peft_dml_tools.sim.faults import KINDS, Fault, FaultKind, active
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class Carrier(Protocol[T]):
 class FaultStream(Generic[T]):
     """Passes a stream on as a vehicle with faulty sensors would have sent it."""
 
-    def __init__(self, carrier: Carrier[T], effects: Effects, start_ns: int, faults: Sequence[Fault] = ()) -> None:
+    def __init__(self, carrier: Carrier[T], effects: FaultEffects, start_ns: int, faults: Sequence[Fault] = ()) -> None:
         """Start a drive."""
         self.faults = tuple(faults)
         self._carrier, self._effects, self._start_ns = carrier, effects, start_ns

@@ -42,7 +42,7 @@ class FaultySource(WrappedSource):
         first = next(stream, None)
         if first is None:
             return
-        faulty = FaultStream(_PlainCarrier(), fault_effects.Effects(lambda: self.rig), first.time_ns, self._faults)
+        faulty = FaultStream(_PlainCarrier(), fault_effects.FaultEffects(lambda: self.rig), first.time_ns, self._faults)
         for sent in faulty(_again(first, stream)):
             yield sent.time_ns, sent.sensor, sent.payload
 

@@ -102,7 +102,7 @@ class Caster:
             self._trees[mover] = tree_of(mesh.vertices, mesh.faces)
         return self._trees[mover]
 
-    def at(self, time_s: float, span_s: float = 0.0) -> "Instant":
+    def at(self, time_s: float, span_s: float = 0.0) -> "InstantCaster":
         """Return the world at one instant; with a span, also how things moved during the time that ends then."""
         poses, _ = self.world.states(time_s)
         rates = np.zeros((len(self.movers), 4))
@@ -110,11 +110,11 @@ class Caster:
             begin = max(time_s - span_s, 0.0)
             change = self.world.states(begin + span_s)[0] - self.world.states(begin)[0]
             rates = change[self.movers] / span_s
-        return Instant(self, poses[self.movers], rates)
+        return InstantCaster(self, poses[self.movers], rates)
 
 
 @dataclass(frozen=True, slots=True)
-class Instant:
+class InstantCaster:
     """Casts rays at one instant; made by `Caster.at`."""
 
     caster: Caster  #: The world

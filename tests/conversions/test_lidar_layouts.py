@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from peft_dml_ros.conversions import lidar_from_msg, points_dropped
-from peft_dml_ros.conversions.lidar import Intensity
+from peft_dml_ros.conversions.lidar import IntensityField
 from peft_dml_ros.core.errors import DataError
 
 I1, U1, I2, U2, I4, U4, F4, F8 = range(1, 9)
@@ -167,14 +167,14 @@ def test_ousters_photon_counts_give_way_to_the_reflectivity():
     fields, step, *_ = LAYOUTS["ouster_ros original"]
     values = measured("reflectivity") | {"intensity": np.full(N, 15300.0)}
     assert lidar_from_msg(cloud(fields, step, values)).points[:, 3].max() < 200
-    counted = lidar_from_msg(cloud(fields, step, values), Intensity("intensity"))
+    counted = lidar_from_msg(cloud(fields, step, values), IntensityField("intensity"))
     assert counted.points[:, 3].min() == 15300
     assert counted.intensity_field == "intensity"
 
 
 def test_a_field_that_is_not_there_is_refused_with_those_that_are():
     with pytest.raises(DataError, match=r"no field 'intensty' \(intensity_field\); did you mean 'intensity'"):
-        lidar_from_msg(cloud(*SIMPLE, measured()), Intensity("intensty"))
+        lidar_from_msg(cloud(*SIMPLE, measured()), IntensityField("intensty"))
 
 
 def test_reflectance_of_0_to_1_is_scaled_and_counts_are_not():
@@ -184,7 +184,7 @@ def test_reflectance_of_0_to_1_is_scaled_and_counts_are_not():
     )
     values["intensity"] = np.arange(N) % 2  # a dark scene on the scale to 255
     assert lidar_from_msg(cloud(*SIMPLE, values)).points[:, 3].max() == 1
-    scaled = lidar_from_msg(cloud(*SIMPLE, measured()), Intensity(scale=0.5))
+    scaled = lidar_from_msg(cloud(*SIMPLE, measured()), IntensityField(scale=0.5))
     np.testing.assert_array_equal(scaled.points[:, 3], measured()["intensity"] / 2)
 
 

@@ -14,9 +14,9 @@ from peft_dml_evidence import redo
 from peft_dml_evidence.baseline_cells import CORRUPTED, NOISY
 from peft_dml_evidence.budgets import BUDGETS, recipe_file
 from peft_dml_evidence.catalog import COMMANDS, by_importance, choose
-from peft_dml_evidence.cells import EVERY_SUBSET, KEY_SEEDS, Pick, subsets_of
+from peft_dml_evidence.cells import EVERY_SUBSET, KEY_SEEDS, ScenePick, subsets_of
+from peft_dml_evidence.frame_conditions import parse_frame_condition
 from peft_dml_evidence.gap_cells import FEW_SCENES, FORGETTING, GAPS, TRIED
-from peft_dml_evidence.looks import parse_look
 from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_ros.core.errors import ConfigError
@@ -40,7 +40,7 @@ def test_every_cell_has_a_valid_recipe_and_a_name_of_its_own():
         for config in BUDGETS:
             load_config(recipe_file(config), (*BUDGETS[config], *overrides))
     for cell in cells:
-        assert all(parse_look(text) for text in cell.looks)
+        assert all(parse_frame_condition(text) for text in cell.looks)
         assert subsets_of(cell.subsets).keys() == set(cell.subsets)
         assert cell.file_name("tiny", 7).replace(".", "").replace("-", "").replace("_", "").isalnum()
 
@@ -84,10 +84,10 @@ def test_training_cells_are_those_of_the_issue():
     assert len(domains) == len(GAPS) * (2 + len(TRIED) * len(FEW_SCENES) + len(FORGETTING))
     assert {2, 8, 32, 0} == set(FEW_SCENES)
     assert {"peft", "full", "head", "partial", "scratch"} == set(TRIED)
-    assert domains["city_peft_8"].plan.target == Pick("finetune", "other_city", 8)
-    assert domains["rig_none"].test == Pick("test", domain="rig")
-    assert domains["rig_full_all_source"].test == Pick("test")
-    assert domains["fast_partial_32"].plan.source == Pick("train", "slow")
+    assert domains["city_peft_8"].plan.target == ScenePick("finetune", "other_city", 8)
+    assert domains["rig_none"].test == ScenePick("test", domain="rig")
+    assert domains["rig_full_all_source"].test == ScenePick("test")
+    assert domains["fast_partial_32"].plan.source == ScenePick("train", "slow")
     assert {cell.seeds for cell in domains.values()} == {KEY_SEEDS}
     baselines = cells_of("baselines")
     assert {"zero_filled", "averaging", "only_lidar", "only_camera", "only_radar_camera"} <= set(baselines)
@@ -124,7 +124,7 @@ def test_every_claim_is_held_against_both_baselines_in_every_cell():
             assert (theirs.looks, theirs.subsets, theirs.seeds) == (robust[name].looks, robust[name].subsets, KEY_SEEDS)
     assert len(NOISY) == len(CORRUPTED) == 30
     odometry = robust["odometry"]
-    assert odometry.test == Pick("test", "fast")
+    assert odometry.test == ScenePick("test", "fast")
     assert {"lost_odometry", "lost_odometry:imu+gnss"} < set(odometry.looks)
     added = [cell for name, cell in others.items() if name.startswith("added_")]
     assert [cell.subsets for cell in added] == [("+".join(MODALITIES[:n]),) for n in range(1, 5)]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from peft_dml_evidence import runner
 from peft_dml_evidence.budgets import BUDGETS, recipe_file
 from peft_dml_evidence.cells import Cell, TrainingPlan
-from peft_dml_evidence.looks import parse_look
+from peft_dml_evidence.frame_conditions import parse_frame_condition
 from peft_dml_evidence.modes import prepare
 from peft_dml_evidence.recipe import LATER, recipe_tree
 from peft_dml_evidence.retrieval import recall
@@ -36,7 +36,7 @@ QUICK = (
     "pretrain.batch=2",
     "finetune.batch=2",
     "finetune.weather=[]",
-    "dropout.harmed_portion=0",
+    "dropout.degraded_portion=0",
 )
 
 
@@ -132,34 +132,35 @@ def snapshot(start_ns, age_s=0.0):
 
 def test_lost_frozen_and_delayed_sensors():
     rig, before, now = scenes.rig(), snapshot(scenes.START_NS), snapshot(scenes.START_NS + 500 * scenes.MS, 0.01)
-    lost = parse_look("lost:CAM_BACK").apply(now, rig, before, None)
+    lost = parse_frame_condition("lost:CAM_BACK").apply(now, rig, before, None)
     assert set(lost.cameras) == {"CAM_FRONT"}
     assert lost.lidar.keys() == now.lidar.keys()
-    frozen = parse_look("frozen:lidar").apply(now, rig, before, None)
+    frozen = parse_frame_condition("frozen:lidar").apply(now, rig, before, None)
     newest = frozen.lidar["LIDAR_TOP"][0]
     assert newest.stamp_ns == now.lidar["LIDAR_TOP"][0].stamp_ns
     np.testing.assert_array_equal(newest.points, before.lidar["LIDAR_TOP"][0].points)
     assert frozen.age_s == now.age_s
-    delayed = parse_look("delayed:camera").apply(now, rig, before, None)
+    delayed = parse_frame_condition("delayed:camera").apply(now, rig, before, None)
     assert delayed.cameras == before.cameras
     assert delayed.age_s["camera"] == pytest.approx(0.5)
     assert delayed.age_s["lidar"] == 0.01
     stamps = [pose.stamp_ns for pose in delayed.odometry]
     assert stamps == sorted(set(stamps))
     assert stamps[0] < before.stamp_ns < stamps[-1]
-    assert parse_look("frozen:radar").apply(now, rig, None, None) is now
-    blind = parse_look("lost_odometry:imu").apply(replace(now, imu=IMU), rig, before, None)
+    assert parse_frame_condition("frozen:radar").apply(now, rig, None, None) is now
+    blind = parse_frame_condition("lost_odometry:imu").apply(replace(now, imu=IMU), rig, before, None)
     assert (blind.odometry, blind.imu) == ((), ())
-    assert parse_look("lost_odometry").apply(replace(now, imu=IMU), rig, before, None).imu == IMU
+    assert parse_frame_condition("lost_odometry").apply(replace(now, imu=IMU), rig, before, None).imu == IMU
     for wrong in ("frozen:imu", "dark/x", "drak/1", "lost_odometry:radar"):
         with pytest.raises(ConfigError):
-            parse_look(wrong)
+            parse_frame_condition(wrong)
 
 
 def test_radar_noise_comes_on_top():
     rig, now = scenes.rig(), snapshot(scenes.START_NS)
     alone, both = (
-        parse_look(text).apply(now, rig, None, None) for text in ("pointsreducing/2", "pointsreducing/2+radar")
+        parse_frame_condition(text).apply(now, rig, None, None)
+        for text in ("pointsreducing/2", "pointsreducing/2+radar")
     )
     np.testing.assert_array_equal(alone.lidar["LIDAR_TOP"][0].points, both.lidar["LIDAR_TOP"][0].points)
     assert alone.radars["RADAR_FRONT"][0] is now.radars["RADAR_FRONT"][0]
@@ -279,6 +280,7 @@ def test_an_option_that_came_later_leaves_finished_results_valid():
     changed = recipe_tree(config.model_copy(update={"losses": other}))
     assert changed["losses"]["metric"] == "triplet"
     assert "temperature" not in changed["losses"]
+    assert changed["dropout"]["harmed_portion"] == config.dropout.degraded_portion, "as recorded results call it"
 
 
 @pytest.mark.parametrize("recipe", ["near", "tiny"])

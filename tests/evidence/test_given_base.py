@@ -12,9 +12,9 @@ from peft_dml_evidence.budgets import recipe_file
 from peft_dml_evidence.catalog import COMMANDS, choose
 from peft_dml_evidence.cells import TrainingPlan
 from peft_dml_evidence.given_base import bundle_state, on_given_base
-from peft_dml_evidence.training import Bench, Setting, adapted_folder, network_of
+from peft_dml_evidence.training import CellBench, RunSettings, adapted_folder, network_of
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_tools.whole_files import write_json
+from peft_dml_tools.atomic_files import write_json
 from peft_dml_train.adapters.base_weights import load_base_state
 from peft_dml_train.config import load_config
 
@@ -23,8 +23,8 @@ BASE = Path(__file__).parents[2] / "models" / "base"
 
 @pytest.fixture
 def bench(data, tmp_path):
-    setting = Setting("near", recipe_file("near"), data, None, tmp_path / "runs", tmp_path / "out", base=BASE)
-    return Bench.open(setting, float("inf"))
+    setting = RunSettings("near", recipe_file("near"), data, None, tmp_path / "runs", tmp_path / "out", base=BASE)
+    return CellBench.open(setting, float("inf"))
 
 
 def test_the_base_of_a_cell_is_the_bundles_network_with_its_adapter(bench):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from peft_dml_evidence import mined_frames
-from peft_dml_evidence.mined_frames import Arm, score_arms
+from peft_dml_evidence.mined_frames import TrainingArm, score_arms
 from peft_dml_train.few_shot.gain import FrameHits
 
 TRUTH = np.array([4] + [0] * 9)
@@ -25,7 +25,7 @@ def study(tmp_path, monkeypatch):
         arms = []
         for name, hits in hits_by_arm.items():
             kind, seed = name.split("_")
-            arms.append(Arm(kind, int(seed), tmp_path / kind, tmp_path / name))
+            arms.append(TrainingArm(kind, int(seed), tmp_path / kind, tmp_path / name))
             if hits is not None:
                 arms[-1].out.mkdir()
         monkeypatch.setattr(mined_frames, "load_bundle", lambda base, adapter="": adapter.rpartition("/")[2])

@@ -103,7 +103,7 @@ def invoke(*command):
 @pytest.mark.slow
 def test_every_row_is_measured(data, tmp_path):
     run, other, bundle, out = (tmp_path / name for name in ("run", "other", "bundle", "targets"))
-    common = ["--config", RECIPE, "--data", data, "--set", "dropout.harmed_portion=0"]
+    common = ["--config", RECIPE, "--data", data, "--set", "dropout.degraded_portion=0"]
     invoke("pretrain", *common, "--out", run, "--set", "splits.train=[sim_val]", "--set", "pretrain.steps=2")
     steps = ["--set", "finetune.steps=2"]
     for name in ("default", "withheld", "no_metric"):

@@ -11,7 +11,7 @@ from peft_dml_ros.core.bundle import ADAPTERS
 from peft_dml_ros.core.measurements import LidarSweep
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.verified_files import sha256
-from peft_dml_ros.nodes.fitting_subscription import LATCHED
+from peft_dml_ros.nodes.matched_subscription import LATCHED
 from peft_dml_train.export.adapter import domain_of
 from tests.nodes.test_hot_swap import Vehicle
 from tests.support import scenes

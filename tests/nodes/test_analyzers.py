@@ -13,7 +13,7 @@ from rclpy.serialization import deserialize_message
 
 from peft_dml_ros.core.health import SensorState, State
 from peft_dml_ros.core.params import ALL_SENSORS
-from peft_dml_ros.nodes.diagnostics import Identity, NodeReport, to_diagnostics
+from peft_dml_ros.nodes.diagnostics import NodeIdentity, NodeReport, to_diagnostics
 
 
 @pytest.mark.parametrize("node", ["perception", "v1/perception"])
@@ -22,7 +22,7 @@ def test_every_status_belongs_to_one_analyzer(repository, node):
     groups = yaml.safe_load(text)["analyzers"]["ros__parameters"]["perception"]["analyzers"]
     patterns = [re.compile(pattern) for group in groups.values() for pattern in group["regex"]]
     report = NodeReport({name: SensorState(State.OK) for name in ALL_SENSORS}, {})
-    cdr = to_diagnostics(report, 0, Identity(node, "v1", "demo"))
+    cdr = to_diagnostics(report, 0, NodeIdentity(node, "v1", "demo"))
     statuses = deserialize_message(cdr, DiagnosticArray).status
     assert len(statuses) > len(ALL_SENSORS)
     for status in statuses:

@@ -17,9 +17,9 @@ from peft_dml_ros.conversions import stamp_ns_from_msg
 from peft_dml_ros.core.adapter import WEIGHTS
 from peft_dml_ros.core.bundle import ADAPTERS, MANIFEST
 from peft_dml_ros.core.errors import BundleError
-from peft_dml_ros.engines import KeptEngines
+from peft_dml_ros.engines import LoadedEngines
 from peft_dml_ros.nodes.factory import RclpyFactory
-from peft_dml_ros.nodes.fitting_subscription import LATCHED
+from peft_dml_ros.nodes.matched_subscription import LATCHED
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import Pipeline
 from peft_dml_tools.bundles.signing import make_keys, sign
@@ -194,7 +194,7 @@ def test_going_back_to_an_adapter_uses_its_engines_again(tmp_path):
     base = make_random_base(tmp_path / "base")
     for name in ("default", "rain"):
         make_random_adapter(base / ADAPTERS / name, base, name)
-    kept = KeptEngines()
+    kept = LoadedEngines()
     first, second = (Pipeline(NodeParams(bundle=str(base), adapter=name), kept) for name in ("default", "rain"))
     begin = time.monotonic()
     again = Pipeline(NodeParams(bundle=str(base), adapter="default"), kept)

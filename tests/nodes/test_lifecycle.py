@@ -24,7 +24,7 @@ from vision_msgs.msg import Detection3DArray
 from peft_dml_ros.conversions import stamp_ns_from_msg
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.nodes.factory import RclpyFactory
-from peft_dml_ros.nodes.fitting_subscription import LATCHED, FittingSubscription, fitting_qos, overridden
+from peft_dml_ros.nodes.matched_subscription import LATCHED, MatchedSubscription, matched_qos, overridden
 from peft_dml_tools.datasets.encode import lidar_to_msg, tf_static_to_msg
 from tests.support import scenes
 from tests.support.random_bundle import make_random_bundle
@@ -149,12 +149,12 @@ def test_a_transition_that_fails_says_why(tmp_path, ros_node, executor):
 
 
 def test_the_profile_fits_every_publisher():
-    assert fitting_qos([], depth=3).reliability == ReliabilityPolicy.RELIABLE
-    assert fitting_qos([RELIABLE], depth=3).reliability == ReliabilityPolicy.RELIABLE
-    assert fitting_qos([RELIABLE, BEST_EFFORT], depth=3).reliability == ReliabilityPolicy.BEST_EFFORT
-    assert fitting_qos([LATCHED], depth=3).durability == LATCHED.durability
-    assert fitting_qos([LATCHED, RELIABLE], depth=3).durability == RELIABLE.durability
-    assert fitting_qos([], depth=3, latched=True).durability == LATCHED.durability
+    assert matched_qos([], depth=3).reliability == ReliabilityPolicy.RELIABLE
+    assert matched_qos([RELIABLE], depth=3).reliability == ReliabilityPolicy.RELIABLE
+    assert matched_qos([RELIABLE, BEST_EFFORT], depth=3).reliability == ReliabilityPolicy.BEST_EFFORT
+    assert matched_qos([LATCHED], depth=3).durability == LATCHED.durability
+    assert matched_qos([LATCHED, RELIABLE], depth=3).durability == RELIABLE.durability
+    assert matched_qos([], depth=3, latched=True).durability == LATCHED.durability
 
 
 def with_overrides(policies):
@@ -164,10 +164,10 @@ def with_overrides(policies):
 
 def test_parameters_override_the_profile_of_a_topic_and_no_other():
     node = with_overrides({"reliability": "best_effort", "depth": 9, "durability": "transient_local"})
-    profile = overridden(fitting_qos([RELIABLE], depth=3), node, "/lidar_top/points")
+    profile = overridden(matched_qos([RELIABLE], depth=3), node, "/lidar_top/points")
     assert (profile.reliability, profile.depth) == (ReliabilityPolicy.BEST_EFFORT, 9)
     assert profile.durability == LATCHED.durability
-    assert overridden(fitting_qos([RELIABLE], depth=3), node, "/lidar/points") == fitting_qos([RELIABLE], depth=3)
+    assert overridden(matched_qos([RELIABLE], depth=3), node, "/lidar/points") == matched_qos([RELIABLE], depth=3)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_parameters_override_the_profile_of_a_topic_and_no_other():
 )
 def test_a_wrong_override_is_named_with_the_choices(policies, said):
     with pytest.raises(ConfigError, match=said):
-        overridden(fitting_qos([], depth=3), with_overrides(policies), "/lidar_top/points")
+        overridden(matched_qos([], depth=3), with_overrides(policies), "/lidar_top/points")
 
 
 def test_an_override_reaches_a_live_node(tmp_path, ros_node, executor):
@@ -238,7 +238,7 @@ def test_a_clock_that_goes_back_empties_the_buffers_and_frames_go_on(tmp_path, r
 
 def test_a_topic_that_fell_behind_is_taken_empty_in_one_turn(ros_node, executor):
     heard = []
-    FittingSubscription(ros_node, PointCloud2, "fast/points", heard.append, depth=50, raw=True, drain=True)
+    MatchedSubscription(ros_node, PointCloud2, "fast/points", heard.append, depth=50, raw=True, drain=True)
     driver = ros_node.create_publisher(PointCloud2, "fast/points", 50)
     spin_until(executor, driver.get_subscription_count)
     for width in range(30):
@@ -254,7 +254,7 @@ def test_a_topic_that_fell_behind_is_taken_empty_in_one_turn(ros_node, executor)
 
 def test_a_best_effort_driver_that_comes_later_is_heard(ros_node, executor):
     heard = []
-    subscription = FittingSubscription(ros_node, PointCloud2, "late/points", heard.append)
+    subscription = MatchedSubscription(ros_node, PointCloud2, "late/points", heard.append)
     assert not subscription.refresh()
     driver = ros_node.create_publisher(PointCloud2, "late/points", BEST_EFFORT)
     spin_until(executor, lambda: subscription.refresh() or subscription.qos.reliability == BEST_EFFORT.reliability)

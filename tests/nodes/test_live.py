@@ -18,7 +18,7 @@ from tf2_msgs.msg import TFMessage
 from peft_dml_ros.conversions import image_to_msg, stamp_ns_from_msg
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.nodes.factory import RclpyFactory
-from peft_dml_ros.nodes.fitting_subscription import LATCHED
+from peft_dml_ros.nodes.matched_subscription import LATCHED
 from peft_dml_tools.datasets.bags import typestore
 from peft_dml_tools.datasets.boxes_from_msg import boxes_from_msg
 from peft_dml_tools.datasets.encode import camera_info_to_msg, lidar_to_msg, tf_static_to_msg

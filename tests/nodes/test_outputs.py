@@ -27,10 +27,10 @@ from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.nodes import overlays, publishers
 from peft_dml_ros.nodes.diagnostics import NodeReport
 from peft_dml_ros.nodes.drops import DropCounter
-from peft_dml_ros.nodes.fitting_subscription import LATCHED
+from peft_dml_ros.nodes.matched_subscription import LATCHED
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.pipeline import FrameJob
-from peft_dml_ros.nodes.publishers import Outputs
+from peft_dml_ros.nodes.publishers import NodeOutputs
 from peft_dml_tools.datasets.boxes_from_msg import boxes_from_msg, with_velocities
 from peft_dml_tools.node_interface import LATCHED as LATCHED_WORD
 from peft_dml_tools.node_interface import SERVICES, outputs, published, subscribed
@@ -80,7 +80,7 @@ def stage(ros_node, bundle):
     """An active node's outputs, and a listener next to it."""
     node = LifecycleNode("given_out", context=ros_node.context)
     drops = DropCounter(node.get_logger())
-    made = Outputs(node, load_bundle(bundle), NodeParams(), drops)
+    made = NodeOutputs(node, load_bundle(bundle), NodeParams(), drops)
     node.trigger_configure()
     node.trigger_activate()
     executor = SingleThreadedExecutor(context=ros_node.context)

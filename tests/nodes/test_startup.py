@@ -14,7 +14,7 @@ from sensor_msgs.msg import PointCloud2
 
 from peft_dml_ros.core.health import SensorState, State
 from peft_dml_ros.nodes.diagnostics import NodeReport, identity_of, to_diagnostics
-from peft_dml_ros.nodes.fitting_subscription import FittingSubscription
+from peft_dml_ros.nodes.matched_subscription import MatchedSubscription
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_ros.nodes.startup import findings, table
 
@@ -39,7 +39,7 @@ def vehicle(ros_node):
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(perception)
     connections = {
-        name: FittingSubscription(perception, PointCloud2, f"{name.lower()}/points", lambda _: None) for name in SENSORS
+        name: MatchedSubscription(perception, PointCloud2, f"{name.lower()}/points", lambda _: None) for name in SENSORS
     }
     end = time.monotonic() + 5
     while len([t for t, _ in perception.get_topic_names_and_types() if "points" in t or "velocities" in t]) < 6:

@@ -16,7 +16,7 @@ from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 
 from peft_dml_ros.nodes.factory import RclpyFactory
-from peft_dml_ros.nodes.fitting_subscription import LATCHED
+from peft_dml_ros.nodes.matched_subscription import LATCHED
 from peft_dml_ros.nodes.perception import PerceptionNode
 from peft_dml_tools.datasets.encode import lidar_to_msg, tf_static_to_msg
 from tests.support import scenes

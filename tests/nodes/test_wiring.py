@@ -16,7 +16,7 @@ from peft_dml_ros import conversions
 from peft_dml_ros.core.lenses import Lens
 from peft_dml_ros.core.rig import CameraModel
 from peft_dml_ros.nodes.factory import RclpyFactory
-from peft_dml_ros.nodes.fitting_subscription import LATCHED
+from peft_dml_ros.nodes.matched_subscription import LATCHED
 from peft_dml_tools.datasets import encode
 from tests.support import scenes
 from tests.support.random_bundle import make_random_bundle

@@ -20,7 +20,7 @@ ROOMS = {
     "peft_dml_tools": (
         *("bench", "bundles", "chaos", "commands", "datasets", "demo", "drawing", "evaluation", "fleet", "live"),
         *("nodes", "report", "run", "sim"),
-        *("map_origins", "markdown_pages", "measurement_source", "parameter_files", "whole_files"),
+        *("map_origins", "markdown_pages", "measurement_source", "parameter_files", "atomic_files"),
     ),
     "peft_dml_train": (),
     "peft_dml_evidence": (),

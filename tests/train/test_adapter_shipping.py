@@ -25,7 +25,7 @@ from peft_dml_train.export.adapter import complete_adapter, write_adapter
 from peft_dml_train.export.bundle import merge_difference
 from peft_dml_train.export.parity import parity
 from peft_dml_train.export.precision import calibrated_ranges, graph_feeds, quantise
-from peft_dml_train.few_shot.frames import Finder
+from peft_dml_train.few_shot.frames import FrameDetector
 from peft_dml_train.loop.stages import new_network, train_stage
 from tests.support.exported import bundle_of
 
@@ -85,7 +85,7 @@ def test_a_process_without_torch_finds_the_trainings_boxes(shipped, frames, tmp_
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     centers, scores, labels, yaws = pickle.loads((tmp_path / "boxes").read_bytes())
-    wanted = Finder(bundle_in_memory(network), torch_engines(network))(frames[0])
+    wanted = FrameDetector(bundle_in_memory(network), torch_engines(network))(frames[0])
     assert len(wanted) == len(scores) > 0
     # An untrained network gives many boxes the same score: both lists are put into the order of their places.
     here = np.lexsort((wanted.centers_m[:, 1].round(1), wanted.centers_m[:, 0].round(1), wanted.labels))

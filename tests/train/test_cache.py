@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from peft_dml_evidence import looks
-from peft_dml_evidence.looks import LOOK_SOURCES, parse_look
+from peft_dml_evidence.frame_conditions import CONDITION_SOURCES, parse_frame_condition
 from peft_dml_evidence.scoring import NetworkRunner
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.spec import ModelSpec
@@ -66,7 +66,7 @@ def test_a_changed_look_is_another_frame(miniature, tmp_path):
         caching.code_digest.cache_clear()
         keys.append(source_digest(miniature, SPEC, (look,)))
     assert keys[0] == keys[2] != keys[1] != source_digest(miniature, SPEC)
-    assert Path(looks.__file__) in LOOK_SOURCES
+    assert Path(looks.__file__) in CONDITION_SOURCES
 
 
 def test_an_empty_frame_comes_back(tmp_path):
@@ -167,7 +167,9 @@ def test_a_disk_that_refuses_does_not_stop_training(miniature, tmp_path, caplog)
 def test_detections_are_those_of_the_vehicles_input_path(miniature, network, tmp_path):
     reader = NuScenesReader(miniature)
     scenes = reader.splits["sim_val"][:1]
-    looks = tuple(parse_look(text) for text in ("clear", "fog=40", "temporalmisalignment/3", "delayed:lidar"))
+    looks = tuple(
+        parse_frame_condition(text) for text in ("clear", "fog=40", "temporalmisalignment/3", "delayed:lidar")
+    )
     subsets = {**SUBSETS, "blind": ("imu", "gnss")}
     wanted = set(reader.samples(scenes[0])[:2])
     live, first, again = (
@@ -192,7 +194,7 @@ def test_detections_are_those_of_the_vehicles_input_path(miniature, network, tmp
 
 
 def test_a_training_with_cache_ends_with_the_same_weights(miniature, tmp_path):
-    steps = ("pretrain.steps=2", "splits.train=[sim_val]", "dropout.harmed_portion=0.5", "dropout.corruption=1")
+    steps = ("pretrain.steps=2", "splits.train=[sim_val]", "dropout.degraded_portion=0.5", "dropout.corruption=1")
     config = load_config(Path(__file__).parents[2] / "train" / "configs" / "tiny.yaml", steps)
     cache = FrameCache(tmp_path / "frames")
     paths = [

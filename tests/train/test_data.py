@@ -19,10 +19,10 @@ from peft_dml_train.data.augment import another_lidar, degrade, mirror
 from peft_dml_train.data.batch import BatchStream, collate, draw_mask, frame_weights
 from peft_dml_train.data.dataset import load_degraded, load_frames
 from peft_dml_train.data.frame import NO_DEPTH, CameraFrame, Frame, Pillars, project_depth
-from peft_dml_train.data.lying import corrupt
 from peft_dml_train.data.paste import collect_objects, inside, paste
 from peft_dml_train.data.points import lidar_points, radar_points, to_lidar, to_radar
-from peft_dml_train.data.turn import Pose, turn
+from peft_dml_train.data.sensor_corruption import corrupt
+from peft_dml_train.data.turn import WorldMotion, turn
 from peft_dml_train.loop.stages import stage_stream
 
 SPEC = ModelSpec()
@@ -92,7 +92,7 @@ def test_turned_frame_equals_the_frame_of_the_turned_world():
     turned_lidar, turned_radar = lidar.copy(), radar.copy()
     turned_lidar[:, :2] = lidar[:, :2] @ quarter[:2, :2].T
     turned_radar[:, :2], turned_radar[:, 3:5] = radar[:, :2] @ quarter[:2, :2].T, radar[:, 3:5] @ quarter[:2, :2].T
-    own = turn(frame_of(lidar, radar, Rig({"CAM_FRONT": seen})), Pose(np.pi / 2), SPEC)
+    own = turn(frame_of(lidar, radar, Rig({"CAM_FRONT": seen})), WorldMotion(np.pi / 2), SPEC)
     wanted = frame_of(turned_lidar, turned_radar, turned_rig)
     for name in ("lidar", "radar"):
         a, b = (entry.take(np.argsort(entry.cells)) for entry in (own.pillars[name], wanted.pillars[name]))
@@ -107,7 +107,7 @@ def test_turned_frame_equals_the_frame_of_the_turned_world():
 
 def test_scale_acts_on_places_sizes_and_speeds(frames, config):
     before = frames[0]
-    after = turn(before, Pose(0.3, scale=1.05), config.spec)
+    after = turn(before, WorldMotion(0.3, scale=1.05), config.spec)
     np.testing.assert_allclose(after.boxes.sizes_m, before.boxes.sizes_m * 1.05)
     for name in ("centers_m", "velocities_mps"):
         lengths = [np.linalg.norm(getattr(f.boxes, name)[:, :2], axis=1) for f in (before, after)]
@@ -212,7 +212,7 @@ def test_tilts_are_rotations_and_carry_boxes_and_points_alike(frames, config):
     lidar = np.zeros((6, 5), dtype=np.float32)
     lidar[:, :3] = frames[0].boxes.centers_m
     before = replace(frames[0], pillars={"lidar": to_lidar(lidar, config.spec)})
-    after = turn(before, Pose(pitch_rad=pitch, roll_rad=roll, rise_m=0.25), config.spec)
+    after = turn(before, WorldMotion(pitch_rad=pitch, roll_rad=roll, rise_m=0.25), config.spec)
     wanted = (before.boxes.centers_m @ tilt.T)[:, 2] + 0.25
     np.testing.assert_allclose(after.boxes.centers_m[:, 2], wanted, atol=0.02)
     np.testing.assert_allclose(np.sort(lidar_points(after.pillars["lidar"])[:, 2]), np.sort(wanted), atol=0.02)
@@ -240,9 +240,9 @@ def test_a_radar_lies_in_four_ways(frames, config):
     frame = replace(frames[0], pillars={"radar": to_radar(points, config.spec)})
     before = radar_points(frame.pillars["radar"])
     for seed in range(40):
-        lying = corrupt(frame, "radar", config.spec, np.random.default_rng(seed))
-        assert lying.quality.tolist() == [1, 1, 0, 1, 1]
-        after = radar_points(lying.pillars["radar"])
+        noisy = corrupt(frame, "radar", config.spec, np.random.default_rng(seed))
+        assert noisy.quality.tolist() == [1, 1, 0, 1, 1]
+        after = radar_points(noisy.pillars["radar"])
         there = np.isin(before[:, 0], after[:, 0]).mean()
         kinds.add("strength" if len(after) == len(before) and there == 1 else "invented" if len(after) > 90 else
                   "lost" if np.isin(after[:, 0], before[:, 0]).all() else "moved")  # fmt: skip

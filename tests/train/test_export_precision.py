@@ -19,7 +19,7 @@ from peft_dml_ros.engines import load_engines, suitable_precision
 from peft_dml_ros.engines.onnxruntime import OnnxRuntimeEngine, for_cpu
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.synthetic import random_feeds
-from peft_dml_train.export.half import to_fp16
+from peft_dml_train.export.half_precision import to_fp16
 from peft_dml_train.export.operators import operator_problems, prepare
 from peft_dml_train.export.precision import convert_bundle, graph_feeds, half, quantise
 from peft_dml_train.export.quantise import activation_ranges, convolutions, quantise_graph

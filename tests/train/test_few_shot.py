@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.bundle import load_bundle
-from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_tools.commands.dataset import dataset
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.point_files import read_pcd
+from peft_dml_train.config import load_config
 from peft_dml_train.few_shot.adapt import AdaptOptions, recipe_of
 from peft_dml_train.few_shot.frames import hold_out
 from peft_dml_train.few_shot.labels import LabelledReader
@@ -235,3 +236,12 @@ def test_a_base_trained_by_many_processes_is_adapted_in_one(monkeypatch):
     monkeypatch.setitem(bundle.manifest.provenance["config"], "processes", 8)
     recipe = recipe_of(bundle, AdaptOptions())
     assert (recipe.workers, recipe.processes) == (0, 1)
+
+
+@pytest.mark.parametrize("key", ["harmed_portion", "degraded_portion"])
+def test_a_recipe_of_an_earlier_release_keeps_its_meaning(monkeypatch, key):
+    bundle = load_bundle(BASE)
+    monkeypatch.setitem(bundle.manifest.provenance["config"], "dropout", {key: 0.125})
+    assert recipe_of(bundle, AdaptOptions()).dropout.degraded_portion == 0.125
+    with pytest.raises(ConfigError, match=r"dropout\.harmed_portion: unknown key, did you mean 'degraded_portion'\?"):
+        load_config(None, ("dropout.harmed_portion=0.1",))

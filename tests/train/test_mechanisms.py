@@ -13,7 +13,7 @@ from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_train.adapters.lora import adapt, weights_digest
 from peft_dml_train.data.batch import BatchStream, collate
 from peft_dml_train.data.points import lidar_points, radar_points, to_lidar, to_radar
-from peft_dml_train.data.turn import Pose, turn
+from peft_dml_train.data.turn import WorldMotion, turn
 from peft_dml_train.fusion.attention import NEIGHBOURS, Fusion, NeighbourAttention
 from peft_dml_train.head.center import BoxValues
 from peft_dml_train.head.prototypes import PrototypeClassifier
@@ -141,7 +141,7 @@ def rows_of(values):
 @pytest.mark.parametrize("degrees", [90, 180, -90])
 def test_turning_the_world_turns_targets_points_and_velocities_alike(frames, config, degrees):
     frame, spec, angle = spread_frame(frames[0], config.spec), config.spec, np.deg2rad(degrees)
-    turned = turn(frame, Pose(float(angle)), spec)
+    turned = turn(frame, WorldMotion(float(angle)), spec)
     plane = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     before, after = (make_targets([f.boxes], spec) for f in (frame, turned))
     torch.testing.assert_close(after.heat, torch.rot90(before.heat, degrees // 90, (3, 2)), atol=1e-5, rtol=0)

@@ -18,7 +18,7 @@ from peft_dml_train.loop.stages import stage_stream
 SPLITS = ("train", "finetune", "val", "test")
 SETTINGS = (
     *(f"splits.{name}=[sim_val]" for name in SPLITS),
-    *("dropout.harmed_portion=0.5", "dropout.corruption=1", "finetune.weather=[rain=25]"),
+    *("dropout.degraded_portion=0.5", "dropout.corruption=1", "finetune.weather=[rain=25]"),
 )
 
 

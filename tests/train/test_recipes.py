@@ -18,13 +18,13 @@ TINY = {
     "SOURCE_SCENES": "3",
     "TARGET_SCENES": "3",
     "SIMULATE": "--splits 0.34,0.33,0.33 --seconds 1.5 --lidar-hz 4 --image-width 96 --camera-hz 2",
-    "SET": "pretrain.steps=2 finetune.steps=2 pretrain.batch=2 finetune.batch=2 dropout.harmed_portion=0",
+    "SET": "pretrain.steps=2 finetune.steps=2 pretrain.batch=2 finetune.batch=2 dropout.degraded_portion=0",
     "CONDITIONS": "--sensors lidar --weather rain=40",
     "WEATHER": "--weather rain=40",
     "MINUTES": "60",
     "ROUNDS": "2",
     "TARGETS": "yes",
-    "SMOKE": "threads=1 pretrain.steps=1 pretrain.batch=1 bfloat16=false dropout.harmed_portion=0 spec.latent_dim=32"
+    "SMOKE": "threads=1 pretrain.steps=1 pretrain.batch=1 bfloat16=false dropout.degraded_portion=0 spec.latent_dim=32"
     " spec.grid.size=32 spec.lidar.pillar_grid=128 spec.lidar.pillars=500 spec.candidates=20 network.camera.context=16"
     " spec.camera.width_px=128 spec.camera.height_px=64 spec.camera.depth_bins=12 network.head_width=32"
     " network.lidar.pillar=16 network.lidar.widths=[16,24,32] network.lidar.neck=8 network.lidar.out=24"

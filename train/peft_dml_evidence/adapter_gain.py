@@ -18,23 +18,23 @@ from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.typing import Float32Array
 from peft_dml_ros.engines import load_engines
-from peft_dml_train.data.dataset import FrameReader, Wanted
+from peft_dml_train.data.dataset import FrameReader, FrameRequest
 from peft_dml_train.data.frame import Frame
 from peft_dml_train.evaluation.conditions import Condition, parse_conditions
 from peft_dml_train.export.adapter import complete_adapter
-from peft_dml_train.few_shot.frames import Finder
+from peft_dml_train.few_shot.frames import FrameDetector
 from peft_dml_train.few_shot.gain import FrameHits, compare
 
 
 def hits_of(bundle: Bundle, frames: Sequence[Frame], sensors: tuple[Modality, ...] = MODALITIES) -> list[FrameHits]:
     """Return what a bundle finds in frames, compared with their truth."""
-    return Finder(bundle, load_engines(bundle, threads=1), sensors).hits(frames)
+    return FrameDetector(bundle, load_engines(bundle, threads=1), sensors).hits(frames)
 
 
 def frames_of(data: Path, bundle: Bundle, split: str) -> list[Frame]:
     """Return the keyframes of a split as they were recorded."""
     reader = FrameReader(data, bundle.spec)
-    return [reader.prepared(Wanted(token)) for token in reader.tokens((split,))]
+    return [reader.prepared(FrameRequest(token)) for token in reader.tokens((split,))]
 
 
 def frames_under(data: Path, bundle: Bundle, split: str, condition: Condition) -> Iterator[Frame]:

@@ -12,7 +12,7 @@ from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_train.adapters.base_weights import load_base_state
 from peft_dml_train.adapters.lora import load_adapter, merge
-from peft_dml_train.config import TrainConfig
+from peft_dml_train.config import stored_config
 from peft_dml_train.data.batch import collate
 from peft_dml_train.data.frame import Frame
 from peft_dml_train.fusion.attention import ASTRAY, COARSE
@@ -23,10 +23,7 @@ from peft_dml_train.network import PeftDmlNetwork
 def network_of(folder: Path) -> PeftDmlNetwork:
     """Return the network of a bundle with its default adapter merged."""
     bundle = load_bundle(folder)
-    config = TrainConfig.model_validate(
-        {**bundle.manifest.provenance["config"], "spec": bundle.spec.model_dump(mode="json")}
-    )
-    network = new_network(config)
+    network = new_network(stored_config(bundle.manifest.provenance["config"], bundle.spec))
     network.load_state_dict(load_base_state(folder))
     return merge(load_adapter(network, bundle.adapters.parts[0][0].path)).eval()
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from peft_dml_evidence.cells import KEY_SEEDS, NO_METRIC, STANDARD, Cell, TrainingPlan
 from peft_dml_evidence.component_cells import NO_DROPOUT
-from peft_dml_evidence.looks import WITH_RADAR
+from peft_dml_evidence.frame_conditions import WITH_RADAR
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_tools.sim.corruptions import MULTICORRUPT, RADAR_NOISE
 

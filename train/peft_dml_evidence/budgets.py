@@ -25,7 +25,7 @@ BUDGETS: dict[str, tuple[str, ...]] = {
         "finetune.batch=4",
         "finetune.rate=0.0015",
         "finetune.checkpoint_every=200",
-        "dropout.harmed_portion=0.1",
+        "dropout.degraded_portion=0.1",
         TARGET_WEATHER,
     ),
     "demo": ("pretrain.checkpoint_every=200", "finetune.checkpoint_every=200"),

@@ -13,12 +13,12 @@ from peft_dml_evidence.cells import (
     STANDARD,
     TARGET_LOOKS,
     Cell,
-    Pick,
+    ScenePick,
     TrainingPlan,
 )
 from peft_dml_evidence.component_cells import ablate, weights
+from peft_dml_evidence.frame_conditions import LOST_ODOMETRY
 from peft_dml_evidence.gap_cells import domains
-from peft_dml_evidence.looks import LOST_ODOMETRY
 from peft_dml_evidence.zero_shot import zero_shot
 from peft_dml_ros.core.classes import DETECTING
 from peft_dml_ros.core.errors import ConfigError, nearest
@@ -37,6 +37,7 @@ def robustness() -> list[Cell]:
         return Cell("robustness", name, about, looks=("clear", *looks), subsets=subsets, **more)
 
     beams = tuple(f"beamsreducing/{s}" for s in SEVERITIES)
+    fast = ScenePick("test", "fast")
     late = tuple(f"{kind}:{m}" for kind in ("frozen", "delayed") for m in DETECTING)
     return [
         Cell("robustness", "subsets", "All 31 subsets of five sensors", subsets=EVERY_SUBSET, seeds=KEY_SEEDS),
@@ -57,7 +58,7 @@ def robustness() -> list[Cell]:
             ("all", "no camera", "lidar only"),
         ),
         cell("late", "A modality half a second old, with its true stamps (delayed) or new ones (frozen)", late),
-        cell("odometry", "Odometry lost at 8 m/s and more", LOST_ODOMETRY, test=Pick("test", "fast"), seeds=KEY_SEEDS),
+        cell("odometry", "Odometry lost at 8 m/s and more", LOST_ODOMETRY, test=fast, seeds=KEY_SEEDS),
     ]
 
 

@@ -31,7 +31,7 @@ NO_METRIC = ("losses.alignment=0", "losses.instance=0")
 
 
 @dataclass(frozen=True, slots=True)
-class Pick:
+class ScenePick:
     """Some of a split's scenes."""
 
     split: Literal["train", "finetune", "val", "test"]  #: Of the recipe: train, finetune, val or test
@@ -49,8 +49,8 @@ class TrainingPlan:
     mode: Mode = "peft"  #: What the second stage trains
     base: tuple[str, ...] = ()  #: Overrides of the recipe for both stages, e.g. `losses.alignment=0`.
     adapt: tuple[str, ...] = ()  #: Overrides for the second stage alone
-    source: Pick = field(default=Pick("train"))  #: Scenes of the first stage
-    target: Pick = field(default=Pick("finetune"))  #: Scenes of the second
+    source: ScenePick = field(default=ScenePick("train"))  #: Scenes of the first stage
+    target: ScenePick = field(default=ScenePick("finetune"))  #: Scenes of the second
     fresh: bool = False  #: The second stage keeps the encoders alone; what lies behind them starts fresh
 
 
@@ -66,8 +66,8 @@ class Cell:
     about: str  #: A line for the page
     plan: TrainingPlan = PROPOSED  #: What is trained
     subsets: tuple[str, ...] = ("all",)  #: Names of `SUBSETS`, or modalities joined by `+`
-    looks: tuple[str, ...] = ("clear",)  #: What is done to the frames, see `looks.parse_look`
-    test: Pick = field(default=Pick("test"))  #: Scenes to score
+    looks: tuple[str, ...] = ("clear",)  #: What is done to the frames, see `frame_conditions.parse_frame_condition`
+    test: ScenePick = field(default=ScenePick("test"))  #: Scenes to score
     seeds: tuple[int, ...] = (FIRST_SEED,)  #: The cell is run once for each
     measure: Measure = "scores"  #: Official scores; also retrieval; or costs alone
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from peft_dml_evidence.training import Setting
+    from peft_dml_evidence.training import RunSettings
 
 
 class Recipe(str, Enum):
@@ -87,10 +87,10 @@ def _command(name: str) -> Callable[..., None]:
         show: ListOption = False,
     ) -> None:
         from peft_dml_evidence.budgets import BUDGETS, recipe_file
-        from peft_dml_evidence.training import Setting
+        from peft_dml_evidence.training import RunSettings
 
         domains, kept = domains or data.with_name(f"{data.name}_domains"), cache or runs / "frames"
-        setting = Setting(
+        setting = RunSettings(
             config.value, recipe_file(config.value), data, domains, runs, out,
             (*BUDGETS[config.value], *(overrides or ())), device, frames, minutes or float("inf"), start, scenes,
             kept if cache_gb else None, cache_gb, base,
@@ -100,12 +100,12 @@ def _command(name: str) -> Callable[..., None]:
     return command
 
 
-def _run(name: str, setting: Setting, chosen: list[str], jobs: int, seeds: int, show: bool) -> None:
+def _run(name: str, setting: RunSettings, chosen: list[str], jobs: int, seeds: int, show: bool) -> None:
     """Run or list the cells of a command."""
     from peft_dml_evidence.catalog import COMMANDS, by_importance, choose
     from peft_dml_evidence.given_base import on_given_base
     from peft_dml_evidence.runner import finished, run_pairs
-    from peft_dml_evidence.training import Bench
+    from peft_dml_evidence.training import CellBench
     from peft_dml_train.loop.stages import start_logging
 
     start_logging()
@@ -118,7 +118,7 @@ def _run(name: str, setting: Setting, chosen: list[str], jobs: int, seeds: int, 
     if setting.base:
         pairs = [(on_given_base(c), s) for c, s in pairs]
     if show:
-        bench = Bench.open(setting, float("inf"))
+        bench = CellBench.open(setting, float("inf"))
         for c, s in pairs:
             state = "done" if finished(bench, c, s) else "-"
             typer.echo(f"{c.command:10} {c.name:40} s{s}:{state:6} {c.about}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a frame looks to the detector: weather, published corruptions, lost, frozen and late sensors."""
+"""Conditions under which frames are scored: weather, published corruptions, lost, frozen and late sensors."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_tools.sim.corruptions import corrupt
 from peft_dml_train.evaluation.conditions import Condition, parse_condition
 
-LOOK_SOURCES = (Path(__file__),)  #: Sources that frames of a cache depend on besides those of the training
+CONDITION_SOURCES = (Path(__file__),)  #: Sources that frames of a cache depend on besides those of the training
 WITH_RADAR = "+radar"
 FIELD = {"lidar": "lidar", "camera": "cameras", "radar": "radars"}  #: Of a snapshot
 ODOMETRY = "lost_odometry"
@@ -21,8 +21,8 @@ LOST_ODOMETRY = tuple(f"{ODOMETRY}{also}" for also in ("", ":imu", ":gnss", ":im
 MOTION: tuple[Modality, ...] = ("imu", "gnss")
 
 
-class Look(Protocol):
-    """Anything that changes frames as `Condition` does."""
+class FrameCondition(Protocol):
+    """A change of frames with the interface of `Condition`."""
 
     def apply(self, snapshot: Snapshot, rig: Rig, previous: Snapshot | None, boxes: Boxes3D) -> Snapshot:
         """See `Condition.apply`."""
@@ -45,7 +45,7 @@ class WithRadarNoise:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class LostSensor:
     """One camera or radar is not there."""
 
     sensor: str
@@ -63,7 +63,7 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class Late:
+class StaleModality:
     """A whole modality has the content of the keyframe before: half a second old in nuScenes."""
 
     modality: Modality  #: LiDAR, camera or radar
@@ -75,7 +75,7 @@ class Late:
         return f"{self.kind}:{self.modality}"
 
     def apply(self, snapshot: Snapshot, rig: Rig, previous: Snapshot | None, boxes: Boxes3D) -> Snapshot:  # noqa: ARG002
-        """Return the first frame of a scene stays as it is."""
+        """Return the frame with the content of the one before; the first of a scene stays as it is."""
         name = FIELD[self.modality]
         if previous is None or not getattr(previous, name) or not getattr(snapshot, name):
             return snapshot
@@ -120,8 +120,8 @@ def _restamped(old: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def parse_look(text: str) -> Look:
-    """Return a look by its name. Raises ConfigError: no such weather, corruption, severity or modality.
+def parse_frame_condition(text: str) -> FrameCondition:
+    """Return a condition by its name. Raises ConfigError: no such weather, corruption, severity or modality.
 
     Args:
         text: `clear`, `fog=50`, `rain=25`, `snow=5`, `dark/2`, `dark/2+radar`, `lost:CAM_FRONT`, `frozen:lidar`,
@@ -129,11 +129,11 @@ def parse_look(text: str) -> Look:
     """
     kind, _, what = text.partition(":")
     if kind == "lost" and what:
-        return Lost(what)
+        return LostSensor(what)
     if kind in {"frozen", "delayed"}:
         if what not in DETECTING:
-            raise ConfigError(f"look '{text}': {kind} needs one of {', '.join(DETECTING)}")
-        return Late(what, kind)  # type: ignore[arg-type]
+            raise ConfigError(f"condition '{text}': {kind} needs one of {', '.join(DETECTING)}")
+        return StaleModality(what, kind)  # type: ignore[arg-type]
     if text in LOST_ODOMETRY:
         return LostOdometry(tuple(m for m in MOTION if m in what.split("+")))
     condition = parse_condition(text.removesuffix(WITH_RADAR))

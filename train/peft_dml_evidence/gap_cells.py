@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from peft_dml_evidence.cells import KEY_SEEDS, Cell, Kind, Mode, Pick, TrainingPlan
+from peft_dml_evidence.cells import KEY_SEEDS, Cell, Kind, Mode, ScenePick, TrainingPlan
 
 FEW_SCENES: Final = (2, 8, 32, 0)  #: Scenes to adapt with; 0 for all
 TRIED: Final[tuple[Mode, ...]] = ("peft", "full", "head", "partial", "scratch")
@@ -21,7 +21,7 @@ WORDS: Final[dict[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class DomainGap:
     """A way in which the target's scenes differ from the source's."""
 
     name: str  #: Of its cells, and of its folder among the domains
@@ -36,10 +36,10 @@ class Gap:
         """How the target's frames look."""
         return self.weather or "clear"
 
-    def pick(self, split: str, most: int = 0) -> Pick:
+    def pick(self, split: str, most: int = 0) -> ScenePick:
         """Return scenes of the target."""
         own = self.kind is None and not self.weather
-        return Pick(split, self.kind or "any", most, self.name if own else "")  # type: ignore[arg-type]
+        return ScenePick(split, self.kind or "any", most, self.name if own else "")  # type: ignore[arg-type]
 
     def cell(self, mode: Mode, few: int = 0) -> str:
         """Return the name of a cell; `few` of 0 is all scenes."""
@@ -52,14 +52,14 @@ class Gap:
 
 #: The first five lie in folders of their own, the last three are parts of the main data
 GAPS: Final = (
-    Gap("rig", "another rig: a van, with a Pandar40P and wider cameras"),
-    Gap("beams", "other beams: 8 instead of 32, 2.4 m up"),
-    Gap("streets", "other streets, traffic on the other side"),
-    Gap("fog", "fog, 40 m of sight"),
-    Gap("rain", "heavy rain, 60 mm/h"),
-    Gap("showers", "rain of 40 mm/h on the source's own scenes", weather="rain=40"),
-    Gap("fast", "fast motion", "slow", "fast"),
-    Gap("city", "another town", "city", "other_city"),
+    DomainGap("rig", "another rig: a van, with a Pandar40P and wider cameras"),
+    DomainGap("beams", "other beams: 8 instead of 32, 2.4 m up"),
+    DomainGap("streets", "other streets, traffic on the other side"),
+    DomainGap("fog", "fog, 40 m of sight"),
+    DomainGap("rain", "heavy rain, 60 mm/h"),
+    DomainGap("showers", "rain of 40 mm/h on the source's own scenes", weather="rain=40"),
+    DomainGap("fast", "fast motion", "slow", "fast"),
+    DomainGap("city", "another town", "city", "other_city"),
 )
 
 
@@ -68,8 +68,8 @@ def domains() -> list[Cell]:
     return [cell for gap in GAPS for cell in _cells(gap)]
 
 
-def _cells(gap: Gap) -> list[Cell]:
-    source, looks = Pick("train", gap.source), (gap.look,)
+def _cells(gap: DomainGap) -> list[Cell]:
+    source, looks = ScenePick("train", gap.source), (gap.look,)
     # One thing changes at a time: no other weather than the gap's.
     adapt = (f"finetune.weather=[{gap.weather}]",)
 
@@ -80,7 +80,7 @@ def _cells(gap: Gap) -> list[Cell]:
             plan = TrainingPlan(mode, adapt=adapt, source=source, target=gap.pick("finetune", few))
             words += f", {few or 'all'} scenes"
         if on_source:
-            test = Pick("test", gap.source)
+            test = ScenePick("test", gap.source)
             return Cell("domains", gap.on_source(mode), f"{words}, on the source", plan, test=test, seeds=KEY_SEEDS)
         return Cell("domains", gap.cell(mode, few), words, plan, ("all",), looks, gap.pick("test"), KEY_SEEDS)
 

@@ -17,8 +17,8 @@ import typer
 from peft_dml_evidence.adapter_gain import frames_of, hits_of
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.classes import MODALITIES, Modality
+from peft_dml_tools.atomic_files import write_json
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
-from peft_dml_tools.whole_files import write_json
 from peft_dml_train.few_shot.adapt import WITHOUT_LIDAR
 from peft_dml_train.few_shot.gain import FEWEST_BOXES, accuracy, common_classes, compare, of_classes
 

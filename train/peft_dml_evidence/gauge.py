@@ -13,7 +13,7 @@ STATUS = Path("/proc/self/status")
 
 
 @dataclass
-class Cost:
+class ComputeCost:
     """Filled when the work is done."""
 
     wall_s: float = 0.0  #: Wall time
@@ -40,11 +40,11 @@ def peak_rss_mb() -> float:
 
 
 @contextmanager
-def gauge() -> Iterator[Cost]:
+def gauge() -> Iterator[ComputeCost]:
     """Measure the cost of the block."""
     with suppress(OSError):
         PEAK_RESET.write_text("5")
-    cost, wall, cpu = Cost(), time.monotonic(), time.process_time()
+    cost, wall, cpu = ComputeCost(), time.monotonic(), time.process_time()
     try:
         yield cost
     finally:

@@ -20,8 +20,8 @@ import typer
 from peft_dml_evidence.adapter_gain import frames_of, hits_of
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import DataError
+from peft_dml_tools.atomic_files import write_json
 from peft_dml_tools.evaluation.student_interval import student_interval
-from peft_dml_tools.whole_files import write_json
 from peft_dml_train.data.frame import Frame
 from peft_dml_train.few_shot.adapt import AdaptOptions, adapt
 from peft_dml_train.few_shot.gain import FrameHits, accuracy, compare
@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
-    """One training."""
+class TrainingArm:
+    """One side of the comparison: an adapter, its frames and its seed."""
 
     name: str  #: `mined` or `random`
     seed: int  #: Of its draws
@@ -40,7 +40,7 @@ class Arm:
     out: Path  #: Folder of its adapter
 
 
-def train_arm(base: Path, arm: Arm, steps: int) -> None:
+def train_arm(base: Path, arm: TrainingArm, steps: int) -> None:
     """Adapt, where there is no adapter yet; the log says so where none comes of it."""
     if arm.out.is_dir():
         return
@@ -51,7 +51,7 @@ def train_arm(base: Path, arm: Arm, steps: int) -> None:
         log.info("%s, seed %d: %s", arm.name, arm.seed, error)
 
 
-def score_arms(base: Path, arms: Sequence[Arm], frames: Sequence[Frame]) -> dict[str, Any]:
+def score_arms(base: Path, arms: Sequence[TrainingArm], frames: Sequence[Frame]) -> dict[str, Any]:
     """Return NDS of the base and of each arm, which is the base's without an adapter, and mined - random."""
     before = hits_of(load_bundle(base), frames)
     hits: dict[tuple[str, int], list[FrameHits]] = {}
@@ -90,8 +90,9 @@ def main(
 ) -> None:
     """Train both arms of each seed, and score them."""
     start_logging()
+    adapters = work / "adapters"
     arms = [
-        Arm(name, seed, work / (name if name == "mined" else f"{name}-{seed}"), work / "adapters" / f"{name}-{seed}")
+        TrainingArm(name, seed, work / (name if name == "mined" else f"{name}-{seed}"), adapters / f"{name}-{seed}")
         for seed in range(1, seeds + 1)
         for name in ("mined", "random")
     ]

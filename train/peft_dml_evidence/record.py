@@ -14,7 +14,7 @@ import torch
 from peft_dml_evidence.cells import Cell, as_tree
 from peft_dml_evidence.given_base import start_identity
 from peft_dml_evidence.recipe import recipe_tree
-from peft_dml_evidence.training import Bench
+from peft_dml_evidence.training import CellBench
 from peft_dml_train.data.digest import digest
 
 SCHEMA = 1
@@ -36,7 +36,7 @@ def commit() -> str:
         return "unknown"
 
 
-def identity(bench: Bench, cell: Cell, seed: int) -> str:
+def identity(bench: CellBench, cell: Cell, seed: int) -> str:
     """Return what changes with the result of the command: a hash of cell, recipe, seed, data and frames."""
     config, first = (recipe_tree(bench.config(cell.plan, seed, second=second)) for second in (True, False))
     picks = (cell.test, cell.plan.source, cell.plan.target)
@@ -46,7 +46,7 @@ def identity(bench: Bench, cell: Cell, seed: int) -> str:
     return digest([SCHEMA, as_tree(cell), config, first, folders, bench.setting.frames, bench.setting.scenes, start])
 
 
-def header(bench: Bench, cell: Cell, seed: int) -> dict[str, Any]:
+def header(bench: CellBench, cell: Cell, seed: int) -> dict[str, Any]:
     """Return what a result says of itself besides its figures."""
     recipe = bench.config(cell.plan, seed, second=True)
     folder = bench.data(cell.test)

@@ -16,7 +16,7 @@ from peft_dml_evidence.report.results import Figure, Results, compare, load
 from peft_dml_evidence.statistics import Interval
 
 
-class Redone(NamedTuple):
+class RepeatedCell(NamedTuple):
     """One cell that was run again, with all sensors."""
 
     name: str  #: Command and cell
@@ -34,7 +34,7 @@ class Redone(NamedTuple):
         return f"{self.name}: NDS {self.again:.3f}, stored {self.stored.text()}: {word}"
 
 
-def redone(again: list[Results], stored: list[Results]) -> Iterator[Redone]:
+def redone(again: list[Results], stored: list[Results]) -> Iterator[RepeatedCell]:
     """Yield each cell that both have, on the seeds that both have."""
     known = {results.config: results for results in stored}
     for results in again:
@@ -45,7 +45,7 @@ def redone(again: list[Results], stored: list[Results]) -> Iterator[Redone]:
                 continue
             shared = Figure.of({seed: old.sample[seed] for seed in new.sample if seed in old.sample})
             if (interval := compare(lambda value: value, shared)) is not None:
-                yield Redone(f"{command} {cell}", new.value, interval)
+                yield RepeatedCell(f"{command} {cell}", new.value, interval)
 
 
 def main(

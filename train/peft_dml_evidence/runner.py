@@ -18,10 +18,10 @@ from peft_dml_evidence.gauge import gauge
 from peft_dml_evidence.retrieval import measure_retrieval
 from peft_dml_evidence.scenes import keyframes
 from peft_dml_evidence.scoring import score_cell
-from peft_dml_evidence.training import Bench, OutOfTimeError, Setting, network_of, untrained
+from peft_dml_evidence.training import CellBench, OutOfTimeError, RunSettings, network_of, untrained
 from peft_dml_ros.core.errors import PeftDmlError
-from peft_dml_tools.whole_files import write_json
-from peft_dml_train.data.dataset import FrameReader, Wanted
+from peft_dml_tools.atomic_files import write_json
+from peft_dml_train.data.dataset import FrameReader, FrameRequest
 from peft_dml_train.loop.stages import set_threads, start_logging
 from peft_dml_train.network import PeftDmlNetwork
 
@@ -38,18 +38,18 @@ class CellOutcome:
     note: str = ""
 
 
-def result_path(setting: Setting, cell: Cell, seed: int) -> Path:
+def result_path(setting: RunSettings, cell: Cell, seed: int) -> Path:
     """Return the path of a cell's JSON file."""
     return setting.out / cell.command / cell.file_name(setting.config, seed)
 
 
-def finished(bench: Bench, cell: Cell, seed: int) -> bool:
+def finished(bench: CellBench, cell: Cell, seed: int) -> bool:
     """Return True when the result is there, and is of this very cell, recipe and data."""
     found = files.read(result_path(bench.setting, cell, seed))
     return found is not None and found.get("identity") == record.identity(bench, cell, seed)
 
 
-def run_cell(bench: Bench, cell: Cell, seed: int) -> dict[str, Any]:
+def run_cell(bench: CellBench, cell: Cell, seed: int) -> dict[str, Any]:
     """Train what is not trained yet, measure, write the JSON."""
     recipe = bench.config(cell.plan, seed, second=True)
     set_threads(recipe)
@@ -72,7 +72,7 @@ def run_cell(bench: Bench, cell: Cell, seed: int) -> dict[str, Any]:
     return found
 
 
-def _measure(bench: Bench, cell: Cell, network: PeftDmlNetwork, seed: int) -> dict[str, Any]:
+def _measure(bench: CellBench, cell: Cell, network: PeftDmlNetwork, seed: int) -> dict[str, Any]:
     recipe, folder = bench.config(cell.plan, seed, second=True), bench.data(cell.test)
     scenes = folder.scenes(cell.test, recipe.splits)
     with gauge() as cost:
@@ -81,21 +81,21 @@ def _measure(bench: Bench, cell: Cell, network: PeftDmlNetwork, seed: int) -> di
         elif cell.measure == "retrieval":
             reader = FrameReader(folder.root, recipe.spec, bench.cache, folder.reader)
             tokens = sorted(keyframes(folder, scenes, bench.setting.frames))
-            frames = (reader.prepared(Wanted(token)) for token in tokens)
+            frames = (reader.prepared(FrameRequest(token)) for token in tokens)
             figures = {"retrieval": measure_retrieval(network, frames, recipe.spec)}
         else:
             figures = score_cell(cell, network, folder, scenes, bench)
     return {**figures, "measuring": cost.as_json()}
 
 
-_HERE: dict[tuple[Setting, float], Bench] = {}  #: Data that this process has open
+_HERE: dict[tuple[RunSettings, float], CellBench] = {}  #: Data that this process has open
 
 
-def _one(setting: Setting, cell: Cell, seed: int, until: float) -> CellOutcome:
+def _one(setting: RunSettings, cell: Cell, seed: int, until: float) -> CellOutcome:
     start_logging()
     name = f"{cell.command}/{cell.file_name(setting.config, seed)}"
     if (setting, until) not in _HERE:
-        _HERE[setting, until] = Bench.open(setting, until)
+        _HERE[setting, until] = CellBench.open(setting, until)
     bench = _HERE[setting, until]
     try:
         bench.check_time()
@@ -109,10 +109,10 @@ def _one(setting: Setting, cell: Cell, seed: int, until: float) -> CellOutcome:
     return CellOutcome(name, "done", f"{found['wall_s'] / 60:.1f} min")
 
 
-def run_pairs(setting: Setting, pairs: list[tuple[Cell, int]], jobs: int = 1) -> Iterator[CellOutcome]:
+def run_pairs(setting: RunSettings, pairs: list[tuple[Cell, int]], jobs: int = 1) -> Iterator[CellOutcome]:
     """Run cells and seeds that have no result yet, in order as far as no core has to wait for another's weights."""
     until = time.monotonic() + 60 * setting.minutes
-    bench = Bench.open(setting, until)
+    bench = CellBench.open(setting, until)
     todo = [(cell, seed) for cell, seed in pairs if not finished(bench, cell, seed)]
     log.info("%d cells to run of %d", len(todo), len(pairs))
     if jobs <= 1:
@@ -134,7 +134,7 @@ def run_pairs(setting: Setting, pairs: list[tuple[Cell, int]], jobs: int = 1) ->
                 yield future.result()
 
 
-def _next(bench: Bench, todo: list[tuple[Cell, int]], busy: set[Path]) -> tuple[int | None, set[Path]]:
+def _next(bench: CellBench, todo: list[tuple[Cell, int]], busy: set[Path]) -> tuple[int | None, set[Path]]:
     """Place of the first cell that needs no weights in training now, and the weights that it will train."""
     for place, (cell, seed) in enumerate(todo):
         try:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from nuscenes import NuScenes
 
-from peft_dml_evidence.cells import Kind, Pick
+from peft_dml_evidence.cells import Kind, ScenePick
 from peft_dml_ros.core.errors import DataError
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.nuscenes_scores import open_devkit
@@ -71,7 +71,7 @@ class SceneFolder:
             self._speeds[scene] = way / seconds if seconds else 0.0
         return self._speeds[scene]
 
-    def scenes(self, pick: Pick, splits: SplitConfig) -> tuple[str, ...]:
+    def scenes(self, pick: ScenePick, splits: SplitConfig) -> tuple[str, ...]:
         """Return names of the picked scenes, in order. Raises DataError: there are none."""
         found = scenes_of(self.reader, getattr(splits, pick.split))
         if pick.kind != "any":

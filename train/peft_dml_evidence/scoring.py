@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from peft_dml_evidence.cells import Cell, subsets_of
-from peft_dml_evidence.looks import parse_look
+from peft_dml_evidence.frame_conditions import parse_frame_condition
 from peft_dml_evidence.scenes import SceneFolder, keyframes
-from peft_dml_evidence.training import Bench
+from peft_dml_evidence.training import CellBench
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.cache import FrameCache
@@ -34,7 +34,7 @@ MOST_BY_SCENE = 12
 
 
 def score_cell(
-    cell: Cell, network: PeftDmlNetwork, folder: SceneFolder, scenes: tuple[str, ...], bench: Bench
+    cell: Cell, network: PeftDmlNetwork, folder: SceneFolder, scenes: tuple[str, ...], bench: CellBench
 ) -> dict[str, Any]:
     """Return the official figures of a cell.
 
@@ -45,7 +45,7 @@ def score_cell(
     """
     runner = NetworkRunner(network, folder.reader, bench.setting.device, bench.cache)
     wanted = keyframes(folder, scenes, bench.setting.frames)
-    looks = tuple(parse_look(text) for text in cell.looks)
+    looks = tuple(parse_frame_condition(text) for text in cell.looks)
     with tempfile.TemporaryDirectory() as out:
         found = evaluate_runner(
             runner,

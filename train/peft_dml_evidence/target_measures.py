@@ -17,7 +17,7 @@ from peft_dml_ros.core.typing import AnyArray
 from peft_dml_tools.datasets.nuscenes_scores import result_rows, score
 from peft_dml_tools.sim.corruptions import RADAR_NOISE
 from peft_dml_train.data.dataset import FrameReader
-from peft_dml_train.data.turn import Pose, turn
+from peft_dml_train.data.turn import WorldMotion, turn
 from peft_dml_train.evaluation.calibration import assigned
 from peft_dml_train.evaluation.conditions import CLEAR, parse_condition
 from peft_dml_train.evaluation.prepared import PreparedSnapshot, network_inputs
@@ -105,7 +105,7 @@ def measure_frames(runner: BundleRunner, scenes: list[str], most: int) -> dict[s
     for token in sorted({tokens[i] for i in np.linspace(0, len(tokens) - 1, min(most, len(tokens))).astype(int)}):
         frame = reader.frame(token)
         for degrees in TURNS_DEG:
-            turned = turn(frame, Pose(float(np.deg2rad(degrees))), spec)
+            turned = turn(frame, WorldMotion(float(np.deg2rad(degrees))), spec)
             snapshot = PreparedSnapshot(runner.reader.stamp_ns(token), network_inputs(turned, spec))
             cars[degrees].append(car_errors(runner.detect(token, snapshot, ALL).boxes, turned.boxes))
     pairs = {f"{a}->{b}": recall(vectors[a], vectors[b], labels) for a, b in permutations(DETECTING, 2)}

@@ -11,9 +11,9 @@ from peft_dml_evidence.scoring import NetworkRunner
 from peft_dml_evidence.target_measures import measure_alone, measure_frames, measure_scores
 from peft_dml_ros.core.classes import Modality
 from peft_dml_ros.core.errors import ConfigError
+from peft_dml_tools.atomic_files import write_json
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.nuscenes_scores import open_devkit
-from peft_dml_tools.whole_files import write_json
 from peft_dml_train.adapters.lora import load_adapter, merge
 from peft_dml_train.config import TrainConfig, load_config
 from peft_dml_train.data.dataset import scenes_of

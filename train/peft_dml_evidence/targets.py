@@ -19,7 +19,7 @@ Measured: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class TargetRow:
     """One row of the table."""
 
     name: str  #: What is measured
@@ -78,29 +78,29 @@ NOISES: Final = {
 }
 
 TARGETS: Final = (
-    Target("mAP, all sensors", _score("all", "map"), 0.74),
-    Target("NDS, all sensors", _score("all", "nds"), 0.74),
-    Target("mAOE in rad", _score("all", "maoe"), 0.35, at_most=True),
-    Target("axis error of still cars in rad", _heading("all", "axis_error_still"), 0.15, at_most=True),
-    Target("cars that LiDAR alone turns round", _heading("lidar only", "turned_round"), 0.25, at_most=True),
-    Target("mAVE without radar in m/s", _score("no radar", "mave"), 0.80, at_most=True),
-    Target("mAP, cameras alone", _score("camera only", "map"), 0.30),
-    Target("NDS kept without LiDAR", _kept("no lidar"), 0.70),
-    Target("NDS kept without cameras", _kept("no camera"), 0.97),
-    Target(
+    TargetRow("mAP, all sensors", _score("all", "map"), 0.74),
+    TargetRow("NDS, all sensors", _score("all", "nds"), 0.74),
+    TargetRow("mAOE in rad", _score("all", "maoe"), 0.35, at_most=True),
+    TargetRow("axis error of still cars in rad", _heading("all", "axis_error_still"), 0.15, at_most=True),
+    TargetRow("cars that LiDAR alone turns round", _heading("lidar only", "turned_round"), 0.25, at_most=True),
+    TargetRow("mAVE without radar in m/s", _score("no radar", "mave"), 0.80, at_most=True),
+    TargetRow("mAP, cameras alone", _score("camera only", "map"), 0.30),
+    TargetRow("NDS kept without LiDAR", _kept("no lidar"), 0.70),
+    TargetRow("NDS kept without cameras", _kept("no camera"), 0.97),
+    TargetRow(
         "mAP that cameras add to the other sensors",
         lambda m: m["scores"]["clear"]["all"]["map"] - m["scores"]["clear"]["no camera"]["map"],
         0.03,
     ),
-    Target("an object's cosine across sensors", lambda m: m["retrieval"]["cosine"], 0.8),
-    Target("class recall@1 across sensors", lambda m: m["retrieval"]["class"], 0.75),
-    Target("object finds itself across sensors", lambda m: m["retrieval"]["instance"], 0.25),
-    Target("zero-shot AP ÷ AP trained together", lambda m: _withheld(m, "together"), 0.5),
-    Target("zero-shot AP, with ÷ without metric loss", lambda m: _withheld(m, "without_metric"), 1.5),
-    Target("NDS ÷ NDS of concatenation", lambda m: _score("all", "nds")(m) / m["concatenation"]["nds"], 1.02),
-    *(Target(f"radar's gate weight ÷ clean: {name}", _gate(n), 0.5, at_most=True) for name, n in NOISES.items()),
-    *(Target(f"NDS ÷ NDS without radar: {name}", _lying(n), 1.0) for name, n in NOISES.items()),
-    Target("axis error of cars, turned by 0, 45, 90°: range in rad", _turned, 0.2, at_most=True),
+    TargetRow("an object's cosine across sensors", lambda m: m["retrieval"]["cosine"], 0.8),
+    TargetRow("class recall@1 across sensors", lambda m: m["retrieval"]["class"], 0.75),
+    TargetRow("object finds itself across sensors", lambda m: m["retrieval"]["instance"], 0.25),
+    TargetRow("zero-shot AP ÷ AP trained together", lambda m: _withheld(m, "together"), 0.5),
+    TargetRow("zero-shot AP, with ÷ without metric loss", lambda m: _withheld(m, "without_metric"), 1.5),
+    TargetRow("NDS ÷ NDS of concatenation", lambda m: _score("all", "nds")(m) / m["concatenation"]["nds"], 1.02),
+    *(TargetRow(f"radar's gate weight ÷ clean: {name}", _gate(n), 0.5, at_most=True) for name, n in NOISES.items()),
+    *(TargetRow(f"NDS ÷ NDS without radar: {name}", _lying(n), 1.0) for name, n in NOISES.items()),
+    TargetRow("axis error of cars, turned by 0, 45, 90°: range in rad", _turned, 0.2, at_most=True),
 )
 
 

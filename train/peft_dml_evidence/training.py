@@ -20,15 +20,15 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from peft_dml_evidence.cells import FIRST_SEED, Pick, TrainingPlan
+from peft_dml_evidence.cells import FIRST_SEED, ScenePick, TrainingPlan
+from peft_dml_evidence.frame_conditions import CONDITION_SOURCES
 from peft_dml_evidence.gauge import gauge
 from peft_dml_evidence.given_base import base_identity, bundle_state, refuse_other_base, start_identity, start_state
-from peft_dml_evidence.looks import LOOK_SOURCES
 from peft_dml_evidence.modes import BOTTLENECKS, prepare
 from peft_dml_evidence.recipe import recipe_tree
 from peft_dml_evidence.scenes import SceneFolder
 from peft_dml_ros.core.errors import ConfigError, DataError
-from peft_dml_tools.whole_files import write_json
+from peft_dml_tools.atomic_files import write_json
 from peft_dml_train.adapters.lora import encoder_weights, freeze, merge, parameter_counts, train_mode
 from peft_dml_train.config import StageConfig, TrainConfig, load_config
 from peft_dml_train.data.cache import DEFAULT_GB, FrameCache
@@ -48,7 +48,7 @@ class OutOfTimeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class RunSettings:
     """Settings of a run; goes to other processes as it is."""
 
     config: str  #: Name of the recipe
@@ -69,19 +69,19 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class CellBench:
     """Where a cell is run."""
 
-    setting: Setting  #: Settings of the run
+    setting: RunSettings  #: Settings of the run
     folder: SceneFolder  #: The data, opened
     until: float = float("inf")  #: `time.monotonic()` at which no new stage begins
     cache: FrameCache | None = None  #: Keeps prepared frames for all cells and processes
     domains: dict[str, SceneFolder] = field(default_factory=dict)  #: Those of other domains that are open
 
     @classmethod
-    def open(cls, setting: Setting, until: float) -> "Bench":
+    def open(cls, setting: RunSettings, until: float) -> "CellBench":
         """Open the data of a setting."""
-        cache = FrameCache(setting.cache, setting.cache_gb, LOOK_SOURCES) if setting.cache else None
+        cache = FrameCache(setting.cache, setting.cache_gb, CONDITION_SOURCES) if setting.cache else None
         return cls(setting, SceneFolder(setting.data), until, cache)
 
     def config(self, plan: TrainingPlan, seed: int, *, second: bool) -> TrainConfig:
@@ -90,7 +90,7 @@ class Bench:
         changes = (*self.setting.overrides, *plan.base, *(plan.adapt if second else ()), *fixed)
         return load_config(self.setting.recipe, changes)
 
-    def data(self, pick: Pick) -> SceneFolder:
+    def data(self, pick: ScenePick) -> SceneFolder:
         """Return the folder that a pick means. Raises DataError: it needs a domain that is not there."""
         if not pick.domain:
             return self.folder
@@ -108,7 +108,7 @@ class Bench:
             raise OutOfTimeError
 
 
-def training_scenes(bench: Bench, pick: Pick, config: TrainConfig) -> tuple[str, ...]:
+def training_scenes(bench: CellBench, pick: ScenePick, config: TrainConfig) -> tuple[str, ...]:
     """Return scenes of a stage: the picked ones, no more than the bench allows."""
     most = min(pick.most or bench.setting.scenes, bench.setting.scenes or pick.most)
     return bench.data(pick).scenes(replace(pick, most=most), config.splits)
@@ -123,13 +123,13 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _identity(bench: Bench, config: TrainConfig, pick: Pick, *more: Any) -> str:
+def _identity(bench: CellBench, config: TrainConfig, pick: ScenePick, *more: Any) -> str:
     scenes, data = training_scenes(bench, pick, config), bench.data(pick).identity["hash"]
     tree = {name: value for name, value in recipe_tree(config).items() if name != "name"}
     return digest([tree, data, scenes, *more])
 
 
-def base_folder(bench: Bench, plan: TrainingPlan, seed: int) -> Path:
+def base_folder(bench: CellBench, plan: TrainingPlan, seed: int) -> Path:
     """Return where the base of a plan lies, trained or not."""
     config = bench.config(plan, seed, second=False).model_copy(update={"finetune": StageConfig()})
     if bench.setting.base:
@@ -139,7 +139,7 @@ def base_folder(bench: Bench, plan: TrainingPlan, seed: int) -> Path:
     return bench.setting.runs / f"base-{_identity(bench, config, plan.source, *start)}"
 
 
-def adapted_folder(bench: Bench, plan: TrainingPlan, seed: int) -> Path:
+def adapted_folder(bench: CellBench, plan: TrainingPlan, seed: int) -> Path:
     """Return where the second stage of a plan lies, trained or not."""
     base = "none" if plan.mode == "scratch" else base_folder(bench, plan, seed).name
     config = bench.config(plan, seed, second=True)
@@ -149,7 +149,7 @@ def adapted_folder(bench: Bench, plan: TrainingPlan, seed: int) -> Path:
     )
 
 
-def untrained(bench: Bench, plan: TrainingPlan, seed: int) -> set[Path]:
+def untrained(bench: CellBench, plan: TrainingPlan, seed: int) -> set[Path]:
     """Return folders of the weights that a plan needs and nobody has trained yet."""
     wanted = set()
     if plan.mode not in {"scratch", "untrained"}:
@@ -159,7 +159,7 @@ def untrained(bench: Bench, plan: TrainingPlan, seed: int) -> set[Path]:
     return {note.parent for note in wanted if not note.is_file()}
 
 
-def base_of(bench: Bench, plan: TrainingPlan, seed: int) -> tuple[Path, dict[str, Any]]:
+def base_of(bench: CellBench, plan: TrainingPlan, seed: int) -> tuple[Path, dict[str, Any]]:
     """Return the folder with the `base.pt` of a plan, and what its training cost; trained now if it was not."""
     config, folder = bench.config(plan, seed, second=False), base_folder(bench, plan, seed)
     with _alone(folder):
@@ -193,12 +193,12 @@ def load_encoders(network: PeftDmlNetwork, path: Path, config: TrainConfig) -> N
 
 
 def _train(
-    bench: Bench,
+    bench: CellBench,
     config: TrainConfig,
     stage: StageConfig,
     network: PeftDmlNetwork,
     folder: Path,
-    pick: Pick,
+    pick: ScenePick,
     set_mode: Callable[[nn.Module], None],
 ) -> dict[str, Any]:
     bench.check_time()
@@ -219,7 +219,7 @@ def _train(
     }
 
 
-def network_of(bench: Bench, plan: TrainingPlan, seed: int) -> tuple[PeftDmlNetwork, dict[str, Any]]:
+def network_of(bench: CellBench, plan: TrainingPlan, seed: int) -> tuple[PeftDmlNetwork, dict[str, Any]]:
     """Return the trained network of a plan, nothing left to merge, and what it cost by stage."""
     config = bench.config(plan, seed, second=True)
     if plan.mode == "untrained":
@@ -243,7 +243,7 @@ def network_of(bench: Bench, plan: TrainingPlan, seed: int) -> tuple[PeftDmlNetw
     return network.eval(), costs
 
 
-def _adapt(bench: Bench, config: TrainConfig, plan: TrainingPlan, network: PeftDmlNetwork, folder: Path) -> None:
+def _adapt(bench: CellBench, config: TrainConfig, plan: TrainingPlan, network: PeftDmlNetwork, folder: Path) -> None:
     holder, set_mode = prepare(network, config, plan)
     counts = parameter_counts(network)
     figures = _train(bench, config, config.finetune, network, folder, plan.target, set_mode)

@@ -141,7 +141,7 @@ class DropoutConfig(Section):
     stale: float = Field(0.15, description="One modality's age is raised by up to `stale_s`, its quality lowered")
     stale_s: float = 0.6
     corruption: float = 0.3
-    harmed_portion: float = Field(
+    degraded_portion: float = Field(
         0.25,
         ge=0,
         description="Share of the frames held once more in weather or corrupted; drawn half as often as `corruption`",
@@ -214,6 +214,16 @@ class TrainConfig(Section):
         description="Pairs never trained together, e.g. [radar:truck]: frames with the class lose the modality; "
         "with [radar:truck:unlabelled] they keep it, and nothing that knows classes or boxes teaches it about them",
     )
+
+
+#: Keys of earlier releases, as bundles hold them, and what they are called now
+EARLIER_KEYS = {"harmed_portion": "degraded_portion"}
+
+
+def stored_config(tree: dict[str, Any], spec: ModelSpec) -> TrainConfig:
+    """Return the recipe that a bundle holds, also one of an earlier release. Raises ValidationError: another one's."""
+    dropout = {EARLIER_KEYS.get(name, name): value for name, value in tree.get("dropout", {}).items()}
+    return TrainConfig.model_validate({**tree, "dropout": dropout, "spec": spec.model_dump()})
 
 
 def _set(tree: dict[str, Any], assignment: str) -> None:

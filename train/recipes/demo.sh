@@ -39,7 +39,7 @@ simulate() {  # domain, folder, scenes, seed, splits
 # What lies behind the encoders is thrown away: a plain average teaches them most, and needs no gate.
 pretrain() {  # folder, more options
   [ -f "$1/base.pt" ] || peft-dml-train pretrain --config "$CONFIG" --data "$SOURCE" --out "$1" --resume --set network.fusion=average \
-    --set losses.consistency=0 --set losses.gate=0 --set dropout.harmed_portion=0 "${@:2}" "${OPTIONS[@]}" "${CHANGES[@]}"
+    --set losses.consistency=0 --set losses.gate=0 --set dropout.degraded_portion=0 "${@:2}" "${OPTIONS[@]}" "${CHANGES[@]}"
 }
 
 simulate source "$SOURCE" "${SOURCE_SCENES:-100}" 11 0.96,0.02,0.02

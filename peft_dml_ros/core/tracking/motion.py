@@ -14,7 +14,7 @@ from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.typing import FloatArray
 
 
-class Group(NamedTuple):
+class MotionGroup(NamedTuple):
     """Classes that are taken for one another, and how they move."""
 
     classes: tuple[str, ...]  #: Their names
@@ -25,11 +25,11 @@ class Group(NamedTuple):
 
 
 GROUPS: Final = (
-    Group(("car", "truck", "bus", "trailer", "construction_vehicle"), 2.0, 0.6, 6.0, 4.0),
-    Group(("motorcycle", "bicycle"), 2.0, 0.4, 4.0, 2.5),
-    Group(("pedestrian",), 1.2, 0.0, 1.5, 1.5),
-    Group(("traffic_cone",), 0.02, 0.0, 0.05, 0.8),
-    Group(("barrier",), 0.02, 0.0, 0.05, 1.2),
+    MotionGroup(("car", "truck", "bus", "trailer", "construction_vehicle"), 2.0, 0.6, 6.0, 4.0),
+    MotionGroup(("motorcycle", "bicycle"), 2.0, 0.4, 4.0, 2.5),
+    MotionGroup(("pedestrian",), 1.2, 0.0, 1.5, 1.5),
+    MotionGroup(("traffic_cone",), 0.02, 0.0, 0.05, 0.8),
+    MotionGroup(("barrier",), 0.02, 0.0, 0.05, 1.2),
 )
 DAMPING_S: Final = 2.0  #: A turn rate is forgotten in this time: nobody turns for ever, and few know when it ends
 

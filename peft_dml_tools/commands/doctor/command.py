@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 if TYPE_CHECKING:
-    from peft_dml_tools.commands.doctor.rules import Context, DoctorRule, Finding
+    from peft_dml_tools.commands.doctor.rules import DoctorContext, DoctorRule, Finding
 
 START_S = 20.0
 
@@ -32,12 +32,12 @@ def doctor(
     from rich.console import Console
 
     from peft_dml_tools.commands.doctor import machine, system  # noqa: F401  registers their rules
-    from peft_dml_tools.commands.doctor.rules import RULES, Context
+    from peft_dml_tools.commands.doctor.rules import RULES, DoctorContext
     from peft_dml_tools.datasets.checks.severity import Severity
 
     with Console(stderr=True).status(f"Listening for {seconds:g} s" if live else "Looking"):
         facts, problem = _survey(seconds) if live else ({}, "")
-        context = Context(str(params_file or ""), bundle or "", facts, problem)
+        context = DoctorContext(str(params_file or ""), bundle or "", facts, problem)
         rules = [rule for rule in sorted(RULES.values(), key=lambda r: r.id) if _applies(rule, context, live=live)]
         results = {rule: list(rule.check(context)) for rule in rules}
     counts = {s: sum(len(found) for rule, found in results.items() if rule.severity is s) for s in Severity}
@@ -57,7 +57,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _applies(rule: DoctorRule, context: Context, *, live: bool) -> bool:
+def _applies(rule: DoctorRule, context: DoctorContext, *, live: bool) -> bool:
     """Return whether a rule can be checked: those of the running system need the survey; ROS003 reports its failure."""
     return not rule.live or (live and (bool(context.survey) or rule.id == "ROS003"))
 

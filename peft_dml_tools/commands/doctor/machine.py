@@ -18,7 +18,7 @@ from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import PeftDmlError
 from peft_dml_ros.core.params import PerceptionParams
 from peft_dml_ros.engines import load_engines
-from peft_dml_tools.commands.doctor.rules import Context, Finding, rule
+from peft_dml_tools.commands.doctor.rules import DoctorContext, Finding, rule
 from peft_dml_tools.datasets.checks.severity import Severity
 from peft_dml_tools.live.environment import PROFILE, require_ros, shared_file
 from peft_dml_tools.parameter_files import load_params
@@ -33,14 +33,14 @@ FREE_MEMORY_MB: Final = 1000
 
 
 @rule("ENV001", Severity.ERROR, "Python is 3.10 or newer, of 64 bits")
-def python_version(_: Context) -> Iterator[Finding]:
+def python_version(_: DoctorContext) -> Iterator[Finding]:
     """Check the interpreter."""
     if sys.version_info < OLDEST or sys.maxsize < 2**32:
         yield Finding(f"Python {platform.python_version()}", "use Python 3.10 to 3.14, as ROS 2 Humble and later bring")
 
 
 @rule("ENV002", Severity.ERROR, "The packages of the runtime can be imported, and fit this numpy")
-def packages(_: Context) -> Iterator[Finding]:
+def packages(_: DoctorContext) -> Iterator[Finding]:
     """Import each: an extension that was built for another numpy fails then."""
     for name in PACKAGES:
         try:
@@ -54,7 +54,7 @@ def packages(_: Context) -> Iterator[Finding]:
 
 
 @rule("ENV003", Severity.WARNING, "There is memory for the model, 1 GB")
-def memory(_: Context) -> Iterator[Finding]:
+def memory(_: DoctorContext) -> Iterator[Finding]:
     """Check the memory that is available without swapping."""
     free_mb = psutil.virtual_memory().available >> 20
     if free_mb < FREE_MEMORY_MB:
@@ -62,7 +62,7 @@ def memory(_: Context) -> Iterator[Finding]:
 
 
 @rule("CFG001", Severity.ERROR, "The node's parameters are valid")
-def parameters(context: Context) -> Iterator[Finding]:
+def parameters(context: DoctorContext) -> Iterator[Finding]:
     """Load the file, if one is given."""
     if context.params_file:
         try:
@@ -72,7 +72,7 @@ def parameters(context: Context) -> Iterator[Finding]:
 
 
 @rule("BUN001", Severity.ERROR, "The bundle is whole and signed by whom the parameters trust")
-def bundle(context: Context) -> Iterator[Finding]:
+def bundle(context: DoctorContext) -> Iterator[Finding]:
     """Load the bundle that the node would load."""
     try:
         load_bundle(_bundle_of(context), _params_of(context).trusted_key)
@@ -81,7 +81,7 @@ def bundle(context: Context) -> Iterator[Finding]:
 
 
 @rule("ENG001", Severity.ERROR, "The engine loads the bundle")
-def engine(context: Context) -> Iterator[Finding]:
+def engine(context: DoctorContext) -> Iterator[Finding]:
     """Load every graph as the node does."""
     params = _params_of(context)
     try:
@@ -95,7 +95,7 @@ def engine(context: Context) -> Iterator[Finding]:
 
 
 @rule("ROS001", Severity.ERROR, "ROS 2 for Python, its message packages and the chosen middleware are installed")
-def ros(_: Context) -> Iterator[Finding]:
+def ros(_: DoctorContext) -> Iterator[Finding]:
     """Check what every command that starts a node checks."""
     try:
         require_ros()
@@ -105,7 +105,7 @@ def ros(_: Context) -> Iterator[Finding]:
 
 
 @rule("ROS002", Severity.INFO, "Domain and range of discovery are the intended ones")
-def discovery(_: Context) -> Iterator[Finding]:
+def discovery(_: DoctorContext) -> Iterator[Finding]:
     """Name domain and range: two robots in one domain hear each other."""
     domain = os.environ.get("ROS_DOMAIN_ID", "0")
     reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
@@ -113,7 +113,7 @@ def discovery(_: Context) -> Iterator[Finding]:
 
 
 @rule("DDS001", Severity.WARNING, "Fast DDS has room for a LiDAR sweep in shared memory")
-def segment(_: Context) -> Iterator[Finding]:
+def segment(_: DoctorContext) -> Iterator[Finding]:
     """Check the segment: without room, best-effort sweeps of more than 0.5 MB are lost."""
     if os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp") != "rmw_fastrtps_cpp":
         return
@@ -134,7 +134,7 @@ def segment(_: Context) -> Iterator[Finding]:
 
 
 @rule("DDS002", Severity.WARNING, "Shared memory is there and has room")
-def shared_memory(_: Context) -> Iterator[Finding]:
+def shared_memory(_: DoctorContext) -> Iterator[Finding]:
     """Check its free space: killed processes leave segments, and containers have little."""
     if not SHARED_MEMORY.is_dir():
         return
@@ -145,7 +145,7 @@ def shared_memory(_: Context) -> Iterator[Finding]:
         yield Finding(f"{SHARED_MEMORY} has {free >> 20} MB free, {count} files of Fast DDS", fix)
 
 
-def _params_of(context: Context) -> PerceptionParams:
+def _params_of(context: DoctorContext) -> PerceptionParams:
     try:
         return (
             load_params(Path(context.params_file), model=_node_params()) if context.params_file else PerceptionParams()
@@ -160,7 +160,7 @@ def _node_params() -> type[PerceptionParams]:
     return NodeParams
 
 
-def _bundle_of(context: Context) -> str:
+def _bundle_of(context: DoctorContext) -> str:
     return context.bundle or _params_of(context).bundle
 
 

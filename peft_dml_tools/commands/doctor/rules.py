@@ -16,7 +16,7 @@ class Finding(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class DoctorContext:
     """What the rules check."""
 
     params_file: str = ""  #: Parameter file of the node; empty for the defaults
@@ -25,7 +25,7 @@ class Context:
     survey_error: str = ""  #: Why there are no facts
 
 
-Check = Callable[[Context], Iterator[Finding]]
+Check = Callable[[DoctorContext], Iterator[Finding]]
 
 
 @dataclass(frozen=True, slots=True)

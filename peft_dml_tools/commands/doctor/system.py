@@ -7,7 +7,7 @@ from typing import Any, Final
 from peft_dml_ros.conversions.topics import BASE_FRAME, other_types_of, type_of
 from peft_dml_ros.core.params import SyncParams
 from peft_dml_ros.core.rig import modality_of_channel
-from peft_dml_tools.commands.doctor.rules import Context, Finding, rule
+from peft_dml_tools.commands.doctor.rules import DoctorContext, Finding, rule
 from peft_dml_tools.datasets.checks.severity import Severity
 
 UPSTREAM_HASH: Final = "RIHS01_793f5eab9595ac1c0da07873cc859db42eae51f0ee76056db8562515d830e018"
@@ -15,20 +15,20 @@ LARGE_BYTES: Final = 500_000
 LATE_S: Final = 0.2
 
 
-def _live(context: Context) -> dict[str, Mapping[str, Any]]:
+def _live(context: DoctorContext) -> dict[str, Mapping[str, Any]]:
     """Return the sensors that have a publisher."""
     return {name: facts for name, facts in context.survey["sensors"].items() if facts["publishers"]}
 
 
 @rule("ROS003", Severity.ERROR, "A node can be started", live=True)
-def starts(context: Context) -> Iterator[Finding]:
+def starts(context: DoctorContext) -> Iterator[Finding]:
     """Report why the survey, itself a node, did not start."""
     if context.survey_error:
         yield Finding(context.survey_error, "run `python -m peft_dml_tools.nodes.system_survey` to see all of it")
 
 
 @rule("ROS004", Severity.ERROR, "vision_msgs/Detection3DArray has the type hash of upstream", live=True)
-def type_hash(context: Context) -> Iterator[Finding]:
+def type_hash(context: DoctorContext) -> Iterator[Finding]:
     """Compare its hash, where this ROS distribution has hashes: a subscriber with another one receives nothing."""
     for kind, value in context.survey.get("type_hashes", {}).items():
         if UPSTREAM_HASH not in value and value.strip("0") != "RIHS01_":
@@ -36,7 +36,7 @@ def type_hash(context: Context) -> Iterator[Finding]:
 
 
 @rule("LIV001", Severity.WARNING, "Some LiDAR, camera or radar is published on a usual topic", live=True)
-def something(context: Context) -> Iterator[Finding]:
+def something(context: DoctorContext) -> Iterator[Finding]:
     """Find at least one sensor that detects objects."""
     seeing = [n for n in _live(context) if modality_of_channel(n) in {"lidar", "camera", "radar"}]
     if not seeing:
@@ -49,7 +49,7 @@ def something(context: Context) -> Iterator[Finding]:
 
 
 @rule("LIV002", Severity.ERROR, "Sensor topics carry the expected message type", live=True)
-def types(context: Context) -> Iterator[Finding]:
+def types(context: DoctorContext) -> Iterator[Finding]:
     """Compare types: a subscription of another type receives nothing, silently."""
     for name, facts in _live(context).items():
         if facts["types"] not in [[kind] for kind in (type_of(name), *other_types_of(name))]:
@@ -57,7 +57,7 @@ def types(context: Context) -> Iterator[Finding]:
 
 
 @rule("LIV003", Severity.WARNING, "One publisher per sensor topic", live=True)
-def single(context: Context) -> Iterator[Finding]:
+def single(context: DoctorContext) -> Iterator[Finding]:
     """Count publishers: two of them look like one sensor with jitter."""
     for facts in _live(context).values():
         if facts["publishers"] > 1:
@@ -67,7 +67,7 @@ def single(context: Context) -> Iterator[Finding]:
 
 
 @rule("LIV004", Severity.WARNING, "What is published arrives", live=True)
-def arrives(context: Context) -> Iterator[Finding]:
+def arrives(context: DoctorContext) -> Iterator[Finding]:
     """Count messages: best-effort clouds larger than the segment get lost."""
     for facts in _live(context).values():
         if not facts["messages"]:
@@ -78,7 +78,7 @@ def arrives(context: Context) -> Iterator[Finding]:
 
 
 @rule("LIV005", Severity.ERROR, f"A chain of static transforms leads from {BASE_FRAME} to every sensor", live=True)
-def transforms(context: Context) -> Iterator[Finding]:
+def transforms(context: DoctorContext) -> Iterator[Finding]:
     """Follow the chain of every sensor but odometry."""
     for name, facts in _live(context).items():
         frame = facts["frame"]
@@ -98,7 +98,7 @@ def _root(frame: str, parents: Mapping[str, str]) -> str:
 
 
 @rule("LIV006", Severity.ERROR, "Every camera has a CameraInfo, calibrated", live=True)
-def calibrated(context: Context) -> Iterator[Finding]:
+def calibrated(context: DoctorContext) -> Iterator[Finding]:
     """Check CameraInfo: K[0] = 0 means uncalibrated."""
     for name, facts in _live(context).items():
         if modality_of_channel(name) != "camera":
@@ -111,7 +111,7 @@ def calibrated(context: Context) -> Iterator[Finding]:
 
 
 @rule("LIV007", Severity.ERROR, "Stamps agree with the clock of this machine", live=True)
-def clocks(context: Context) -> Iterator[Finding]:
+def clocks(context: DoctorContext) -> Iterator[Finding]:
     """Compare stamps with this clock: the node refuses stamps from the future and from far in the past."""
     sync = SyncParams()
     for name, facts in _live(context).items():
@@ -125,7 +125,7 @@ def clocks(context: Context) -> Iterator[Finding]:
 
 
 @rule("LIV008", Severity.WARNING, "Measurements arrive soon after their stamp", live=True)
-def latency(context: Context) -> Iterator[Finding]:
+def latency(context: DoctorContext) -> Iterator[Finding]:
     """Measure the delay: late measurements make a late frame, or are left out of it."""
     for name, facts in _live(context).items():
         late = facts["late_s"].get("median", 0.0)
@@ -134,14 +134,14 @@ def latency(context: Context) -> Iterator[Finding]:
 
 
 @rule("LIV010", Severity.WARNING, "Measurements have the units, scales and places that the network knows", live=True)
-def plausible(context: Context) -> Iterator[Finding]:
+def plausible(context: DoctorContext) -> Iterator[Finding]:
     """Repeat the hints on sensors; their ids are explained in docs/troubleshooting.md."""
     for hint in context.survey.get("hints", ()):
         yield Finding(f"{hint['sensor']}: {hint['problem']} [{hint['id']}]", hint["fix"])
 
 
 @rule("LIV009", Severity.INFO, "The perception node runs", live=True)
-def node(context: Context) -> Iterator[Finding]:
+def node(context: DoctorContext) -> Iterator[Finding]:
     """Look for the node, so that the user sees whether this is the intended system."""
     if not any(name.endswith("/perception") for name in context.survey["nodes"]):
         yield Finding(

@@ -8,11 +8,11 @@ from typing import Final
 
 from peft_dml_tools.datasets.checks import files, geometry, records, references, structure
 from peft_dml_tools.datasets.checks.folder import CheckedFolder
-from peft_dml_tools.datasets.checks.model import RULES, Breach, CheckOutcome, CheckReport, CheckRule, excluded_ids
+from peft_dml_tools.datasets.checks.model import RULES, CheckOutcome, CheckReport, CheckRule, Violation, excluded_ids
 from peft_dml_tools.datasets.checks.severity import Severity
 from peft_dml_tools.datasets.nuscenes_schema import TABLES
 
-__all__ = ["MODULES", "RULES", "Breach", "CheckOutcome", "CheckReport", "CheckRule", "Severity", "check_dataset"]
+__all__ = ["MODULES", "RULES", "CheckOutcome", "CheckReport", "CheckRule", "Severity", "Violation", "check_dataset"]
 
 MODULES: Final = (structure, references, records, geometry, files)  #: Where the rules are
 EXAMPLES: Final = 20  #: Findings of a rule that a report keeps; all are counted

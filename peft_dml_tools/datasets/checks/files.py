@@ -11,7 +11,7 @@ import numpy as np
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.jpeg import picture_header
 from peft_dml_tools.datasets.checks.folder import CheckedFolder
-from peft_dml_tools.datasets.checks.model import Breach, rule
+from peft_dml_tools.datasets.checks.model import Violation, rule
 from peft_dml_tools.datasets.checks.severity import Severity
 from peft_dml_tools.datasets.nuscenes_files import read_radar
 from peft_dml_tools.datasets.nuscenes_images import read_image
@@ -28,11 +28,11 @@ _FOLDERS: Final = {True: "samples", False: "sweeps"}
     "every file that the tables name is there",
     "copy the missing files, or read with --allow-missing",
 )
-def files_present(folder: CheckedFolder) -> Iterator[Breach]:
+def files_present(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per missing file."""
     for file in folder.files:
         if file.size < 0:
-            yield Breach(file.record["filename"], f"is missing (sample_data {file.record['token']})")
+            yield Violation(file.record["filename"], f"is missing (sample_data {file.record['token']})")
 
 
 @rule(
@@ -41,15 +41,15 @@ def files_present(folder: CheckedFolder) -> Iterator[Breach]:
     "LiDAR files hold whole points of 20 bytes",
     "the file was cut off: copy or write it again",
 )
-def lidar_whole(folder: CheckedFolder) -> Iterator[Breach]:
+def lidar_whole(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per LiDAR file that is empty or ends within a point."""
     for file in folder.present("lidar"):
         points, rest = divmod(file.size, _POINT_BYTES)
         if rest:
             what = f"has {file.size} bytes; the last whole point ends at byte {points * _POINT_BYTES}"
-            yield Breach(file.record["filename"], what)
+            yield Violation(file.record["filename"], what)
         elif not points:
-            yield Breach(file.record["filename"], "is empty")
+            yield Violation(file.record["filename"], "is empty")
 
 
 @rule(
@@ -58,7 +58,7 @@ def lidar_whole(folder: CheckedFolder) -> Iterator[Breach]:
     "files are about as large as others of their sensor",
     "the file may be cut off at a whole point, or the sensor was covered: look at it",
 )
-def sizes_alike(folder: CheckedFolder) -> Iterator[Breach]:
+def sizes_alike(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per LiDAR or camera file below a quarter of its channel's median size."""
     by_channel: dict[str, list[int]] = defaultdict(list)
     for modality in ("lidar", "camera"):
@@ -69,7 +69,7 @@ def sizes_alike(folder: CheckedFolder) -> Iterator[Breach]:
         for file in folder.present(modality):
             if file.size < _SMALL_SHARE * medians[file.channel]:
                 what = f"has {file.size} bytes, {file.channel} usually {medians[file.channel]:.0f}"
-                yield Breach(file.record["filename"], what)
+                yield Violation(file.record["filename"], what)
 
 
 @rule(
@@ -78,11 +78,11 @@ def sizes_alike(folder: CheckedFolder) -> Iterator[Breach]:
     "radar files hold what their header promises",
     "the file was cut off or is of another layout: copy or write it again",
 )
-def radar_whole(folder: CheckedFolder) -> Iterator[Breach]:
+def radar_whole(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per radar file that the reader refuses."""
     for file in folder.present("radar"):
         if refusal := _refusal(file.path):
-            yield Breach(file.record["filename"], refusal)
+            yield Violation(file.record["filename"], refusal)
 
 
 @rule(
@@ -91,18 +91,18 @@ def radar_whole(folder: CheckedFolder) -> Iterator[Breach]:
     "images are whole JPEG or PNG files of the size that the tables name",
     "copy or write the image again; set width and height in sample_data",
 )
-def images_whole(folder: CheckedFolder) -> Iterator[Breach]:
+def images_whole(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per image that is none, is cut off, or has another size."""
     for file in folder.present("camera"):
         try:
             size_px = picture_header(read_image(file.path))[:2]
         except DataError as error:
-            yield Breach(file.record["filename"], _without_path(error, file.path))
+            yield Violation(file.record["filename"], _without_path(error, file.path))
             continue
         expected = (file.record["width"], file.record["height"])
         if size_px != expected:
             what = f"is {size_px[0]} x {size_px[1]} px, sample_data says {expected[0]} x {expected[1]}"
-            yield Breach(file.record["filename"], what)
+            yield Violation(file.record["filename"], what)
 
 
 @rule(
@@ -111,14 +111,14 @@ def images_whole(folder: CheckedFolder) -> Iterator[Breach]:
     "files lie in samples/CHANNEL or sweeps/CHANNEL as they are keyframes or not",
     "move the file, or correct filename and is_key_frame",
 )
-def files_placed(folder: CheckedFolder) -> Iterator[Breach]:
+def files_placed(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per file in another folder."""
     if not any(file.record["filename"].startswith(tuple(_FOLDERS.values())) for file in folder.files):
         return  # a layout of its own, T4's for example
     for file in folder.files:
         expected = f"{_FOLDERS[file.record['is_key_frame']]}/{file.channel}/"
         if file.channel and not file.record["filename"].startswith(expected):
-            yield Breach(file.record["filename"], f"is expected in {expected}")
+            yield Violation(file.record["filename"], f"is expected in {expected}")
 
 
 @rule(
@@ -127,15 +127,15 @@ def files_placed(folder: CheckedFolder) -> Iterator[Breach]:
     "CAN bus files are JSON lists of messages with utime",
     "copy the CAN bus expansion again, or write the scene again",
 )
-def can_readable(folder: CheckedFolder) -> Iterator[Breach]:
+def can_readable(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per CAN bus file that cannot be read, and per message without time."""
     for path, content in _can_files(folder):
         if isinstance(content, str):
-            yield Breach(folder.where(path), content)
+            yield Violation(folder.where(path), content)
             continue
         for i, message in enumerate(content):
             if not isinstance(message, dict) or not isinstance(message.get("utime"), int):
-                yield Breach(folder.where(path), f"message {i} has no utime in µs")
+                yield Violation(folder.where(path), f"message {i} has no utime in µs")
                 break
 
 
@@ -145,7 +145,7 @@ def can_readable(folder: CheckedFolder) -> Iterator[Breach]:
     "CAN bus messages are in the order of time",
     "sort them by utime; readers of this package do so themselves",
 )
-def can_ordered(folder: CheckedFolder) -> Iterator[Breach]:
+def can_ordered(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per CAN bus file with a message that is earlier than the one before."""
     for path, content in _can_files(folder):
         if isinstance(content, str):
@@ -153,15 +153,15 @@ def can_ordered(folder: CheckedFolder) -> Iterator[Breach]:
         times = [m["utime"] for m in content if isinstance(m, dict) and isinstance(m.get("utime"), int)]
         back = np.flatnonzero(np.diff(np.array(times, dtype=np.int64)) < 0)
         if len(back):
-            yield Breach(folder.where(path), f"message {int(back[0]) + 1} is earlier than the one before")
+            yield Violation(folder.where(path), f"message {int(back[0]) + 1} is earlier than the one before")
 
 
 @rule("FMT009", Severity.INFO, "scenes have inertial data", "copy the CAN bus expansion; the detector runs without it")
-def can_present(folder: CheckedFolder) -> Iterator[Breach]:
+def can_present(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per scene without `ms_imu`."""
     for row in folder.rows("scene"):
         if not (folder.root / "can_bus" / f"{row['name']}_ms_imu.json").is_file():
-            yield Breach(f"scene {row['name']}", "has no can_bus/*_ms_imu.json")
+            yield Violation(f"scene {row['name']}", "has no can_bus/*_ms_imu.json")
 
 
 @rule(
@@ -170,14 +170,14 @@ def can_present(folder: CheckedFolder) -> Iterator[Breach]:
     "no file lies about that the tables do not name",
     "a run was cut short, or another version shares the folder: run it again, or remove them",
 )
-def files_named(folder: CheckedFolder) -> Iterator[Breach]:
+def files_named(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per folder with such files."""
     named = {file.path for file in folder.files}
     for kind in _FOLDERS.values():
         for place in sorted((folder.root / kind).glob("*")):
             strays = [p for p in place.iterdir() if p not in named] if place.is_dir() else []
             if strays:
-                yield Breach(f"{kind}/{place.name}", f"{len(strays)} file(s), among them {min(strays).name}")
+                yield Violation(f"{kind}/{place.name}", f"{len(strays)} file(s), among them {min(strays).name}")
 
 
 def _can_files(folder: CheckedFolder) -> Iterator[tuple[Path, "list[Any] | str"]]:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from peft_dml_tools.datasets.checks.folder import CheckedFolder
-from peft_dml_tools.datasets.checks.model import Breach, rule
+from peft_dml_tools.datasets.checks.model import Violation, rule
 from peft_dml_tools.datasets.checks.severity import Severity
 
 _UNIT_TOLERANCE: Final = 1e-3
@@ -25,7 +25,7 @@ _ANNOTATED_M: Final = 250.0
     "rotations are unit quaternions (w, x, y, z)",
     "divide by the length; check the order, ROS has (x, y, z, w)",
 )
-def quaternions_unit(folder: CheckedFolder) -> Iterator[Breach]:
+def quaternions_unit(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per quaternion whose length is not 1."""
     for table in ("calibrated_sensor", "ego_pose", "sample_annotation"):
         rows = folder.rows(table)
@@ -33,7 +33,7 @@ def quaternions_unit(folder: CheckedFolder) -> Iterator[Breach]:
             continue
         lengths = np.linalg.norm(np.array([row["rotation"] for row in rows], dtype=np.float64), axis=1)
         for i in np.flatnonzero(np.abs(lengths - 1.0) > _UNIT_TOLERANCE):
-            yield Breach(f"{table} {rows[i]['token']}", f"rotation has length {lengths[i]:.6g}")
+            yield Violation(f"{table} {rows[i]['token']}", f"rotation has length {lengths[i]:.6g}")
 
 
 @rule(
@@ -42,13 +42,15 @@ def quaternions_unit(folder: CheckedFolder) -> Iterator[Breach]:
     "sensors are mounted within 10 m of the vehicle's origin",
     "check the calibration: metres, and base_link to sensor, not the inverse or the map",
 )
-def sensors_mounted(folder: CheckedFolder) -> Iterator[Breach]:
+def sensors_mounted(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per calibration that is too far away."""
     for row in folder.rows("calibrated_sensor"):
         distance_m = float(np.linalg.norm(row["translation"]))
         if distance_m > _MOUNTED_M:
             name = folder.channels.get(row["token"], ("?", ""))[0]
-            yield Breach(f"calibrated_sensor {row['token']}", f"{name} is {distance_m:.1f} m from the vehicle's origin")
+            yield Violation(
+                f"calibrated_sensor {row['token']}", f"{name} is {distance_m:.1f} m from the vehicle's origin"
+            )
 
 
 @rule(
@@ -57,7 +59,7 @@ def sensors_mounted(folder: CheckedFolder) -> Iterator[Breach]:
     "cameras have intrinsics, with the principal point inside the image",
     "calibrate the camera; scale the intrinsics together with the images",
 )
-def intrinsics_plausible(folder: CheckedFolder) -> Iterator[Breach]:
+def intrinsics_plausible(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per camera calibration that does not fit its images, and per calibrated image of no camera."""
     sizes = {
         row["calibrated_sensor_token"]: (row["width"], row["height"])
@@ -69,19 +71,19 @@ def intrinsics_plausible(folder: CheckedFolder) -> Iterator[Breach]:
         where, matrix = f"calibrated_sensor {row['token']}", row["camera_intrinsic"]
         if modality != "camera":
             if modality and matrix:
-                yield Breach(where, f"{name} is no camera but has intrinsics")
+                yield Violation(where, f"{name} is no camera but has intrinsics")
             continue
         if not matrix or matrix[0][0] <= 0 or matrix[1][1] <= 0 or matrix[2] != [0.0, 0.0, 1.0]:
-            yield Breach(where, f"{name} has intrinsics {matrix}")
+            yield Violation(where, f"{name} has intrinsics {matrix}")
             continue
         width, height = sizes.get(row["token"], (0, 0))
         if width and not (0 < matrix[0][2] < width and 0 < matrix[1][2] < height):
             centre = f"({matrix[0][2]:.1f}, {matrix[1][2]:.1f})"
-            yield Breach(where, f"{name}: principal point {centre} is outside its {width} x {height} px images")
+            yield Violation(where, f"{name}: principal point {centre} is outside its {width} x {height} px images")
 
 
 @rule("GEO004", Severity.WARNING, "the vehicle does not jump", "check the poses: frame, unit and order in time")
-def vehicle_drives(folder: CheckedFolder) -> Iterator[Breach]:
+def vehicle_drives(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per step between poses of a scene that is faster than 70 m/s and longer than half a metre."""
     scene_of = {row["token"]: row["scene_token"] for row in folder.rows("sample")}
     poses = folder.by_token("ego_pose")
@@ -95,7 +97,7 @@ def vehicle_drives(folder: CheckedFolder) -> Iterator[Breach]:
             elapsed_s = (after_us - before_us) * 1e-6
             step_m = float(np.linalg.norm(np.subtract(poses[after]["translation"], poses[before]["translation"])))
             if step_m > _JITTER_M and step_m > _FASTEST_MPS * elapsed_s:
-                yield Breach(f"ego_pose {after}", f"is {step_m:.1f} m from the pose {elapsed_s:.3f} s before")
+                yield Violation(f"ego_pose {after}", f"is {step_m:.1f} m from the pose {elapsed_s:.3f} s before")
 
 
 @rule(
@@ -104,11 +106,11 @@ def vehicle_drives(folder: CheckedFolder) -> Iterator[Breach]:
     "annotated boxes have positive sizes",
     "remove or measure the box again; the order is width, length, height",
 )
-def boxes_positive(folder: CheckedFolder) -> Iterator[Breach]:
+def boxes_positive(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per box with a side of zero or less."""
     for row in folder.rows("sample_annotation"):
         if min(row["size"]) <= 0:
-            yield Breach(f"sample_annotation {row['token']}", f"size {row['size']} m")
+            yield Violation(f"sample_annotation {row['token']}", f"size {row['size']} m")
 
 
 @rule(
@@ -117,7 +119,7 @@ def boxes_positive(folder: CheckedFolder) -> Iterator[Breach]:
     "annotated boxes are shorter than 40 m and within 250 m of the vehicle",
     "check unit and frame: annotations are metres in the map's frame",
 )
-def boxes_plausible(folder: CheckedFolder) -> Iterator[Breach]:
+def boxes_plausible(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per box that is too large or too far away."""
     poses = folder.by_token("ego_pose")
     origin = {
@@ -128,8 +130,8 @@ def boxes_plausible(folder: CheckedFolder) -> Iterator[Breach]:
     for row in folder.rows("sample_annotation"):
         where = f"sample_annotation {row['token']}"
         if max(row["size"]) > _LONGEST_M:
-            yield Breach(where, f"size {row['size']} m")
+            yield Violation(where, f"size {row['size']} m")
         if row["sample_token"] in origin:
             distance_m = float(np.linalg.norm(np.subtract(row["translation"], origin[row["sample_token"]])))
             if distance_m > _ANNOTATED_M:
-                yield Breach(where, f"is {distance_m:.0f} m from the vehicle")
+                yield Violation(where, f"is {distance_m:.0f} m from the vehicle")

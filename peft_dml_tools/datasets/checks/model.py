@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from peft_dml_tools.datasets.checks.folder import CheckedFolder
 
 
-class Breach(NamedTuple):
+class Violation(NamedTuple):
     """One place where a rule does not hold."""
 
     where: str  #: File or record, relative to the data set
     what: str  #: What is wrong there, with the numbers
 
 
-Check = Callable[["CheckedFolder"], Iterator[Breach]]
+Check = Callable[["CheckedFolder"], Iterator[Violation]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class CheckOutcome:
 
     rule: CheckRule  #: The rule
     count: int  #: Number of findings
-    examples: tuple[Breach, ...]  #: The first of them
+    examples: tuple[Violation, ...]  #: The first of them
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON tree."""

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from peft_dml_tools.datasets.checks.folder import CheckedFolder
-from peft_dml_tools.datasets.checks.model import Breach, rule
+from peft_dml_tools.datasets.checks.model import Violation, rule
 from peft_dml_tools.datasets.checks.severity import Severity
 from peft_dml_tools.datasets.nuscenes_schema import CHAINED, REFERENCES
 
@@ -16,7 +16,7 @@ from peft_dml_tools.datasets.nuscenes_schema import CHAINED, REFERENCES
     "every token refers to a record",
     "the tables do not belong together, or one was cut: take all from one archive, or write them again",
 )
-def keys_resolve(folder: CheckedFolder) -> Iterator[Breach]:
+def keys_resolve(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per reference that leads nowhere."""
     for (table, name), target in REFERENCES.items():
         known = folder.tokens(target)
@@ -24,7 +24,7 @@ def keys_resolve(folder: CheckedFolder) -> Iterator[Breach]:
             value = row[name]
             for token in value if isinstance(value, list) else [value] if value else []:
                 if token not in known:
-                    yield Breach(f"{table} {row['token']}", f"{name} '{token}' is no record of {target}")
+                    yield Violation(f"{table} {row['token']}", f"{name} '{token}' is no record of {target}")
 
 
 @rule(
@@ -33,7 +33,7 @@ def keys_resolve(folder: CheckedFolder) -> Iterator[Breach]:
     "prev and next lead both ways within one chain",
     "link the records again in the order of their timestamps",
 )
-def chains_agree(folder: CheckedFolder) -> Iterator[Breach]:
+def chains_agree(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per link that does not lead back, and per link into another chain."""
     for table, owner in CHAINED.items():
         known = folder.by_token(table)
@@ -43,9 +43,11 @@ def chains_agree(folder: CheckedFolder) -> Iterator[Breach]:
                 if other is None:
                     continue
                 if other[back] != row["token"]:
-                    yield Breach(f"{table} {row['token']}", f"{forth} is {row[forth]}, whose {back} is '{other[back]}'")
+                    yield Violation(
+                        f"{table} {row['token']}", f"{forth} is {row[forth]}, whose {back} is '{other[back]}'"
+                    )
                 elif forth == "next" and other[owner] != row[owner]:
-                    yield Breach(f"{table} {row['token']}", f"next has another {owner}: '{other[owner]}'")
+                    yield Violation(f"{table} {row['token']}", f"next has another {owner}: '{other[owner]}'")
 
 
 @rule(
@@ -54,7 +56,7 @@ def chains_agree(folder: CheckedFolder) -> Iterator[Breach]:
     "scenes and instances name the ends of their chains and count them right",
     "set first, last and number from the records themselves",
 )
-def ends_fit(folder: CheckedFolder) -> Iterator[Breach]:
+def ends_fit(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield findings on first_*, last_* and nbr_* of scenes and instances."""
     for table, member, number in (("scene", "sample", "nbr_samples"), ("instance", "annotation", "nbr_annotations")):
         chained = "sample" if table == "scene" else "sample_annotation"
@@ -65,11 +67,11 @@ def ends_fit(folder: CheckedFolder) -> Iterator[Breach]:
             for end, link in (("first", "prev"), ("last", "next")):
                 record = known.get(row[f"{end}_{member}_token"])
                 if record is not None and record[link]:
-                    yield Breach(where, f"{end}_{member}_token has a {link}, so it is not the {end}")
+                    yield Violation(where, f"{end}_{member}_token has a {link}, so it is not the {end}")
                 if record is not None and record[CHAINED[chained]] != row["token"]:
-                    yield Breach(where, f"{end}_{member}_token belongs to {table} {record[CHAINED[chained]]}")
+                    yield Violation(where, f"{end}_{member}_token belongs to {table} {record[CHAINED[chained]]}")
             if members[row["token"]] != row[number]:
-                yield Breach(where, f"{number} is {row[number]}, but {members[row['token']]} records refer to it")
+                yield Violation(where, f"{number} is {row[number]}, but {members[row['token']]} records refer to it")
 
 
 @rule(
@@ -78,7 +80,7 @@ def ends_fit(folder: CheckedFolder) -> Iterator[Breach]:
     "every keyframe has every sensor",
     "copy the missing sensors, or read with --allow-missing; a sensor that broke down is no mistake",
 )
-def keyframes_complete(folder: CheckedFolder) -> Iterator[Breach]:
+def keyframes_complete(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per scene and set of sensors that its keyframes lack."""
     channels = {row["channel"] for row in folder.rows("sensor")}
     lacking: dict[tuple[str, tuple[str, ...]], int] = defaultdict(int)
@@ -89,7 +91,7 @@ def keyframes_complete(folder: CheckedFolder) -> Iterator[Breach]:
         if absent := channels - here:
             lacking[scenes.get(sample["scene_token"], "?"), tuple(sorted(absent))] += 1
     for (scene, absent_names), samples in lacking.items():
-        yield Breach(f"scene {scene}", f"{samples} keyframe(s) without {', '.join(absent_names)}")
+        yield Violation(f"scene {scene}", f"{samples} keyframe(s) without {', '.join(absent_names)}")
 
 
 @rule(
@@ -98,13 +100,13 @@ def keyframes_complete(folder: CheckedFolder) -> Iterator[Breach]:
     "a keyframe has at most one file per sensor, and every sample has data",
     "unmark the additional keyframes; remove samples without data",
 )
-def keyframes_single(folder: CheckedFolder) -> Iterator[Breach]:
+def keyframes_single(folder: CheckedFolder) -> Iterator[Violation]:
     """Yield a finding per sample without data, and per sensor that occurs twice in it."""
     for sample in folder.rows("sample"):
         records = folder.data_of_sample.get(sample["token"], [])
         if not records:
-            yield Breach(f"sample {sample['token']}", "no sample_data refers to it")
+            yield Violation(f"sample {sample['token']}", "no sample_data refers to it")
         keyframes = (row["calibrated_sensor_token"] for row in records if row["is_key_frame"])
         for token, times in Counter(folder.channels.get(t, (t, ""))[0] for t in keyframes).items():
             if times > 1:
-                yield Breach(f"sample {sample['token']}", f"has {times} keyframes of {token}")
+                yield Violation(f"sample {sample['token']}", f"has {times} keyframes of {token}")

@@ -15,7 +15,7 @@ from peft_dml_tools.sim.camera.raster import draw, project
 from peft_dml_tools.sim.camera.scene_mesh import SceneMesh
 from peft_dml_tools.sim.camera.shading import View, shade_pixels
 from peft_dml_tools.sim.camera.shadow import SunMaps
-from peft_dml_tools.sim.camera.textures import Paint
+from peft_dml_tools.sim.camera.textures import RoadPaint
 from peft_dml_tools.sim.raycast import Caster
 
 GAIN_SPREAD: Final = 0.05  #: Share by which cameras differ in brightness from picture to picture
@@ -57,7 +57,7 @@ class Renderer:
         self._world = caster.world
         self._scene = SceneMesh(caster)
         self._sun_maps = SunMaps(self._scene, caster.world.sun)
-        self._paint = Paint.of(caster.world.road)
+        self._paint = RoadPaint.of(caster.world.road)
         self._cover = float(np.random.default_rng([caster.world.seed, 77]).uniform(0.1, 0.75))
         self._curve = exposure.tone_curve()
         self._homogeneous: Float32Array = np.empty_like(self._scene.vertices)

@@ -19,7 +19,7 @@ from peft_dml_tools.sim.camera.textures import (
     GRASS,
     PAVEMENT,
     ROAD,
-    Paint,
+    RoadPaint,
     clouds,
     grain,
     is_window,
@@ -123,7 +123,7 @@ def _sky(d, sun: Sunshine):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
-def _painted(surface, own, s, d, p, n, away, paint: Paint):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _painted(surface, own, s, d, p, n, away, paint: RoadPaint):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Return the colour of a point, and whether it is glass; s and d are its place on the road."""
     factor = 1.0
     if surface == ROAD:
@@ -185,7 +185,7 @@ def shade_pixels(
     sun: Sunshine,
     maps: Float32Array,
     looks: FaceAppearance,
-    paint: Paint,
+    paint: RoadPaint,
     turns: FloatArray,
     inverse_z: Float32Array,
     face: Int32Array,

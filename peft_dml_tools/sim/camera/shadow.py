@@ -19,7 +19,7 @@ STEP_M: Final = 16.0  #: The maps follow the vehicle in such steps, so that a pi
 
 
 @dataclass(slots=True)
-class _Map:
+class _ShadowMap:
     """One view from the sun."""
 
     half_m: float  #: Half its width
@@ -45,7 +45,7 @@ class SunMaps:
         count = len(HALF_WIDTHS_M)
         self.maps: Float32Array = np.full((count, SIDE_PX, SIDE_PX), NOTHING, np.float32)
         self._maps = [
-            _Map(half, np.empty((SIDE_PX, SIDE_PX), np.float32), self.maps[i], NO_WINDOWS, None, np.zeros((3, 4)))
+            _ShadowMap(half, np.empty((SIDE_PX, SIDE_PX), np.float32), self.maps[i], NO_WINDOWS, None, np.zeros((3, 4)))
             for i, half in enumerate(HALF_WIDTHS_M)
         ]
         self._pixels: Float32Array = np.empty_like(scene.vertices)
@@ -66,7 +66,7 @@ class SunMaps:
         direction = tuple(map(float, self._axes[2]))
         return Sunshine(direction, (rows[0][0], rows[1][0]), (rows[0][1], rows[1][1]), rows[0][2], texels, cover)
 
-    def _draw_still(self, level: _Map, cell: tuple[int, int]) -> None:
+    def _draw_still(self, level: _ShadowMap, cell: tuple[int, int]) -> None:
         scale = SIDE_PX / (2 * level.half_m)
         centre = self._axes[:2] @ np.array([*cell, 0.0]) * STEP_M
         level.matrix[:2, :3] = self._axes[:2] * scale
@@ -79,7 +79,7 @@ class SunMaps:
         level.now[:] = level.still
         level.cell, level.dirty = cell, NO_WINDOWS
 
-    def _draw_movers(self, level: _Map) -> IntArray:
+    def _draw_movers(self, level: _ShadowMap) -> IntArray:
         """Draw what moves; returns the windows that this may have changed."""
         scene = self._scene
         first = len(scene.vertices) - scene.moving_vertices

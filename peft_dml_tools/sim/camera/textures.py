@@ -18,7 +18,7 @@ GLASS: Final = int(Surface.GLASS)
 MOST_CROSSINGS: Final = 4
 
 
-class Paint(NamedTuple):
+class RoadPaint(NamedTuple):
     """Where a road is painted."""
 
     lanes: int  #: Lanes in each direction
@@ -30,7 +30,7 @@ class Paint(NamedTuple):
     crossings_m: tuple[tuple[float, float], ...]
 
     @classmethod
-    def of(cls, road: Road) -> "Paint":
+    def of(cls, road: Road) -> "RoadPaint":
         """Return the markings of a road."""
         # Padded: the kernels are compiled for each number of them.
         edge = road.carriageway_m

@@ -14,8 +14,8 @@ from peft_dml_tools.bench import against
 from peft_dml_tools.bench.against import (
     DIFFERENCES,
     RATIOS,
+    Build,
     ComparisonPlan,
-    Side,
     change,
     compare_builds,
     compared,
@@ -75,14 +75,14 @@ def test_each_figure_of_both_sides_is_shown_with_its_change():
 def test_a_side_is_a_checkout_or_a_bundle(repository, tmp_path):
     bundle = make_random_bundle(tmp_path / "bundle")
     assert sides(bundle, repository, "demo") == {
-        "other": Side(repository, str(bundle)),
-        "this": Side(repository, "demo"),
+        "other": Build(repository, str(bundle)),
+        "this": Build(repository, "demo"),
     }
     checkout = tmp_path / "before"
     (checkout / "peft_dml_ros" / "cli").mkdir(parents=True)
     (checkout / "peft_dml_ros" / "cli" / "main.py").touch()
     # A name is looked up by each checkout; a folder is the same for both, wherever they run.
-    assert sides(checkout, repository, "demo")["other"] == Side(checkout, "demo")
+    assert sides(checkout, repository, "demo")["other"] == Build(checkout, "demo")
     given = sides(checkout, repository, str(bundle))
     assert given["other"].bundle == given["this"].bundle == str(bundle)
 
@@ -125,7 +125,7 @@ def test_sides_take_turns_and_pairs_give_an_interval(tmp_path, monkeypatch):
 
     monkeypatch.setattr(against, "demo_figures", figures_of)
     plan = ComparisonPlan(pairs=2, seconds=3.0, loads={"alone": False})
-    both = {name: Side(tmp_path, name) for name in ("other", "this")}
+    both = {name: Build(tmp_path, name) for name in ("other", "this")}
     report = compare_builds(both, plan, 78, tmp_path, lambda _: None, tmp_path / "drive.mcap")
     assert played == [("other", "other-0"), ("this", "this-0"), ("this", "this-1"), ("other", "other-1")]
     figures = report["loads"]["alone"]["figures"]["frames"]

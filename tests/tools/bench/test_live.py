@@ -15,9 +15,9 @@ from peft_dml_tools.bench.live import (
     ALL,
     QUICK,
     SUBSETS,
+    DriveSection,
     LivePlan,
     LiveRun,
-    Stretch,
     beyond_engines,
     given_up,
     live_report,
@@ -63,7 +63,7 @@ def live_run(frames=(), stretches=(), samples=(), sent=None):
 @pytest.fixture
 def steady():
     """Twelve seconds at 10 Hz, then three without LiDAR; every hundredth frame takes twice as long."""
-    stretches = (Stretch(ALL, (), 0, 12), Stretch("no LiDAR", ("lidar",), 12, 15))
+    stretches = (DriveSection(ALL, (), 0, 12), DriveSection("no LiDAR", ("lidar",), 12, 15))
     frames = [frame(i * 100 * MS, latency_ms=200.0 if i % 100 == 50 else 100.0) for i in range(120)]
     # The last sweep of the LiDAR is still in the first frames after it fell silent.
     frames += [frame(12 * S + i * 100 * MS, present=SEEING if i < 13 else SEEING[1:]) for i in range(30)]
@@ -96,7 +96,7 @@ def test_the_slowest_hundredth_is_shown_apart(steady):
     found = slowest(steady)
     assert (found["frames"], found["ratio_from"]) == (1, 2.5)
     assert found["beyond_engines_ms"]["sum"] == pytest.approx(120)
-    assert slowest(live_run(stretches=[Stretch(ALL, (), 0, 1)])) == {}
+    assert slowest(live_run(stretches=[DriveSection(ALL, (), 0, 1)])) == {}
 
 
 def test_what_the_node_gave_up_is_counted_by_frame():
@@ -140,7 +140,7 @@ def test_plan_is_the_minutes_with_all_sensors_and_the_subsets():
     plan = LivePlan(minutes=10)
     stretches = plan.stretches()
     assert [s.name for s in stretches] == list(SUBSETS) == [ALL, "no LiDAR", "no camera", "radar only"]
-    assert stretches[0] == Stretch(ALL, (), 0.0, 600.0)
+    assert stretches[0] == DriveSection(ALL, (), 0.0, 600.0)
     assert plan.seconds == 690
     assert [(f.sensor, f.from_s, f.to_s) for f in plan.faults][:2] == [("lidar", 600, 630), ("camera", 630, 660)]
 

@@ -11,7 +11,7 @@ from peft_dml_tools.bench.live import live_report
 from peft_dml_tools.bench.live_run import CONDITIONS, condition_figures
 from peft_dml_tools.bench.summary import AGAINST, ENGINES, LIVE, judge, summarise
 from tests.tools.bench.test_against import session
-from tests.tools.bench.test_live import ProcessSample, S, Stretch, frame, live_run
+from tests.tools.bench.test_live import DriveSection, ProcessSample, S, frame, live_run
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def script(repository):
 @pytest.fixture(scope="module")
 def reports():
     """A live run and engines as the benchmarks write them, small."""
-    stretches = (Stretch("all", (), 0, 5), Stretch("no LiDAR", ("lidar",), 5, 9))
+    stretches = (DriveSection("all", (), 0, 5), DriveSection("no LiDAR", ("lidar",), 5, 9))
     frames = [frame(i * S // 10) for i in range(50)] + [frame(i * S // 10, present=("camera",)) for i in range(50, 90)]
     samples = [ProcessSample(i * S, 0.5 * i, 400.0) for i in range(10)]
     seen = live_run(frames, stretches, samples, {"IMU": 900})

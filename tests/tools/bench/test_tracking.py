@@ -10,7 +10,7 @@ from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import OdometrySample
 from peft_dml_tools.evaluation.recording import RecordedFrame
-from peft_dml_tools.run.tracking import SILENT_S, Run, devkit_scores, measure
+from peft_dml_tools.run.tracking import SILENT_S, TrackedDrive, devkit_scores, measure
 
 PERIOD_NS = 100_000_000
 ALL, NO_LIDAR = np.ones(5), np.array([0.0, 0.0, 0.0, 1.0, 1.0])
@@ -33,7 +33,7 @@ def run(seen):
         mask = ALL if k * 0.1 <= SILENT_S else NO_LIDAR
         frames.append(RecordedFrame(stamp_ns, "LIDAR_TOP", boxes, mask, mask / 5, 0.0, {}, {}, truth=truth))
         odometry.append(OdometrySample(stamp_ns, SE3.identity()))
-    return Run("made", tuple(frames), tuple(odometry))
+    return TrackedDrive("made", tuple(frames), tuple(odometry))
 
 
 @pytest.fixture(autouse=True)

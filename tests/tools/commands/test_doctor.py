@@ -17,7 +17,7 @@ from tf2_msgs.msg import TFMessage
 
 from peft_dml_ros import conversions
 from peft_dml_ros.nodes.factory import RclpyFactory
-from peft_dml_ros.nodes.fitting_subscription import LATCHED
+from peft_dml_ros.nodes.matched_subscription import LATCHED
 from peft_dml_tools.commands.doctor.rules import RULES
 from peft_dml_tools.datasets import encode
 from tests.support import scenes

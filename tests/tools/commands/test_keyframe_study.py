@@ -10,7 +10,7 @@ from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.nodes.parameter_file import NodeParams
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.run.keyframe_study import VARIANTS, _changer, _turn, figures, inside, study
-from peft_dml_tools.run.offline import Offline
+from peft_dml_tools.run.offline import OfflineDetector
 
 CAR, CONE = CLASSES.index("car"), CLASSES.index("traffic_cone")
 WHOLE = (("as recorded", "LiDAR"), ("as recorded", "all"))
@@ -68,7 +68,7 @@ def test_a_table_with_any_bundle(real_keyframe, bundle):
     reader = NuScenesReader(real_keyframe, allow_missing=True)
     (token,) = reader.samples()
     rig = reader.rig(token)
-    rows = list(study(Offline(NodeParams(bundle=str(bundle)), rig, tuple(rig.sensors)), reader, token))
+    rows = list(study(OfflineDetector(NodeParams(bundle=str(bundle)), rig, tuple(rig.sensors)), reader, token))
     assert {row["variant"] for row in rows} == {variant.name for variant in VARIANTS}
     by_name = {(row["variant"], row["sensors"]): replace_name(row) for row in rows}
     # Diagnosis of real sensors, 2. Photon counts are not used: the same as without intensity.
@@ -86,7 +86,7 @@ def shipped(real_keyframe, repository):
     reader = NuScenesReader(real_keyframe, allow_missing=True)
     (token,) = reader.samples()
     rig = reader.rig(token)
-    offline = Offline(NodeParams(bundle=str(repository / "models" / "demo")), rig, tuple(rig.sensors))
+    offline = OfflineDetector(NodeParams(bundle=str(repository / "models" / "demo")), rig, tuple(rig.sensors))
     variants = [v for v in VARIANTS if not v.turn_rad and v.field and "×" not in v.name]
     return {(row["variant"], row["sensors"]): row for row in study(offline, reader, token, variants)}
 

@@ -35,9 +35,9 @@ from peft_dml_tools.datasets.source import open_source
 from peft_dml_tools.evaluation.metrics import lidar_out_frames
 from peft_dml_tools.evaluation.recording import RecordedFrame
 from peft_dml_tools.run.accuracy import accuracy_table, present_words, scores_by_present
-from peft_dml_tools.run.offline import Offline
+from peft_dml_tools.run.offline import OfflineDetector
 from peft_dml_tools.run.reading_check import count_points
-from peft_dml_tools.run.sources import KeptMeasurements, StreamSource, open_run_source
+from peft_dml_tools.run.sources import MeasurementHistory, StreamSource, open_run_source
 from peft_dml_tools.sim.faults import Fault
 from tests.support import scenes
 from tests.support.made_source import MadeSource
@@ -155,8 +155,8 @@ def test_weather_and_faults_are_suffered_in_a_run(bag, bundle, tmp_path):
 
 def test_a_keyframe_in_fog_shows_less(real_keyframe, bundle, tmp_path):
     source = open_run_source(real_keyframe, None, weather="fog=50")
-    kept = KeptMeasurements(30.0)
-    offline = Offline(NodeParams(bundle=str(bundle)), source.rig, tuple(source.rig.sensors))
+    kept = MeasurementHistory(30.0)
+    offline = OfflineDetector(NodeParams(bundle=str(bundle)), source.rig, tuple(source.rig.sensors))
     (frame,) = source.frames(offline, kept, 0)
     assert frame.reference == "LIDAR_TOP"
     ranges = np.linalg.norm(kept.measurements["LIDAR_TOP"][0].points[:, :3], axis=1)
@@ -168,7 +168,7 @@ def test_a_keyframe_in_fog_shows_less(real_keyframe, bundle, tmp_path):
 
 
 def test_what_is_kept_for_the_report_does_not_hold_raw_pictures():
-    kept = KeptMeasurements(1.0)
+    kept = MeasurementHistory(1.0)
     for stamp_s in (0, 1, 2):
         kept.add("CAM_FRONT", CameraImage(stamp_s * 10**9, pixels=np.full((90, 160, 3), 99, np.uint8)))
         kept.add("ODOM", scenes.odometry(stamp_s * 10**9))
@@ -220,7 +220,7 @@ def test_a_lidar_that_dies_is_named_and_the_other_goes_on(bundle):
     rows = [("LIDAR_TOP", scenes.lidar(stamp)) for stamp in stamps]
     rows += [("LIDAR_LEFT", replace(scenes.lidar(stamp + 1), stamp_ns=stamp + 10**7)) for stamp in stamps[:15]]
     source = MadeSource(rows)
-    offline = Offline(NodeParams(bundle=str(bundle)), source.rig, tuple(source.rig.sensors))
+    offline = OfflineDetector(NodeParams(bundle=str(bundle)), source.rig, tuple(source.rig.sensors))
     frames = list(offline.stream(source.measurements()))
     assert offline.silent() == {"LIDAR_LEFT": "sent nothing in the last 2.5 s"}
     assert frames[-1].mask[0] == 1.0
@@ -234,7 +234,7 @@ def test_images_of_another_shape_than_their_calibration_are_refused_as_by_the_no
     stamps = [16 * 10**17 + i * 10**8 for i in range(4)]
     square = [("CAM_FRONT", CameraImage(s, pixels=np.full((48, 48, 3), 99, np.uint8))) for s in stamps]
     source = MadeSource([*(("LIDAR_TOP", scenes.lidar(s)) for s in stamps), *square])
-    offline = Offline(NodeParams(bundle=str(bundle)), source.rig, tuple(source.rig.sensors))
+    offline = OfflineDetector(NodeParams(bundle=str(bundle)), source.rig, tuple(source.rig.sensors))
     frames = list(offline.stream(source.measurements()))
     assert offline.unfit == {"CAM_FRONT": "its images are 48 x 48, its calibration is for 64 x 48"}
     assert offline.drops["CAM_FRONT: uncalibrated"] == 4

@@ -14,7 +14,7 @@ from peft_dml_tools.live.children import Child
 from peft_dml_tools.live.environment import ros_environment
 from peft_dml_tools.live.readback import PlayedDrive, read_session
 from peft_dml_tools.live.session import BOXES
-from peft_dml_tools.run.offline import Offline
+from peft_dml_tools.run.offline import OfflineDetector
 from tests.tools.commands.conftest import DRIVE_S
 
 pytestmark = pytest.mark.ros
@@ -60,7 +60,7 @@ def live(bag: Path, bundle: Path, folder: Path):
 
 def offline(bag: Path, bundle: Path):
     source = open_source(bag)
-    driver = Offline(
+    driver = OfflineDetector(
         PerceptionParams(bundle=str(bundle), pace=PaceParams(camera_hz=0.0)), source.rig, tuple(source.rig.sensors)
     )
     return {frame.stamp_ns: frame for frame in driver.stream(source.measurements())}

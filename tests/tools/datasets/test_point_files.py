@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from peft_dml_ros.conversions.lidar import Intensity
+from peft_dml_ros.conversions.lidar import IntensityField
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.params import InputParams
 from peft_dml_tools.datasets.bag_options import BagOptions
@@ -113,7 +113,7 @@ def test_names_of_cloudcompare(tmp_path):
     sweep = read_sweep(tmp_path / "a.ply", 1)
     assert sweep.intensity_field == "intensity"
     np.testing.assert_array_equal(sweep.points[:, 3], CLOUD[:, 3])
-    named = read_sweep(tmp_path / "a.ply", 1, intensity=Intensity("scalar_Intensity", 2.0))
+    named = read_sweep(tmp_path / "a.ply", 1, intensity=IntensityField("scalar_Intensity", 2.0))
     np.testing.assert_array_equal(named.points[:, 3], 2 * CLOUD[:, 3])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from peft_dml_ros.core.errors import ConfigError, DataError
-from peft_dml_tools.fleet.cluster import Failure, connected
+from peft_dml_tools.fleet.cluster import JobFailure, connected
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.alone  # Ray takes all cores
@@ -47,7 +47,7 @@ def test_every_job_gives_one_result(cluster) -> None:
 def test_an_error_is_a_result_in_one_line(cluster) -> None:
     queue = cluster.queue(refuse)
     queue.add(7)
-    assert list(queue.drain()) == [(7, Failure("drive 7 is damaged"))]
+    assert list(queue.drain()) == [(7, JobFailure("drive 7 is damaged"))]
 
 
 def test_a_killed_worker_is_started_again(cluster, tmp_path) -> None:
@@ -61,7 +61,7 @@ def test_a_job_that_kills_every_worker_fails_alone(cluster) -> None:
     bad.add(1)
     good.add(2)
     ((_, failure),) = bad.drain()
-    assert isinstance(failure, Failure)
+    assert isinstance(failure, JobFailure)
     assert "died 4 times" in failure.reason
     assert list(good.drain()) == [(2, 4)]
 

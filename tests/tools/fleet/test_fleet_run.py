@@ -12,7 +12,7 @@ from peft_dml_tools.fleet.drives import FleetDrive, expand
 from peft_dml_tools.fleet.running import FleetRun, summarise
 from peft_dml_tools.fleet.storage import ResultStore
 from peft_dml_tools.run.files import frame_line
-from peft_dml_tools.run.offline import Offline, chosen_sensors
+from peft_dml_tools.run.offline import OfflineDetector, chosen_sensors
 
 pytestmark = pytest.mark.alone  # Ray takes all cores
 
@@ -42,7 +42,7 @@ def test_boxes_of_segments_are_those_of_one_run(done, drives) -> None:
     assert outcomes["long"].summary["segments"] == 3
     for name in ("long", "short"):
         source = open_source(drives / f"{name}.mcap")
-        offline = Offline(settings.node_params(), source.rig, chosen_sensors(source.rig, ""))
+        offline = OfflineDetector(settings.node_params(), source.rig, chosen_sensors(source.rig, ""))
         assert lines(settings, outcomes[name]) == [frame_line(f) for f in offline.stream(source.measurements())]
 
 
@@ -104,7 +104,7 @@ def test_a_torn_seam_is_run_again_with_more_lead(cluster, settings_for, drives, 
     found = inspect((job._settings, FleetDrive(str(drives / "long.mcap"))))
     job._inspecting.cancel()
     job._taken[found.key] = found.drive
-    job._open[found.key] = running._Open(found, {s.index for s in found.segments})
+    job._open[found.key] = running._OpenDrive(found, {s.index for s in found.segments})
     for segment in found.segments:
         job._detecting.add(running.SegmentJob(job._settings, found, segment))
     torn = []

@@ -13,7 +13,7 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 
 from peft_dml_tools.nodes.chaos_fuzz import IntakeHarness, samples_of, stamped_now
-from peft_dml_tools.nodes.chaos_malformed import Malformed
+from peft_dml_tools.nodes.chaos_malformed import MalformedMessages
 from tests.support.drive_bag import make_drive_bag
 from tests.support.random_bundle import make_random_bundle
 
@@ -78,7 +78,9 @@ def test_the_intake_still_works_afterwards(harness):
 
 def test_malformed_messages_are_the_same_for_a_seed_and_of_every_kind(samples):
     inputs = {key: (cdrs[0], kind) for key, (cdrs, kind) in samples.items()}
-    first, again = ([next(stream) for _ in range(600)] for stream in (iter(Malformed(inputs, 3)) for _ in range(2)))
+    first, again = (
+        [next(stream) for _ in range(600)] for stream in (iter(MalformedMessages(inputs, 3)) for _ in range(2))
+    )
     # Bytes between the fields are left as they come.
     assert [(key, what, len(cdr)) for key, what, cdr in first] == [(key, what, len(cdr)) for key, what, cdr in again]
     assert {key for key, _, _ in first} == set(inputs)

@@ -6,7 +6,7 @@ from statistics import mean
 from typing import Final
 
 from peft_dml_evidence.baseline_cells import BASELINES, CORRUPTED, NOISY, SEVERITIES, WEATHER
-from peft_dml_evidence.looks import WITH_RADAR
+from peft_dml_evidence.frame_conditions import WITH_RADAR
 from peft_dml_evidence.report.markdown import MISSING, number, table
 from peft_dml_evidence.report.results import Figure, Results
 from peft_dml_evidence.statistics import WHOLE, Sample, joined

@@ -4,7 +4,7 @@
 from matplotlib.axes import Axes
 
 from peft_dml_evidence.cells import Mode
-from peft_dml_evidence.gap_cells import FEW_SCENES, FORGETTING, GAPS, TRIED, WORDS, Gap
+from peft_dml_evidence.gap_cells import FEW_SCENES, FORGETTING, GAPS, TRIED, WORDS, DomainGap
 from peft_dml_evidence.report.markdown import MISSING, number, table
 from peft_dml_evidence.report.results import Figure, Results, compare
 from peft_dml_evidence.statistics import HOLDS, MISSED, UNDECIDED, Interval, difference
@@ -23,17 +23,17 @@ FEW = 8
 MOST_FORGOTTEN = 0.01  #: NDS lost on the source
 
 
-def nds(results: Results, gap: Gap, mode: Mode, few: int = 0) -> Figure | None:
+def nds(results: Results, gap: DomainGap, mode: Mode, few: int = 0) -> Figure | None:
     """Return NDS in the target."""
     return results.score("domains", gap.cell(mode, few), gap.look)
 
 
-def gain(results: Results, gap: Gap, mode: Mode, few: int = 0) -> Interval | None:
+def gain(results: Results, gap: DomainGap, mode: Mode, few: int = 0) -> Interval | None:
     """Return what adapting gains in the target, on shared seeds and scenes."""
     return compare(difference, nds(results, gap, mode, few), nds(results, gap, "base"))
 
 
-def closed(results: Results, gap: Gap, few: int = 0, mode: Mode = "peft") -> Interval | None:
+def closed(results: Results, gap: DomainGap, few: int = 0, mode: Mode = "peft") -> Interval | None:
     """Return the share of the gap that a mode closes: its gain over that of full fine-tuning."""
     figures = (nds(results, gap, mode, few), nds(results, gap, "full", few), nds(results, gap, "base"))
     return compare(share_closed, *figures)
@@ -45,14 +45,14 @@ def share_closed(tuned: float, full: float, before: float) -> float:
     return (tuned - before) / gap if gap > 0 else float("inf") if tuned > before else float("-inf")
 
 
-def forgotten(results: Results, gap: Gap, mode: Mode = "peft") -> Interval | None:
+def forgotten(results: Results, gap: DomainGap, mode: Mode = "peft") -> Interval | None:
     """Return NDS lost on the source by the network that was adapted with all scenes."""
     look = "clear"
     figures = [results.score("domains", gap.on_source(m), look) for m in ("base", mode)]
     return compare(difference, *figures)
 
 
-def verdict(results: Results, gap: Gap, few: int = 0) -> str:
+def verdict(results: Results, gap: DomainGap, few: int = 0) -> str:
     """Return whether PEFT closes what full fine-tuning closes, as the interval says."""
     whole = gain(results, gap, "full", few)
     if whole is None or (found := closed(results, gap, few)) is None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from peft_dml_evidence import catalog
 from peft_dml_evidence.cells import STANDARD
-from peft_dml_evidence.report import duels, gaps, sections
+from peft_dml_evidence.report import baseline_comparison as against
+from peft_dml_evidence.report import gaps, sections
 from peft_dml_evidence.report import headlines as says
 from peft_dml_evidence.report import plots as drawing
 from peft_dml_evidence.report.markdown import MISSING, table
@@ -198,8 +199,8 @@ def chapter(results: Results) -> list[str]:
         *sections.published_dropout(r),
         *_section(r, "All 31 subsets of sensors", sections.subsets(r), "subsets", headline=says.subsets(r)),
         *_section(r, "Other fusions, specialists", sections.baselines(r), "baselines", "baselines", says.baselines(r)),
-        *_section(r, "The baselines, corrupted likewise", duels.corrupted(r), headline=duels.headline(r)),
-        *_section(r, "The baselines in weather", duels.weather(r)),
+        *_section(r, "The baselines, corrupted likewise", against.corrupted(r), headline=against.headline(r)),
+        *_section(r, "The baselines in weather", against.weather(r)),
         *_section(r, "Weather on all sensors", look("weather", STANDARD), "weather", headline=says.looks(r, "weather")),
         *_section(
             r,

@@ -12,7 +12,7 @@ from peft_dml_evidence.baseline_cells import SEVERITIES
 from peft_dml_evidence.catalog import COMMANDS
 from peft_dml_evidence.cells import TARGET_LOOKS
 from peft_dml_evidence.files import read
-from peft_dml_evidence.looks import WITH_RADAR
+from peft_dml_evidence.frame_conditions import WITH_RADAR
 from peft_dml_evidence.statistics import WHOLE, Interval, Sample, joined, paired
 from peft_dml_tools.sim.corruptions import MULTICORRUPT, RADAR_NOISE
 from peft_dml_train.evaluation.sensors import SUBSETS

@@ -8,9 +8,10 @@ from statistics import mean
 from typing import Any
 
 from peft_dml_evidence.baseline_cells import BASELINES, NOISY
+from peft_dml_evidence.frame_conditions import LOST_ODOMETRY
 from peft_dml_evidence.gap_cells import GAPS
-from peft_dml_evidence.looks import LOST_ODOMETRY
-from peft_dml_evidence.report import duels, gaps
+from peft_dml_evidence.report import baseline_comparison as against
+from peft_dml_evidence.report import gaps
 from peft_dml_evidence.report.results import Figure, Results, compare
 from peft_dml_evidence.statistics import WHOLE, Interval, difference, joined, ratio
 from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
@@ -149,8 +150,8 @@ def more_figures(results: Results) -> dict[str, Any]:
     zero_shot = {words: _rounded(zero_shot_ap(results, suffix)) for words, suffix in pairs.items()}
     recalls = {words: _rounded(class_recall(results, *cell)) for words, cell in RETRIEVALS.items()}
     values = (
-        _rounded(duels.resistance_of(results, "zero_filled", radar=True)),
-        _rounded(duels.won(results, NOISY)),
+        _rounded(against.resistance_of(results, "zero_filled", radar=True)),
+        _rounded(against.won(results, NOISY)),
         _rounded(results.score("baselines", "zero_filled")),
         zero_shot if any(v is not None for v in zero_shot.values()) else None,
         recalls if any(v is not None for v in recalls.values()) else None,
@@ -207,7 +208,7 @@ def _against(results: Results, baseline: str) -> ClaimTarget:
     mine, theirs = results.score("robustness", "subsets", subset=ALL), results.score("baselines", baseline)
     made_of = ", ".join("not run" if figure is None else figure.text() for figure in (mine, theirs))
     return ClaimTarget(
-        f"NDS with all sensors, less that of {duels.WORDS[baseline]}", 0.0, compare(difference, mine, theirs), made_of
+        f"NDS with all sensors, less that of {against.WORDS[baseline]}", 0.0, compare(difference, mine, theirs), made_of
     )
 
 
@@ -266,8 +267,8 @@ def targets(results: Results) -> list[ClaimTarget]:
         ClaimTarget("mRA, radar corrupted too", 0.90, _alone(f["mra"]), texts("mra")),
         ClaimTarget(
             "Corrupted cells, radar too, in which no baseline is better, of 30",
-            duels.LEAST_WON,
-            _alone(wins := duels.won(results, NOISY)),
+            against.LEAST_WON,
+            _alone(wins := against.won(results, NOISY)),
             "not run" if wins is None else wins.text(1),
         ),
         *(_against(results, baseline) for baseline in BASELINES),

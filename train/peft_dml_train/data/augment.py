@@ -12,8 +12,8 @@ from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import BoolArray, Float32Array, Int32Array
 from peft_dml_train.config import DropoutConfig, StageConfig
 from peft_dml_train.data.frame import CameraFrame, Frame, Pillars
-from peft_dml_train.data.lying import corrupt
 from peft_dml_train.data.points import lidar_points, to_lidar
+from peft_dml_train.data.sensor_corruption import corrupt
 
 LIDAR_Y, LIDAR_OFFSETS_Y, INTENSITY = 1, (6, 9), 3
 BEAM_DEG = 1.33

@@ -20,7 +20,7 @@ from peft_dml_train.data.augment import another_lidar, degrade, mirror, tone
 from peft_dml_train.data.dataset import truth_of
 from peft_dml_train.data.frame import NO_DEPTH, Frame, Pillars
 from peft_dml_train.data.paste import collect_objects, paste
-from peft_dml_train.data.turn import Pose, turn
+from peft_dml_train.data.turn import WorldMotion, turn
 from peft_dml_train.data.withheld import parse_pairs, withhold
 from peft_dml_train.losses.targets import Targets, make_targets
 
@@ -235,7 +235,7 @@ class BatchStream:
         if self.config.workers:
             steps = range(first, last)
             made = DataLoader(
-                _Made(make),
+                _StepBatches(make),
                 batch_size=None,
                 sampler=steps,
                 num_workers=self.config.workers,
@@ -254,7 +254,7 @@ class BatchStream:
                 yield step, batch
 
 
-class _Made(Dataset[Batch]):
+class _StepBatches(Dataset[Batch]):
     """Batches by the number of their step, for worker processes."""
 
     def __init__(self, make: Callable[[int], Batch]) -> None:
@@ -268,9 +268,9 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _drawn_pose(stage: StageConfig, draw: np.random.Generator) -> Pose:
+def _drawn_pose(stage: StageConfig, draw: np.random.Generator) -> WorldMotion:
     yaw, pitch, roll = np.deg2rad(
         [draw.uniform(-1, 1) * most for most in (stage.turn_deg, stage.tilt_deg, stage.tilt_deg)]
     )
     rise_m, scale = draw.uniform(-stage.rise_m, stage.rise_m), 1 + draw.uniform(-stage.scale, stage.scale)
-    return Pose(float(yaw), float(pitch), float(roll), float(rise_m), float(scale))
+    return WorldMotion(float(yaw), float(pitch), float(roll), float(rise_m), float(scale))

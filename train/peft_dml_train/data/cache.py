@@ -33,7 +33,8 @@ DIGITS = 20
 PREPARING = (
     (peft_dml_ros, ("core", "conversions")),
     (peft_dml_tools, ("datasets", "sim/weather", "sim/corruptions")),
-    (peft_dml_train, ("data/cache.py", "data/dataset.py", "data/frame.py", "data/harm.py", "evaluation/conditions.py")),
+    (peft_dml_train, ("data/cache.py", "data/dataset.py", "data/frame.py", "data/degradation.py")),
+    (peft_dml_train, ("evaluation/conditions.py",)),
 )
 """Sources that a prepared frame depends on: where one of them changes, every frame is made again."""
 

@@ -22,8 +22,8 @@ from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import Float32Array
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.cache import FrameCache, source_digest
+from peft_dml_train.data.degradation import degraded, in_condition
 from peft_dml_train.data.frame import Frame, make_frame
-from peft_dml_train.data.harm import degraded, seen_under
 from peft_dml_train.evaluation.conditions import parse_condition
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ Change: TypeAlias = Callable[[Snapshot, Rig, Boxes3D], tuple[Snapshot, Float32Ar
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FrameRequest:
     """A keyframe and what is to be done to it.
 
     Attributes:
@@ -80,23 +80,23 @@ class FrameReader:
         self._source = source_digest(root, spec, cache.sources) if cache else ""
         self._assemblers: dict[int, tuple[Rig, InputAssembler]] = {}
 
-    def prepared(self, wanted: Wanted) -> Frame:
+    def prepared(self, request: FrameRequest) -> Frame:
         """Return one keyframe, from the cache where it is there."""
         if self.cache is None:
-            return self.frame(wanted.token, wanted.change)
-        return self.cache.frame(self._key(wanted), lambda: self.frame(wanted.token, wanted.change))
+            return self.frame(request.token, request.change)
+        return self.cache.frame(self._key(request), lambda: self.frame(request.token, request.change))
 
-    def truth(self, wanted: Wanted) -> Boxes3D:
+    def truth(self, request: FrameRequest) -> Boxes3D:
         """Return the truth of a keyframe alone."""
-        found = self.cache.boxes(self._key(wanted)) if self.cache else None
-        return self.reader.truth(wanted.token) if found is None else found
+        found = self.cache.boxes(self._key(request)) if self.cache else None
+        return self.reader.truth(request.token) if found is None else found
 
-    def kept(self, wanted: Wanted) -> bool:
+    def kept(self, request: FrameRequest) -> bool:
         """Return whether the cache holds a keyframe; its content is not read."""
-        return self.cache is not None and self.cache.holds(self._key(wanted))
+        return self.cache is not None and self.cache.holds(self._key(request))
 
-    def _key(self, wanted: Wanted) -> str:
-        return FrameCache.key(self._source, wanted.token, wanted.name)
+    def _key(self, request: FrameRequest) -> str:
+        return FrameCache.key(self._source, request.token, request.name)
 
     def frame(self, token: str, change: Change | None = None) -> Frame:
         """Read one keyframe.
@@ -125,14 +125,14 @@ class CachedFrames(Sequence[Frame]):
 
     Args:
         reader: With a cache.
-        wanted: The frames, in order.
+        requests: The frames, in order.
     """
 
-    def __init__(self, reader: FrameReader, wanted: list[Wanted]) -> None:
-        self._reader, self._wanted = reader, wanted
+    def __init__(self, reader: FrameReader, requests: list[FrameRequest]) -> None:
+        self._reader, self._requests = reader, requests
 
     def __len__(self) -> int:
-        return len(self._wanted)
+        return len(self._requests)
 
     @overload
     def __getitem__(self, index: int) -> Frame: ...
@@ -142,12 +142,12 @@ class CachedFrames(Sequence[Frame]):
 
     def __getitem__(self, index: int | slice) -> "Frame | CachedFrames":
         if isinstance(index, slice):
-            return CachedFrames(self._reader, self._wanted[index])
-        return self._reader.prepared(self._wanted[index])
+            return CachedFrames(self._reader, self._requests[index])
+        return self._reader.prepared(self._requests[index])
 
     def truth(self) -> list[Boxes3D]:
         """Return the boxes of all frames, without their inputs."""
-        return [self._reader.truth(wanted) for wanted in self._wanted]
+        return [self._reader.truth(request) for request in self._requests]
 
 
 def truth_of(frames: Sequence[Frame]) -> list[Boxes3D]:
@@ -159,17 +159,17 @@ _readers: list[FrameReader] = []
 """The reader of a worker process: inherited, because its tables are too large to be sent with every frame."""
 
 
-def _prepared(wanted: Wanted) -> Frame:
-    return _readers[-1].prepared(wanted)
+def _prepared(request: FrameRequest) -> Frame:
+    return _readers[-1].prepared(request)
 
 
-def _frames(reader: FrameReader, wanted: list[Wanted], workers: int) -> Sequence[Frame]:
+def _frames(reader: FrameReader, requests: list[FrameRequest], workers: int) -> Sequence[Frame]:
     if reader.cache:
-        return CachedFrames(reader, wanted)
+        return CachedFrames(reader, requests)
     if not workers:
-        return [reader.prepared(one) for one in wanted]
+        return [reader.prepared(one) for one in requests]
     with ProcessPoolExecutor(workers, get_context("fork"), _readers.append, (reader,)) as pool:
-        return list(pool.map(_prepared, wanted, chunksize=8))
+        return list(pool.map(_prepared, requests, chunksize=8))
 
 
 def load_frames(
@@ -199,28 +199,30 @@ def load_frames(
         ConfigError: no such weather or corruption.
     """
     reader = FrameReader(root, spec, cache)
-    frames = _frames(reader, wanted_frames(reader.tokens(splits)[share], weather, seed), workers)
+    frames = _frames(reader, weather_requests(reader.tokens(splits)[share], weather, seed), workers)
     log.info("%d frames of %s from %s", len(frames), _shortened(splits), root)
     return frames
 
 
-def wanted_frames(tokens: Sequence[str], weather: tuple[str, ...] = (), seed: int = 0) -> list[Wanted]:
+def weather_requests(tokens: Sequence[str], weather: tuple[str, ...] = (), seed: int = 0) -> list[FrameRequest]:
     """Return what `load_frames` takes of samples: each as it is, or in a weather drawn from the seed."""
     choices = [(text, parse_condition(text)) for text in weather]
-    wanted = []
+    requests = []
     for number, token in enumerate(tokens):
-        one = Wanted(token)
+        one = FrameRequest(token)
         if choices:
             text, chosen = choices[int(np.random.default_rng((seed, number)).integers(len(choices)))]
-            one = Wanted(token, f"weather {text} {seed + number}", partial(seen_under, chosen, seed + number))
-        wanted.append(one)
-    return wanted
+            one = FrameRequest(token, f"weather {text} {seed + number}", partial(in_condition, chosen, seed + number))
+        requests.append(one)
+    return requests
 
 
-def wanted_corrupted(tokens: Sequence[str], portion: float, seed: int) -> list[Wanted]:
+def degraded_requests(tokens: Sequence[str], portion: float, seed: int) -> list[FrameRequest]:
     """Return what `load_degraded` takes of samples: a portion of them, each in some weather or under a corruption."""
     picked = np.random.default_rng((seed, 2)).permutation(len(tokens))[: round(portion * len(tokens))]
-    return [Wanted(tokens[i], f"degraded {seed + int(i)}", partial(_degraded, seed + int(i))) for i in sorted(picked)]
+    return [
+        FrameRequest(tokens[i], f"degraded {seed + int(i)}", partial(_degraded, seed + int(i))) for i in sorted(picked)
+    ]
 
 
 def _shortened(names: tuple[str, ...]) -> str:
@@ -242,7 +244,7 @@ def load_degraded(
     They are made once: weather on six pictures takes many times as long as all other augmentation of a sample.
     """
     reader = FrameReader(root, spec, cache)
-    frames = _frames(reader, wanted_corrupted(reader.tokens(splits)[share], portion, seed), workers)
+    frames = _frames(reader, degraded_requests(reader.tokens(splits)[share], portion, seed), workers)
     log.info("%d frames in weather or corrupted", len(frames))
     return frames
 

@@ -56,7 +56,7 @@ def degraded(snapshot: Snapshot, rig: Rig, boxes: Boxes3D, seed: int) -> tuple[S
     return corrupted(snapshot, rig, boxes, name, severity, seed)
 
 
-def seen_under(
+def in_condition(
     condition: Condition, seed: int, snapshot: Snapshot, rig: Rig, boxes: Boxes3D
 ) -> tuple[Snapshot, Float32Array]:
     """Return a frame in a weather or under a corruption, and its modalities' quality (5,)."""

@@ -12,7 +12,7 @@ from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_tools.fleet.cluster import every_result
 from peft_dml_train.config import StageConfig, TrainConfig
 from peft_dml_train.data.cache import FrameCache
-from peft_dml_train.data.dataset import FrameReader, Wanted, wanted_corrupted, wanted_frames
+from peft_dml_train.data.dataset import FrameReader, FrameRequest, degraded_requests, weather_requests
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def process_seed(seed: int, number: int) -> int:
 
 def corrupted_portion(config: TrainConfig, stage: StageConfig) -> float:
     """Return the portion of a stage's frames that are seen in weather or under a corruption as well."""
-    return config.dropout.harmed_portion if config.dropout.corruption and not stage.weather else 0.0
+    return config.dropout.degraded_portion if config.dropout.corruption and not stage.weather else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ class PreparingJob:
         root: nuScenes folder, under the same path on every node.
         spec: Model facts.
         cache: Where frames are kept; a folder that every node sees.
-        wanted: Which frames.
+        requests: Which frames.
     """
 
     root: Path
     spec: ModelSpec
     cache: FrameCache
-    wanted: tuple[Wanted, ...]
+    requests: tuple[FrameRequest, ...]
 
 
 class PreparedCount(NamedTuple):
@@ -54,7 +54,7 @@ class PreparedCount(NamedTuple):
     kept: int
 
 
-def stage_frames(config: TrainConfig, reader: FrameReader) -> list[Wanted]:
+def stage_frames(config: TrainConfig, reader: FrameReader) -> list[FrameRequest]:
     """Return all frames that the stages and the evaluation of a recipe read, each once.
 
     Args:
@@ -64,17 +64,17 @@ def stage_frames(config: TrainConfig, reader: FrameReader) -> list[Wanted]:
     Raises:
         DataError: the folder has no scenes of a split.
     """
-    wanted: list[Wanted] = []
+    requests: list[FrameRequest] = []
     stages = ((config.pretrain, config.splits.train, 0), (config.finetune, config.splits.finetune, 1))
     for stage, splits, later in stages:
         tokens = reader.tokens(splits)
         for number in range(config.processes):
             mine, seed = tokens[number :: config.processes], process_seed(config.seed + later, number)
-            wanted += wanted_frames(mine, stage.weather, seed)
-            wanted += wanted_corrupted(mine, corrupted_portion(config, stage), seed)
+            requests += weather_requests(mine, stage.weather, seed)
+            requests += degraded_requests(mine, corrupted_portion(config, stage), seed)
     for splits in (config.splits.val, config.splits.test):
-        wanted += wanted_frames(reader.tokens(splits))
-    return list({(one.token, one.name): one for one in wanted}.values())
+        requests += weather_requests(reader.tokens(splits))
+    return list({(one.token, one.name): one for one in requests}.values())
 
 
 def prepare(config: TrainConfig, data: Path, cache: FrameCache, address: str, workers: int) -> Iterator[PreparedCount]:
@@ -92,9 +92,9 @@ def prepare(config: TrainConfig, data: Path, cache: FrameCache, address: str, wo
         DataError: no scenes of a split, or a frame cannot be read; the others are made.
     """
     reader = FrameReader(data, config.spec, cache)
-    wanted = stage_frames(config, reader)
-    missing = [one for one in wanted if not reader.kept(one)]
-    yield PreparedCount(0, len(wanted) - len(missing))
+    requests = stage_frames(config, reader)
+    missing = [one for one in requests if not reader.kept(one)]
+    yield PreparedCount(0, len(requests) - len(missing))
     root, folder = data.resolve(), FrameCache(cache.folder.resolve(), cache.most_gb, cache.sources)
     parts = [tuple(missing[i : i + FRAMES_A_JOB]) for i in range(0, len(missing), FRAMES_A_JOB)]
     jobs = [PreparingJob(root, config.spec, folder, part) for part in parts]
@@ -105,11 +105,11 @@ def prepare(config: TrainConfig, data: Path, cache: FrameCache, address: str, wo
 def prepare_frames(job: PreparingJob) -> PreparedCount:
     """Prepare the frames of one job; those that another one made meanwhile count as there."""
     reader, made = _reader(job.root, job.spec.model_dump_json(), job.cache.folder, job.cache.most_gb), 0
-    for one in job.wanted:
+    for one in job.requests:
         if not reader.kept(one):
             reader.prepared(one)
             made += 1
-    return PreparedCount(made, len(job.wanted) - made)
+    return PreparedCount(made, len(job.requests) - made)
 
 
 @lru_cache(maxsize=2)

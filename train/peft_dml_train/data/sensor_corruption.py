@@ -21,10 +21,10 @@ def corrupt(frame: Frame, victim: str, spec: ModelSpec, draw: np.random.Generato
         return replace(frame, pillars={**frame.pillars, victim: _blinded(frame.pillars[victim], draw)}, quality=quality)
     if victim == "radar" and victim in frame.pillars:
         return replace(
-            frame, pillars={**frame.pillars, victim: _lying(frame.pillars[victim], spec, draw)}, quality=quality
+            frame, pillars={**frame.pillars, victim: _radar_noise(frame.pillars[victim], spec, draw)}, quality=quality
         )
     if victim == "camera" and frame.camera is not None:
-        images = _spoil(frame.camera.images, draw)
+        images = _degraded_images(frame.camera.images, draw)
         return replace(frame, camera=replace(frame.camera, images=images, picture=-1), quality=quality)
     if victim in frame.windows:
         window = frame.windows[victim]
@@ -40,7 +40,7 @@ def _blinded(entry: Pillars, draw: np.random.Generator) -> Pillars:
     return entry.take(draw.random(len(entry.cells)) > draw.uniform(0.5, 0.9))
 
 
-def _lying(entry: Pillars, spec: ModelSpec, draw: np.random.Generator) -> Pillars:
+def _radar_noise(entry: Pillars, spec: ModelSpec, draw: np.random.Generator) -> Pillars:
     """Make a radar lie in one of four ways: echoes lost, invented, moved, or with another speed and strength.
 
     The four noises of RobuRCDet (Wang et al., 2025).
@@ -71,7 +71,7 @@ def _clutter(count: int, spec: ModelSpec, draw: np.random.Generator) -> UInt8Arr
     return np.concatenate([place, rcs, speed, draw.uniform(0, 0.4, (count, 1))], axis=1)
 
 
-def _spoil(images: UInt8Array, draw: np.random.Generator) -> UInt8Array:
+def _degraded_images(images: UInt8Array, draw: np.random.Generator) -> UInt8Array:
     """Return dark and noisy, foggy, out of focus, or one grey: a camera that sees nothing."""
     kind = draw.integers(4)
     if kind == 0:

@@ -17,7 +17,7 @@ GNSS_LENGTHS = slice(1, 5)
 
 
 @dataclass(frozen=True, slots=True)
-class Pose:
+class WorldMotion:
     """How the world is moved under the vehicle.
 
     Attributes:
@@ -46,7 +46,7 @@ class Pose:
         return lifted
 
 
-def turn(frame: Frame, pose: Pose, spec: ModelSpec) -> Frame:
+def turn(frame: Frame, pose: WorldMotion, spec: ModelSpec) -> Frame:
     """Return a frame as if base_link's axes were moved the other way, and its metres were 1 / scale long."""
 
     def turned(xy: AnyArray) -> AnyArray:
@@ -75,7 +75,7 @@ def turn(frame: Frame, pose: Pose, spec: ModelSpec) -> Frame:
     return replace(frame, pillars=pillars, windows=windows, camera=camera, boxes=boxes)
 
 
-def _turn_window(modality: str, window: Float32Array, pose: Pose) -> Float32Array:
+def _turn_window(modality: str, window: Float32Array, pose: WorldMotion) -> Float32Array:
     out = window.copy()
     if modality == "imu":
         out[:, IMU_ACCEL] = out[:, IMU_ACCEL] @ pose.plane.T * pose.scale
@@ -86,7 +86,7 @@ def _turn_window(modality: str, window: Float32Array, pose: Pose) -> Float32Arra
     return out
 
 
-def _turn_camera(camera: CameraFrame, pose: Pose, spec: ModelSpec) -> CameraFrame:
+def _turn_camera(camera: CameraFrame, pose: WorldMotion, spec: ModelSpec) -> CameraFrame:
     """Let each voxel look up what the voxel nearest to its place before the move looked up."""
     size, cell_m, half = spec.grid.size, spec.grid.cell_m, spec.grid.half_range_m
     rows, columns = spec.camera.feature_hw

@@ -18,7 +18,7 @@ from peft_dml_train.data.frame import Frame
 UNLABELLED = "unlabelled"
 
 
-class Pair(NamedTuple):
+class WithheldPair(NamedTuple):
     """A modality and a class that are not trained together.
 
     Attributes:
@@ -32,7 +32,7 @@ class Pair(NamedTuple):
     unlabelled: bool = False
 
 
-def parse_pairs(withheld: tuple[str, ...]) -> tuple[Pair, ...]:
+def parse_pairs(withheld: tuple[str, ...]) -> tuple[WithheldPair, ...]:
     """Return pairs from `modality:class` or `modality:class:unlabelled`.
 
     Raises:
@@ -46,7 +46,7 @@ def parse_pairs(withheld: tuple[str, ...]) -> tuple[Pair, ...]:
             if value not in known:
                 msg = f"withheld '{text}' is not of the form modality:class[:{UNLABELLED}]; {nearest(value, known)}"
                 raise ConfigError(msg)
-        pairs.append(Pair(modality, CLASSES.index(name), how == UNLABELLED))
+        pairs.append(WithheldPair(modality, CLASSES.index(name), how == UNLABELLED))
     return tuple(pairs)
 
 
@@ -66,14 +66,14 @@ def without(frame: Frame, modalities: set[str]) -> Frame:
     )
 
 
-def withhold(frame: Frame, pairs: tuple[Pair, ...], sensors: tuple[str, ...]) -> Frame:
+def withhold(frame: Frame, pairs: tuple[WithheldPair, ...], sensors: tuple[str, ...]) -> Frame:
     """Return a frame with the recipe's sensors alone, without modalities that must not meet one of its classes."""
     unseen = {m for m in MODALITIES if m not in sensors}
     strict = (pair for pair in pairs if not pair.unlabelled)
     return without(frame, unseen | {pair.modality for pair in strict if (frame.boxes.labels == pair.label).any()})
 
 
-def learnt(mask: torch.Tensor, pairs: tuple[Pair, ...]) -> torch.Tensor | None:
+def learnt(mask: torch.Tensor, pairs: tuple[WithheldPair, ...]) -> torch.Tensor | None:
     """Return (B, classes) bool, false where a sample's modalities teach nothing of a class; none if all teach all.
 
     A frame that keeps a strictly withheld modality holds no object of the class: it would teach that there never is

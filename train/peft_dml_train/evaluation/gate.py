@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
+from peft_dml_tools.atomic_files import write_json
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.sim.corruptions import corrupt
 from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
-from peft_dml_tools.whole_files import write_json
 from peft_dml_train.data.dataset import scenes_of
 from peft_dml_train.evaluation.palette_png import save_palette_png
 from peft_dml_train.evaluation.subsets import BundleRunner
@@ -30,7 +30,7 @@ Change = Callable[[Snapshot, Rig], Snapshot]
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
+class GateSweep:
     """One quantity that is varied."""
 
     name: str  #: Of the quantity
@@ -54,14 +54,14 @@ def _noisy(modality: Modality, severity: int) -> Change:
     return lambda snapshot, rig: corrupt(snapshot, NOISE[modality], severity, rig)
 
 
-def sweeps() -> list[Sweep]:
+def sweeps() -> list[GateSweep]:
     """Return fog for all sensors at once; age and noise for each in turn."""
-    found = [Sweep("fog", "visibility in fog (m)", FOG_M, tuple(_fog(v) for v in FOG_M), DETECTING)]
+    found = [GateSweep("fog", "visibility in fog (m)", FOG_M, tuple(_fog(v) for v in FOG_M), DETECTING)]
     for m in DETECTING:
-        found.append(Sweep(f"age_{m}", f"age of {m} (s)", AGES_S, tuple(_aged(m, a) for a in AGES_S), (m,)))
+        found.append(GateSweep(f"age_{m}", f"age of {m} (s)", AGES_S, tuple(_aged(m, a) for a in AGES_S), (m,)))
         noisy = tuple(_noisy(m, s) for s in SEVERITIES)
         values = tuple(float(s) for s in SEVERITIES)
-        found.append(Sweep(f"noise_{m}", f"{NOISE[m]}, severity", values, noisy, (m,)))
+        found.append(GateSweep(f"noise_{m}", f"{NOISE[m]}, severity", values, noisy, (m,)))
     return found
 
 

@@ -16,7 +16,7 @@ from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import AnyArray, Float32Array
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.cache import FrameCache
-from peft_dml_train.data.dataset import Change, FrameReader, Wanted
+from peft_dml_train.data.dataset import Change, FrameReader, FrameRequest
 from peft_dml_train.data.frame import Frame, Pillars
 from peft_dml_train.evaluation.conditions import CLEAR, Condition
 
@@ -81,9 +81,9 @@ class PreparedFrames:
             before: The sample before it in its scene, whose contents a condition may need.
             condition: What is done to it.
         """
-        wanted = Wanted(token)
+        wanted = FrameRequest(token)
         if condition != CLEAR:
-            wanted = Wanted(token, f"condition {condition}", self._change(token, before, condition))
+            wanted = FrameRequest(token, f"condition {condition}", self._change(token, before, condition))
         frame = self._frames.prepared(wanted)
         return PreparedSnapshot(self._reader.stamp_ns(token), network_inputs(frame, self._spec))
 

@@ -22,9 +22,9 @@ from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.engines import load_engines
+from peft_dml_tools.atomic_files import write_json
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.nuscenes_scores import RANGES_M, open_devkit, result_rows, score
-from peft_dml_tools.whole_files import write_json
 from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.data.dataset import scenes_of
 from peft_dml_train.evaluation.conditions import CLEAR, Condition

@@ -18,7 +18,7 @@ from peft_dml_ros.core.bundle import ADAPTERS, Bundle, load_bundle
 from peft_dml_ros.core.classes import Modality
 from peft_dml_ros.core.errors import BundleError, DataError
 from peft_dml_ros.core.verified_files import CALIBRATION, sha256
-from peft_dml_tools.whole_files import write_json
+from peft_dml_tools.atomic_files import write_json
 from peft_dml_train.adapters.base_weights import READABLE, is_halved
 
 log = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ from peft_dml_train.adapters.base_weights import rounded
 from peft_dml_train.adapters.lora import adapt, merge
 from peft_dml_train.config import load_config
 from peft_dml_train.export.graphs import example_inputs, export_graphs
-from peft_dml_train.export.half import to_fp16
+from peft_dml_train.export.half_precision import to_fp16
 from peft_dml_train.export.precision import FLOAT_PARTS
 from peft_dml_train.export.quantise import activation_ranges, quantise_graph
 from peft_dml_train.loop.stages import new_network

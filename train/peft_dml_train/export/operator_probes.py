@@ -18,7 +18,7 @@ from peft_dml_ros.core.errors import EngineError
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_ros.engines.tensorrt_build import parse_graph
 from peft_dml_ros.engines.tensorrt_library import TensorRtLibrary, load_tensorrt
-from peft_dml_tools.whole_files import write_json
+from peft_dml_tools.atomic_files import write_json
 from peft_dml_train.export.operator_rules import BUILDS, LARGEST_TOPK, TABLE
 
 CAPABILITY: Final = "SM89"

@@ -18,7 +18,7 @@ from peft_dml_ros.core.spec import ModelSpec, graph_outputs
 from peft_dml_ros.engines import load_engines
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.data.dataset import scenes_of
-from peft_dml_train.export.half import to_fp16
+from peft_dml_train.export.half_precision import to_fp16
 from peft_dml_train.export.operators import require_operators
 from peft_dml_train.export.quantise import PERCENTILE, Feeds, activation_ranges, quantise_graph
 from peft_dml_train.export.rewriting import describe, rewritten

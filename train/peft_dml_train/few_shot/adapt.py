@@ -23,15 +23,15 @@ from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.adapters.base_weights import load_base_state
 from peft_dml_train.adapters.lora import adapt as add_adapters
 from peft_dml_train.adapters.lora import load_adapter, save_adapter, train_mode
-from peft_dml_train.config import TrainConfig
+from peft_dml_train.config import TrainConfig, stored_config
 from peft_dml_train.data.batch import BatchStream
-from peft_dml_train.data.dataset import FrameReader, Wanted
+from peft_dml_train.data.dataset import FrameReader, FrameRequest
 from peft_dml_train.data.digest import digest
 from peft_dml_train.data.frame import Frame
 from peft_dml_train.evaluation.torch_engine import bundle_in_memory, torch_engines
 from peft_dml_train.export.adapter import complete_adapter, domain_of, write_adapter
 from peft_dml_train.few_shot.checks import JUDGED, Checks, cross_judged, half_scores
-from peft_dml_train.few_shot.frames import Finder, TokenSplit, hold_out
+from peft_dml_train.few_shot.frames import FrameDetector, TokenSplit, hold_out
 from peft_dml_train.few_shot.gain import FrameHits, Gain, accuracy, common_classes, compare, of_classes
 from peft_dml_train.few_shot.labels import LabelledReader
 from peft_dml_train.few_shot.pseudo_labels import PseudoLabelledReader
@@ -90,7 +90,7 @@ def adapt(base: Path, data: Path, out: Path, options: AdaptOptions) -> Gain:
     reader = _reader(bundle, data, options)
     parts = hold_out(reader, options.held_out)
     frames = FrameReader(data, config.spec, None, reader)
-    trained, held = ([frames.prepared(Wanted(token)) for token in part] for part in parts[:2])
+    trained, held = ([frames.prepared(FrameRequest(token)) for token in part] for part in parts[:2])
     log.info("%d frames to train on, %d held out (%s)", len(trained), len(held), parts.units)
     training = _Training(bundle, config, options, data, parts, held, work)
     training.run(trained)
@@ -119,7 +119,7 @@ def recipe_of(bundle: Bundle, options: AdaptOptions) -> TrainConfig:
         msg = f"{bundle.path}: its manifest holds no recipe; adapters are trained on bundles of peft-dml-train export"
         raise ConfigError(msg)
     try:
-        config = TrainConfig.model_validate({**found, "spec": bundle.spec.model_dump()})
+        config = stored_config(found, bundle.spec)
     except ValidationError as error:
         msg = f"{bundle.path}: its recipe is of another version: {error.errors()[0]['loc']} {error.errors()[0]['msg']}"
         raise ConfigError(msg) from error
@@ -138,8 +138,8 @@ def _reader(bundle: Bundle, data: Path, options: AdaptOptions) -> NuScenesReader
     if not options.unlabelled:
         return LabelledReader(data, options.labels, options.names) if options.labels else NuScenesReader(data)
     log.info("labelling with '%s' and all sensors", bundle.adapters)
-    find, frames = Finder(bundle, load_engines(bundle)), FrameReader(data, bundle.spec)
-    return PseudoLabelledReader(data, lambda token: find(frames.prepared(Wanted(token))))
+    find, frames = FrameDetector(bundle, load_engines(bundle)), FrameReader(data, bundle.spec)
+    return PseudoLabelledReader(data, lambda token: find(frames.prepared(FrameRequest(token))))
 
 
 @dataclass
@@ -157,7 +157,7 @@ class _Training:
     def __post_init__(self) -> None:
         bundle, config, cut = self.bundle, self.config, self.parts.cut
         self.sensors = WITHOUT_LIDAR if self.options.unlabelled else MODALITIES
-        found = Finder(bundle, load_engines(bundle), self.sensors).hits(self.held)
+        found = FrameDetector(bundle, load_engines(bundle), self.sensors).hits(self.held)
         self.classes = common_classes(found)
         self.before = of_classes(found, self.classes)
         self.names = [name for name, counts in zip(CLASSES, self.classes, strict=True) if counts]
@@ -179,7 +179,7 @@ class _Training:
             DataError: no step was better.
         """
         checks, config, stage = self.checks, self.config, self.config.finetune
-        finder = Finder(bundle_in_memory(self.network), torch_engines(self.network), self.sensors)
+        finder = FrameDetector(bundle_in_memory(self.network), torch_engines(self.network), self.sensors)
 
         def watch(now: PeftDmlNetwork, step: int) -> bool:
             checks.add(now, step, half_scores(of_classes(finder.hits(self.held), self.classes), self.parts.cut))
@@ -199,9 +199,9 @@ class _Training:
         _, first, second = self.checks.chosen
 
         @cache
-        def finder(step: int) -> Finder:
+        def finder(step: int) -> FrameDetector:
             _, vehicle = self.save(step, "judged")
-            return Finder(vehicle, load_engines(vehicle), self.sensors)
+            return FrameDetector(vehicle, load_engines(vehicle), self.sensors)
 
         def hits(step: int, part: slice) -> list[FrameHits]:
             return of_classes(finder(step).hits(self.held[part]), self.classes) if step else self.before[part]

@@ -78,7 +78,7 @@ def hold_out(reader: NuScenesReader, share: float) -> TokenSplit:
     return TokenSplit(trained, out, [i * blocks // len(out) for i in range(len(out))], f"{blocks} blocks of one scene")
 
 
-class Finder:
+class FrameDetector:
     """A model that finds boxes in prepared frames.
 
     Args:

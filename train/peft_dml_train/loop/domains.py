@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_tools.atomic_files import write_json
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.provenance import domain_of, scene_identities, shared_facts
-from peft_dml_tools.whole_files import write_json
 from peft_dml_train.data.dataset import scenes_of
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_tools.whole_files import write_json
+from peft_dml_tools.atomic_files import write_json
 from peft_dml_train.adapters.base_weights import rounded
 from peft_dml_train.adapters.lora import (
     adapt,

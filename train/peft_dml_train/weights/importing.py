@@ -12,7 +12,7 @@ from peft_dml_train.config import TrainConfig
 from peft_dml_train.loop.checkpoint import save_checkpoint
 from peft_dml_train.loop.stages import new_network
 from peft_dml_train.weights import pillar, resnet
-from peft_dml_train.weights.mapping import Account, fill
+from peft_dml_train.weights.mapping import MappingReport, fill
 from peft_dml_train.weights.reading import read_tensors
 
 BASE, ACCOUNT = "base.pt", "import.json"
@@ -20,7 +20,7 @@ BASE, ACCOUNT = "base.pt", "import.json"
 
 def import_weights(
     config: TrainConfig, out: Path, *, lidar: Path | None = None, camera: Path | None = None, partial: bool = False
-) -> dict[str, Account]:
+) -> dict[str, MappingReport]:
     """Fill the LiDAR encoder and the image backbone; write `base.pt` and `import.json`; return the accounts by encoder.
 
     Raises ConfigError: no file given; DataError: a file cannot be read safely, is of no known project, or leaves
@@ -54,7 +54,7 @@ def import_weights(
     return accounts
 
 
-def _complaint(accounts: dict[str, Account], out: Path) -> str:
+def _complaint(accounts: dict[str, MappingReport], out: Path) -> str:
     lines = []
     for name, account in accounts.items():
         lines += [f"{name}: {t} is missing" for t in account.missing]
@@ -66,7 +66,7 @@ def _complaint(accounts: dict[str, Account], out: Path) -> str:
     return f"{shown}. All of it is in {out / ACCOUNT}; correct the recipe's sizes, or take what fits with --partial"
 
 
-def account_lines(accounts: dict[str, Account]) -> list[str]:
+def account_lines(accounts: dict[str, MappingReport]) -> list[str]:
     """Return the accounts in words: counts, and every tensor that was left or not filled."""
     lines = []
     for name, account in accounts.items():

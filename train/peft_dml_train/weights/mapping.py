@@ -19,12 +19,12 @@ class MappingRule:
     source: str  #: Name in the file
     #: What makes its value of the file's tensors; the file's own tensor without one
     change: Callable[[Tensors], torch.Tensor] | None = None
-    note: str = ""  #: What that changes, for the account
+    note: str = ""  #: What that changes, for the report
 
 
 @dataclass(slots=True)
-class Account:
-    """What became of every tensor."""
+class MappingReport:
+    """Which tensors of the file filled which of the network."""
 
     used: list[dict[str, Any]] = field(default_factory=list)  #: Source, target, shape and what was changed on the way
     unused: list[dict[str, Any]] = field(default_factory=list)  #: Tensors of the file with the reason
@@ -52,7 +52,7 @@ def fill(
     tensors: Tensors,
     rules: Sequence[MappingRule],
     reason: Callable[[str], str],
-) -> Account:
+) -> MappingReport:
     """Put a file's tensors into a network's state; return the account, which names every tensor of both.
 
     Args:
@@ -62,7 +62,7 @@ def fill(
         rules: What goes where.
         reason: Why a tensor that no rule names is left.
     """
-    account, filled, taken = Account(), set(), set()
+    account, filled, taken = MappingReport(), set(), set()
     for rule in rules:
         if rule.target not in state or rule.source not in tensors:
             continue
