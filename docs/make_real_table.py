@@ -48,7 +48,29 @@ def section(figures: list[dict[str, Any]]) -> str:
         for label in recorded["all"][0]["ap_2m"]
     ]
     by_class = markdown_table(("AP at 2 m, as recorded", *(f"{name}: {sensors}" for name, sensors in sides)), classes)
-    return f"{head}\n\n{markdown_table(columns, rows)}\n\n{by_class}"
+    return f"{head}\n\n{markdown_table(columns, rows)}\n\n{by_class}\n\n{_by_intensity(figures)}"
+
+
+def _by_intensity(figures: list[dict[str, Any]]) -> str:
+    """Return boxes of each class over score .2 by gain of the intensity, by LiDAR alone."""
+    rows = {key: found for key, found in _together(figures) if key[1] == "LiDAR" and "intensity" in key[0]}
+    recorded = next(found for key, found in _together(figures) if key == ("as recorded", "LiDAR"))
+    classes = dict.fromkeys(label for bundle in recorded for label in bundle["boxes"])
+    lines = [
+        (
+            label,
+            *(
+                str(found[i]["boxes"].get(label, 0))
+                for i in range(len(figures))
+                for found in (recorded, *rows.values())
+            ),
+        )
+        for label in classes
+    ]
+    columns = [
+        f"{f['bundle'].split()[0]}: {name}" for f in figures for name in ("as recorded", *(key[0] for key in rows))
+    ]
+    return markdown_table(("boxes over .2, LiDAR alone", *columns), lines)
 
 
 def _together(figures: list[dict[str, Any]]) -> list[tuple[tuple[str, str], list[dict[str, Any]]]]:

@@ -31,6 +31,8 @@ _DECODERS: Final[dict[Modality | None, Decoder]] = {
 def decoder_of(sensor: str, inputs: InputParams = InputParams()) -> Decoder:  # noqa: B008  it is immutable
     """Return what makes measurements of a sensor's messages. Raises ConfigError: the name has no known prefix."""
     modality = modality_of_channel(sensor)
+    if sensor in inputs.thermal:
+        return partial(image_from_msg, thermal=True)
     if modality == "lidar" and (chosen := intensity_of(sensor, inputs)) != ANY:
         return partial(lidar_from_msg, intensity=chosen)
     return _DECODERS[modality]

@@ -53,12 +53,21 @@ def _encodings() -> dict[str, Encoding]:
 ENCODINGS: Final = _encodings()  #: By the names of sensor_msgs/image_encodings; `8UC3` is BGR, as OpenCV makes it
 
 
-def image_from_msg(msg: Any) -> CameraImage:
+def image_from_msg(msg: Any, *, thermal: bool = False) -> CameraImage:
     """Convert a CompressedImage or Image to an image. Compressed bytes stay compressed.
 
-    Raises DataError: not JPEG or PNG, an unknown encoding, or sizes that contradict each other.
+    `16UC1` is the encoding of depths in mm (REP 118), also compressed; where `thermal` is set, it is a picture.
+    Raises DataError: depths, not JPEG or PNG, an unknown encoding, or sizes that contradict each other.
     """
     stamp_ns = stamp_ns_from_msg(msg)
+    kind = str(getattr(msg, "encoding", "") or getattr(msg, "format", ""))
+    if "compressedDepth" in kind or (kind.startswith("16UC1") and not thermal):
+        text = (
+            f"Image in frame '{msg.header.frame_id}' has encoding '{kind}': depths in mm, "
+            "expected a picture; fix: name the camera's colour or mono topic (inputs.topics), or the camera in "
+            "inputs.thermal, if these are grey values"
+        )
+        raise DataError(text)
     if hasattr(msg, "encoding"):
         return CameraImage(stamp_ns, pixels=_rgb(msg))
     data = memoryview(msg.data).tobytes()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """PointCloud2 as a structured numpy view, whatever its field order, padding, byte order and organisation."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
@@ -76,8 +77,11 @@ def _layout(msg: Any, wanted: Sequence[str], point_step: int) -> np.dtype[np.voi
     names: list[str] = []
     formats: list[str] = []
     offsets: list[int] = []
+    alike = Counter(field.name.lower() for field in msg.fields)
     for field in msg.fields:
-        if field.name not in wanted or field.name in names:
+        # Capitals count for the small letters, unless these are there as well.
+        name = field.name if field.name in wanted or alike[field.name.lower()] > 1 else field.name.lower()
+        if name not in wanted or name in names:
             continue
         if field.datatype not in _FORMATS or field.count not in {0, 1}:
             _fail(msg, f"field '{field.name}': datatype {field.datatype}, count {field.count}; 1-8 and 1 are known")
@@ -85,7 +89,7 @@ def _layout(msg: Any, wanted: Sequence[str], point_step: int) -> np.dtype[np.voi
         offset = int(field.offset)
         if offset < 0 or offset + np.dtype(form).itemsize > point_step:
             _fail(msg, f"field '{field.name}' at offset {offset} does not fit into point_step {point_step}")
-        names.append(field.name)
+        names.append(name)
         formats.append(form)
         offsets.append(offset)
     if not names:

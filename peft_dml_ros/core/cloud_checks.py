@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.intensity import MAXIMUM, MEDIAN, TYPICAL_MEDIAN, Levels, Ranges, intensity_factor
 from peft_dml_ros.core.measurements import LidarSweep
-from peft_dml_ros.core.pillars import MOST_MEAN_INTENSITY, mean_intensity
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import FloatArray
 
@@ -34,38 +34,36 @@ class Hint(NamedTuple):
         return f"{self.sensor}: {self.problem} [{self.id}]; fix: {self.fix}"
 
 
-def intensity_hint(name: str, sweep: LidarSweep, trained: tuple[float, float]) -> Hint | None:
+def intensity_hint(name: str, sweep: LidarSweep, trained: Ranges) -> Hint | None:
     """Return what is wrong with the intensity of a sweep.
 
     Args:
         name: The LiDAR.
         sweep: With its intensity as it was decoded.
-        trained: Least and greatest median of the sweeps that the network was trained on.
+        trained: Least and greatest median and maximum of the sweeps that the network was trained on.
     """
     if not sweep.intensity_field:
         problem = "its clouds have no intensity: the network sees 0 everywhere, and confuses small things more often"
         return Hint("SEN101", name, problem, f"record a field of it, or name it: inputs.intensity_field [{name}=FIELD]")
-    values = sweep.points[sweep.points[:, :3].any(axis=1), 3]
-    if not len(values):
+    found, factor = Levels.of(sweep.points), intensity_factor(sweep.points, trained)
+    if not found.bright:
+        if not len(sweep.points) or found.maximum:
+            return None
+        fix = f"let the driver fill it, or inputs.intensity_field [{name}=FIELD]"
+        return Hint("SEN101", name, f"field '{sweep.intensity_field}': all 0", fix)
+    (low, high), (least, most) = trained[MEDIAN], trained[MAXIMUM]
+    if factor == 1.0 and low <= found.median <= high:
         return None
-    middle, most = float(np.median(values)), float(values.max())
-    low, high = trained
-    field = f"field '{sweep.intensity_field}' has median {middle:.4g}, maximum {most:.4g}"
-    known = f"the network knows medians of {low:g} to {high:g} on a scale to 255"
-    fix = f"inputs.intensity_scale [{name}={_factor(middle, low, high):.2g}], or another inputs.intensity_field"
-    if mean_intensity(sweep.points) > MOST_MEAN_INTENSITY:
-        return Hint("SEN103", name, f"{field}: {known}; its intensity is not used", fix)
-    if not most:
-        return Hint(
-            "SEN101", name, f"{field}: all 0", f"let the driver fill it, or inputs.intensity_field [{name}=FIELD]"
-        )
-    if not low <= middle <= high:
-        return Hint("SEN102", name, f"{field}: {known}", fix)
-    return None
-
-
-def _factor(middle: float, low: float, high: float) -> float:
-    return float(np.sqrt(max(low, 1.0) * high)) / max(middle, 1e-3)
+    problem = (
+        f"field '{sweep.intensity_field}' has median {found.median:.4g}, maximum {found.maximum:.4g}: the network "
+        f"knows medians of {low:g} to {high:g} and maxima of {least:g} to {most:g}"
+    )
+    if not factor:
+        fix = f"inputs.intensity_field [{name}=FIELD] of a reflectivity; no factor makes one of this"
+        return Hint("SEN103", name, f"{problem}; its intensity is not used", fix)
+    done = f"; it is multiplied by {factor:.2g} here" if factor != 1.0 else ""
+    right = f"{name}={TYPICAL_MEDIAN / max(found.median, 1e-3):.2g}"
+    return Hint("SEN102", name, problem + done, f"inputs.intensity_scale [{right}], or another inputs.intensity_field")
 
 
 def place_hint(name: str, sweep: LidarSweep, base_SE3_sensor: SE3, spec: ModelSpec, base_frame: str) -> Hint | None:

@@ -19,6 +19,7 @@ from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
 from peft_dml_ros.core.engine import Constant, DeviceArray, Engine, EngineArray
 from peft_dml_ros.core.errors import EngineError
 from peft_dml_ros.core.inputs import EncoderInputs, InputAssembler, NetworkInputs
+from peft_dml_ros.core.intensity import TRAINED
 from peft_dml_ros.core.latents import Latent
 from peft_dml_ros.core.load import Effort, spare_cores
 from peft_dml_ros.core.measurements import CameraImage
@@ -101,7 +102,7 @@ class Detector:
         self.effort = effort or Effort()
         self._engines = engines
         threads = threads or spare_cores()
-        self._assemble = InputAssembler(bundle.spec, rig, threads)
+        self._assemble = InputAssembler(bundle.spec, rig, threads, {**TRAINED, **bundle.manifest.trained_ranges})
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cameras") if threads > 1 else None
         self._latents: dict[Modality, Latent] = {}
         self._temperatures: dict[tuple[str, ...], float] = {}

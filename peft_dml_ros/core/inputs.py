@@ -15,6 +15,7 @@ from peft_dml_ros.core.camera_view import load_image, voxel_lookup
 from peft_dml_ros.core.classes import MODALITIES, Modality
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.intensity import Ranges
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, RadarSweep
 from peft_dml_ros.core.motion import EgoMotion, gnss_window, imu_window
 from peft_dml_ros.core.pillars import lidar_cloud, lidar_pillars, radar_cloud, radar_pillars, recent
@@ -77,10 +78,11 @@ class InputAssembler:
         spec: Model facts.
         rig: Sensors with their mounting and calibration.
         threads: Image decoders that work in parallel; with one alone nothing is decoded ahead.
+        trained: Ranges of inputs in training, to which the intensity of other LiDARs is scaled; None leaves it alone.
     """
 
-    def __init__(self, spec: ModelSpec, rig: Rig, threads: int = 1) -> None:
-        self.spec, self.rig = spec, rig
+    def __init__(self, spec: ModelSpec, rig: Rig, threads: int = 1, trained: Ranges | None = None) -> None:
+        self.spec, self.rig, self._trained = spec, rig, trained
         self._lookup: tuple[Int32Array, Int32Array] | None = None
         self._pictures: dict[int, tuple[CameraImage, Picture]] = {}
         self._camera_feeds: tuple[dict[str, AnyArray], float] | None = None
@@ -158,7 +160,7 @@ class InputAssembler:
         sweeps = self._placed(picked, "lidar", snapshot, motion, drops)
         if not sweeps:
             return None
-        pillars, index_map = lidar_pillars(lidar_cloud(sweeps, spec.min_range_m), self.spec.grid, spec)
+        pillars, index_map = lidar_pillars(lidar_cloud(sweeps, spec.min_range_m, self._trained), self.spec.grid, spec)
         share = len(sweeps) / (max(len(snapshot.lidar), 1) * spec.sweeps)
         return self._inputs("lidar", snapshot, {"pillars": pillars, "index_map": index_map}, share)
 

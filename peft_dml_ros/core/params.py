@@ -59,6 +59,10 @@ class InputParams(Frozen):
         description="Cameras whose images are rectified, though their CameraInfo has distortion; topics with 'rect'"
         " in their name are anyway",
     )
+    thermal: tuple[str, ...] = Field(
+        (),
+        description="Cameras whose 16UC1 images are pictures (thermal, infrared); of others they are depths, refused",
+    )
     intensity_field: tuple[str, ...] = Field(
         (), description="Field of a LiDAR's clouds that holds the intensity, e.g. LIDAR_TOP=reflectivity"
     )
@@ -240,6 +244,7 @@ class PerceptionParams(Frozen):
             "inputs.topics": words_by_sensor(inputs.topics, "/TOPIC"),
             "inputs.infos": words_by_sensor(inputs.infos, "/TOPIC"),
             "inputs.rectified": inputs.rectified,
+            "inputs.thermal": inputs.thermal,
             "inputs.intensity_field": words_by_sensor(inputs.intensity_field, "FIELD"),
             "inputs.intensity_scale": numbers_by_sensor(inputs.intensity_scale, "FACTOR"),
         }

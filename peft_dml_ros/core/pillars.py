@@ -11,6 +11,7 @@ import numba
 import numpy as np
 
 from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.intensity import Ranges, intensity_factor
 from peft_dml_ros.core.measurements import LidarSweep, RadarSweep, trusted_radar_points
 from peft_dml_ros.core.spec import GridSpec, LidarSpec, RadarSpec
 from peft_dml_ros.core.typing import AnyArray, BoolArray, Float32Array, Int32Array
@@ -42,13 +43,9 @@ def recent(sweeps: Sequence[Swept], count: int, spacing_s: float = 0.0, oldest_s
     return kept
 
 
-FEWEST_POINTS: Final = 100
-#: A sweep with a mean above this is not on the scale 0 to 255 (nuScenes 20, KITTI 70): no intensity is better then. The
-#: mean of fewer than `FEWEST_POINTS` says nothing.
-MOST_MEAN_INTENSITY: Final = 128.0
-
-
-def lidar_cloud(sweeps: Sequence[tuple[Float32Array, SE3, float]], min_range_m: float) -> Float32Array:
+def lidar_cloud(
+    sweeps: Sequence[tuple[Float32Array, SE3, float]], min_range_m: float, trained: Ranges | None = None
+) -> Float32Array:
     """Return the accumulated LiDAR sweeps.
 
     Args:
@@ -56,29 +53,18 @@ def lidar_cloud(sweeps: Sequence[tuple[Float32Array, SE3, float]], min_range_m: 
             transform `now_SE3_sensor`, and the age in s; newest first.
         min_range_m: Returns nearer to their sensor than this are the vehicle itself, and are left out, as are points
             that are not finite.
+        trained: Ranges of the intensity that the network was trained on; None takes the scale as it is.
 
     Returns:
-        (M, 5) float32: x, y, z in `base_link`, intensity 0-1 (0 beyond `MOST_MEAN_INTENSITY`), age in s.
+        (M, 5) float32: x, y, z in `base_link`, intensity 0-1 after `intensity_factor`, age in s.
     """
     cloud = np.empty((sum(len(points) for points, _, _ in sweeps), 5), dtype=np.float32)
     filled = 0
     for points, now_SE3_sensor, age_s in sweeps:
-        filled = _append(
-            *(points, now_SE3_sensor.rotation.astype(np.float32), now_SE3_sensor.translation.astype(np.float32)),
-            *(np.float32(min_range_m**2), np.float32(age_s), _gain(points), cloud, filled),
-        )
+        factor, square = np.float32(intensity_factor(points, trained)), np.float32(min_range_m**2)
+        turn, move = (part.astype(np.float32) for part in (now_SE3_sensor.rotation, now_SE3_sensor.translation))
+        filled = _append(points, turn, move, square, np.float32(age_s), factor, cloud, filled)
     return cloud[:filled]
-
-
-def _gain(points: Float32Array) -> np.float32:
-    """Return the factor on intensities of 0 to 255; 0 where they count something else, photons for example."""
-    counts = len(points) >= FEWEST_POINTS and mean_intensity(points) > MOST_MEAN_INTENSITY
-    return np.float32(0.0 if counts else 1 / 255)
-
-
-def mean_intensity(points: Float32Array) -> float:
-    """Return the mean of a sweep's returns: organised clouds have (0, 0, 0) where there was none."""
-    return float(points[:, 3].sum()) / max(int(np.count_nonzero(points[:, 0])), 1)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -88,7 +74,7 @@ def _append(
     translation: Float32Array,
     min_square: np.float32,
     age_s: np.float32,
-    gain: np.float32,
+    factor: np.float32,
     cloud: Float32Array,
     filled: int,
 ) -> int:
@@ -101,7 +87,7 @@ def _append(
         for axis in range(3):
             turned = x * rotation[axis, 0] + y * rotation[axis, 1] + z * rotation[axis, 2]
             cloud[filled, axis] = turned + translation[axis]
-        cloud[filled, 3] = min(points[i, 3], np.float32(255.0)) * gain
+        cloud[filled, 3] = min(points[i, 3] * factor, np.float32(255.0)) * np.float32(1 / 255)
         cloud[filled, 4] = age_s
         filled += 1
     return filled

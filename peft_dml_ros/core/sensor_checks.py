@@ -5,18 +5,17 @@ The node, `peft-dml run` and the doctor ask the same checks; each hint is given 
 """
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
 from peft_dml_ros.core.cloud_checks import Hint, intensity_hint, place_hint
+from peft_dml_ros.core.intensity import TRAINED, Ranges
 from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.rig import Sensor
 from peft_dml_ros.core.spec import ModelSpec
 
-#: Ranges of bundles that do not state theirs: those of nuScenes with room to either side
-TRAINED: Final = {"lidar_intensity_median": (2.0, 60.0)}
 EVERY: Final = 50  #: LiDAR sweeps from one look to the next; the first is looked at
 SAMPLES: Final = 100
 G_MPS2: Final = 9.81
@@ -26,9 +25,7 @@ _ROWS_OFF: Final = 1 / 3  #: Principal point, in half images, beyond which it is
 class SensorChecks:
     """Looks at measurements as they come, and gives each hint once."""
 
-    def __init__(
-        self, spec: ModelSpec, trained: Mapping[str, tuple[float, float]] | None = None, base_frame: str = "base_link"
-    ) -> None:
+    def __init__(self, spec: ModelSpec, trained: Ranges | None = None, base_frame: str = "base_link") -> None:
         self._spec, self._trained, self._base_frame = spec, {**TRAINED, **(trained or {})}, base_frame
         self._seen: Counter[str] = Counter()
         self._inertial: dict[str, deque[ImuSample]] = {}
@@ -51,7 +48,7 @@ class SensorChecks:
         found: list[Hint | None] = []
         if isinstance(measurement, LidarSweep):
             if self._seen[name] % EVERY == 1:
-                found.append(intensity_hint(name, measurement, self._trained["lidar_intensity_median"]))
+                found.append(intensity_hint(name, measurement, self._trained))
                 found.append(place_hint(name, measurement, sensor.base_SE3_sensor, self._spec, self._base_frame))
         elif isinstance(measurement, ImuSample):
             found += self._of_inertial(name, measurement)

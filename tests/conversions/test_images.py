@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peft_dml_ros.conversions import camera_model_from_msg, image_from_msg
+from peft_dml_ros.conversions import camera_model_from_msg, decoder_of, image_from_msg
 from peft_dml_ros.conversions.images import ENCODINGS
 from peft_dml_ros.core.camera_view import decode, decoded
-from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.health import poor_picture
-from peft_dml_ros.core.params import HealthParams
+from peft_dml_ros.core.params import HealthParams, InputParams, PerceptionParams, validated
 
 HEADER = SimpleNamespace(stamp=SimpleNamespace(sec=1, nanosec=0), frame_id="cam")
 HEIGHT, WIDTH = 48, 64
@@ -101,6 +101,9 @@ def test_nv24_gives_the_picture_of_nv12(pad):
         ("yuv422_yuy2", packed("yuyv"), 24),
         ("nv12", nv12(), 12),
         ("nv21", swapped(nv12()), 12),
+        ("bgra16", np.dstack([RGB[..., ::-1], RGB[..., 0]]).astype(np.uint16) << 8, 1),
+        ("16UC3", RGB[..., ::-1].astype(np.uint16) << 8, 1),
+        ("16UC4", np.dstack([RGB[..., ::-1], RGB[..., 0]]).astype(np.uint16) << 8, 1),
         ("rgba16", np.dstack([RGB, RGB[..., 0]]).astype(np.uint16) << 8, 1),
     ],
 )
@@ -121,6 +124,25 @@ def test_mono16_takes_the_bits_that_are_used(bits, big):
     pixels = image_from_msg(image("mono16", grey, big=big)).pixels
     assert (pixels[..., 0] == pixels[..., 2]).all()
     assert (pixels[0, 0, 0], pixels[0, -1, 0]) == (0, 255)
+
+
+def test_depths_are_refused_and_thermal_pictures_are_not():
+    """REP 118: 16UC1 are mm; thermal cameras publish their grey values under it, too."""
+    grey = np.tile(np.linspace(0, (1 << 14) - 1, WIDTH), (HEIGHT, 1)).astype("<u2")
+    thermal = decoder_of("CAM_BACK", InputParams(thermal=("CAM_BACK",)))
+    png = packed_png(grey, "16UC1; png compressed ")
+    depth = SimpleNamespace(header=HEADER, format="16UC1; compressedDepth png", data=b"\0" * 12 + bytes(png.data))
+    for message in (image("16UC1", grey), png, depth):
+        with pytest.raises(
+            DataError, match=r"frame 'cam' has encoding '16UC1.*depths in mm, expected a.*inputs\.thermal"
+        ):
+            decoder_of("CAM_BACK")(message)
+    assert np.ptp(thermal(image("16UC1", grey)).pixels) == 255
+    assert np.ptp(decoded(thermal(png), WIDTH)) == 255
+    with pytest.raises(DataError, match="depths in mm"):
+        thermal(depth)
+    with pytest.raises(ConfigError, match=r"inputs.thermal: sensor 'CAM_BACC'.*CAM_BACK"):
+        validated(PerceptionParams, {"inputs": {"thermal": ["CAM_BACC"]}}, "p.yaml")
 
 
 def test_a_stale_step_gives_way_to_the_data_and_a_wrong_size_is_named():

@@ -172,6 +172,22 @@ def test_ousters_photon_counts_give_way_to_the_reflectivity():
     assert counted.intensity_field == "intensity"
 
 
+def test_capitals_count_for_small_letters_where_these_are_not_there():
+    """Clouds made of CSV headers and some simulators have X, Y, Z."""
+    fields = [("X", 0, F4), ("Y", 4, F4), ("Z", 8, F4), ("Intensity", 12, F4), ("Ring", 16, U2)]
+    values = measured()
+    upper = {name: values[name.lower()] for name, _, _ in fields} | {"x": values["x"]}
+    sweep = lidar_from_msg(cloud(fields, 18, upper))
+    np.testing.assert_array_equal(sweep.points, np.stack([values[f.lower()] for f, _, _ in fields], axis=1))
+    assert sweep.intensity_field == "intensity"
+    both = lidar_from_msg(cloud([*SIMPLE[0], ("X", 24, F4)], 28, values | {"X": np.zeros(N)}))
+    np.testing.assert_array_equal(both.points[:, 0], values["x"])
+    message = cloud(fields, 18, upper)
+    message.fields.append(SimpleNamespace(name="X", offset=4, datatype=F4, count=1))
+    with pytest.raises(DataError, match=r"lacks the fields x; it has: X, Y, Z, Intensity, Ring, X; fix"):
+        lidar_from_msg(message)
+
+
 def test_a_field_that_is_not_there_is_refused_with_those_that_are():
     with pytest.raises(DataError, match=r"no field 'intensty' \(intensity_field\); did you mean 'intensity'"):
         lidar_from_msg(cloud(*SIMPLE, measured()), IntensityField("intensty"))

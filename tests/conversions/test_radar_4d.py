@@ -82,6 +82,17 @@ def test_another_driver_of_the_same_radar():
     assert np.hypot(points["vx_comp"], points["vy_comp"]).max() < 0.5
 
 
+def test_power_of_a_4d_radar():
+    """The fields of Altos', Oculii's and SmartMicro's clouds: `Power` and `Doppler`, `radial_speed`, with capitals."""
+    a = np.linspace(-0.9, 0.9, 24)
+    values = {"x": 20 * np.cos(a), "y": 20 * np.sin(a), "z": 0 * a}
+    for speed, power in (("Doppler", "Power"), ("radial_speed", "power"), ("Velocity", "SNR"), ("range_rate", "RCS")):
+        fields = [("x", 0, F4), ("y", 4, F4), ("z", 8, F4), (speed, 12, F4), ("Range", 16, F4), (power, 20, F4)]
+        points = radar_from_msg(cloud(fields, 24, values | {speed: -8.0 * np.cos(a), power: 11.5 + 0 * a})).points
+        assert set(points["rcs"]) == {11.5}
+        assert np.hypot(points["vx_comp"], points["vy_comp"]).max() < 0.1
+
+
 @pytest.mark.parametrize("flag", ["invalid_distance", "invalid_azimuth", "invalid_elevation", "invalid_range_rate"])
 def test_flagged_detections_are_left_out_and_counted(flag):
     message = SimpleNamespace(header=HEADER, detections=[*STANDING, detection(0.1, **{flag: True})])

@@ -9,8 +9,9 @@ import pytest
 
 from peft_dml_ros.conversions import camera_model_from_msg
 from peft_dml_ros.core.geometry import SE3
+from peft_dml_ros.core.intensity import TRAINED, Levels, intensity_factor
 from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep
-from peft_dml_ros.core.pillars import MOST_MEAN_INTENSITY, lidar_cloud, mean_intensity
+from peft_dml_ros.core.pillars import lidar_cloud
 from peft_dml_ros.core.rig import CameraModel, Sensor
 from peft_dml_ros.core.sensor_checks import SensorChecks
 from peft_dml_ros.core.spec import ModelSpec
@@ -32,6 +33,21 @@ def street(intensity=12.0, field="intensity"):
     return LidarSweep(1, np.column_stack([points, shine, np.zeros(5500)]).astype(np.float32), field)
 
 
+def photons():
+    """Counts that fall with the square of the distance: no factor makes reflectivities of them."""
+    sweep = street()
+    sweep.points[:, :2] *= RNG.uniform(0.02, 1, (len(sweep.points), 1)) ** 2  # a LiDAR's are dense near it
+    sweep.points[:, 3] *= 6000 / (sweep.points[:, :3] ** 2).sum(axis=1)
+    return sweep
+
+
+def reflectors(share):
+    """A street of which some points shine far beyond the scale."""
+    sweep = street()
+    sweep.points[RNG.random(len(sweep.points)) < share, 3] = 4000
+    return sweep
+
+
 def hints(measurement, sensor=TOP, times=1):
     checks = SensorChecks(ModelSpec())
     for k in range(times):
@@ -49,11 +65,13 @@ def test_places_of_an_organised_cloud_where_nothing_returned_say_nothing_on_inte
     sweep = street()
     empty = np.zeros((9000, 5), np.float32)
     assert hints(replace(sweep, points=np.concatenate([sweep.points, empty]))) == {}
-    (found,) = hints(replace(street(200), points=np.concatenate([street(200).points, empty]))).values()
-    assert found.id == "SEN103"
-    # As the hint says, the network gets none of it: 200 over all places would be a mean below the limit.
     counted = np.concatenate([street(200).points, empty])
-    assert counted[:, 3].mean() < MOST_MEAN_INTENSITY < mean_intensity(counted)
+    (found,) = hints(replace(sweep, points=counted)).values()
+    assert found.id == "SEN102"
+    assert np.median(counted[:, 3]) == 0
+    assert 150 < Levels.of(counted).median < 250
+    # Without the range of a network nothing is scaled: 200 over all places would be a mean below the limit.
+    assert counted[:, 3].mean() < 128 < Levels.of(counted).mean
     assert not lidar_cloud([(counted, SE3.identity(), 0.0)], 1.0)[:, 3].any()
 
 
@@ -62,15 +80,25 @@ def test_places_of_an_organised_cloud_where_nothing_returned_say_nothing_on_inte
     [
         (street(0), "SEN101", "all 0"),
         (street(0, ""), "SEN101", "no intensity"),
-        (street(100), "SEN102", "the network knows medians of 2 to 60"),
-        (street(0.5), "SEN102", r"LIDAR_TOP=2\d"),
-        (street(12 * 60), "SEN103", "its intensity is not used"),
+        (street(100), "SEN102", "medians of 2 to 60 and maxima of 100 to 255; it is multiplied by 0.12 here"),
+        (street(0.5), "SEN102", r"multiplied by 2\d here.*LIDAR_TOP=2\d"),
+        (street(12 * 60), "SEN102", "multiplied by 0.017 here"),
+        (photons(), "SEN103", "its intensity is not used"),
+        (reflectors(0.05), "SEN103", "maximum 4000"),
     ],
 )
 def test_intensities(sweep, wanted, words):
     (found,) = hints(sweep).values()
     assert found.id == wanted
     assert re.search(words, str(found))
+
+
+def test_a_few_retroreflectors_beyond_the_scale_and_fog_say_nothing_of_it():
+    assert hints(reflectors(0.004)) == {}
+    fog = street(1.5)
+    fog.points[:20, 3] = 254  # signs shine through
+    assert hints(fog).keys() == {"SEN102"}
+    assert intensity_factor(fog.points, TRAINED) == 1.0
 
 
 def test_places():
@@ -153,8 +181,11 @@ def test_the_real_keyframe_gives_no_hint_and_its_changes_do(real_keyframe):
         checks.look(name, image, rig[name])
     assert checks.hints == {}
     sweep, top = snapshot.lidar["LIDAR_TOP"][0], rig["LIDAR_TOP"]
-    brighter = sweep.points * np.array([1, 1, 1, 60, 1], np.float32)
-    assert hints(LidarSweep(1, brighter), top).keys() == {"SEN103"}
+    recorded = lidar_cloud([(sweep.points, SE3.identity(), 0.0)], 1.0)
+    for gain in (0.25, 4, 60):
+        other = sweep.points * np.array([1, 1, 1, gain, 1], np.float32)
+        assert f"it is multiplied by {1 / gain:.2g} here" in hints(LidarSweep(1, other), top)["SEN102"].problem
+        np.testing.assert_allclose(lidar_cloud([(other, SE3.identity(), 0.0)], 1.0, TRAINED), recorded, rtol=1e-5)
     assert hints(sweep, replace(top, base_SE3_sensor=SE3.identity())).keys() == {"SEN112"}
 
 

@@ -173,10 +173,10 @@ def test_topics_of_the_parameter_file_and_what_looks_wrong_with_the_sensors(tmp_
         lens = replace(CAMERA, lens=Lens.make("equidistant", CAMERA.intrinsics, [0.05, 0.0, 0.0, 0.0], "eye"))
         calibrations = ros_node.create_publisher(CameraInfo, "/hint/eye/info", 5)
         vehicle.outlets.append((calibrations, lambda ns: encode.camera_info_to_msg(lens, ns, "eye", MAKE)))
-        vehicle.drive(lambda: "SEN103" in node.text and "SEN204" in node.text and vehicle.frames > 3)
-        assert "its intensity is not used [SEN103]; fix: inputs.intensity_scale [LIDAR_TOP=" in node.text
+        vehicle.drive(lambda: "SEN102" in node.text and "SEN204" in node.text and vehicle.frames > 3)
+        assert "here [SEN102]; fix: inputs.intensity_scale [LIDAR_TOP=" in node.text
         assert "CAM_FRONT: its images are undistorted here (equidistant) [SEN204]" in node.text
-        assert node.text.count("SEN103") == 1
+        assert node.text.count("SEN102") == 1
 
 
 def bright(ns):

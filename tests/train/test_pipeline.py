@@ -120,7 +120,8 @@ def test_recipe_makes_a_bundle(data, made):
     reader = NuScenesReader(data)
     sweeps = [reader.load(reader.keyframes(token)["LIDAR_TOP"]) for token in reader.samples("sim_train")]
     medians = [np.median(sweep.points[:, 3]) for sweep in sweeps]
-    assert (low, high) == pytest.approx((0.3 * min(medians), 2.5 * max(medians)), abs=0.01)
+    assert (low, high) == pytest.approx((0.3 * min(medians), 2.5 * max(medians)), rel=0.2)
+    assert loaded.manifest.trained_ranges["lidar_intensity_maximum"] == pytest.approx((0.3 * 255, 255), rel=0.1)
     metrics = loaded.manifest.metrics
     assert metrics.keys() >= {"map", "nds", "mate", "mase", "maoe", "mave", "maae", "subsets", "test"}
     assert metrics["subsets"].keys() == SUBSETS.keys()

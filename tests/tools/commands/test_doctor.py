@@ -125,7 +125,7 @@ def test_the_running_system_is_looked_at(vehicle):
     assert "CAM_FRONT" in found["LIV006"]["what"]
     assert "RADAR_FRONT arrives" in found["LIV008"]["what"]
     assert "LIDAR_TOP: field 'intensity' has median" in found["LIV010"]["what"]
-    assert "[SEN103]" in found["LIV010"]["what"]
+    assert "[SEN102]" in found["LIV010"]["what"]
     assert "LIV001" not in found
     assert "ROS004" not in found
     assert len(report["rules"]) == len(set(report["rules"])) >= 18

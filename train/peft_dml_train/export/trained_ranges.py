@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from peft_dml_ros.core.intensity import MAXIMUM, MEDIAN, Levels
 from peft_dml_ros.core.measurements import LidarSweep
-from peft_dml_ros.core.sensor_checks import TRAINED
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.config import TrainConfig
 from peft_dml_train.data.augment import INTENSITY_GAIN
@@ -16,7 +16,7 @@ SWEEPS = 64
 
 
 def trained_ranges(config: TrainConfig, data: Path) -> dict[str, tuple[float, float]]:
-    """Return the least and greatest of inputs in the training scenes, by the names of `sensor_checks.TRAINED`.
+    """Return the least and greatest of inputs in the training scenes, by the names of `intensity.TRAINED`.
 
     Augmentation widens them by its gains. Keyframes are drawn, up to `SWEEPS` of them. Raises DataError: the folder
     lacks the scenes, or a file is damaged.
@@ -28,8 +28,8 @@ def trained_ranges(config: TrainConfig, data: Path) -> dict[str, tuple[float, fl
     sweeps = [sweep for r in records if isinstance(sweep := reader.load(r), LidarSweep) and len(sweep.points)]
     if not sweeps:
         return {}
-    medians = [float(np.median(sweep.points[:, 3])) for sweep in sweeps]
     augmented = max(config.pretrain.intensity, config.finetune.intensity) > 0
     low, high = INTENSITY_GAIN if augmented else (1.0, 1.0)
-    (name,) = TRAINED
-    return {name: (round(min(medians) * low, 2), round(min(max(medians) * high, 255.0), 2))}
+    found = [Levels.of(sweep.points) for sweep in sweeps]
+    values = {MEDIAN: [levels.median for levels in found], MAXIMUM: [levels.maximum for levels in found]}
+    return {name: (round(min(of) * low, 2), round(min(max(of) * high, 255.0), 2)) for name, of in values.items()}
