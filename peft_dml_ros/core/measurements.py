@@ -62,6 +62,10 @@ class ImuSample:
     accel_mps2: FloatArray  #: (3,) float64 specific force; reads +9.81 on z at rest (REP-145)
     gyro_radps: FloatArray  #: (3,) float64 angular rate
 
+    def turned(self, rotation: FloatArray) -> "ImuSample":
+        """Return the sample in other axes, by the (3, 3) rotation from its own to those."""
+        return ImuSample(self.stamp_ns, rotation @ self.accel_mps2, rotation @ self.gyro_radps)
+
 
 @dataclass(frozen=True, slots=True)
 class GnssFix:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -137,9 +136,7 @@ class Decoder:
                 self._drops.count(f"{name}: points not finite", n=lost)
                 invalid_share = lost / (lost + len(measurement.points))
         elif isinstance(measurement, ImuSample):
-            turn = self._store.rig.sensors[name].base_SE3_sensor.rotation
-            accel, gyro = turn @ measurement.accel_mps2, turn @ measurement.gyro_radps
-            measurement = replace(measurement, accel_mps2=accel, gyro_radps=gyro)
+            measurement = measurement.turned(self._store.rig.sensors[name].base_SE3_sensor.rotation)
         elif isinstance(measurement, CameraImage):
             if wrong := shape_mismatch(measurement, self._store.rig[name].camera):
                 self._refuse(name, wrong)

@@ -6,13 +6,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from sqlite3 import Error as SqliteError
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 
@@ -21,7 +19,6 @@ from peft_dml_ros.conversions import presets, topics
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError
-from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import (
     CameraImage,
     GnssFix,
@@ -279,18 +276,11 @@ def messages_of(
     elif isinstance(measurement, RadarSweep):
         yield topic, encode.radar_to_msg(measurement, frame, make)
     elif isinstance(measurement, ImuSample):
-        yield topic, encode.imu_to_msg(_to_sensor(measurement, rig[sensor].base_SE3_sensor), frame, make)
+        yield topic, encode.imu_to_msg(measurement.turned(rig[sensor].base_SE3_sensor.rotation.T), frame, make)
     elif isinstance(measurement, GnssFix):
         yield topic, encode.gnss_to_msg(measurement, frame, make)
     elif isinstance(measurement, OdometrySample):
         yield topic, encode.odometry_to_msg(measurement, make, before=before)
-
-
-def _to_sensor(sample: ImuSample, base_SE3_imu: SE3) -> ImuSample:
-    turn = base_SE3_imu.rotation.T
-    if np.array_equal(turn, np.eye(3)):
-        return sample
-    return replace(sample, accel_mps2=turn @ sample.accel_mps2, gyro_radps=turn @ sample.gyro_radps)
 
 
 def _write_truth(bag: BagFile, entry: tuple[int, Boxes3D], *, display: bool) -> None:

@@ -3,12 +3,10 @@
 
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from rosbags.serde import SerdeError
 
 from peft_dml_ros.conversions import (
@@ -262,7 +260,7 @@ class BagSource:
             if isinstance(measurement, LidarSweep | RadarSweep):
                 self._drop(sensor, NOT_FINITE, points_dropped(decoded, measurement))
             if isinstance(measurement, ImuSample):
-                measurement = _to_base(measurement, rig[sensor].base_SE3_sensor)
+                measurement = measurement.turned(rig[sensor].base_SE3_sensor.rotation)
             yield sensor, measurement
 
     def _drop(self, sensor: str, reason: str, count: int = 1) -> None:
@@ -297,10 +295,3 @@ class BagSource:
         except (SerdeError, struct.error, ValueError, IndexError, KeyError, AssertionError, TypeError) as error:
             msg = f"bag {self._storage.path}: a message on {message.topic} is no {message.msgtype}: {error}"
             raise DataError(msg) from error
-
-
-def _to_base(sample: ImuSample, base_SE3_imu: SE3) -> ImuSample:
-    turn = base_SE3_imu.rotation
-    if np.array_equal(turn, np.eye(3)):
-        return sample
-    return replace(sample, accel_mps2=turn @ sample.accel_mps2, gyro_radps=turn @ sample.gyro_radps)

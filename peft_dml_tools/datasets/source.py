@@ -156,7 +156,8 @@ def _below(path: Path) -> str:
 
 def is_bag(path: Path) -> bool:
     """Return whether it is an .mcap or .db3 file, or a folder that holds such or its metadata."""
-    return path.suffix in BAG_SUFFIXES or (path / "metadata.yaml").is_file() or _holds_bag(path)
+    holds = path.is_dir() and any(p.suffix in BAG_SUFFIXES for p in path.iterdir())
+    return holds or path.suffix in BAG_SUFFIXES or (path / "metadata.yaml").is_file()
 
 
 def last_stamp_ns(source: Source) -> int:
@@ -170,10 +171,6 @@ def last_stamp_ns(source: Source) -> int:
     if not stamps:
         raise DataError(f"source '{source.name}' holds no measurement")
     return max(stamps)
-
-
-def _holds_bag(path: Path) -> bool:
-    return path.is_dir() and any(p.suffix in BAG_SUFFIXES for p in path.iterdir())
 
 
 def _keyed(name: str, samples: Iterable[Measurement]) -> Iterator[tuple[int, int, str, Measurement]]:

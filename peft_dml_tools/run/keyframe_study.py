@@ -45,12 +45,9 @@ class KeyframeVariant:
     pictures: Literal["recorded", "none", "grey"] = "recorded"
 
 
-def _gain(factor: float) -> Points:
-    return lambda points, _: points * np.array([1, 1, 1, factor, 1], dtype=np.float32)
-
-
-def _raised(by_m: float) -> Points:
-    return lambda points, _: points + np.array([0, 0, by_m, 0, 0], dtype=np.float32)
+def _changed(gain: float = 1.0, raised_m: float = 0.0) -> Points:
+    factors, steps = (np.array(row, dtype=np.float32) for row in ((1, 1, 1, gain, 1), (0, 0, raised_m, 0, 0)))
+    return lambda points, _: points * factors + steps
 
 
 def _halved(points: Float32Array, _: SE3) -> Float32Array:
@@ -59,9 +56,9 @@ def _halved(points: Float32Array, _: SE3) -> Float32Array:
 
 VARIANTS: Final = (
     KeyframeVariant("as recorded"),
-    *(KeyframeVariant(f"intensity × {factor:g}", _gain(factor)) for factor in (0.25, 4.0, 60.0)),
-    KeyframeVariant("no intensity", _gain(0.0), field=""),
-    *(KeyframeVariant(f"{by_m:+.1f} m in height", _raised(by_m)) for by_m in (-0.5, -0.2, 0.2, 0.5)),
+    *(KeyframeVariant(f"intensity × {factor:g}", _changed(factor)) for factor in (0.25, 4.0, 60.0)),
+    KeyframeVariant("no intensity", _changed(0.0), field=""),
+    *(KeyframeVariant(f"{by_m:+.1f} m in height", _changed(raised_m=by_m)) for by_m in (-0.5, -0.2, 0.2, 0.5)),
     *(KeyframeVariant(f"turned by {degrees}°", turn_rad=float(np.deg2rad(degrees))) for degrees in (45, 90)),
     KeyframeVariant("every second beam", lambda points, _: points[points[:, 4] % 2 == 0]),
     KeyframeVariant("half of the points", _halved),

@@ -159,8 +159,8 @@ class OfflineDetector:
         found = self._detector(snapshot)
         elapsed_ms = (perf_counter() - start) * 1e3
         self._frame_drops.update(found.drops)
-        readings = _readings(states) if states else self._keyframe_readings(snapshot)
-        return _frame(found, elapsed_ms, readings)
+        readings = {n: SensorReading(s.state.value, s.reason, s.received, s.gated) for n, s in states.items()}
+        return _frame(found, elapsed_ms, readings or self._keyframe_readings(snapshot))
 
     def _keyframe_readings(self, snapshot: Snapshot) -> dict[str, SensorReading]:
         here = {*snapshot.lidar, *snapshot.radars, *snapshot.cameras}
@@ -188,10 +188,6 @@ def _without_sensors(snapshot: Snapshot, names: set[str], kept: frozenset[str]) 
         age_s=snapshot.age_s,
         gated=snapshot.gated,
     )
-
-
-def _readings(states: Mapping[str, SensorState]) -> dict[str, SensorReading]:
-    return {name: SensorReading(s.state.value, s.reason, s.received, s.gated) for name, s in states.items()}
 
 
 def _frame(found: Detections, elapsed_ms: float, readings: dict[str, SensorReading]) -> RecordedFrame:
