@@ -68,7 +68,7 @@ def test_training_cells_are_those_of_the_issue():
     ranks = cells_of("ranks")
     assert {"peft", "full", "head", "scratch", "rank4", "rank8", "rank16"} <= set(ranks)
     parts = {"lora", "adapters", "cross_attention", "neighbourhood", "gate", "disagreement", "metric_loss"}
-    parts |= {"shared_classifier", "consistency", "modality_dropout", "gate_supervision"}
+    parts |= {"shared_classifier", "consistency", "modality_dropout", "gate_supervision", "concatenation"}
     assert {f"no_{part}" for part in parts} | {"complete"} == set(cells_of("ablate"))
     zero = cells_of("zero-shot")
     for m in DETECTING:

@@ -15,6 +15,7 @@ from peft_dml_train.data.batch import BatchStream, collate
 from peft_dml_train.data.points import lidar_points, radar_points, to_lidar, to_radar
 from peft_dml_train.data.turn import WorldMotion, turn
 from peft_dml_train.fusion.attention import NEIGHBOURS, Fusion, NeighbourAttention
+from peft_dml_train.fusion.gate import ABSENT
 from peft_dml_train.head.center import BoxValues
 from peft_dml_train.head.prototypes import PrototypeClassifier
 from peft_dml_train.loop.stages import new_network
@@ -74,6 +75,29 @@ def test_one_classifier_and_one_value_serve_every_sensor(network, frames, config
         assert found.any(), m
         (through,) = torch.autograd.grad(passes[0].fused.features.sum(), latents.by_modality[m], retain_graph=True)
         assert through.any(), m
+
+
+@torch.no_grad()
+def test_gated_concatenation_tells_sensors_apart_and_opens_no_way_around_the_gate():
+    torch.manual_seed(3)
+    latents, evidence = world(torch.zeros(2), 0)
+    swapped = latents | {"lidar": latents["radar"], "radar": latents["lidar"]}
+    ones = torch.ones(2, len(MODALITIES))
+    for concatenate in (False, True):
+        fusion = Fusion(DIM, 2, attend=False, trust=False, concatenate=concatenate).eval()
+        for layer in filter(None, [fusion.concatenated]):
+            nn.init.normal_(layer.weight)
+        before, after = (fusion(x, ones, 0 * ones, ones, evidence).features for x in (latents, swapped))
+        assert ((before - after).abs().mean() > 0.01) == concatenate, "a sum of equal weights is blind to whose it is"
+    # What the gate gives no weight to does not come in by the concatenation either.
+    nearly = ones.scatter(1, torch.full((2, 1), MODALITIES.index("radar")), 1 - 30 / -ABSENT)
+    shut, shut_too = (fusion(latents | {"radar": x}, nearly, 0 * ones, ones, evidence).features for x in latents_of(2))
+    torch.testing.assert_close(shut, shut_too, atol=1e-4, rtol=0)
+
+
+def latents_of(count):
+    """Other radar latents, unit vectors."""
+    return [functional.normalize(torch.randn(2, DIM, SIDE, SIDE), dim=1) for _ in range(count)]
 
 
 def world(liar, seed):

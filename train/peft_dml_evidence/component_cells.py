@@ -25,6 +25,7 @@ def ablate() -> list[Cell]:
         ("no_adapters", "Without bottleneck adapters", "no_adapters", ()),
         ("no_cross_attention", "Without cross-attention: the gate alone weighs", "peft", ("network.fusion=gate",)),
         ("no_neighbourhood", "Attention within the cell alone", "peft", ("network.neighbourhood=false",)),
+        ("no_concatenation", "Without weights of each sensor's own", "peft", ("network.gated_concatenation=false",)),
         ("no_gate", "Without gate: attention alone", "peft", ("network.fusion=attention", "losses.gate=0")),
         ("no_disagreement", "The gate does not compare sensors", "peft", ("network.disagreement=false",)),
         ("no_metric_loss", "Without metric loss", "peft", NO_METRIC),

@@ -68,6 +68,7 @@ class NetworkConfig(Section):
         default=True, description="Camera and radar are looked up in the 3 x 3 cells around each cell"
     )
     disagreement: bool = Field(default=True, description="The gate compares each sensor with what the others see")
+    gated_concatenation: bool = Field(default=False, description="Each sensor's own weights on what the gate lets by")
     head_width: int = 48
     box_width: int = Field(64, description="Hidden units of the boxes' regression")
 

@@ -48,6 +48,7 @@ def make_fusion(dim: int, config: NetworkConfig) -> nn.Module:
         trust=kind != "attention",
         neighbourhood=config.neighbourhood,
         disagreement=config.disagreement,
+        concatenate=config.gated_concatenation,
     )
 
 

@@ -39,6 +39,7 @@ class Fusion(nn.Module):
         trust: With the gate; without it attention alone does.
         neighbourhood: Camera and radar are looked up in the cells around, too.
         disagreement: The gate compares each sensor with the others.
+        concatenate: What the gate lets through of each sensor also passes weights of that sensor's own.
     """
 
     to_head: torch.Tensor
@@ -52,6 +53,7 @@ class Fusion(nn.Module):
         trust: bool = True,
         neighbourhood: bool = True,
         disagreement: bool = True,
+        concatenate: bool = False,
     ) -> None:
         super().__init__()
         self.attend, self.searched = attend, ASTRAY if neighbourhood else ()
@@ -64,6 +66,10 @@ class Fusion(nn.Module):
             if neighbourhood:
                 self.near = NeighbourAttention(dim, dim // 2, heads)
         self.gate = Gate(dim, learned=trust, compares=disagreement)
+        self.concatenated = nn.Conv2d(len(DETECTING) * dim, dim, 1) if concatenate else None
+        # Silent at first: a network trained without it can go on with it.
+        for weights in self.concatenated.parameters() if self.concatenated is not None else ():
+            nn.init.zeros_(weights)
         self.mix = conv_bn(dim, dim, 1)
         self.context = conv_bn(dim, dim, 3)
 
@@ -133,8 +139,10 @@ class Fusion(nn.Module):
             per_channel = per_channel.sum(dim=1, keepdim=True)
         spread = [functional.conv2d(weights[:, i], per_channel) for i in range(weights.shape[1])]
         motion = spread[count] * tokens[:, :, :1] + spread[count + 1] * tokens[:, :, 1:]
-        seen = sum(upsample(weight, COARSE) * value for weight, value in zip(spread, values, strict=False))
-        return seen + upsample(motion, COARSE)
+        seen = [upsample(weight, COARSE) * value for weight, value in zip(spread, values, strict=False)]
+        fused: torch.Tensor = sum(seen) + upsample(motion, COARSE)
+        # A sum of one projection's values cannot tell which sensor saw what. What the gate takes away stays away.
+        return fused if self.concatenated is None else fused + self.concatenated(torch.cat(seen, dim=1))
 
 
 class NeighbourAttention(nn.Module):
