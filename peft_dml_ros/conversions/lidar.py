@@ -17,6 +17,7 @@ INTENSITY_FIELDS: Final = ("reflectivity", "intensity", "reflectance", "remissio
 RING_FIELDS: Final = ("ring", "channel", "line", "laser_id")
 FULL_SCALE: Final = 255.0
 _MOST_INTENSITY: Final = 65535.0  #: Beyond this no sensor measures: bytes were damaged on the way
+_MOST_SIGNS: Final = 0.05  #: Share of returns that retroreflectors may be
 _ONES: Final = np.ones(5, dtype=np.float32)
 
 
@@ -74,11 +75,13 @@ def sweep_of_columns(
 
 
 def _scale(values: AnyArray, kind: str) -> float:
-    """Return 255 for reflectances of 0 to 1, which have fractions, and 1 for values that count."""
+    """Return 255 for reflectances of 0 to 1 (fractions, and above 1 on signs alone), 1 for values that count."""
     if kind != "f" or not len(values):
         return 1.0
     most = float(values.max())
-    return FULL_SCALE if 0.0 < most <= 1.0 and bool((values % 1.0 != 0.0).any()) else 1.0
+    # On the scale to 255 something shines in every sweep.
+    share = most <= 1.0 or (most < FULL_SCALE / 3 and float((values > 1.0).mean()) < _MOST_SIGNS)
+    return FULL_SCALE if most > 0.0 and share and bool((values % 1.0 != 0.0).any()) else 1.0
 
 
 def _without_broken(points: Float32Array) -> Float32Array:

@@ -16,9 +16,19 @@ from peft_dml_ros.core.typing import AnyArray, FloatArray
 #: Fields that may hold the radial speed in m/s, positive for what moves away
 DOPPLER_FIELDS: Final = (
     *("range_rate", "doppler", "doppler_velocity", "radial_velocity", "radial_speed", "v_r", "vr", "velocity"),
-    *("Doppler", "v_doppler_mps", "vel", "v"),
+    *("Doppler", "v_doppler_mps", "vel", "v", "radar_relative_radial_velocity"),
 )
-RCS_FIELDS: Final = ("rcs", "RCS", "amplitude", "power", "snr", "intensity", "rcs_dbsm", "Power")
+RCS_FIELDS: Final = (
+    "rcs",
+    "RCS",
+    "amplitude",
+    "power",
+    "snr",
+    "intensity",
+    "rcs_dbsm",
+    "Power",
+    "signal_to_noise_ratio",
+)
 #: A detection for which one of them is set is left out; flags of the standard deviations do not matter
 ARS548_FLAGS: Final = ("invalid_distance", "invalid_azimuth", "invalid_elevation", "invalid_range_rate")
 _NEEDED: Final = ("x", "y", "vx_comp", "vy_comp")

@@ -198,6 +198,10 @@ def test_reflectance_of_0_to_1_is_scaled_and_counts_are_not():
     np.testing.assert_allclose(
         lidar_from_msg(cloud(*SIMPLE, values)).points[:, 3], np.linspace(0, 0.9 * 255, N), rtol=1e-5
     )
+    values["intensity"][7] = 2.5  # Cepton: "normal: 0-1, retroreflective: > 1"
+    assert lidar_from_msg(cloud(*SIMPLE, values)).points[7, 3] == 2.5 * 255
+    values["intensity"][:9] = 2.5
+    assert lidar_from_msg(cloud(*SIMPLE, values)).points[:, 3].max() == 2.5
     values["intensity"] = np.arange(N) % 2  # a dark scene on the scale to 255
     assert lidar_from_msg(cloud(*SIMPLE, values)).points[:, 3].max() == 1
     scaled = lidar_from_msg(cloud(*SIMPLE, measured()), IntensityField(scale=0.5))

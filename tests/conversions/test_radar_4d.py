@@ -83,10 +83,15 @@ def test_another_driver_of_the_same_radar():
 
 
 def test_power_of_a_4d_radar():
-    """The fields of Altos', Oculii's and SmartMicro's clouds: `Power` and `Doppler`, `radial_speed`, with capitals."""
+    """The fields of the clouds of Altos, SmartMicro, CARLA and Provizio."""
     a = np.linspace(-0.9, 0.9, 24)
     values = {"x": 20 * np.cos(a), "y": 20 * np.sin(a), "z": 0 * a}
-    for speed, power in (("Doppler", "Power"), ("radial_speed", "power"), ("Velocity", "SNR"), ("range_rate", "RCS")):
+    for speed, power in (
+        ("Doppler", "Power"),
+        ("radial_speed", "power"),
+        ("Velocity", "SNR"),
+        ("radar_relative_radial_velocity", "signal_to_noise_ratio"),
+    ):
         fields = [("x", 0, F4), ("y", 4, F4), ("z", 8, F4), (speed, 12, F4), ("Range", 16, F4), (power, 20, F4)]
         points = radar_from_msg(cloud(fields, 24, values | {speed: -8.0 * np.cos(a), power: 11.5 + 0 * a})).points
         assert set(points["rcs"]) == {11.5}
