@@ -111,9 +111,10 @@ class StreamSource:
 
     def refusals(self) -> list[str]:
         """Return why messages of a bag could not be read, with their numbers, the most frequent first."""
-        dropped = self._source.dropped.items() if isinstance(self._source, BagSource) else ()
-        by_count = sorted(dropped, key=lambda item: -item[1])
-        return [f"{count} of {name}: {why}" for (name, why), count in by_count if why != NOT_FINITE][:3]
+        if not isinstance(bag := self._source, BagSource):
+            return []
+        by_count = sorted(bag.dropped.items(), key=lambda item: -item[1])
+        return [f"{n} of {name} ({bag.where(name)}): {why}" for (name, why), n in by_count if why != NOT_FINITE][:3]
 
     def unread(self) -> dict[str, str]:
         """Return the types of the topics of a bag that are read for no sensor, by topic."""

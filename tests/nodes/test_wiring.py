@@ -159,7 +159,7 @@ def test_what_is_missing_is_named_with_its_fix(tmp_path, ros_node, bundle):
 
 
 def test_topics_of_the_parameter_file_and_what_looks_wrong_with_the_sensors(tmp_path, ros_node, bundle):
-    """Photon counts, a raw fisheye camera and a topic that is named; each hint once, with its id and the numbers."""
+    """Another scale of the intensity, a raw fisheye camera in an optical frame that only the file mounts: each once."""
     topics = ("sensors:=[LIDAR_TOP, CAM_FRONT]", "inputs.topics:=[LIDAR_TOP=/hint/os/points, CAM_FRONT=/hint/eye/raw]")
     infos = "inputs.infos:=[CAM_FRONT=/hint/eye/info]"
     mounted = CALIBRATION[: CALIBRATION.index("    camera:")]
@@ -172,7 +172,9 @@ def test_topics_of_the_parameter_file_and_what_looks_wrong_with_the_sensors(tmp_
         vehicle.outlets.append((images, mosaic_msg))
         lens = replace(CAMERA, lens=Lens.make("equidistant", CAMERA.intrinsics, [0.05, 0.0, 0.0, 0.0], "eye"))
         calibrations = ros_node.create_publisher(CameraInfo, "/hint/eye/info", 5)
-        vehicle.outlets.append((calibrations, lambda ns: encode.camera_info_to_msg(lens, ns, "eye", MAKE)))
+        vehicle.outlets.append(
+            (calibrations, lambda ns: encode.camera_info_to_msg(lens, ns, "eye_optical_frame", MAKE))
+        )
         vehicle.drive(lambda: "SEN102" in node.text and "SEN204" in node.text and vehicle.frames > 3)
         assert "here [SEN102]; fix: inputs.intensity_scale [LIDAR_TOP=" in node.text
         assert "CAM_FRONT: its images are undistorted here (equidistant) [SEN204]" in node.text
@@ -187,7 +189,7 @@ def bright(ns):
 
 def mosaic_msg(ns):
     data = np.random.default_rng(ns).integers(40, 200, 352 * 198, dtype=np.uint8)
-    head = conversions.header(ns, "eye", MAKE)
+    head = conversions.header(ns, "eye_optical_frame", MAKE)
     return Image(header=head, height=198, width=352, encoding="bayer_rggb8", step=352, data=MAKE.bytes(data))
 
 

@@ -282,7 +282,8 @@ def test_what_was_refused_is_said_when_nothing_came(tmp_path, bundle):
     assert done.exit_code == 2
     text = " ".join(done.output.split())
     assert "received: nothing" in text
-    assert "refused: 3 of LIDAR_TOP: PointCloud2 in frame 'lidar_top' has no field 'shine' (intensity_field)" in text
+    where = "refused: 3 of LIDAR_TOP (/lidar_top/points): PointCloud2 in frame 'lidar_top'"
+    assert f"{where} has no field 'shine' (intensity_field)" in text
 
 
 def test_the_table_names_topics_and_folders_that_exist(bag, miniature):
