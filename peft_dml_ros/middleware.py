@@ -21,7 +21,7 @@ def require_middleware() -> None:
     if not wanted or not found or any((index / "packages" / wanted).is_file() for index in indices):
         return
     raise ConfigError(
-        f"{VARIABLE} is '{wanted}', which is not installed; installed: {', '.join(sorted(found))}. "
-        f"Choose one of these or none (unset {VARIABLE}), or install it "
+        f"{VARIABLE} is '{wanted}', which is not installed; installed: {', '.join(sorted(found))}; "
+        f"fix: choose one of these or none (unset {VARIABLE}), or install it "
         f"(apt install ros-$ROS_DISTRO-{wanted.replace('_', '-')})"
     )

@@ -32,10 +32,11 @@ def load_params(
     try:
         tree = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read parameter file {source}: {error}; config/perception.yaml is one") from error
+        msg = f"cannot read parameter file {source}: {error}"
+        raise ConfigError(f"{msg}; fix: config/perception.yaml is one") from error
     for key in (node, f"/{node}", "/**"):
         tree = tree.get(key, tree) if isinstance(tree, dict) else tree
     tree = tree.get("ros__parameters", tree) if isinstance(tree, dict) else tree
     if not isinstance(tree, dict):
-        raise ConfigError(f"{source}: expected a mapping of parameters, got {type(tree).__name__}")
+        raise ConfigError(f"{source}: {type(tree).__name__} instead of parameters; fix: write a mapping")
     return validated(model, nested(tree), str(source))

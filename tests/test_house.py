@@ -4,6 +4,7 @@
 import ast
 import re
 import subprocess
+import sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -44,6 +45,10 @@ UNUSED_AT_MOST: dict[str, int] = {
 }
 OPENINGS_AT_MOST: dict[str, int] = {}
 """Lines with unused words, and such docstrings, by room: 0 where none is named; only ever lowered."""
+
+
+OWN_ERRORS = {f"{kind}Error" for kind in ("Benchmark", "Bundle", "Config", "Data", "Engine", "PeftDml", "Session")}
+"""Errors that end a command or refuse a message; each names the fix."""
 
 
 @cache
@@ -243,6 +248,48 @@ def test_nothing_is_defined_that_nothing_uses() -> None:
                 )
             unused += [f"{path.relative_to(REPOSITORY)}: {name}" for name in names if counts[name] < 2]
     assert not [entry for entry in unused if not entry.endswith("__")]
+
+
+def strings(node: ast.AST) -> str:
+    return "\n".join(n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+
+
+def words_of(node: ast.AST, known: dict[str, list[ast.AST]], seen: frozenset[str] = frozenset()) -> str:
+    """Return the texts of an expression, and of the variables, constants and functions that it uses."""
+    used = [n for n in ast.walk(node) if isinstance(n, ast.Name | ast.Attribute)]
+    names = {n.id if isinstance(n, ast.Name) else n.attr for n in used}
+    inner = (words_of(n, known, seen | names) for name in names - seen for n in known.get(name, ()))
+    return "\n".join(["fix: the nearest" if "nearest" in names else "", strings(node), *inner])
+
+
+def values_before(body: ast.AST, line: int) -> dict[str, list[ast.AST]]:
+    """Return what each variable holds at a line: its last assignment, and what was added to it since."""
+    held: dict[str, list[ast.AST]] = {}
+    found = [n for n in ast.walk(body) if isinstance(n, ast.Assign | ast.AnnAssign | ast.AugAssign) and n.lineno < line]
+    for node in sorted(found, key=lambda n: n.lineno):
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            if isinstance(target, ast.Name) and node.value is not None:
+                held[target.id] = [*(held.get(target.id, ()) if isinstance(node, ast.AugAssign) else ()), node.value]
+    return held
+
+
+def test_errors_name_the_fix() -> None:
+    bare = []
+    for path in sources(*ROOMS):
+        functions = [n for n in ast.walk(tree(path)) if isinstance(n, ast.FunctionDef)]
+        constants = [n for n in tree(path).body if isinstance(n, ast.Assign | ast.AnnAssign)]
+        shared = {n.name: [n] for n in functions} | values_before(ast.Module(constants, []), sys.maxsize)
+        for body in functions:
+            defaults = zip(reversed(body.args.args), reversed(body.args.defaults), strict=False)
+            given = {argument.arg: [value] for argument, value in defaults}
+            for node in ast.walk(body):
+                error = node.exc if isinstance(node, ast.Raise) else None
+                if isinstance(error, ast.Call) and isinstance(error.func, ast.Name) and error.func.id in OWN_ERRORS:
+                    known = shared | given | values_before(body, node.lineno)
+                    words = "".join(words_of(part, known) for part in error.args)
+                    if not re.search("fix: |hint: ", words):
+                        bare.append(f"{path.relative_to(REPOSITORY)}:{node.lineno}: {words[:80]}")
+    assert not bare
 
 
 def test_every_file_names_its_licence() -> None:

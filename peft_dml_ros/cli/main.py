@@ -83,7 +83,7 @@ class _Commands(TyperGroup):
         elif args and args[0] in TOOLS:
             raise ConfigError(
                 f"'peft-dml {args[0]}' belongs to the tools (package peft_dml_tools), which are not installed here; "
-                "install the whole distribution: pip install 'peft_dml_ros[sim,demo]'"
+                "fix: install the whole distribution: pip install 'peft_dml_ros[sim,demo]'"
             )
         return super().resolve_command(ctx, args)
 

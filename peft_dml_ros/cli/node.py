@@ -39,7 +39,7 @@ def node(
     arguments = ["--ros-args"]
     if params_file is not None:
         if not params_file.is_file():
-            raise ConfigError(f"no parameter file {params_file}; config/perception.yaml is an example")
+            raise ConfigError(f"no parameter file {params_file}; fix: name one; config/perception.yaml is an example")
         arguments += ["--params-file", str(params_file)]
     if bundle is not None:
         arguments += ["-p", f"bundle:={bundle}"]

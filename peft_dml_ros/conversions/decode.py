@@ -31,11 +31,12 @@ def imu_from_msg(msg: Any) -> ImuSample:
     """
     for name in ("linear_acceleration", "angular_velocity"):
         if getattr(msg, f"{name}_covariance")[0] == -1:
-            raise DataError(f"Imu in frame '{msg.header.frame_id}' declares its {name} absent (covariance[0] is -1)")
+            text = f"Imu in frame '{msg.header.frame_id}' has no {name} (covariance[0] is -1)"
+            raise DataError(f"{text}; fix: leave it out of 'sensors'")
     accel, gyro = _vector(msg, msg.linear_acceleration), _vector(msg, msg.angular_velocity)
     if np.abs(accel).max() > _MOST_ACCEL_MPS2 or np.abs(gyro).max() > _MOST_GYRO_RADPS:
         text = f"Imu in frame '{msg.header.frame_id}' measures {accel.tolist()} m/s2 and {gyro.tolist()} rad/s"
-        raise DataError(text)
+        raise DataError(f"{text}; fix: check its driver's units")
     return ImuSample(stamp_ns_from_msg(msg), accel, gyro)
 
 
@@ -47,7 +48,8 @@ def gnss_from_msg(msg: Any) -> GnssFix:
     has_fix = int(msg.status.status) >= 0
     latitude, longitude, altitude = (float(v) for v in (msg.latitude, msg.longitude, msg.altitude))
     if has_fix and not (abs(latitude) <= 90 and abs(longitude) <= 180):
-        raise DataError(f"NavSatFix claims a fix at latitude {latitude}, longitude {longitude}")
+        text = f"NavSatFix claims a fix at latitude {latitude}, longitude {longitude}"
+        raise DataError(f"{text}; fix: check its driver's units")
     if not np.isfinite([latitude, longitude]).all():
         latitude = longitude = 0.0
     variance = (float(msg.position_covariance[0]) + float(msg.position_covariance[4])) / 2
@@ -69,7 +71,8 @@ def odometry_from_msg(msg: Any) -> OdometrySample:
     """
     pose = se3_from_msg(msg, msg.pose.pose.position, msg.pose.pose.orientation)
     if np.abs(pose.translation).max() > _MOST_DISTANCE_M:
-        raise DataError(f"Odometry in frame '{msg.header.frame_id}' is at {pose.translation.tolist()} m")
+        text = f"Odometry in frame '{msg.header.frame_id}' is at {pose.translation.tolist()} m"
+        raise DataError(f"{text}; fix: start it again at the origin")
     return OdometrySample(stamp_ns_from_msg(msg), pose)
 
 
@@ -97,5 +100,5 @@ def _vector(msg: Any, vector: Any) -> FloatArray:
     values = np.array([vector.x, vector.y, vector.z], dtype=np.float64)
     if not np.isfinite(values).all():
         text = f"{type(msg).__name__.split('__')[-1]} in frame '{msg.header.frame_id}' holds {values.tolist()}"
-        raise DataError(text)
+        raise DataError(f"{text}; fix: check its driver")
     return values

@@ -59,7 +59,8 @@ def image_to_msg(image: CameraImage, frame_id: str, make: MessageFactory) -> Any
         kind = f"bayer_{image.mosaic}8; jpeg compressed" if image.mosaic else kind
         return make("sensor_msgs/msg/CompressedImage", header=head, format=kind, data=make.bytes(image.jpeg))
     if image.pixels is None:
-        raise DataError(f"image of {image.stamp_ns} ns in frame '{frame_id}' has neither compressed bytes nor pixels")
+        msg = f"image of {image.stamp_ns} ns in frame '{frame_id}' has neither bytes nor pixels"
+        raise DataError(f"{msg}; fix: give one")
     height, width, _ = image.pixels.shape
     return make(
         "sensor_msgs/msg/Image",

@@ -69,7 +69,8 @@ def need(msg: Any, names: tuple[str, ...], needed: tuple[str, ...], hint: str = 
     if missing and len(msg.data):
         there = ", ".join(field.name for field in msg.fields)
         frame = msg.header.frame_id
-        raise DataError(f"PointCloud2 in frame '{frame}' lacks the fields {', '.join(missing)}; it has: {there}{hint}")
+        text = f"PointCloud2 in frame '{frame}' lacks the fields {', '.join(missing)}; it has: {there}"
+        raise DataError(text + (hint or "; fix: let its driver publish them"))
 
 
 def _layout(msg: Any, wanted: Sequence[str], point_step: int) -> np.dtype[np.void] | None:

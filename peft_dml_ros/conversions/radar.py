@@ -74,7 +74,7 @@ def radar_from_msg(msg: Any) -> RadarSweep:
 def _limited(msg: Any, returns: Any) -> Any:
     if len(returns) > MOST_RETURNS:
         kind = type(msg).__name__.split("__")[-1]
-        text = f"{kind} in frame '{msg.header.frame_id}' has {len(returns)} returns, at most {MOST_RETURNS} are taken"
+        text = f"{kind} in frame '{msg.header.frame_id}' has {len(returns)} returns; fix: at most {MOST_RETURNS}"
         raise DataError(text)
     return returns
 
@@ -88,7 +88,7 @@ def _sweep_of_doppler(msg: Any, view: AnyArray, doppler: str) -> RadarSweep:
     """Return the sweep of a cloud that knows radial speeds only."""
     names = view.dtype.names or ()
     if view.size > MOST_RETURNS:
-        text = f"PointCloud2 in frame '{msg.header.frame_id}' has {view.size} returns, at most {MOST_RETURNS} are taken"
+        text = f"PointCloud2 in frame '{msg.header.frame_id}' has {view.size} returns; fix: at most {MOST_RETURNS}"
         raise DataError(text)
     rcs = next((name for name in RCS_FIELDS if name in names), "")
     zeros = np.zeros(view.size)

@@ -103,19 +103,19 @@ def load_adapter(folder: Path, base: str, where: str, trusted_key: str = "") -> 
             verify(folder / CARD, content, public_key(trusted_key))
         card = AdapterCard.model_validate_json(content)
     except (OSError, ValidationError) as error:
-        msg = f"{folder} is no adapter of schema {ADAPTER_SCHEMA}: {error}; list those there are: peft-dml adapter list"
-        raise BundleError(msg) from error
+        msg = f"{folder} is no adapter of schema {ADAPTER_SCHEMA}: {error}"
+        raise BundleError(f"{msg}; fix: list those there are: peft-dml adapter list") from error
     if card.base != base:
         msg = (
             f"adapter '{card.name}' ({folder}) belongs to base '{card.base_name}' {card.base[:12]}, but {where} is base"
-            f" {base[:12]}; train it on this base: peft-dml-train adapt --base {where}"
+            f" {base[:12]}; fix: train it on this base: peft-dml-train adapt --base {where}"
         )
         raise BundleError(msg)
     if problems := altered_files(folder, card.files, (CONFIG, WEIGHTS)):
-        raise BundleError(f"adapter {folder} refused: {'; '.join(problems)}; add it again from its source")
+        raise BundleError(f"adapter {folder} refused: {'; '.join(problems)}; fix: add it again from its source")
     tensors = _read_tensors(folder / WEIGHTS)
     if problems := [*_unfit_config(folder, card), *_unfit_tensors(tensors, card)]:
-        raise BundleError(f"adapter {folder} refused: {'; '.join(problems)}; train it again")
+        raise BundleError(f"adapter {folder} refused: {'; '.join(problems)}; fix: train it again")
     return Adapter(folder, card, tensors, read_calibration(folder), _read_ranges(folder))
 
 
@@ -124,7 +124,7 @@ def _read_tensors(path: Path) -> dict[str, AnyArray]:
         with safe_open(path, framework="numpy") as file:
             return {name.removeprefix(PREFIX): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, TypeError) as error:
-        raise BundleError(f"{path} cannot be read: {error}; add the adapter again from its source") from error
+        raise BundleError(f"{path} cannot be read: {error}; fix: add the adapter again from its source") from error
 
 
 def _unfit_config(folder: Path, card: AdapterCard) -> Iterator[str]:
@@ -164,7 +164,8 @@ def _read_ranges(folder: Path) -> dict[str, dict[str, float]]:
     try:
         found = {g: {t: float(v) for t, v in by.items()} for g, by in json.loads(path.read_text()).items()}
     except (ValueError, AttributeError, TypeError) as error:
-        raise BundleError(f"{path}: expected {{graph: {{tensor: number}}}}: {error}") from error
+        msg = f"{path} is not {{graph: {{tensor: number}}}} ({error})"
+        raise BundleError(f"{msg}; fix: add the adapter again") from error
     if any(not math.isfinite(v) or v < 0 for by in found.values() for v in by.values()):
-        raise BundleError(f"{path}: a range is not finite; add the adapter again from its source")
+        raise BundleError(f"{path}: a range is not finite; fix: add the adapter again from its source")
     return found

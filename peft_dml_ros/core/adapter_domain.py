@@ -114,8 +114,8 @@ def read_domain(folder: Path) -> AdapterDomain | None:
     try:
         found = AdapterDomain.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        msg = f"{path} is no description of a domain: {error}; add the adapter again from its source"
+        msg = f"{path} is no description of a domain: {error}; fix: add the adapter again from its source"
         raise BundleError(msg) from error
     if not all(map(math.isfinite, (n for spread in found.figures.values() for n in spread))):
-        raise BundleError(f"{path}: a figure is not finite; add the adapter again from its source")
+        raise BundleError(f"{path}: a figure is not finite; fix: add the adapter again from its source")
     return found

@@ -30,11 +30,12 @@ def parse_mix(text: str) -> dict[str, float]:
         except ValueError:
             weight = -1.0
         if not name or name in mix or not 0.0 <= weight <= 1.0:
-            msg = f"adapter '{text}': expected a name, 'none', or weights from 0 to 1 such as default=0.7,rain=0.3"
+            msg = f"adapter '{text}': fix: give a name, 'none', or weights from 0 to 1 such as default=0.7,rain=0.3"
             raise ConfigError(msg)
         mix[name] = weight
     if sum(mix.values()) > 1.0 + 1e-6:
-        raise ConfigError(f"adapter '{text}': the weights add up to {sum(mix.values()):g}, more than 1; lower them")
+        msg = f"adapter '{text}': the weights add up to {sum(mix.values()):g}, more than 1"
+        raise ConfigError(f"{msg}; fix: lower them")
     return {name: weight for name, weight in mix.items() if weight}
 
 
@@ -99,5 +100,5 @@ def _start(adapter: Adapter, base: Mapping[str, AnyArray], name: str, shape: tup
     if values is None or values.shape != shape:
         has = "nothing of that name" if values is None else f"shape {values.shape}"
         msg = f"adapter {adapter.path}: '{name}' of shape {shape} does not fit, the base has {has}"
-        raise BundleError(f"{msg}; train it again on this base")
+        raise BundleError(f"{msg}; fix: train it again on this base")
     return values.astype(np.float32)

@@ -59,5 +59,5 @@ def find_adapter(name: str, own: Path, base: str) -> Path:
     if name not in known:
         names = {*known, *(card.parent.name for card in own.glob(f"*/{CARD}")), "none"}
         msg = f"no adapter '{name}' for this base: neither a folder with {CARD} nor a known name"
-        raise BundleError(f"{msg}; {nearest(name, names)}; add one: peft-dml adapter add FOLDER")
+        raise BundleError(f"{msg}; {nearest(name, names)}; fix: add one: peft-dml adapter add FOLDER")
     return known[name]

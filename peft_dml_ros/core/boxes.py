@@ -50,7 +50,7 @@ class Boxes3D:
         if self.ids and len(self.ids) != n:
             wrong.append(f"ids {len(self.ids)} != {n}")
         if wrong:
-            raise DataError(f"boxes do not agree on their number: {'; '.join(wrong)}")
+            raise DataError(f"boxes do not agree on their number: {'; '.join(wrong)}; fix: one row a box")
 
     @classmethod
     def empty(cls) -> "Boxes3D":

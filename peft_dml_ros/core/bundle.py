@@ -120,7 +120,7 @@ class Bundle:
     def graph_file(self, graph: str, precision: str = "") -> Path:
         """Return a graph's ONNX file, in `precision` or the bundle's own. Raises BundleError: it holds no such."""
         if precision and precision not in self.precisions:
-            fix = f"add it: peft-dml-train convert --bundle {self.path} --precision {precision} --add"
+            fix = f"fix: add it: peft-dml-train convert --bundle {self.path} --precision {precision} --add"
             known: tuple[str, ...] = get_args(Precision)
             fix = fix if precision in known else nearest(precision, known)
             raise BundleError(f"{self.path} holds {', '.join(self.precisions)}, not {precision}; {fix}")
@@ -136,7 +136,7 @@ class Bundle:
         content = file.read_bytes()
         wanted = self.manifest.files[file.relative_to(self.path).as_posix()]
         if (digest := hashlib.sha256(content).hexdigest()) != wanted:
-            msg = f"{file}: sha256 is {digest}, the manifest says {wanted}; restore the bundle from its source"
+            msg = f"{file}: sha256 is {digest}, the manifest says {wanted}; fix: restore the bundle from its source"
             raise BundleError(msg)
         if not (names := outside_weights(content)):
             return GraphContent(file, content)
@@ -155,7 +155,7 @@ class Bundle:
                 known = set(opened.keys())
                 return {name: opened.get_tensor(name) for name in (known if names is None else known & set(names))}
         except (OSError, SafetensorError) as error:
-            msg = f"{file} cannot be read ({error}); restore the bundle, or take one with a base: models/base"
+            msg = f"{file} cannot be read ({error}); fix: restore the bundle, or take one with a base: models/base"
             raise BundleError(msg) from error
 
     @property
@@ -225,10 +225,11 @@ def load_bundle(name: str | Path, trusted_key: str = "", adapter: str = DEFAULT)
             verify(path / MANIFEST, content, public_key(trusted_key))
         manifest = Manifest.model_validate_json(content)
     except (OSError, ValidationError) as error:
-        raise BundleError(f"{path / MANIFEST}: not a manifest of schema {SCHEMA_VERSION}: {error}") from error
+        msg = f"{path / MANIFEST}: no manifest of schema {SCHEMA_VERSION}: {error}"
+        raise BundleError(f"{msg}; fix: export it again") from error
     problems = [*altered_files(path, manifest.files, _used(path, manifest)), *_unfit(manifest)]
     if problems:
-        msg = f"bundle {path} refused: {'; '.join(problems)}; export it again, or restore it from its source"
+        msg = f"bundle {path} refused: {'; '.join(problems)}; fix: export it again, or restore it from its source"
         raise BundleError(msg)
     bundle = Bundle(path, manifest, read_calibration(path))
     return bundle.with_adapters(load_adapters(bundle, adapter, trusted_key))
@@ -256,7 +257,7 @@ def load_adapters(bundle: Bundle, text: str, trusted_key: str = "") -> AdapterMi
     weights = parse_mix(text)
     if weights and not bundle.has_base:
         msg = f"bundle {bundle.path} has no {BASE_WEIGHTS}: its graphs hold merged weights, no adapter can be added"
-        raise BundleError(f"{msg}; take a bundle with a base, e.g. models/base, or set adapter: none")
+        raise BundleError(f"{msg}; fix: take a bundle with a base, e.g. models/base, or set adapter: none")
     found = ((find_adapter(name, own, base), weight) for name, weight in weights.items())
     return AdapterMix(
         tuple((load_adapter(path, base, bundle.manifest.name, trusted_key), weight) for path, weight in found)

@@ -76,7 +76,7 @@ def load_calibration(path: Path) -> Rig:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
     except (ConfigError, DataError) as error:
         wrong = str(error)
-    raise ConfigError(f"calibration {path}: {wrong}")
+    raise ConfigError(f"calibration {path}: {wrong}; fix: see docs/cookbook.md")
 
 
 def _sensor(name: str, mounting: _Mounting) -> Sensor:

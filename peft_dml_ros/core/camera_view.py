@@ -99,7 +99,8 @@ def decode(data: bytes, width_px: int, mosaic: str = "") -> UInt8Array:
     """
     width, height, _ = picture_header(data)
     if width * height > MAX_PIXELS:
-        raise DataError(f"image of {width} x {height} pixels is larger than {MAX_PIXELS} pixels")
+        msg = f"image of {width} x {height} pixels is larger than {MAX_PIXELS} pixels"
+        raise DataError(f"{msg}; fix: let the driver scale it")
     reduced = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
     factor = 1 if mosaic else max((f for f in reduced if width // f >= width_px), default=1)
     sound = decode_sound(data, (-(-width // factor), -(-height // factor)), "GRAY" if mosaic else "RGB")
@@ -121,9 +122,9 @@ def decode_any(data: bytes, flags: int) -> UInt8Array:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        raise DataError(f"cannot decode {len(data)} bytes as an image: {error}") from error
+        raise DataError(f"cannot decode {len(data)} bytes as an image: {error}; fix: send JPEG or PNG") from error
     if pixels is None:
-        raise DataError(f"cannot decode {len(data)} bytes as an image; is it a JPEG or PNG?")
+        raise DataError(f"cannot decode {len(data)} bytes as an image; fix: send JPEG or PNG")
     if pixels.dtype == np.uint16:
         pixels = eight_bits(pixels)
     if pixels.ndim == 2:
@@ -168,7 +169,7 @@ def shape_mismatch(image: CameraImage, camera: CameraModel | None) -> str:
         return ""
     width, height = image_size(image)
     if not width * height:
-        raise DataError(f"an image of {width} x {height} pixels")
+        raise DataError(f"an image of {width} x {height} pixels; fix: check its driver")
     if abs(width * camera.height_px / (height * camera.width_px) - 1) <= SHAPE_TOLERANCE:
         return ""
     return f"its images are {width} x {height}, its calibration is for {camera.width_px} x {camera.height_px}"

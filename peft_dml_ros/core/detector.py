@@ -249,7 +249,8 @@ class Detector:
         try:
             return engine(feeds)
         except Exception as error:
-            raise EngineError(f"graph '{graph}' failed while it ran: {type(error).__name__}: {error}") from error
+            what = f"{type(error).__name__}: {error}"
+            raise EngineError(f"graph '{graph}' failed: {what}; fix: use engine: onnxruntime") from error
 
     def warm_up(self) -> None:
         """Run every graph and compile every kernel once, so that the first frame is as fast as the rest."""

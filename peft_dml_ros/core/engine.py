@@ -102,5 +102,5 @@ def check_feeds(name: str, feeds: Mapping[str, EngineArray], inputs: TensorTable
     found = {key: (array.shape, str(array.dtype)) for key, array in feeds.items()}
     if found != inputs:
         wrong = {key: found.get(key) for key in {*found, *inputs} if found.get(key) != inputs.get(key)}
-        msg = f"{name}: inputs {wrong} do not fit, expected {inputs}; make them by core.inputs with the bundle's spec"
-        raise EngineError(msg)
+        msg = f"{name}: inputs {wrong} do not fit, expected {inputs}"
+        raise EngineError(f"{msg}; fix: make them by core.inputs with the bundle's spec")

@@ -24,8 +24,8 @@ class SE3:
 
     def __post_init__(self) -> None:
         if self.rotation.shape != (3, 3) or self.translation.shape != (3,):
-            msg = f"SE3 needs rotation (3, 3) and translation (3,), got {self.rotation.shape}, {self.translation.shape}"
-            raise DataError(msg)
+            msg = f"SE3 of {self.rotation.shape} and {self.translation.shape}"
+            raise DataError(f"{msg}; fix: give rotation (3, 3), translation (3,)")
 
     @classmethod
     def identity(cls) -> SE3:
@@ -94,7 +94,7 @@ def rotation_from_quaternion_wxyz(quaternion_wxyz: npt.ArrayLike) -> FloatArray:
     quaternion = np.asarray(quaternion_wxyz, dtype=np.float64)
     norm = float(np.linalg.norm(quaternion)) if quaternion.shape == (4,) else np.nan
     if not np.isfinite(norm) or norm < 1e-9:
-        raise DataError(f"not a rotation quaternion: {quaternion.tolist()}; expected 4 finite numbers, not all zero")
+        raise DataError(f"not a rotation quaternion: {quaternion.tolist()}; fix: give 4 finite numbers, not all zero")
     w, x, y, z = quaternion / norm
     return np.array(
         [

@@ -40,10 +40,11 @@ def picture_header(data: bytes) -> PictureHeader:
         width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
         return PictureHeader(width, height, _PNG_COMPONENTS.get(data[25:26], 0))
     if data[:2] != JPEG[:2]:
-        raise DataError(f"{len(data)} bytes are neither JPEG nor PNG (first bytes {data[:4].hex()})")
+        msg = f"{len(data)} bytes are neither JPEG nor PNG (first bytes {data[:4].hex()})"
+        raise DataError(f"{msg}; fix: send JPEG or PNG")
     # Cameras that send through a buffer of fixed size pad it with zeros.
     if _END not in data.rstrip(b"\0")[-64:]:
-        raise DataError(f"JPEG of {len(data)} bytes is cut short: no end marker")
+        raise DataError(f"JPEG of {len(data)} bytes is cut short: no end marker; fix: check its transport")
     at = 2
     while at + 9 < len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
@@ -51,7 +52,7 @@ def picture_header(data: bytes) -> PictureHeader:
             height, width = (int.from_bytes(data[i : i + 2], "big") for i in (at + 5, at + 7))
             return PictureHeader(width, height, data[at + 9])
         at += 2 + length
-    raise DataError(f"JPEG of {len(data)} bytes holds no start-of-frame segment")
+    raise DataError(f"JPEG of {len(data)} bytes holds no start-of-frame segment; fix: check its encoder")
 
 
 def jpeg_damage(data: bytes) -> str:
@@ -84,7 +85,7 @@ def decode_sound(data: bytes, size: tuple[int, int], colours: str = "RGB") -> UI
     width, height = size
     pixels, complaint = _decode(data, colorspace=colours, min_height=height, min_width=width)
     if not _harmless(data, complaint):
-        raise DataError(f"JPEG of {len(data)} bytes is damaged inside: {complaint}")
+        raise DataError(f"JPEG of {len(data)} bytes is damaged inside: {complaint}; fix: check its transport")
     return pixels if pixels is not None and pixels.shape[:2] == (height, width) else None
 
 

@@ -175,12 +175,12 @@ def require_inside(path: Path, content: bytes) -> None:
     try:
         outside = next(_outside(memoryview(content)), None)
     except (IndexError, ValueError) as error:
-        msg = f"cannot load {path}: {len(content)} bytes are no ONNX graph ({error}); restore the bundle"
+        msg = f"cannot load {path}: {len(content)} bytes are no ONNX graph ({error}); fix: restore the bundle"
         raise EngineError(msg) from error
     if outside is not None:
         raise EngineError(
             f"{path} refused: its tensor '{outside}' lies in another file, which no hash covers;"
-            " export it with all weights inside (onnx.save with save_as_external_data=False)"
+            " fix: export it with all weights inside (onnx.save with save_as_external_data=False)"
         )
 
 
@@ -219,7 +219,7 @@ def filled(
     try:
         return _filled(memoryview(content), weights, changed, ranges)
     except (IndexError, KeyError, ValueError) as error:
-        msg = f"{where}: its weights cannot be filled in ({error}); restore the bundle from its source"
+        msg = f"{where}: its weights cannot be filled in ({error}); fix: restore the bundle from its source"
         raise BundleError(msg) from error
 
 

@@ -307,8 +307,8 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                msg = f"parameter '{dotted}': '{parent}' has a value of its own ({node!r}); leave one of the two out"
-                raise ConfigError(msg)
+                msg = f"parameter '{dotted}': '{parent}' has a value of its own ({node!r})"
+                raise ConfigError(f"{msg}; fix: leave one of the two out")
         node[leaf] = value
     return tree
 

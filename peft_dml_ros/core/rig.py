@@ -25,10 +25,10 @@ class CameraModel:
 
     def __post_init__(self) -> None:
         if self.intrinsics.shape != (3, 3) or self.intrinsics[0, 0] <= 0 or self.intrinsics[1, 1] <= 0:
-            msg = f"camera intrinsics must be (3, 3) with positive focal lengths, got {self.intrinsics.tolist()}"
+            msg = f"camera intrinsics {self.intrinsics.tolist()}; fix: (3, 3) with positive focal lengths"
             raise DataError(msg)
         if self.width_px <= 0 or self.height_px <= 0:
-            raise DataError(f"camera image size must be positive, got {self.width_px} x {self.height_px}")
+            raise DataError(f"camera image size {self.width_px} x {self.height_px}; fix: give positive ones")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +75,4 @@ def modality_of_channel(name: str) -> Modality | None:
     for prefix, modality in prefixes.items():
         if name.startswith(prefix):
             return modality
-    raise ConfigError(f"sensor name '{name}' must start with one of {', '.join(prefixes)}")
+    raise ConfigError(f"sensor name '{name}' fits no kind of sensor; fix: begin it with {', '.join(prefixes)}")

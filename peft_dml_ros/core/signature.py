@@ -31,7 +31,7 @@ def public_key(text_or_file: str | Path) -> PublicKey:
     except ValueError as error:  # the library's errors, and text that is not ASCII
         raise ConfigError(
             f"'{text_or_file}' is neither a public key (RW…) nor a file with one: {error};"
-            " make one: peft-dml bundle keygen"
+            " fix: make one: peft-dml bundle keygen"
         ) from error
     return key
 
@@ -48,20 +48,19 @@ def verify(file: Path, content: bytes, trusted: PublicKey) -> str:
     """
     library, path = signature_library(), file.with_name(file.name + SUFFIX)
     if not path.is_file():
-        raise BundleError(
-            f"{file} is not signed, and a trusted key is set; sign it: peft-dml bundle sign, or leave trusted_key empty"
-        )
+        msg = f"{file} is not signed, and a trusted key is set"
+        raise BundleError(f"{msg}; fix: sign it: peft-dml bundle sign, or leave trusted_key empty")
     try:
         signature = library.Signature.from_bytes(read_small(path))
     except library.ParseError as error:
-        raise BundleError(f"{path} is no signature in minisign's format: {error}; sign it again") from error
+        raise BundleError(f"{path} is no signature in minisign's format: {error}; fix: sign it again") from error
     try:
         trusted.verify(content, signature)
     except library.VerifyError as error:
         if "key identifiers" in str(error):
             msg = f"{file} was signed by another key than the trusted one, {trusted.to_base64().decode()}"
         else:
-            msg = f"{file} or its signature was altered after signing; take the bundle from its source again"
+            msg = f"{file} or its signature was altered after signing; fix: take the bundle from its source again"
         raise BundleError(msg) from None
     return str(signature.trusted_comment)
 
@@ -71,7 +70,7 @@ def signature_library() -> Any:
     try:
         return import_module("minisign")
     except ModuleNotFoundError:
-        msg = "signatures need the Python module 'minisign'; install it: pip install 'peft_dml_ros[signature]'"
+        msg = "signatures need the Python module 'minisign'; fix: install it: pip install 'peft_dml_ros[signature]'"
         raise ConfigError(msg) from None
 
 

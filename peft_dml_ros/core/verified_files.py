@@ -21,7 +21,7 @@ def sha256(path: Path) -> str:
 def read_limited(file: Path) -> bytes:
     """Return a manifest's or card's bytes. Raises BundleError: it is larger than any of them; OSError: unreadable."""
     if (size := file.stat().st_size) > LARGEST_CARD:
-        raise BundleError(f"{file} is of {size} bytes; no manifest is larger than {LARGEST_CARD}")
+        raise BundleError(f"{file} is of {size} bytes; no manifest has over {LARGEST_CARD}; fix: export it again")
     return file.read_bytes()
 
 
@@ -47,4 +47,4 @@ def read_calibration(folder: Path) -> dict[str, float]:
     try:
         return {str(k): float(v) for k, v in json.loads(file.read_text())["temperature"].items()}
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise BundleError(f"{file}: expected {{'temperature': {{mask: number}}}}: {error}") from error
+        raise BundleError(f"{file} is not {{'temperature': {{mask: number}}}} ({error}); fix: restore it") from error

@@ -93,8 +93,8 @@ def _refuse_other_tensors(bundle: Bundle, name: str, engine: Engine) -> None:
     for kind, found, infos in (("inputs", engine.inputs, graph.inputs), ("outputs", engine.outputs, graph.outputs)):
         declared = {tensor: (info.shape, info.dtype) for tensor, info in infos.items()}
         if found != declared:
-            msg = f"{bundle.path / graph.file}: its {kind} are {found}, the manifest says {declared}; export it again"
-            raise BundleError(msg)
+            msg = f"{bundle.path / graph.file}: its {kind} are {found}, the manifest says {declared}"
+            raise BundleError(f"{msg}; fix: export it again")
 
 
 class LoadedEngines:

@@ -135,6 +135,6 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def _no_room(path: Path, nbytes: int, reason: str | None) -> str:
     return (
-        f"cannot write {path}, which may take {nbytes >> 20} MiB: {reason}; free space there or name another folder in"
-        f" {FOLDER_VARIABLE}; engines built before are untouched"
+        f"cannot write {path}, which may take {nbytes >> 20} MiB: {reason}; fix: free it there or name another folder"
+        f" in {FOLDER_VARIABLE}; engines built before are untouched"
     )

@@ -40,7 +40,7 @@ class Cuda:
         self._cudart: Any = _runtime()
         count = self.call("cudaGetDeviceCount")
         if not count:
-            msg = "no NVIDIA GPU is visible; check nvidia-smi and CUDA_VISIBLE_DEVICES, or use engine: onnxruntime"
+            msg = "no NVIDIA GPU is visible; fix: check nvidia-smi and CUDA_VISIBLE_DEVICES, or use engine: onnxruntime"
             raise EngineError(msg)
         self.call("cudaSetDevice", 0)
 
@@ -57,7 +57,7 @@ class Cuda:
         try:
             error, *values = getattr(self._cudart, function)(*arguments)
         except RuntimeError as missing:
-            raise EngineError(f"CUDA: {missing}; install NVIDIA's driver, or use engine: onnxruntime") from missing
+            raise EngineError(f"CUDA: {missing}; fix: install NVIDIA's driver, or use engine: onnxruntime") from missing
         if error != self._cudart.cudaError_t.cudaSuccess:
             reason = self._cudart.cudaGetErrorString(error)[1]
             text = reason.decode() if isinstance(reason, bytes) else reason
@@ -66,7 +66,7 @@ class Cuda:
                 if "driver version" in text
                 else "check nvidia-smi and free GPU memory"
             )
-            raise EngineError(f"CUDA: {function} failed: {text} ({int(error)}); {fix}, or use engine: onnxruntime")
+            raise EngineError(f"CUDA: {function} failed: {text} ({int(error)}); fix: {fix}, or use engine: onnxruntime")
         return values[0] if values else None
 
     def enumerator(self, path: str) -> Any:
@@ -198,6 +198,6 @@ def _runtime() -> Any:
         with suppress(ImportError):
             return import_module(layout)
     raise EngineError(
-        "the TensorRT engine needs the Python module 'cuda'; install it: pip install cuda-python"
+        "the TensorRT engine needs the Python module 'cuda'; fix: install it: pip install cuda-python"
         " (the version of your CUDA, e.g. 'cuda-python<13' for CUDA 12), or use engine: onnxruntime"
     )

@@ -75,10 +75,14 @@ class OnnxRuntimeEngine:
         except Exception as error:
             raise EngineError(
                 f"ONNX Runtime {ort.__version__} cannot load {path}: {error};"
-                " restore the bundle from its source, or export it again"
+                " fix: restore the bundle from its source, or export it again"
             ) from error
         if missing := [p for p in providers if p not in self._session.get_providers()]:
-            log.warning("%s is installed but does not start here; %s runs on the CPU", missing[0], path.name)
+            log.warning(
+                "%s does not start here, %s runs on the CPU; fix: see peft-dml doctor",
+                missing[0],
+                path.name,
+            )
         self.inputs, self.outputs = _table(self._session.get_inputs()), _table(self._session.get_outputs())
         self._path = path
         self.elapsed_ms = 0.0
@@ -132,11 +136,11 @@ def for_cpu(model: bytes) -> bytes:
 def _available(engine: str) -> tuple[str, ...]:
     """Return the providers of an engine that are here; what is missing is logged once in a process."""
     wanted, here = PROVIDERS[engine], ort.get_available_providers()
-    fix = "install onnxruntime-gpu instead of it"
+    fix = "fix: install onnxruntime-gpu instead of it"
     if RTX_PROVIDER in wanted:
         try:
             here = [*here, *(d.ep_name for d in _rtx_devices())]
-            fix = "no RTX card is visible: check nvidia-smi"
+            fix = "no RTX card is visible; fix: check nvidia-smi"
         except EngineError as error:
             fix = str(error)
     if missing := [p for p in wanted if p not in here]:
@@ -157,9 +161,9 @@ def _rtx_devices() -> tuple[Any, ...]:
         if library:
             ort.register_execution_provider_library(RTX_PROVIDER, library)
     except Exception as error:  # its types have no common base but this
-        raise EngineError(f"install NVIDIA's driver ({str(error).rpartition('error: ')[2]})") from error
+        raise EngineError(f"fix: install NVIDIA's driver ({str(error).rpartition('error: ')[2]})") from error
     if not library:
-        raise EngineError("pip install 'peft_dml_ros[tensorrt-rtx]'")
+        raise EngineError("fix: pip install 'peft_dml_ros[tensorrt-rtx]'")
     return tuple(device for device in ort.get_ep_devices() if device.ep_name == RTX_PROVIDER)
 
 

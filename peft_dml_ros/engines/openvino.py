@@ -68,8 +68,8 @@ class OpenVinoEngine:
         try:
             compiled = core.compile_model(core.read_model(for_cpu(graph.content)), "CPU", settings)
         except RuntimeError as error:
-            msg = f"OpenVINO cannot load {graph.path}: {error}; use engine: onnxruntime, or export the bundle again"
-            raise EngineError(msg) from error
+            msg = f"OpenVINO cannot load {graph.path}: {error}"
+            raise EngineError(f"{msg}; fix: use engine: onnxruntime, or export the bundle again") from error
         self._request, self._name, self.elapsed_ms = compiled.create_infer_request(), graph.path.name, 0.0
         self.inputs: TensorTable = {p.get_node().get_friendly_name(): _shape_and_type(p) for p in compiled.inputs}
         self._ports = {name: port for name in outputs for port in compiled.outputs if name in port.get_names()}
@@ -102,11 +102,11 @@ def load_openvino() -> Any:
     try:
         openvino = import_module("openvino")
     except ImportError as error:
-        msg = "engine: openvino needs the Python module 'openvino'; install it: pip install 'peft_dml_ros[openvino]'"
+        msg = "engine: openvino needs the module 'openvino'; fix: install it: pip install 'peft_dml_ros[openvino]'"
         raise EngineError(f"{msg}, or use engine: onnxruntime") from error
     if tuple(int(part) for part in openvino.__version__.split(".")[:2]) < OLDEST:
-        msg = f"OpenVINO {openvino.__version__} is too old; install a newer one: pip install 'peft_dml_ros[openvino]'"
-        raise EngineError(msg)
+        msg = f"OpenVINO {openvino.__version__} is too old"
+        raise EngineError(f"{msg}; fix: install a newer one: pip install 'peft_dml_ros[openvino]'")
     return openvino.Core()
 
 

@@ -33,7 +33,7 @@ class TensorRtEngine:
         context = engine.create_execution_context() if engine is not None else None
         if context is None:
             msg = f"{library.name} cannot load the engine of '{name}': {self._logger.last_error or 'no reason given'};"
-            msg += f" delete it from {cache_folder()}, so that it is built again"
+            msg += f" fix: delete it from {cache_folder()}, so that it is built again"
             raise EngineError(msg)
         # TensorRT's objects do not keep each other alive.
         self._runtime, self._engine, self._context = runtime, engine, context
@@ -92,7 +92,8 @@ class TensorRtEngine:
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(int(self._session.stream)):
-            raise EngineError(f"TensorRT cannot run '{self._name}': {self._logger.last_error}; use engine: onnxruntime")
+            msg = f"TensorRT cannot run '{self._name}': {self._logger.last_error}"
+            raise EngineError(f"{msg}; fix: use engine: onnxruntime")
 
 
 def load_tensorrt_engines(bundle: Bundle, engine: str = "tensorrt", precision: str = "") -> dict[str, TensorRtEngine]:

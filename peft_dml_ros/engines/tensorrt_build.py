@@ -91,17 +91,19 @@ def open_store(
         except EngineError as error:
             if engine != RTX:
                 raise
-            msg = f"{error}; to build ahead of time, name the GPU: --compute-capability {library.capabilities[-1]}"
+            msg = (
+                f"{error}; hint: to build ahead of time, name the GPU: --compute-capability {library.capabilities[-1]}"
+            )
             raise EngineError(msg) from error
         capabilities = (gpu.compute_capability,)
     elif engine != RTX:
-        msg = "engine: tensorrt builds for the GPU at hand only; leave --compute-capability out, or use tensorrt-rtx"
-        raise EngineError(msg)
+        msg = "engine: tensorrt builds for the GPU at hand only"
+        raise EngineError(f"{msg}; fix: leave --compute-capability out, or use tensorrt-rtx")
     if engine == RTX and (unknown := [c for c in capabilities if c not in library.capabilities]):
         of = f" of {gpu.name}" if gpu else ""
         raise EngineError(
             f"{library.name} does not know compute capability {unknown[0]}{of}; it knows"
-            f" {', '.join(library.capabilities)} (RTX cards); use engine: tensorrt or onnxruntime-cuda there"
+            f" {', '.join(library.capabilities)} (RTX cards); fix: use engine: tensorrt or onnxruntime-cuda there"
         )
     return EngineStore(bundle, precision, library, cuda, gpu, capabilities, folder or cache_folder())
 
@@ -133,7 +135,7 @@ def parse_graph(content: bytes, name: str, trt: Any) -> ParsedNetwork:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(content):
         reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-        raise EngineError(f"TensorRT {trt.__version__} cannot read {name}: {reasons}; export the bundle again")
+        raise EngineError(f"TensorRT {trt.__version__} cannot read {name}: {reasons}; fix: export the bundle again")
     return ParsedNetwork(builder, network, parser, logger)
 
 
@@ -168,7 +170,8 @@ def build_plan(graph: GraphContent, library: TensorRtLibrary, key: EngineKey, ti
         config.set_timing_cache(cache, ignore_mismatch=False)
     plan = parsed.builder.build_serialized_network(parsed.network, config)
     if plan is None:
-        raise EngineError(f"{library.name} cannot build {onnx}: {parsed.logger.last_error or 'no reason given'}")
+        msg = f"{library.name} cannot build {onnx}: {parsed.logger.last_error or 'no reason given'}"
+        raise EngineError(f"{msg}; fix: engine: onnxruntime")
     log.info("built %s in %.1f s", onnx.name, monotonic() - start)
     if timing and library.engine != RTX:
         try:

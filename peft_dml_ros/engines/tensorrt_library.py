@@ -53,11 +53,12 @@ def load_tensorrt(engine: str = "tensorrt") -> TensorRtLibrary:
         library = TensorRtLibrary(engine, import_module(MODULES[engine]))
     except (ImportError, OSError) as error:
         msg = f"engine: {engine} needs the Python module '{MODULES[engine]}' and its libraries ({error});"
-        msg += f" {_INSTALL[engine]}; or use engine: onnxruntime"
+        msg += f" fix: {_INSTALL[engine]}; or use engine: onnxruntime"
         raise EngineError(msg) from error
     if tuple(int(part) for part in library.trt.__version__.split(".")[:2]) < OLDEST[engine]:
         wanted = ".".join(map(str, OLDEST[engine]))
-        raise EngineError(f"{library.name} is too old: {wanted} or newer is needed (JetPack 6.1 or newer on a Jetson)")
+        msg = f"{library.name} is too old"
+        raise EngineError(f"{msg}; fix: install {wanted} or newer (on a Jetson: JetPack 6.1 or newer)")
     return library
 
 

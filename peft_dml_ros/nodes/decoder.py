@@ -39,13 +39,13 @@ LARGEST_BYTES: Final = {
 def unpacked(cdr: bytes, kind: type[Any]) -> Any:
     """Return the message in serialised bytes. Raises DataError: cut short, damaged, or more than any sensor sends."""
     if len(cdr) > (limit := LARGEST_BYTES.get(kind.__name__, MIB)):
-        raise DataError(f"{kind.__name__} of {len(cdr)} bytes, at most {limit} are taken")
+        raise DataError(f"{kind.__name__} of {len(cdr)} bytes; fix: at most {limit}")
     try:
         return deserialize_message(cdr, kind)
     except Exception as error:  # rclpy names no type of its own for it
         # rcl adds the lines of its own source.
         reason = str(error).partition(", at /")[0]
-        raise DataError(f"{len(cdr)} bytes are no {kind.__name__}: {reason}") from error
+        raise DataError(f"{len(cdr)} bytes are no {kind.__name__}: {reason}; fix: check its publisher") from error
 
 
 class Decoder:

@@ -26,7 +26,7 @@ def message_class(name: str) -> type[Any]:
     try:
         found: type[Any] = getattr(import_module(f"{package}.msg"), rest.rpartition("/")[2])
     except (ImportError, AttributeError):
-        raise ConfigError(f"message type '{name}' is not installed; install the package '{package}'") from None
+        raise ConfigError(f"message type '{name}' is not installed; fix: install the package '{package}'") from None
     return found
 
 

@@ -48,7 +48,7 @@ class ObjectOutputs:
             return message_class(f"{PACKAGE}/msg/{kind}")
         except ConfigError:
             raise ConfigError(
-                f"autoware is true, but {PACKAGE} is not installed; source Autoware, or build it: "
+                f"autoware is true, but {PACKAGE} is not installed; fix: source Autoware, or build it: "
                 "apt install ros-$ROS_DISTRO-autoware-perception-msgs, or python interfaces/build.py"
             ) from None
 

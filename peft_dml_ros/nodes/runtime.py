@@ -82,4 +82,5 @@ def _init(args: Sequence[str] | None) -> None:
         rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:
         # rcl adds the lines of its own source; the user needs what is said before.
-        raise ConfigError(f"ROS arguments refused: {str(error).partition(', at /')[0]}") from error
+        reason = str(error).partition(", at /")[0]
+        raise ConfigError(f"ROS arguments refused: {reason}; fix: correct what stands after --ros-args") from error

@@ -63,13 +63,15 @@ def measured(command: list[str], core: int, timeout_s: float) -> ProcessUsage:
             try:
                 output, _ = process.communicate(timeout=timeout_s)
             except subprocess.TimeoutExpired:
-                raise BenchmarkError(f"'{' '.join(command)}' took more than {timeout_s:g} s") from None
+                msg = f"'{' '.join(command)}' took more than {timeout_s:g} s"
+                raise BenchmarkError(f"{msg}; fix: measure on an idle machine") from None
             finally:
                 # The gauge and what it started are one group; after an interrupt nobody else would end them.
                 if process.returncode is None:
                     os.killpg(process.pid, signal.SIGKILL)
         if process.returncode or not note.is_file():
-            raise BenchmarkError(f"'{' '.join(command)}' ended with {process.returncode}: {output[-2000:].strip()}")
+            msg = f"'{' '.join(command)}' ended with {process.returncode}"
+            raise BenchmarkError(f"{msg}; hint: {output[-2000:].strip()}")
         used = json.loads(note.read_text(encoding="utf-8"))
     return ProcessUsage(used["wall_s"], used["cpu_s"], used["peak_mb"], output)
 

@@ -102,7 +102,7 @@ class DataBenchmark:
     def clear(self) -> None:
         """Remove the working folder. Raises ConfigError: it holds something, but no benchmark's notes."""
         if self.folder.is_dir() and any(self.folder.iterdir()) and not self._notes.is_file():
-            msg = f"{self.folder} holds files that no benchmark wrote; name an empty or a new folder with --work"
+            msg = f"{self.folder} holds files that no benchmark wrote; fix: name an empty or a new folder with --work"
             raise ConfigError(msg)
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -68,7 +68,7 @@ def demo_figures(session: DemoSession) -> Report:
                 _end(process)
     if process.returncode:
         last = log.read_text(encoding="utf-8", errors="replace")[-LAST:]
-        raise DataError(f"the demo of {session.code} ended with status {process.returncode}: {last}")
+        raise DataError(f"the demo of {session.code} ended with status {process.returncode}; hint: {last}")
     metrics = json.loads((session.out / "metrics.json").read_text(encoding="utf-8"))
     return figures(metrics, samples, session.seconds)
 

@@ -202,7 +202,7 @@ def _conversion(other: Bundle, bundle: Bundle) -> Bundle:
     origin = other.manifest.provenance.get("precision", {}).get("from")
     graphs = [graph.file for graph in bundle.manifest.graphs.values()]
     if origin is not None and any(origin.get(file) != bundle.manifest.files[file] for file in graphs):
-        msg = f"{other.path} was not made of {bundle.path} as it is now; delete it and convert the bundle again"
+        msg = f"{other.path} was not made of {bundle.path} as it is now; fix: delete it and convert the bundle again"
         raise ConfigError(msg)
     return other
 

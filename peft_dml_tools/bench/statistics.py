@@ -58,7 +58,7 @@ def measure_folder(reader: NuScenesReader) -> FolderStatistics:
     """Look through all keyframes of a folder. Raises DataError: it has no keyframe, or a file is missing or damaged."""
     tokens = reader.samples()
     if not tokens:
-        raise DataError(f"{reader.root} has no keyframe; nothing can be measured in it")
+        raise DataError(f"{reader.root} has no keyframe to measure; fix: name a folder with some")
     loaded: dict[str, list[object]] = {LIDAR: [], RADAR: []}
     for token in tokens:
         records = reader.keyframes(token)

@@ -91,7 +91,8 @@ def read_report(path: Path) -> Report | None:
         report: Report = json.loads(path.read_text(encoding="utf-8"))
         report["summary"].items()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is no benchmark's file ({type(error).__name__}: {error}); make it again") from error
+        msg = f"{path} is no benchmark's file ({type(error).__name__}: {error})"
+        raise DataError(f"{msg}; fix: make it again") from error
     return report
 
 

@@ -36,7 +36,7 @@ def add_adapter(folder: Path, base: str, where: str, trusted_key: str = "", stor
         added = load_adapter(target, base, where, trusted_key)
         _point(store / "names" / base[:BASE_DIGITS] / added.card.name, target.name)
     except OSError as error:
-        msg = f"adapter {folder} cannot be stored in {store}: {error.strerror}; make room or set {FOLDER_VARIABLE}"
+        msg = f"adapter {folder} cannot be stored in {store}: {error.strerror}; fix: make room or set {FOLDER_VARIABLE}"
         raise BundleError(f"{msg}; what was there is as it was") from error
     return added
 
@@ -52,7 +52,7 @@ def remove_adapter(name: str, base: str = "", store: Path | None = None) -> None
     if len(found) != 1:
         known = nearest(name, {s.name for s in every}) if not found else f"bases {', '.join(s.base for s in found)}"
         msg = f"{'several adapters' if found else 'no adapter'} '{name}' in {store}: {known}"
-        raise BundleError(f"{msg}; choose one: --base HASH" if found else msg)
+        raise BundleError(f"{msg}; fix: choose one: --base HASH" if found else msg)
     (store / "names" / found[0].base / name).unlink()
     if all(other.path != found[0].path for other in stored_adapters(store)):
         shutil.rmtree(found[0].path, ignore_errors=True)

@@ -32,7 +32,7 @@ class PartDistance(NamedTuple):
 def write_merged(bundle: Bundle, out: Path) -> Path:
     """Write a bundle, adapters merged into all weights, in every precision it has. Raises ConfigError: `out` exists."""
     if out.exists():
-        raise ConfigError(f"{out} exists; name a new folder, or remove it")
+        raise ConfigError(f"{out} exists; fix: name a new folder, or remove it")
     out.parent.mkdir(parents=True, exist_ok=True)
     manifest = bundle.manifest
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".merge-") as temporary:

@@ -26,7 +26,7 @@ def make_keys(secret: Path) -> PublicKey:
         try:
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         except FileExistsError:
-            raise ConfigError(f"{path} exists; keys are not overwritten: take another name") from None
+            raise ConfigError(f"{path} exists; keys are not overwritten; fix: take another name") from None
         with os.fdopen(file, "wb") as out:
             out.write(content.rstrip(b"\n") + b"\n")
     return public
@@ -44,7 +44,7 @@ def sign(file: Path, secret: Path, comment: str = "") -> Path:
     """
     library = signature_library()
     if not secret.is_file():
-        raise ConfigError(f"no secret key {secret}; make one: peft-dml bundle keygen {secret}")
+        raise ConfigError(f"no secret key {secret}; fix: make one: peft-dml bundle keygen {secret}")
     try:
         key = library.SecretKey.from_bytes(read_small(secret))
         comment = comment or f"timestamp:{int(time.time())}\tfile:{file.name}"
@@ -53,7 +53,7 @@ def sign(file: Path, secret: Path, comment: str = "") -> Path:
         key.get_public_key().verify(file.read_bytes(), signature)
     except library.Error as error:
         raise ConfigError(
-            f"{secret} cannot sign: {error}. It must be a secret key without password; with a password, sign with"
+            f"{secret} cannot sign: {error}; fix: give a secret key without password; with a password, sign with"
             " minisign itself: minisign -S -m manifest.json"
         ) from error
     out = file.with_name(file.name + SUFFIX)

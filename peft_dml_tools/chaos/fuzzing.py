@@ -48,7 +48,7 @@ def _inside(run: ChaosRun, messages: int, seed: int) -> dict[str, Any]:
         result = child.latest.get("done")
         hangs += hung
         if result is None and child.code in {1, 2}:
-            raise DataError(f"the fuzzer failed; its last lines:\n{child.last_words}")
+            raise DataError(f"the fuzzer failed; hint: its last lines:\n{child.last_words}")
         if result is not None:
             done += result["messages"]
             hangs += result["hangs"]

@@ -66,7 +66,7 @@ def respawn(run: ChaosRun) -> dict[str, Any]:
         driven.start()
         replay = driven.replay
         if replay is None:
-            raise SessionError("the replay does not run")
+            raise SessionError("the replay does not run; hint: its log says why")
         follow((replay,), lambda: driven.position_s >= CALM_S, START_S, "the first seconds of the drive")
         run.tell("respawn: kill -9 of the node under load")
         killed_ns = supervisor.kill()

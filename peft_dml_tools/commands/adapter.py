@@ -171,7 +171,7 @@ def _one(bundle: str, name: str, key: str) -> tuple[Bundle, Adapter]:
     base = load_bundle(bundle, adapter="none")
     mix = load_adapters(base, name, key)
     if len(mix.parts) != 1:
-        raise ConfigError(f"'{name}' is not one adapter of {base.manifest.name}; list them: peft-dml adapter list")
+        raise ConfigError(f"'{name}' is not one adapter of {base.manifest.name}; fix: list them: peft-dml adapter list")
     return base.with_adapters(mix), mix.parts[0][0]
 
 

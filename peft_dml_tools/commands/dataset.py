@@ -80,7 +80,7 @@ def clouds(
         channel, record = reader.reference(token)
         sweep = reader.load(record)
         if not isinstance(sweep, LidarSweep):
-            raise DataError(f"keyframe {token} has no LiDAR, its reference is {channel}; there is nothing to label in")
+            raise DataError(f"keyframe {token} has no LiDAR, its reference is {channel}; fix: label another drive")
         write_file(out / f"{Path(record['filename']).name.split('.')[0]}.pcd", lidar_pcd_bytes(sweep))
     typer.echo(f"{len(tokens)} clouds in {out}, in the LiDAR's frame")
 

@@ -184,7 +184,7 @@ def _evaluate(
         refused = "".join(f"; refused: {reason}" for reason in source.refusals())
         unread = ", ".join(f"{topic} ({kind})" for topic, kind in list(source.unread().items())[:6])
         refused += f"; not read: {unread}" if unread else ""
-        words = f"{source.words}: no frame came of it; received: {detecting}; needed: LiDAR, camera or radar{refused}"
+        words = f"{source.words}: no frame came of it; received: {detecting}; fix: give LiDAR, camera or radar{refused}"
         raise DataError(words)
     whole = Recording(source.words, source.rig, (), kept.measurements)
     alignment = Alignment(whole.odometry)

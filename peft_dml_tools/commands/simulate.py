@@ -137,7 +137,7 @@ def _keep_every(lidar: str, beams: int | None) -> int:
         return 1
     if beams not in choices:
         *others, last = map(str, choices)
-        msg = f"--lidar-beams {beams}: choose {', '.join(others)} or {last}, as the {lidar} has {max(choices)}"
+        msg = f"--lidar-beams {beams}; fix: choose {', '.join(others)} or {last}, as the {lidar} has {max(choices)}"
         raise ConfigError(msg)
     return choices[beams]
 
@@ -151,7 +151,7 @@ def split_names(names: list[str], shares: str) -> dict[str, list[str]]:
     except ValueError:
         parts = []
     if len(parts) != 3 or min(parts) < 0 or abs(sum(parts) - 1) > 1e-6:
-        raise ConfigError(f"--splits '{shares}' must be three shares that sum to 1, for example 0.8,0.1,0.1")
+        raise ConfigError(f"--splits '{shares}'; fix: three shares that sum to 1, for example 0.8,0.1,0.1")
     ends = [round(len(names) * end) for end in itertools.accumulate(parts)]
     return dict(
         zip(("sim_train", "sim_val", "sim_test"), (names[a:b] for a, b in itertools.pairwise([0, *ends])), strict=True)
@@ -174,7 +174,7 @@ def _check_settings(out: Path, settings: Settings) -> None:
         keys = dict.fromkeys([*before, *settings])
         changed = [f"{k} {before.get(k)} -> {settings.get(k)}" for k in keys if before.get(k) != settings.get(k)]
         if changed:
-            msg = f"{out} was started with other settings ({', '.join(changed)}); use them, or another --out"
+            msg = f"{out} was started with other settings ({', '.join(changed)}); fix: use them, or another --out"
             raise ConfigError(msg)
     write_table(note, settings)
 

@@ -92,17 +92,17 @@ def _free_name(root: Path, version: str, wanted: str | None, bag: str) -> str:
     # A scene that is not in the table was left unfinished, and is done again.
     taken = {row["name"] for row in read_json(folder / "scene.json")} if (folder / "scene.json").is_file() else set()
     if foreign := sorted(taken - imported):
-        msg = f"{folder} holds scenes that no import wrote ({foreign[0]}, ...); choose another --version or --out"
+        msg = f"{folder} holds scenes that no import wrote ({foreign[0]}, ...); fix: choose another --version or --out"
         raise ConfigError(msg)
     if wanted is None and _SCENE_NAME.fullmatch(bag) and bag not in taken:
         wanted = bag
     if wanted is None:
         wanted = next(name for name in (f"scene-{i:04d}" for i in range(9001, 100_000)) if name not in taken)
     if not _SCENE_NAME.fullmatch(wanted):
-        msg = f"scene name '{wanted}' must be scene- and four digits, as the devkit's CAN bus reader wants it"
+        msg = f"scene name '{wanted}'; fix: scene- and four digits, as the devkit's CAN bus reader wants it"
         raise ConfigError(msg)
     if wanted in taken:
-        raise ConfigError(f"{folder} has '{wanted}' already; choose another name with --scene")
+        raise ConfigError(f"{folder} has '{wanted}' already; fix: choose another name with --scene")
     return wanted
 
 

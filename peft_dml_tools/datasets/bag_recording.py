@@ -82,7 +82,7 @@ class BagRecording:
                 poses[measurement.stamp_ns] = measurement.odom_SE3_base
         if not poses and not assume_still:
             raise DataError(
-                f"'{source.name}' has no odometry, so the vehicle's poses are unknown; record nav_msgs/Odometry, "
+                f"'{source.name}' has no odometry, so the vehicle's poses are unknown; fix: record nav_msgs/Odometry, "
                 "or say that it stood still (--assume-still)"
             )
         self._pose_ns = np.array(sorted(poses), dtype=np.int64)
@@ -166,7 +166,7 @@ class BagRecording:
         for name in ("LIDAR_TOP", *sorted(self.rig.sensors, key=lambda n: (n[:5] != "LIDAR", n))):
             if name in self.rig.sensors and name in channels(self.rig) and self.stamps.get(name):
                 return self.stamps[name]
-        raise DataError(f"'{self._source.name}' has no measurement of a LiDAR, radar or camera to make keyframes of")
+        raise DataError(f"'{self._source.name}' has nothing to make keyframes of; fix: record LiDAR, radar or cameras")
 
 
 def choose_keyframes(reference_ns: list[int], truth_ns: list[int]) -> tuple[int, ...]:

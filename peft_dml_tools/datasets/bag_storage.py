@@ -200,7 +200,7 @@ class BagStorage:
         try:
             whole = copy_whole_records(file, copy)
         except OSError as error:
-            reason = f"{self.damage} (no repaired copy in {folder}: {error.strerror}; set TMPDIR)"
+            reason = f"{self.damage} (no repaired copy in {folder}: {error.strerror}; fix: set TMPDIR)"
             raise DataError(self._complaint(reason)) from error
         if self.damage is not None and "byte" not in self.damage:
             self.damage += f" (whole records end at byte {whole} of {file.stat().st_size})"
@@ -264,5 +264,5 @@ def _bag_file(path: Path) -> Path:
     if len(files) == 1:
         return files[0]
     found = f"{len(files)} bag files but no metadata.yaml: run `ros2 bag reindex`" if files else "nothing of that kind"
-    msg = f"{path} is no bag: looked for a .mcap, .db3 or .bag file, or a folder with metadata.yaml; found {found}"
+    msg = f"{path} is no bag, but {found}; fix: name a .mcap, .db3 or .bag file, or a folder with metadata.yaml"
     raise DataError(msg)

@@ -78,8 +78,8 @@ class RosbagsFactory:
             kind = self._types[msgtype]
         except KeyError:
             raise DataError(
-                f"message type '{msgtype}' is not known to bags; packages known: ROS 2 Jazzy's common ones,"
-                " vision_msgs, radar_msgs"
+                f"message type '{msgtype}' is not known to bags; fix: take one of ROS 2 Jazzy's common packages,"
+                " vision_msgs or radar_msgs"
             ) from None
         return kind(**fields)
 

@@ -83,10 +83,10 @@ class BagFile:
         self._single = self.path.suffix in {".mcap", ".db3"}
         plugin = StoragePlugin.SQLITE3 if sqlite3 or self.path.suffix == ".db3" else StoragePlugin.MCAP
         if self._single and (plugin is StoragePlugin.MCAP) != (self.path.suffix == ".mcap"):
-            msg = f"{self.path} has SQLite storage: call it {self.path.with_suffix('.db3').name}, or name a folder"
+            msg = f"{self.path} has SQLite storage; fix: call it {self.path.with_suffix('.db3').name}, or name a folder"
             raise DataError(msg)
         if self.path.suffix == ".db3" and compress:
-            msg = f"{self.path}: a single .db3 file does not tell that it is compressed; name a folder instead"
+            msg = f"{self.path}: a single .db3 file does not tell that it is compressed; fix: name a folder instead"
             raise DataError(msg)
         self._part = self.path.with_suffix(".part") if self._single else self.path.with_name(f"{self.path.name}.part")
         direct = not (self._single or whole_or_nothing)
@@ -95,7 +95,7 @@ class BagFile:
             shutil.rmtree(self._part)  # of a run that was killed
         for taken in (self._part,) if whole_or_nothing else (self.path, self._part):
             if taken.exists():
-                raise DataError(f"{taken} exists already and is not overwritten; remove it or choose another name")
+                raise DataError(f"{taken} exists already and is not overwritten; fix: remove it or choose another name")
         self._writer = LeanWriter(self._folder, version=BAG_VERSION, storage_plugin=plugin)
         if compress:
             mode = CompressionMode.STORAGE if plugin is StoragePlugin.MCAP else CompressionMode.MESSAGE
@@ -172,7 +172,7 @@ class BagFile:
         size = sum(p.stat().st_size for p in self._folder.glob("*")) if self._folder.is_dir() else 0
         left = "nothing stays behind" if self._whole else f"what was written stays in {self._folder}"
         return DataError(
-            f"cannot {what} {self.path} after {size} bytes: {reason}; {left}. Free space there and run it again"
+            f"cannot {what} {self.path} after {size} bytes: {reason}; {left}; fix: free space there and run it again"
         )
 
 
@@ -210,11 +210,11 @@ def write_bag(
     """
     path = Path(path)
     if path.exists() and not overwrite:
-        raise DataError(f"{path} exists already and is not overwritten; remove it or choose another name")
+        raise DataError(f"{path} exists already and is not overwritten; fix: remove it or choose another name")
     named = renamer(preset)
     with BagFile(path, compress=compress, sqlite3=sqlite3, whole_or_nothing=True) as bag:
         if not _write_measurements(bag, source, named, frames or {}, display=display):
-            raise DataError(f"source '{source.name}' holds no measurement; no bag {path} is written")
+            raise DataError(f"source '{source.name}' holds no measurement for bag {path}; fix: name another")
         # Truth comes last: a simulated drive knows which objects were hit once its sensors are rendered.
         for entry in sorted(source.truth.items()):
             _write_truth(bag, entry, display=display)

@@ -294,4 +294,4 @@ class BagSource:
             return typestore().deserialize_cdr(message.cdr, message.msgtype)
         except (SerdeError, struct.error, ValueError, IndexError, KeyError, AssertionError, TypeError) as error:
             msg = f"bag {self._storage.path}: a message on {message.topic} is no {message.msgtype}: {error}"
-            raise DataError(msg) from error
+            raise DataError(f"{msg}; fix: record it again") from error

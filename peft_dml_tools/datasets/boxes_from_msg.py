@@ -25,7 +25,8 @@ def boxes_from_msg(msg: Any, classes: Sequence[str] = CLASSES) -> Boxes3D:
     scores, sigmas, labels = np.zeros(n), np.zeros((n, 4)), np.zeros(n, dtype=np.int64)
     for i, detection in enumerate(msg.detections):
         if not len(detection.results):
-            raise DataError(f"detection {i} of the Detection3DArray in frame '{msg.header.frame_id}' has no result")
+            text = f"detection {i} of the Detection3DArray in frame '{msg.header.frame_id}' has no result"
+            raise DataError(f"{text}; fix: give each one")
         best = detection.results[0]
         labels[i] = _label(str(best.hypothesis.class_id), classes)
         scores[i] = best.hypothesis.score
@@ -34,10 +35,8 @@ def boxes_from_msg(msg: Any, classes: Sequence[str] = CLASSES) -> Boxes3D:
         yaws[i] = np.arctan2(2 * (q.w * q.z + q.x * q.y), 1 - 2 * (q.y**2 + q.z**2))
         sigmas[i] = np.sqrt(np.maximum([best.pose.covariance[k] for k in VARIANCES], 0.0))
     if not all(np.isfinite(a).all() for a in (centers, sizes, yaws, scores, sigmas)) or (sizes < 0).any():
-        text = (
-            f"the Detection3DArray in frame '{msg.header.frame_id}' holds numbers that are not finite, or sizes below 0"
-        )
-        raise DataError(text)
+        text = f"the Detection3DArray in frame '{msg.header.frame_id}' holds values not finite or sizes below 0"
+        raise DataError(f"{text}; fix: check its publisher")
     ids = tuple(str(detection.id) for detection in msg.detections)
     boxes = Boxes3D.make(
         centers, sizes, yaws, labels, scores=scores, velocities_mps=np.full((n, 2), np.nan), ids=ids if any(ids) else ()
@@ -51,7 +50,7 @@ def with_velocities(boxes: Boxes3D, msg: Any) -> Boxes3D:
     names = view.dtype.names or ()
     if view.size != len(boxes) or (view.size and not {"vx", "vy"} <= set(names)):
         text = f"velocities do not belong to the boxes: {view.size} points with {names} for {len(boxes)} boxes"
-        raise DataError(text)
+        raise DataError(f"{text}; fix: one each")
     if not len(boxes):
         return boxes
     velocities: FloatArray = np.stack([column(view, "vx"), column(view, "vy")], axis=1).astype(np.float64)

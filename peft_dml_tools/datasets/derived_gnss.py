@@ -27,9 +27,10 @@ class WithDerivedGnss(WrappedSource):
     def __init__(self, source: Source, location: str) -> None:
         """Add fixes to a source. Raises ConfigError: the source has GNSS already, or the map's place is not known."""
         if "GNSS" in source.rig.sensors:
-            raise ConfigError(f"'{source.name}' has satellite fixes of its own; none are derived")
+            raise ConfigError(f"'{source.name}' has satellite fixes of its own; fix: leave --derive-gnss out")
         if location not in MAP_ORIGINS_DEG:
-            raise ConfigError(f"where the map '{location}' lies is not known; known: {', '.join(MAP_ORIGINS_DEG)}")
+            msg = f"where the map '{location}' lies is not known"
+            raise ConfigError(f"{msg}; fix: use one of {', '.join(MAP_ORIGINS_DEG)}")
         super().__init__(source)
         self._origin_deg = MAP_ORIGINS_DEG[location]
 

@@ -143,7 +143,7 @@ def _calibration(path: Path) -> dict[str, FloatArray]:
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}; the calibration of KITTI belongs to its sweeps") from error
+        raise DataError(f"cannot read {path}: {error}; fix: put the calibration of KITTI next to its sweeps") from error
     named = (line.partition(":") for line in lines)
     # Other lines hold dates.
     return {name: np.array(text.split(), dtype=np.float64) for name, _, text in named if _NUMBERS.fullmatch(text)}

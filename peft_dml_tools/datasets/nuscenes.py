@@ -69,7 +69,7 @@ class NuScenesReader:
         lost = sorted(self._folders.keys() - self._present_channels)
         if lost and not allow_missing:
             folders = ", ".join(sorted(str(folder) for name in lost for folder in self._folders[name]))
-            raise DataError(f"{self.root} lacks the folders {folders}; copy them, or allow_missing")
+            raise DataError(f"{self.root} lacks the folders {folders}; fix: copy them, or allow_missing")
 
     @cached_property
     def _folders(self) -> dict[str, set[Path]]:
@@ -89,7 +89,7 @@ class NuScenesReader:
             return {}
         splits = read_json(path)
         if not isinstance(splits, dict) or not all(isinstance(names, list) for names in splits.values()):
-            raise DataError(f"{path} must map split names to lists of scene names")
+            raise DataError(f"{path}; fix: it must map split names to lists of scene names")
         return {name: tuple(scenes) for name, scenes in splits.items()}
 
     def samples(self, split_or_scene: str | Sequence[str] | None = None) -> list[str]:
@@ -276,6 +276,7 @@ class NuScenesReader:
         lost = [r for r in records if not (self.root / r["filename"]).is_file()]
         if lost and not self.allow_missing:
             names = ", ".join(r["filename"] for r in lost[:20]) + (f" and {len(lost) - 20} more" if lost[20:] else "")
-            raise DataError(f"{self.root} lacks {len(lost)} files: {names}; copy them, or open it with allow_missing")
+            msg = f"{self.root} lacks {len(lost)} files: {names}"
+            raise DataError(f"{msg}; fix: copy them, or open it with allow_missing")
         gone = {r["token"] for r in lost}
         return [r for r in records if r["token"] not in gone]

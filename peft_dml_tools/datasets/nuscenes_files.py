@@ -38,7 +38,8 @@ def read_radar(path: Path, stamp_ns: int, *, keep_all: bool = False) -> RadarSwe
     if relative := {"vrel_x", "vrel_y"} <= set(names):
         names = (*names, *(name for name in RADAR_DTYPE.names or () if name not in names))
     if missing := [name for name in RADAR_DTYPE.names or () if name not in names]:
-        raise DataError(f"{path} lacks the radar fields {', '.join(missing)}; it has: {', '.join(names)}")
+        msg = f"{path} lacks the radar fields {', '.join(missing)}; it has: {', '.join(names)}"
+        raise DataError(f"{msg}; fix: copy it again")
     if relative:
         points = _of_relative_speed(raw)
     else:
@@ -93,7 +94,7 @@ _Sample = TypeVar("_Sample", ImuSample, GnssFix)
 def _messages(path: Path, convert: Callable[[Record], _Sample]) -> tuple[_Sample, ...]:
     rows = read_json(path)
     if not isinstance(rows, list):
-        raise DataError(f"{path} must be a list of messages")
+        raise DataError(f"{path} is no list of messages; fix: copy it again")
     samples = (_converted(path, number, row, convert) for number, row in enumerate(rows))
     return tuple(sorted(samples, key=lambda sample: sample.stamp_ns))
 
@@ -102,4 +103,5 @@ def _converted(path: Path, number: int, row: Record, convert: Callable[[Record],
     try:
         return convert(row)
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise DataError(f"{path}: message {number} is not as it must be ({type(error).__name__}: {error})") from error
+        msg = f"{path}: message {number} is not as it must be ({type(error).__name__}: {error})"
+        raise DataError(f"{msg}; fix: copy it again") from error

@@ -24,12 +24,12 @@ def read_image(path: Path) -> bytes:
     start = next((start for start in _ENDS if data.startswith(start)), None)
     if start is None:
         msg = f"{path} ({len(data)} bytes) is neither JPEG nor PNG: it begins with {data[:8].hex(' ') or 'nothing'}"
-        raise DataError(msg)
+        raise DataError(f"{msg}; fix: copy it again")
     if data.rfind(_ENDS[start], max(0, len(data) - _TAIL)) < 0:
-        msg = f"{path} is cut off: it stops at byte {len(data)} without the mark that ends an image; copy it again"
+        msg = f"{path} is cut off: it stops at byte {len(data)} without the mark that ends an image; fix: copy it again"
         raise DataError(msg)
     if damage := jpeg_damage(data):
-        raise DataError(f"{path} is damaged inside ({damage}); copy it again")
+        raise DataError(f"{path} is damaged inside ({damage}); fix: copy it again")
     return data
 
 
@@ -43,6 +43,6 @@ def read_depth(path: Path) -> Float32Array:
     steps = cv2.imdecode(np.frombuffer(read_image(path), np.uint8), cv2.IMREAD_UNCHANGED)
     if steps is None or steps.dtype != np.uint16 or steps.ndim != 2:
         found = "cannot be decoded" if steps is None else f"holds {steps.dtype} of shape {steps.shape}"
-        raise DataError(f"{path} {found}; a depth image is a 16-bit PNG of one channel. Fix: simulate the scene again")
+        raise DataError(f"{path} {found}; a depth image is a 16-bit PNG of one channel. fix: simulate the scene again")
     depth: Float32Array = np.where(steps > 0, steps.astype(np.float32) / 256.0, np.float32(np.nan)).astype(np.float32)
     return depth

@@ -47,13 +47,13 @@ def find_version(root: Path, version: str | None = None) -> str:
     Raises DataError: there is no such folder, or none was named and there are several.
     """
     if not root.is_dir():
-        raise DataError(f"no folder {root}; a nuScenes folder holds samples/, sweeps/ and v1.0-*/")
+        raise DataError(f"no folder {root}; fix: name one that holds samples/, sweeps/ and v1.0-*/")
     found = sorted(path.parent.name for path in root.glob("*/scene.json"))
     if version is not None and version in found:
         return version
     if version is None and len(found) == 1:
         return found[0]
-    there = f"there are: {', '.join(found)}" if found else "no folder below it holds a scene.json"
+    there = f"fix: name one of {', '.join(found)}" if found else "fix: unpack its tables: no folder holds a scene.json"
     wanted = f"version '{version}'" if version else "exactly one version folder (v1.0-mini, v1.0-trainval, ...)"
     raise DataError(f"{root} does not hold {wanted}; {there}")
 
@@ -69,7 +69,7 @@ class Tables:
         wanted = self.NEEDED if allow_missing else self.NEEDED + TRUTH
         missing = [f"{name}.json" for name in wanted if not (folder / f"{name}.json").is_file()]
         if missing:
-            msg = f"{folder} lacks the tables {', '.join(missing)}; copy them from the data set's metadata archive"
+            msg = f"{folder} lacks the tables {', '.join(missing)}; fix: copy them from the data set's metadata archive"
             raise DataError(msg)
         self._rows: dict[str, list[Record]] = {}
         self._by_token: dict[str, dict[str, Record]] = {}
@@ -99,7 +99,7 @@ class Tables:
         number, wrong = next(broken, (-1, []))
         if wrong:
             path = self.folder / f"{table}.json"
-            msg = f"{path}: record {number}: {'; '.join(wrong)}; `peft-dml dataset check` lists all such records"
+            msg = f"{path}: record {number}: {'; '.join(wrong)}; fix: list all such records: peft-dml dataset check"
             raise DataError(msg)
 
     def raw(self, table: str) -> list[Record]:
@@ -107,7 +107,7 @@ class Tables:
         path = self.folder / f"{table}.json"
         rows = read_json(path)
         if not isinstance(rows, list):
-            raise DataError(f"{path} must be a list of records")
+            raise DataError(f"{path} is no list of records; fix: copy it again")
         return rows
 
     def get(self, table: str, token: str) -> Record:
@@ -117,7 +117,7 @@ class Tables:
         try:
             return self._by_token[table][token]
         except KeyError:
-            msg = f"{self.folder / table}.json has no record '{token}'; the tables do not belong together"
+            msg = f"{self.folder / table}.json has no record '{token}'; fix: copy tables that belong together"
             raise DataError(msg) from None
 
     @cached_property
@@ -152,7 +152,7 @@ class Tables:
         try:
             channel = self.channel_of_calibration[data["calibrated_sensor_token"]]
         except KeyError:
-            msg = f"{data['filename']}: calibrated_sensor.json or sensor.json lacks its calibration"
+            msg = f"{data['filename']}: calibrated_sensor.json or sensor.json lacks its calibration; fix: copy it again"
             raise DataError(msg) from None
         return self.renamed.get(channel, channel)
 
@@ -172,8 +172,8 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; fix: copy it again") from error
     except (ValueError, RecursionError) as error:
-        msg = f"{path} cannot be read as JSON{_place(path, error)}: {error}; it was cut off or damaged, copy it again"
-        raise DataError(msg) from error
+        msg = f"{path} cannot be read as JSON{_place(path, error)}: {error}; it was cut off or damaged"
+        raise DataError(f"{msg}; fix: copy it again") from error
     finally:
         if collecting:
             gc.enable()

@@ -57,7 +57,7 @@ def file_of(measurement: Measurement) -> tuple[bytes, str, str]:
     if isinstance(measurement, CameraImage) and measurement.jpeg is not None:
         kind = "png" if measurement.jpeg.startswith(b"\x89PNG") else "jpg"
         return measurement.jpeg, f".{kind}", kind
-    msg = f"nuScenes keeps no file for a {type(measurement).__name__}; write LiDAR, radar or JPEG measurements"
+    msg = f"nuScenes keeps no file for a {type(measurement).__name__}; fix: write LiDAR, radar or JPEG measurements"
     raise DataError(msg)
 
 

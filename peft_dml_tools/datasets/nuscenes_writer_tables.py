@@ -101,7 +101,7 @@ def finish(root: Path, version: str, rig: Rig, splits: Mapping[str, Sequence[str
     names = [name for split in splits.values() for name in split]
     missing = [name for name in names if not scene_file(root, version, name).is_file()]
     if missing:
-        msg = f"{root}: scenes not finished: {', '.join(missing)}; run the same command again to complete them"
+        msg = f"{root}: scenes not finished: {', '.join(missing)}; fix: run the same command again to complete them"
         raise DataError(msg)
     tables: Tables = {table: [] for table in SCENE_TABLES}
     for name in names:

@@ -60,7 +60,8 @@ def read_sweep(path: Path, stamp_ns: int, columns: int = 0, intensity: Intensity
         points = points.view()
         points.dtype.names = names = tuple(plain)
     if missing := [name for name in ("x", "y", "z") if name not in names]:
-        raise DataError(f"{path} lacks the fields {', '.join(missing)}; it has: {', '.join(names)}")
+        msg = f"{path} lacks the fields {', '.join(missing)}; it has: {', '.join(names)}"
+        raise DataError(f"{msg}; fix: write it with them")
     chosen = intensity._replace(field=intensity.field.lower().removeprefix("scalar_"))
     return sweep_of_columns(points, stamp_ns, chosen, str(path))
 
@@ -102,7 +103,7 @@ def read_pcd(path: Path) -> AnyArray:
         raise DataError(f"{path}: the header has no number of POINTS; fix: write it again") from None
     body = payload[end:]
     if not 0 <= count <= _MOST_POINTS:
-        raise DataError(f"{path} promises {count} points, expected 0 to {_MOST_POINTS}")
+        raise DataError(f"{path} promises {count} points; fix: give 0 to {_MOST_POINTS}")
     if not count:
         return np.zeros(0, dtype=layout)
     if kind == "ascii":
@@ -110,11 +111,11 @@ def read_pcd(path: Path) -> AnyArray:
     if kind == "binary_compressed":
         body = _decompressed(path, body, layout, count)
     elif kind != "binary":
-        raise DataError(f"{path}: DATA is '{kind}'; known: ascii, binary, binary_compressed")
+        raise DataError(f"{path}: DATA is '{kind}'; fix: write ascii, binary or binary_compressed")
     if len(body) < count * layout.itemsize:
         raise DataError(
             f"{path} promises {count} points of {layout.itemsize} bytes from byte {end} on, but ends at byte "
-            f"{len(payload)}; copy it again"
+            f"{len(payload)}; fix: copy it again"
         )
     return np.frombuffer(body, dtype=layout, count=count)
 
@@ -123,7 +124,7 @@ def _pcd_layout(path: Path, header: dict[str, list[str]]) -> np.dtype[np.void]:
     names, sizes, types = (header.get(key, []) for key in ("FIELDS", "SIZE", "TYPE"))
     counts = header.get("COUNT") or ["1"] * len(names)
     if not len(names) == len(sizes) == len(types) == len(counts):
-        raise DataError(f"{path}: FIELDS, SIZE, TYPE and COUNT must have one entry per field")
+        raise DataError(f"{path}; fix: FIELDS, SIZE, TYPE and COUNT must have one entry per field")
     try:
         columns = [
             # Fields called _ are padding, and may repeat.
@@ -132,7 +133,8 @@ def _pcd_layout(path: Path, header: dict[str, list[str]]) -> np.dtype[np.void]:
         ]
         return np.dtype(columns)
     except (KeyError, ValueError) as error:
-        raise DataError(f"{path}: a field has an unknown type or a repeated name ({error})") from error
+        msg = f"{path}: a field has an unknown type or a repeated name ({error})"
+        raise DataError(f"{msg}; fix: write it again") from error
 
 
 def _ascii_rows(path: Path, body: bytes, layout: np.dtype[np.void], count: int) -> AnyArray:
@@ -143,7 +145,7 @@ def _ascii_rows(path: Path, body: bytes, layout: np.dtype[np.void], count: int) 
     shapes = {name: layout[name].shape for name in layout.names or ()}
     width = sum(int(np.prod(shape)) for shape in shapes.values())
     if len(rows) < count or (len(rows) and rows.shape[1] != width):
-        raise DataError(f"{path} promises {count} points of {width} values, but holds {rows.shape}; copy it again")
+        raise DataError(f"{path} promises {count} points of {width} values, but holds {rows.shape}; fix: copy it again")
     points, begin = np.zeros(count, dtype=layout), 0
     with np.errstate(invalid="ignore"):
         for name, shape in shapes.items():
@@ -160,12 +162,12 @@ def _decompressed(path: Path, body: bytes, layout: np.dtype[np.void], count: int
     """
     packed, size = (int.from_bytes(body[i : i + 4], "little") for i in (0, 4))
     if len(body) < 8 + packed or size != count * layout.itemsize or size > _MOST_POINTS * 64:
-        msg = f"{path}: its compressed points are cut off or of another number than the header says; copy it again"
+        msg = f"{path}: its compressed points are cut off or of another number than the header says; fix: copy it again"
         raise DataError(msg)
     content, columns = np.frombuffer(body, dtype=np.uint8)[8 : 8 + packed], np.zeros(size, dtype=np.uint8)
     if _unlzf(content, columns) != size:
         if packed != size:
-            raise DataError(f"{path}: its compressed points are damaged; copy it again")
+            raise DataError(f"{path}: its compressed points are damaged; fix: copy it again")
         columns = content
     points, begin = np.zeros(count, dtype=layout), 0
     for name in layout.names or ():
@@ -216,7 +218,8 @@ def read_ply(path: Path) -> AnyArray:
     end = payload.find(b"end_header", 0, _MOST_HEADER)
     begin = payload.find(b"\n", end) + 1
     if not payload.startswith(b"ply") or end < 0 or not begin:
-        raise DataError(f"{path} is no PLY file: it has no header that begins with 'ply' and ends with 'end_header'")
+        msg = f"{path} is no PLY file"
+        raise DataError(f"{msg}; fix: give it a header that begins with 'ply' and ends with 'end_header'")
     lines = [line.split() for line in payload[:end].decode("ascii", errors="replace").splitlines()]
     elements = [(i, line) for i, line in enumerate(lines) if line[:1] == ["element"]]
     kind = next((line[1] for line in lines if line[:1] == ["format"] and len(line) > 1), "")
@@ -227,16 +230,18 @@ def read_ply(path: Path) -> AnyArray:
         properties = [line for line in lines[at:stop] if line[:1] == ["property"]]
         layout = np.dtype([(line[2], order + _PLY_TYPES[line[1]]) for line in properties])
     except (KeyError, ValueError, IndexError) as error:
-        raise DataError(f"{path}: format '{kind}' or a property of its vertices is not known ({error})") from error
+        msg = f"{path}: format '{kind}' or a property of its vertices is not known ({error})"
+        raise DataError(f"{msg}; fix: write it again") from error
     if name != "vertex" or not 0 <= count <= _MOST_POINTS:
-        raise DataError(f"{path}: its first element is {number} x '{name}', expected vertices")
+        raise DataError(f"{path}: its first element is {number} x '{name}', fix: write vertices first")
     if not count:
         return np.zeros(0, dtype=layout)
     if kind == "ascii":
         text = b"\n".join(payload[begin:].splitlines()[:count])
         return _ascii_rows(path, text, layout, count)
     if len(payload) - begin < count * layout.itemsize:
-        raise DataError(f"{path} promises {count} vertices of {layout.itemsize} bytes, but ends before; copy it again")
+        msg = f"{path} promises {count} vertices of {layout.itemsize} bytes, but ends before"
+        raise DataError(f"{msg}; fix: copy it again")
     return np.frombuffer(payload, dtype=layout, count=count, offset=begin)
 
 

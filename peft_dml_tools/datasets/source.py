@@ -125,7 +125,7 @@ def open_source(
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(f"{path} does not exist; expected a bag, or a folder of a data set or of sweeps")
+        raise DataError(f"{path} does not exist; fix: name a bag, or a folder of a data set or of sweeps")
     options = options or BagOptions()
     version = path.name if path.is_dir() and (path / "scene.json").is_file() else None
     if version or (path.is_dir() and any(path.glob("*/scene.json"))):
@@ -140,7 +140,7 @@ def open_source(
         ", ".join(sorted(p.name for p in path.iterdir())[:12]) if path.is_dir() else f"a {path.suffix or 'plain'} file"
     )
     raise DataError(
-        f"{path} is no source: looked for v1.0-*/scene.json or scene.json (nuScenes, T4, TruckScenes), an .mcap, .db3 "
+        f"{path} is no source; fix: name one with [v1.0-*/]scene.json (nuScenes, T4, TruckScenes), an .mcap, .db3 "
         f"or .bag file, metadata.yaml (rosbag2), calibration/*.feather (Argoverse 2), velodyne/ and calib/ or "
         f"velodyne_points/ (KITTI), and sweeps ({', '.join(SUFFIXES)}); found {there or 'an empty folder'}"
         + _below(path)
@@ -169,7 +169,7 @@ def last_stamp_ns(source: Source) -> int:
         return source.last_stamp_ns
     stamps = [measurement.stamp_ns for _, measurement in source.measurements()]
     if not stamps:
-        raise DataError(f"source '{source.name}' holds no measurement")
+        raise DataError(f"source '{source.name}' holds no measurement; fix: name another")
     return max(stamps)
 
 

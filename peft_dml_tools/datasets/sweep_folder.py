@@ -48,7 +48,7 @@ def open_sweep_folder(path: Path, options: BagOptions) -> FileSource:
     """
     folders = lidar_folders(path)
     if not folders:
-        msg = f"{path} holds no sweep; looked for {', '.join(SUFFIXES)}, or folders LIDAR_TOP, LIDAR_LEFT, ... of such"
+        msg = f"{path} holds no sweep; fix: put in {', '.join(SUFFIXES)}, or folders LIDAR_TOP, LIDAR_LEFT, ... of such"
         raise DataError(msg)
     files = {name: sweep_files(folder) for name, folder in folders.items()}
     stamps = {name: stamps_of_names(found) for name, found in files.items()}

@@ -33,7 +33,7 @@ class T4Tables(Tables):
                 rows = made() if made else [_linked(row) for row in self.raw(table)]
             except (KeyError, TypeError, AttributeError) as error:
                 msg = f"{self.folder / table}.json is not as T4 1.0 has it ({type(error).__name__}: {error})"
-                raise DataError(msg) from error
+                raise DataError(f"{msg}; fix: copy it") from error
             self.require(table, rows)
             self._rows[table] = rows
         return self._rows[table]
@@ -99,9 +99,11 @@ def read_row_group(path: Path, index: int, stamp_ns: int, intensity: IntensityFi
         for name, values in columns.items():
             points[name] = values
     except (OSError, IndexError, KeyError, TypeError, ValueError, ArrowException) as error:
-        raise DataError(f"cannot read sweep {index} of {path}: {str(error).splitlines()[0]}; copy it again") from error
+        msg = f"cannot read sweep {index} of {path}: {str(error).splitlines()[0]}"
+        raise DataError(f"{msg}; fix: copy it again") from error
     if missing := {"x", "y", "z"} - columns.keys():
-        raise DataError(f"{path} lacks the columns {', '.join(sorted(missing))}; it has: {', '.join(columns)}")
+        msg = f"{path} lacks the columns {', '.join(sorted(missing))}; it has: {', '.join(columns)}"
+        raise DataError(f"{msg}; fix: copy it again")
     return sweep_of_columns(points, stamp_ns, intensity, str(path))
 
 
@@ -128,7 +130,8 @@ class VideoFrames:
             frame = next(f for f in frames if f.pts is None or f.pts > wanted - ticks / 2)
         except (OSError, av.error.FFmpegError, StopIteration, IndexError) as error:
             self._open.pop(path, None)
-            raise DataError(f"cannot read frame {index} of {path}: {error or 'there are fewer'}") from error
+            msg = f"cannot read frame {index} of {path}: {error or 'there are fewer'}"
+            raise DataError(f"{msg}; fix: copy it again") from error
         self._open[path] = (container, frames, index + 1)
         # PyAV takes full range for limited, whatever the frame says, where it is not named here.
         ranged = {"src_color_range": "JPEG"} if frame.color_range == _FULL_RANGE else {}

@@ -99,8 +99,8 @@ def prepare(request: DemoRequest, scratch: Path, steps: StepProgress) -> Prepare
     require_ros()
     load_bundle(request.bundle)
     if request.source is not None and request.source.resolve() in {request.bag.resolve(), request.out.resolve()}:
-        msg = f"--source {request.source} is where this session would be written to; name another folder with --out"
-        raise ConfigError(msg)
+        msg = f"--source {request.source} is where this session would be written to"
+        raise ConfigError(f"{msg}; fix: name another folder with --out")
     request.out.mkdir(parents=True, exist_ok=True)
     for name in RESULTS:
         (request.out / name).unlink(missing_ok=True)

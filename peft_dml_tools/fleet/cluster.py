@@ -120,7 +120,7 @@ def every_result(work: Callable[[Job], Result], jobs: Iterable[Job], address: st
             else:
                 yield found
     if failures:
-        raise DataError(f"{len(failures)} jobs failed, the first with: {failures[0]}; the same command completes them")
+        raise DataError(f"{len(failures)} jobs failed, the first with: {failures[0]}; fix: give the same command again")
 
 
 def _result(ray: Any, reference: Any) -> Any:

@@ -201,7 +201,7 @@ def _frames(job: SegmentJob, source: Source, result: SegmentResult, folder: Path
     result.seconds = (last_ns - first_ns) / NS if first_ns else 0.0
     if not result.frames and segment == Segment(0):
         received = ", ".join(sorted(offline.received)) or "nothing"
-        raise DataError(f"no frame came of it; received: {received}; needed: LiDAR, camera or radar")
+        raise DataError(f"no frame came of it; received: {received}; fix: give LiDAR, camera or radar")
 
 
 class _RecentMeasurements:

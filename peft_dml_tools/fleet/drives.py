@@ -47,7 +47,7 @@ def expand(sources: Iterable[str]) -> list[FleetDrive]:
         found = list(_drives_of(source))
         if not found:
             raise DataError(
-                f"{source}: no drive found; expected a bag ({', '.join(BAG_SUFFIXES)} or a rosbag2 folder), a nuScenes "
+                f"{source}: no drive found; fix: name a bag ({', '.join(BAG_SUFFIXES)} or a rosbag2 folder), nuScenes "
                 "folder, a folder of these, or a pattern such as 'night/*.mcap'"
             )
         drives |= dict.fromkeys(found)

@@ -52,7 +52,7 @@ def evaluate_scenes(
     for job, found in queue.drain():
         if isinstance(found, JobFailure):
             queue.cancel()
-            raise DataError(f"{root}: scene {job[2]}: {found.reason}")
+            raise DataError(f"{root}: scene {job[2]}: {found.reason}; fix: correct it, then run again")
         rows |= found
     used = {f"use_{name}": not sensors or name in sensors for name in ("camera", "lidar", "radar")}
     reader = NuScenesReader(root, allow_missing=True)

@@ -49,7 +49,8 @@ def mine_folders(
         else:
             candidates += found
     if not candidates:
-        raise DataError(f"no scene could be looked at: {failed[0] if failed else 'the folders hold none'}")
+        msg = f"no scene could be looked at: {failed[0] if failed else 'the folders hold none'}"
+        raise DataError(f"{msg}; fix: name others")
     # In the order of the drives and not in that of the cluster, so that ties are the same in every run.
     candidates.sort(key=lambda k: (k.root, k.scene, k.stamp_ns))
     return _written(folders, out, choose(candidates, count), len(candidates), failed), len(candidates)
@@ -61,7 +62,7 @@ def _refuse(out: Path, folders: list[Path]) -> None:
     Raises ConfigError: it does; DataError: two folders hold a scene of the same name.
     """
     if out.exists() and any(path.name != ".part" for path in out.iterdir()):
-        raise ConfigError(f"{out} is not empty; choose another --out, or remove it")
+        raise ConfigError(f"{out} is not empty; fix: choose another --out, or remove it")
     holder: dict[str, Path] = {}
     for folder in folders:
         for scene in NuScenesReader(folder, allow_missing=True).scenes:

@@ -175,7 +175,7 @@ def content_digest(place: str) -> str:
     digest = hashlib.sha256()
     fs, path = filesystem(place)
     if not fs.exists(path):
-        raise DataError(f"{place} does not exist; expected a bag, a nuScenes folder, or a pattern of such")
+        raise DataError(f"{place} does not exist; fix: name a bag, a nuScenes folder, or a pattern of such")
     for name in [path] if fs.isfile(path) else sorted(fs.find(path)):
         digest.update(str(name).removeprefix(path).encode() + b"\0")  # a copy under another name is the same drive
         if is_url(place):

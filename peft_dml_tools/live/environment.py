@@ -26,13 +26,13 @@ def require_ros() -> None:
     """
     if find_spec("rclpy") is None:
         raise ConfigError(
-            "ROS 2 for Python is missing; source a ROS installation (source /opt/ros/$ROS_DISTRO/setup.bash), "
+            "ROS 2 for Python is missing; fix: source a ROS installation (source /opt/ros/$ROS_DISTRO/setup.bash), "
             "or install it from the package index: pip install 'peft_dml_ros[ros]'"
         )
     if missing := [name for name in ("vision_msgs", "tf2_msgs") if find_spec(name) is None]:
         packages = " ".join(f"ros-$ROS_DISTRO-{name.replace('_', '-')}" for name in missing)
         raise ConfigError(
-            f"message packages are missing: {', '.join(missing)}; install them (apt install {packages}), "
+            f"message packages are missing: {', '.join(missing)}; fix: install them (apt install {packages}), "
             "or build them in the repository: python interfaces/build.py"
         )
     require_middleware()
@@ -45,18 +45,18 @@ def alone_in(domain_id: int, out: Path | None = None) -> Iterator[None]:
     They would hear, and record, each other's sensors, and remove each other's recording. Raises ConfigError: another
     session is in that domain, or writes to that folder.
     """
-    claims = {f"domain_{domain_id}": f"another demo runs in ROS domain {domain_id}; fix: wait, or --domain-id NUMBER"}
+    claims = {f"domain_{domain_id}": (f"another demo runs in ROS domain {domain_id}", "--domain-id NUMBER")}
     if out is not None:
         digest = blake2b(str(out.resolve()).encode(), digest_size=16).hexdigest()
-        claims[f"out_{digest}"] = f"another demo writes to {out}; fix: wait, or --out FOLDER"
+        claims[f"out_{digest}"] = f"another demo writes to {out}", "--out FOLDER"
     with ExitStack() as stack:
-        for name, problem in claims.items():
+        for name, (problem, option) in claims.items():
             claim = stack.enter_context(socket.socket(socket.AF_UNIX))
             try:
                 # A name without a file: the kernel releases it with the process, however that ends.
                 claim.bind(f"\0peft_dml_{name}")
             except OSError:
-                raise ConfigError(problem) from None
+                raise ConfigError(f"{problem}; fix: wait, or {option}") from None
         yield
 
 

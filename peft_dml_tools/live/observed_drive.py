@@ -139,7 +139,7 @@ class ObservedDrive:
         """
         replay = self.replay
         if replay is None:
-            raise DataError("the drive was not started")
+            raise DataError("the drive was not started; fix: start it first")
 
         def over() -> bool:
             return replay.code == 0 or (bool(nodes) and all(node.code is not None for node in nodes))
@@ -151,7 +151,7 @@ class ObservedDrive:
         """Return what was observed; call it after the processes have ended. Raises DataError: nothing was recorded."""
         replay = self.replay
         if replay is None:
-            raise DataError("the drive was not started")
+            raise DataError("the drive was not started; fix: start it first")
         start_ns = int(replay.value("start", "begin_ns", 0)) + int(replay.value("start", "shift_ns", 0))
         silent_ns = int(replay.value("done", "silent_ns", 2**62))
         frames, boxes_ns = read_outputs(self.bag, self._prefix)

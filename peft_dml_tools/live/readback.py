@@ -46,7 +46,7 @@ def read_session(bag: Path, played: PlayedDrive) -> Recording:
     outputs = _Outputs.read(bag)
     stamps = [stamp for stamp in outputs.boxes if played.from_ns <= stamp <= played.to_ns + SLACK_NS]
     if not stamps:
-        raise DataError(f"{bag} holds no message on {BOXES} for the time of the drive; see the node's log")
+        raise DataError(f"{bag} holds no message on {BOXES} for the time of the drive; fix: see the node's log")
     alignment = Alignment([m for m in measurements.get("ODOM", []) if isinstance(m, OdometrySample)])
     frames = (outputs.frame(stamp, alignment.truth_at(played.truth, stamp)) for stamp in sorted(stamps))
     return Recording(

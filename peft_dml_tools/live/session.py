@@ -106,9 +106,9 @@ def follow(
     while not done():
         dead = next((child for child in children if child.code not in {None, 0}), None)
         if dead is not None:
-            raise SessionError(f"{dead.name} ended with status {dead.code}; its last lines:\n{dead.last_words}")
+            raise SessionError(f"{dead.name} ended with status {dead.code}; hint: its last lines:\n{dead.last_words}")
         if time.monotonic() > limit:
             words = "\n".join(f"{child.name}: {child.last_words}" for child in children)
-            raise SessionError(f"{what} within {limit_s:.0f} s did not happen; last lines:\n{words}")
+            raise SessionError(f"{what} within {limit_s:.0f} s did not happen; hint: last lines:\n{words}")
         tick()
         time.sleep(0.05)

@@ -34,7 +34,8 @@ class RawBagFile(BagFile):
         """
         types = typestore()
         if type_name not in types.fielddefs:
-            raise ConfigError(f"the definition of message type '{type_name}' is not known here")
+            msg = f"the definition of message type '{type_name}' is not known here"
+            raise ConfigError(f"{msg}; fix: install its package")
         profiles = [_recorded(qos) for qos in offered]
         return self._writer.add_connection(topic, type_name, typestore=types, offered_qos_profiles=profiles)
 

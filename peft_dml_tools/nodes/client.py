@@ -69,7 +69,7 @@ class Client:
         if len(found) == 1:
             return found[0]
         if found:
-            raise ConfigError(f"{len(found)} nodes are called '{name}'; choose one: --node {' or '.join(found)}")
+            raise ConfigError(f"{len(found)} nodes are called '{name}'; fix: choose one: --node {' or '.join(found)}")
         running = self._running()
         raise ConfigError(
             f"no node '{name}' runs in this ROS domain; "
@@ -171,7 +171,7 @@ class Client:
         self.spin(0.3)  # until the subscription is matched
         (result,) = self._answer(ask.set_parameters, [Parameter(parameter, value=value)]).results
         if not result.successful:
-            raise ConfigError(f"{full} refuses {parameter} = {value!r}: {result.reason}")
+            raise ConfigError(f"{full} refuses {parameter} = {value!r}; hint: {result.reason}")
         self.spin(watch_s)
         return value, said
 
@@ -188,7 +188,7 @@ class Client:
             self.spin(ANSWER_S, future.done)
             if future.done():
                 return future.result()
-        raise ConfigError(f"the node does not answer within {ATTEMPTS * ANSWER_S:g} s; is it busy, or ending?")
+        raise ConfigError(f"the node does not answer within {ATTEMPTS * ANSWER_S:g} s; hint: is it busy, or ending?")
 
 
 def _read(text: str, kind: int) -> Any:
@@ -198,7 +198,7 @@ def _read(text: str, kind: int) -> Any:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"'{text}' is no value: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"'{text}' is no value: {str(error).splitlines()[0]}; fix: write YAML") from None
     if kind == ParameterType.PARAMETER_DOUBLE and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind == ParameterType.PARAMETER_DOUBLE_ARRAY and isinstance(value, list):

@@ -33,13 +33,14 @@ def activate(options: argparse.Namespace, _stop: threading.Event) -> None:
     with spinning(node):
         client = node.create_client(ChangeState, f"{options.node}/change_state")
         if not client.wait_for_service(options.wait_s):
-            raise DataError(f"after {options.wait_s:g} s there is no service {options.node}/change_state")
+            msg = f"after {options.wait_s:g} s there is no service {options.node}/change_state"
+            raise DataError(f"{msg}; fix: start it")
         for label, number in TRANSITIONS.items():
             begin_s, done = time.monotonic(), threading.Event()
             future = client.call_async(ChangeState.Request(transition=Transition(id=number)))
             future.add_done_callback(lambda _, done=done: done.set())
             if not done.wait(options.wait_s) or not future.result().success:
-                raise DataError(f"the node could not {label}; its log says why")
+                raise DataError(f"the node could not {label}; hint: its log says why")
             emit("transition", **{label: round(time.monotonic() - begin_s, 4)})
     node.destroy_node()
 

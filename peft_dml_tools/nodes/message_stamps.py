@@ -100,7 +100,7 @@ def _walk(element: str) -> Walk:
         align, size = block
         return lambda _body, at, _stamps: -(-at // align) * align + size
     if "/" not in element:
-        raise ConfigError(f"fields of type '{element}' cannot be walked over; their stamps cannot be shifted")
+        raise ConfigError(f"fields of type '{element}' cannot be walked over; fix: play it without shifted stamps")
     fields = [_field(kind) for kind in message_class(element).get_fields_and_field_types().values()]
 
     def message(body: memoryview, at: int, stamps: list[int]) -> int:

@@ -135,7 +135,7 @@ class SourceRecording:
         self._source, self._make = source, RclpyFactory()
         first = next(source.measurements(), None)
         if first is None:
-            raise DataError(f"source '{source.name}' holds no measurement")
+            raise DataError(f"source '{source.name}' holds no measurement; fix: name another")
         self.start_ns: int = first[1].stamp_ns
         self.end_ns: int = max([last_stamp_ns(source), *source.truth]) + 1
         types = {bag_topics.bag_topic(topics.topic_of(name)): topics.type_of(name) for name in source.rig.sensors}

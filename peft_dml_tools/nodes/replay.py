@@ -45,7 +45,8 @@ def replay(options: argparse.Namespace, stop: threading.Event) -> None:
     begin_ns = played.start_ns + int(options.start * 1e9)
     if begin_ns >= played.end_ns:
         length_s = (played.end_ns - played.start_ns) / 1e9
-        raise ConfigError(f"--start {options.start} is past the end: {options.source} lasts {length_s:.1f} s; lower it")
+        msg = f"--start {options.start} is past the end: {options.source} lasts {length_s:.1f} s"
+        raise ConfigError(f"{msg}; fix: lower it")
     if options.seamless:
         played = SeamlessLoop(played)
     script = load_faults(Path(options.faults)) if options.faults else ()
@@ -108,7 +109,7 @@ def _wait_for(
     """Wait until topics have their subscribers: `TOPIC` for one, `TOPIC=N` for N of them."""
     split = [entry.partition("=") for entry in wanted]
     if wrong := [entry for entry, (_, _, n) in zip(wanted, split, strict=True) if n and not n.isdecimal()]:
-        raise ConfigError(f"--wait-for {wrong[0]}: expected TOPIC or TOPIC=N, e.g. /lidar_top/points=2")
+        raise ConfigError(f"--wait-for {wrong[0]}; fix: give TOPIC or TOPIC=N, e.g. /lidar_top/points=2")
     counts = {topic: int(n or 1) for topic, _, n in split}
     if not counts:
         return
@@ -118,7 +119,7 @@ def _wait_for(
         if time.monotonic() > limit:
             found = {topic: player.subscribers(topic) for topic in counts}
             raise DataError(
-                f"after {limit_s} s subscribers are {found}, wanted {counts}; start them, or raise --wait-s"
+                f"after {limit_s} s subscribers are {found}, wanted {counts}; fix: start them, or raise --wait-s"
             )
         if stop.wait(POLL_S / 4):
             return
@@ -168,7 +169,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="write JSON lines to stdout instead of ROS log lines")
     options = parser.parse_args(arguments)
     if not 0.0 < options.rate <= 100.0:
-        parser.error(f"--rate {options.rate}: expected more than 0, at most 100")
+        parser.error(f"--rate {options.rate}; fix: give more than 0, at most 100")
     return options
 
 

@@ -34,7 +34,7 @@ def check_sensors(faults: Sequence[Fault], sensors: Iterable[str]) -> None:
     """Refuse a script that names a sensor the recording does not hold. Raises ConfigError: with all such names."""
     there = {*sensors}
     if faults and not there:
-        raise ConfigError("no topic of the recording belongs to a known sensor, so that no fault can hit one")
+        raise ConfigError("no topic of the recording belongs to a known sensor; fix: leave the faults out")
     known = {*there, *MODALITIES, ALL}
     wrong = [f"'{f.sensor}': {nearest(f.sensor, known)}" for f in faults if f.sensor not in known]
     if wrong:
@@ -150,4 +150,5 @@ class CdrCarrier:
         try:
             return typestore().deserialize_cdr(sent.payload, self._types[sent.topic])
         except (SerdeError, struct.error, ValueError, IndexError, KeyError, AssertionError, TypeError) as error:
-            raise DataError(f"{sent.topic}: the message cannot be decoded: {error}") from error
+            msg = f"{sent.topic}: the message cannot be decoded: {error}"
+            raise DataError(f"{msg}; fix: leave its faults out") from error

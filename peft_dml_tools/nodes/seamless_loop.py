@@ -23,7 +23,7 @@ class SeamlessLoop:
         self._cycle_ns = max(1, (played.end_ns - played.start_ns) // NS_PER_S) * NS_PER_S
         self._messages = [m for m in played.messages() if m.time_ns < self.start_ns + self._cycle_ns]
         if not self._messages:
-            raise DataError("the drive holds no message of any sensor")
+            raise DataError("the drive holds no message of any sensor; fix: take another")
         topics = {message.topic for message in self._messages}
         self._shifters = {topic: shifter(played.channels[topic].type_name) for topic in topics}
 

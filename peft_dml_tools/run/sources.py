@@ -234,6 +234,6 @@ def open_run_source(
     if len(source.tokens) > 1:
         return StreamSource(source, source.reader, source.tokens, script)
     if faults:
-        msg = f"{path} holds one keyframe, which no fault in time can hit; use --weather, or a scene with sweeps"
+        msg = f"{path} holds one keyframe, which no fault in time can hit; fix: use --weather, or a scene with sweeps"
         raise ConfigError(msg)
     return KeyframeSource(source.reader, source.tokens, Weather.parse(weather), seed)

@@ -28,7 +28,7 @@ def scene_numbers(domain: str, count: int) -> Sequence[int]:
     """Return the numbers of a domain's first scenes. Raises ConfigError: the domain has not so many."""
     numbers = NUMBERS.get(domain.split("-", maxsplit=1)[0], OTHERS)
     if count > len(numbers):
-        msg = f"--scenes {count}: domain '{domain}' has {len(numbers)} scene numbers. Fix: use another --seed for more"
+        msg = f"--scenes {count}: domain '{domain}' has {len(numbers)} scene numbers; fix: use another --seed for more"
         raise ConfigError(msg)
     return numbers[:count]
 
@@ -96,7 +96,8 @@ class Domain(Frozen):
             domain = cls.model_validate(values | given)
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise ConfigError(f"domain '{text}': {faults}; fields: {', '.join(cls.model_fields)}") from error
+            msg = f"domain '{text}': {faults}"
+            raise ConfigError(f"{msg}; fix: its fields are {', '.join(cls.model_fields)}") from error
         for weather in domain.weather:
             Weather.parse(weather)
         return domain

@@ -177,11 +177,11 @@ def parse_faults(text: str, where: str = "the fault script") -> tuple[Fault, ...
         entries = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # A date that is none is a plain ValueError of PyYAML's.
-        raise ConfigError(f"cannot read the fault script {where}: {error}") from error
+        raise ConfigError(f"cannot read the fault script {where}: {error}; fix: write a YAML list") from error
     if entries is None:
         return ()
     if not isinstance(entries, list):
-        msg = f"{where} must hold a YAML list of {{sensor, fault, from_s, to_s}}, not a {type(entries).__name__}"
+        msg = f"{where} is a {type(entries).__name__}; fix: write a YAML list of {{sensor, fault, from_s, to_s}}"
         raise ConfigError(msg)
     faults, problems = [], []
     for number, entry in enumerate(entries, start=1):
@@ -192,7 +192,7 @@ def parse_faults(text: str, where: str = "the fault script") -> tuple[Fault, ...
         except ConfigError as error:
             problems.append(f"entry {number}: {error}")
     if problems:
-        raise ConfigError(f"{where}: {'; '.join(problems)}; faults are {', '.join(KINDS)}")
+        raise ConfigError(f"{where}: {'; '.join(problems)}; fix: faults are {', '.join(KINDS)}")
     return tuple(faults)
 
 

@@ -88,7 +88,7 @@ def test_a_variant_in_another_precision_is_held_to_its_hash_and_falls_back_by_gr
     assert loaded.precisions == ("fp32", "int8")
     assert loaded.graph_file("radar", "int8") == bundle / "int8" / "radar.onnx"
     assert loaded.graph_file("imu", "int8") == loaded.graph_file("imu") == bundle / "imu.onnx"
-    with pytest.raises(BundleError, match="holds fp32, int8, not fp16; add it: peft-dml-train convert"):
+    with pytest.raises(BundleError, match="holds fp32, int8, not fp16; fix: add it: peft-dml-train convert"):
         loaded.graph_file("radar", "fp16")
     with (bundle / "int8" / "radar.onnx").open("ab") as file:
         file.write(b"x")

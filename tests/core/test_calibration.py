@@ -62,7 +62,7 @@ def _elementary(roll, pitch, yaw):
         (GOOD.replace("xyz: [0.94, 0.0, 1.84]", "xyz: [0.94, 0.0]"), "LIDAR_TOP.xyz"),
         (GOOD.replace(", rpy: [0.0, 0.0, -1.5707963267948966]", ""), "either 'rpy'"),
         (GOOD.replace("fx: 1266.4", "fx: 0"), "CAM_FRONT.camera.fx"),
-        (GOOD.replace("CAM_FRONT", "EYE"), "must start with one of"),
+        (GOOD.replace("CAM_FRONT", "EYE"), "begin it with"),
         (GOOD.replace("[-0.5, 0.5, -0.5, 0.5]", "[0, 0, 0, 0]"), "quaternion"),
         (GOOD.replace("width", "widht"), "widht"),
     ],

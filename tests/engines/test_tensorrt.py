@@ -287,7 +287,7 @@ def test_a_cuda_error_says_what_failed(bundle, install):
         raise RuntimeError("Failed to dlopen libcuda.so.1")
 
     cuda.cudaGetDeviceCount = no_driver
-    with pytest.raises(EngineError, match=r"libcuda\.so\.1; install NVIDIA's driver"):
+    with pytest.raises(EngineError, match=r"libcuda\.so\.1; fix: install NVIDIA's driver"):
         load_engines(bundle, "tensorrt")
     cuda.cudaGetDeviceCount = lambda: (0, 0)
     with pytest.raises(EngineError, match="no NVIDIA GPU"):

@@ -133,7 +133,7 @@ def test_cuboids_of_cvat_are_read(cloud, miniature, tmp_path, name, form, caplog
     assert seen_by_lidar(found, token, mounting)
     assert "1 frames without a cuboid count as not labelled" in caplog.text
     (tmp_path / "export.zip").write_bytes(b"PK")
-    with pytest.raises(DataError, match=r"export.zip cannot be read: File is not a zip file; export it again"):
+    with pytest.raises(DataError, match=r"export.zip cannot be read: File X"):
         LabelledReader(miniature, tmp_path / "export.zip")
 
 
@@ -206,9 +206,9 @@ def test_of_scenes_too_few_or_too_unlike_the_last_frames_are_held_out():
 
 
 def test_too_few_frames_are_refused():
-    with pytest.raises(DataError, match="7 labelled frames; label at least 8"):
+    with pytest.raises(DataError, match="7 labelled frames; fix: label at least 8"):
         hold_out(Scenes(7), 0.25)
-    with pytest.raises(DataError, match="two halves are needed, raise --held-out"):
+    with pytest.raises(DataError, match="two halves are needed; fix: raise --held-out"):
         hold_out(Scenes(8), 0.1)
 
 

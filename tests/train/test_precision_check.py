@@ -86,5 +86,5 @@ def test_one_subset_that_loses_too_much_is_named(bundle, monkeypatch, tmp_path, 
 
 def test_a_precision_that_the_bundle_lacks_is_refused(tmp_path):
     folder = make_random_bundle(tmp_path / "plain")
-    with pytest.raises(BundleError, match="holds fp32, not int8; add it: peft-dml-train convert"):
+    with pytest.raises(BundleError, match="holds fp32, not int8; fix: add it: peft-dml-train convert"):
         list(check_precision(folder, "int8", tmp_path, ("test",), tmp_path))

@@ -132,7 +132,7 @@ def parse_frame_condition(text: str) -> FrameCondition:
         return LostSensor(what)
     if kind in {"frozen", "delayed"}:
         if what not in DETECTING:
-            raise ConfigError(f"condition '{text}': {kind} needs one of {', '.join(DETECTING)}")
+            raise ConfigError(f"condition '{text}': fix: {kind} takes one of {', '.join(DETECTING)}")
         return StaleModality(what, kind)  # type: ignore[arg-type]
     if text in LOST_ODOMETRY:
         return LostOdometry(tuple(m for m in MOTION if m in what.split("+")))

@@ -53,7 +53,7 @@ def bundle_state(path: Path, config: TrainConfig) -> dict[str, torch.Tensor]:
     wrong = wrong or sorted(f"network.{n}" for n in trained.keys() & here.keys() if trained[n] != here[n])
     if wrong:
         msg = f"{path} holds another network than recipe '{config.name}', at {', '.join(wrong[:3])}"
-        raise ConfigError(f"{msg}; --base models/base goes with --config near or demo")
+        raise ConfigError(f"{msg}; fix: --base models/base goes with --config near or demo")
     network.load_state_dict(state)
     for adapter, _ in bundle.adapters.parts:
         network = merge(load_adapter(network, adapter.path))
@@ -68,5 +68,5 @@ def refuse_other_base(plan: TrainingPlan) -> None:
     """Refuse a plan whose base differs from a given one. Raises ConfigError: names what the plan changes."""
     changes = [*plan.base, *([f"scenes of kind '{plan.source.kind}'"] if plan.source.kind != "any" else [])]
     if changes and plan.mode != "untrained":
-        msg = f"this cell trains a base of its own, with {', '.join(changes)}: leave --base out"
+        msg = f"this cell trains a base of its own, with {', '.join(changes)}; fix: leave --base out"
         raise ConfigError(msg)

@@ -78,7 +78,7 @@ class SceneFolder:
             home = self._home(splits) if pick.kind in {"city", "other_city"} else ""
             found = [s for s in found if self._is(s, pick.kind, home)]
         if not found:
-            msg = f"{self.root} has no scenes of kind '{pick.kind}' in split '{pick.split}'; simulate more scenes"
+            msg = f"{self.root} has no scenes of kind '{pick.kind}' in split '{pick.split}'; fix: simulate more scenes"
             raise DataError(msg)
         if pick.most and pick.most < len(found):
             found = [found[i] for i in np.linspace(0, len(found) - 1, pick.most).astype(int)]

@@ -41,7 +41,7 @@ def measure(
     Raises ConfigError: adapters are named without the run that holds them.
     """
     if withheld and run is None:
-        msg = "--zero-shot names adapters: give the run that holds them with --run, and its recipe with --config"
+        msg = "--zero-shot names adapters; fix: give the run that holds them with --run, and its recipe with --config"
         raise ConfigError(msg)
     recipe, reader = load_config(config), NuScenesReader(data)
     scenes, nusc = scenes_of(reader, splits or recipe.splits.test), open_devkit(data, reader.version)

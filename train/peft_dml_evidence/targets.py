@@ -156,6 +156,6 @@ def parse_withheld(text: str) -> tuple[Modality, str, list[str]]:
             raise ConfigError(msg)
     names = [part for part in adapters.split(",") if part]
     if len(names) not in {1, 2}:
-        msg = f"--zero-shot {text}: name one adapter of --run, or two, the second trained without metric loss"
+        msg = f"--zero-shot {text}; fix: name one adapter of --run, or two, the second trained without metric loss"
         raise ConfigError(msg)
     return next(m for m in DETECTING if m == modality), name, names

@@ -97,7 +97,7 @@ class CellBench:
         if pick.domain not in self.domains:
             path = self.setting.domains / pick.domain if self.setting.domains else None
             if path is None or not path.is_dir():
-                msg = f"this cell needs scenes of domain '{pick.domain}': give --domains a folder that holds"
+                msg = f"this cell needs scenes of domain '{pick.domain}'; fix: give --domains a folder that holds"
                 raise DataError(f"{msg} '{pick.domain}', see train/recipes/evidence.sh")
             self.domains[pick.domain] = SceneFolder(path)
         return self.domains[pick.domain]
@@ -187,8 +187,8 @@ def load_encoders(network: PeftDmlNetwork, path: Path, config: TrainConfig) -> N
     given = encoder_weights(bundle_state(path, config) if path.is_dir() else start_state(path))
     wanted = {name: value.shape for name, value in encoder_weights(network.state_dict()).items()}
     if wrong := sorted(n for n in wanted.keys() | given.keys() if n not in given or given[n].shape != wanted.get(n)):
-        msg = f"{path} holds other encoders than the recipe's, at {', '.join(wrong[:3])}; import them with this recipe"
-        raise ConfigError(msg)
+        msg = f"{path} holds other encoders than the recipe's, at {', '.join(wrong[:3])}"
+        raise ConfigError(f"{msg}; fix: import them with this recipe")
     network.load_state_dict(given, strict=False)
 
 

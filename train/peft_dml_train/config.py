@@ -230,7 +230,7 @@ def stored_config(tree: dict[str, Any], spec: ModelSpec) -> TrainConfig:
 def _set(tree: dict[str, Any], assignment: str) -> None:
     path, separator, value = assignment.partition("=")
     if not separator:
-        raise ConfigError(f"--set {assignment!r} is not of the form section.key=value, e.g. adapters.rank=8")
+        raise ConfigError(f"--set {assignment!r} is not of the form; fix: section.key=value, e.g. adapters.rank=8")
     *parents, key = path.strip().split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})
@@ -252,7 +252,7 @@ def load_config(path: Path | None, overrides: tuple[str, ...] = ()) -> TrainConf
     Raises ConfigError: All mistakes at once; an unknown key comes with the nearest one.
     """
     if path is not None and not path.is_file():
-        raise ConfigError(f"configuration {path} does not exist; train/configs holds demo.yaml and tiny.yaml")
+        raise ConfigError(f"configuration {path} does not exist; fix: take one of train/configs, e.g. demo.yaml")
     tree = yaml.safe_load(path.read_text()) or {} if path else {}
     for assignment in overrides:
         _set(tree, assignment)
@@ -266,4 +266,4 @@ def load_config(path: Path | None, overrides: tuple[str, ...] = ()) -> TrainConf
                 near = difflib.get_close_matches(str(item["loc"][-1]), _known(TrainConfig, item["loc"][:-1]), 1, 0)
                 line = f"unknown key, did you mean {near[0]!r}?" if near else "unknown key"
             lines.append(f"{where}: {line}")
-        raise ConfigError("; ".join(lines)) from None
+        raise ConfigError(f"{'; '.join(lines)}; fix: see train/configs") from None

@@ -30,7 +30,7 @@ class CheckedFolder:
     def __init__(self, path: Path, version: str | None = None) -> None:
         """Find the version folder. Raises DataError: there is nothing to check."""
         if not path.is_dir():
-            raise DataError(f"{path} is no folder; a nuScenes folder holds samples/, sweeps/ and v1.0-*/")
+            raise DataError(f"{path} is no folder; fix: name one that holds samples/, sweeps/ and v1.0-*/")
         if version is None and _holds_tables(path):
             path, version = path.resolve().parent, path.resolve().name
         found = sorted(p.name for p in path.iterdir() if p.is_dir() and _holds_tables(p))
@@ -38,7 +38,7 @@ class CheckedFolder:
             version = found[0]
         if version is None or version not in found:
             wanted = f"'{version}'" if version else "exactly one version folder (v1.0-mini, v1.0-trainval, ...)"
-            there = f"folders with tables: {', '.join(found)}; name one with --version" if found else "no tables at all"
+            there = f"fix: name one with --version: {', '.join(found)}" if found else "fix: unpack the tables there"
             raise DataError(f"{path} does not hold {wanted}: {there}")
         self.root, self.version, self.tables = path, version, path / version
         self._contents: dict[str, tuple[list[Any], str]] = {}

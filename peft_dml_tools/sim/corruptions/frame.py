@@ -71,7 +71,7 @@ def corrupt(
     if name not in CORRUPTIONS:
         raise ConfigError(f"no corruption '{name}'; {nearest(name, CORRUPTIONS)}")
     if severity not in {1, 2, 3}:
-        raise ConfigError(f"severity of '{name}' must be 1, 2 or 3, got {severity}")
+        raise ConfigError(f"severity {severity} of '{name}'; fix: give 1, 2 or 3")
     return CORRUPTIONS[name](snapshot, CorruptionContext(severity, rig, seed, previous, boxes))
 
 
@@ -157,7 +157,7 @@ def _object_failure(snapshot: Snapshot, context: CorruptionContext) -> Snapshot:
     """Return a frame without the points of some objects; older sweeps keep those that have left their present box."""
     boxes, rig = context.boxes, context.rig
     if boxes is None:
-        msg = "object_failure needs the boxes of the objects; pass boxes=, in base_link at the frame's stamp"
+        msg = "object_failure needs the boxes of the objects; fix: pass boxes=, in base_link at the frame's stamp"
         raise ConfigError(msg)
     lost = context.rng("objects", snapshot.stamp_ns).random(len(boxes)) < FAILED[context.severity - 1]
     failing = boxes[lost]

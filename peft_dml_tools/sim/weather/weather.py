@@ -53,10 +53,10 @@ class Weather(Frozen):
             return cls.model_validate({KINDS[kind.strip()]: float(value)})
         except ValidationError as error:
             raise ConfigError(
-                f"weather '{text}': {error.errors()[0]['msg']}; e.g. fog=50, rain=25 or snow=5"
+                f"weather '{text}': {error.errors()[0]['msg']}; fix: e.g. fog=50, rain=25 or snow=5"
             ) from error
         except ValueError as error:
-            msg = f"weather '{text}': '{value}' is no number; write it as fog=50 (m), rain=25 or snow=5 (mm/h)"
+            msg = f"weather '{text}': '{value}' is no number; fix: write it as fog=50 (m), rain=25 or snow=5 (mm/h)"
             raise ConfigError(msg) from error
 
     def __str__(self) -> str:

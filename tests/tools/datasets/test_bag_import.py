@@ -178,7 +178,7 @@ def test_a_bag_without_odometry_is_refused_unless_the_vehicle_stood():
     with pytest.raises(DataError, match="--assume-still"):
         BagRecording(source)
     assert BagRecording(source, assume_still=True).global_SE3_base(7).translation.tolist() == [0, 0, 0]
-    with pytest.raises(DataError, match="no measurement of a LiDAR, radar or camera"):
+    with pytest.raises(DataError, match="nothing to make keyframes of; fix: record LiDAR"):
         BagRecording(MadeSource([pose(0, 0)]))
 
 

@@ -234,7 +234,7 @@ def test_many_findings_are_counted_but_not_kept(mini_copy):
 def test_what_is_no_data_set_is_refused(mini_copy, tmp_path, what):
     if what == "two versions":
         shutil.copytree(mini_copy / VERSION, mini_copy / "v1.0-other")
-        with pytest.raises(DataError, match=r"v1\.0-other, v1\.0-test-rig; name one"):
+        with pytest.raises(DataError, match=r"fix: name one with --version: .*v1\.0-other, v1\.0-test-rig"):
             check_dataset(mini_copy)
         assert check_dataset(mini_copy, version=VERSION).passed(strict=True)
         return
@@ -268,7 +268,7 @@ def test_image_headers_tell_the_size(mini, tmp_path):
         (cut("LIDAR_TOP", 7), r"LIDAR_TOP.*cut off within the point that starts at byte 9980"),
         (cut("RADAR_FRONT", 40), r"RADAR_FRONT.*promises 20 points of 43 bytes from byte \d+ on, but ends at byte \d+"),
         (cut("CAM_FRONT", 300), r"CAM_FRONT.*cut off: it stops at byte \d+"),
-        (_grey_below, r"CAM_FRONT.*is damaged inside \(.*\); copy it again"),
+        (_grey_below, r"CAM_FRONT.*is damaged inside \(.*\); fix: copy it again"),
         (
             (lambda root: sensor_file(root, "CAM_FRONT").write_text("<html>404</html>")),
             r"CAM_FRONT.*neither JPEG nor PNG: it begins with 3c 68 74",

@@ -108,7 +108,7 @@ def test_the_folder_holds_what_was_chosen_and_why(cluster, settings_for, miniatu
     whole = NuScenesReader(miniature)
     for token in tokens:
         assert len(reader.truth(token, keep_unseen=True)) == len(whole.truth(token, keep_unseen=True))
-    with pytest.raises(ConfigError, match="is not empty; choose another --out"):
+    with pytest.raises(ConfigError, match="is not empty; fix: choose another --out"):
         mine_folders(cluster, settings_for(tmp_path), [miniature], out, 2)
 
 

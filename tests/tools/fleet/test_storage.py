@@ -97,7 +97,7 @@ def test_the_digest_is_that_of_the_content(root) -> None:
 
 
 def test_what_is_no_drive_is_named(tmp_path) -> None:
-    with pytest.raises(DataError, match="no drive found; expected a bag"):
+    with pytest.raises(DataError, match="no drive found; fix: name a bag"):
         expand([str(tmp_path)])
     with pytest.raises(DataError, match="does not exist"), fetched("memory://nowhere/x.mcap"):
         pass

@@ -67,7 +67,7 @@ def refuse_inexact(modules: Iterable[tuple[str, nn.Module]]) -> None:
         if module.groups > 1:
             wrong.append(f"{name} has {module.groups} groups")
     if wrong:
-        msg = f"no exact low-rank adapter exists for: {'; '.join(wrong)}; leave these layers out of the targets"
+        msg = f"no exact low-rank adapter exists for: {'; '.join(wrong)}; fix: leave these layers out of the targets"
         raise ConfigError(msg)
 
 
@@ -155,12 +155,12 @@ def load_adapter(network: PeftDmlNetwork, folder: Path, *, trainable: bool = Fal
     Raises DataError: a file is missing, or the adapter belongs to another base.
     """
     if absent := [name for name in ADAPTER_FILES if not (folder / name).is_file()]:
-        msg = f"{folder} is no adapter: {' and '.join(absent)} missing; `peft-dml-train finetune` writes both"
+        msg = f"{folder} is no adapter: {' and '.join(absent)} missing; fix: name one of peft-dml-train finetune"
         raise DataError(msg)
     mine = _identity(network)
     wanted = json.loads((folder / ADAPTER_FILES[0]).read_text()).get("base_model_name_or_path")
     if wanted != mine:
-        msg = f"adapter {folder} belongs to base {wanted}, this base is {mine}; fine-tune it again on this base"
+        msg = f"adapter {folder} belongs to base {wanted}, this base is {mine}; fix: fine-tune it again on this base"
         raise DataError(msg)
     with torch.no_grad():
         return peft.PeftModel.from_pretrained(network, str(folder), is_trainable=trainable)

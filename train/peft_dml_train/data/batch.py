@@ -172,7 +172,7 @@ class BatchStream:
         degraded: Sequence[Frame] = (),
     ) -> None:
         if not frames:
-            raise DataError("this process has no frames to train on; give more scenes, or start fewer processes")
+            raise DataError("this process has no frames to train on; fix: give more scenes, or start fewer processes")
         self.frames, self.config, self.stage, self.seed, self.degraded = frames, config, stage, seed, degraded
         self.store = collect_objects(frames) if stage.paste else []
         self.weights = frame_weights(frames, stage.balance)

@@ -58,8 +58,8 @@ def scenes_of(reader: NuScenesReader, names: tuple[str, ...]) -> list[str]:
         known = [s for s in official.get(name, ()) if s in reader.scenes]
         found += reader.splits.get(name, ()) or known or [s for s in reader.scenes if s.startswith(name)]
     if not found:
-        msg = f"{reader.root} has no scenes for {names}; splits: {sorted(reader.splits)}, scenes: {reader.scenes[:5]}"
-        raise DataError(msg)
+        msg = f"{reader.root} has no scenes for {names}"
+        raise DataError(f"{msg}; fix: take splits {sorted(reader.splits)}, scenes: {reader.scenes[:5]}")
     return list(dict.fromkeys(found))
 
 

@@ -82,7 +82,7 @@ class CameraEncoder(nn.Module):
         super().__init__()
         self.finer = BACKBONE_STRIDE // spec.camera.stride
         if self.finer * spec.camera.stride != BACKBONE_STRIDE or self.finer not in {1, 2}:
-            msg = f"camera stride is {spec.camera.stride}; the features have {BACKBONE_STRIDE}, looked up at 8 or 4"
+            msg = f"camera stride is {spec.camera.stride}; the features have {BACKBONE_STRIDE}, fix: set 8 or 4"
             raise ConfigError(msg)
         self.size, self.heights = spec.grid.size, len(spec.camera.voxel_heights_m)
         self.bins, self.context = spec.camera.depth_bins, config.context

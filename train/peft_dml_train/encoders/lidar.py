@@ -29,7 +29,7 @@ class LidarEncoder(nn.Module):
         self.pillars = PillarMap(SCALES, config.pillar, fine, config.pillar_hidden, floor=self.turned)
         if self.turned:
             if config.out != config.neck * len(config.widths):
-                msg = f"network.lidar.out is {config.out}; with the second body it is neck x levels"
+                msg = f"network.lidar.out is {config.out}; fix: with the second body neck x levels"
                 raise ConfigError(f"{msg}, {config.neck * len(config.widths)}")
             self.reduce: nn.Module = nn.Identity()
             self.pyramid: nn.Module = SecondPyramid(
@@ -37,7 +37,7 @@ class LidarEncoder(nn.Module):
             )
         else:
             if fine != 2 * size:
-                raise ConfigError(f"the LiDAR's pillar grid is {fine}; it must be twice the grid, {size}")
+                raise ConfigError(f"the LiDAR's pillar grid is {fine}; fix: twice the grid, {size}")
             self.reduce = conv_bn(config.pillar, config.widths[0], stride=2)
             self.pyramid = BevPyramid(config.widths[0], config.widths, config.depths, config.neck, config.out)
 

@@ -38,7 +38,7 @@ class SecondPyramid(nn.Module):
     ) -> None:
         super().__init__()
         if shrink & (shrink - 1):
-            msg = f"the LiDAR's pillar grid must be the common grid times a power of two; the factor is {shrink}"
+            msg = f"the LiDAR's pillar grid is {shrink} x the common grid; fix: take a power of two"
             raise ConfigError(msg)
         self.levels, self.ups = nn.ModuleList(), nn.ModuleList()
         previous = channels_in

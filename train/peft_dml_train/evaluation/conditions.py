@@ -52,7 +52,7 @@ def parse_condition(text: str) -> Condition:
     if not slash:
         return Condition(Weather.parse(text))
     if not level.isdigit():
-        raise ConfigError(f"'{text}': the severity after '/' must be 1, 2 or 3")
+        raise ConfigError(f"'{text}': no such severity; fix: write 1, 2 or 3 after '/'")
     return parse_conditions((), (name,), (int(level),))[0]
 
 
@@ -65,7 +65,7 @@ def parse_conditions(
     """
     levels = tuple(severities) or SEVERITIES
     if wrong := [s for s in levels if s not in SEVERITIES]:
-        raise ConfigError(f"--severity {wrong[0]}: choose 1, 2 or 3")
+        raise ConfigError(f"--severity {wrong[0]}; fix: choose 1, 2 or 3")
     found = [Condition(Weather.parse(text)) for text in weather]
     for name in corruptions:
         if name not in CORRUPTIONS:

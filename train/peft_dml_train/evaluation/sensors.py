@@ -24,5 +24,5 @@ def parse_sensors(text: str) -> tuple[Modality, ...]:
         if name not in MODALITIES:
             raise ConfigError(f"unknown sensor '{name}'; {nearest(name, MODALITIES)}")
     if not set(names) & set(DETECTING):
-        raise ConfigError(f"'{text}' holds none of {', '.join(DETECTING)}, which alone see objects; add one")
+        raise ConfigError(f"'{text}' holds none of {', '.join(DETECTING)}, which alone see objects; fix: add one")
     return tuple(m for m in MODALITIES if m in names)

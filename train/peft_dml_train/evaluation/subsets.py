@@ -122,7 +122,7 @@ def refuse_other_classes(bundle: Bundle, wanted: tuple[str, ...], where: str) ->
         parts = [f"lacks {', '.join(lacks)}"] if lacks else []
         parts += [f"has {', '.join(adds)}"] if adds else []
         msg = f"bundle {bundle.path} has other classes than {where}: it {' and '.join(parts) or 'has another order'}"
-        raise ConfigError(f"{msg}; evaluate it with the recipe it was trained by")
+        raise ConfigError(f"{msg}; fix: evaluate it with the recipe it was trained by")
 
 
 def evaluate_bundle(

@@ -83,7 +83,7 @@ def write_card(folder: Path, card: AdapterCard) -> None:
 def domain_of(seen: Sequence[Mapping[str, float]], absent: tuple[Modality, ...] = ()) -> AdapterDomain:
     """Return the domain of frames by their `scene_figures`, and absent sensors. Raises DataError: there is no frame."""
     if not seen:
-        raise DataError("no frame to describe a domain by; name scenes that have keyframes")
+        raise DataError("no frame to describe a domain by; fix: name scenes that have keyframes")
     by_name = {name: [s[name] for s in seen if name in s] for name in sorted(set().union(*seen))}
     figures = {name: Spread(float(np.mean(v)), float(np.std(v))) for name, v in by_name.items()}
     return AdapterDomain(figures=figures, frames=len(seen), absent=absent)
@@ -116,7 +116,7 @@ def adapter_in(bundle: Path, name: str) -> Path:
     """Return the folder of an adapter that comes with a bundle. Raises BundleError: it has none of that name."""
     folder = bundle / ADAPTERS / name
     if not (folder / CARD).is_file():
-        raise BundleError(f"{bundle} has no adapter '{name}'; list them: peft-dml adapter list")
+        raise BundleError(f"{bundle} has no adapter '{name}'; fix: list them: peft-dml adapter list")
     return folder
 
 
@@ -124,7 +124,7 @@ def refuse_other_base(bundle: Path, digest: str) -> None:
     """Refuse to add an adapter to a bundle of another base. Raises BundleError: says both."""
     found = load_bundle(bundle, adapter="none").manifest.base.get("sha256")
     if found != digest:
-        msg = f"{bundle} has base {str(found)[:12]}, the run has {digest[:12]}; export the default adapter first"
+        msg = f"{bundle} has base {str(found)[:12]}, the run has {digest[:12]}; fix: export the default adapter first"
         raise BundleError(msg)
 
 

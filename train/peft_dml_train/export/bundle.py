@@ -175,7 +175,7 @@ def merge_difference(network: PeftDmlNetwork, adapted: Bundle) -> float:
     worst = max(float(np.abs(state[name].numpy() - value).max()) for name, value in merged.items())
     if worst > MERGE_TOLERANCE:
         raise BundleError(
-            f"the vehicle's merge differs from torch's by {worst:.1e}, more than {MERGE_TOLERANCE:.0e}; do not ship it"
+            f"the vehicle's merge differs from torch's by {worst:.1e}, over {MERGE_TOLERANCE:.0e}; fix: do not ship it"
         )
     return worst
 

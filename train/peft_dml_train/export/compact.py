@@ -40,8 +40,8 @@ def compact_bundle(bundle: Path, out: Path) -> Path:
     source = load_bundle(bundle)
     if source.weights_file.is_file():
         fix = f"merge an adapter first: peft-dml adapter merge default --bundle {bundle} --out FOLDER"
-        fix = fix if source.has_base else "it is compact already"
-        raise ConfigError(f"{source.path} keeps its weights in {source.weights_file.name}; {fix}")
+        fix = fix if source.has_base else "none needed, it is compact already"
+        raise ConfigError(f"{source.path} keeps its weights in {source.weights_file.name}; fix: {fix}")
     with rewritten(source, out) as work:
         models, stored = {}, dict[str, Int8Array]()
         for precision in source.precisions:
@@ -49,7 +49,7 @@ def compact_bundle(bundle: Path, out: Path) -> Path:
                 file = work / source.graph_file(graph, precision).name
                 models[file] = _stored(onnx.load(file), graph, stored)
         if not stored:
-            raise ConfigError(f"{source.path} has no weight of {LEAST} values or more; it is as small as it gets")
+            raise ConfigError(f"{source.path} has no weight of {LEAST} values or more; hint: it is as small as it gets")
         save_file(stored, work / WEIGHTS)
         (work / WEIGHTS).chmod(READABLE)
         for file, model in models.items():
@@ -71,7 +71,8 @@ def _stored(model: onnx.ModelProto, graph: str, stored: dict[str, Int8Array]) ->
         codes, steps = rounded_codes(values)
         name, key = tensor.name, f"{graph}/{tensor.name}"
         if not np.array_equal(stored.setdefault(key, codes), codes):
-            raise ConfigError(f"'{name}' of graph '{graph}' has other values in another precision of the bundle")
+            msg = f"'{name}' of graph '{graph}' has other values in another precision"
+            raise ConfigError(f"{msg}; fix: convert it again")
         wide, step, product = f"{name}/wide", f"{name}/step", name
         if tensor.data_type == TensorProto.FLOAT16:
             product = f"{name}/float"

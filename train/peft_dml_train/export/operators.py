@@ -41,7 +41,7 @@ def operator_problems(model: onnx.ModelProto) -> list[str]:
 def require_operators(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """Return the model, if TensorRT would run it. Raises BundleError: it would not; every reason is named."""
     if problems := operator_problems(model):
-        raise BundleError(f"graph '{name}' would not run in TensorRT: {'; '.join(problems)}")
+        raise BundleError(f"graph '{name}' would not run in TensorRT: {'; '.join(problems)}; fix: replace these")
     return model
 
 

@@ -36,12 +36,12 @@ def parity(network: PeftDmlNetwork, engines: Mapping[str, Engine]) -> dict[str, 
         found = engine({n: v.numpy() for n, v in zip(graph_inputs(network.spec)[graph], inputs, strict=True)})
         for name, (shape, dtype) in graph_outputs(network.spec)[graph].items():
             if (found[name].shape, str(found[name].dtype)) != (shape, dtype):
-                msg = f"{graph}: output {name} is {found[name].shape} {found[name].dtype}, not {shape} {dtype}"
+                msg = f"{graph}: output {name} is {found[name].shape} {found[name].dtype}; fix: {shape} {dtype}"
                 raise BundleError(msg)
         differences[graph] = _difference(reference, found)
         if differences[graph] > TOLERANCE:
-            msg = f"graph '{graph}' differs from the network by {differences[graph]:.2e}, more than {TOLERANCE:.0e}"
-            raise BundleError(msg)
+            msg = f"graph '{graph}' differs from the network by {differences[graph]:.2e}, over {TOLERANCE:.0e}"
+            raise BundleError(f"{msg}; fix: do not ship it")
     return differences
 
 

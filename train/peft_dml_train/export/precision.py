@@ -80,7 +80,7 @@ def quantise(bundle: Path, frames: Iterable[NetworkInputs], out: Path, *, add: b
     source = load_bundle(bundle)
     feeds = graph_feeds(source, frames)
     if not feeds["fusion"]:
-        raise ConfigError("no frame to calibrate on; name splits or scenes that have keyframes")
+        raise ConfigError("no frame to calibrate on; fix: name splits or scenes that have keyframes")
 
     parts = ADDED_FLOAT_PARTS if add else FLOAT_PARTS
     found = calibrated_ranges(source, feeds, parts)
@@ -135,7 +135,7 @@ def convert_bundle(
     if precision == "fp32":
         return _variant(load_bundle(bundle), out, "fp32", lambda _, model: model, {})
     if data is None:
-        raise ConfigError("int8 is calibrated on frames: name a nuScenes folder with --data")
+        raise ConfigError("int8 is calibrated on frames; fix: name a nuScenes folder with --data")
     frames = calibration_frames(load_bundle(bundle).spec, data, splits, CALIBRATION_FRAMES)
     return quantise(bundle, frames, out, add=add)
 
@@ -181,7 +181,8 @@ def _variant(
     add: bool = False,
 ) -> Path:
     if source.manifest.precision != "fp32":
-        raise ConfigError(f"{source.path} is {source.manifest.precision}; convert the fp32 bundle that it came from")
+        msg = f"{source.path} is {source.manifest.precision}"
+        raise ConfigError(f"{msg}; fix: convert the fp32 bundle that it came from")
     with rewritten(source, out) as work:
         weights = work / source.weights_file.name
         files: dict[str, str] = {}

@@ -52,8 +52,8 @@ def subset_parity(network: PeftDmlNetwork, engines: Mapping[str, Engine], frames
             found = engines["fusion"](feeds | dict(zip(("mask", "age_s", "completeness"), state, strict=True)))
             worst = max(worst, difference({n: v.numpy() for n, v in zip(names, wanted, strict=True)}, found))
     if worst > TOLERANCE:
-        msg = f"graphs and network differ by {worst:.1e} of the largest value, over {TOLERANCE:.0e}; do not ship them"
-        raise BundleError(msg)
+        msg = f"graphs and network differ by {worst:.1e} of the largest value, over {TOLERANCE:.0e}"
+        raise BundleError(f"{msg}; fix: do not ship them")
     return worst
 
 

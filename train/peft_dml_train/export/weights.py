@@ -38,7 +38,7 @@ def refer_to_base(model: onnx.ModelProto, base: Path) -> onnx.ModelProto:
     for tensor in [t for t in graph.initializer if t.name in header]:
         entry = header[tensor.name]
         if entry["dtype"] not in KINDS:
-            raise BundleError(f"{base}: '{tensor.name}' is of {entry['dtype']}")
+            raise BundleError(f"{base}: '{tensor.name}' is of {entry['dtype']}; fix: write F16")
         begin, end = entry["data_offsets"]
         tensor.CopyFrom(TensorProto(name=tensor.name, data_type=KINDS[entry["dtype"]], dims=entry["shape"]))
         tensor.data_location = TensorProto.EXTERNAL

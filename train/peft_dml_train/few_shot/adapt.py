@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 CHECKS: Final = 10
 """How often the frames held out are looked at."""
 WITHOUT_LIDAR: Final[tuple[Modality, ...]] = tuple(m for m in MODALITIES if m != "lidar")
-MORE: Final = "label more frames, or frames that differ more"
+MORE: Final = "fix: label more frames, or frames that differ more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +116,13 @@ def recipe_of(bundle: Bundle, options: AdaptOptions) -> TrainConfig:
     """
     found = bundle.manifest.provenance.get("config")
     if not found:
-        msg = f"{bundle.path}: its manifest holds no recipe; adapters are trained on bundles of peft-dml-train export"
+        msg = f"{bundle.path}: its manifest holds no recipe; fix: take a bundle of peft-dml-train export"
         raise ConfigError(msg)
     try:
         config = stored_config(found, bundle.spec)
     except ValidationError as error:
         msg = f"{bundle.path}: its recipe is of another version: {error.errors()[0]['loc']} {error.errors()[0]['msg']}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"{msg}; fix: export it again") from error
     few = {
         "minutes": options.minutes, "steps": options.steps, "rate": options.rate * config.finetune.rate,
         "checkpoint_every": max(1, options.steps // CHECKS), "weather": (), "frozen": (), "ramp": 0.0,

@@ -60,7 +60,7 @@ class Checks:
         for path in sorted(folder.glob("*.pt"), key=lambda path: int(path.stem)):
             kept = load_checkpoint(path)
             if kept["identity"] != identity:
-                raise ConfigError(f"{folder} is of other frames or settings; remove it, or leave --resume out")
+                raise ConfigError(f"{folder} is of other frames or settings; fix: remove it, or leave --resume out")
             self._scores[kept["step"]] = tuple(kept["scores"])
 
     @property

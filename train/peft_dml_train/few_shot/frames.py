@@ -62,7 +62,8 @@ def hold_out(reader: NuScenesReader, share: float) -> TokenSplit:
     scenes = [tokens for name in reader.scenes if (tokens := reader.samples(name))]
     count, n = sum(map(len, scenes)), len(scenes)
     if count < FEWEST:
-        raise DataError(f"{reader.root} has {count} labelled frames; label at least {FEWEST}, a quarter is held out")
+        msg = f"{reader.root} has {count} labelled frames"
+        raise DataError(f"{msg}; fix: label at least {FEWEST}, a quarter is held out")
     places = np.linspace(0, n - 1, max(1, round(share * n))).astype(int)
     turned = [[tokens if i in (places + turn) % n else [] for i, tokens in enumerate(scenes)] for turn in range(n)]
     held = min(turned, key=lambda parts: abs(sum(map(len, parts)) - share * count))
@@ -70,7 +71,7 @@ def hold_out(reader: NuScenesReader, share: float) -> TokenSplit:
         held = [tokens[min(-1, -round(share * len(tokens))) :] if len(tokens) > 1 else [] for tokens in scenes]
     out = [token for tokens in held for token in tokens]
     if len(out) < 2:
-        raise DataError(f"{reader.root}: 1 frame would be held out; two halves are needed, raise --held-out")
+        raise DataError(f"{reader.root}: 1 frame would be held out; two halves are needed; fix: raise --held-out")
     trained = [token for tokens in scenes for token in tokens if token not in set(out)]
     if (held_scenes := sum(map(bool, held))) > 1:
         return TokenSplit(trained, out, [i for i, tokens in enumerate(held) for _ in tokens], f"{held_scenes} scenes")

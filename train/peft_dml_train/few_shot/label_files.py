@@ -71,7 +71,7 @@ def read_labels(path: Path) -> Iterator[LabelledFrame]:
                 yield _plain(name, content)
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:  # noqa: PERF203
             msg = f"{name} holds no labels: {type(error).__name__}: {error}"
-            raise DataError(f"{msg}; expected 'boxes', Datumaro's 'items' or SUSTechPOINTS' list") from error
+            raise DataError(f"{msg}; fix: give 'boxes', Datumaro's 'items' or SUSTechPOINTS' list") from error
 
 
 def _files(path: Path) -> Iterator[tuple[Path, Callable[[], bytes]]]:
@@ -82,7 +82,7 @@ def _files(path: Path) -> Iterator[tuple[Path, Callable[[], bytes]]]:
                     yield path / name, partial(archive.read, name)
         except (OSError, zipfile.BadZipFile) as error:
             raise DataError(
-                f"{path} cannot be read: {error}; export it again, or unpack it and give its folder"
+                f"{path} cannot be read: {error}; fix: export it again, or unpack it and give its folder"
             ) from error
     else:
         for file in sorted(path.rglob("*.json")) if path.is_dir() else [path]:

@@ -66,9 +66,9 @@ def _by_token(reader: NuScenesReader, labels: Path, names: Mapping[str, str]) ->
             found[token] = _boxes(entry, reader, token, names)
     if problems:
         more = f"; and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
-        raise DataError(f"labels refused: {'; '.join(problems[:MOST_PROBLEMS])}{more}")
+        raise DataError(f"labels refused: {'; '.join(problems[:MOST_PROBLEMS])}{more}; fix: correct these")
     if not found:
-        raise DataError(f"{labels} holds no labelled frame; see docs/cookbook.md for the formats")
+        raise DataError(f"{labels} holds no labelled frame; fix: see docs/cookbook.md for the formats")
     return found
 
 

@@ -38,7 +38,8 @@ class PseudoLabelledReader(RelabelledReader):
             found = _confirmed(self, NuScenesReader.samples(self, scene), find)
             self.boxes |= {token: boxes for token, boxes in found.items() if len(boxes)}
         if not self.boxes:
-            raise DataError(f"{root}: the model is sure of nothing there; label some frames and leave --unlabelled out")
+            msg = f"{root}: the model is sure of nothing there"
+            raise DataError(f"{msg}; fix: label some frames and leave --unlabelled out")
 
 
 def _confirmed(reader: NuScenesReader, tokens: list[str], find: Callable[[str], Boxes3D]) -> dict[str, Boxes3D]:

@@ -29,8 +29,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         if path.parent.is_dir():
             temporary.unlink(missing_ok=True)
         kept = "the one before it is as it was" if path.is_file() else "there was none before it"
-        msg = f"checkpoint {path} cannot be written ({error}); {kept}; make room on its disk and carry on with --resume"
-        raise DataError(msg) from error
+        msg = f"checkpoint {path} cannot be written ({error}); {kept}"
+        raise DataError(f"{msg}; fix: make room on its disk and carry on with --resume") from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         DataError: there is none, or it is damaged.
     """
     if not path.is_file():
-        raise DataError(f"no checkpoint {path}; run the stage before it first")
+        raise DataError(f"no checkpoint {path}; fix: run the stage before it first")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

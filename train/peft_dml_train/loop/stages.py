@@ -89,7 +89,7 @@ def pretrain(
         ConfigError: parts are to stay frozen, but nothing gives their weights.
     """
     if config.pretrain.frozen and start is None:
-        msg = f"pretrain.frozen keeps {', '.join(config.pretrain.frozen)} as given: give weights with --from"
+        msg = f"pretrain.frozen keeps {', '.join(config.pretrain.frozen)} as given; fix: give weights with --from"
         raise ConfigError(msg)
     run_parallel(_pretrain, config.processes, config, data, out, resume, device, start, cache)
     return out / "base.pt"
@@ -206,7 +206,7 @@ def load_weights(network: PeftDmlNetwork, path: Path, fresh: tuple[str, ...] = (
         wrong = [n for n in wrong if not n.startswith(fresh)]
     if wrong:
         msg = f"{path} holds another network than the recipe's (sizes or class list), at {', '.join(wrong[:3])}"
-        raise ConfigError(f"{msg}; use the recipe that it was trained with")
+        raise ConfigError(f"{msg}; fix: use the recipe that it was trained with")
     network.load_state_dict(state, strict=False)
 
 
@@ -221,7 +221,7 @@ def adapter_folder(out: Path, name: str = DEFAULT_ADAPTER) -> Path:
         ConfigError: the name is no plain folder name.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
-        raise ConfigError(f"adapter name '{name}': letters, digits, '_', '-' and '.' only, e.g. rain")
+        raise ConfigError(f"adapter name '{name}'; fix: letters, digits, '_', '-' and '.' only, e.g. rain")
     return out / "adapter" if name == DEFAULT_ADAPTER else out / "adapters" / name
 
 
@@ -262,7 +262,7 @@ def finetune(
     """
     refuse_shared_scenes(out / BASE_SCENES, data, config.splits.finetune)
     if config.finetune.frozen and not start:
-        msg = f"finetune.frozen keeps {', '.join(config.finetune.frozen)} of another adapter: name it with --from"
+        msg = f"finetune.frozen keeps {', '.join(config.finetune.frozen)} of another adapter; fix: name it with --from"
         raise ConfigError(msg)
     counts = parameter_counts(adapt(new_network(config), config.adapters).get_base_model())
     log.info(
@@ -271,7 +271,8 @@ def finetune(
         *(100 * counts[k] for k in ("share", "share_without_projections_fusion_head")),
     )
     if counts["share"] >= MOST_TRAINED:
-        raise ConfigError(f"the fine-tuning would train {counts['share']:.1%} of all parameters; lower adapters.rank")
+        msg = f"the fine-tuning would train {counts['share']:.1%} of all parameters"
+        raise ConfigError(f"{msg}; fix: lower adapters.rank")
     run_parallel(_finetune, config.processes, config, data, out, resume, device, adapter, start, cache)
     write_json(out / "parameters.json", counts)
     return adapter_folder(out, adapter)

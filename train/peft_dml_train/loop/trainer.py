@@ -207,7 +207,7 @@ class Trainer:
     def _give_up(self, what: str) -> NoReturn:
         last = self.out / "last.pt"
         kept = f"{last} holds the last good state" if last.is_file() else "no checkpoint was written yet"
-        raise DataError(f"{what}; {kept}; carry on from it with --resume and a lower rate, or with bfloat16=false")
+        raise DataError(f"{what}; {kept}; fix: carry on from it with --resume and a lower rate, or with bfloat16=false")
 
     def _step(self, batch: Batch) -> dict[str, Any]:
         rate = self.stage.rate * one_cycle(self.progress, self.stage.warm_up)

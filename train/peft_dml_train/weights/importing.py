@@ -34,7 +34,7 @@ def import_weights(
         partial: Take what fits, instead of refusing a file that does not fill its encoder.
     """
     if lidar is None and camera is None:
-        raise ConfigError("nothing to import: give --pillar, --resnet or both")
+        raise ConfigError("nothing to import; fix: give --pillar, --resnet or both")
     network = new_network(config)
     state, accounts = network.state_dict(), {}
     if lidar is not None:
@@ -63,7 +63,7 @@ def _complaint(accounts: dict[str, MappingReport], out: Path) -> str:
             for m in account.mismatched
         ]
     shown = "; ".join(lines[:8]) + (f"; and {len(lines) - 8} more" if len(lines) > 8 else "")
-    return f"{shown}. All of it is in {out / ACCOUNT}; correct the recipe's sizes, or take what fits with --partial"
+    return f"{shown}. All is in {out / ACCOUNT}; fix: correct the recipe's sizes, or take what fits with --partial"
 
 
 def account_lines(accounts: dict[str, MappingReport]) -> list[str]:

@@ -37,8 +37,8 @@ def style_of(tensors: Tensors) -> str:
         ):
             return style
     wanted = " or ".join(f"{points}pfn_layers.0.linear.weight" for points, _, _ in STYLES.values())
-    msg = f"no CenterPoint-pillar checkpoint: no {wanted} in it; it begins with {', '.join(list(tensors)[:3])}"
-    raise DataError(msg)
+    msg = f"no CenterPoint-pillar checkpoint: no {wanted} but {', '.join(list(tensors)[:3])}"
+    raise DataError(f"{msg}; fix: take one of det3d or mmdet3d")
 
 
 def reason(name: str) -> str:
@@ -57,10 +57,11 @@ def pillar_rules(tensors: Tensors, config: BevConfig) -> list[MappingRule]:
     layers = sum(re.fullmatch(rf"{points}pfn_layers\.\d+\.linear\.weight", name) is not None for name in tensors)
     hidden = tensors[f"{points}pfn_layers.0.linear.weight"].shape[0] if layers > 1 else 0
     if config.body != "second":
-        msg = "network.lidar.body is 'pyramid'; public weights need 'second', as in train/configs/nuscenes.yaml"
-        raise ConfigError(msg)
+        msg = "network.lidar.body is 'pyramid'"
+        raise ConfigError(f"{msg}; fix: for public weights take 'second', as in train/configs/nuscenes.yaml")
     if config.pillar_hidden != hidden:
-        raise ConfigError(f"the checkpoint has {layers} pillar layers; give --set network.lidar.pillar_hidden={hidden}")
+        msg = f"the checkpoint has {layers} pillar layers"
+        raise ConfigError(f"{msg}; fix: give --set network.lidar.pillar_hidden={hidden}")
     rules = _pillar_layers(f"{points}pfn_layers.", hidden)
     # det3d pads in a layer of its own, so that its convolutions are numbered one higher.
     first = 1 if style == "det3d" else 0
@@ -125,7 +126,7 @@ def _fold(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             with the offset from the centre in z.
     """
     if weight.shape[1] not in {10, 11}:
-        msg = f"the first pillar layer takes {weight.shape[1]} features; known are 10 (det3d) and 11 (mmdet3d)"
+        msg = f"the first pillar layer takes {weight.shape[1]} features; fix: take one with 10 (det3d) or 11 (mmdet3d)"
         raise DataError(msg)
     w = weight.double().unbind(1)
     above = w[10] if len(w) == 11 else torch.zeros_like(w[0])

@@ -31,8 +31,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise DataError(f"{path} is damaged: {error}; fix: download it again") from error
     except Exception as error:
         raise DataError(
-            f"{path} is not read: it holds more than tensors, and reading that could run code ({_first_line(error)}). "
-            "Where you trust its source, save its 'state_dict' alone as .safetensors and import that"
+            f"{path} is not read: it holds more than tensors, and reading that could run code ({_first_line(error)}); "
+            "fix: where you trust its source, save its 'state_dict' alone as .safetensors and import that"
         ) from error
     for name in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):

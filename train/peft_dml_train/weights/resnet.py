@@ -31,7 +31,7 @@ def resnet_rules(tensors: Tensors, config: CameraConfig) -> list[MappingRule]:
         if f"{prefix}embedder.embedder.convolution.weight" in tensors:
             return _hugging_face(tensors, prefix)
     msg = "no ResNet: neither conv1.weight (torchvision) nor embedder.embedder.convolution.weight (Hugging Face) in it"
-    raise DataError(f"{msg}; it begins with {', '.join(list(tensors)[:3])}")
+    raise DataError(f"{msg}; fix: take one of these; it begins with {', '.join(list(tensors)[:3])}")
 
 
 def _stem(convolution: str, norm: str) -> list[MappingRule]:
