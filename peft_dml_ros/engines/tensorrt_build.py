@@ -92,7 +92,7 @@ def open_store(
             if engine != RTX:
                 raise
             msg = (
-                f"{error}; hint: to build ahead of time, name the GPU: --compute-capability {library.capabilities[-1]}"
+                f"{error}; hint: to build ahead, name the GPU: --compute-capability {library.capabilities[-1]}"
             )
             raise EngineError(msg) from error
         capabilities = (gpu.compute_capability,)

@@ -104,7 +104,7 @@ def test_the_plug_in_provider_says_what_it_lacks_and_the_cpu_goes_on(folder, cap
         monkeypatch.setattr(tensorrt_library, "RTX_WHEEL", wheel)
         onnxruntime._available.cache_clear()
         engine = OnnxRuntimeEngine(folder / "imu.onnx", threads=1, engine="onnxruntime-tensorrt-rtx")
-        assert re.search(f"no NvTensorRTRTXExecutionProvider here; {reason}.*going on with CPU", caplog.text)
+        assert re.search(f"no NvTensorRTRTXExecutionProvider here; fix: {reason}.*going on with CPU", caplog.text)
         assert engine({"window": np.zeros((32, 7), np.float32)})["latent"].shape == (1, 32)
     onnxruntime._available.cache_clear()
 

@@ -98,7 +98,7 @@ def test_a_frame_without_sensors_stays_empty(name, rig):
 def test_wrong_names_and_severities_are_told(frame, rig):
     with pytest.raises(ConfigError, match="did you mean 'pointsreducing'"):
         corrupt(frame, "pointreducing", 1, rig)
-    with pytest.raises(ConfigError, match="severity 4 of .*; fix: give 1, 2 or 3"):
+    with pytest.raises(ConfigError, match=r"severity 4 of .*; fix: give 1, 2 or 3"):
         corrupt(frame, "fog", 4, rig)
     with pytest.raises(ConfigError, match="pass boxes="):
         corrupt(frame, "object_failure", 1, rig)
