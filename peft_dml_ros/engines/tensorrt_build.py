@@ -91,9 +91,7 @@ def open_store(
         except EngineError as error:
             if engine != RTX:
                 raise
-            msg = (
-                f"{error}; hint: to build ahead, name the GPU: --compute-capability {library.capabilities[-1]}"
-            )
+            msg = f"{error}; hint: to build ahead, name the GPU: --compute-capability {library.capabilities[-1]}"
             raise EngineError(msg) from error
         capabilities = (gpu.compute_capability,)
     elif engine != RTX:

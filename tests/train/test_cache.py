@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from peft_dml_evidence import looks
+from peft_dml_evidence import frame_conditions
 from peft_dml_evidence.frame_conditions import CONDITION_SOURCES, parse_frame_condition
 from peft_dml_evidence.scoring import NetworkRunner
 from peft_dml_ros.core.boxes import Boxes3D
@@ -66,7 +66,7 @@ def test_a_changed_look_is_another_frame(miniature, tmp_path):
         caching.code_digest.cache_clear()
         keys.append(source_digest(miniature, SPEC, (look,)))
     assert keys[0] == keys[2] != keys[1] != source_digest(miniature, SPEC)
-    assert Path(looks.__file__) in CONDITION_SOURCES
+    assert Path(frame_conditions.__file__) in CONDITION_SOURCES
 
 
 def test_an_empty_frame_comes_back(tmp_path):

@@ -138,7 +138,7 @@ def test_a_domain_comes_from_a_file_and_takes_changes(tmp_path):
     ("content", "said"),
     [
         ("traffic: up", "traffic: Input should be 'both', 'right' or 'left'"),
-        ("beams: 3", "beams: Extra inputs.*fields: name, traffic"),
+        ("beams: 3", "beams: Extra inputs.*fix: its fields are name, traffic"),
         ("weather: [hail=3]", "hail"),
         ("- 3", "is not a mapping; fix: a YAML file with name, traffic"),
     ],
