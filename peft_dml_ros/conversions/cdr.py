@@ -40,13 +40,5 @@ def leading_frame_id(cdr: bytes | memoryview) -> str:
     return text.rstrip(b"\0").decode("utf-8", errors="replace").removeprefix("/")
 
 
-def shift_leading(cdr: bytes, offset_ns: int) -> bytes:
-    """Return the message with its leading header stamp moved; one that is too short stays as it is."""
-    if len(cdr) < HEADER_END:
-        return cdr
-    seconds, nanoseconds = divmod(leading_stamp_ns(cdr) + offset_ns, NS_PER_S)
-    return b"".join((cdr[:4], struct.pack(_order(cdr) + "iI", seconds, nanoseconds), memoryview(cdr)[HEADER_END:]))
-
-
 def _order(cdr: bytes | memoryview) -> str:
     return "<" if cdr[1] & 1 else ">"

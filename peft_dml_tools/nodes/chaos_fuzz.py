@@ -29,7 +29,7 @@ from sensor_msgs.msg import Image, PointCloud2
 
 from peft_dml_ros import conversions
 from peft_dml_ros.conversions import topics
-from peft_dml_ros.conversions.cdr import HEADER_END, leading_stamp_ns, shift_leading
+from peft_dml_ros.conversions.cdr import HEADER_END, leading_stamp_ns
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.inputs import InputAssembler
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep
@@ -46,6 +46,7 @@ from peft_dml_ros.nodes.subscriptions import raw_of
 from peft_dml_tools.datasets import encode
 from peft_dml_tools.nodes.chaos_malformed import MalformedMessages
 from peft_dml_tools.nodes.command_line import emit
+from peft_dml_tools.nodes.message_stamps import shift_leading
 from peft_dml_tools.nodes.player import wall_clock_ns
 from peft_dml_tools.nodes.recordings import open_recording, sensors_by_topic
 from peft_dml_tools.nodes.replay_parameters import spinning

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Final
 
-from peft_dml_ros.conversions.cdr import NS_PER_S, shift_leading
+from peft_dml_ros.conversions.cdr import HEADER_END, NS_PER_S, leading_stamp_ns
 from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.nodes.matched_subscription import message_class
 
@@ -28,6 +28,14 @@ _SIZES: Final = {
     **dict.fromkeys(("double", "int64", "uint64"), 8),
 }
 _FIELD: Final = re.compile(r"(sequence<)?([\w/]+)(?:<\d+>)?(?:, ?\d+)?>?(?:\[(\d+)\])?")
+
+
+def shift_leading(cdr: bytes, offset_ns: int) -> bytes:
+    """Return the message with its leading header stamp moved; one that is too short stays as it is."""
+    if len(cdr) < HEADER_END:
+        return cdr
+    stamp = struct.pack(("<" if cdr[1] & 1 else ">") + "iI", *divmod(leading_stamp_ns(cdr) + offset_ns, NS_PER_S))
+    return b"".join((cdr[:4], stamp, memoryview(cdr)[HEADER_END:]))
 
 
 def shifter(message_type: str) -> Shift:

@@ -12,13 +12,14 @@ from rosbags.serde import SerdeError
 
 from peft_dml_ros import conversions
 from peft_dml_ros.conversions import topics
-from peft_dml_ros.conversions.cdr import HEADER_END, leading_stamp_ns, shift_leading
+from peft_dml_ros.conversions.cdr import HEADER_END, leading_stamp_ns
 from peft_dml_ros.core.classes import MODALITIES
 from peft_dml_ros.core.errors import ConfigError, DataError, nearest
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.rig import Rig
 from peft_dml_tools.datasets import encode
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
+from peft_dml_tools.nodes.message_stamps import shift_leading
 from peft_dml_tools.nodes.recordings import Channel, RecordedMessage, sensors_by_topic
 from peft_dml_tools.sim.fault_effects import FaultEffects, damaged_bytes
 from peft_dml_tools.sim.fault_stream import Arrival, FaultStream

@@ -11,9 +11,9 @@ from std_msgs.msg import Float32, Header
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
 
-from peft_dml_ros.conversions.cdr import leading_stamp_ns, shift_leading
+from peft_dml_ros.conversions.cdr import leading_stamp_ns
 from peft_dml_ros.core.errors import ConfigError
-from peft_dml_tools.nodes.message_stamps import shifter
+from peft_dml_tools.nodes.message_stamps import shift_leading, shifter
 
 
 @settings(max_examples=50, deadline=None)
