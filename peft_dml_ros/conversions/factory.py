@@ -59,8 +59,7 @@ def image_to_msg(image: CameraImage, frame_id: str, make: MessageFactory) -> Any
         kind = f"bayer_{image.mosaic}8; jpeg compressed" if image.mosaic else kind
         return make("sensor_msgs/msg/CompressedImage", header=head, format=kind, data=make.bytes(image.jpeg))
     if image.pixels is None:
-        msg = f"image of {image.stamp_ns} ns in frame '{frame_id}' has neither bytes nor pixels"
-        raise DataError(f"{msg}; fix: give one")
+        raise DataError(f"image of {image.stamp_ns} ns in frame '{frame_id}' is empty; fix: give bytes or pixels")
     height, width, _ = image.pixels.shape
     return make(
         "sensor_msgs/msg/Image",

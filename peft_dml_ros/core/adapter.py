@@ -164,8 +164,7 @@ def _read_ranges(folder: Path) -> dict[str, dict[str, float]]:
     try:
         found = {g: {t: float(v) for t, v in by.items()} for g, by in json.loads(path.read_text()).items()}
     except (ValueError, AttributeError, TypeError) as error:
-        msg = f"{path} is not {{graph: {{tensor: number}}}} ({error})"
-        raise BundleError(f"{msg}; fix: add the adapter again") from error
+        raise BundleError(f"{path} is not {{graph: {{tensor: number}}}} ({error}); fix: add it again") from error
     if any(not math.isfinite(v) or v < 0 for by in found.values() for v in by.values()):
         raise BundleError(f"{path}: a range is not finite; fix: add the adapter again from its source")
     return found

@@ -34,8 +34,7 @@ def parse_mix(text: str) -> dict[str, float]:
             raise ConfigError(msg)
         mix[name] = weight
     if sum(mix.values()) > 1.0 + 1e-6:
-        msg = f"adapter '{text}': the weights add up to {sum(mix.values()):g}, more than 1"
-        raise ConfigError(f"{msg}; fix: lower them")
+        raise ConfigError(f"adapter '{text}': weights add up to {sum(mix.values()):g}, more than 1; fix: lower them")
     return {name: weight for name, weight in mix.items() if weight}
 
 

@@ -99,8 +99,7 @@ def decode(data: bytes, width_px: int, mosaic: str = "") -> UInt8Array:
     """
     width, height, _ = picture_header(data)
     if width * height > MAX_PIXELS:
-        msg = f"image of {width} x {height} pixels is larger than {MAX_PIXELS} pixels"
-        raise DataError(f"{msg}; fix: let the driver scale it")
+        raise DataError(f"image of {width} x {height} pixels is larger than {MAX_PIXELS}; fix: let its driver scale it")
     reduced = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
     factor = 1 if mosaic else max((f for f in reduced if width // f >= width_px), default=1)
     sound = decode_sound(data, (-(-width // factor), -(-height // factor)), "GRAY" if mosaic else "RGB")

@@ -92,8 +92,7 @@ class TensorRtEngine:
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(int(self._session.stream)):
-            msg = f"TensorRT cannot run '{self._name}': {self._logger.last_error}"
-            raise EngineError(f"{msg}; fix: use engine: onnxruntime")
+            raise EngineError(f"cannot run '{self._name}': {self._logger.last_error}; fix: use engine: onnxruntime")
 
 
 def load_tensorrt_engines(bundle: Bundle, engine: str = "tensorrt", precision: str = "") -> dict[str, TensorRtEngine]:

@@ -57,8 +57,7 @@ def load_tensorrt(engine: str = "tensorrt") -> TensorRtLibrary:
         raise EngineError(msg) from error
     if tuple(int(part) for part in library.trt.__version__.split(".")[:2]) < OLDEST[engine]:
         wanted = ".".join(map(str, OLDEST[engine]))
-        msg = f"{library.name} is too old"
-        raise EngineError(f"{msg}; fix: install {wanted} or newer (on a Jetson: JetPack 6.1 or newer)")
+        raise EngineError(f"{library.name} is too old; fix: install {wanted} or newer (Jetson: JetPack 6.1 or newer)")
     return library
 
 
