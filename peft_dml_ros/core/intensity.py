@@ -36,8 +36,7 @@ class Levels(NamedTuple):
             return cls(0.0, 0.0, 0.0, 0.0)
         places = len(seen) // 2, len(seen) * 99 // 100
         median, bright = np.partition(seen, places)[list(places)]
-        mean = float(points[:, 3].sum()) / int(np.count_nonzero(points[:, 0]))
-        return cls(float(median), float(bright), float(points[:, 3].max()), mean)
+        return cls(float(median), float(bright), float(points[:, 3].max()), float(seen.mean()))
 
     def factor(self, trained: Ranges) -> float:
         """Return the factor that brings another scale to the one that was trained on; 1 where it is that.

@@ -36,7 +36,8 @@ def street(intensity=12.0, field="intensity"):
 def photons():
     """Counts that fall with the square of the distance: no factor makes reflectivities of them."""
     sweep = street()
-    sweep.points[:, :2] *= RNG.uniform(0.02, 1, (len(sweep.points), 1)) ** 2  # a LiDAR's are dense near it
+    sweep.points[::7, :3] *= 0.05  # the vehicle itself, as in nuScenes' sweeps
+    RNG.shuffle(sweep.points)
     sweep.points[:, 3] *= 6000 / (sweep.points[:, :3] ** 2).sum(axis=1)
     return sweep
 
