@@ -43,7 +43,7 @@ def adapt(
 
     start_logging()
     if wrong := [text for text in classes or () if text.count("=") != 1]:
-        raise ConfigError(f"--class {wrong[0]} is not of the form; fix: NAME=CLASS, e.g. --class van=truck")
+        raise ConfigError(f"--class {wrong[0]} is not of the form NAME=CLASS; fix: e.g. --class van=truck")
     names = dict(text.split("=") for text in classes or ())
     options = AdaptOptions(
         labels=labels, names=names, unlabelled=unlabelled, start=start, held_out=held_out, minutes=minutes,

@@ -230,7 +230,7 @@ def stored_config(tree: dict[str, Any], spec: ModelSpec) -> TrainConfig:
 def _set(tree: dict[str, Any], assignment: str) -> None:
     path, separator, value = assignment.partition("=")
     if not separator:
-        raise ConfigError(f"--set {assignment!r} is not of the form; fix: section.key=value, e.g. adapters.rank=8")
+        raise ConfigError(f"--set {assignment!r} is not of the form section.key=value; fix: e.g. adapters.rank=8")
     *parents, key = path.strip().split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})
