@@ -28,6 +28,7 @@ from peft_dml_train.evaluation.calibration import expected_error, fit_temperatur
 from peft_dml_train.evaluation.conditions import CLEAR, parse_conditions
 from peft_dml_train.evaluation.sensors import SUBSETS, parse_sensors
 from peft_dml_train.evaluation.subsets import BundleRunner, evaluate_bundle, refuse_other_classes
+from peft_dml_train.export.card import write_card
 from peft_dml_train.loop.checkpoint import load_checkpoint, save_checkpoint
 
 VERSION = "v1.0-sim"
@@ -134,7 +135,25 @@ def test_recipe_makes_a_bundle(data, made):
     card = (bundle / "MODEL_CARD.md").read_text()
     for text in ("simulated", "| no lidar |", "| fog=50 |", "velocity error (mAVE)", "mAP by distance"):
         assert text in card
+    assert "Made in pieces, with `peft-dml-train pretrain, finetune, export`" in card
+    assert "Source: 1 scenes; none recorded." in card
     assert json.loads((bundle / "adapters" / "default" / "adapter_config.json").read_text())["r"] == 2
+
+
+@pytest.mark.slow
+def test_the_card_says_what_made_a_run(made, tmp_path):
+    manifest = load_bundle(made[1]).manifest
+    for facts, text in (
+        ({"command": "train/recipes/demo.sh"}, "One command makes it again: `train/recipes/demo.sh`"),
+        (
+            {"command": "train/recipes/demo.sh", "note": "- 300 steps\n- 20 more"},
+            "\n\n- 300 steps\n- 20 more\n\nStages:",
+        ),
+    ):
+        write_card(tmp_path, manifest.model_copy(update={"provenance": {**manifest.provenance, **facts}}), {})
+        card = (tmp_path / "MODEL_CARD.md").read_text()
+        assert text in card
+        assert ("One command" in card) == ("note" not in facts)
 
 
 @pytest.mark.slow

@@ -120,6 +120,12 @@ def test_source_and_target_that_share_a_scene_are_refused(miniature, tmp_path, c
     assert "share name mixed, vehicle nuscenes" in caplog.text
     other = tmp_path / "other"
     shutil.copytree(miniature, other)
+    known = domains.read_note(note)
+    older = {"data": "other", "scenes": known["scenes"]}  # before notes had a domain
+    assert domains.source_domain(known, tmp_path) == domains.source_domain(older, tmp_path / "target")
+    assert known["domain"]["name"] == "mixed"
+    assert domains.source_domain({**older, "data": "gone"}, tmp_path / "target") == {}
+    assert domains.source_domain({**older, "scenes": ["seed 0, scene-x"]}, tmp_path / "target") == {}
     about = next(other.glob("*/simulate.json"))
     about.write_text(json.dumps(json.loads(about.read_text()) | {"seed": 99}))
     domains.refuse_shared_scenes(note, other, ("sim_val",))  # the same names, other scenes

@@ -46,6 +46,7 @@ def test_two_domains_make_a_bundle_with_two_adapters(repository, tmp_path):
     loaded = load_bundle(bundle)
     domain = loaded.manifest.provenance["source"]["domain"]
     assert (domain["vehicle"], domain["streets"]) == ("van", "grid")
+    assert "One command makes it again: `train/recipes/gpu.sh`" in (bundle / "MODEL_CARD.md").read_text()
     assert loaded.manifest.provenance["data"]["domain"]["name"] == "target"
     assert loaded.manifest.provenance["stages"].keys() == {"pretrain, first round", "pretrain", "finetune"}
     rain = load_bundle(bundle, adapter="rain").adapters.parts[0][0].card.metrics

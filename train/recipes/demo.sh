@@ -50,7 +50,11 @@ trap '[ -z "$(jobs -pr)" ] || kill "$target"' EXIT
 [ "$ROUNDS" = 1 ] || pretrain "$RUN/first"
 pretrain "$RUN" $([ "$ROUNDS" = 1 ] || echo --from "$RUN/first/base.pt")
 wait "$target"
-[ -d "$RUN/adapter" ] || peft-dml-train finetune --config "$CONFIG" --data "$TARGET" --out "$RUN" --resume "${OPTIONS[@]}" "${CHANGES[@]}"
+# The card of a run says that one command makes it again only where this script made its adapter.
+[ -d "$RUN/adapter" ] || {
+  peft-dml-train finetune --config "$CONFIG" --data "$TARGET" --out "$RUN" --resume "${OPTIONS[@]}" "${CHANGES[@]}"
+  echo "${RECIPE:-train/recipes/demo.sh}" > "$RUN/finetune/recipe.txt"
+}
 
 if [ -z "$PREVIOUS" ] && [ -f "$BUNDLE/manifest.json" ] && [ ! -f "$RUN/previous/targets.json" ]; then
   peft-dml-train targets --config "$CONFIG" --data "$TARGET" --bundle "$BUNDLE" --out "$RUN/previous" \

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 PATH="$PWD/.venv/bin:$PATH"
 export RUN=${RUN:-runs/gpu} BUNDLE=${BUNDLE:-models/base_gpu} RAIN=${RAIN-} WORKERS=${WORKERS:-$(nproc)} ROUNDS=${ROUNDS:-1}
 export SOURCE=${SOURCE:-$RUN/source} TARGET=${TARGET:-$RUN/target} SOURCE_SCENES=${SOURCE_SCENES:-64} TARGET_SCENES=${TARGET_SCENES:-360}
-export CONFIG=${CONFIG:-train/configs/gpu.yaml} EVALUATE=${EVALUATE:---sensors lidar,camera,radar,imu,gnss} TARGETS=${TARGETS-}
+export CONFIG=${CONFIG:-train/configs/gpu.yaml} EVALUATE=${EVALUATE:---sensors lidar,camera,radar,imu,gnss} TARGETS=${TARGETS-} RECIPE=train/recipes/gpu.sh
 DEVICE=${DEVICE:-cuda} MINUTES=${MINUTES:-2.5}
 export OPTIONS="--device $DEVICE"
 SMALL=${SET:-}

@@ -16,7 +16,10 @@ read -r -a OPTIONS <<< "${OPTIONS:-}"
 for one in ${SET:-}; do CHANGES+=(--set "$one"); done
 export OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1
 
-[ -d "$RUN/adapters/rain" ] || peft-dml-train finetune --config "$CONFIG" --data "$TARGET" --out "$RUN" --adapter rain --from default --resume "${OPTIONS[@]}" "${CHANGES[@]}"
+[ -d "$RUN/adapters/rain" ] || {
+  peft-dml-train finetune --config "$CONFIG" --data "$TARGET" --out "$RUN" --adapter rain --from default --resume "${OPTIONS[@]}" "${CHANGES[@]}"
+  echo train/recipes/rain.sh > "$RUN/finetune-rain/recipe.txt"
+}
 peft-dml-train export --config "$CONFIG" --data "$TARGET" --out "$RUN" --adapter rain --bundle "$BUNDLE" "${CHANGES[@]}"
 # The same test scenes for both adapters: in clear air and in rain.
 for adapter in rain default; do

@@ -39,7 +39,7 @@ from peft_dml_train.export.precision import calibrated_ranges, calibration_frame
 from peft_dml_train.export.subset_parity import subset_parity
 from peft_dml_train.export.trained_ranges import trained_ranges
 from peft_dml_train.loop.checkpoint import load_checkpoint
-from peft_dml_train.loop.domains import BASE_SCENES, read_note
+from peft_dml_train.loop.domains import BASE_SCENES, read_note, source_domain
 from peft_dml_train.loop.stages import (
     DEFAULT_ADAPTER,
     adapter_folder,
@@ -55,7 +55,9 @@ PARITY_FRAMES = 2
 VERSION = "0.1.0"
 #: Folder in a run that holds an earlier pretraining whose weights it began with; train/recipes/demo.sh makes it
 FIRST_ROUND = "first"
-NOTE = "note.txt"  #: File in a run with what else its model card has to tell
+NOTE = "note.txt"  #: File in a run that was made in pieces: which, for its model card
+RECIPE = "recipe.txt"  #: File next to an adapter's checkpoints: the one command that made it, written by that command
+PARTS = "peft-dml-train pretrain, finetune, export"  #: What makes a run that no single command made
 IMPORTED = "LiDAR encoder and image backbone from public weights, then trained"
 MERGE_TOLERANCE = 1e-5  #: Between torch's merged weights and the vehicle's, in 32 bit
 DESCRIPTION = "PEFT-DML on simulated data: LiDAR, camera, radar, IMU, GNSS to 3D boxes, for any subset of sensors."
@@ -220,16 +222,19 @@ def _provenance(config: TrainConfig, data: Path, run: Path, adapter: str) -> dic
     note = {"note": (run / NOTE).read_text().strip()} if (run / NOTE).is_file() else {}
     about = next(iter(sorted(data.glob("*/simulate.json"))), data / "simulate.json")
     simulated, source = about.is_file(), read_note(run / BASE_SCENES)
+    domain, recipe = source_domain(source, data), folders["finetune"] / RECIPE
+    if simulated and source and not domain:
+        log.warning("%s names no domain: keep its folder '%s' next to %s", run / BASE_SCENES, source.get("data"), data)
     return {
         "data": {"simulator": "peft-dml simulate", **json.loads(about.read_text())}
         if simulated
         else {"folder": data.name},
         "simulated": simulated,
-        "source": {"domain": source.get("domain", {}), "scenes": len(source.get("scenes", ()))},
+        "source": {"domain": domain, "scenes": len(source.get("scenes", ()))},
         "seed": config.seed,
         "splits": config.splits.model_dump(),
         "stages": stages,
-        "command": f"train/recipes/{'demo' if adapter == DEFAULT_ADAPTER else adapter}.sh",
+        "command": recipe.read_text().strip() if recipe.is_file() else PARTS,
         "config": config.model_dump(mode="json", exclude={"spec"}),
         **note,
     }

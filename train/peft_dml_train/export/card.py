@@ -120,12 +120,17 @@ def _origin(manifest: Manifest) -> list[str]:
     origin, adapter = manifest.provenance, manifest.adapter
     stages = "; ".join(f"{n}: {s['steps']} steps, {s['minutes']} min" for n, s in origin.get("stages", {}).items())
     weather = origin.get("config", {}).get("finetune", {}).get("weather", ())
+    source, command = origin.get("source", {}), f"`{origin.get('command')}`"
+    how = f"One command makes it again: {command} (simulate, pretrain, finetune, export, evaluate)."
+    if "note" in origin or ".sh" not in command:
+        how = f"Made in pieces, with {command}; of each stage the last piece is given here."
     return [
-        f"One command makes it again: `{origin.get('command')}` (simulate, pretrain, finetune, export, evaluate).",
+        how,
+        *(["", origin["note"], ""] if "note" in origin else []),
         f"Stages: {stages or 'none recorded'}. Scenes: {_pairs(origin.get('splits'))}.",
+        f"Source: {source.get('scenes', 0)} scenes; {_pairs(source.get('domain'))}.",
         f"Data: {_pairs(origin.get('data'))}.",
         f"Weather of the fine-tuning: {', '.join(weather) or 'as recorded'}.",
-        *([origin["note"]] if "note" in origin else []),
         "",
         *_parts(manifest),
         "",

@@ -44,6 +44,14 @@ def read_note(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} is damaged ({error}); fix: run the pretraining again, which writes it") from error
 
 
+def source_domain(note: dict[str, Any], target: Path) -> dict[str, Any]:
+    """Return the domain of a base's scenes from its note, or from the source's folder next to the target's; else {}."""
+    folder = target.resolve().parent / str(note.get("data"))
+    if note.get("domain") or not any(folder.glob("*/simulate.json")):
+        return dict(note.get("domain", {}))
+    return domain_of(folder) if set(note["scenes"]) <= set(scene_identities(folder).values()) else {}
+
+
 def refuse_shared_scenes(path: Path, data: Path, splits: tuple[str, ...]) -> None:
     """Compare a base's scenes with those of a target; what else their domains share is a warning.
 
@@ -67,5 +75,5 @@ def refuse_shared_scenes(path: Path, data: Path, splits: tuple[str, ...]) -> Non
         raise ConfigError(
             f"{msg}; fix: choose other scenes in splits.finetune, or simulate a target with another --seed"
         )
-    if facts := shared_facts(note.get("domain", {}), domain_of(data)):
+    if facts := shared_facts(source_domain(note, data), domain_of(data)):
         log.warning("source and target share %s: the adaptation has the less to gain", ", ".join(facts))
