@@ -73,7 +73,7 @@ lint: setup-test  ## lint, types, import contracts
 
 lock: | $(BIN)/pip  ## write requirements/lock.txt again: every version that demo and test install
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
-	$(BIN)/uv pip compile requirements/lock.in --universal --python-version 3.10 --quiet --no-annotate --no-header \
+	$(BIN)/uv pip compile requirements/lock.in --override requirements/overrides.txt --universal --python-version 3.10 --quiet --no-annotate --no-header \
 		--no-emit-package peft-dml-ros --no-emit-package peft-dml-train $(ARGS) --output-file $(LOCK).new
 	@{ sed -n 1,3p $(LOCK); grep -vE '^(#|nvidia-|cuda-|triton)' $(LOCK).new; } > $(LOCK).tmp && mv $(LOCK).tmp $(LOCK) && rm $(LOCK).new
 
