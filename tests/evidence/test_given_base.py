@@ -36,7 +36,7 @@ def test_the_base_of_a_cell_is_the_bundles_network_with_its_adapter(bench):
     assert any(not torch.equal(value, raw[name]) for name, value in state.items()), "the adapter is merged"
     with pytest.raises(ConfigError, match="another network than recipe 'tiny', at "):
         bundle_state(BASE, load_config(recipe_file("tiny")))
-    with pytest.raises(ConfigError, match=r"at network\.level_features; --base models/base goes with"):
+    with pytest.raises(ConfigError, match=r"at network\.level_features; fix: --base models/base goes with"):
         bundle_state(BASE, load_config(recipe_file("near"), ("network.level_features=false",)))
 
 
