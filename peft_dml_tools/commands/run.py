@@ -57,7 +57,8 @@ def run(
 
     from peft_dml_ros.core.errors import DataError
     from peft_dml_ros.nodes.parameter_file import NodeParams
-    from peft_dml_tools.datasets.bag_options import BagOptions
+    from peft_dml_tools.datasets.bag_options import BagOptions, without_offsets
+    from peft_dml_tools.datasets.source import is_bag
     from peft_dml_tools.live.interrupts import explained
     from peft_dml_tools.parameter_files import load_params
     from peft_dml_tools.run.accuracy import scores_by_present
@@ -69,6 +70,8 @@ def run(
     params = load_params(config, model=NodeParams) if config else NodeParams()
     options = BagOptions.of(params, str(config or ""))
     params = params.model_copy(update={"bundle": bundle} if bundle else {})
+    if is_bag(source):
+        params = without_offsets(params)
     script = load_faults(faults) if faults else ()
     opened = open_run_source(source, scene, weather=weather, faults=script, seed=seed, options=options)
     chosen = chosen_sensors(opened.rig, sensors)
@@ -87,7 +90,7 @@ def run(
             _write(out, opened, recording, results, offline, kept, check, scores, wall_s)
     except OSError as error:
         raise DataError(_unwritten(out, error)) from error
-    _show_results(console, recording, results, check, scores, wall_s)
+    _show_results(console, recording, results, check, scores, wall_s, annotated=bool(opened.truth))
     _show_hints(console, opened, offline)
     console.print(f"\nEverything is in [bold]{out}/[/]: report.html, boxes.jsonl, timing.csv, run.json and pictures.")
     if problem is not None:
@@ -240,6 +243,8 @@ def _show_results(
     check: ReadingCheck | None,
     scores: dict[str, Score],
     wall_s: float,
+    *,
+    annotated: bool,
 ) -> None:
     from peft_dml_tools.evaluation.tables import reasons_table, slow_offline, timing_table
     from peft_dml_tools.run.accuracy import accuracy_table
@@ -251,7 +256,7 @@ def _show_results(
         console.print(f"[yellow]{slow}[/]", soft_wrap=True, highlight=False)
     if recording.drops:
         console.print(reasons_table(recording.drops))
-    console.print(accuracy_table(scores, recording.frames))
+    console.print(accuracy_table(scores, recording.frames, annotated=annotated))
     if check is not None:
         console.print(
             f"Reading check: in {check.equal} of {check.total} annotated boxes the LiDAR points, counted here, "
@@ -263,6 +268,7 @@ def _show_hints(console: Any, source: RunSource | None, offline: OfflineDetector
     """Print what looks wrong with the sensors, what was refused of them, and those that fell silent."""
     lines = [str(hint) for hint in offline.checks.hints.values()]
     lines += [f"refused: {reason} [SEN001]" for reason in (source.refusals() if source else ())]
+    lines += source.clocks() if source else []
     lines += [f"{name}: {why} [SEN205]; fix: CameraInfo of this resolution" for name, why in offline.unfit.items()]
     lines += [f"{name}: {words} [SEN002]; fix: see why it stopped" for name, words in offline.silent().items()]
     if lines:

@@ -167,12 +167,14 @@ def _check_settings(out: Path, settings: Settings) -> None:
 
     from peft_dml_ros.core.errors import ConfigError
     from peft_dml_tools.datasets.nuscenes_writer_files import write_table
+    from peft_dml_tools.sim.drive import DriveSpec
 
     note = out / VERSION / "simulate.json"
     if note.is_file():
         before = json.loads(note.read_text(encoding="utf-8"))
-        keys = dict.fromkeys([*before, *settings])
-        changed = [f"{k} {before.get(k)} -> {settings.get(k)}" for k in keys if before.get(k) != settings.get(k)]
+        usual = DriveSpec().model_dump(mode="json")
+        old, new = usual | before, usual | settings
+        changed = [f"{k} {old.get(k)} -> {new.get(k)}" for k in {**old, **new} if old.get(k) != new.get(k)]
         if changed:
             msg = f"{out} was started with other settings ({', '.join(changed)}); fix: use them, or another --out"
             raise ConfigError(msg)

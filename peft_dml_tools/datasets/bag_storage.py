@@ -37,13 +37,14 @@ _RENAMED: Final = {"tf/msg/tfMessage": "tf2_msgs/msg/TFMessage"}
 
 
 class StampedMessage(NamedTuple):
-    """A serialised message: its header stamp, where it stood in the bag, topic, type, CDR bytes."""
+    """A serialised message: header stamp, its place in the bag, topic, type, CDR bytes, and when it was recorded."""
 
     stamp_ns: int
     order: int
     topic: str
     msgtype: str
     cdr: bytes
+    logged_ns: int
 
 
 class LoggedMessage(NamedTuple):
@@ -66,12 +67,14 @@ class BagStorage:
         begin_ns: When the first message was recorded.
         end_ns: Right after the last message was recorded.
         damage: What is wrong with the file, or None; what stands before the damage can be read all the same.
+        offsets_ns: Topic -> what is added to the stamps of its messages, except stamps of 0.
     """
 
     def __init__(self, path: Path) -> None:
         """Look at the table of contents. Raises DataError: nothing of it can be read."""
         self.path = path
         self.damage: str | None = None
+        self.offsets_ns: dict[str, int] = {}
         self._copy: Path | None = None
         self._file = _bag_file(path)
         with self._reader() as reader:
@@ -80,23 +83,26 @@ class BagStorage:
             self.count, self.begin_ns, self.end_ns = reader.message_count, reader.start_time, reader.end_time
 
     def messages(self, topics: set[str], from_ns: int = 0) -> Iterator[StampedMessage]:
-        """Yield messages of these topics in the order of their header stamps, from a stamp on.
+        """Yield messages of these topics in the order of their header stamps, from a stamp on; without one, at once.
 
         Raises DataError: after the last message that could be read, when the file is damaged.
         """
-        waiting: list[tuple[StampedMessage, int]] = []
+        waiting: list[StampedMessage] = []
         newest_ns = -(1 << 63)
         for logged_ns, message in self.recorded(topics, self._logged_before(topics, from_ns)):
             if message.stamp_ns < from_ns:
                 continue
+            if not message.stamp_ns:  # says nothing of the clock, and must not change the order of the others
+                yield message
+                continue
             if message.stamp_ns < newest_ns - REORDER_NS:  # the recording loops, or a clock was set back
-                yield from (earlier for earlier, _ in sorted(waiting))
+                yield from sorted(waiting)
                 waiting, newest_ns = [], message.stamp_ns
             newest_ns = max(newest_ns, message.stamp_ns)
-            heapq.heappush(waiting, (message, logged_ns))
-            while waiting[0][1] < logged_ns - REORDER_NS:
-                yield heapq.heappop(waiting)[0]
-        yield from (last for last, _ in sorted(waiting))
+            heapq.heappush(waiting, message)
+            while waiting[0].logged_ns < logged_ns - REORDER_NS:
+                yield heapq.heappop(waiting)
+        yield from sorted(waiting)
         self.check()
 
     def check(self) -> None:
@@ -128,7 +134,8 @@ class BagStorage:
             except (struct.error, IndexError) as error:
                 self.damage = self.damage or f"{error} (message {order + 1} of the topics read, {topic})"
                 return
-            yield logged_ns, StampedMessage(stamp_ns, order, topic, msgtype, cdr)
+            stamp_ns += self.offsets_ns.get(topic, 0) if stamp_ns else 0
+            yield logged_ns, StampedMessage(stamp_ns, order, topic, msgtype, cdr, logged_ns)
 
     def logged(self, topics: set[str], from_ns: int = 0) -> Iterator[LoggedMessage]:
         """Yield messages of these topics, of whatever type, recorded at or after a time; stops at damage."""

@@ -3,6 +3,7 @@
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +35,8 @@ from peft_dml_tools.datasets.bag_writer import BagFile, write_bag
 from peft_dml_tools.datasets.boxes_from_msg import boxes_from_msg, with_velocities
 
 NOT_FINITE: Final = "points not finite"  #: Reason for points of an otherwise good cloud
-__all__ = ["NOT_FINITE", "BagFile", "BagSource", "RosbagsFactory", "typestore", "write_bag"]
+NO_STAMP: Final = "stamp is 0"  #: Reason for messages that nobody stamped
+__all__ = ["NOT_FINITE", "NO_STAMP", "BagFile", "BagSource", "RosbagsFactory", "typestore", "write_bag"]
 
 _TREE_MESSAGES: Final = 500  #: Messages of /tf to look at for the sensors' mounting, in bags without /tf_static
 
@@ -44,8 +46,9 @@ class BagSource:
 
     Attributes:
         name: Name of the file or folder.
-        dropped: Left out of `measurements`, counted by sensor and reason: malformed messages, and points that are not
-            finite (`NOT_FINITE`).
+        dropped: Left out of `measurements`, counted by sensor and reason: malformed messages, those without a stamp
+            (`NO_STAMP`), and points that are not finite (`NOT_FINITE`).
+        lag_ns: Least time between a sensor's stamps and their recording; below 0 where its clock is ahead.
         preset: Name of the preset that its topics follow.
         left_out: Why sensors with messages in the bag are not in the rig, by sensor.
     """
@@ -64,9 +67,12 @@ class BagSource:
         self.name = Path(path).stem
         self.dropped: dict[tuple[str, str], int] = {}
         self.left_out: dict[str, str] = {}
+        self.lag_ns: dict[str, int] = {}
         self._options = options or BagOptions()
         table = self._accepted(*self._with_given(*self._known_topics(preset)))
         self.preset, self._sensors, self._infos = table.preset, table.sensors, table.infos
+        self._offsets_ns = self._options.offsets_ns
+        self._storage.offsets_ns = {t: self._offsets_ns.get(sensor, 0) for t, sensor in self._sensors.items()}
 
     def _known_topics(self, preset: str | None) -> tuple[presets.BagTopics, list[str]]:
         """Return the topics by this package's names where there are any, else by those of others.
@@ -241,16 +247,22 @@ class BagSource:
     def measurements(self, from_ns: int = 0) -> Iterator[tuple[str, Measurement]]:
         """Yield (sensor name, measurement) in stamp order as it is read; inertial samples in `base_link` axes.
 
-        Malformed messages and points that are not finite are left out and counted in `dropped`. Raises DataError: after
-        the last readable message, when the file is damaged or cut off.
+        Messages that are malformed or have no stamp, and points that are not finite, are left out and counted in
+        `dropped`. Raises DataError: after the last readable message, when the file is damaged or cut off.
         """
         self.dropped.clear()
+        self.lag_ns.clear()
         rig = self.rig
         decoders = {sensor: decoder_of(sensor, self._options.inputs) for sensor in rig.sensors}
         for message in self._storage.messages(
             {t for t, sensor in self._sensors.items() if sensor in decoders}, from_ns
         ):
             sensor = self._sensors[message.topic]
+            if not message.stamp_ns:
+                self._drop(sensor, NO_STAMP)
+                continue
+            lag_ns = message.logged_ns - message.stamp_ns
+            self.lag_ns[sensor] = min(lag_ns, self.lag_ns.get(sensor, lag_ns))
             try:
                 decoded = self._decode(message)
                 measurement = decoders[sensor](decoded)
@@ -261,7 +273,7 @@ class BagSource:
                 self._drop(sensor, NOT_FINITE, points_dropped(decoded, measurement))
             if isinstance(measurement, ImuSample):
                 measurement = measurement.turned(rig[sensor].base_SE3_sensor.rotation)
-            yield sensor, measurement
+            yield sensor, _later(measurement, self._offsets_ns.get(sensor, 0))
 
     def _drop(self, sensor: str, reason: str, count: int = 1) -> None:
         if count:
@@ -295,3 +307,7 @@ class BagSource:
         except (SerdeError, struct.error, ValueError, IndexError, KeyError, AssertionError, TypeError) as error:
             msg = f"bag {self._storage.path}: a message on {message.topic} is no {message.msgtype}: {error}"
             raise DataError(f"{msg}; fix: record it again") from error
+
+
+def _later(measurement: Measurement, offset_ns: int) -> Measurement:
+    return replace(measurement, stamp_ns=measurement.stamp_ns + offset_ns) if offset_ns else measurement

@@ -57,8 +57,10 @@ class NuScenesReader:
 
         Raises DataError: tables, or sample folders of listed sensors, are missing; all are named.
         """
-        self.root = Path(root)
-        self.version = find_version(self.root, version)
+        whole = Path(root) if Path(root).name else Path(root).absolute()
+        if version is None and (whole / "scene.json").is_file():
+            whole, version = whole.parent, whole.name
+        self.root, self.version = whole, find_version(whole, version)
         self.tables = open_tables(self.root / self.version, allow_missing=allow_missing)
         self.allow_missing, self.filter_radar, self.inputs = allow_missing, filter_radar, inputs
         self._rigs: dict[tuple[str, ...], Rig] = {}

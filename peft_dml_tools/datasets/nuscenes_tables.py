@@ -53,7 +53,8 @@ def find_version(root: Path, version: str | None = None) -> str:
         return version
     if version is None and len(found) == 1:
         return found[0]
-    there = f"fix: name one of {', '.join(found)}" if found else "fix: unpack its tables: no folder holds a scene.json"
+    there = f"there are: {', '.join(found)}; fix: name one, {root / found[0]} for example" if found else ""
+    there = there or "fix: unpack its tables: no folder holds a scene.json"
     wanted = f"version '{version}'" if version else "exactly one version folder (v1.0-mini, v1.0-trainval, ...)"
     raise DataError(f"{root} does not hold {wanted}; {there}")
 

@@ -127,10 +127,8 @@ def open_source(
     if not path.exists():
         raise DataError(f"{path} does not exist; fix: name a bag, or a folder of a data set or of sweeps")
     options = options or BagOptions()
-    version = path.name if path.is_dir() and (path / "scene.json").is_file() else None
-    if version or (path.is_dir() and any(path.glob("*/scene.json"))):
-        root = path.parent if version else path
-        return NuScenesSource(NuScenesReader(root, version, allow_missing=allow_missing, inputs=options.inputs), scene)
+    if path.is_dir() and any(p.is_file() for p in (path / "scene.json", *path.glob("*/scene.json"))):
+        return NuScenesSource(NuScenesReader(path, allow_missing=allow_missing, inputs=options.inputs), scene)
     if is_bag(path):
         return BagSource(path, options=options)
     for fits, opened in ((is_argoverse, open_argoverse), (is_kitti, open_kitti), (lidar_folders, open_sweep_folder)):

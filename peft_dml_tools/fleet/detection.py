@@ -171,11 +171,14 @@ def _opened(drive: FleetDrive, params: NodeParams) -> Iterator[Source]:
 
 def _frames(job: SegmentJob, source: Source, result: SegmentResult, folder: Path) -> Iterator[RecordedFrame]:
     """Yield the frames of a segment with their truth, lead and tail included, and fill in the result."""
+    from peft_dml_tools.datasets.bag_options import without_offsets
+    from peft_dml_tools.datasets.bags import BagSource
     from peft_dml_tools.run.offline import OfflineDetector, chosen_sensors
 
     segment = job.segment
     params = job.settings.node_params()
-    offline = OfflineDetector(params, source.rig, chosen_sensors(source.rig, ""), loaded_once(params.model_dump_json()))
+    ruled = without_offsets(params) if isinstance(source, BagSource) else params
+    offline = OfflineDetector(ruled, source.rig, chosen_sensors(source.rig, ""), loaded_once(params.model_dump_json()))
     recent = _RecentMeasurements(source, folder / f"{segment.index:04d}.jpg", segment)
     waiting: deque[RecordedFrame] = deque()
     first_ns = last_ns = 0

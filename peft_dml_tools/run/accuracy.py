@@ -32,12 +32,15 @@ def scores_by_present(frames: Sequence[RecordedFrame]) -> dict[str, Score]:
     return {name: score(groups[name]) for name in sorted(groups, key=lambda name: -len(groups[name]))}
 
 
-def accuracy_table(scores: dict[str, Score], frames: Sequence[RecordedFrame]) -> Table | str:
+def accuracy_table(
+    scores: dict[str, Score], frames: Sequence[RecordedFrame], *, annotated: bool = False
+) -> Table | str:
     """Return average precision at 2 m by class and by what was there; one line where there is nothing to score."""
     blind = sum(present_words(frame) == BLIND for frame in frames)
     note = f"{blind} of {len(frames)} frames were blind: no LiDAR, camera or radar was usable then." if blind else ""
     if not scores:
-        return f"No truth in this source, so no accuracy. {note}".strip()
+        why = "No frame is near annotated ones" if annotated else "No truth in this source"
+        return f"{why}, so no accuracy. {note}".strip()
     if reasons := [value.reason for value in scores.values() if value.reason and not value.ap]:
         note = f"{note} Not computed: {'; '.join(dict.fromkeys(reasons))}.".strip()
     shown = {name: value for name, value in scores.items() if value.ap and name != BLIND}

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from peft_dml_ros.core.boxes import Boxes3D
 from peft_dml_ros.core.errors import ConfigError
@@ -15,7 +15,7 @@ from peft_dml_ros.core.rig import Rig, Sensor
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.bag_recording import compressed
-from peft_dml_tools.datasets.bags import NOT_FINITE, BagSource
+from peft_dml_tools.datasets.bags import NO_STAMP, NOT_FINITE, BagSource
 from peft_dml_tools.datasets.file_source import FileSource
 from peft_dml_tools.datasets.source import LocatedSource, NuScenesSource, open_source
 from peft_dml_tools.evaluation.recording import RecordedFrame
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from peft_dml_tools.datasets.nuscenes import NuScenesReader
     from peft_dml_tools.datasets.nuscenes_tables import Record
     from peft_dml_tools.measurement_source import Source
+
+
+AHEAD_NS: Final = 50_000_000  #: As `sync.max_future_s`: what the node refuses as from the future
 
 
 class RunSource(Protocol):
@@ -47,6 +50,10 @@ class RunSource(Protocol):
 
     def refusals(self) -> list[str]:
         """Return why messages could not be read, with their numbers, the most frequent first."""
+        return []
+
+    def clocks(self) -> list[str]:
+        """Return which sensors' clocks are ahead, in words."""
         return []
 
     def unread(self) -> dict[str, str]:
@@ -106,7 +113,7 @@ class StreamSource:
         found: Counter[str] = Counter()
         if isinstance(self._source, BagSource):
             for (sensor, reason), count in self._source.dropped.items():
-                found[f"{sensor}: {reason if reason == NOT_FINITE else 'malformed'}"] += count
+                found[f"{sensor}: {reason if reason in {NOT_FINITE, NO_STAMP} else 'malformed'}"] += count
         return found
 
     def refusals(self) -> list[str]:
@@ -115,6 +122,17 @@ class StreamSource:
             return []
         by_count = sorted(bag.dropped.items(), key=lambda item: -item[1])
         return [f"{n} of {name} ({bag.where(name)}): {why}" for (name, why), n in by_count if why != NOT_FINITE][:3]
+
+    def clocks(self) -> list[str]:
+        """Return the sensors of a bag whose stamps lie ahead of their recording while most others' do not, in words."""
+        lags_ns = self._source.lag_ns if isinstance(self._source, BagSource) else {}
+        usual_ns = min(0, sorted(lags_ns.values())[len(lags_ns) // 2]) if lags_ns else 0
+        ahead_s = {name: (usual_ns - lag_ns) * 1e-9 for name, lag_ns in lags_ns.items() if usual_ns - lag_ns > AHEAD_NS}
+        return [
+            f"{name}: its stamps are {s:.2f} s ahead of their recording [SEN003]; fix: synchronise its clock, or "
+            f"sync.offsets: [{name}={-s:.2f}]"
+            for name, s in ahead_s.items()
+        ]
 
     def unread(self) -> dict[str, str]:
         """Return the types of the topics of a bag that are read for no sensor, by topic."""
@@ -228,6 +246,8 @@ def open_run_source(
         options: Topics, base frame and calibration, as the node takes them.
     """
     source = open_source(path, scene=scene, allow_missing=True, options=options)
+    if scene and not isinstance(source, NuScenesSource):
+        raise ConfigError(f"--scene {scene}: {path} is no nuScenes folder and has no scenes; fix: leave --scene out")
     script = (*faults, *weather_fault(weather, seed))
     if not isinstance(source, NuScenesSource):
         return StreamSource(source, faults=script)

@@ -196,6 +196,7 @@ def test_columns_name_what_was_there_and_blind_frames_are_not_without_lidar():
     assert "2 of 6 frames were blind" in accuracy_table(scores, frames).caption
     assert [present_words(f) for f in lidar_out_frames(frames)] == ["camera alone", "radar alone"]
     assert accuracy_table({}, frames[:1]) == "No truth in this source, so no accuracy."
+    assert accuracy_table({}, frames[:1], annotated=True) == "No frame is near annotated ones, so no accuracy."
 
 
 def test_a_full_disk_ends_in_one_line(bag, bundle, tmp_path, monkeypatch):

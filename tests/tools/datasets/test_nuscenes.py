@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from peft_dml_ros.core.classes import ATTRIBUTES, CLASSES
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.datasets.provenance import scene_identities
+from peft_dml_tools.datasets.source import open_source
 
 SPEC = ModelSpec()
 
@@ -27,6 +30,15 @@ def test_lists_scenes_splits_and_samples(reader):
     assert np.diff(stamps).tolist() == [500_000_000, 500_000_000]
     with pytest.raises(ConfigError, match="did you mean 'scene-0001'"):
         reader.samples("scene-001")
+
+
+def test_one_of_several_versions_is_named_by_its_folder(mini_copy):
+    version = next(mini_copy.glob("*/scene.json")).parent
+    shutil.copytree(version, mini_copy / "v1.0-other")
+    with pytest.raises(DataError, match=f"there are: v1.0-other, .*; fix: name one, {mini_copy}/v1.0-other"):
+        NuScenesReader(mini_copy)
+    assert NuScenesReader(version).samples() == open_source(version).reader.samples()
+    assert scene_identities(version).keys() == {"scene-0001", "scene-0002"}
 
 
 def test_rig_holds_calibration_and_motion_sensors(reader):

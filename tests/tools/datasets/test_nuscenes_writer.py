@@ -257,6 +257,9 @@ def test_other_settings_in_the_same_folder_are_refused(root):
     result = CliRunner().invoke(commands, ["simulate", "--out", str(root), *ARGUMENTS, "--seed", "9"])
     assert result.exit_code == 2
     assert "seed 4 -> 9" in " ".join(result.output.split())
+    usual = CliRunner().invoke(commands, ["simulate", "--out", str(root), *ARGUMENTS, "--lidar-hz", "13"])
+    assert "None" not in usual.output, "what was left at its default has a value too"
+    assert "-> 13.0" in " ".join(usual.output.split())
 
 
 @pytest.mark.parametrize("shares", ["1,2,3", "0.5,0.5", "a,b,c", "-0.5,1,0.5"])
