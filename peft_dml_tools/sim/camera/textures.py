@@ -41,6 +41,10 @@ class RoadPaint(NamedTuple):
         return cls(road.lanes, road.lane_m, edge, edge + CYCLE_STRIP_M, bay, crossings)
 
 
+# Its name in numba's caches of earlier versions, which are read before they are found to be old.
+globals()["Paint"] = RoadPaint
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _hash(i, j):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Return a number in [0, 1), the same for the same cell."""

@@ -81,7 +81,7 @@ def test_run_names_the_clock_and_the_named_offset_makes_it_right(sound, team, bu
     assert ahead.keys() == whole.keys(), "a radar's clock takes no LiDAR frame away"
     fix = "RADAR_FRONT: its stamps are 0.70 s ahead of their recording [SEN003]; fix: synchronise its clock, or"
     assert f"{fix} sync.offsets: [RADAR_FRONT=-0.70]" in words
-    assert "refused: 30 of CAM_BACK: stamp is 0 [SEN001]" in words
+    assert "refused: 30 of CAM_BACK (/cam_back/image/compressed): stamp is 0 [SEN001]" in words
     config = tmp_path / "robot.yaml"
     config.write_text("perception: {ros__parameters: {sync: {offsets: [RADAR_FRONT=-0.70]}}}")
     words, corrected = run(team, tmp_path / "corrected", bundle, "--config", str(config))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from peft_dml_ros.core.measurements import CameraImage
-from peft_dml_tools.sim.camera import Renderer, exposure
+from peft_dml_tools.sim.camera import Renderer, exposure, textures
 from peft_dml_tools.sim.mesh import Material, box, merge
 from peft_dml_tools.sim.raycast import Caster
 from peft_dml_tools.sim.vehicle_rig import make_rig
@@ -216,3 +216,8 @@ def test_fog_hides_the_sky(bare_world):
     weather = Weather.parse("fog=5000")
     foggy = camera_in_weather(image, RIG["CAM_FRONT"], weather, np.random.default_rng(0), taken.range_m).pixels
     assert np.ptp(foggy[np.isinf(taken.range_m)], axis=0).max() == 0
+
+
+def test_names_in_numba_caches_of_earlier_versions_are_still_read():
+    """Numba reads a cached signature, its classes included, before it compares the age of the source."""
+    assert textures.Paint is textures.RoadPaint
