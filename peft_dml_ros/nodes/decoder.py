@@ -88,10 +88,10 @@ class Decoder:
         """Sensors of which one message waits for their calibration: it is neither admitted nor refused yet."""
         return frozenset(self._waiting)
 
-    def take(self, name: str, cdr: bytes, kind: type[Any]) -> None:
-        """Take one message of a sensor; whatever is wrong with it is counted, and the next one is handled."""
+    def take(self, name: str, topic: str, cdr: bytes, kind: type[Any]) -> None:
+        """Take a message of a sensor; what is wrong with it is counted, its topic logged, and the next one handled."""
         self.received[name] += 1
-        self._guard(name, self._take, name, cdr, kind)
+        self._guard(name, self._take, name, cdr, kind, topic=f"{topic}: ")
 
     def rig_changed(self) -> None:
         """Take the newest message of each sensor that had to wait for its calibration."""
@@ -104,11 +104,11 @@ class Decoder:
             states, unusable = self._synchroniser.states(now_ns), self._store.missing | self.unfit
             self._on_job(FrameJob(snapshot, self._store.rig, states, unusable, self.received.copy(), now_ns))
 
-    def _guard(self, name: str, handle: Callable[..., None], *args: Any) -> None:
+    def _guard(self, name: str, handle: Callable[..., None], *args: Any, topic: str = "") -> None:
         try:
             handle(*args)
         except DataError as error:
-            self._drops.count(f"{name}: malformed", error)
+            self._drops.count(f"{name}: malformed", f"{topic}{error}")
         except Exception as error:  # noqa: BLE001  a sensor must not be able to end the node
             self._drops.count(f"{name}: failed", f"{type(error).__name__}: {error}")
 

@@ -251,6 +251,7 @@ def test_bad_input_is_counted_by_name_and_the_node_lives_on(perception, ros_node
     assert drops["LIDAR_TOP: stamp from the future"] == 1, drops
     assert drops["CAM_FRONT: malformed"] == 2, drops
     assert drops["CAM_BACK: malformed"] == 1, drops
+    perception.wait_for("dropped, CAM_BACK: malformed (1 so far): /cam_back/image/compressed: ")
 
     # Nothing usable comes compressed any more: after a while the raw images are taken.
     raw = vehicle.node.create_publisher(Image, "/cam_front/image", 10)
