@@ -115,7 +115,7 @@ def test_another_model_fact_never_reads_old_frames(miniature, tmp_path, change):
 def test_keys_differ_by_data_weather_seed_and_code(miniature, tmp_path, monkeypatch):
     def keys(weather=(), seed=0):
         frames = load_frames(miniature, ("sim_val",), SPEC, slice(0, 1), weather, seed, FrameCache(tmp_path))
-        return frames._reader._key(frames._wanted[0])
+        return frames._reader._key(frames._requests[0])
 
     assert len({keys(), keys(("fog=40",)), keys(("fog=41",)), keys(("fog=40",), 1)}) == 4
     before, source = keys(), source_digest(miniature, SPEC)

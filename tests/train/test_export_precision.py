@@ -199,8 +199,8 @@ def int8(exported, config, tmp_path_factory):
     return quantise(exported[2], frames, tmp_path_factory.mktemp("int8") / "tiny")
 
 
-CONVOLUTIONS = {"lidar": 14, "camera": 21, "radar": 8, "fusion": 78}
-QUANTISED = {"lidar": 19, "camera": 31, "radar": 11, "fusion": 155}
+CONVOLUTIONS = {"lidar": 14, "camera": 21, "radar": 8, "fusion": 79}
+QUANTISED = {"lidar": 19, "camera": 31, "radar": 11, "fusion": 157}
 """Convolutions and values of the tiny network that are in 8 bit; those that lead to a normalised latent are not."""
 
 

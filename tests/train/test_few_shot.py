@@ -133,7 +133,7 @@ def test_cuboids_of_cvat_are_read(cloud, miniature, tmp_path, name, form, caplog
     assert seen_by_lidar(found, token, mounting)
     assert "1 frames without a cuboid count as not labelled" in caplog.text
     (tmp_path / "export.zip").write_bytes(b"PK")
-    with pytest.raises(DataError, match=r"export.zip cannot be read: File X"):
+    with pytest.raises(DataError, match=r"export.zip cannot be read: File is not"):
         LabelledReader(miniature, tmp_path / "export.zip")
 
 
