@@ -15,8 +15,8 @@ from matplotlib import pyplot as plt
 from peft_dml_ros.core.camera_view import decoded
 from peft_dml_ros.core.cloud_checks import intensity_hint
 from peft_dml_ros.core.geometry import SE3
-from peft_dml_ros.core.intensity import TRAINED
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep
+from peft_dml_ros.core.pillars import TRAINED
 from peft_dml_ros.core.rig import Sensor
 from peft_dml_ros.core.sensor_checks import SensorChecks
 from peft_dml_ros.core.spec import ModelSpec

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from peft_dml_ros.core.geometry import SE3
-from peft_dml_ros.core.intensity import MAXIMUM, MEDIAN, TYPICAL_MEDIAN, Levels, Ranges, intensity_factor
 from peft_dml_ros.core.measurements import LidarSweep
+from peft_dml_ros.core.pillars import MAXIMUM, MEDIAN, TYPICAL_MEDIAN, Levels, Ranges, intensity_factor
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import FloatArray
 

@@ -19,12 +19,12 @@ from peft_dml_ros.core.classes import DETECTING, MODALITIES, Modality
 from peft_dml_ros.core.engine import Constant, DeviceArray, Engine, EngineArray
 from peft_dml_ros.core.errors import EngineError
 from peft_dml_ros.core.inputs import EncoderInputs, InputAssembler, NetworkInputs
-from peft_dml_ros.core.intensity import TRAINED
 from peft_dml_ros.core.latents import Latent
 from peft_dml_ros.core.load import Effort, spare_cores
 from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.motion import EgoMotion
 from peft_dml_ros.core.params import DetectionParams
+from peft_dml_ros.core.pillars import TRAINED
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import CONSTANT_INPUTS, graph_outputs

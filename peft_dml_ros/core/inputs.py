@@ -15,10 +15,9 @@ from peft_dml_ros.core.camera_view import load_image, voxel_lookup
 from peft_dml_ros.core.classes import MODALITIES, Modality
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.geometry import SE3
-from peft_dml_ros.core.intensity import Ranges
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, RadarSweep
 from peft_dml_ros.core.motion import EgoMotion, gnss_window, imu_window
-from peft_dml_ros.core.pillars import lidar_cloud, lidar_pillars, radar_cloud, radar_pillars, recent
+from peft_dml_ros.core.pillars import Ranges, lidar_cloud, lidar_pillars, radar_cloud, radar_pillars, recent
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec

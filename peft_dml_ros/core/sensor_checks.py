@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 
 from peft_dml_ros.core.cloud_checks import Hint, intensity_hint, place_hint
-from peft_dml_ros.core.intensity import TRAINED, Ranges
 from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep, Measurement, RadarSweep
+from peft_dml_ros.core.pillars import TRAINED, Ranges
 from peft_dml_ros.core.rig import Sensor
 from peft_dml_ros.core.spec import ModelSpec
 

@@ -9,9 +9,8 @@ import pytest
 
 from peft_dml_ros.conversions import camera_model_from_msg
 from peft_dml_ros.core.geometry import SE3
-from peft_dml_ros.core.intensity import TRAINED, Levels, intensity_factor
 from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep
-from peft_dml_ros.core.pillars import lidar_cloud
+from peft_dml_ros.core.pillars import TRAINED, Levels, intensity_factor, lidar_cloud
 from peft_dml_ros.core.rig import CameraModel, Sensor
 from peft_dml_ros.core.sensor_checks import SensorChecks
 from peft_dml_ros.core.spec import ModelSpec

@@ -90,7 +90,7 @@ def files_of_a_message(repository, tmp_path):
     tracer.recording = True
     from rclpy.serialization import serialize_message
 
-    take("LIDAR_TOP", bytes(serialize_message(sweep)), PointCloud2)
+    take("LIDAR_TOP", "lidar_top/points", bytes(serialize_message(sweep)), PointCloud2)
     end = time.monotonic() + 10
     while tracer.recording:
         assert time.monotonic() < end

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from peft_dml_ros.core.intensity import MAXIMUM, MEDIAN, Levels
 from peft_dml_ros.core.measurements import LidarSweep
+from peft_dml_ros.core.pillars import MAXIMUM, MEDIAN, Levels
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.config import TrainConfig
 from peft_dml_train.data.augment import INTENSITY_GAIN
