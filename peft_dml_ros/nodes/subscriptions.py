@@ -106,7 +106,7 @@ class SensorSubscriptions:
             self._node,
             message_class(type_name),
             topic,
-            partial(self._decoder.take, name, topic),
+            partial(self._decoder.take, name, self._node.resolve_topic_name(topic)),
             depth=depth,
             raw=True,
             drain=depth >= FAST,
