@@ -53,23 +53,15 @@ def section(figures: list[dict[str, Any]]) -> str:
 
 def _by_intensity(figures: list[dict[str, Any]]) -> str:
     """Return boxes of each class over score .2 by gain of the intensity, by LiDAR alone."""
-    rows = {key: found for key, found in _together(figures) if key[1] == "LiDAR" and "intensity" in key[0]}
-    recorded = next(found for key, found in _together(figures) if key == ("as recorded", "LiDAR"))
-    classes = dict.fromkeys(label for bundle in recorded for label in bundle["boxes"])
+    by_lidar = {variant: found for (variant, sensors), found in _together(figures) if sensors == "LiDAR"}
+    shown = {name: found for name, found in by_lidar.items() if name == "as recorded" or "intensity" in name}
+    classes = dict.fromkeys(label for bundle in shown["as recorded"] for label in bundle["boxes"])
+    places = range(len(figures))
     lines = [
-        (
-            label,
-            *(
-                str(found[i]["boxes"].get(label, 0))
-                for i in range(len(figures))
-                for found in (recorded, *rows.values())
-            ),
-        )
+        (label, *(str(found[i]["boxes"].get(label, 0)) for i in places for found in shown.values()))
         for label in classes
     ]
-    columns = [
-        f"{f['bundle'].split()[0]}: {name}" for f in figures for name in ("as recorded", *(key[0] for key in rows))
-    ]
+    columns = [f"{bundle['bundle'].split()[0]}: {name}" for bundle in figures for name in shown]
     return markdown_table(("boxes over .2, LiDAR alone", *columns), lines)
 
 

@@ -71,7 +71,7 @@ class Manifest(Frozen):
     provenance: dict[str, Any] = Field(default_factory=dict, description="Data, seeds, command, commit of the training")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Counts: total, trained, by part")
     trained_ranges: dict[str, tuple[float, float]] = Field(
-        default_factory=dict, description="Least and greatest of inputs in training, by `intensity.TRAINED`'s names"
+        default_factory=dict, description="Least and greatest of inputs in training, by `pillars.TRAINED`'s names"
     )
     trained_share: float = Field(ge=0.0, le=1.0)
     metrics: dict[str, Any] = Field(default_factory=dict)

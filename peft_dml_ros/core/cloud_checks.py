@@ -7,7 +7,7 @@ import numpy as np
 
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import LidarSweep
-from peft_dml_ros.core.pillars import MAXIMUM, MEDIAN, TYPICAL_MEDIAN, Levels, Ranges, intensity_factor
+from peft_dml_ros.core.pillars import MAXIMUM, MEDIAN, TYPICAL_MEDIAN, Levels, Ranges
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import FloatArray
 
@@ -45,7 +45,8 @@ def intensity_hint(name: str, sweep: LidarSweep, trained: Ranges) -> Hint | None
     if not sweep.intensity_field:
         problem = "its clouds have no intensity: the network sees 0 everywhere, and confuses small things more often"
         return Hint("SEN101", name, problem, f"record a field of it, or name it: inputs.intensity_field [{name}=FIELD]")
-    found, factor = Levels.of(sweep.points), intensity_factor(sweep.points, trained)
+    found = Levels.of(sweep.points)
+    factor = found.factor(trained)
     if not found.bright:
         if not len(sweep.points) or found.maximum:
             return None

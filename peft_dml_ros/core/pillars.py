@@ -54,6 +54,7 @@ def recent(sweeps: Sequence[Swept], count: int, spacing_s: float = 0.0, oldest_s
 class Levels(NamedTuple):
     """Intensity of a sweep's returns."""
 
+    points: int  #: How many the sweep has
     median: float
     bright: float  #: What one in a hundred exceeds: a few retroreflectors beyond the scale say nothing
     maximum: float
@@ -65,34 +66,28 @@ class Levels(NamedTuple):
         few = points[::_EVERY] if len(points) > _EVERY * FEWEST_POINTS else points
         seen = few[few[:, 0] != 0, 3]
         if not len(seen):
-            return cls(0.0, 0.0, 0.0, 0.0)
+            return cls(len(points), 0.0, 0.0, 0.0, 0.0)
         places = len(seen) // 2, len(seen) * 99 // 100
         median, bright = np.partition(seen, places)[list(places)]
-        return cls(float(median), float(bright), float(points[:, 3].max()), float(seen.mean()))
+        return cls(len(points), float(median), float(bright), float(points[:, 3].max()), float(seen.mean()))
 
-    def factor(self, trained: Ranges) -> float:
+    def factor(self, trained: Ranges | None) -> float:
         """Return the factor that brings another scale to the one that was trained on; 1 where it is that.
 
-        The maximum tells scale from content: in fog or on wet asphalt the median is low, and signs still shine.
+        It is 0 where the values even so count something else, photons for example. Without `trained`, ranges by
+        `MEDIAN` and `MAXIMUM`, the scale is left as it is.
         """
+        if self.points < FEWEST_POINTS:
+            return 1.0
+        factor = self._rescaled(trained) if trained else 1.0
+        # Counts that fall with distance keep a long tail: their mean stays high where the median is right.
+        return factor if factor * self.mean <= MOST_MEAN else 0.0
+
+    def _rescaled(self, trained: Ranges) -> float:
+        # The maximum tells scale from content: in fog or on wet asphalt the median is low, and signs still shine.
         high = self.median > trained[MEDIAN][1] or self.bright > trained[MAXIMUM][1]
         low = self.maximum < trained[MAXIMUM][0] and self.median < TYPICAL_MEDIAN / 2
         return TYPICAL_MEDIAN / self.median if self.median > 0 and (high or low) else 1.0
-
-
-def intensity_factor(points: Float32Array, trained: Ranges | None) -> float:
-    """Return the factor on a sweep's intensities; 0 where even so they count something else, photons for example.
-
-    Args:
-        points: (N, 5) float32 of one sweep, intensity in column 3.
-        trained: Ranges by `MEDIAN` and `MAXIMUM`; None leaves the scale as it is.
-    """
-    if len(points) < FEWEST_POINTS:
-        return 1.0
-    levels = Levels.of(points)
-    factor = levels.factor(trained) if trained else 1.0
-    # Counts that fall with distance keep a long tail: their mean stays high where the median is right.
-    return factor if factor * levels.mean <= MOST_MEAN else 0.0
 
 
 def lidar_cloud(
@@ -108,12 +103,12 @@ def lidar_cloud(
         trained: Ranges of the intensity that the network was trained on; None takes the scale as it is.
 
     Returns:
-        (M, 5) float32: x, y, z in `base_link`, intensity 0-1 after `intensity_factor`, age in s.
+        (M, 5) float32: x, y, z in `base_link`, intensity 0-1 after `Levels.factor`, age in s.
     """
     cloud = np.empty((sum(len(points) for points, _, _ in sweeps), 5), dtype=np.float32)
     filled = 0
     for points, now_SE3_sensor, age_s in sweeps:
-        factor, square = np.float32(intensity_factor(points, trained)), np.float32(min_range_m**2)
+        factor, square = np.float32(Levels.of(points).factor(trained)), np.float32(min_range_m**2)
         turn, move = (part.astype(np.float32) for part in (now_SE3_sensor.rotation, now_SE3_sensor.translation))
         filled = _append(points, turn, move, square, np.float32(age_s), factor, cloud, filled)
     return cloud[:filled]

@@ -10,7 +10,7 @@ import pytest
 from peft_dml_ros.conversions import camera_model_from_msg
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import CameraImage, GnssFix, ImuSample, LidarSweep
-from peft_dml_ros.core.pillars import TRAINED, Levels, intensity_factor, lidar_cloud
+from peft_dml_ros.core.pillars import TRAINED, Levels, lidar_cloud
 from peft_dml_ros.core.rig import CameraModel, Sensor
 from peft_dml_ros.core.sensor_checks import SensorChecks
 from peft_dml_ros.core.spec import ModelSpec
@@ -98,7 +98,7 @@ def test_a_few_retroreflectors_beyond_the_scale_and_fog_say_nothing_of_it():
     fog = street(1.5)
     fog.points[:20, 3] = 254  # signs shine through
     assert hints(fog).keys() == {"SEN102"}
-    assert intensity_factor(fog.points, TRAINED) == 1.0
+    assert Levels.of(fog.points).factor(TRAINED) == 1.0
 
 
 def test_places():

@@ -33,23 +33,18 @@ class _Writer:
 
     def as_half(self, name: str) -> str:
         """Return the tensor in 16 bit."""
-        if name in self.half or name not in self.is_float:
-            return name
-        new = f"{name}_half"
-        if new not in self._made:
-            self._made.add(new)
-            # Also of weights, which an adapter may change: whoever loads the graph casts them once.
-            self.nodes.append(helper.make_node("Cast", [name], [new], f"{new}_cast", to=TensorProto.FLOAT16))
-        return new
+        # Also of weights, which an adapter may change: whoever loads the graph casts them once.
+        whole = name not in self.half and name in self.is_float
+        return self._cast(name, f"{name}_half", TensorProto.FLOAT16) if whole else name
 
     def as_float(self, name: str) -> str:
         """Return the tensor in 32 bit."""
-        if name not in self.half:
-            return name
-        new = f"{name}_float"
+        return self._cast(name, f"{name}_float", TensorProto.FLOAT) if name in self.half else name
+
+    def _cast(self, name: str, new: str, to: int) -> str:
         if new not in self._made:
             self._made.add(new)
-            self.nodes.append(helper.make_node("Cast", [name], [new], f"{new}_cast", to=TensorProto.FLOAT))
+            self.nodes.append(helper.make_node("Cast", [name], [new], f"{new}_cast", to=to))
         return new
 
 

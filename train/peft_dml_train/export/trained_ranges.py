@@ -16,7 +16,7 @@ SWEEPS = 64
 
 
 def trained_ranges(config: TrainConfig, data: Path) -> dict[str, tuple[float, float]]:
-    """Return the least and greatest of inputs in the training scenes, by the names of `intensity.TRAINED`.
+    """Return the least and greatest of inputs in the training scenes, by the names of `pillars.TRAINED`.
 
     Augmentation widens them by its gains. Keyframes are drawn, up to `SWEEPS` of them. Raises DataError: the folder
     lacks the scenes, or a file is damaged.
