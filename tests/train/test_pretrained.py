@@ -15,6 +15,7 @@ from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_train.config import DropoutConfig, load_config
 from peft_dml_train.data.augment import degrade
 from peft_dml_train.data.batch import collate
+from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.data.synthetic import random_feeds
 from peft_dml_train.encoders.efficientnet import LiteTrunk, PaddedConv
 from peft_dml_train.loop import domains
@@ -57,17 +58,17 @@ def test_imagenet_weights_fill_the_whole_trunk_or_are_refused(tmp_path, monkeypa
         efficientnet.weights_file()
 
 
-def test_features_of_pictures_are_computed_once_and_change_nothing(config):
+def test_features_of_pictures_are_computed_once_and_change_nothing(config, monkeypatch, tmp_path):
     recipe = load_config(None, LITE).model_copy(update={"spec": config.spec})
     network = new_network(recipe).eval().requires_grad_(requires_grad=False)
     encoder, calls = network.encoders["camera"], []
-    early = encoder.early
+    early, computed = encoder.early, LiteTrunk.early
 
-    def counted(images):
+    def counted(trunk, images):
         calls.append(len(images))
-        return early(images)
+        return computed(trunk, images)
 
-    encoder.early = counted
+    monkeypatch.setattr(LiteTrunk, "early", counted)
     frames = [some_frame(config.spec, seed) for seed in range(2)]
     batch = collate(frames, config.spec)
     with torch.no_grad():
@@ -87,15 +88,30 @@ def test_features_of_pictures_are_computed_once_and_change_nothing(config):
     assert lost.camera.present.min() == 0
     pictures.fill(collate([lost], config.spec))
     # A camera that one sample has lost is not black in all later ones.
-    whole = early(torch.from_numpy(frames[1].camera.images)).fine.half()
+    whole = early(torch.from_numpy(frames[1].camera.images)).fine
     assert whole.any()
-    assert pictures.kept[7].fine.equal(whole)
+    torch.testing.assert_close(pictures.kept[7].fine.float(), whole, atol=1e-3 * float(whole.abs().max()), rtol=0)
     torch.testing.assert_close(found, wanted, atol=0.02 * float(wanted.abs().max()), rtol=0)
     none = PictureFeatures(encoder, 0.0)
     none.fill(batch)
     assert not none.kept
     trained = new_network(recipe).encoders["camera"]
     assert not PictureFeatures(trained, 1.0).active, "features of layers that are trained are never kept"
+
+    def features(weights, number):
+        batch.pictures[:] = [number, -1]
+        calls.clear()
+        PictureFeatures(weights, 0.0, FrameCache(tmp_path)).fill(batch)
+        return batch.feeds["camera"]["fine"], len(calls)
+
+    first, made = features(encoder, 4)
+    again, read = features(encoder, 9)
+    assert (made, read) == (2, 1), "another run finds them on disk, by the pictures' content"
+    assert again.equal(first)
+    network.encoders["camera"].image.trunk.stem.norm.running_mean += 1
+    other, made = features(encoder, 4)
+    assert made == 2, "other frozen weights make other features"
+    assert not other.equal(first)
 
 
 def test_a_voxel_between_two_pixels_gets_a_share_of_both(config):

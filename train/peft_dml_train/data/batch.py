@@ -17,6 +17,7 @@ from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import AnyArray
 from peft_dml_train.config import DropoutConfig, StageConfig, TrainConfig
 from peft_dml_train.data.augment import another_lidar, degrade, mirror, tone
+from peft_dml_train.data.cache import FrameCache
 from peft_dml_train.data.dataset import truth_of
 from peft_dml_train.data.frame import NO_DEPTH, Frame, Pillars
 from peft_dml_train.data.paste import collect_objects, paste
@@ -160,6 +161,7 @@ class BatchStream:
         stage: Batch size and augmentation.
         seed: Of all draws.
         degraded: Frames in weather or corrupted; half as many samples as `corruption` says come from here.
+        cache: Of the frames, where one keeps them on disk.
     """
 
     def __init__(
@@ -170,10 +172,12 @@ class BatchStream:
         *,
         seed: int,
         degraded: Sequence[Frame] = (),
+        cache: FrameCache | None = None,
     ) -> None:
         if not frames:
             raise DataError("this process has no frames to train on; fix: give more scenes, or start fewer processes")
         self.frames, self.config, self.stage, self.seed, self.degraded = frames, config, stage, seed, degraded
+        self.cache = cache
         self.store = collect_objects(frames) if stage.paste else []
         self.weights = frame_weights(frames, stage.balance)
         self.withheld = parse_pairs(config.withheld)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import peft_dml_ros
 import peft_dml_tools
@@ -155,6 +155,15 @@ class FrameCache:
             self._save(self._path(key), arrays, notes)
         except (OSError, SafetensorError) as error:
             log.warning("a prepared frame is not kept in %s: %s", self.folder, error)
+
+    def arrays(self, key: str, make: Callable[[], dict[str, AnyArray]]) -> dict[str, AnyArray]:
+        """Return arrays by name, made and kept if they were not there."""
+        with suppress(OSError, SafetensorError):
+            return load_file(self._path(key))
+        made = make()
+        with suppress(OSError, SafetensorError):
+            self._save(self._path(key), made, {})
+        return made
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"

@@ -115,7 +115,7 @@ def stage_stream(
     corrupted: Sequence[Frame] = []
     if portion:
         corrupted = load_degraded(data, splits, config.spec, share, portion, drawn, cache, config.workers)
-    return BatchStream(frames, config, stage, seed=mine, degraded=corrupted)
+    return BatchStream(frames, config, stage, seed=mine, degraded=corrupted, cache=cache)
 
 
 def train_stage(

@@ -123,6 +123,7 @@ class Trainer:
         self.set_mode(self.network)
         self.out.mkdir(parents=True, exist_ok=True)
         ramp = int(self.stage.ramp * self.stage.steps)
+        self.pictures.cache = stream.cache
         journal, start = Journal(self.out), time.monotonic() - self.elapsed_s
         try:
             for _, made in stream.run(self.step, self.stage.steps, ramp):
