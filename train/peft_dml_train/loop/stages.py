@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The two stages: encoders pretrained on a source domain; less than a tenth of everything adapted to a target."""
 
+import ctypes
 import logging
+import platform
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -39,6 +41,7 @@ from peft_dml_train.weights.efficientnet import ORIGIN, fill_trunk
 
 log = logging.getLogger(__name__)
 MOST_TRAINED = 0.10
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  #: Of glibc's malloc.h
 DEFAULT_ADAPTER = "default"
 TRUNK = "encoders.camera.image.trunk."
 
@@ -55,8 +58,11 @@ def start_logging() -> None:
 
 
 def set_threads(config: TrainConfig) -> None:
-    """Set the threads of one operator."""
+    """Set the threads of one operator, and keep freed memory: glibc gives it back and zeroes it again in every step."""
     torch.set_num_threads(config.threads)
+    if platform.libc_ver()[0] == "glibc":
+        for parameter, value in ((M_TRIM_THRESHOLD, 2**31 - 1), (M_MMAP_THRESHOLD, 2**25)):
+            ctypes.CDLL(None).mallopt(parameter, value)
 
 
 def pretrain(
