@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from peft_dml_ros.core.errors import BundleError
+from peft_dml_ros.core.errors import BundleError, one_line
 from peft_dml_ros.core.signature import public_key, verify
 from peft_dml_ros.core.spec import Frozen
 from peft_dml_ros.core.typing import AnyArray, Float32Array
@@ -103,8 +103,8 @@ def load_adapter(folder: Path, base: str, where: str, trusted_key: str = "") -> 
             verify(folder / CARD, content, public_key(trusted_key))
         card = AdapterCard.model_validate_json(content)
     except (OSError, ValidationError) as error:
-        msg = f"{folder} is no adapter of schema {ADAPTER_SCHEMA}: {error}"
-        raise BundleError(f"{msg}; fix: list those there are: peft-dml adapter list") from error
+        msg = f"{folder} is no adapter of schema {ADAPTER_SCHEMA}: {CARD}: {one_line(error)}"
+        raise BundleError(f"{msg}; fix: name an adapter's folder, or add it again from its source") from error
     if card.base != base:
         msg = (
             f"adapter '{card.name}' ({folder}) belongs to base '{card.base_name}' {card.base[:12]}, but {where} is base"

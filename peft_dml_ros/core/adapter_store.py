@@ -8,6 +8,7 @@
 """
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -18,6 +19,7 @@ from peft_dml_ros.core.errors import BundleError, nearest
 #: Environment variable that names another folder for the vehicle's adapters
 FOLDER_VARIABLE: Final = "PEFT_DML_ADAPTERS"
 BASE_DIGITS: Final = 16
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
 class StoredAdapter(NamedTuple):
@@ -41,7 +43,9 @@ def stored_adapters(store: Path | None = None) -> Iterator[StoredAdapter]:
     store = store or store_folder()
     for file in sorted((store / "names").glob("*/*")):
         if not file.name.startswith("."):
-            yield StoredAdapter(file.name, file.parent.name, store / "objects" / file.read_text().strip())
+            digest = file.read_text(errors="replace").strip()
+            digest = digest if _DIGEST.fullmatch(digest) else "damaged"  # never the folder of all of them
+            yield StoredAdapter(file.name, file.parent.name, store / "objects" / digest)
 
 
 def find_adapter(name: str, own: Path, base: str) -> Path:

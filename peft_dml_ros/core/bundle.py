@@ -20,7 +20,7 @@ from peft_dml_ros.core.adapter import CARD, load_adapter
 from peft_dml_ros.core.adapter_mix import BASE_ALONE, DEFAULT, AdapterMix, parse_mix
 from peft_dml_ros.core.adapter_store import find_adapter
 from peft_dml_ros.core.classes import CLASSES, MODALITIES
-from peft_dml_ros.core.errors import BundleError, nearest
+from peft_dml_ros.core.errors import BundleError, nearest, one_line
 from peft_dml_ros.core.onnx_graph import filled, outside_weights
 from peft_dml_ros.core.signature import public_key, verify
 from peft_dml_ros.core.spec import REGRESSION_WITHOUT_AXIS, Frozen, ModelSpec, graph_inputs, graph_outputs
@@ -225,7 +225,7 @@ def load_bundle(name: str | Path, trusted_key: str = "", adapter: str = DEFAULT)
             verify(path / MANIFEST, content, public_key(trusted_key))
         manifest = Manifest.model_validate_json(content)
     except (OSError, ValidationError) as error:
-        msg = f"{path / MANIFEST}: no manifest of schema {SCHEMA_VERSION}: {error}"
+        msg = f"{path / MANIFEST}: no manifest of schema {SCHEMA_VERSION}: {one_line(error)}"
         raise BundleError(f"{msg}; fix: export it again") from error
     problems = [*altered_files(path, manifest.files, _used(path, manifest)), *_unfit(manifest)]
     if problems:

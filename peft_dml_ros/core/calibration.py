@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from peft_dml_ros.core.errors import ConfigError, DataError
+from peft_dml_ros.core.errors import ConfigError, DataError, one_line
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.rig import CameraModel, Rig, Sensor, modality_of_channel
 from peft_dml_ros.core.spec import Frozen
@@ -73,7 +73,7 @@ def load_calibration(path: Path) -> Rig:
         file = _File.model_validate(tree)
         return Rig({name: _sensor(name, mounting) for name, mounting in file.sensors.items()})
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+        wrong = one_line(error)
     except (ConfigError, DataError) as error:
         wrong = str(error)
     raise ConfigError(f"calibration {path}: {wrong}; fix: see docs/cookbook.md")

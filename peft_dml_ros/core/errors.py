@@ -4,6 +4,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from pydantic import ValidationError
+
 
 class PeftDmlError(Exception):
     """Base of every error that this library raises on purpose."""
@@ -32,3 +34,10 @@ def nearest(name: str, choices: Iterable[str]) -> str:
         return "there is none to choose from"
     near = get_close_matches(name, choices, n=1, cutoff=0.5)
     return f"did you mean '{near[0]}'?" if near else f"choices: {', '.join(choices)}"
+
+
+def one_line(error: OSError | ValidationError) -> str:
+    """Return what the file system or pydantic complains of, without error numbers and addresses of web pages."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors())

@@ -24,11 +24,11 @@ def public_key(text_or_file: str | Path) -> PublicKey:
     """Read a public key, given as its line `RW…` or as the file that holds it. Raises ConfigError: it is neither."""
     library, text = signature_library(), str(text_or_file).strip()
     path = Path(text).expanduser()
-    if len(text) < 256 and path.is_file():
-        text = read_small(path).decode(errors="replace").strip().split("\n")[-1]
     try:
+        if len(text) < 256 and path.is_file():
+            text = read_small(path).decode(errors="replace").strip().split("\n")[-1]
         key: PublicKey = library.PublicKey.from_base64(text)
-    except ValueError as error:  # the library's errors, and text that is not ASCII
+    except (OSError, ValueError) as error:  # the library's errors, and text that is not ASCII
         raise ConfigError(
             f"'{text_or_file}' is neither a public key (RW…) nor a file with one: {error};"
             " fix: make one: peft-dml bundle keygen"
@@ -58,7 +58,8 @@ def verify(file: Path, content: bytes, trusted: PublicKey) -> str:
         trusted.verify(content, signature)
     except library.VerifyError as error:
         if "key identifiers" in str(error):
-            msg = f"{file} was signed by another key than the trusted one, {trusted.to_base64().decode()}"
+            msg = f"{file} was signed by another key than the trusted one, {trusted.to_base64().decode()}; fix: sign it"
+            msg += " with that one's secret key, or trust the key that did"
         else:
             msg = f"{file} or its signature was altered after signing; fix: take the bundle from its source again"
         raise BundleError(msg) from None

@@ -8,6 +8,7 @@ there.
 import os
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from peft_dml_ros.core.adapter import CARD, Adapter, load_adapter
@@ -16,13 +17,18 @@ from peft_dml_ros.core.errors import BundleError, nearest
 from peft_dml_ros.core.verified_files import sha256
 
 
-def add_adapter(folder: Path, base: str, where: str, trusted_key: str = "", store: Path | None = None) -> Adapter:
+def add_adapter(folder: Path, base: str, where: str, trusted_key: str = "", taken: Collection[str] = ()) -> Adapter:
     """Verify an adapter and copy it into the store; its name then stands for this one.
 
-    Raises BundleError: the adapter is refused, see `load_adapter`, or it cannot be stored; what was there stays.
+    Raises BundleError: the adapter is refused, see `load_adapter`, it cannot be stored, or its name is one of `taken`,
+    those that come with the bundle and come first; what was there stays.
     """
-    store = store or store_folder()
-    load_adapter(folder, base, where, trusted_key)
+    store = store_folder()
+    if (name := load_adapter(folder, base, where, trusted_key).card.name) in taken:
+        msg = f"{where} comes with an adapter '{name}', which that name stands for"
+        raise BundleError(
+            f"{msg}; fix: set the parameter adapter to {folder.resolve()}, or train it under another name"
+        )
     target = store / "objects" / sha256(folder / CARD)
     try:
         if not target.is_dir():
@@ -31,7 +37,7 @@ def add_adapter(folder: Path, base: str, where: str, trusted_key: str = "", stor
                 work = Path(temporary) / target.name
                 shutil.copytree(folder, work)
                 load_adapter(work, base, where, trusted_key)  # what was copied, not what was looked at before
-                _synchronise(work)
+                _synchronise(*work.rglob("*"))
                 work.rename(target)
         added = load_adapter(target, base, where, trusted_key)
         _point(store / "names" / base[:BASE_DIGITS] / added.card.name, target.name)
@@ -41,18 +47,19 @@ def add_adapter(folder: Path, base: str, where: str, trusted_key: str = "", stor
     return added
 
 
-def remove_adapter(name: str, base: str = "", store: Path | None = None) -> None:
+def remove_adapter(name: str, base: str = "") -> None:
     """Take a name out of the store, and the files that no other name stands for.
 
     Raises BundleError: there is no such name, or adapters of several bases have it.
     """
-    store = store or store_folder()
+    store = store_folder()
     every = list(stored_adapters(store))
-    found = [s for s in every if s.name == name and s.base.startswith(base[:BASE_DIGITS])]
+    if not (named := [s for s in every if s.name == name]):
+        raise BundleError(f"no adapter '{name}' in {store}: {nearest(name, {s.name for s in every})}")
+    found = [s for s in named if s.base.startswith(base[:BASE_DIGITS])]
     if len(found) != 1:
-        known = nearest(name, {s.name for s in every}) if not found else f"bases {', '.join(s.base for s in found)}"
-        msg = f"{'several adapters' if found else 'no adapter'} '{name}' in {store}: {known}"
-        raise BundleError(f"{msg}; fix: choose one: --base HASH" if found else msg)
+        msg = f"{'several adapters' if found else 'no adapter'} '{name}'{f' of base {base}' * bool(base)} in {store}"
+        raise BundleError(f"{msg}: there are some of bases {', '.join(s.base for s in named)}; fix: --base HASH")
     (store / "names" / found[0].base / name).unlink()
     if all(other.path != found[0].path for other in stored_adapters(store)):
         shutil.rmtree(found[0].path, ignore_errors=True)
@@ -62,12 +69,13 @@ def _point(file: Path, digest: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.write_text(digest + "\n")
+    _synchronise(temporary)
     temporary.replace(file)
 
 
-def _synchronise(folder: Path) -> None:
+def _synchronise(*paths: Path) -> None:
     """Have everything on the disk before it gets its name."""
-    for path in folder.rglob("*"):
+    for path in paths:
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())

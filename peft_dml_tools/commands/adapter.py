@@ -36,7 +36,11 @@ def list_adapters(bundle: BundleOption = "demo") -> None:
     table = Table("name", "from", "MB", "base", "about")
     own = [(path.parent.name, "bundle", path.parent) for path in sorted((found.path / ADAPTERS).glob(f"*/{CARD}"))]
     for name, place, path in [*own, *((s.name, "vehicle", s.path) for s in stored_adapters())]:
-        card = AdapterCard.model_validate_json((path / CARD).read_bytes())
+        try:
+            card = AdapterCard.model_validate_json((path / CARD).read_bytes())
+        except (OSError, ValueError):
+            table.add_row(name, place, "", "", "damaged; fix: add it again from its source, or remove it")
+            continue
         fits = found.manifest.name if card.base.startswith(base) and base else f"another ({card.base_name})"
         table.add_row(name, place, f"{_size(path) / 1e6:.2f}", fits, card.description)
     console = Console()
@@ -82,11 +86,12 @@ def add(
 ) -> None:
     """Verify an adapter and copy it to this vehicle; the node then finds it by its name."""
     from peft_dml_ros.core.adapter_store import store_folder
-    from peft_dml_ros.core.bundle import load_bundle
+    from peft_dml_ros.core.bundle import load_bundle, own_adapters
     from peft_dml_tools.bundles.adapter_changes import add_adapter
 
-    base = load_bundle(bundle, adapter="none").manifest
-    added = add_adapter(folder, str(base.base.get("sha256", "")), base.name, key)
+    found = load_bundle(bundle, adapter="none")
+    base = found.manifest
+    added = add_adapter(folder, str(base.base.get("sha256", "")), base.name, key, own_adapters(found))
     typer.echo(f"added '{added.card.name}' for base {base.name} to {store_folder()}")
     typer.echo(f"hint: ros2 param set /perception adapter {added.card.name}")
 

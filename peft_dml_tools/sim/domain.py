@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 from pydantic import Field, ValidationError
 
-from peft_dml_ros.core.errors import ConfigError, nearest
+from peft_dml_ros.core.errors import ConfigError, nearest, one_line
 from peft_dml_ros.core.spec import Frozen
 from peft_dml_tools.sim.weather import Weather
 
@@ -95,8 +95,7 @@ class Domain(Frozen):
         try:
             domain = cls.model_validate(values | given)
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            msg = f"domain '{text}': {faults}"
+            msg = f"domain '{text}': {one_line(error)}"
             raise ConfigError(f"{msg}; fix: its fields are {', '.join(cls.model_fields)}") from error
         for weather in domain.weather:
             Weather.parse(weather)

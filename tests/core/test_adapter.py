@@ -139,6 +139,10 @@ def exotic(folder):
         ),
         (lambda f: edit_card(f, schema_version=7), "no adapter of schema 1"),
         (lambda f: edit_card(f, rank=3), "rank is 3 in 'adapter.json', 2 in 'adapter_config.json'"),
+        (
+            lambda f: (f / CARD).write_text('{"name": "ba'),
+            "no adapter of schema 1: adapter.json: Invalid JSON: [^\n]*; fix: ",
+        ),
         (lambda f: (f / WEIGHTS).write_bytes(b"x"), "was altered"),
         (lambda f: (f / CONFIG).unlink(), "'adapter_config.json' is missing"),
         (cut, "cannot be read"),

@@ -57,7 +57,7 @@ def _elementary(roll, pitch, yaw):
     ("text", "said"),
     [
         ("sensors: [", "cannot read"),
-        ("[]", "file"),
+        ("[]", "a valid dictionary"),
         ("sensors: {}", "sensors"),
         (GOOD.replace("xyz: [0.94, 0.0, 1.84]", "xyz: [0.94, 0.0]"), "LIDAR_TOP.xyz"),
         (GOOD.replace(", rpy: [0.0, 0.0, -1.5707963267948966]", ""), "either 'rpy'"),

@@ -85,3 +85,27 @@ def test_what_is_refused_is_not_stored(base, tmp_path, store):
     with pytest.raises(BundleError, match="belongs to base"):
         add_adapter(folder, digest(base), "random")
     assert not store.exists()
+
+
+@pytest.mark.parametrize("left", ["", "../names", "0" * 64])
+def test_a_name_that_lost_its_digest_is_refused_and_removing_it_leaves_the_others(base, tmp_path, store, left):
+    add_adapter(make_random_adapter(tmp_path / "x", base, "winter"), digest(base), "random")
+    before = files(store)
+    (store / "names" / digest(base)[:16] / "summer").write_text(left)
+    with pytest.raises(BundleError, match=r"is no adapter of schema 1: adapter.json: No such file.*; fix:"):
+        load_bundle(base, adapter="summer")
+    remove_adapter("summer")
+    assert files(store) == before
+
+
+def test_a_name_of_the_bundle_s_own_is_refused(base, tmp_path, store):
+    folder = make_random_adapter(tmp_path / "x", base, "rain")
+    with pytest.raises(BundleError, match=r"random comes with an adapter 'rain'.*; fix: "):
+        add_adapter(folder, digest(base), "random", taken=["rain"])
+    assert not store.exists()
+
+
+def test_a_name_of_another_base_is_said_to_be_that(base, tmp_path, store):
+    add_adapter(make_random_adapter(tmp_path / "x", base, "winter"), digest(base), "random")
+    with pytest.raises(BundleError, match=rf"no adapter 'winter' of base 00 in .*of bases {digest(base)[:16]}; fix: "):
+        remove_adapter("winter", "00")

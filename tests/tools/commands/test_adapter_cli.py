@@ -62,3 +62,16 @@ def test_signing_a_bundle_signs_its_adapters(base, tmp_path):
     assert "is not signed" in call("add", other, "--bundle", base, "--key", key, code=2)
     call("sign", other, "--key", tmp_path / "key")
     assert "added" in call("add", other, "--bundle", base, "--key", key)
+
+
+def test_a_name_that_the_bundle_has_is_not_added_and_a_damaged_one_is_listed_as_that(base, tmp_path):
+    folder = make_random_adapter(tmp_path / "x", base, "default")
+    refused = call("add", folder, "--bundle", base, code=2)
+    assert "random comes with an adapter 'default', which that name stands for; fix: " in refused
+    call("add", make_random_adapter(tmp_path / "y", base, "winter"), "--bundle", base)
+    (name,) = (tmp_path / "store" / "names").glob("*/winter")
+    name.write_text("")
+    listed = call("list", "--bundle", base)
+    assert "default" in listed
+    assert "winter" in listed
+    assert "damaged" in listed
