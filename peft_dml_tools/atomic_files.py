@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are written whole or not at all, also on a disk that fills up meanwhile."""
+"""Files that are written whole or not at all, also on a disk that fills up meanwhile, and the folders for them."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from peft_dml_ros.core.errors import DataError
+from peft_dml_ros.core.errors import ConfigError, DataError
 
 ROOM = "fix: free space there, or name another folder"
 
@@ -34,3 +34,15 @@ def write_whole(path: Path, content: str | bytes, hint: str = ROOM) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file for people, see `write_whole`."""
     write_whole(path, json.dumps(content, indent=1) + "\n")
+
+
+def claim_folder(out: Path, *marks: str) -> None:
+    """Make a folder for results. Raises ConfigError: it holds something, and none of the files of an earlier run.
+
+    Args:
+        out: The folder.
+        marks: Names of files by which a folder of the same command is known; hidden entries do not count.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if any(p.name[0] != "." for p in out.iterdir()) and not any((out / name).exists() for name in marks):
+        raise ConfigError(f"{out} holds files of something else; fix: choose a new or an empty folder, or empty it")

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.spec import Frozen
+from peft_dml_tools.atomic_files import claim_folder
 from peft_dml_tools.bench.child import measured, module, pick_core
 from peft_dml_tools.bench.machine import commit, machine, software
 from peft_dml_tools.bench.realism import NEAR, realism_rows
@@ -101,9 +101,7 @@ class DataBenchmark:
 
     def clear(self) -> None:
         """Remove the working folder. Raises ConfigError: it holds something, but no benchmark's notes."""
-        if self.folder.is_dir() and any(self.folder.iterdir()) and not self._notes.is_file():
-            msg = f"{self.folder} holds files that no benchmark wrote; fix: name an empty or a new folder with --work"
-            raise ConfigError(msg)
+        claim_folder(self.folder, self._notes.name)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # ---------------------------------------------------------------- stages

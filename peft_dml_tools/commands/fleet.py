@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from peft_dml_tools.atomic_files import write_json
+from peft_dml_tools.atomic_files import claim_folder, write_json
 from peft_dml_tools.commands.simulate import simulate
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ def evaluate(
 
     reader = NuScenesReader(data, allow_missing=True)
     scenes = sorted({reader.scene_of(token) for token in reader.samples(split or None)})
+    claim_folder(out, "scores.json", "results.json")
     settings = _settings(str(out), bundle, config, 0.0)
     with connected(address, memory_mb, workers) as cluster:
         scores = evaluate_scenes(cluster, settings, data, scenes, sensors, out)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 
 import typer
 
-from peft_dml_tools.atomic_files import write_json
+from peft_dml_tools.atomic_files import claim_folder, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,9 @@ def run(
     chosen = chosen_sensors(opened.rig, sensors)
     if config and not sensors:
         chosen = tuple(name for name in chosen if name in params.sensors)
-    out.mkdir(parents=True, exist_ok=True)
+    claim_folder(out, "boxes.jsonl")
+    for stale in (*out.glob("above_*.png"), *out.glob("cameras_*.png")):
+        stale.unlink()
     _show_wiring(console, opened, chosen)
     offline, kept = OfflineDetector(params, opened.rig, chosen), MeasurementHistory(REPORT_S)
     try:

@@ -88,6 +88,8 @@ def import_bag(
 def _free_name(root: Path, version: str, wanted: str | None, bag: str) -> str:
     """Return the scene's name after checking that the version folder is one of imported bags."""
     folder = root / version
+    if folder.parent != root or not version.strip(". "):
+        raise ConfigError(f"version '{version}'; fix: the name of a folder below --out, such as v1.0-bag")
     imported = {path.stem for path in (folder / "scenes").glob("*.json")}
     # A scene that is not in the table was left unfinished, and is done again.
     taken = {row["name"] for row in read_json(folder / "scene.json")} if (folder / "scene.json").is_file() else set()

@@ -58,7 +58,7 @@ class NuScenesReader:
         Raises DataError: tables, or sample folders of listed sensors, are missing; all are named.
         """
         whole = Path(root) if Path(root).name else Path(root).absolute()
-        if version is None and (whole / "scene.json").is_file():
+        if version in (None, whole.name) and (whole / "scene.json").is_file():
             whole, version = whole.parent, whole.name
         self.root, self.version = whole, find_version(whole, version)
         self.tables = open_tables(self.root / self.version, allow_missing=allow_missing)

@@ -17,6 +17,7 @@ from peft_dml_ros.core.errors import ConfigError
 from peft_dml_ros.core.params import ALL_SENSORS
 from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.nodes.parameter_file import NodeParams
+from peft_dml_tools.atomic_files import claim_folder
 from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.bag_topics import bag_topic
 from peft_dml_tools.datasets.bags import BagSource, write_bag
@@ -101,7 +102,7 @@ def prepare(request: DemoRequest, scratch: Path, steps: StepProgress) -> Prepare
     if request.source is not None and request.source.resolve() in {request.bag.resolve(), request.out.resolve()}:
         msg = f"--source {request.source} is where this session would be written to"
         raise ConfigError(f"{msg}; fix: name another folder with --out")
-    request.out.mkdir(parents=True, exist_ok=True)
+    claim_folder(request.out, request.bag.name, request.bag.with_suffix(".part").name)
     for name in RESULTS:
         (request.out / name).unlink(missing_ok=True)
     # What a recorder that was killed leaves behind.

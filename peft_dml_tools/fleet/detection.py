@@ -164,9 +164,11 @@ def _opened(drive: FleetDrive, params: NodeParams) -> Iterator[Source]:
     from peft_dml_tools.datasets.bag_options import BagOptions
     from peft_dml_tools.datasets.source import open_source
 
-    files = scene_files(drive.place, drive.scene) if drive.scene and is_url(drive.place) else None
+    files = scene_files(drive) if drive.scene and is_url(drive.place) else None
     with fetched(drive.place, files) as path:
-        yield open_source(path, scene=drive.scene or None, allow_missing=True, options=BagOptions.of(params))
+        yield open_source(
+            path / drive.version, scene=drive.scene or None, allow_missing=True, options=BagOptions.of(params)
+        )
 
 
 def _frames(job: SegmentJob, source: Source, result: SegmentResult, folder: Path) -> Iterator[RecordedFrame]:

@@ -22,6 +22,7 @@ class FleetDrive:
 
     place: str  #: Path or URL of a bag or of a nuScenes folder
     scene: str = ""  #: Scene of the folder; empty for a bag
+    version: str = ""  #: Version folder that holds the scene, where the source names one of several
 
     @property
     def name(self) -> str:
@@ -33,7 +34,8 @@ class FleetDrive:
     @property
     def label(self) -> str:
         """Place and scene in one word, for messages."""
-        return f"{self.place}:{self.scene}" if self.scene else self.place
+        place = f"{self.place}/{self.version}".rstrip("/")
+        return f"{place}:{self.scene}" if self.scene else place
 
 
 def expand(sources: Iterable[str]) -> list[FleetDrive]:
@@ -70,32 +72,35 @@ def _below(fs: Any, path: str, prefix: str) -> Iterable[FleetDrive]:
     if not fs.isdir(path):
         return
     entries = {PurePosixPath(entry).name: str(entry) for entry in sorted(fs.ls(path, detail=False))}
-    tables = [entry for entry in entries.values() if fs.isfile(f"{entry}/scene.json")]
+    named = "scene.json" in entries
+    tables = [path] if named else [entry for entry in entries.values() if fs.isfile(f"{entry}/scene.json")]
     if "metadata.yaml" in entries:
         yield FleetDrive(prefix + path)
+    elif len(tables) > 1:
+        raise DataError(f"{prefix}{path} holds {len(tables)} versions; fix: name one: {prefix}{' or '.join(tables)}")
     elif tables:
-        for version in tables:
-            scenes = json.loads(fs.cat_file(f"{version}/scene.json"))
-            yield from (FleetDrive(prefix + path, str(scene["name"])) for scene in scenes)
+        root, version = (str(PurePosixPath(path).parent), PurePosixPath(path).name) if named else (path, "")
+        scenes = json.loads(fs.cat_file(f"{tables[0]}/scene.json"))
+        yield from (FleetDrive(prefix + root, str(scene["name"]), version) for scene in scenes)
     else:
         for entry in entries.values():
             if not fnmatch.fnmatch(PurePosixPath(entry).name, ".*"):
                 yield from _below(fs, entry, prefix)
 
 
-def scene_files(place: str, scene: str) -> list[str]:
+def scene_files(drive: FleetDrive) -> list[str]:
     """Return the files of one scene of a nuScenes folder, relative to it: tables, maps, CAN bus, samples and sweeps.
 
     Raises DataError: the folder has no such scene.
     """
     from peft_dml_tools.datasets.nuscenes import NuScenesReader
 
-    fs, path = filesystem(place)
+    fs, path = filesystem(drive.place)
     every = [str(name).removeprefix(path).lstrip("/") for name in fs.find(path)]
-    tables = [name for name in every if name.startswith("v1.0")]
-    with fetched(place, tables) as folder:
-        records = NuScenesReader(folder, allow_missing=True).stream(scene)
-    extras = [name for name in every if name.startswith(("maps/", f"can_bus/{scene}_"))]
+    tables = [name for name in every if name.startswith(f"{drive.version}/" if drive.version else "v1.0")]
+    with fetched(drive.place, tables) as folder:
+        records = NuScenesReader(folder / drive.version, allow_missing=True).stream(drive.scene)
+    extras = [name for name in every if name.startswith(("maps/", f"can_bus/{drive.scene}_"))]
     return [*tables, *extras, *(name for r in records if (name := str(r["filename"])) in set(every))]
 
 
@@ -105,7 +110,7 @@ def drive_key(drive: FleetDrive, bundle_sha: str, params: dict[str, Any]) -> str
     Raises DataError: the drive does not exist.
     """
     if drive.scene and not is_url(drive.place):
-        content = _scene_digest(Path(drive.place), drive.scene)
+        content = _scene_digest(Path(drive.place, drive.version), drive.scene)
     else:
         content = content_digest(drive.place)
     facts = {"schema": SCHEMA, "content": content, "scene": drive.scene, "bundle": bundle_sha, "params": params}
@@ -119,7 +124,7 @@ def _scene_digest(root: Path, scene: str) -> str:
     reader, digest = NuScenesReader(root, allow_missing=True), hashlib.sha256()
     for record in reader.stream(scene):
         digest.update(json.dumps(record, sort_keys=True, default=str).encode())
-        file = root / str(record["filename"])
+        file = reader.root / str(record["filename"])
         if file.is_file():
             digest.update(hashlib.sha256(file.read_bytes()).digest())
     for token in reader.samples(scene):

@@ -4,8 +4,8 @@
 from pathlib import Path
 from typing import Any, Final
 
-from peft_dml_ros.core.errors import ConfigError, DataError
-from peft_dml_tools.atomic_files import write_json
+from peft_dml_ros.core.errors import DataError
+from peft_dml_tools.atomic_files import claim_folder, write_json
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_tools.datasets.nuscenes_subset import SubsetWriter
 from peft_dml_tools.fleet.cluster import Cluster, JobFailure
@@ -61,8 +61,7 @@ def _refuse(out: Path, folders: list[Path]) -> None:
 
     Raises ConfigError: it does; DataError: two folders hold a scene of the same name.
     """
-    if out.exists() and any(path.name != ".part" for path in out.iterdir()):
-        raise ConfigError(f"{out} is not empty; fix: choose another --out, or remove it")
+    claim_folder(out)
     holder: dict[str, Path] = {}
     for folder in folders:
         for scene in NuScenesReader(folder, allow_missing=True).scenes:
@@ -81,7 +80,8 @@ def _written(
     for folder in folders:
         tokens = [k.token for k, _ in chosen if k.root == str(folder.resolve())]
         if tokens:
-            writer.add(folder, NuScenesReader(folder, allow_missing=True).version, tokens)
+            reader = NuScenesReader(folder, allow_missing=True)
+            writer.add(reader.root, reader.version, tokens)
     writer.finish(SPLIT)
     reasons = [
         {"source": k.root, "scene": k.scene, "sample": k.token, "stamp_ns": k.stamp_ns, "ranks": ranks}

@@ -31,7 +31,7 @@ class CheckedFolder:
         """Find the version folder. Raises DataError: there is nothing to check."""
         if not path.is_dir():
             raise DataError(f"{path} is no folder; fix: name one that holds samples/, sweeps/ and v1.0-*/")
-        if version is None and _holds_tables(path):
+        if version in (None, path.resolve().name) and _holds_tables(path):
             path, version = path.resolve().parent, path.resolve().name
         found = sorted(p.name for p in path.iterdir() if p.is_dir() and _holds_tables(p))
         if version is None and len(found) == 1:

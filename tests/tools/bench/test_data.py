@@ -58,7 +58,7 @@ def test_another_plan_begins_anew_and_a_strange_folder_is_left_alone(tmp_path, r
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("x")
-    with pytest.raises(ConfigError, match="no benchmark wrote"):
+    with pytest.raises(ConfigError, match="holds files of something else; fix: "):
         DataBenchmark(QUICK, mine, repository, None, print)
     assert (mine / "thesis.txt").is_file()
 

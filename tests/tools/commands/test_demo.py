@@ -145,6 +145,14 @@ def test_a_session_is_not_played_over_its_own_recording(bundle, tmp_path, name):
     assert kept.read_bytes() == b"a recording"
 
 
+def test_a_session_does_not_remove_the_files_of_others(bundle, tmp_path):
+    (tmp_path / "report.html").write_text("of my thesis")
+    done = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--bundle", str(bundle)])
+    assert done.exit_code == 2, done.output
+    assert "holds files of something else; fix: " in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
 def test_two_sessions_do_not_share_a_domain(bundle, tmp_path):
     with alone_in(231):
         arguments = ["demo", "--domain-id", "231", "--out", str(tmp_path / "out"), "--bundle", str(bundle)]

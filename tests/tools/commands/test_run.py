@@ -145,11 +145,12 @@ def test_weather_and_faults_are_suffered_in_a_run(bag, bundle, tmp_path):
     script.write_text(
         "- {sensor: LIDAR_TOP, fault: silence, from_s: 0.9}\n- {sensor: camera, fault: delay, delay_s: 0.1}"
     )
-    text = run(bag, "--out", tmp_path, "--bundle", bundle, "--faults", script, "--weather", "fog=40")
-    lines = [json.loads(line) for line in (tmp_path / "boxes.jsonl").read_text().splitlines()]
+    out = tmp_path / "out"
+    text = run(bag, "--out", out, "--bundle", bundle, "--faults", script, "--weather", "fog=40")
+    lines = [json.loads(line) for line in (out / "boxes.jsonl").read_text().splitlines()]
     assert lines[2]["reference"] == "LIDAR_TOP"
     assert lines[-1]["mask"] == {"lidar": 0.0, "camera": 1.0, "radar": 1.0, "imu": 1.0, "gnss": 1.0}
-    assert "fog=40" in json.loads((tmp_path / "run.json").read_text())["source"]
+    assert "fog=40" in json.loads((out / "run.json").read_text())["source"]
     assert "silent" in text
 
 
@@ -251,7 +252,8 @@ def test_a_bag_of_a_driver_s_own_messages_names_their_type(tmp_path, bundle):
         writer.add_connection("/livox/lidar", "livox_ros_driver2/msg/CustomMsg", typestore=store)
         topic = writer.add_connection("/livox/imu", "sensor_msgs/msg/Imu", typestore=store)
         writer.write(topic, 10**18, store.serialize_cdr(imu, "sensor_msgs/msg/Imu"))
-    done = CliRunner().invoke(app, ["run", str(tmp_path / "bag"), "--out", str(tmp_path), "--bundle", str(bundle)])
+    arguments = ["run", str(tmp_path / "bag"), "--out", str(tmp_path / "out"), "--bundle", str(bundle)]
+    done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2
     text = " ".join(done.output.split())
     assert "not read: /livox/lidar (livox_ros_driver2/msg/CustomMsg)" in text
@@ -278,7 +280,7 @@ def test_what_was_refused_is_said_when_nothing_came(tmp_path, bundle):
     bag = write_bag(source, tmp_path / "drive.mcap")
     config = tmp_path / "p.yaml"
     config.write_text("perception: {ros__parameters: {inputs: {intensity_field: [LIDAR_TOP=shine]}}}")
-    arguments = ["run", str(bag), "--out", str(tmp_path), "--bundle", str(bundle), "--config", str(config)]
+    arguments = ["run", str(bag), "--out", str(tmp_path / "out"), "--bundle", str(bundle), "--config", str(config)]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2
     text = " ".join(done.output.split())
@@ -295,3 +297,18 @@ def test_the_table_names_topics_and_folders_that_exist(bag, miniature):
     for sensor in of_folder.rig.sensors.values():
         where = of_folder.where(sensor)
         assert (miniature / where).is_dir() or list(miniature.glob(f"v*/{where}.json")), (sensor.name, where)
+
+
+def test_files_of_others_stay_and_those_of_an_earlier_run_do_not(real_keyframe, bundle, tmp_path):
+    for source, out in ((real_keyframe, tmp_path), (tmp_path, tmp_path)):
+        (tmp_path / "thesis.txt").write_text("mine")
+        done = CliRunner().invoke(app, ["run", str(source), "--out", str(out), "--bundle", str(bundle)])
+        assert done.exit_code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    done = CliRunner().invoke(app, ["run", str(real_keyframe), "--out", str(tmp_path), "--bundle", str(bundle)])
+    assert f"{tmp_path} holds files of something else; fix: choose a new or an empty folder" in done.output
+    out = tmp_path / "out"
+    for _ in range(2):
+        run(real_keyframe, "--out", out, "--bundle", bundle)
+        assert not (out / "above_001.png").exists()
+        (out / "above_001.png").write_bytes(b"of an earlier, longer run")

@@ -133,6 +133,9 @@ def test_scenes_gather_in_one_folder(mini, tmp_path):
         import_bag(BagSource(bag), out, scene="monday")
     with pytest.raises(ConfigError, match=r"no import wrote \(scene-0001"):
         import_bag(BagSource(bag), mini, version="v1.0-test-rig")
+    for outside in ("", "..", "../other", "v1.0/mini"):
+        with pytest.raises(ConfigError, match="fix: the name of a folder below --out"):
+            import_bag(BagSource(bag), tmp_path / "set", version=outside)
 
 
 # ---------------------------------------------------------------- keyframes and poses

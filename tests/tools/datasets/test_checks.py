@@ -236,7 +236,8 @@ def test_what_is_no_data_set_is_refused(mini_copy, tmp_path, what):
         shutil.copytree(mini_copy / VERSION, mini_copy / "v1.0-other")
         with pytest.raises(DataError, match=r"fix: name one with --version: .*v1\.0-other, v1\.0-test-rig"):
             check_dataset(mini_copy)
-        assert check_dataset(mini_copy, version=VERSION).passed(strict=True)
+        for folder in (mini_copy, mini_copy / VERSION):
+            assert check_dataset(folder, version=VERSION).passed(strict=True)
         return
     folder = tmp_path / "nothing"
     if what == "empty":

@@ -225,6 +225,7 @@ def test_layouts_of_the_official_sets_are_read_alike(root, tmp_path):
     with pytest.raises(PeftDmlError, match="version folder"):
         NuScenesReader(tmp_path)
     reader, own = NuScenesReader(tmp_path, "v1.0-mini"), NuScenesReader(root)
+    assert NuScenesReader(tmp_path / "v1.0-mini", "v1.0-mini").samples() == reader.samples()
     token = reader.samples()[2]
     here, there = (r.snapshot(token, ModelSpec()) for r in (reader, own))
     assert np.array_equal(here.lidar["LIDAR_TOP"][0].points, there.lidar["LIDAR_TOP"][0].points)

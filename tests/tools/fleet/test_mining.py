@@ -108,7 +108,7 @@ def test_the_folder_holds_what_was_chosen_and_why(cluster, settings_for, miniatu
     whole = NuScenesReader(miniature)
     for token in tokens:
         assert len(reader.truth(token, keep_unseen=True)) == len(whole.truth(token, keep_unseen=True))
-    with pytest.raises(ConfigError, match="is not empty; fix: choose another --out"):
+    with pytest.raises(ConfigError, match="holds files of something else; fix: "):
         mine_folders(cluster, settings_for(tmp_path), [miniature], out, 2)
 
 
@@ -126,3 +126,15 @@ def test_two_folders_with_the_same_scene_are_refused(miniature, tmp_path):
     copy = shutil.copytree(miniature, tmp_path / "copy")
     with pytest.raises(DataError, match=r"scene-\d+ is in .* and in .*copy, .*fix: leave one out"):
         draw_folders([miniature, copy], tmp_path / "out", 2, 1)
+
+
+def test_a_version_folder_names_one_of_several(miniature, tmp_path):
+    copy = shutil.copytree(miniature, tmp_path / "copy")
+    (version,) = (path.parent for path in copy.glob("*/scene.json"))
+    shutil.copytree(version, copy / "v1.0-other")
+    with pytest.raises(DataError, match="exactly one version folder"):
+        draw_folders([copy], tmp_path / "out", 2, 1)
+    chosen, _ = draw_folders([version], tmp_path / "out", 2, 1)
+    reader = NuScenesReader(tmp_path / "out")
+    assert sorted(reader.samples()) == sorted(c["sample"] for c in chosen)
+    assert reader.truth(reader.samples()[0], keep_unseen=True)

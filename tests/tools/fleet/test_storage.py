@@ -6,7 +6,7 @@ import os
 import pytest
 
 from peft_dml_ros.core.errors import DataError
-from peft_dml_tools.fleet.drives import FleetDrive, expand
+from peft_dml_tools.fleet.drives import FleetDrive, expand, scene_files
 from peft_dml_tools.fleet.storage import MARKER, ResultStore, content_digest, fetched
 
 moto_server = pytest.importorskip("moto.server")
@@ -106,3 +106,22 @@ def test_what_is_no_drive_is_named(tmp_path) -> None:
 def test_names() -> None:
     assert FleetDrive("s3://b/night/one.mcap").name == "one"
     assert FleetDrive("/data/nuscenes", "scene-0061").label == "/data/nuscenes:scene-0061"
+    assert FleetDrive("/data/nuscenes", "scene-0061", "v1.0-mini").label == "/data/nuscenes/v1.0-mini:scene-0061"
+
+
+def test_one_of_several_versions_is_taken_where_it_is_named(root, miniature) -> None:
+    import fsspec
+
+    fs, path = fsspec.core.url_to_fs(f"{root}/set")
+    (tables,) = miniature.glob("v*/scene.json")
+    for version in ("v1.0-mini", "v1.0-trainval"):
+        for file in tables.parent.glob("*.json"):
+            fs.makedirs(f"{path}/{version}", exist_ok=True)
+            fs.put_file(str(file), f"{path}/{version}/{file.name}")
+    with pytest.raises(DataError, match=r"set holds 2 versions; fix: name one: .*set/v1.0-mini or "):
+        expand([f"{root}/set"])
+    drive, *_ = expand([f"{root}/set/v1.0-mini"])
+    assert (drive.place, drive.version) == (f"{root}/set", "v1.0-mini")
+    files = scene_files(drive)
+    assert "v1.0-mini/sample.json" in files
+    assert not any(name.startswith("v1.0-trainval") for name in files)
