@@ -37,11 +37,9 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def claim_folder(out: Path, *marks: str) -> None:
-    """Make a folder for results. Raises ConfigError: it holds something, and none of the files of an earlier run.
+    """Make a folder for results; one that an earlier run made is known by a file of these names.
 
-    Args:
-        out: The folder.
-        marks: Names of files by which a folder of the same command is known; hidden entries do not count.
+    Raises ConfigError: it holds something else; hidden entries do not count.
     """
     out.mkdir(parents=True, exist_ok=True)
     if any(p.name[0] != "." for p in out.iterdir()) and not any((out / name).exists() for name in marks):

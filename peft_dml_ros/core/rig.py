@@ -25,8 +25,7 @@ class CameraModel:
 
     def __post_init__(self) -> None:
         if self.intrinsics.shape != (3, 3) or self.intrinsics[0, 0] <= 0 or self.intrinsics[1, 1] <= 0:
-            msg = f"camera intrinsics {self.intrinsics.tolist()}; fix: (3, 3) with positive focal lengths"
-            raise DataError(msg)
+            raise DataError(f"camera intrinsics {self.intrinsics.tolist()}; fix: (3, 3) with positive focal lengths")
         if self.width_px <= 0 or self.height_px <= 0:
             raise DataError(f"camera image size {self.width_px} x {self.height_px}; fix: give positive ones")
 

@@ -113,7 +113,7 @@ def _lost_node(many: int, bundle: str, work: Path) -> dict[str, Any]:
     import ray  # noqa: PLC0415  the other benchmarks do without
     from ray.cluster_utils import Cluster as Nodes  # noqa: PLC0415
 
-    folder = _many_drives(work / "many", many)
+    folder = _copies(work / "many", many, Drive(1, SHORT_S, DriveSpec(camera_hz=0.0, lidar_hz=5.0)))
     one = {"num_cpus": 1, "node_ip_address": NODE_ADDRESS}
     nodes = Nodes(initialize_head=True, head_node_args={**one, "include_dashboard": False})
     extra = [nodes.add_node(**one), nodes.add_node(**one)]
@@ -147,11 +147,6 @@ def _lost_node(many: int, bundle: str, work: Path) -> dict[str, Any]:
         "nodes_killed": killed,
         "drives_per_s": round(many / wall_s, 2),
     }
-
-
-def _many_drives(folder: Path, many: int) -> Path:
-    """Write short bags of LiDAR, radars and motion."""
-    return _copies(folder, many, Drive(1, SHORT_S, DriveSpec(camera_hz=0.0, lidar_hz=5.0)))
 
 
 def _copies(folder: Path, count: int, drive: Drive) -> Path:

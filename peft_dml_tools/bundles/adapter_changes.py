@@ -26,9 +26,8 @@ def add_adapter(folder: Path, base: str, where: str, trusted_key: str = "", take
     store = store_folder()
     if (name := load_adapter(folder, base, where, trusted_key).card.name) in taken:
         msg = f"{where} comes with an adapter '{name}', which that name stands for"
-        raise BundleError(
-            f"{msg}; fix: set the parameter adapter to {folder.resolve()}, or train it under another name"
-        )
+        msg = f"{msg}; fix: set the parameter adapter to {folder.resolve()}, or train it under another name"
+        raise BundleError(msg)
     target = store / "objects" / sha256(folder / CARD)
     try:
         if not target.is_dir():

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from peft_dml_tools.run.sources import MeasurementHistory, RunSource
 
 MOST_OTHERS: Final = 6  #: Topics of a bag that are shown though no sensor is read from them
+RESULTS: Final = ("report.html", "run.json", "timing.csv")  #: Files that are written at the end
 #: Only the first seconds of a long source are drawn: their measurements have to be kept in memory
 REPORT_S: Final = 30.0
 
@@ -78,8 +79,8 @@ def run(
     if config and not sensors:
         chosen = tuple(name for name in chosen if name in params.sensors)
     claim_folder(out, "boxes.jsonl")
-    for stale in (*out.glob("above_*.png"), *out.glob("cameras_*.png")):
-        stale.unlink()
+    for stale in (*out.glob("above_*.png"), *out.glob("cameras_*.png"), *(out / name for name in RESULTS)):
+        stale.unlink(missing_ok=True)
     _show_wiring(console, opened, chosen)
     offline, kept = OfflineDetector(params, opened.rig, chosen), MeasurementHistory(REPORT_S)
     try:
@@ -100,16 +101,14 @@ def run(
 
 
 def _interrupted(out: Path) -> str:
-    """Remove the report, which may be half of one or that of an earlier run, and say what is there."""
-    (out / "report.html").unlink(missing_ok=True)
+    """Say what is there."""
     with (out / "boxes.jsonl").open(encoding="utf-8") as lines:
         count = sum(1 for line in lines if line.endswith("\n"))
     return f"the boxes of {count} frames are in {out / 'boxes.jsonl'}; the same command starts from the beginning."
 
 
 def _unwritten(out: Path, error: OSError) -> str:
-    """Remove the report, which would be half of one, and say what happened."""
-    (out / "report.html").unlink(missing_ok=True)
+    """Say what happened."""
     where = f"{error.filename or out}: {error.strerror or error}"
     return f"cannot write {where}; fix: make room or choose another --out, then run again; boxes.jsonl ends early"
 

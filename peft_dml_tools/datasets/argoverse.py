@@ -135,9 +135,8 @@ def _table(path: Path, wanted: tuple[str, ...]) -> dict[str, AnyArray]:
             table = file.read_all()
         return {name: table[name].to_numpy() for name in wanted}
     except (OSError, KeyError, ValueError, ArrowException) as error:
-        raise DataError(
-            f"cannot read {', '.join(wanted)} from {path}: {str(error).splitlines()[0]}; fix: copy it again"
-        ) from error
+        msg = f"cannot read {', '.join(wanted)} from {path}: {str(error).splitlines()[0]}; fix: copy it again"
+        raise DataError(msg) from error
 
 
 def _rows(columns: dict[str, AnyArray]) -> list[dict[str, Any]]:

@@ -155,9 +155,8 @@ def _lidar_SE3_camera(values: dict[str, FloatArray], where: Path) -> SE3:
         camera_T_lidar = values["Tr_velo_to_cam"].reshape(3, 4)
         rectifying = values["R0_rect"].reshape(3, 3)
     except (KeyError, ValueError) as error:
-        raise DataError(
-            f"{where}: no Tr_velo_to_cam of 12 and R0_rect of 9 numbers ({error}); fix: copy it again"
-        ) from error
+        msg = f"{where}: no Tr_velo_to_cam of 12 and R0_rect of 9 numbers ({error}); fix: copy it again"
+        raise DataError(msg) from error
     # The files have seven digits: the nearest rotation is meant.
     u, _, v = np.linalg.svd(rectifying @ camera_T_lidar[:, :3])
     return SE3(u @ v, rectifying @ camera_T_lidar[:, 3]).inverse()

@@ -57,10 +57,7 @@ class NuScenesReader:
 
         Raises DataError: tables, or sample folders of listed sensors, are missing; all are named.
         """
-        whole = Path(root) if Path(root).name else Path(root).absolute()
-        if version in (None, whole.name) and (whole / "scene.json").is_file():
-            whole, version = whole.parent, whole.name
-        self.root, self.version = whole, find_version(whole, version)
+        self.root, self.version = find_version(Path(root), version)
         self.tables = open_tables(self.root / self.version, allow_missing=allow_missing)
         self.allow_missing, self.filter_radar, self.inputs = allow_missing, filter_radar, inputs
         self._rigs: dict[tuple[str, ...], Rig] = {}
@@ -186,9 +183,8 @@ class NuScenesReader:
             return REFERENCE, keyframes[REFERENCE]
         time_us = self.tables.get("sample", sample_token)["timestamp"]
         if not keyframes:
-            raise DataError(
-                f"sample {sample_token} of {self.tables.folder} has no sensor data; fix: peft-dml dataset check"
-            )
+            msg = f"sample {sample_token} of {self.tables.folder} has no sensor data; fix: peft-dml dataset check"
+            raise DataError(msg)
         lidars = [name for name in keyframes if name.startswith("LIDAR")]
         name = min(lidars or keyframes, key=lambda n: abs(keyframes[n]["timestamp"] - time_us))
         return name, keyframes[name]

@@ -41,22 +41,28 @@ _FIELDS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-def find_version(root: Path, version: str | None = None) -> str:
-    """Return the name of the folder with the tables, the only one there is when none is named.
+def find_version(path: Path, version: str | None = None) -> tuple[Path, str]:
+    """Return a data set's folder and the name of the one in it with the tables, which `path` may be itself.
 
     Raises DataError: there is no such folder, or none was named and there are several.
     """
-    if not root.is_dir():
-        raise DataError(f"no folder {root}; fix: name one that holds samples/, sweeps/ and v1.0-*/")
-    found = sorted(path.parent.name for path in root.glob("*/scene.json"))
-    if version is not None and version in found:
-        return version
-    if version is None and len(found) == 1:
-        return found[0]
-    there = f"there are: {', '.join(found)}; fix: name one, {root / found[0]} for example" if found else ""
+    if not path.is_dir():
+        raise DataError(f"no folder {path}; fix: name one that holds samples/, sweeps/ and v1.0-*/")
+    whole = path if path.name else path.absolute()
+    if version in (None, whole.name) and holds_tables(whole):
+        return whole.parent, whole.name
+    found = sorted(p.name for p in whole.iterdir() if holds_tables(p))
+    if version in found or (version is None and len(found) == 1):
+        return whole, version or found[0]
+    there = f"there are: {', '.join(found)}; fix: name one, {whole / found[0]} for example" if found else ""
     there = there or "fix: unpack its tables: no folder holds a scene.json"
     wanted = f"version '{version}'" if version else "exactly one version folder (v1.0-mini, v1.0-trainval, ...)"
-    raise DataError(f"{root} does not hold {wanted}; {there}")
+    raise DataError(f"{whole} does not hold {wanted}; {there}")
+
+
+def holds_tables(path: Path) -> bool:
+    """Return whether a folder has tables of nuScenes, some of which may be missing."""
+    return any((path / f"{table}.json").is_file() for table in ("scene", "sample", "sample_data", "sensor"))
 
 
 class Tables:

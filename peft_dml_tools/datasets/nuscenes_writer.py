@@ -203,16 +203,10 @@ def _calibrated(scene: str, sensor: Sensor) -> dict[str, Any]:
 
 def _seen(work: SceneWork, samples: list[str]) -> list[SeenBoxes]:
     """Return all objects at each keyframe, with what was counted in them."""
+    drive, counts = work.recording, {key: work.points.get(key, {}) for key in work.recording.keyframes_ns}
     return [
-        SeenBoxes(
-            key,
-            own,
-            work.recording.truth_at(key),
-            work.recording.global_SE3_base(key),
-            work.points.get(key, {}).get("lidar"),
-            work.points.get(key, {}).get("radar"),
-        )
-        for key, own in zip(work.recording.keyframes_ns, samples, strict=True)
+        SeenBoxes(key, own, drive.truth_at(key), drive.global_SE3_base(key), found.get("lidar"), found.get("radar"))
+        for own, (key, found) in zip(samples, counts.items(), strict=True)
     ]
 
 

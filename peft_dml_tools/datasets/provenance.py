@@ -10,7 +10,7 @@ from peft_dml_tools.datasets.nuscenes_tables import find_version
 
 
 def _table(root: Path, name: str, missing: Any = None) -> Any:
-    path = (root if (root / "scene.json").is_file() else root / find_version(root, None)) / name
+    path = Path(*find_version(root), name)
     if missing is not None and not path.is_file():
         return missing
     try:

@@ -38,9 +38,8 @@ def filesystem(place: str) -> tuple[Any, str]:
 
         fs, path = fsspec.core.url_to_fs(place)
     except (ImportError, ValueError) as error:
-        raise ConfigError(
-            f"{place}: {error}; fix: pip install 'peft_dml_ros[fleet]' and the protocol's package"
-        ) from error
+        msg = f"{place}: {error}; fix: pip install 'peft_dml_ros[fleet]' and the protocol's package"
+        raise ConfigError(msg) from error
     return fs, str(path)
 
 

@@ -118,9 +118,8 @@ def _wait_for(
     while any(player.subscribers(topic) < n for topic, n in counts.items()):
         if time.monotonic() > limit:
             found = {topic: player.subscribers(topic) for topic in counts}
-            raise DataError(
-                f"after {limit_s} s subscribers are {found}, wanted {counts}; fix: start them, or raise --wait-s"
-            )
+            msg = f"after {limit_s} s subscribers are {found}, wanted {counts}; fix: start them, or raise --wait-s"
+            raise DataError(msg)
         if stop.wait(POLL_S / 4):
             return
     _settle(player, stop)

@@ -50,10 +50,6 @@ def _changed(gain: float = 1.0, raised_m: float = 0.0) -> Points:
     return lambda points, _: points * factors + steps
 
 
-def _halved(points: Float32Array, _: SE3) -> Float32Array:
-    return points[np.random.default_rng(0).random(len(points)) < 0.5]
-
-
 VARIANTS: Final = (
     KeyframeVariant("as recorded"),
     *(KeyframeVariant(f"intensity × {factor:g}", _changed(factor)) for factor in (0.25, 4.0, 60.0)),
@@ -61,7 +57,7 @@ VARIANTS: Final = (
     *(KeyframeVariant(f"{by_m:+.1f} m in height", _changed(raised_m=by_m)) for by_m in (-0.5, -0.2, 0.2, 0.5)),
     *(KeyframeVariant(f"turned by {degrees}°", turn_rad=float(np.deg2rad(degrees))) for degrees in (45, 90)),
     KeyframeVariant("every second beam", lambda points, _: points[points[:, 4] % 2 == 0]),
-    KeyframeVariant("half of the points", _halved),
+    KeyframeVariant("half of the points", lambda points, _: points[np.random.default_rng(0).random(len(points)) < 0.5]),
     KeyframeVariant("no pictures", pictures="none"),
     KeyframeVariant("grey pictures", pictures="grey"),
 )

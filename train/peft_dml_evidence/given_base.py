@@ -68,5 +68,4 @@ def refuse_other_base(plan: TrainingPlan) -> None:
     """Refuse a plan whose base differs from a given one. Raises ConfigError: names what the plan changes."""
     changes = [*plan.base, *([f"scenes of kind '{plan.source.kind}'"] if plan.source.kind != "any" else [])]
     if changes and plan.mode != "untrained":
-        msg = f"this cell trains a base of its own, with {', '.join(changes)}; fix: leave --base out"
-        raise ConfigError(msg)
+        raise ConfigError(f"this cell trains a base of its own, with {', '.join(changes)}; fix: leave --base out")

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from peft_dml_ros.core.errors import DataError
 from peft_dml_tools.datasets.nuscenes_schema import TABLES, faults, fit
-from peft_dml_tools.datasets.nuscenes_tables import Record, read_json
+from peft_dml_tools.datasets.nuscenes_tables import Record, find_version, read_json
 
 _MODALITIES: Final = ("lidar", "radar", "camera")
 
@@ -29,18 +29,8 @@ class CheckedFolder:
 
     def __init__(self, path: Path, version: str | None = None) -> None:
         """Find the version folder. Raises DataError: there is nothing to check."""
-        if not path.is_dir():
-            raise DataError(f"{path} is no folder; fix: name one that holds samples/, sweeps/ and v1.0-*/")
-        if version in (None, path.resolve().name) and _holds_tables(path):
-            path, version = path.resolve().parent, path.resolve().name
-        found = sorted(p.name for p in path.iterdir() if p.is_dir() and _holds_tables(p))
-        if version is None and len(found) == 1:
-            version = found[0]
-        if version is None or version not in found:
-            wanted = f"'{version}'" if version else "exactly one version folder (v1.0-mini, v1.0-trainval, ...)"
-            there = f"fix: name one with --version: {', '.join(found)}" if found else "fix: unpack the tables there"
-            raise DataError(f"{path} does not hold {wanted}: {there}")
-        self.root, self.version, self.tables = path, version, path / version
+        self.root, self.version = find_version(path, version)
+        self.tables = self.root / self.version
         self._contents: dict[str, tuple[list[Any], str]] = {}
 
     def missing(self) -> tuple[str, ...]:
@@ -61,7 +51,8 @@ class CheckedFolder:
 
     def tokens(self, table: str) -> frozenset[str]:
         """Return the tokens of all records, also of those with faults: what refers to such is no further mistake."""
-        return frozenset(row["token"] for row in self._content(table)[0] if _has_token(row))
+        rows = (row for row in self._content(table)[0] if isinstance(row, dict))
+        return frozenset(row["token"] for row in rows if isinstance(row.get("token"), str))
 
     def by_token(self, table: str) -> dict[str, Record]:
         """Return records by token; of several with the same token, the last."""
@@ -142,11 +133,3 @@ class CheckedFolder:
     def where(self, path: Path) -> str:
         """Return a path as findings show it: relative to the data set."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
-
-
-def _holds_tables(path: Path) -> bool:
-    return any((path / f"{table}.json").is_file() for table in ("scene", "sample", "sample_data", "sensor"))
-
-
-def _has_token(row: Any) -> bool:
-    return isinstance(row, dict) and isinstance(row.get("token"), str)

@@ -8,7 +8,7 @@ from typing import Final, TypeVar, cast
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
-from peft_dml_ros.core.errors import ConfigError, nearest
+from peft_dml_ros.core.errors import ConfigError, nearest, one_line
 from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import CameraImage, LidarSweep, Measurement, RadarSweep
 from peft_dml_ros.core.rig import Rig, Sensor
@@ -51,13 +51,9 @@ class Weather(Frozen):
             raise ConfigError(msg)
         try:
             return cls.model_validate({KINDS[kind.strip()]: float(value)})
-        except ValidationError as error:
-            raise ConfigError(
-                f"weather '{text}': {error.errors()[0]['msg']}; fix: e.g. fog=50, rain=25 or snow=5"
-            ) from error
-        except ValueError as error:
-            msg = f"weather '{text}': '{value}' is no number; fix: write it as fog=50 (m), rain=25 or snow=5 (mm/h)"
-            raise ConfigError(msg) from error
+        except ValueError as error:  # pydantic's are such too
+            why = one_line(error) if isinstance(error, ValidationError) else f"'{value}' is no number"
+            raise ConfigError(f"weather '{text}': {why}; fix: fog=50 (m), rain=25 or snow=5 (mm/h)") from error
 
     def __str__(self) -> str:
         """Return what `parse` reads back."""

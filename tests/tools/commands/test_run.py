@@ -310,5 +310,5 @@ def test_files_of_others_stay_and_those_of_an_earlier_run_do_not(real_keyframe, 
     out = tmp_path / "out"
     for _ in range(2):
         run(real_keyframe, "--out", out, "--bundle", bundle)
-        assert not (out / "above_001.png").exists()
+        assert not (out / "above_001.png").exists(), "of the run before"
         (out / "above_001.png").write_bytes(b"of an earlier, longer run")

@@ -234,7 +234,7 @@ def test_many_findings_are_counted_but_not_kept(mini_copy):
 def test_what_is_no_data_set_is_refused(mini_copy, tmp_path, what):
     if what == "two versions":
         shutil.copytree(mini_copy / VERSION, mini_copy / "v1.0-other")
-        with pytest.raises(DataError, match=r"fix: name one with --version: .*v1\.0-other, v1\.0-test-rig"):
+        with pytest.raises(DataError, match=r"there are: v1\.0-other, v1\.0-test-rig; fix: name one, .*v1\.0-other"):
             check_dataset(mini_copy)
         for folder in (mini_copy, mini_copy / VERSION):
             assert check_dataset(folder, version=VERSION).passed(strict=True)

@@ -47,6 +47,5 @@ def load_base_state(bundle: Path) -> dict[str, torch.Tensor]:
     try:
         found = load_file(bundle / BASE_WEIGHTS)
     except Exception as error:
-        msg = f"{bundle / BASE_WEIGHTS} cannot be read ({error}); fix: take a bundle with a base"
-        raise DataError(msg) from error
+        raise DataError(f"{bundle / BASE_WEIGHTS} cannot be read ({error}); fix: take a bundle with a base") from error
     return {name: value.float() if value.dtype == torch.float16 else value for name, value in found.items()}

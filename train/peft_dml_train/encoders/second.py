@@ -38,8 +38,7 @@ class SecondPyramid(nn.Module):
     ) -> None:
         super().__init__()
         if shrink & (shrink - 1):
-            msg = f"the LiDAR's pillar grid is {shrink} x the common grid; fix: take a power of two"
-            raise ConfigError(msg)
+            raise ConfigError(f"the LiDAR's pillar grid is {shrink} x the common grid; fix: take a power of two")
         self.levels, self.ups = nn.ModuleList(), nn.ModuleList()
         previous = channels_in
         for level, (width, depth) in enumerate(zip(widths, depths, strict=True)):

@@ -17,7 +17,9 @@ SHAPING: Final = frozenset({"Reshape", "Transpose", "Unsqueeze", "Squeeze", "Fla
 def operator_problems(model: onnx.ModelProto) -> list[str]:
     """Return all in a graph that TensorRT would refuse, or get wrong silently; empty when it may go out."""
     weights = {w.name: w for w in model.graph.initializer}
-    problems = [f"input or output '{v.name}' has no static shape" for v in _values(model) if not _is_static(v)]
+    values = (*model.graph.input, *model.graph.output)
+    moving = [v.name for v in values if any(d.dim_value <= 0 for d in v.type.tensor_type.shape.dim)]
+    problems = [f"input or output '{name}' has no static shape" for name in moving]
     problems += [f"opset of domain '{o.domain}'" for o in model.opset_import if o.domain not in {"", "ai.onnx"}]
     inferred = onnx.shape_inference.infer_shapes(model).graph
     known = (*inferred.value_info, *inferred.input, *inferred.output)
@@ -100,14 +102,6 @@ def _spell_out_softmax(graph: onnx.GraphProto) -> None:
         )
         for offset, step in enumerate(steps):
             graph.node.insert(at + offset, step)
-
-
-def _values(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    return [*model.graph.input, *model.graph.output]
-
-
-def _is_static(value: onnx.ValueInfoProto) -> bool:
-    return all(d.dim_value > 0 for d in value.type.tensor_type.shape.dim)
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: object) -> object:

@@ -116,8 +116,7 @@ def recipe_of(bundle: Bundle, options: AdaptOptions) -> TrainConfig:
     """
     found = bundle.manifest.provenance.get("config")
     if not found:
-        msg = f"{bundle.path}: its manifest holds no recipe; fix: take a bundle of peft-dml-train export"
-        raise ConfigError(msg)
+        raise ConfigError(f"{bundle.path}: its manifest holds no recipe; fix: take a bundle of peft-dml-train export")
     try:
         config = stored_config(found, bundle.spec)
     except ValidationError as error:

@@ -81,9 +81,8 @@ def _files(path: Path) -> Iterator[tuple[Path, Callable[[], bytes]]]:
                 for name in sorted(n for n in archive.namelist() if n.endswith(".json")):
                     yield path / name, partial(archive.read, name)
         except (OSError, zipfile.BadZipFile) as error:
-            raise DataError(
-                f"{path} cannot be read: {error}; fix: export it again, or unpack it and give its folder"
-            ) from error
+            msg = f"{path} cannot be read: {error}; fix: export it again, or unpack it and give its folder"
+            raise DataError(msg) from error
     else:
         for file in sorted(path.rglob("*.json")) if path.is_dir() else [path]:
             yield file, file.read_bytes

@@ -72,8 +72,7 @@ def refuse_shared_scenes(path: Path, data: Path, splits: tuple[str, ...]) -> Non
     if shared:
         more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
         msg = f"source and target share {', '.join(shared[:3])}{more}: the encoders were pretrained on them"
-        raise ConfigError(
-            f"{msg}; fix: choose other scenes in splits.finetune, or simulate a target with another --seed"
-        )
+        msg = f"{msg}; fix: choose other scenes in splits.finetune, or simulate a target with another --seed"
+        raise ConfigError(msg)
     if facts := shared_facts(source_domain(note, data), domain_of(data)):
         log.warning("source and target share %s: the adaptation has the less to gain", ", ".join(facts))
