@@ -11,7 +11,7 @@ from peft_dml_evidence.cells import EVERY_SUBSET, KEY_SEEDS, TARGET_LOOKS
 from peft_dml_evidence.report import headlines
 from peft_dml_evidence.report.page import SUMMARY, render, render_summary, write_report
 from peft_dml_evidence.report.results import load
-from peft_dml_evidence.report.sections import ablation_changes, bundles_of, bundles_table, verdict_of
+from peft_dml_evidence.report.sections import VERDICTS, ablation_changes, bundles_of, bundles_table, verdict_of
 from peft_dml_evidence.report.summary import ALL, KEYS, NO_CAMERA, NO_LIDAR, summary_of, targets
 from peft_dml_evidence.report.why import why
 from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
@@ -142,8 +142,22 @@ def test_what_was_not_run_is_one_line_and_long_tables_are_folded(write):
     assert "### Cost" not in text
     assert re.search(r"### Not run\n\nWith this recipe nothing is known yet of: .*; Cost\.\n", text)
     assert "<summary>The figures, 31 rows</summary>" in text
-    # A section with one figure is shown.
-    assert text.count("### What holds\n\n| claim") == 1
+
+
+def test_every_comparison_stands_once_at_the_top_with_the_misses_first(write):
+    write_key_rows(write)
+    text = render(load(write.folder))
+    top = text[text.index("## What holds") : text.index("## Recipe")]
+    rows = [line for line in top.splitlines() if line.startswith("| ") and "| `tiny` |" in line]
+    ran = [t for t in targets(load(write.folder)[0]) if t.found is not None]
+    assert sorted(row.split(" | ")[0].removeprefix("| ") for row in rows) == sorted(t.claim for t in ran)
+    words = [row.split(" | ")[-1].removesuffix(" |") for row in rows]
+    assert words == sorted(words, key=["missed", "undecided", "holds"].index)
+    assert {"missed", "holds"} <= set(words), "both kinds are tried"
+    said = ", ".join(f"{words.count(word)} {verb}" for word, verb in VERDICTS.items())
+    assert f"**{len(rows)} comparisons: {said}.**" in top
+    assert "Not run with any recipe: " in top
+    assert "less that of averaging;" in top
 
 
 def test_a_baseline_that_finds_nothing_is_beaten_and_nothing_over_nothing_is_no_claim(write):

@@ -27,14 +27,20 @@ ALWAYS_OPEN = 20  #: Rows of an open table that stands alone
 INTRO = """# Results
 
 Made by `peft-dml-train report` from the JSON files in `train/results`; nothing here is typed by hand, and what was not
-run says so. Scores are nuscenes-devkit's own (`detection_cvpr_2019`), on scenes that no training saw. ± is the standard
-deviation over seeds. Every comparison uses the seeds that both sides have, seed by seed; brackets hold its 95 %
-interval: a bootstrap over seeds and scenes in pairs, Student's over seeds where a cell has no figures by scene. A claim
-holds where the whole interval does, is missed where none of it does, and is undecided otherwise; one seed decides
-nothing. Recipe `near` begins with the network of `models/base` at the commit of each cell, which has no seed; recipe
-`fresh` with its encoders alone, frozen, so that parts and fusions can be replaced and all begin alike (trained much
-shorter, it finds less). How every cell is trained and tested: `train/peft_dml_evidence/catalog.py`. Cells of averaging
-are older than a repair of the cameras' cached features; with it the proposed network had the same mAP (.365, one seed).
+run says so. Scores are nuscenes-devkit's own (`detection_cvpr_2019`), on scenes that no training saw.
+
+## What holds
+"""
+HOW = """## How this was measured
+
+± is the standard deviation over seeds. Every comparison uses the seeds that both sides have, seed by seed; brackets
+hold its 95 % interval: a bootstrap over seeds and scenes in pairs, Student's over seeds where a cell has no figures by
+scene. A claim holds where the whole interval does, is missed where none of it does, and is undecided otherwise; one
+seed decides nothing. Recipe `near` begins with the network of `models/base` at the commit of each cell, which has no
+seed; recipe `fresh` with its encoders alone, frozen, so that parts and fusions can be replaced and all begin alike
+(trained much shorter, it finds less). How every cell is trained and tested: `train/peft_dml_evidence/catalog.py`. Cells
+of averaging are older than a repair of the cameras' cached features; with it the proposed network had the same mAP
+(.365, one seed).
 
 **What can be compared.** Figures on simulated scenes compare with one another, not with published ones on real
 nuScenes: other scenes, other annotation, a much smaller network. What carries over is the shape, such as the share of
@@ -190,7 +196,6 @@ def chapter(results: Results) -> list[str]:
         f"## Recipe `{r.config}`",
         "",
         *_origin(r),
-        *_section(r, "What holds", sections.verdicts(r)),
         *(["### Why targets are missed", "", *reasons] if (reasons := why(r)) else []),
         *_section(r, "Gaps closed by adapting", gaps.closing(r), "gaps", "gaps", gaps.headline(r)),
         *_section(r, "What adapting forgets, and costs", gaps.losing(r)),
@@ -233,7 +238,8 @@ def render(found: list[Results], bundles: dict[str, dict[str, Any]] | None = Non
     """Return the whole page, of the results of all recipes and the metrics of the shipped bundles by name."""
     # Without any result the page still lists what there is to run.
     chapters = found or [Results(CONFIGS[-1], {})]
-    lines = [line for results in chapters for line in chapter(results)]
+    lines = [*sections.verdicts(chapters), *HOW.splitlines(), ""]
+    lines += [line for results in chapters for line in chapter(results)]
     if bundles:
         lines += ["", "## The shipped bundles", "", BUNDLES, "", *bundles_table(bundles)]
     return INTRO + "\n" + "\n".join(lines).rstrip() + "\n"

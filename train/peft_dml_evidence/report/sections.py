@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables of the results page, one function a claim."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,40 @@ from peft_dml_evidence.component_cells import ablate, weights
 from peft_dml_evidence.report.markdown import MISSING, number, percent, table
 from peft_dml_evidence.report.published import DROPOUT, RESISTANCE, ROUTES
 from peft_dml_evidence.report.results import Figure, Results, compare
-from peft_dml_evidence.report.summary import ALL, RETRIEVALS, targets
-from peft_dml_evidence.statistics import Interval, difference, joined, paired
+from peft_dml_evidence.report.summary import ALL, RETRIEVALS, ClaimTarget, targets
+from peft_dml_evidence.statistics import HOLDS, MISSED, UNDECIDED, Interval, difference, joined, paired
 from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
 from peft_dml_ros.core.bundle import MANIFEST, load_bundle
 from peft_dml_ros.core.classes import DETECTING, MODALITIES
 from peft_dml_tools.sim.corruptions import MULTICORRUPT, RADAR_NOISE
 
 FOURTEEN = (*MULTICORRUPT, *RADAR_NOISE)
+#: In the order of the page: what is loudest comes first
+VERDICTS = {MISSED: "missed", UNDECIDED: "undecided", HOLDS: "held"}
 LEAST_CHANGE = 0.005  #: NDS: a change whose whole interval is within it is none
 
 
-def verdicts(results: Results) -> list[str]:
-    """Return what holds and what does not."""
-    rows = [[t.claim, f"≥ {t.least:g}", t.measured, t.made_of, t.verdict] for t in targets(results)]
-    return table(("claim", "target", "measured", "from", ""), rows)
+def verdicts(recipes: Sequence[Results]) -> list[str]:
+    """Return what was compared with any recipe, the misses first, and what was not run with any."""
+    claims = [(target, recipe.config) for recipe in recipes for target in targets(recipe)]
+    ran = [(target, config) for target, config in claims if target.found is not None]
+    ran.sort(key=lambda claim: list(VERDICTS).index(_word(claim[0])))
+    counts = Counter(_word(target) for target, _ in ran)
+    rows = [[t.claim, f"`{config}`", f"≥ {t.least:g}", t.measured, t.made_of, t.verdict] for t, config in ran]
+    unknown = dict.fromkeys(t.claim for t, _ in claims if t.claim not in {known.claim for known, _ in ran})
+    said = ", ".join(f"{counts[word]} {words}" for word, words in VERDICTS.items())
+    return [
+        f"**{len(ran)} comparisons: {said}.**",
+        "",
+        *table(("claim", "recipe", "target", "measured", "from", ""), rows),
+        f"Not run with any recipe: {'; '.join(unknown) or 'none'}.",
+        "",
+    ]
+
+
+def _word(target: ClaimTarget) -> str:
+    """Return the verdict's first word; what cannot be told is undecided."""
+    return next((word for word in VERDICTS if target.verdict.startswith(word)), UNDECIDED)
 
 
 def modalities(results: Results) -> list[str]:
