@@ -41,7 +41,7 @@ def in_processes(
     # Workers read this at their start; threads of theirs would only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (start, start_with))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), begin_process, (start, start_with))
     waiting: deque[Future[Result]] = deque()
     try:
         for job in jobs:
@@ -60,8 +60,8 @@ def in_processes(
             pool.shutdown(cancel_futures=True)
 
 
-def _begin(start: Callable[..., None] | None, start_with: tuple[Any, ...]) -> None:
-    """Prepare a process; it ends with its parent, which would otherwise leave it waiting for jobs for ever."""
+def begin_process(start: Callable[..., None] | None = None, start_with: tuple[Any, ...] = ()) -> None:
+    """Prepare a process of a pool; it ends with its parent, which would otherwise leave it waiting for jobs for ever."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if start is not None:
         start(*start_with)

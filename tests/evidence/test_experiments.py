@@ -2,10 +2,14 @@
 """The cells of the evidence: what the issue lists is there, and every command runs, resumes and skips."""
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -182,13 +186,17 @@ def test_retrieval_finds_itself_and_its_class():
 def invoke(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
 
-    def run(command, *cells, more=(), fails=False):
+    def run(command, *cells, more=(), fails=False, start=False):
         options = ["--data", str(data), "--runs", str(folder / "runs"), "--out", str(folder / "results")]
         for name in cells:
             options += ["--cell", name]
         for override in QUICK:
             options += ["--set", override]
-        result = CliRunner().invoke(app, [command, *options, "--seeds", "1", "--frames", "1", *more])
+        words = [command, *options, "--seeds", "1", "--frames", "1", *more]
+        if start:
+            code = f"from peft_dml_train.cli import app\nif __name__ == '__main__':\n    app({words})"
+            return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        result = CliRunner().invoke(app, words)
         assert (result.exit_code != 0) == fails, result.output
         return result.output
 
@@ -245,6 +253,25 @@ def test_the_queue_runs_on_two_cores_and_reads_frames_once(invoke):
     assert "done" in invoke("evidence", "peft", more=["--jobs", "2", "--set", "finetune.steps=1"])
     assert {p: p.stat().st_ino for p in (invoke.runs / "frames").glob("??/*.safetensors")} == frames
     invoke("evidence", "peeft", fails=True)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_leaves_no_process_behind(invoke):
+    run = invoke("ranks", "head", "scratch", more=["--jobs", "2", "--set", "finetune.steps=100000"], start=True)
+    try:
+        until, journals = time.monotonic() + 60, set()
+        while not journals and time.monotonic() < until:
+            time.sleep(0.1)
+            journals = {p for p in invoke.runs.glob("adapted-*/training") if not (p.parent / "adapted.json").exists()}
+        children = psutil.Process(run.pid).children(recursive=True)
+        assert len(children) >= 2
+    finally:
+        run.kill()
+        run.wait()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    for process in alive:
+        process.kill()
+    assert not alive
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from peft_dml_evidence.scoring import score_cell
 from peft_dml_evidence.training import CellBench, OutOfTimeError, RunSettings, network_of, untrained
 from peft_dml_ros.core.errors import PeftDmlError
 from peft_dml_tools.atomic_files import write_json
+from peft_dml_tools.sim.workers import begin_process
 from peft_dml_train.data.dataset import FrameReader, FrameRequest
 from peft_dml_train.loop.stages import set_threads, start_logging
 from peft_dml_train.network import PeftDmlNetwork
@@ -120,7 +121,7 @@ def run_pairs(setting: RunSettings, pairs: list[tuple[Cell, int]], jobs: int = 1
             yield _one(setting, cell, seed, until)
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), begin_process) as pool:
         running: dict[Future[CellOutcome], set[Path]] = {}
         while todo or running:
             while todo and len(running) < jobs:

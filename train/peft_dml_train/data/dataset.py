@@ -21,6 +21,7 @@ from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.typing import Float32Array
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
+from peft_dml_tools.sim.workers import begin_process
 from peft_dml_train.data.cache import FrameCache, source_digest
 from peft_dml_train.data.degradation import degraded, in_condition
 from peft_dml_train.data.frame import Frame, make_frame
@@ -168,7 +169,7 @@ def _frames(reader: FrameReader, requests: list[FrameRequest], workers: int) -> 
         return CachedFrames(reader, requests)
     if not workers:
         return [reader.prepared(one) for one in requests]
-    with ProcessPoolExecutor(workers, get_context("fork"), _readers.append, (reader,)) as pool:
+    with ProcessPoolExecutor(workers, get_context("fork"), begin_process, (_readers.append, (reader,))) as pool:
         return list(pool.map(_prepared, requests, chunksize=8))
 
 

@@ -25,12 +25,13 @@ from peft_dml_train.adapters.lora import adapt, train_mode
 from peft_dml_train.config import load_config
 from peft_dml_train.data.batch import BatchStream
 from peft_dml_train.data.dataset import load_frames
-from peft_dml_train.loop.stages import new_network
+from peft_dml_train.loop.stages import new_network, set_threads
 from peft_dml_train.loop.trainer import Trainer
 
 recipe, data, scene, cycle, *changes = sys.argv[1:]
-torch.set_num_threads(1)
 config = load_config(Path(recipe), tuple(changes))
+set_threads(config)
+torch.set_num_threads(1)
 frames = load_frames(Path(data), (scene,), config.spec)
 network = adapt(new_network(config), config.adapters).get_base_model()
 trainer = Trainer(config, config.finetune, network, Path(tempfile.mkdtemp()), train_mode)
