@@ -45,7 +45,7 @@ def verdicts(recipes: Sequence[Results]) -> list[str]:
 
 
 def _word(target: ClaimTarget) -> str:
-    """Return the verdict's first word; what cannot be told is undecided."""
+    """Return the verdict's first word; without one of these it is undecided."""
     return next((word for word in VERDICTS if target.verdict.startswith(word)), UNDECIDED)
 
 
