@@ -142,6 +142,10 @@ def test_what_was_not_run_is_one_line_and_long_tables_are_folded(write):
     assert "### Cost" not in text
     assert re.search(r"### Not run\n\nWith this recipe nothing is known yet of: .*; Cost\.\n", text)
     assert "<summary>The figures, 31 rows</summary>" in text
+    fusions = text[text.index("### Other fusions") : text.index("### MultiCorrupt")]
+    assert "| Zero-filled concatenation | " in fusions
+    assert "\nNot run: Averaging.\n" in fusions
+    assert "| Averaging" not in fusions
 
 
 def test_every_comparison_stands_once_at_the_top_with_the_misses_first(write):

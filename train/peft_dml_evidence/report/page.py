@@ -175,8 +175,13 @@ def _section(
 ) -> list[str]:
     """Return claim, plot and figures; tables behind a plot or a claim are folded, what was not run is one line."""
     rows = [line for line, below in pairwise([*body, ""]) if line.startswith("| ") and not below.startswith("|--")]
-    if not any(_ran(row) for row in rows if PUBLISHED not in row):
+    unknown = [row for row in rows if not _ran(row)]
+    rows = [row for row in rows if row not in unknown]
+    if all(PUBLISHED in row for row in rows):
         return [UNSEEN + title]
+    body = [line for line in body if line not in unknown]
+    names = "; ".join(row.split(" | ")[0].strip("|* ") for row in unknown)
+    body += [f"Not run: {names}.", ""] if unknown else []
     claim = [f"**{headline}**", ""] if headline else []
     text = [WORDS[words], ""] if words else []
     drawn = _plot(results, plot) if plot else []
