@@ -12,7 +12,10 @@ _CHOOSER = "rmw_implementation"
 
 
 def require_middleware() -> None:
-    """Check that the chosen middleware is installed. Raises ConfigError: it is not; names those that are."""
+    """Check the chosen middleware and domain. Raises ConfigError: one is not there; names those that are."""
+    domain = os.environ.get("ROS_DOMAIN_ID") or "0"
+    if not domain.isdecimal() or int(domain) > 232:  # above it, the ports of DDS end
+        raise ConfigError(f"ROS_DOMAIN_ID is '{domain}'; fix: export a whole number from 0 to 232, or unset it")
     wanted = os.environ.get(VARIABLE, "")
     prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
     indices = [Path(prefix, "share", "ament_index", "resource_index") for prefix in prefixes if prefix]

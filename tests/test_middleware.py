@@ -35,3 +35,13 @@ def test_without_an_index_of_packages_rcl_has_to_find_out(monkeypatch, tmp_path)
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     require_ros()
+
+
+@pytest.mark.parametrize("domain", ["233", "abc", "-1", "1.5"])
+def test_a_domain_that_cannot_be_is_refused_before_a_node_starts(monkeypatch, domain):
+    monkeypatch.setenv("ROS_DOMAIN_ID", domain)
+    with pytest.raises(ConfigError, match=rf"ROS_DOMAIN_ID is '{domain}'; fix: export a whole number from 0 to 232"):
+        require_ros()
+    for fine in ("", "0", "232"):
+        monkeypatch.setenv("ROS_DOMAIN_ID", fine)
+        require_ros()

@@ -101,7 +101,7 @@ def ros(_: DoctorContext) -> Iterator[Finding]:
         require_ros()
     except PeftDmlError as error:
         what, fix = ([*str(error).split("; ", 1), ""])[:2]
-        yield Finding(what, fix or "install what is named")
+        yield Finding(what, fix.removeprefix("fix: ") or "install what is named")
 
 
 @rule("ROS002", Severity.INFO, "Domain and range of discovery are the intended ones")
