@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`peft-dml-train adapt` from frames to adapter: refused when nothing is gained, resumed, with labels or without."""
 
+import signal
+import subprocess
+import sys
 from inspect import signature
 
 import pytest
@@ -127,3 +130,23 @@ def test_a_few_frames_repair_a_damaged_adapter(tmp_path):
     assert sum(path.stat().st_size for path in out.iterdir()) <= LARGEST_BYTES
     assert (out / CARD).is_file()
     assert not out.with_name(".mine.training").exists()
+
+
+def test_a_folder_of_something_else_is_not_replaced(base, drive, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="holds files of something else; fix: "):
+        adapt(base, drive, tmp_path, OPTIONS)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_an_interrupt_is_one_line_that_names_resume(base, drive, tmp_path):
+    arguments = ["adapt", "--base", base, "--data", drive, "--out", tmp_path / "mine", "--steps", 5000]
+    command = [sys.executable, "-c", "from peft_dml_train.cli import app; app()", *map(str, arguments)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        lines = iter(process.stderr)
+        assert any("held out" in line for line in lines)
+        process.send_signal(signal.SIGINT)
+        rest = "".join(lines)
+    assert process.returncode == 130, rest
+    assert "Traceback" not in rest
+    assert rest.splitlines()[-1].startswith("Interrupted; with --resume")

@@ -20,11 +20,14 @@ class _TrainingCommands(TyperGroup):
     """Commands whose expected errors become one line and exit status 1."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
+        """Run the command; Ctrl-C ends it with one line and exit status 130."""
         from peft_dml_ros.core.errors import PeftDmlError
 
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("Interrupted; with --resume, commands that have it go on where they were.", err=True)
+            raise typer.Exit(130) from None
         except PeftDmlError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(1) from None

@@ -13,12 +13,14 @@ from typing import Any, Final, cast
 import torch
 from pydantic import ValidationError
 
+from peft_dml_ros.core.adapter import CARD
 from peft_dml_ros.core.adapter_domain import AdapterDomain, scene_figures
 from peft_dml_ros.core.bundle import Bundle, load_bundle
 from peft_dml_ros.core.classes import CLASSES, MODALITIES, Modality
 from peft_dml_ros.core.errors import ConfigError, DataError
 from peft_dml_ros.core.verified_files import CALIBRATION
 from peft_dml_ros.engines import load_engines
+from peft_dml_tools.atomic_files import claim_folder
 from peft_dml_tools.datasets.nuscenes import NuScenesReader
 from peft_dml_train.adapters.base_weights import load_base_state
 from peft_dml_train.adapters.lora import adapt as add_adapters
@@ -78,11 +80,13 @@ def adapt(base: Path, data: Path, out: Path, options: AdaptOptions) -> Gain:
 
     Raises:
         DataError: too few frames, labels that do not fit, or no gain; nothing is written.
-        ConfigError: the bundle cannot be trained on.
+        ConfigError: the bundle cannot be trained on, or `out` holds something else than an adapter.
     """
     bundle = load_bundle(base, adapter=options.start)
     config = recipe_of(bundle, options)
     set_threads(config)
+    if out.exists():  # an adapter of before is replaced in the end, and nothing else
+        claim_folder(out, CARD)
     work = out.with_name(f".{out.name}.training")
     if not options.resume:
         shutil.rmtree(work, ignore_errors=True)
@@ -109,11 +113,7 @@ def adapt(base: Path, data: Path, out: Path, options: AdaptOptions) -> Gain:
 
 
 def recipe_of(bundle: Bundle, options: AdaptOptions) -> TrainConfig:
-    """Return the recipe that a bundle was trained by, with a short second stage.
-
-    Raises:
-        ConfigError: the bundle does not say how it was trained.
-    """
+    """Return the recipe that a bundle was trained by, its second stage short. Raises ConfigError: it names none."""
     found = bundle.manifest.provenance.get("config")
     if not found:
         raise ConfigError(f"{bundle.path}: its manifest holds no recipe; fix: take a bundle of peft-dml-train export")
