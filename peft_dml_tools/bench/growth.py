@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import Any, Final, TypeAlias
 
@@ -18,7 +19,7 @@ from peft_dml_ros.core.rig import Rig
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.spec import ModelSpec
 from peft_dml_ros.core.sync import Synchroniser
-from peft_dml_ros.core.typing import AnyArray, Float32Array
+from peft_dml_ros.core.typing import AnyArray
 from peft_dml_tools.bench.hot_path import boxes_of, candidates, points
 from peft_dml_tools.bench.timing import interleaved, slope, timed
 from peft_dml_tools.sim.drive import Drive, DriveSpec
@@ -79,7 +80,9 @@ def by_size(bundle: Bundle, scene: BenchmarkFrames, detector: Detector, repeats:
     """Return the processor time over points, sweeps, cameras and boxes."""
     rng, last, spec = np.random.default_rng(1), scene.snapshots[-1], bundle.spec
     outputs = {n: candidates(n, spec, rng) for n in BOXES}
-    pillars_ms = {n: timed(_pillars(points(n, rng), spec), repeats)["p50"] for n in POINTS}
+    pillars_ms = {
+        n: timed(partial(lidar_pillars, points(n, rng), spec.grid, spec.lidar), repeats)["p50"] for n in POINTS
+    }
     return {
         "points": {"pillars_ms": pillars_ms, "line": slope(list(pillars_ms), list(pillars_ms.values()))},
         "lidar_sweeps": {"inputs_ms": {n: timed(_sweeps(spec, scene, n), repeats)["p50"] for n in SWEEPS}},
@@ -88,10 +91,6 @@ def by_size(bundle: Bundle, scene: BenchmarkFrames, detector: Detector, repeats:
         },
         "boxes": {"decode_and_nms_ms": {n: timed(_boxes(o, spec), repeats)["p50"] for n, o in outputs.items()}},
     }
-
-
-def _pillars(cloud: Float32Array, spec: ModelSpec) -> Callable[[], object]:
-    return lambda: lidar_pillars(cloud, spec.grid, spec.lidar)
 
 
 def _boxes(outputs: dict[str, AnyArray], spec: ModelSpec) -> Callable[[], object]:

@@ -61,7 +61,7 @@ def in_processes(
 
 
 def begin_process(start: Callable[..., None] | None = None, start_with: tuple[Any, ...] = ()) -> None:
-    """Prepare a process of a pool; it ends with its parent, which would otherwise leave it waiting for jobs for ever."""
+    """Prepare a process of a pool; it ends with its parent, which would leave it waiting for jobs for ever."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if start is not None:
         start(*start_with)

@@ -109,12 +109,13 @@ def calibrate_bundle(
         scores, hits = (np.concatenate(column) for column in zip(*entries, strict=True))
         temperatures[subset], quality["+".join(subset)] = _fit(scores, hits)
     given = {m: t for m, t in temperatures.items() if t is not None}
-    by_mask = {}
-    for subset, temperature in temperatures.items():
-        value = given[_nearest(subset, tuple(given))] if temperature is None and given else temperature or 1.0
+    masks = {}
+    for subset in temperatures:
+        # Its own, or where none was found that of the subset that differs in the fewest sensors.
+        near = min(given, key=lambda other: len({*subset} ^ {*other}), default=subset)
         for imu, gnss in product("01", repeat=2):
-            by_mask["".join("1" if m in subset else "0" for m in DETECTING) + imu + gnss] = round(value, 4)
-    return {"method": "temperature", "order": list(MODALITIES), "temperature": by_mask, "measured": quality}
+            masks["".join("1" if m in subset else "0" for m in DETECTING) + imu + gnss] = round(given.get(near, 1.0), 4)
+    return {"method": "temperature", "order": list(MODALITIES), "temperature": masks, "measured": quality}
 
 
 def _fit(scores: AnyArray, hits: BoolArray) -> tuple[float | None, dict[str, Any]]:
@@ -126,8 +127,3 @@ def _fit(scores: AnyArray, hits: BoolArray) -> tuple[float | None, dict[str, Any
     after = 1 / (1 + ((1 - clipped) / clipped) ** (1 / temperature))
     before, fitted = (round(expected_error(s, hits), 4) for s in (scores, after))
     return temperature, {"boxes": len(scores), "fitted": True, "ece_before": before, "ece_after": fitted}
-
-
-def _nearest(subset: tuple[Modality, ...], choices: tuple[tuple[Modality, ...], ...]) -> tuple[Modality, ...]:
-    """Return the choice that differs in the fewest sensors."""
-    return min(choices, key=lambda other: len(set(subset) ^ set(other)))
