@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure as PlotFigure
 
-from peft_dml_evidence.cells import EVERY_SUBSET, KEY_SEEDS, TARGET_LOOKS
-from peft_dml_evidence.report import headlines
+from peft_dml_evidence.cells import EVERY_SUBSET, KEY_SEEDS, MAIN_SUBSETS, TARGET_LOOKS
+from peft_dml_evidence.report import gaps, headlines
 from peft_dml_evidence.report.page import SUMMARY, render, render_summary, write_report
+from peft_dml_evidence.report.plots import draw_ablations
 from peft_dml_evidence.report.results import load
 from peft_dml_evidence.report.sections import VERDICTS, ablation_changes, bundles_of, bundles_table, verdict_of
 from peft_dml_evidence.report.summary import ALL, KEYS, NO_CAMERA, NO_LIDAR, summary_of, targets
@@ -251,3 +253,17 @@ def test_a_missed_target_comes_with_its_reason(write):
     assert "NDS is 0.050, that of the network without any radar 0.100 \u00b1 0.000." in reason
     assert reason.endswith("does not turn away from a radar that lies.")
     assert "### Why targets are missed" in render(load(write.folder))
+
+
+def test_plots_name_every_mode_and_only_cells_that_were_run(write):
+    for seed in (7, 8):
+        for cell in ("rig_none", "rig_peft_all", "fog_none", "fog_peft_all", "fog_head_all"):
+            write("domains", cell, seed, {look: {"all": figures(0.4)} for look in ("clear", "fog=50")})
+        for cell in ("complete", "no_gate"):
+            write("ablate", cell, seed, {look: {s: figures(0.4) for s in MAIN_SUBSETS} for look in TARGET_LOOKS})
+    (results,) = load(write.folder)
+    gain, places = (PlotFigure().subplots() for _ in range(2))
+    gaps.draw(gain, results)
+    assert [text.get_text() for text in gain.get_legend().get_texts()] == [gaps.WORDS[m] for m in ("peft", "head")]
+    draw_ablations(places, results)
+    assert [text.get_text() for text in places.get_xticklabels()] == ["complete", "no gate"]

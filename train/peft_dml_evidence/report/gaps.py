@@ -141,11 +141,12 @@ def draw(axes: Axes, results: Results) -> None:
     shown = [mode for mode in TRIED if any(gain(results, gap, mode) for gap in names)]
     width = 0.8 / max(1, len(shown))
     for i, mode in enumerate(shown):
+        label: str | None = WORDS[mode]
         for place, gap in enumerate(names):
             if found := gain(results, gap, mode):
                 at = place + (i - (len(shown) - 1) / 2) * width
-                label = WORDS[mode] if place == 0 else None
                 axes.bar(at, found.value, width, color=f"C{i}", label=label)
+                label = None  # one entry in the legend for all gaps
                 if found.scenes or len(found.by_seed) > 1:
                     error = [[found.value - found.low], [found.high - found.value]]
                     axes.errorbar(at, found.value, error, color="black", capsize=2, lw=1)

@@ -87,7 +87,7 @@ def draw_ranks(axes: Axes, results: Results) -> None:
 
 def draw_ablations(axes: Axes, results: Results) -> None:
     """Draw NDS without each component."""
-    cells = ablate()
+    cells = [cell for cell in ablate() if results.of("ablate", cell.name)]
     series: dict[str, list[Figure | None]] = {
         s: [results.score("ablate", c.name, "clear", s) for c in cells] for s in MAIN_SUBSETS
     }
