@@ -29,7 +29,8 @@ def prepare(
         return adapt(network, config.adapters, whole), partial(train_mode)
     if plan.mode in {"full", "scratch"}:
         freeze(network, (BOTTLENECKS,))
-        return None, partial(train_mode, frozen=())
+        # Statistics of a few batches of two would replace the base's: encoders' norms keep them, as PEFT's do.
+        return None, partial(train_mode) if plan.mode == "full" else partial(train_mode, frozen=())
     kept = (*SMALL_PARTS, BOTTLENECKS) if plan.mode == "no_lora" else SMALL_PARTS
     if plan.mode == "partial":
         kept = (*SMALL_PARTS, *last_weights(network, config))

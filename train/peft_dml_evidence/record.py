@@ -14,7 +14,7 @@ import torch
 from peft_dml_evidence.cells import Cell, as_tree
 from peft_dml_evidence.given_base import start_identity
 from peft_dml_evidence.recipe import recipe_tree
-from peft_dml_evidence.training import CellBench
+from peft_dml_evidence.training import CellBench, way
 from peft_dml_train.data.digest import digest
 
 SCHEMA = 1
@@ -43,7 +43,8 @@ def identity(bench: CellBench, cell: Cell, seed: int) -> str:
     folders = [bench.folder.identity["hash"], *(bench.data(pick).identity["hash"] for pick in picks if pick.domain)]
     given = bench.setting.base or bench.setting.start
     start = start_identity(given) if given else ""
-    return digest([SCHEMA, as_tree(cell), config, first, folders, bench.setting.frames, bench.setting.scenes, start])
+    tree = [SCHEMA, as_tree(cell), config, first, folders, bench.setting.frames, bench.setting.scenes, start]
+    return digest([*tree, *way(cell.plan)])
 
 
 def header(bench: CellBench, cell: Cell, seed: int) -> dict[str, Any]:

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 
 FRESH = "fresh"  #: In the identity of a second stage that keeps the encoders alone
+NORMS = "norms keep their statistics"  #: In the identity of full fine-tuning, which was once trained without
 
 
 class OutOfTimeError(Exception):
@@ -145,8 +146,13 @@ def adapted_folder(bench: CellBench, plan: TrainingPlan, seed: int) -> Path:
     config = bench.config(plan, seed, second=True)
     return (
         bench.setting.runs
-        / f"adapted-{_identity(bench, config, plan.target, plan.mode, base, *([FRESH] if plan.fresh else []))}"
+        / f"adapted-{_identity(bench, config, plan.target, plan.mode, base, *([FRESH] if plan.fresh else []), *way(plan))}"
     )
+
+
+def way(plan: TrainingPlan) -> list[str]:
+    """Return what tells a second stage from one that was trained in another way under the same name."""
+    return [NORMS] if plan.mode == "full" else []
 
 
 def untrained(bench: CellBench, plan: TrainingPlan, seed: int) -> set[Path]:
