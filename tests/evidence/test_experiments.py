@@ -113,7 +113,7 @@ def test_each_mode_trains_its_part_and_merges_to_the_same_layout(config, mode, t
     encoder_norms = [
         m for n, m in network.named_modules() if n.startswith("encoders.") and isinstance(m, torch.nn.BatchNorm2d)
     ]
-    assert all(m.training == (mode in {"full", "scratch"}) for m in encoder_norms)
+    assert all(m.training == (mode == "scratch") for m in encoder_norms), "few samples give no statistics"
     merged = holder.merge_and_unload() if holder is not None else network
     assert set(merged.state_dict()) == keys
 

@@ -144,10 +144,8 @@ def adapted_folder(bench: CellBench, plan: TrainingPlan, seed: int) -> Path:
     """Return where the second stage of a plan lies, trained or not."""
     base = "none" if plan.mode == "scratch" else base_folder(bench, plan, seed).name
     config = bench.config(plan, seed, second=True)
-    return (
-        bench.setting.runs
-        / f"adapted-{_identity(bench, config, plan.target, plan.mode, base, *([FRESH] if plan.fresh else []), *way(plan))}"
-    )
+    ways = ([FRESH] if plan.fresh else []) + way(plan)
+    return bench.setting.runs / f"adapted-{_identity(bench, config, plan.target, plan.mode, base, *ways)}"
 
 
 def way(plan: TrainingPlan) -> list[str]:

@@ -3,7 +3,7 @@
 # Two cells of docs/results.md again, from seeds and the models/base of their commit: not adapted to fog, and PEFT on it.
 # Simulates 80 scenes, adapts, scores, and says whether the figures lie within the stated intervals.
 #   make setup-test && train/recipes/redo.sh
-# Under ten minutes on two idle cores. CELLS: cells of the gap `fog`, e.g. CELLS=fog_full_all; RUN: folder of the run.
+# Under ten minutes on two idle cores. CELLS: cells of the gap `fog`, e.g. CELLS=fog_peft_8; RUN: folder of the run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PATH="$PWD/.venv/bin:$PATH"
