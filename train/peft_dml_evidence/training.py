@@ -144,13 +144,12 @@ def adapted_folder(bench: CellBench, plan: TrainingPlan, seed: int) -> Path:
     """Return where the second stage of a plan lies, trained or not."""
     base = "none" if plan.mode == "scratch" else base_folder(bench, plan, seed).name
     config = bench.config(plan, seed, second=True)
-    ways = ([FRESH] if plan.fresh else []) + way(plan)
-    return bench.setting.runs / f"adapted-{_identity(bench, config, plan.target, plan.mode, base, *ways)}"
+    return bench.setting.runs / f"adapted-{_identity(bench, config, plan.target, plan.mode, base, *way(plan))}"
 
 
 def way(plan: TrainingPlan) -> list[str]:
-    """Return what tells a second stage from one that was trained in another way under the same name."""
-    return [NORMS] if plan.mode == "full" else []
+    """Return what tells a second stage from one that is trained in another way under the same name."""
+    return [FRESH] * plan.fresh + [NORMS] * (plan.mode == "full")
 
 
 def untrained(bench: CellBench, plan: TrainingPlan, seed: int) -> set[Path]:
