@@ -4,8 +4,6 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from pydantic import ValidationError
-
 
 class PeftDmlError(Exception):
     """Base of every error that this library raises on purpose."""
@@ -36,8 +34,10 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f"did you mean '{near[0]}'?" if near else f"choices: {', '.join(choices)}"
 
 
-def one_line(error: OSError | ValidationError) -> str:
+def one_line(error: OSError | ValueError) -> str:
     """Return what the file system or pydantic complains of, without error numbers and addresses of web pages."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors())
+    # Of a ValidationError; the class is not imported, because the command line's help does without pydantic.
+    said = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in getattr(error, "errors", list[dict[str, str]])())
+    return "; ".join(text.removeprefix(": ") for text in said)

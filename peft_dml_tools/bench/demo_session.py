@@ -52,8 +52,7 @@ def demo_figures(session: DemoSession) -> Report:
 
     Raises DataError: it failed, or takes too long; with its last lines.
     """
-    session.out.mkdir(parents=True, exist_ok=True)
-    log = session.out / "demo.log"
+    log = session.out.with_name(f"{session.out.name}.log")
     variables = os.environ | {"PYTHONPATH": f"{session.code}:{session.code / 'train'}"}
     with (
         log.open("w", encoding="utf-8") as file,
