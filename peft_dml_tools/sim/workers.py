@@ -75,9 +75,19 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Start processes that never see Ctrl-C, which a terminal sends to all; the parent ends them."""
+    """Start processes that never see Ctrl-C, which a terminal sends to all; the parent ends them.
+
+    Another thread takes the signal meanwhile, and Python would raise it here, between two steps of the pool: later.
+    """
+    taken: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, _: taken.append(number)) if main else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if main:
+            signal.signal(signal.SIGINT, handler)
+        for number in taken:
+            signal.raise_signal(number)

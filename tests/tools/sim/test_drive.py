@@ -106,6 +106,25 @@ def test_an_interrupt_is_told_once_not_by_every_worker(work, tmp_path):
     assert "Traceback" not in said
 
 
+def test_an_interrupt_that_another_thread_takes_waits_for_the_pool():
+    """A thread that blocks nothing, such as a library's, is given the signal; Python raises it in the main thread."""
+    code = (
+        "import os, signal, threading, time; from peft_dml_tools.sim.workers import _no_interrupts\n"
+        "threading.Thread(target=time.sleep, args=(5,), daemon=True).start()\n"
+        "inside = True\n"
+        "try:\n"
+        "    with _no_interrupts():\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(0.5)\n"
+        "        inside = False\n"
+        "except KeyboardInterrupt:\n"
+        "    print('inside' if inside else 'after')\n"
+    )
+    begin = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{code}"
+    done = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "after\n"
+
+
 def test_keyframes_come_every_half_second():
     drive = Drive(1, 2.0, DriveSpec(lidar_hz=20.0))
     assert np.diff(drive.keyframes_ns).tolist() == [500_000_000] * 3
