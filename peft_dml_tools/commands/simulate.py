@@ -90,11 +90,11 @@ def simulate(
         domain=place,
         depth_stride_px=depth_stride,
     )
-    _check_settings(out, {"seconds": seconds, "seed": seed, "simulator": SIMULATOR, **_settings(spec)})
     todo = [(i, n) for i, n in zip(numbers, names, strict=True) if not scene_file(out, VERSION, n).is_file()]
     jobs = [(str(out), name, drive_seed(seed, number), seconds, spec) for number, name in todo]
     rig = make_rig(image_width, spec.lidar_height_m, spec.focal_scale, place.vehicle)
     with explained(partial(_interrupted, out, rig, parts)) as check:
+        _check_settings(out, {"seconds": seconds, "seed": seed, "simulator": SIMULATOR, **_settings(spec)})
         for _ in track(
             _run(jobs, workers, address), f"Simulating {len(jobs)} of {scenes} scenes", len(jobs), console=console
         ):
