@@ -23,7 +23,7 @@ ROOMS = {
     "train": {"configs", "peft_dml_evidence", "peft_dml_train", "recipes", "results"},
 }
 """Packages and what is in each: the vehicle, the tools, training with its evidence."""
-SOURCE_LINES_AT_MOST = 58_667
+SOURCE_LINES_AT_MOST = 58_669
 """Lines of Python outside tests, all rooms together; only ever lowered, except for a new feature."""
 
 TRACKED_BYTES = 20_800_000

@@ -54,6 +54,8 @@ def in_processes(
     except BaseException:
         for process in set(multiprocessing.active_children()) - before:
             process.terminate()
+        # One that was writing leaves half a result, for whose rest the pool would wait while anybody can write.
+        pool._result_queue._writer.close()  # type: ignore[attr-defined]  # noqa: SLF001
         raise
     finally:
         with _no_interrupts():

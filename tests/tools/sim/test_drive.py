@@ -125,6 +125,25 @@ def test_an_interrupt_that_another_thread_takes_waits_for_the_pool():
     assert done.stdout == "after\n"
 
 
+def test_an_interrupt_ends_a_pool_that_is_writing_results():
+    code = (
+        "import signal; from peft_dml_tools.sim.workers import in_processes\n"
+        "def interrupt(*_):\n"
+        "    raise KeyboardInterrupt\n"
+        "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGALRM, interrupt)\n"
+        "    results = in_processes(bytes, [300_000_000] * 100, 2, ahead=2)\n"
+        "    next(results)\n"
+        "    signal.setitimer(signal.ITIMER_REAL, 0.3)\n"
+        "    try:\n"
+        "        list(map(len, results))\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('ended')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "ended\n"
+
+
 def test_keyframes_come_every_half_second():
     drive = Drive(1, 2.0, DriveSpec(lidar_hz=20.0))
     assert np.diff(drive.keyframes_ns).tolist() == [500_000_000] * 3
