@@ -108,7 +108,10 @@ def test_features_of_pictures_are_computed_once_and_change_nothing(config, monke
     again, read = features(encoder, 9)
     assert (made, read) == (2, 1), "another run finds them on disk, by the pictures' content"
     assert again.equal(first)
-    network.encoders["camera"].image.trunk.stem.norm.running_mean += 1
+    trunk, drawn = network.encoders["camera"].image.trunk, torch.get_rng_state()
+    trunk.folded()
+    assert torch.get_rng_state().equal(drawn), "a resumed run draws what an unbroken one does"
+    trunk.stem.norm.running_mean += 1
     other, made = features(encoder, 4)
     assert made == 2, "other frozen weights make other features"
     assert not other.equal(first)

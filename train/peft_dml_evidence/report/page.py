@@ -26,7 +26,7 @@ ALWAYS_OPEN = 20  #: Rows of an open table that stands alone
 
 INTRO = """# Results
 
-Made by `peft-dml-train report` from the JSON files in `train/results`; nothing here is typed by hand, and what was not
+Made by `peft-dml-train report` from the JSON files in `train/results`; no table is typed by hand, and what was not
 run says so. Scores are nuscenes-devkit's own (`detection_cvpr_2019`), on scenes that no training saw.
 
 ## What holds

@@ -4,6 +4,7 @@
 Tan and Le, "EfficientNet", ICML 2019; the Lite variants drop squeeze-excitation and use ReLU6, which quantises well.
 """
 
+from copy import deepcopy
 from typing import Final, NamedTuple
 
 import torch
@@ -117,10 +118,9 @@ class LiteTrunk(nn.Module):
 
     def folded(self) -> "LiteTrunk":
         """Return a copy whose `early` has its batch norms folded into the convolutions: a third less time on a CPU."""
-        copy = LiteTrunk().to(self.stem.conv.weight.device)
-        copy.load_state_dict(
-            {n: v for n, v in self.state_dict().items() if n.startswith(("stem.", "frozen."))}, strict=False
-        )
+        # A new trunk would draw its weights, and a run that is resumed would draw other numbers from then on.
+        copy = deepcopy(self).requires_grad_(requires_grad=False)
+        copy.blocks = nn.ModuleList()
         for part in copy.eval().modules():
             if isinstance(part, PaddedConv):
                 part.conv = fuse_conv_bn_eval(part.conv, part.norm)

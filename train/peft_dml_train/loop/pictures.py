@@ -3,6 +3,7 @@
 
 import hashlib
 from functools import cached_property
+from typing import cast
 
 import torch
 
@@ -27,9 +28,9 @@ class PictureFeatures:
     def __init__(self, encoder: CameraEncoder, most_gb: float, cache: FrameCache | None = None) -> None:
         self.most, self.kept_bytes, self.cache = int(most_gb * 1e9), 0, cache
         self.kept: dict[int, TrunkFeatures] = {}
-        self._trunk = encoder.image.trunk if isinstance(encoder.image, LitePyramid) else LiteTrunk()
-        frozen = (*self._trunk.stem.parameters(), *self._trunk.frozen.parameters())
-        self.active = not any(p.requires_grad for p in frozen)
+        self._trunk = encoder.image.trunk if isinstance(encoder.image, LitePyramid) else None
+        frozen = [*self._trunk.stem.parameters(), *self._trunk.frozen.parameters()] if self._trunk else []
+        self.active = self._trunk is not None and not any(p.requires_grad for p in frozen)
 
     def fill(self, batch: Batch) -> None:
         """Add `fine` and `cut` to the camera's inputs of a batch."""
@@ -42,10 +43,9 @@ class PictureFeatures:
     @cached_property
     def _frozen(self) -> tuple[LiteTrunk, str]:
         """Folded once, when the weights are there, and what tells them from others."""
-        folded, seen = self._trunk.folded(), hashlib.sha256()
-        for name, value in folded.state_dict().items():
-            if name.startswith(("stem.", "frozen.")):
-                seen.update(value.cpu().contiguous().numpy().tobytes())
+        folded, seen = cast("LiteTrunk", self._trunk).folded(), hashlib.sha256()
+        for value in folded.state_dict().values():
+            seen.update(value.cpu().contiguous().numpy().tobytes())
         return folded, seen.hexdigest()
 
     def _of(self, number: int, images: torch.Tensor) -> TrunkFeatures:

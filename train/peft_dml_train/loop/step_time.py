@@ -20,7 +20,6 @@ CYCLE: Final = 4
 WORKER: Final = """
 import sys, tempfile, time
 from pathlib import Path
-import torch
 from peft_dml_train.adapters.lora import adapt, train_mode
 from peft_dml_train.config import load_config
 from peft_dml_train.data.batch import BatchStream
@@ -29,9 +28,8 @@ from peft_dml_train.loop.stages import new_network, set_threads
 from peft_dml_train.loop.trainer import Trainer
 
 recipe, data, scene, cycle, *changes = sys.argv[1:]
-config = load_config(Path(recipe), tuple(changes))
+config = load_config(Path(recipe), (*changes, "threads=1"))
 set_threads(config)
-torch.set_num_threads(1)
 frames = load_frames(Path(data), (scene,), config.spec)
 network = adapt(new_network(config), config.adapters).get_base_model()
 trainer = Trainer(config, config.finetune, network, Path(tempfile.mkdtemp()), train_mode)
