@@ -31,6 +31,7 @@ BUDGETS: dict[str, tuple[str, ...]] = {
     "demo": ("pretrain.checkpoint_every=200", "finetune.checkpoint_every=200"),
     "near": (),
     "fresh": (),
+    "one_town": (),
     "nuscenes": (),
 }
 

@@ -21,6 +21,7 @@ class Recipe(str, Enum):
     demo = "demo"
     near = "near"
     fresh = "fresh"
+    one_town = "one_town"
     nuscenes = "nuscenes"
 
 

@@ -2,17 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # All experiments behind docs/results.md, the most important first. Finished cells are skipped: call it again at any time.
 #   DATA=runs/demo/data PROFILE=quick train/recipes/evidence.sh
-# DATA: simulated or real scenes with splits; DOMAINS: folder of the gaps' scenes, simulated here if DATA is.
-# CONFIG: tiny, near, fresh, demo or nuscenes; BASE: bundle whose network every cell begins with, and whose own robustness is
-# scored: cells that need another base say so; FROM: encoders alone, frozen, to which every base is trained; PROFILE: quick
-# or full; JOBS: cells at once; MINUTES: in all, after them no new stage begins; RUNS, OUT: folders of weights and of
-# results; GAPS: some of the gaps; DOMAIN: of DATA, source or target; ARGS: more options of the commands.
+# DATA: simulated or real scenes with splits; DOMAINS: folder of the gaps' scenes, simulated here if DATA is. CONFIG:
+# tiny, near, one_town, fresh, demo or nuscenes; BASE: bundle whose network every cell begins with, and whose own
+# robustness is scored: cells that need another base say so; FROM: encoders alone, frozen, to which every base is
+# trained; PROFILE: quick or full; JOBS: cells at once; MINUTES: in all, after them no new stage begins; RUNS, OUT:
+# folders of weights and of results; GAPS: some of the gaps; DOMAIN: of DATA, source or target; ARGS: more options of
+# the commands.
 # The gaps as they stand on the page, and the robustness of models/base:
 #   DATA=runs/demo/target CONFIG=near BASE=models/base ARGS="--frames 120" train/recipes/evidence.sh
 # Components and baselines, everything behind the encoders of models/base trained alike:
 #   DATA=runs/demo/target CONFIG=fresh FROM=models/base/base.safetensors ARGS="--frames 40" train/recipes/evidence.sh
 # The gaps of a base that has seen one town, one rig and clear weather (DATA: `peft-dml simulate --domain source`):
-#   DATA=runs/source DOMAIN=source CONFIG=near FROM=models/base/base.safetensors train/recipes/evidence.sh
+#   DATA=runs/source DOMAIN=source CONFIG=one_town FROM=models/base/base.safetensors train/recipes/evidence.sh
 #
 # Measured with recipe near on one core that three others shared, CPU seconds a step: PEFT .45, full fine-tuning 1.04,
 # projections, fusion and head .26; on the whole grid (demo) 1.07, 1.56 and .58. Preparing a frame takes .2 s, once for

@@ -17,7 +17,7 @@ from peft_dml_evidence.statistics import WHOLE, Interval, Sample, joined, paired
 from peft_dml_tools.sim.corruptions import MULTICORRUPT, RADAR_NOISE
 from peft_dml_train.evaluation.sensors import SUBSETS
 
-CONFIGS = ("nuscenes", "demo", "near", "fresh", "tiny")
+CONFIGS = ("nuscenes", "demo", "near", "one_town", "fresh", "tiny")
 
 
 @dataclass(frozen=True, slots=True)
