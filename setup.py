@@ -58,7 +58,7 @@ setup(
     ],
     entry_points={
         "console_scripts": [
-            "peft-dml = peft_dml_ros.cli.main:app",
+            "peft-dml = peft_dml_ros.cli:start",
             "perception = peft_dml_ros.nodes.perception:main",
             "recorder = peft_dml_tools.nodes.recorder:main",
             "replay = peft_dml_tools.nodes.replay:main",

@@ -11,9 +11,8 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from peft_dml_ros.cli import INTERRUPTED
 from peft_dml_ros.core.errors import ConfigError, PeftDmlError
-
-INTERRUPTED: Final = 130  #: Exit status of a command that SIGINT ended: 128 + 2, as a shell has it
 
 #: Entry point group in which other packages add commands. An entry point names a `COMMANDS` mapping, whose commands are
 #: modules of its package; a mapping `MODULES` there names the module of a command that is not called like it.
@@ -30,32 +29,20 @@ TOOLS: Final = (
 
 #: Optional dependency (`pip install 'peft_dml_ros[<extra>]'`) that brings a module
 EXTRA_OF_MODULE: Final[dict[str, str]] = {
-    "embreex": "sim",
-    "trimesh": "sim",
-    "rclpy": "ros",
-    "sensor_msgs": "ros",
-    "vision_msgs": "ros",
-    "tf2_msgs": "ros",
-    "matplotlib": "viz",
-    "nuscenes": "demo",
-    "pyarrow": "datasets",
-    "av": "datasets",
-    "foxglove": "view",
-}
-
+    "embreex": "sim", "trimesh": "sim", "matplotlib": "viz", "nuscenes": "demo", "foxglove": "view",
+    "rclpy": "ros", "sensor_msgs": "ros", "vision_msgs": "ros", "tf2_msgs": "ros",
+    "pyarrow": "datasets", "av": "datasets",
+}  # fmt: skip
 
 #: What to do about errors of the file system
 FIXES: Final = {
-    errno.ENOENT: "check the path",
-    errno.ENOTDIR: "check the path: a part of it is a file",
-    errno.EISDIR: "name a file, not a folder",
-    errno.EEXIST: "choose another name, or remove it",
-    errno.EACCES: "check its permissions",
-    errno.EPERM: "check its permissions",
+    errno.ENOENT: "check the path", errno.ENOTDIR: "check the path: a part of it is a file",
+    errno.EISDIR: "name a file, not a folder", errno.EEXIST: "choose another name, or remove it",
+    errno.EACCES: "check its permissions", errno.EPERM: "check its permissions",
     errno.EROFS: "choose a place that can be written to",
-    errno.ENOSPC: "free space on that disk, or choose another one; what is incomplete can be deleted",
     errno.EDQUOT: "free space in your quota, or choose another disk",
-}
+    errno.ENOSPC: "free space on that disk, or choose another one; what is incomplete can be deleted",
+}  # fmt: skip
 
 
 @cache
@@ -70,7 +57,34 @@ def commands() -> dict[str, tuple[str, str]]:
     return found
 
 
-class _Commands(TyperGroup):
+class ExpectedErrors(TyperGroup):
+    """Commands whose expected errors, also of the file system, become one line and exit status 2, and Ctrl-C 130."""
+
+    interrupted = "Interrupted."  #: What an interrupt without words of its own says
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            typer.echo(f"Interrupted: {interrupt}" if interrupt.args else self.interrupted, err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        except PeftDmlError as error:
+            _refuse(str(error))
+        except OSError as error:
+            if error.errno not in FIXES:
+                raise
+            where = f"{error.filename}: " if error.filename is not None else ""
+            _refuse(f"{where}{error.strerror}; fix: {FIXES[error.errno]}")
+        except ModuleNotFoundError as error:
+            module = (error.name or "").partition(".")[0]
+            if module not in EXTRA_OF_MODULE:
+                raise
+            extra = EXTRA_OF_MODULE[module]
+            _refuse(f"this needs the Python module '{module}'; fix: pip install 'peft_dml_ros[{extra}]'")
+
+
+class _Commands(ExpectedErrors):
     """Commands that are listed by name and imported only when they are invoked."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -87,30 +101,6 @@ class _Commands(TyperGroup):
             )
         return super().resolve_command(ctx, args)
 
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command; an expected error, also of the file system, becomes one line and exit status 2.
-
-        So does Ctrl-C, with exit status 130.
-        """
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as interrupt:
-            typer.echo(f"Interrupted: {interrupt}" if interrupt.args else "Interrupted.", err=True)
-            raise typer.Exit(INTERRUPTED) from None
-        except PeftDmlError as error:
-            _refuse(str(error))
-        except OSError as error:
-            if error.errno not in FIXES:
-                raise
-            where = f"{error.filename}: " if error.filename is not None else ""
-            _refuse(f"{where}{error.strerror}; {FIXES[error.errno]}")
-        except ModuleNotFoundError as error:
-            module = (error.name or "").partition(".")[0]
-            if module not in EXTRA_OF_MODULE:
-                raise
-            extra = EXTRA_OF_MODULE[module]
-            _refuse(f"this command needs the Python module '{module}'; install it: pip install 'peft_dml_ros[{extra}]'")
-
 
 def _load(name: str) -> Any:
     module = import_module(commands()[name][0])
@@ -118,8 +108,7 @@ def _load(name: str) -> Any:
     if isinstance(found, typer.Typer):
         return typer.main.get_group(found)
     single = typer.Typer(add_completion=False)
-    settings: dict[str, Any] = getattr(module, "CONTEXT_SETTINGS", {})
-    single.command(name, context_settings=settings)(found)
+    single.command(name, context_settings=getattr(module, "CONTEXT_SETTINGS", {}))(found)
     return typer.main.get_command(single)
 
 

@@ -19,15 +19,8 @@ DOPPLER_FIELDS: Final = (
     *("Doppler", "v_doppler_mps", "vel", "v", "radar_relative_radial_velocity"),
 )
 RCS_FIELDS: Final = (
-    "rcs",
-    "RCS",
-    "amplitude",
-    "power",
-    "snr",
-    "intensity",
-    "rcs_dbsm",
-    "Power",
-    "signal_to_noise_ratio",
+    *("rcs", "RCS", "amplitude", "power"),
+    *("snr", "intensity", "rcs_dbsm", "Power", "signal_to_noise_ratio"),
 )
 #: A detection for which one of them is set is left out; flags of the standard deviations do not matter
 ARS548_FLAGS: Final = ("invalid_distance", "invalid_azimuth", "invalid_elevation", "invalid_range_rate")

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import errno
 import os
+import signal
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 from typer.testing import CliRunner
@@ -109,6 +111,26 @@ def test_a_folder_that_cannot_be_written_is_named_without_a_traceback(tmp_path):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert str(taken) in done.stderr
+
+
+@pytest.mark.parametrize("package", ["peft_dml_ros.cli", "peft_dml_train"])
+def test_an_interrupt_while_python_imports_is_quiet(package):
+    code = f"from {package} import start; start()"
+    command = [sys.executable, "-X", "importtime", "-c", code, "--help"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert any(line.endswith("importlib.metadata\n") for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert all(line.startswith("import time:") for line in rest.splitlines()), rest
+
+
+@pytest.mark.parametrize("main", ["peft_dml_ros.cli.main", "peft_dml_train.cli"])
+def test_both_commands_end_alike(main, tmp_path):
+    group, words = import_module(main).app, ["evaluate"] if "train" in main else ["fleet", "evaluate"]
+    option = ["--data"] if "train" in main else []
+    for arguments in ([*words, *option, str(tmp_path / "none")], [*words, "--nonsense"]):
+        assert CliRunner().invoke(group, arguments).exit_code == 2
 
 
 def test_a_missing_extra_is_named(monkeypatch):

@@ -61,7 +61,7 @@ def test_an_adapter_that_is_no_better_is_not_written(base, drive, tmp_path):
     said = CliRunner().invoke(
         app, ["adapt", "--base", str(base), "--data", str(drive), "--out", str(out), "--class", "x"]
     )
-    assert said.exit_code == 1
+    assert said.exit_code == 2
     assert "--class x is not of the form NAME=CLASS" in said.output
 
 

@@ -299,5 +299,5 @@ def test_the_command_tells_what_it_did(tmp_path):
     assert "lidar" in result.output
     assert (tmp_path / "run" / "base.pt").is_file()
     result = CliRunner().invoke(app, options)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "nothing to import" in result.output

@@ -151,7 +151,7 @@ def test_recipes_name_their_mistakes(tmp_path):
 
 def test_commands_tell_expected_errors_in_one_line(tmp_path):
     result = CliRunner().invoke(app, ["pretrain", "--data", str(tmp_path), "--set", "seeed=1"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "did you mean 'seed'" in result.output
 
 

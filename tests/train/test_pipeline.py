@@ -176,7 +176,7 @@ def test_a_second_adapter_goes_into_the_bundle_of_its_base(data, made, tmp_path)
     state = load_checkpoint(other / "base.pt")
     save_checkpoint(other / "base.pt", {name: value + value.is_floating_point() for name, value in state.items()})
     said = CliRunner().invoke(app, [str(part) for part in (*recipe, "--out", other, "--adapter", "rain")])
-    assert said.exit_code == 1
+    assert said.exit_code == 2
     assert f"has base {card.base[:12]}, the run has" in " ".join(said.output.split())
     invoke("evaluate", *recipe[1:], "--adapter", "rain", "--out", tmp_path / "e", "--sensors", "lidar", "--record")
     assert "nds" in load_bundle(bundle, adapter="rain").adapters.parts[0][0].card.metrics["test"]["clear"]["lidar"]
@@ -206,7 +206,7 @@ def test_an_adapter_goes_on_from_another(data, made, tmp_path):
 def test_parts_stay_frozen_only_where_something_gives_them(data, made):
     command = ["finetune", "--config", "train/configs/tiny.yaml", "--data", data, "--out", made[0]]
     said = CliRunner().invoke(app, [*map(str, command), "--set", "finetune.frozen=[encoders.]", "--adapter", "x"])
-    assert said.exit_code == 1
+    assert said.exit_code == 2
     assert "--from" in said.output
 
 
@@ -305,21 +305,21 @@ def test_a_base_with_other_classes_is_refused(data, made):
     options = ["--config", "train/configs/tiny.yaml", "--data", str(data), "--out", str(made[0])]
     fewer = f"spec.classes={json.dumps(CLASSES[:7])}"
     result = CliRunner().invoke(app, ["finetune", *options, "--adapter", "other", "--set", fewer])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "sizes or class list" in result.output
     start = ["--from", str(made[0] / "base.pt"), "--out", str(made[0] / "again"), "--set", fewer]
     result = CliRunner().invoke(app, ["pretrain", *options[:4], *start])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "sizes or class list" in result.output
     result = CliRunner().invoke(app, ["finetune", *options, "--adapter", "../other"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "adapter name '../other'" in result.output
 
 
 def test_frozen_parts_need_given_weights(data, tmp_path):
     options = ["--config", "train/configs/tiny.yaml", "--data", str(data), "--out", str(tmp_path)]
     result = CliRunner().invoke(app, ["pretrain", *options, "--set", "pretrain.frozen=[encoders.lidar.]"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "--from" in result.output
 
 

@@ -75,9 +75,9 @@ def test_training_and_evaluation_find_every_frame_prepared(miniature, tmp_path, 
 
 def test_what_is_wrong_is_said_in_one_line(miniature, tmp_path):
     none = prepare(miniature, tmp_path, "--set", "splits.test=[sim_nothing]")
-    assert none.returncode == 1
+    assert none.returncode == 2
     assert "has no scenes for" in none.stderr
     away = prepare(miniature, tmp_path, "--address", "127.0.0.1:1")
-    assert away.returncode == 1
+    assert away.returncode == 2
     assert "no Ray cluster there" in away.stderr
     assert "fix: start one" in away.stderr

@@ -9,28 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+
+from peft_dml_ros.cli.main import ExpectedErrors
 
 if TYPE_CHECKING:
     from peft_dml_train.config import TrainConfig
     from peft_dml_train.data.cache import FrameCache
 
 
-class _TrainingCommands(TyperGroup):
-    """Commands whose expected errors become one line and exit status 1."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command; Ctrl-C ends it with one line and exit status 130."""
-        from peft_dml_ros.core.errors import PeftDmlError
-
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            typer.echo("Interrupted; with --resume, commands that have it go on where they were.", err=True)
-            raise typer.Exit(130) from None
-        except PeftDmlError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from None
+class _TrainingCommands(ExpectedErrors):
+    interrupted = "Interrupted; with --resume, commands that have it go on where they were."
 
 
 ABOUT = "Train, evaluate and export the PEFT-DML detector."
