@@ -8,6 +8,7 @@ import pytest
 from peft_dml_evidence.cells import KEY_SEEDS
 from peft_dml_evidence.gap_cells import GAPS
 from peft_dml_evidence.report import gaps
+from peft_dml_evidence.report.page import render_summary
 from peft_dml_evidence.report.results import load
 from peft_dml_evidence.report.summary import summary_of, targets
 from tests.evidence.test_experiments_report import DATA, figures
@@ -19,20 +20,20 @@ RAIN = next(gap for gap in GAPS if gap.name == "rain")
 def results(tmp_path):
     """Write made-up cells, and read them: NDS by seed, each seed with luck of its own."""
 
-    def write(cells):
+    def write(cells, recipe="near"):
         for (cell, seeds), nds in cells.items():
             for seed in seeds:
                 luck = {7: 0.05, 8: 0.0, 9: -0.05}[seed]
                 by_scene = {f"scene-{i}": nds + luck + 0.1 * (i % 3) for i in range(6)}
                 record = {
-                    "command": "domains", "cell": cell, "config": "near", "seed": seed, "commit": "0123456789",
+                    "command": "domains", "cell": cell, "config": recipe, "seed": seed, "commit": "0123456789",
                     "data": DATA, "cpu_s": 60.0, "finished": "2026-11-27", "training": {},
                     "scores": {"clear": {"all": figures(nds + luck)}}, "scenes": {"clear": {"all": by_scene}},
                 }  # fmt: skip
-                path = tmp_path / "domains" / f"{cell}.near.s{seed}.json"
+                path = tmp_path / "domains" / f"{cell}.{recipe}.s{seed}.json"
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(json.dumps(record))
-        return load(tmp_path)[0]
+        return next(r for r in load(tmp_path) if r.config == recipe)
 
     return write
 
@@ -66,6 +67,15 @@ def test_mixing_seeds_would_turn_the_verdict_round(results):
     mixed = (0.36 + 0.05 - 0.30) / (0.40 - 0.30)
     assert mixed > 1.0
     assert gaps.closed(found, RAIN).value == pytest.approx(0.6)
+
+
+def test_gaps_of_another_base_are_named_with_their_recipe(results):
+    gained = {("rain_none", KEY_SEEDS): 0.30, ("rain_full_all", KEY_SEEDS): 0.40}
+    near = results({**gained, ("rain_peft_all", KEY_SEEDS): 0.39})
+    other = results({**gained, ("rain_peft_all", KEY_SEEDS): 0.36}, "one_town")
+    key = json.loads(render_summary([near, other]))
+    assert {gap: by["all"] for gap, by in key["gap_closed"].items()} == {"rain": 0.9, "one_town.rain": 0.6}
+    assert set(key["gap_closed_interval"]) == set(key["gap_closed"])
 
 
 def test_where_full_fine_tuning_gains_nothing_there_is_no_gap(results):

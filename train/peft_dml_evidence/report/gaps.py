@@ -101,7 +101,7 @@ def closing(results: Results) -> list[str]:
 
 
 def losing(results: Results) -> list[str]:
-    """Return what is forgotten on the source, and what each way costs; the first seed's costs."""
+    """Return NDS gained, what is forgotten on the source, and what each way costs; the first seed's costs."""
     rows = []
     for gap in GAPS:
         for mode in TRIED:
@@ -115,16 +115,7 @@ def losing(results: Results) -> list[str]:
             share = f"{cost['parameters']['share']:.1%}"
             spent = (f"{cost['file_bytes'] / 1e6:.2f}", f"{cost['cpu_s']:.0f}", f"{cost['peak_rss_mb']:.0f}")
             rows.append([gap.name, WORDS[mode], MISSING if won is None else won.text(), word, share, *spent])
-    head = (
-        "gap",
-        "trained",
-        "NDS gained in the target",
-        "NDS forgotten on the source",
-        "share",
-        "file MB",
-        "CPU s",
-        "peak MB",
-    )
+    head = ("gap", "trained", "gained in the target", "forgotten on the source", "share", "file MB", "CPU s", "peak MB")
     return table(head, rows or [["any", *[MISSING] * 7]])
 
 
