@@ -87,6 +87,8 @@ def test_training_cells_are_those_of_the_issue():
     assert domains["city_peft_8"].plan.target == ScenePick("finetune", "other_city", 8)
     assert domains["rig_none"].test == ScenePick("test", domain="rig")
     assert domains["rig_full_all_source"].test == ScenePick("test")
+    assert "finetune.rate=0.0003" in domains["rig_full_all"].plan.adapt, "full fine-tuning has a rate of its own"
+    assert not any("rate" in change for change in domains["rig_peft_all"].plan.adapt)
     assert domains["fast_partial_32"].plan.source == ScenePick("train", "slow")
     assert {cell.seeds for cell in domains.values()} == {KEY_SEEDS}
     baselines = cells_of("baselines")

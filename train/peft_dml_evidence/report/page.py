@@ -80,8 +80,9 @@ WORDS = {
     "gaps": (
         "Share closed: (PEFT − not adapted) / (full fine-tuning − not adapted), on shared seeds and scenes; wanted are "
         ".95 with all scenes and 1 with eight. Where full fine-tuning gains nothing there is no gap to close. The same "
-        "steps and rate for every way and number of scenes; norms of the encoders keep the base's statistics, without "
-        "which full fine-tuning lost .02 more (batches of two)."
+        "steps for every way and number of scenes, each way at the best rate that was tried for it on other scenes of "
+        "fog (recipe `one_town`) or all at full fine-tuning's (`near`); norms of the encoders keep the base's "
+        "statistics, without which full fine-tuning lost .02 more (batches of two)."
     ),
     "ablations": (
         "The change is that of the mean of the four figures, seed by seed. A component earns its place where the whole "
