@@ -17,11 +17,12 @@ import numpy as np
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
+from peft_dml_ros.core.adapter_domain import DOMAIN
 from peft_dml_ros.core.errors import BundleError, one_line
 from peft_dml_ros.core.signature import public_key, verify
 from peft_dml_ros.core.spec import Frozen
 from peft_dml_ros.core.typing import AnyArray, Float32Array
-from peft_dml_ros.core.verified_files import altered_files, read_calibration, read_limited
+from peft_dml_ros.core.verified_files import CALIBRATION, altered_files, read_calibration, read_limited
 
 ADAPTER_SCHEMA: Final = 1
 CARD: Final = "adapter.json"
@@ -93,7 +94,7 @@ def load_adapter(folder: Path, base: str, where: str, trusted_key: str = "") -> 
 
     Args:
         folder: The adapter.
-        base: sha256 of the base's weights.
+        base: sha256 of the base's weights; any base when empty.
         where: The base's bundle, for messages.
         trusted_key: Public key, or its file, that must have signed `adapter.json`; any adapter when empty.
     """
@@ -105,13 +106,14 @@ def load_adapter(folder: Path, base: str, where: str, trusted_key: str = "") -> 
     except (OSError, ValidationError) as error:
         msg = f"{folder} is no adapter of schema {ADAPTER_SCHEMA}: {CARD}: {one_line(error)}"
         raise BundleError(f"{msg}; fix: name an adapter's folder, or add it again from its source") from error
-    if card.base != base:
+    if base and card.base != base:
         msg = (
             f"adapter '{card.name}' ({folder}) belongs to base '{card.base_name}' {card.base[:12]}, but {where} is base"
             f" {base[:12]}; fix: train it on this base: peft-dml-train adapt --base {where}"
         )
         raise BundleError(msg)
-    if problems := altered_files(folder, card.files, (CONFIG, WEIGHTS)):
+    extra = (name for name in (CALIBRATION, RANGES, DOMAIN) if (folder / name).is_file())
+    if problems := altered_files(folder, card.files, (CONFIG, WEIGHTS, *extra)):
         raise BundleError(f"adapter {folder} refused: {'; '.join(problems)}; fix: add it again from its source")
     tensors = _read_tensors(folder / WEIGHTS)
     if problems := [*_unfit_config(folder, card), *_unfit_tensors(tensors, card)]:

@@ -49,7 +49,7 @@ def verify(file: Path, content: bytes, trusted: PublicKey) -> str:
     library, path = signature_library(), file.with_name(file.name + SUFFIX)
     if not path.is_file():
         msg = f"{file} is not signed, and a trusted key is set"
-        raise BundleError(f"{msg}; fix: sign it: peft-dml bundle sign, or leave trusted_key empty")
+        raise BundleError(f"{msg}; fix: sign it: peft-dml bundle sign (or adapter sign), or leave trusted_key empty")
     try:
         signature = library.Signature.from_bytes(read_small(path))
     except library.ParseError as error:
@@ -61,7 +61,7 @@ def verify(file: Path, content: bytes, trusted: PublicKey) -> str:
             msg = f"{file} was signed by another key than the trusted one, {trusted.to_base64().decode()}; fix: sign it"
             msg += " with that one's secret key, or trust the key that did"
         else:
-            msg = f"{file} or its signature was altered after signing; fix: take the bundle from its source again"
+            msg = f"{file} or its signature was altered after signing; fix: take it from its source again"
         raise BundleError(msg) from None
     return str(signature.trusted_comment)
 

@@ -54,7 +54,7 @@ def sign(file: Path, secret: Path, comment: str = "") -> Path:
     except library.Error as error:
         raise ConfigError(
             f"{secret} cannot sign: {error}; fix: give a secret key without password; with a password, sign with"
-            " minisign itself: minisign -S -m manifest.json"
+            f" minisign itself: minisign -S -m {file}"
         ) from error
     out = file.with_name(file.name + SUFFIX)
     out.write_bytes(bytes(signature) + b"\n")

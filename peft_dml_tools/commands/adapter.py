@@ -132,9 +132,10 @@ def sign(
     comment: Annotated[str, typer.Option(help="Signed as well; the time if left out")] = "",
 ) -> None:
     """Sign an adapter: its card, which holds the sha256 of every other file."""
-    from peft_dml_ros.core.adapter import CARD
+    from peft_dml_ros.core.adapter import CARD, load_adapter
     from peft_dml_tools.bundles.signing import sign as sign_file
 
+    load_adapter(folder, base="", where="")
     typer.echo(str(sign_file(folder / CARD, key, comment)))
 
 

@@ -38,7 +38,8 @@ def gain(bundle):
 
 def edit_card(folder, **changes):
     card = json.loads((folder / CARD).read_text())
-    card["files"] = {name: sha256(folder / name) for name in card["files"]}
+    names = {*card["files"], *(name for name in (CALIBRATION, RANGES) if (folder / name).is_file())}
+    card["files"] = {name: sha256(folder / name) for name in names}
     (folder / CARD).write_text(json.dumps(card | changes))
 
 
@@ -94,12 +95,14 @@ def test_temperatures_and_ranges_come_from_the_adapter(base, tmp_path):
     folder = make_random_adapter(tmp_path / "snow", base, "snow")
     (folder / CALIBRATION).write_text(json.dumps({"temperature": {"10000": 2.0}}))
     (folder / RANGES).write_text(json.dumps({"radar": {"x": 3.0}}))
+    edit_card(folder)
     bundle = load_bundle(base, adapter=str(folder))
     assert bundle.temperature(("lidar",)) == 2.0
     assert bundle.adapters.ranges("radar") == {"x": 3.0}
     mixed = load_bundle(base, adapter=f"{folder}=0.5,rain=0.5")
     assert mixed.temperature(("lidar",)) == 1.5
     (folder / RANGES).write_text(json.dumps({"radar": {"x": float("nan")}}))
+    edit_card(folder)
     with pytest.raises(BundleError, match="not finite"):
         load_bundle(base, adapter=str(folder))
 
@@ -145,6 +148,7 @@ def exotic(folder):
         ),
         (lambda f: (f / WEIGHTS).write_bytes(b"x"), "was altered"),
         (lambda f: (f / CONFIG).unlink(), "'adapter_config.json' is missing"),
+        (lambda f: (f / CALIBRATION).write_text('{"temperature": {}}'), "'calibration.json' has no sha256"),
         (cut, "cannot be read"),
         (poison, "'head.bias' has values that are not finite"),
         (misfit, r"'encoders.radar.mix.weight' of shape \(9, 32\) does not fit, the base has shape \(24, 32\)"),

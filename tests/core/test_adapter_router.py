@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The router takes the adapter of the scene that is seen, slowly, and only one that the sensors allow."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from peft_dml_ros.core.adapter import CARD
 from peft_dml_ros.core.adapter_domain import DOMAIN, AdapterDomain, Spread, read_domain, scene_figures
 from peft_dml_ros.core.adapter_router import AdapterRouter, domains_of
 from peft_dml_ros.core.adapter_store import FOLDER_VARIABLE
@@ -15,6 +17,7 @@ from peft_dml_ros.core.measurements import CameraImage
 from peft_dml_ros.core.params import PerceptionParams, RouterParams
 from peft_dml_ros.core.snapshot import Snapshot
 from peft_dml_ros.core.sync import Synchroniser
+from peft_dml_ros.core.verified_files import sha256
 from peft_dml_tools.bundles.adapter_changes import add_adapter
 from peft_dml_tools.sim.drive import Drive, DriveSpec
 from peft_dml_tools.sim.weather import Weather, apply_to_snapshot
@@ -77,15 +80,22 @@ def test_an_excluded_adapter_is_chosen_no_more(router):
     assert set(choices(router, [WET] * 9)) == {"default"}
 
 
+def add_domain(folder, text):
+    (folder / DOMAIN).write_text(text)
+    card = json.loads((folder / CARD).read_text())
+    card["files"][DOMAIN] = sha256(folder / DOMAIN)
+    (folder / CARD).write_text(json.dumps(card))
+
+
 def test_domains_come_from_the_bundle_and_the_vehicle_and_damage_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "store"))
     base = make_random_base(tmp_path / "base")
     for name, text in (("default", domain(0.1).model_dump_json()), ("rain", "{"), ("plain", "")):
         folder = make_random_adapter(base / ADAPTERS / name, base, name)
         if text:
-            (folder / DOMAIN).write_text(text)
+            add_domain(folder, text)
     mine = make_random_adapter(tmp_path / "mine", base, "mine")
-    (mine / DOMAIN).write_text(domain(0.2, "lidar").model_dump_json())
+    add_domain(mine, domain(0.2, "lidar").model_dump_json())
     bundle = load_bundle(base)
     add_adapter(mine, str(bundle.manifest.base["sha256"]), "base")
     domains, refused = domains_of(bundle)

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """`peft-dml adapter`: each command says what it did, and refuses in one line."""
 
+from shutil import copytree
+
 import pytest
 from typer.testing import CliRunner
 
 from peft_dml_ros.cli.main import app
+from peft_dml_ros.core.adapter import WEIGHTS
 from peft_dml_ros.core.adapter_store import FOLDER_VARIABLE
 from peft_dml_ros.core.bundle import ADAPTERS, BASE_WEIGHTS, load_bundle
 from tests.support.random_bundle import make_random_adapter, make_random_base, make_random_bundle
@@ -61,6 +64,10 @@ def test_signing_a_bundle_signs_its_adapters(base, tmp_path):
     other = make_random_adapter(tmp_path / "x", base, "winter")
     assert "is not signed" in call("add", other, "--bundle", base, "--key", key, code=2)
     call("sign", other, "--key", tmp_path / "key")
+    (damaged := copytree(other, tmp_path / "damaged") / WEIGHTS).write_bytes(b"x")
+    damaged.with_name("adapter.json.minisig").unlink()
+    assert "was altered" in call("sign", damaged.parent, "--key", tmp_path / "key", code=2)
+    assert not damaged.with_name("adapter.json.minisig").exists()
     assert "added" in call("add", other, "--bundle", base, "--key", key)
 
 
