@@ -8,11 +8,12 @@ becomes a `JobFailure`, so that one job never ends the others.
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from peft_dml_ros.core.errors import ConfigError, DataError, PeftDmlError
+from peft_dml_tools.sim.workers import no_interrupts
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -156,35 +157,36 @@ def connected(address: str, memory_mb: int, workers: int = 0, *, dashboard: bool
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    owned = not ray.is_initialized()
-    try:
-        if address == "local":
-            options |= {"num_cpus": workers or None, "_node_ip_address": LOOPBACK, "include_dashboard": dashboard}
-        else:
-            _reach(address)
-        context = _initialised(ray, owned=owned, address=address, **options)
-    except Exception as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(
-            f"--address local: Ray does not start here ({reason}); fix: end other programs, or give it less: --workers"
-            if address == "local"
-            else f"--address {address}: no Ray cluster there ({reason}); fix: start one (ray start --head), check "
-            "HOST:PORT, or use --address local"
-        ) from error
-    try:
+    with ExitStack() as stack:
+        if owned := not ray.is_initialized():
+            stack.callback(ray.shutdown)
+        try:
+            if address == "local":
+                options |= {"num_cpus": workers or None, "_node_ip_address": LOOPBACK, "include_dashboard": dashboard}
+            else:
+                _reach(address)
+            context = _initialised(ray, owned=owned, address=address, **options)
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(
+                f"--address local: Ray does not start here ({reason}); fix: end other programs, or lower --workers"
+                if address == "local"
+                else f"--address {address}: no Ray cluster there ({reason}); fix: start one (ray start --head), check "
+                "HOST:PORT, or use --address local"
+            ) from error
         yield Cluster(str(getattr(context, "dashboard_url", "") or ""), memory_mb)
-    finally:
-        if owned:
-            ray.shutdown()
 
 
 def _initialised(ray: Any, tries: int = STARTS, *, owned: bool, **options: Any) -> Any:
     """Connect; Ray gives its processes 30 s, which a busy machine may exceed, so it is tried again.
 
+    An interrupt waits meanwhile: Ray crashes where it is shut down in the middle of its start.
+
     Raises Exception: that of the last try.
     """
     try:
-        return ray.init(ignore_reinit_error=True, **options)
+        with no_interrupts():
+            return ray.init(ignore_reinit_error=True, **options)
     except Exception as error:
         if tries == 1 or TIMED_OUT not in str(error):
             raise

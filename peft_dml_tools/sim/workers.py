@@ -45,7 +45,7 @@ def in_processes(
     waiting: deque[Future[Result]] = deque()
     try:
         for job in jobs:
-            with _no_interrupts():
+            with no_interrupts():
                 waiting.append(pool.submit(work, job))
             if len(waiting) >= ahead:
                 yield waiting.popleft().result()
@@ -58,7 +58,7 @@ def in_processes(
         pool._result_queue._writer.close()  # type: ignore[attr-defined]  # noqa: SLF001
         raise
     finally:
-        with _no_interrupts():
+        with no_interrupts():
             pool.shutdown(cancel_futures=True)
 
 
@@ -76,7 +76,7 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _no_interrupts() -> Iterator[None]:
+def no_interrupts() -> Iterator[None]:
     """Start processes that never see Ctrl-C, which a terminal sends to all; the parent ends them.
 
     Another thread takes the signal meanwhile, and Python would raise it here, between two steps of the pool: later.

@@ -88,6 +88,23 @@ def test_a_start_that_times_out_is_tried_again(cluster, monkeypatch, failures, w
     assert len(tries) == min(failures + 1, 3)
 
 
+def test_an_interrupt_waits_until_ray_has_started(monkeypatch) -> None:
+    import ray
+
+    steps = []
+
+    def start(**_):
+        signal.raise_signal(signal.SIGINT)
+        steps.append("started")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", start)
+    monkeypatch.setattr(ray, "shutdown", lambda: steps.append("ended"))
+    with pytest.raises(KeyboardInterrupt):
+        connected("local", 300, 2).__enter__()
+    assert steps == ["started", "ended"]
+
+
 def test_no_cluster_at_the_address() -> None:
     command = [sys.executable, "-m", "peft_dml_ros.cli.main", "fleet", "mine", ".", "--address", "127.0.0.1:1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

@@ -109,11 +109,11 @@ def test_an_interrupt_is_told_once_not_by_every_worker(work, tmp_path):
 def test_an_interrupt_that_another_thread_takes_waits_for_the_pool():
     """A thread that blocks nothing, such as a library's, is given the signal; Python raises it in the main thread."""
     code = (
-        "import os, signal, threading, time; from peft_dml_tools.sim.workers import _no_interrupts\n"
+        "import os, signal, threading, time; from peft_dml_tools.sim.workers import no_interrupts\n"
         "threading.Thread(target=time.sleep, args=(5,), daemon=True).start()\n"
         "inside = True\n"
         "try:\n"
-        "    with _no_interrupts():\n"
+        "    with no_interrupts():\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n"
         "        time.sleep(0.5)\n"
         "        inside = False\n"
