@@ -2,6 +2,7 @@
 """Files that are written whole or not at all, also on a disk that fills up meanwhile, and the folders for them."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,10 @@ def write_json(path: Path, content: Any) -> None:
 def claim_folder(out: Path, *marks: str) -> None:
     """Make a folder for results; one that an earlier run made is known by a file of these names.
 
-    Raises ConfigError: it holds something else; hidden entries do not count.
+    Raises ConfigError: it holds something else, hidden entries do not count; or it cannot be written to.
     """
     out.mkdir(parents=True, exist_ok=True)
+    if not os.access(out, os.W_OK):
+        raise ConfigError(f"{out} cannot be written to; fix: check its permissions, or choose another folder")
     if any(p.name[0] != "." for p in out.iterdir()) and not any((out / name).exists() for name in marks):
         raise ConfigError(f"{out} holds files of something else; fix: choose a new or an empty folder, or empty it")

@@ -59,12 +59,14 @@ def run(
     from peft_dml_tools.fleet.cluster import connected
     from peft_dml_tools.fleet.drives import expand
     from peft_dml_tools.fleet.running import FleetRun
+    from peft_dml_tools.fleet.storage import ResultStore
 
     drives = expand(sources)
     settings = _settings(out, bundle, config, segment_s)
     start = perf_counter()
     outcomes: list[DriveOutcome] = []
-    with connected(address, memory_mb, workers, dashboard=dashboard) as cluster:
+    # A folder that cannot be written to ends the command here, and not each drive.
+    with ResultStore(out).workspace(), connected(address, memory_mb, workers, dashboard=dashboard) as cluster:
         job = FleetRun(cluster, settings, drives)
         try:
             _watch(cluster, job, len(drives), outcomes)

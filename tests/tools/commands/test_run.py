@@ -2,6 +2,7 @@
 import csv
 import errno
 import json
+import os
 import re
 from dataclasses import replace
 from io import StringIO
@@ -25,6 +26,7 @@ from peft_dml_ros.core.geometry import SE3
 from peft_dml_ros.core.measurements import CameraImage, ImuSample
 from peft_dml_ros.core.rig import Rig, Sensor
 from peft_dml_ros.nodes.parameter_file import NodeParams
+from peft_dml_tools.atomic_files import claim_folder
 from peft_dml_tools.commands.run import _show_wiring
 from peft_dml_tools.datasets.bag_options import BagOptions
 from peft_dml_tools.datasets.bag_types import RosbagsFactory, typestore
@@ -297,6 +299,12 @@ def test_the_table_names_topics_and_folders_that_exist(bag, miniature):
     for sensor in of_folder.rig.sensors.values():
         where = of_folder.where(sensor)
         assert (miniature / where).is_dir() or list(miniature.glob(f"v*/{where}.json")), (sensor.name, where)
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ConfigError, match="cannot be written to; fix: "):
+        claim_folder(tmp_path)
 
 
 def test_files_of_others_stay_and_those_of_an_earlier_run_do_not(real_keyframe, bundle, tmp_path):

@@ -5,7 +5,9 @@ import json
 import shutil
 
 import pytest
+from typer.testing import CliRunner
 
+from peft_dml_ros.cli.main import app
 from peft_dml_tools.fleet import running
 from peft_dml_tools.fleet.detection import folder_of
 from peft_dml_tools.fleet.drives import FleetDrive, expand
@@ -83,6 +85,15 @@ def test_a_second_run_does_nothing_and_a_new_drive_alone(done, cluster, drives, 
     again = run(cluster, settings, [FleetDrive(str(drives / "short.mcap")), FleetDrive(str(tmp_path / "renamed.mcap"))])
     assert {name: o.state for name, o in again.items()} == {"short": "kept", "renamed": "same"}
     assert summarise(list(again.values()), 1.0, 2)["frames"] == again["short"].summary["frames"]
+
+
+def test_results_that_cannot_be_written_end_it_before_the_first_drive(drives, bundle, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("peft_dml_tools.fleet.cluster.connected", lambda *_, **__: pytest.fail("Ray was started"))
+    (tmp_path / "file").touch()
+    command = ["fleet", "run", drives / "short.mcap", "--bundle", bundle, "--out", tmp_path / "file" / "out"]
+    done = CliRunner().invoke(app, list(map(str, command)))
+    assert done.exit_code == 2
+    assert "Not a directory; fix: check the path" in " ".join(done.output.split())
 
 
 def test_a_missing_drive_fails_alone(cluster, settings_for, drives, tmp_path) -> None:

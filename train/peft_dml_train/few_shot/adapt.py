@@ -93,6 +93,7 @@ def adapt(base: Path, data: Path, out: Path, options: AdaptOptions) -> Gain:
     log.info("reading the frames of %s", data)
     reader = _reader(bundle, data, options)
     parts = hold_out(reader, options.held_out)
+    work.mkdir(parents=True, exist_ok=True)
     frames = FrameReader(data, config.spec, None, reader)
     trained, held = ([frames.prepared(FrameRequest(token)) for token in part] for part in parts[:2])
     log.info("%d frames to train on, %d held out (%s)", len(trained), len(held), parts.units)
@@ -106,7 +107,6 @@ def adapt(base: Path, data: Path, out: Path, options: AdaptOptions) -> Gain:
     domain = domain_of(seen, ("lidar",) if options.unlabelled else ())
     made = training.write(out.name, gain, domain)
     shutil.rmtree(out, ignore_errors=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
     made.rename(out)
     shutil.rmtree(work, ignore_errors=True)
     return gain
