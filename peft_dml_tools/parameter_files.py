@@ -32,7 +32,7 @@ def load_params(
     try:
         tree = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        msg = f"cannot read parameter file {source}: {error}"
+        msg = f"cannot read parameter file {source}: {' '.join(str(error).split())}"
         raise ConfigError(f"{msg}; fix: config/perception.yaml is one") from error
     for key in (node, f"/{node}", "/**"):
         tree = tree.get(key, tree) if isinstance(tree, dict) else tree

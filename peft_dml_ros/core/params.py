@@ -334,8 +334,8 @@ def validated(model: type[Model], tree: Mapping[str, Any], where: str) -> Model:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        for item in error.errors():
-            name = ".".join(str(part) for part in item["loc"])
-            if item["type"] != "extra_forbidden":
-                problems.append(f"parameter '{name}' = {item['input']!r}: {item['msg']}")
+        for item in (item for item in error.errors() if item["type"] != "extra_forbidden"):
+            name, said = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
+            shown = f"parameter '{name}' = {item['input']!r}: " if name else ""
+            problems.append(shown + said.replace("valid tuple", "list, such as [A, B]"))
         raise ConfigError(f"{where}: " + "; ".join(problems or [str(error)])) from None
