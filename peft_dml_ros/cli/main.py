@@ -30,8 +30,7 @@ TOOLS: Final = (
 #: Optional dependency (`pip install 'peft_dml_ros[<extra>]'`) that brings a module
 EXTRA_OF_MODULE: Final[dict[str, str]] = {
     "embreex": "sim", "trimesh": "sim", "matplotlib": "viz", "nuscenes": "demo", "foxglove": "view",
-    "rclpy": "ros", "sensor_msgs": "ros", "vision_msgs": "ros", "tf2_msgs": "ros",
-    "pyarrow": "datasets", "av": "datasets",
+    "rclpy": "ros", "pyarrow": "datasets", "av": "datasets",
 }  # fmt: skip
 
 #: What to do about errors of the file system
@@ -78,10 +77,11 @@ class ExpectedErrors(TyperGroup):
             _refuse(f"{where}{error.strerror}; fix: {FIXES[error.errno]}")
         except ModuleNotFoundError as error:
             module = (error.name or "").partition(".")[0]
-            if module not in EXTRA_OF_MODULE:
+            extra = "ros" if module.endswith(("_msgs", "_interfaces")) else EXTRA_OF_MODULE.get(module)
+            if extra is None:
                 raise
-            extra = EXTRA_OF_MODULE[module]
-            _refuse(f"this needs the Python module '{module}'; fix: pip install 'peft_dml_ros[{extra}]'")
+            source = "source ROS's setup.bash, or " if extra == "ros" else ""
+            _refuse(f"this needs the Python module '{module}'; fix: {source}pip install 'peft_dml_ros[{extra}]'")
 
 
 class _Commands(ExpectedErrors):

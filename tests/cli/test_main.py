@@ -133,11 +133,18 @@ def test_both_commands_end_alike(main, tmp_path):
         assert CliRunner().invoke(group, arguments).exit_code == 2
 
 
-def test_a_missing_extra_is_named(monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "fix"),
+    [
+        ("trimesh.ray", "fix: pip install 'peft_dml_ros[sim]'"),
+        ("diagnostic_msgs", "fix: source ROS's setup.bash, or pip"),
+    ],
+)
+def test_a_missing_extra_is_named(monkeypatch, module, fix):
     def load(name: str) -> None:
-        raise ModuleNotFoundError(name="trimesh.ray")
+        raise ModuleNotFoundError(name=module)
 
     monkeypatch.setattr("peft_dml_ros.cli.main._load", load)
     done = CliRunner().invoke(app, ["simulate"])
     assert done.exit_code == 2
-    assert "pip install 'peft_dml_ros[sim]'" in done.output
+    assert fix in " ".join(done.output.split())
