@@ -20,7 +20,7 @@ from nuscenes.eval.common.loaders import (
     load_prediction_of_sample_tokens,
 )
 from nuscenes.eval.detection.algo import accumulate, calc_ap
-from nuscenes.eval.detection.data_classes import DetectionBox
+from nuscenes.eval.detection.data_classes import DETECTION_NAMES, DetectionBox
 from nuscenes.eval.detection.evaluate import DetectionEval
 
 from peft_dml_ros.core.boxes import Boxes3D
@@ -92,10 +92,10 @@ def _part(boxes: EvalBoxes, nearest_m: float, farthest_m: float) -> EvalBoxes:
 
 
 def result_rows(token: str, boxes: Boxes3D, global_SE3_base: SE3) -> list[dict[str, Any]]:
-    """Return boxes of one keyframe as the devkit's results file wants them: global frame, (w, l, h), wxyz."""
+    """Return boxes of one keyframe, of the devkit's classes, as it wants them: global frame, (w, l, h), wxyz."""
     turned = boxes[:MOST_BOXES].transform(global_SE3_base)
     rows = []
-    for i in range(len(turned)):
+    for i in (i for i, label in enumerate(turned.labels) if CLASSES[label] in DETECTION_NAMES):
         length, width, height = turned.sizes_m[i]
         half = turned.yaws_rad[i] / 2
         attribute = int(turned.attributes[i])

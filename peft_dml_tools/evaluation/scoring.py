@@ -86,7 +86,7 @@ class _Devkit:
         return by_distance, recall
 
     def _near(self, boxes: Boxes3D, i: int) -> bool:
-        limit_m: float = self._config.class_range[CLASSES[boxes.labels[i]]]
+        limit_m: float = self._config.class_range.get(CLASSES[boxes.labels[i]], 0.0)  # it refuses classes not its own
         return bool(np.hypot(*boxes.centers_m[i, :2]) < limit_m)
 
     def _convert(self, token: str, boxes: Boxes3D, i: int) -> Any:

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.classes import CLASSES
+from peft_dml_ros.core.geometry import SE3
+from peft_dml_tools.evaluation import scoring
 from peft_dml_tools.evaluation.alignment import Alignment
 from peft_dml_tools.evaluation.metrics import evaluate, full_frames, percentiles
 from peft_dml_tools.evaluation.scoring import score
@@ -70,6 +73,17 @@ def test_boxes_out_of_place_score_less(recording):
 def test_truth_beyond_the_range_of_its_class_does_not_count(recording):
     far = Boxes3D.make(np.array([[45.0, 0, 1.0]]), np.ones((1, 3)), np.zeros(1), np.array([5]))
     assert score([replace(recording.frames[0], truth=far, boxes=far)]).mean_ap is None
+
+
+def test_a_class_that_the_devkit_has_not_is_left_out(recording, monkeypatch):
+    from peft_dml_tools.datasets import nuscenes_scores
+
+    for module in (scoring, nuscenes_scores):
+        monkeypatch.setattr(module, "CLASSES", (*CLASSES, "animal"))
+    both = Boxes3D.make(np.array([[9.0, 0, 1], [9.0, 5, 1]]), np.ones((2, 3)), np.zeros(2), np.array([0, len(CLASSES)]))
+    found = score([replace(recording.frames[0], truth=both, boxes=both)])
+    assert found.truth == {"car": 1}
+    assert [row["detection_name"] for row in nuscenes_scores.result_rows("a", both, SE3.identity())] == ["car"]
 
 
 def test_without_devkit_the_reason_is_told(recording, monkeypatch):
