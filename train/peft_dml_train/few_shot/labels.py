@@ -2,6 +2,7 @@
 """Boxes that people made with their own tools, for the frames of a nuScenes folder; formats: `label_files`."""
 
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,7 +58,8 @@ def _by_token(reader: NuScenesReader, labels: Path, names: Mapping[str, str]) ->
     for entry in read_labels(labels):
         token = tokens.get(entry.frame)
         if token is None:
-            problems.append(f"{entry.source}: frame '{entry.frame}' is not in {reader.root}; {_choices(entry, tokens)}")
+            like = (get_close_matches(entry.frame, tokens, 1) or [*tokens, "none"][-1:])[0]
+            problems.append(f"{entry.source}: frame '{entry.frame}' is not in {reader.root}, which has e.g. '{like}'")
             continue
         if token in found:
             problems.append(f"{entry.source}: frame '{entry.frame}' is labelled twice")
@@ -84,17 +86,13 @@ def _tokens(reader: NuScenesReader) -> dict[str, str]:
     return found
 
 
-def _choices(entry: LabelledFrame, tokens: Mapping[str, str]) -> str:
-    return nearest(entry.frame, tokens) if tokens else "it has no keyframes"
-
-
 def _box_problems(entry: LabelledFrame, names: Mapping[str, str]) -> Iterator[str]:
     for number, box in enumerate(entry.boxes):
         name = names.get(box.name, box.name)
         if name not in CLASSES:
             yield f"box {number} is '{box.name}'; {nearest(name, CLASSES)}; map it: --class {box.name}=car"
         values = np.array([*box.center, *box.size, box.yaw])
-        if values.shape != (7,) or len(box.velocity) != 2 or not np.isfinite(values).all():
+        if [*map(len, (box.center, box.size, box.velocity))] != [3, 3, 2] or not np.isfinite(values).all():
             yield f"box {number}: centre, size and yaw must be 3, 3 and 1 finite numbers, velocity 2"
         elif not (min(box.size) > 0 and max(box.size) < LARGEST_M and np.abs(box.center).max() < FARTHEST_M):
             yield f"box {number}: size {box.size} m at {box.center} m cannot be; units are metres"
