@@ -30,14 +30,15 @@ def add_adapter(folder: Path, base: str, where: str, trusted_key: str = "", take
         raise BundleError(msg)
     target = store / "objects" / sha256(folder / CARD)
     try:
-        if not target.is_dir():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".add-") as temporary:
-                work = Path(temporary) / target.name
-                shutil.copytree(folder, work)
-                load_adapter(work, base, where, trusted_key)  # what was copied, not what was looked at before
-                _synchronise(*work.rglob("*"))
-                work.rename(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".add-") as temporary:
+            work = Path(temporary) / target.name
+            shutil.copytree(folder, work)
+            load_adapter(work, base, where, trusted_key)  # what was copied, not what was looked at before
+            _synchronise(*work.rglob("*"))
+            if target.is_dir():  # without the signature that it has now, or damaged since
+                target.rename(Path(temporary) / "before")
+            work.rename(target)
         added = load_adapter(target, base, where, trusted_key)
         _point(store / "names" / base[:BASE_DIGITS] / added.card.name, target.name)
     except OSError as error:

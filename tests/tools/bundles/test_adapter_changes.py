@@ -7,12 +7,13 @@ import shutil
 
 import pytest
 
-from peft_dml_ros.core.adapter import CARD
+from peft_dml_ros.core.adapter import CARD, WEIGHTS
 from peft_dml_ros.core.adapter_store import FOLDER_VARIABLE, stored_adapters
 from peft_dml_ros.core.bundle import load_bundle
 from peft_dml_ros.core.errors import BundleError
 from peft_dml_tools.bundles import adapter_changes
 from peft_dml_tools.bundles.adapter_changes import add_adapter, remove_adapter
+from peft_dml_tools.bundles.signing import make_keys, sign
 from tests.support.random_bundle import make_random_adapter, make_random_base
 
 
@@ -58,6 +59,19 @@ def test_equal_adapters_share_their_files_and_a_newer_one_takes_the_name(base, t
     add_adapter(make_random_adapter(tmp_path / "y", base, "winter", bias=2.0), digest(base), "random")
     assert len(list((store / "objects").iterdir())) == 2
     assert load_bundle(base, adapter="winter").identity != old
+
+
+def test_adding_again_brings_a_signature_made_since_and_replaces_what_was_damaged(base, tmp_path, store):
+    pytest.importorskip("minisign")
+    folder = make_random_adapter(tmp_path / "x", base, "winter")
+    add_adapter(folder, digest(base), "random")
+    key = make_keys(tmp_path / "key").to_base64().decode()
+    sign(folder / CARD, tmp_path / "key")
+    assert add_adapter(folder, digest(base), "random", key).card.name == "winter"
+    (stored,) = (store / "objects").iterdir()
+    (stored / WEIGHTS).write_bytes(b"x")
+    assert add_adapter(folder, digest(base), "random", key).card.name == "winter"
+    assert [path.name for path in (store / "objects").iterdir()] == [stored.name]
 
 
 def test_a_disk_that_fills_leaves_what_was_there(base, tmp_path, store, monkeypatch):
