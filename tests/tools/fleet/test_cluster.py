@@ -100,9 +100,24 @@ def test_an_interrupt_waits_until_ray_has_started(monkeypatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", start)
     monkeypatch.setattr(ray, "shutdown", lambda: steps.append("ended"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     with pytest.raises(KeyboardInterrupt):
         connected("local", 300, 2).__enter__()
+    signal.signal(signal.SIGINT, before)
     assert steps == ["started", "ended"]
+
+
+def test_a_cluster_of_this_machine_is_not_reached_from_others() -> None:
+    code = (
+        "from peft_dml_tools.fleet import cluster\n"
+        "def start(ray, *, owned, **options):\n"
+        "    print(ray._private.services.resolve_ip_for_localhost(options['_node_ip_address']))\n"
+        "cluster._initialised = start\n"
+        "with cluster.connected('local', 300, 1):\n"
+        "    pass\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "127.0.0.1\n", "Ray would listen on the network"
 
 
 def test_no_cluster_at_the_address() -> None:
