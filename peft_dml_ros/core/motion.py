@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ego motion for sweep compensation, and the relative motion windows that the IMU and GNSS encoders see."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -88,9 +89,8 @@ def interpolate(first: SE3, second: SE3, fraction: float) -> SE3:
 def enu_offset_m(fix: GnssFix, origin: GnssFix) -> FloatArray:
     """Return (3,) east, north, up of one fix from another, in m; flat-earth, good to a millimetre over the window."""
     north = np.deg2rad(fix.latitude_deg - origin.latitude_deg) * EARTH_RADIUS_M
-    east = (
-        np.deg2rad(fix.longitude_deg - origin.longitude_deg) * EARTH_RADIUS_M * np.cos(np.deg2rad(origin.latitude_deg))
-    )
+    around = math.remainder(fix.longitude_deg - origin.longitude_deg, 360.0)  # the short way, over 180 degrees as well
+    east = np.deg2rad(around) * EARTH_RADIUS_M * np.cos(np.deg2rad(origin.latitude_deg))
     return np.array([east, north, fix.altitude_m - origin.altitude_m])
 
 

@@ -63,3 +63,10 @@ def test_gnss_window_is_the_same_anywhere_on_earth():
     np.testing.assert_allclose(first[-6:, 1] * 10, [-7.5, -6.0, -4.5, -3.0, -1.5, 0], atol=1e-3)
     assert share == pytest.approx(6 / 8)
     assert gnss_window([replace(f, has_fix=False) for f in here], START_NS, spec)[1] == 0
+
+
+def test_gnss_window_over_the_180th_meridian_goes_the_short_way():
+    still = [scenes.gnss(START_NS - k * 100 * MS, 0.0) for k in range(6)][::-1]
+    east = [replace(f, longitude_deg=7.0 + 1e-5 * k) for k, f in enumerate(still)]
+    over = [replace(f, longitude_deg=179.99997 + 1e-5 * k - 360.0 * (k > 2)) for k, f in enumerate(still)]
+    np.testing.assert_allclose(*(gnss_window(fixes, START_NS, GnssSpec())[0] for fixes in (east, over)), atol=1e-5)
