@@ -50,6 +50,7 @@ def test_no_value_is_off_by_more_than_half_a_step_of_its_channel():
     assert (codes.dtype, codes.shape, steps.shape) == (np.int8, weights.shape, (3, 1, 1, 1))
     assert np.abs(codes).max(axis=(1, 2, 3)).tolist() == [127, 127, 0]
     assert (np.abs(codes * steps - weights.astype(np.float16)) <= 0.501 * steps).all()
+    assert rounded_codes(np.asfortranarray(weights))[0].flags.c_contiguous  # else scrambled, see findings/
 
 
 def test_it_is_a_quarter_of_the_size_and_computes_the_same(bundles, config):

@@ -29,7 +29,7 @@ def rounded_codes(values: AnyArray) -> tuple[Int8Array, Float32Array]:
     """Return the codes of a weight, and their steps, which broadcast over it."""
     wide = values.astype(np.float32)
     steps = weight_scale(wide).reshape(-1, *[1] * (wide.ndim - 1))
-    return np.rint(wide / steps).astype(np.int8), steps
+    return np.rint(wide / steps).astype(np.int8, order="C"), steps  # safetensors writes memory as it lies
 
 
 def compact_bundle(bundle: Path, out: Path) -> Path:
