@@ -12,7 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from peft_dml_ros.core.boxes import Boxes3D
+from peft_dml_ros.core.classes import CLASSES
 from peft_dml_ros.core.errors import DataError
 from peft_dml_ros.core.measurements import Measurement, OdometrySample
 from peft_dml_tools.evaluation.alignment import WINDOW_NS, Alignment
@@ -273,20 +276,9 @@ class _RecentMeasurements:
 
 def boxes_of(trees: list[dict[str, Any]]) -> Boxes3D:
     """Return the boxes of a JSON line; attributes and sigmas are not in it."""
-    import numpy as np
-
-    from peft_dml_ros.core.classes import CLASSES
-
-    n = len(trees)
-    if not n:
+    if not trees:
         return Boxes3D.empty()
-    return Boxes3D(
-        centers_m=np.array([t["center_m"] for t in trees], dtype=np.float64),
-        sizes_m=np.array([t["size_lwh_m"] for t in trees], dtype=np.float64),
-        yaws_rad=np.array([t["yaw_rad"] for t in trees], dtype=np.float64),
-        velocities_mps=np.array([t["velocity_mps"] for t in trees], dtype=np.float64),
-        labels=np.array([CLASSES.index(t["class"]) for t in trees], dtype=np.int64),
-        scores=np.array([t["score"] for t in trees], dtype=np.float64),
-        attributes=np.full(n, -1, dtype=np.int64),
-        sigmas=np.zeros((n, 4)),
-    )
+    names = ("center_m", "size_lwh_m", "yaw_rad", "velocity_mps", "score")
+    centers, sizes, yaws, velocities, scores = (np.array([t[name] for t in trees], dtype=np.float64) for name in names)
+    labels = np.array([CLASSES.index(t["class"]) for t in trees], dtype=np.int64)
+    return Boxes3D.make(centers, sizes, yaws, labels, velocities_mps=velocities, scores=scores)
