@@ -7,7 +7,7 @@
 # Seen: the mean of q and -q is NaN in all four numbers, that of 170 and -170 degrees, both with w > 0, is 0: the opposite way. The
 #   rotation vector of -q, for a turn of .6 rad, is 5.68 rad long and points the other way.
 # Matters here: headings around south jump in sign, whatever w is, so that averages of a track or of GNSS point backwards, and rates
-#   from such vectors show turns of 2 pi. nuScenes' quaternions have both signs. Here yaws are averaged as sines and cosines.
+#   from such vectors show turns of 2 pi. nuScenes' quaternions have both signs. Here no orientations are averaged.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
