@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
@@ -86,7 +86,9 @@ def paired(statistic: Callable[..., float], *samples: Sample, seed: int = 0) -> 
     if len(scenes) < 2:
         return Interval(value, *_student(list(by_seed.values()), value), by_seed)
     arrays = [np.array([[sample[s][scene] for scene in scenes] for s in seeds]) for sample in samples]
-    low, high = _bootstrap(statistic, arrays, value, seed)
+    # A score of all scenes is not the mean of the scenes' scores, and differs more from seed to seed: it is the centre.
+    centred = [a + (np.array(of) - a.mean(axis=1))[:, None] for a, of in zip(arrays, whole, strict=True)]
+    low, high = _bootstrap(statistic, centred, seed)
     return Interval(value, low, high, by_seed, len(scenes))
 
 
@@ -103,9 +105,7 @@ def _student(values: Sequence[float], value: float) -> tuple[float, float]:
     return value + found.low - found.mean, value + found.high - found.mean
 
 
-def _bootstrap(
-    statistic: Callable[..., float], arrays: Sequence[FloatArray], value: float, seed: int
-) -> tuple[float, float]:
+def _bootstrap(statistic: Callable[..., float], arrays: Sequence[FloatArray], seed: int) -> tuple[float, float]:
     """Return the ends of the interval, from seeds and scenes drawn with replacement, the same for all cells."""
     draw = np.random.default_rng(seed)
     rows, columns = arrays[0].shape
@@ -114,14 +114,10 @@ def _bootstrap(
         at = np.ix_(draw.integers(rows, size=rows), draw.integers(columns, size=columns))
         found.append(statistic(*(float(array[at].mean()) for array in arrays)))
     tail = 100 * (1 - LEVEL) / 2
-    if not np.isfinite(found).all():
-        # Over nothing a ratio is infinite: such draws count, but nothing lies between them and others.
-        low, high = np.percentile(found, [tail, 100 - tail], method="inverted_cdf")
-        return float(low), float(high)
-    low, high = np.percentile(found, [tail, 100 - tail])
-    # A score of all scenes is not the mean of the scenes' scores: the interval keeps its width and moves to the value.
-    shift = value - statistic(*(float(array.mean()) for array in arrays))
-    return float(low + shift), float(high + shift)
+    # Over nothing a ratio is infinite: such draws count, but nothing lies between them and others.
+    method: Literal["linear", "inverted_cdf"] = "linear" if np.isfinite(found).all() else "inverted_cdf"
+    low, high = np.percentile(found, [tail, 100 - tail], method=method)
+    return float(low), float(high)
 
 
 def difference(a: float, b: float) -> float:
