@@ -58,7 +58,7 @@ def test_one_seed_decides_nothing_however_many_scenes_it_has():
 
 
 def test_an_interval_holds_the_seeds_whose_scenes_hide_them():
-    """By scene no seed differs, over all scenes one is .04 better and one worse: NDS is no mean of the scenes' NDS."""
+    """Seeds differ over all scenes, and not by scene: NDS is no mean of the scenes' NDS."""
     a, b = ({s: scenes(1, 0.0) for s in (7, 8, 9)} for _ in range(2))
     for seed, shift in ((7, -0.04), (8, 0.0), (9, 0.04)):
         a[seed] = {**a[seed], "": a[seed][""] + shift}
