@@ -267,3 +267,15 @@ def test_plots_name_every_mode_and_only_cells_that_were_run(write):
     assert [text.get_text() for text in gain.get_legend().get_texts()] == [gaps.WORDS[m] for m in ("peft", "head")]
     draw_ablations(places, results)
     assert [text.get_text() for text in places.get_xticklabels()] == ["complete", "no gate"]
+
+
+def test_the_cost_names_the_fusion(write):
+    def cost(p50_ms):
+        return {"subsets": {"lidar": {"p50_ms": 20.0}, "imu": {"p50_ms": 1.0}}, "fusion": {"p50_ms": p50_ms}}
+
+    write("cost", "subsets", 7, cost=cost(8.3))
+    (alone,) = load(write.folder)
+    assert headlines.cost(alone) == "From 20 ms (lidar) to 20 ms (lidar) a frame on one thread."
+    write("cost", "concatenate", 7, cost=cost(5.9))
+    (found,) = load(write.folder)
+    assert headlines.cost(found).endswith("; 8.3 ms of it is attention, gate and head, 5.9 with plain concatenation.")

@@ -153,7 +153,7 @@ def retrieval(results: Results) -> str:
 
 
 def cost(results: Results) -> str:
-    """Return the cheapest and dearest of the subsets that see."""
+    """Return the cheapest and dearest of the subsets that see, and what the fusion takes."""
     entries = results.of("cost", "subsets")
     if not entries:
         return ""
@@ -161,4 +161,7 @@ def cost(results: Results) -> str:
     seeing = {n: f for n, f in found.items() if set(n.split("+")) & set(DETECTING)}
     least, most = (choose(seeing, key=lambda n: seeing[n]["p50_ms"]) for choose in (min, max))
     phrases = (f"{seeing[n]['p50_ms']:.0f} ms ({n.replace('+', ' + ')})" for n in (least, most))
-    return f"From {' to '.join(phrases)} a frame on one thread."
+    first = [r["cost"] for c in ("subsets", "concatenate") for r in results.of("cost", c)[:1]]
+    fusions = [of["fusion"]["p50_ms"] for of in first if "fusion" in of]
+    words = "; {:.1f} ms of it is attention, gate and head, {:.1f} with plain concatenation" if len(fusions) > 1 else ""
+    return f"From {' to '.join(phrases)} a frame on one thread{words.format(*fusions)}."
