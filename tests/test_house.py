@@ -26,7 +26,7 @@ ROOMS = {
 SOURCE_LINES_AT_MOST = 58_669
 """Lines of Python outside tests, all rooms together; only ever lowered, except for a new feature."""
 
-TRACKED_BYTES = 21_000_000
+TRACKED_BYTES = 21_500_000
 """Size of all tracked files, models and pictures included."""
 
 UNUSED = re.compile(
