@@ -58,7 +58,7 @@ def _by_token(reader: NuScenesReader, labels: Path, names: Mapping[str, str]) ->
     for entry in read_labels(labels):
         token = tokens.get(entry.frame)
         if token is None:
-            like = (get_close_matches(entry.frame, tokens, 1) or [*tokens, "none"][-1:])[0]
+            like = next(iter(get_close_matches(entry.frame, tokens, 1) or tokens), "none")
             problems.append(f"{entry.source}: frame '{entry.frame}' is not in {reader.root}, which has e.g. '{like}'")
             continue
         if token in found:
