@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from peft_dml_ros.core.adapter import CARD, Adapter, load_adapter
@@ -34,12 +35,12 @@ def add_adapter(folder: Path, base: str, where: str, trusted_key: str = "", take
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".add-") as temporary:
             work = Path(temporary) / target.name
             shutil.copytree(folder, work)
-            load_adapter(work, base, where, trusted_key)  # what was copied, not what was looked at before
+            added = load_adapter(work, base, where, trusted_key)  # what was copied, not what was looked at before
             _synchronise(*work.rglob("*"))
             if target.is_dir():  # without the signature that it has now, or damaged since
                 target.rename(Path(temporary) / "before")
             work.rename(target)
-        added = load_adapter(target, base, where, trusted_key)
+        added = replace(added, path=target)
         _point(store / "names" / base[:BASE_DIGITS] / added.card.name, target.name)
     except OSError as error:
         msg = f"adapter {folder} cannot be stored in {store}: {error.strerror}; fix: make room or set {FOLDER_VARIABLE}"

@@ -153,8 +153,9 @@ def connected(address: str, memory_mb: int, workers: int = 0, *, dashboard: bool
         dashboard: Start Ray's dashboard with `local`: ten more processes. A cluster that runs has its own.
     """
     # Read when Ray is imported, and by its workers; without clusters 127.0.0.1 is not replaced by a public address.
-    clusters = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": str(int(address != "local"))}
-    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "OPENBLAS_NUM_THREADS": "1", **clusters, **os.environ})
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", str(int(address != "local")))
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     ray = _ray()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     with ExitStack() as stack:

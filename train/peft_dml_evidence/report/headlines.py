@@ -6,7 +6,7 @@ from statistics import mean
 from peft_dml_evidence import catalog
 from peft_dml_evidence.cells import EVERY_SUBSET
 from peft_dml_evidence.report.results import Figure, Results, value_of
-from peft_dml_evidence.report.sections import FOURTEEN, ablation_changes, verdict_of
+from peft_dml_evidence.report.sections import FOURTEEN, ablation_changes, fusion_cost, verdict_of
 from peft_dml_evidence.report.summary import ALL, RETRIEVALS, class_recall, zero_shot_ap
 from peft_dml_evidence.statistics import EARNED, NO_DIFFERENCE, NOT_EARNED, UNDECIDED, ratio
 from peft_dml_evidence.zero_shot import ZERO_SHOT_CLASSES
@@ -161,7 +161,8 @@ def cost(results: Results) -> str:
     seeing = {n: f for n, f in found.items() if set(n.split("+")) & set(DETECTING)}
     least, most = (choose(seeing, key=lambda n: seeing[n]["p50_ms"]) for choose in (min, max))
     phrases = (f"{seeing[n]['p50_ms']:.0f} ms ({n.replace('+', ' + ')})" for n in (least, most))
-    first = [r["cost"] for c in ("subsets", "concatenate") for r in results.of("cost", c)[:1]]
-    fusions = [of["fusion"]["p50_ms"] for of in first if "fusion" in of]
-    words = "; {:.1f} ms of it is attention, gate and head, {:.1f} with plain concatenation" if len(fusions) > 1 else ""
-    return f"From {' to '.join(phrases)} a frame on one thread{words.format(*fusions)}."
+    words, gated, plain = "", fusion_cost(results, "subsets"), fusion_cost(results, "concatenate")
+    if gated and plain:
+        words = f"; {gated['p50_ms']:.1f} ms of it is attention, gate and head"
+        words += f", {plain['p50_ms']:.1f} with plain concatenation"
+    return f"From {' to '.join(phrases)} a frame on one thread{words}."

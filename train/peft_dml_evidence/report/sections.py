@@ -234,11 +234,16 @@ def cost(results: Results) -> list[str]:
         found = entries[0]["cost"]["subsets"].get(name) if entries else None
         rows.append([name.replace("+", " + "), *(_costs(found) if found else [MISSING] * 4)])
     for cell, words in (("subsets", "attention and gate"), ("concatenate", "concatenation"), ("average", "averaging")):
-        entries = results.of("cost", cell)
-        found = entries[0]["cost"]["fusion"] if entries and "fusion" in entries[0]["cost"] else None
+        found = fusion_cost(results, cell)
         rows.append([f"fusion and head alone: {words}", *(_costs(found) if found else [MISSING] * 4)])
     head = ("sensors", "parameters, M", "operations, G", "latency p50 / p95, ms", "CPU s a frame")
     return table(head, rows)
+
+
+def fusion_cost(results: Results, cell: str) -> dict[str, Any] | None:
+    """Return what fusion and head alone cost in a cell of `cost`; none where that was not measured."""
+    entries = results.of("cost", cell)
+    return entries[0]["cost"].get("fusion") if entries else None
 
 
 def _costs(found: dict[str, Any]) -> list[str]:
